@@ -1,0 +1,218 @@
+//! The checked configuration: whatever is in a [`Config`] was found to be right, as a whole.
+//!
+//! [`Config::load`] reads the TOML and reports every fault at once ([`problem::Problem`]); nothing of a faulty file is used.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::provider::Provider;
+use crate::pipeline::verify::saml::CertificateSet;
+
+/// One configuration file, checked.
+#[derive(Debug)]
+pub struct Config {
+    pub public_url: PublicUrl,
+    pub listen: Listen,
+    pub app: App,
+    pub admin: Admin,
+    pub store: StoreSettings,
+    pub audit_key: Option<Secret>,
+    /// 32 bytes each; the first seals. `None`: kept in the store.
+    pub cookie_keys: Option<Vec<Secret>>,
+    pub log: Log,
+    pub headers: Headers,
+    pub limits: Limits,
+    pub elsewhere: Elsewhere,
+    pub providers: Vec<ProviderSettings>,
+    /// Groups, roles and mappings of the file.
+    pub rules: Arc<RuleSet>,
+    /// Legal, but worth a line in the log: a certificate about to expire, an audit chain without a key.
+    pub warnings: Vec<String>,
+}
+
+/// The app's address as browsers see it: scheme and authority, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// `https://app.example.com`, without a trailing slash.
+    pub origin: String,
+    pub secure: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: Option<TlsFiles>,
+    pub trusted_proxies: Vec<Network>,
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub drain_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// An address or a network in CIDR notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    pub address: std::net::IpAddr,
+    pub prefix: u8,
+}
+
+impl Network {
+    pub fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let bits = |bytes: &[u8]| bytes.iter().fold(0u128, |all, byte| (all << 8) | u128::from(*byte));
+        let (ours, theirs, width) = match (self.address, address.to_canonical()) {
+            (V4(ours), V4(theirs)) => (bits(&ours.octets()), bits(&theirs.octets()), 32),
+            (V6(ours), V6(theirs)) => (bits(&ours.octets()), bits(&theirs.octets()), 128),
+            _ => return false,
+        };
+        let free = width - u32::from(self.prefix).min(width);
+        free >= 128 || ours >> free == theirs >> free
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct App {
+    /// http or https, without a path.
+    pub url: Url,
+    pub start_page: String,
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+    pub idle_connections: usize,
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Admin {
+    pub address: SocketAddr,
+}
+
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    pub path: PathBuf,
+    pub synchronous: Synchronous,
+    pub timeout: Duration,
+}
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// The disk: a power cut loses nothing that was acknowledged.
+    Full,
+    /// The operating system: a power cut may lose the last commits, never the database.
+    Normal,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: tracing::Level,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone)]
+pub struct Headers {
+    pub preset: HeaderPreset,
+    /// Of all identity headers together.
+    pub max_bytes: usize,
+}
+
+/// The names under which the app learns who logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderPreset {
+    /// `X-Loginsync-User`, `-Email`, `-Groups`, `-Roles`; values percent-escaped so that they split back at commas.
+    Loginsync,
+    /// `X-Forwarded-User`, `-Email`, `-Groups`, `-Preferred-Username`.
+    Oauth2Proxy,
+    /// `Remote-User`, `Remote-Groups`, `Remote-Email`, `Remote-Name`.
+    Authelia,
+    None,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Scalar values, in mappings.
+    pub claim_name: usize,
+    pub claim_value: usize,
+    pub delimiter: usize,
+    /// Bytes of a request at a callback path.
+    pub callback_body: usize,
+    /// Bytes of a decoded SAML response.
+    pub saml_document: usize,
+    pub mappings: usize,
+    pub login_timeout: Duration,
+}
+
+/// What a protocol field outside a callback path means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    Refuse,
+    Pass,
+}
+
+/// A provider, and what the world around it needs to know.
+#[derive(Debug, Clone)]
+pub struct ProviderSettings {
+    pub provider: Arc<Provider>,
+    pub keys: KeySettings,
+    /// Paths of the app that answer with an auto-post form to the provider.
+    pub login_paths: Vec<String>,
+}
+
+/// Where a provider's keys and endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySettings {
+    pub source: KeyOrigin,
+    /// Where the app sends people to log in, if the source does not say (`authorization_endpoint`, `sso_url`).
+    pub endpoint: Option<String>,
+    pub refresh: Duration,
+    pub max_stale: Duration,
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// The issuer's discovery document (OpenID Connect Discovery 1.0 section 4).
+    Discovery,
+    JwksUrl(Url),
+    JwksFile(PathBuf),
+    MetadataUrl(Url),
+    MetadataFile(PathBuf),
+    Certificates(CertificateSet),
+}
+
+/// Bytes that no log line, error or debug print shows, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(zeroize::Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(zeroize::Zeroizing::new(bytes))
+    }
+
+    /// The bytes themselves; whoever asks must not print them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}

@@ -1,0 +1,9 @@
+//! loginsync: a reverse proxy beside an app that syncs group membership and roles at every login.
+//!
+//! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
+
+pub mod clock;
+pub mod config;
+pub mod login;
+pub mod pipeline;
+pub mod ports;

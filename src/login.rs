@@ -1,0 +1,276 @@
+//! The path of a login: capture, verify, enrich, claims, mapping, apply, publish.
+//!
+//! Read [`login`] from top to bottom; each line is a stage, and each stage has its page below [`crate::pipeline`]. Whatever
+//! goes wrong is a [`Refused`] with its reason, and the login does not reach the app.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured};
+use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::mapping;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, ProviderKeys, Remembered, Verified};
+use crate::ports::keys::{KeySource, KeysError};
+use crate::ports::rules::Rules;
+use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
+
+/// What a login needs of the world.
+pub struct Services {
+    pub keys: Arc<dyn KeySource>,
+    pub store: Arc<dyn Store>,
+    pub rules: Arc<Rules>,
+    pub clock: Clock,
+    /// SAML verification is C code that cannot be cancelled: this many run at once, on threads that may block.
+    pub verifiers: Arc<tokio::sync::Semaphore>,
+}
+
+/// A message at a callback path, and what is known about it.
+pub struct Request<'a> {
+    /// The id that the browser is shown, the log and the audit carry.
+    pub id: String,
+    /// The providers declared at this path.
+    pub providers: &'a [Arc<Provider>],
+    pub message: CallbackMessage<'a>,
+    /// What the browser's binding cookies remember.
+    pub remembered: &'a [Remembered],
+    /// Bytes of a decoded SAML document, at the most.
+    pub max_document: usize,
+    /// For all that this login may wait for.
+    pub timeout: Duration,
+}
+
+/// What may go on to the app.
+#[derive(Debug)]
+pub enum Passed {
+    /// No login: passes unread.
+    NoLogin,
+    /// A login whose plan is durably committed.
+    Login(Box<Entered>),
+}
+
+/// A login that was applied.
+#[derive(Debug)]
+pub struct Entered {
+    pub plan: Plan,
+    pub claims: Claims,
+    pub binding: BindingVerdict,
+}
+
+/// Why a message must not reach the app.
+#[derive(Debug)]
+pub struct Refused {
+    /// `None` while it was not known whose token it is.
+    pub provider: Option<ProviderName>,
+    pub reason: Reason,
+}
+
+/// The stage that refused, with its own reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    #[error(transparent)]
+    Capture(#[from] CaptureRefusal),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error("{0}")]
+    Verify(Fault),
+    #[error(transparent)]
+    Claims(#[from] ClaimsRefusal),
+    #[error("this token was used before")]
+    Replay,
+    #[error("the user is disabled")]
+    Disabled,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the rules changed three times while this login was decided")]
+    Unsettled,
+    #[error("the login took longer than `limits.login_timeout`")]
+    Timeout,
+}
+
+/// Takes one message at a callback path from bytes to a committed plan.
+///
+/// # Errors
+/// Anything but a clear pass refuses: a fault in the message, the token, its claims, the rules, the store or the time.
+pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, Refused> {
+    let timeout = request.timeout;
+    match tokio::time::timeout(timeout, walk(services, request)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Refused { provider: None, reason: Reason::Timeout }),
+    }
+}
+
+async fn walk(services: &Services, request: Request<'_>) -> Result<Passed, Refused> {
+    let now = services.clock.now();
+
+    let captured = match capture::read(request.providers, request.message, request.max_document) {
+        Ok(Arrival::NoLogin) => return Ok(Passed::NoLogin),
+        Ok(Arrival::Login(captured)) => Arc::new(captured),
+        Err(refusal) => return Err(Refused { provider: None, reason: refusal.into() }),
+    };
+    let provider = Arc::clone(&captured.provider);
+    let refused = |reason: Reason| Refused { provider: Some(provider.name.clone()), reason };
+
+    let assertion = match verified(services, &captured, request.remembered, now).await {
+        Ok(assertion) => assertion,
+        Err(Unbelieved::Keys(error)) => return Err(refused(error.into())),
+        Err(Unbelieved::Fault(fault)) => {
+            if let Some(signed) = fault.signed {
+                record(services, &request.id, &provider, signed.token_id, &fault.fault, now).await;
+            }
+            return Err(refused(Reason::Verify(fault.fault)));
+        }
+    };
+
+    // Enrich: userinfo and overage look-ups have their place here; no provider of these modes has any.
+    let claims = match claims::read(&assertion, &provider) {
+        Ok(claims) => claims,
+        Err(refusal) => {
+            record(services, &request.id, &provider, assertion.get().token_id.clone(), &refusal, now).await;
+            return Err(refused(refusal.into()));
+        }
+    };
+
+    let plan = apply(services, &request.id, &provider, assertion.get(), &claims, now).await.map_err(refused)?;
+    Ok(Passed::Login(Box::new(Entered { plan, claims, binding: assertion.get().binding })))
+}
+
+enum Unbelieved {
+    Keys(KeysError),
+    Fault(verify::Refused),
+}
+
+/// Verifies with the keys at hand, and once more where the provider may have newer ones.
+async fn verified(
+    services: &Services,
+    captured: &Arc<Captured>,
+    remembered: &[Remembered],
+    now: Timestamp,
+) -> Result<Verified<Assertion>, Unbelieved> {
+    let name = &captured.provider.name;
+    let published = services.keys.current(name).await.map_err(Unbelieved::Keys)?;
+    let first = verify_once(services, captured, published.keys.clone(), remembered, now).await;
+    let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
+        return first.map_err(Unbelieved::Fault);
+    };
+    let fetched_before = published.fetched_at;
+    match services.keys.look_again(name).await {
+        Ok(again) if again.fetched_at > fetched_before => {
+            verify_once(services, captured, again.keys.clone(), remembered, now).await.map_err(Unbelieved::Fault)
+        }
+        _ => Err(Unbelieved::Fault(refused.clone())),
+    }
+}
+
+/// A SAML response does not say which key signed it in a way that could be trusted, so any signature that fails may be one
+/// by a new key.
+fn may_be_new_key(refused: &verify::Refused) -> bool {
+    matches!(refused.fault, Fault::UnknownKey(_)) || (refused.fault == Fault::Signature && refused.signed.is_none())
+}
+
+async fn verify_once(
+    services: &Services,
+    captured: &Arc<Captured>,
+    keys: ProviderKeys,
+    remembered: &[Remembered],
+    now: Timestamp,
+) -> Result<Verified<Assertion>, verify::Refused> {
+    match captured.provider.protocol {
+        // A few microseconds: moving it to another thread would cost more.
+        Protocol::Oidc(_) => verify::verify(captured, &keys, remembered, now),
+        Protocol::Saml(_) => {
+            let internal = || verify::Refused::unsigned(Fault::Internal);
+            let permit = Arc::clone(&services.verifiers).acquire_owned().await.map_err(|_| internal())?;
+            let (captured, remembered) = (Arc::clone(captured), remembered.to_vec());
+            let job = move || {
+                let verdict = verify::verify(&captured, &keys, &remembered, now);
+                drop(permit);
+                verdict
+            };
+            // A panic in there ends the job, not the process, and refuses the login.
+            tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(internal()))
+        }
+    }
+}
+
+/// Decides by the current rules and commits. Starts again where the rules changed in between, twice at the most.
+async fn apply(
+    services: &Services,
+    id: &str,
+    provider: &Provider,
+    assertion: &Assertion,
+    claims: &Claims,
+    now: Timestamp,
+) -> Result<Plan, Reason> {
+    for _ in 0..3 {
+        let rules = services.rules.current();
+        let candidates = mapping::candidates(&rules, &provider.name, claims);
+        let login = describe(id, provider, assertion, claims, now);
+        match services.store.apply(login, candidates, rules).await? {
+            Applied::Committed(plan) => return Ok(*plan),
+            Applied::Replay => return Err(Reason::Replay),
+            Applied::Disabled => return Err(Reason::Disabled),
+            Applied::Stale => {}
+        }
+    }
+    Err(Reason::Unsettled)
+}
+
+fn describe(id: &str, provider: &Provider, assertion: &Assertion, claims: &Claims, now: Timestamp) -> Login {
+    Login {
+        id: id.to_owned(),
+        provider: provider.name.clone(),
+        issuer: assertion.issuer.to_string(),
+        user: claims.user.clone(),
+        email: claims.email.clone(),
+        display_name: claims.display_name.clone(),
+        token_id: assertion.token_id.clone(),
+        issued_at: assertion.issued_at.min(now),
+        remember_until: remember_until(provider, now),
+        now,
+        binding: match assertion.binding {
+            BindingVerdict::Matched(_) => "matched",
+            BindingVerdict::Unsolicited => "unsolicited",
+            BindingVerdict::Missing => "missing (observed)",
+        },
+        claims: claims.claims.iter().map(summary).collect(),
+    }
+}
+
+fn summary(claim: &Claim) -> ClaimSummary {
+    let values = match &claim.state {
+        ClaimState::Values(values) => values.len(),
+        _ => 0,
+    };
+    ClaimSummary { name: claim.name.to_string(), state: claim.state.word(), values, skipped: claim.skipped }
+}
+
+/// A token issued more than `max_age` ago is refused whatever it says of its expiry, so its record need not live longer.
+fn remember_until(provider: &Provider, now: Timestamp) -> Timestamp {
+    now.plus(provider.max_age).plus(provider.leeway).plus(provider.leeway)
+}
+
+/// Writes the audit row of a refusal. The login is refused whether or not it can be written.
+async fn record(
+    services: &Services,
+    id: &str,
+    provider: &Provider,
+    token_id: String,
+    reason: &impl std::fmt::Display,
+    now: Timestamp,
+) {
+    let refusal = Refusal {
+        id: id.to_owned(),
+        provider: provider.name.clone(),
+        token_id,
+        now,
+        reason: reason.to_string(),
+        remember_until: remember_until(provider, now),
+    };
+    if let Err(error) = services.store.record_refusal(refusal).await {
+        tracing::error!(%id, provider = %provider.name, %error, "a refusal could not be recorded");
+    }
+}

@@ -1,0 +1,15 @@
+//! The decisions of a login, stage by stage, in the order in which a login meets them.
+//!
+//! Everything below here is pure: no clock, no I/O, no environment, no logging. Bytes, keys, rules, a snapshot of the store
+//! and the current moment go in; a [`plan::Plan`] or a refusal comes out. That is what makes a dry run the same code as a
+//! real login, and a test a row of data.
+
+pub mod ids;
+pub mod provider;
+
+pub mod capture;
+pub mod verify;
+
+pub mod claims;
+pub mod mapping;
+pub mod plan;

@@ -1,0 +1,179 @@
+//! From an HTTP message at a callback path to the login it carries, still untrusted.
+//!
+//! At a callback path exactly one login passes: a form-encoded POST that carries one token, each protocol field at most
+//! once over query and body together, names compared decoded and without case. A message without a protocol field is no
+//! login and passes. Everything else is refused, since the app might read as a login what we did not.
+
+pub mod fields;
+pub mod oidc;
+pub mod saml;
+
+use std::sync::Arc;
+
+use http::Method;
+
+use self::fields::{Field, ProtocolFields};
+use self::oidc::UntrustedIdToken;
+use self::saml::GuardedResponse;
+use super::provider::{Protocol, Provider};
+
+/// A message at a callback path, as the browser sent it.
+#[derive(Debug, Clone, Copy)]
+pub struct CallbackMessage<'a> {
+    pub method: &'a Method,
+    /// Without the `?`.
+    pub query: Option<&'a str>,
+    pub content_type: Option<&'a str>,
+    /// Whether a Content-Encoding other than `identity` is named.
+    pub encoded: bool,
+    pub body: &'a [u8],
+}
+
+/// What arrived.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Nothing that an app could read as a login, or an answer that denies one: passes unread.
+    NoLogin,
+    Login(Captured),
+}
+
+/// A login that nobody has verified.
+#[derive(Debug)]
+pub struct Captured {
+    pub provider: Arc<Provider>,
+    pub token: UntrustedToken,
+}
+
+/// The token of a captured login. What it says is a claim of whoever sent it.
+#[derive(Debug)]
+pub enum UntrustedToken {
+    IdToken { token: UntrustedIdToken, state: Option<String> },
+    SamlResponse(GuardedResponse),
+}
+
+/// Why a message at a callback path is refused before any signature is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaptureRefusal {
+    #[error("method {0} at a callback path; a login arrives by POST")]
+    Method(String),
+    #[error("content type `{0}` at a callback path; expected `application/x-www-form-urlencoded`")]
+    ContentType(String),
+    #[error("a content encoding at a callback path; expected none")]
+    ContentEncoding,
+    #[error("the form is not valid: {0}")]
+    Form(String),
+    #[error("protocol field `{0}` appears more than once over query and body; expected once")]
+    Repeated(String),
+    #[error("protocol field `{0}` arrives in the query; a login arrives in the body of a POST")]
+    InQuery(String),
+    #[error(
+        "an authorization `code` without an `id_token`: this provider's mode reads ID tokens that pass the browser; \
+         use mode `token-relay` for an app that exchanges codes"
+    )]
+    CodeOnly,
+    #[error("a `SAMLart` artifact; only the POST binding is read")]
+    Artifact,
+    #[error("both an `id_token` and a `SAMLResponse`; expected one login")]
+    TwoProtocols,
+    #[error("the ID token cannot be read: {0}")]
+    IdToken(#[from] oidc::IdTokenError),
+    #[error("the SAML response cannot be read: {0}")]
+    Saml(#[from] saml::GuardError),
+    #[error("no provider at this callback has the issuer{for_client} that the token names")]
+    UnknownIssuer { for_client: &'static str },
+}
+
+/// Reads what arrived at a callback path.
+///
+/// `providers` are those declared at this path; the one whose issuer (and for OIDC, client) the untrusted token names is
+/// chosen. `max_document` bounds a decoded SAML document, in bytes.
+///
+/// # Errors
+/// Whatever is neither one login nor clearly none.
+pub fn read(
+    providers: &[Arc<Provider>],
+    message: CallbackMessage<'_>,
+    max_document: usize,
+) -> Result<Arrival, CaptureRefusal> {
+    let fields = protocol_fields(message)?;
+    if fields.is_empty() {
+        return Ok(Arrival::NoLogin);
+    }
+    if message.method != Method::POST {
+        // An error answer by redirect carries nothing that an app could take for a login.
+        let denies = fields.has(Field::Error) && !fields.carries_token();
+        return if denies { Ok(Arrival::NoLogin) } else { Err(CaptureRefusal::Method(message.method.to_string())) };
+    }
+    if fields.has(Field::SamlArt) {
+        return Err(CaptureRefusal::Artifact);
+    }
+    match (fields.token(Field::IdToken)?, fields.token(Field::SamlResponse)?) {
+        (Some(_), Some(_)) => Err(CaptureRefusal::TwoProtocols),
+        (Some(token), None) => {
+            let token = UntrustedIdToken::parse(token)?;
+            let provider = choose_oidc(providers, &token)?;
+            let state = fields.value(Field::State).map(str::to_owned);
+            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state } }))
+        }
+        (None, Some(response)) => saml_arrival(providers, response, max_document),
+        (None, None) if fields.has(Field::Code) => Err(CaptureRefusal::CodeOnly),
+        (None, None) => Ok(Arrival::NoLogin),
+    }
+}
+
+fn saml_arrival(providers: &[Arc<Provider>], response: &str, max_document: usize) -> Result<Arrival, CaptureRefusal> {
+    match saml::read(response, max_document)? {
+        saml::Message::Response(response) if response.denies() => Ok(Arrival::NoLogin),
+        saml::Message::LogoutResponse => Ok(Arrival::NoLogin),
+        saml::Message::Response(response) => {
+            let provider = providers
+                .iter()
+                .find(|provider| {
+                    matches!(provider.protocol, Protocol::Saml(_)) && provider.issuer.as_str() == response.issuer()
+                })
+                .ok_or(CaptureRefusal::UnknownIssuer { for_client: "" })?;
+            Ok(Arrival::Login(Captured {
+                provider: Arc::clone(provider),
+                token: UntrustedToken::SamlResponse(response),
+            }))
+        }
+    }
+}
+
+fn choose_oidc(providers: &[Arc<Provider>], token: &UntrustedIdToken) -> Result<Arc<Provider>, CaptureRefusal> {
+    providers
+        .iter()
+        .find(|provider| match &provider.protocol {
+            Protocol::Oidc(policy) => {
+                provider.issuer.as_str() == token.issuer() && token.names_audience(&policy.client_id)
+            }
+            Protocol::Saml(_) => false,
+        })
+        .cloned()
+        .ok_or(CaptureRefusal::UnknownIssuer { for_client: " and client" })
+}
+
+/// The protocol fields of query and body together, and the shape rules of a callback message.
+fn protocol_fields(message: CallbackMessage<'_>) -> Result<ProtocolFields, CaptureRefusal> {
+    let mut fields = ProtocolFields::default();
+    if let Some(query) = message.query {
+        fields.read_query(query)?;
+    }
+    // GET, HEAD and OPTIONS have no body that an app would read; a body there is refused with the rest.
+    let bodiless = matches!(*message.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if bodiless && message.body.is_empty() {
+        return Ok(fields);
+    }
+    if message.method != Method::POST {
+        return Err(CaptureRefusal::Method(message.method.to_string()));
+    }
+    if message.encoded {
+        return Err(CaptureRefusal::ContentEncoding);
+    }
+    let content_type = message.content_type.unwrap_or_default();
+    if !fields::is_form(content_type) {
+        return Err(CaptureRefusal::ContentType(content_type.chars().take(100).collect()));
+    }
+    fields.read_body(message.body)?;
+    Ok(fields)
+}

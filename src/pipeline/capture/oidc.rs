@@ -1,0 +1,190 @@
+//! An ID token that nobody has verified: its compact form, and just enough of it to find its keys.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::{MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::super::verify::oidc::SigningAlgorithm;
+
+/// An ID token's length in bytes, at the most. A token of 2,000 group names stays well below.
+const MAX_TOKEN: usize = 512 * 1024;
+
+/// A JWT in compact serialization (RFC 7519 section 7.2, steps 1 to 10), parsed and not believed.
+#[derive(Debug, Clone)]
+pub struct UntrustedIdToken {
+    signing_input: String,
+    signature: String,
+    header: Header,
+    payload: Map<String, Value>,
+    payload_bytes: Vec<u8>,
+}
+
+/// The JOSE header's members that choose a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub algorithm: String,
+    pub key_id: Option<String>,
+}
+
+/// Why a text is no ID token that anyone could verify.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdTokenError {
+    #[error("longer than {MAX_TOKEN} bytes")]
+    TooLong,
+    #[error("not three parts divided by dots{}", if *.parts == 5 { "; five parts are an encrypted token, which is not supported" } else { "" })]
+    Parts { parts: usize },
+    #[error("its {part} is not base64url")]
+    Base64 { part: &'static str },
+    #[error("its {part} is not a JSON object: {why}")]
+    Json { part: &'static str, why: String },
+    #[error("its header has no `alg`")]
+    NoAlgorithm,
+    #[error("its header asks for `crit` extensions, which none is understood")]
+    Critical,
+    #[error("its header says `typ` `{0}`; expected `JWT` or none")]
+    Type(String),
+    #[error("claim `{claim}` is {found}; expected {expected}")]
+    Claim { claim: &'static str, found: &'static str, expected: &'static str },
+}
+
+impl UntrustedIdToken {
+    /// # Errors
+    /// When the text is no JWS in compact form with a JSON header and payload, each without duplicate members.
+    pub fn parse(compact: &str) -> Result<Self, IdTokenError> {
+        if compact.len() > MAX_TOKEN {
+            return Err(IdTokenError::TooLong);
+        }
+        let compact = compact.trim();
+        // Counted by iteration, so that a megabyte of dots allocates nothing.
+        let parts = compact.bytes().filter(|byte| *byte == b'.').count() + 1;
+        let mut split = compact.splitn(3, '.');
+        let (Some(header), Some(payload), Some(signature), 3) = (split.next(), split.next(), split.next(), parts)
+        else {
+            return Err(IdTokenError::Parts { parts });
+        };
+        let header = read_header(object("header", &decode("header", header)?)?)?;
+        let payload_bytes = decode("payload", payload)?;
+        let payload_object = object("payload", &payload_bytes)?;
+        text(&payload_object, "iss")?;
+        Ok(Self {
+            signing_input: compact.get(..compact.len() - signature.len() - 1).unwrap_or_default().to_owned(),
+            signature: signature.to_owned(),
+            header,
+            payload: payload_object,
+            payload_bytes,
+        })
+    }
+
+    /// The issuer that the token names.
+    pub fn issuer(&self) -> &str {
+        self.payload.get("iss").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether `aud` is, or has among its members, the given client.
+    pub fn names_audience(&self, client_id: &str) -> bool {
+        match self.payload.get("aud") {
+            Some(Value::String(audience)) => audience == client_id,
+            Some(Value::Array(audiences)) => audiences.iter().any(|audience| audience.as_str() == Some(client_id)),
+            _ => false,
+        }
+    }
+
+    /// Whether the header's algorithm is one that is known at all.
+    pub fn algorithm(&self) -> Option<SigningAlgorithm> {
+        SigningAlgorithm::named(&self.header.algorithm)
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// For `verify` alone: what is signed, and by what.
+    pub(in crate::pipeline) fn signed_parts(&self) -> (&[u8], &str) {
+        (self.signing_input.as_bytes(), &self.signature)
+    }
+
+    /// For `verify` alone, once the signature over these very bytes holds.
+    pub(in crate::pipeline) fn payload(&self) -> (&Map<String, Value>, &[u8]) {
+        (&self.payload, &self.payload_bytes)
+    }
+}
+
+fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, IdTokenError> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| IdTokenError::Base64 { part })
+}
+
+fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, IdTokenError> {
+    let unique: UniqueObject =
+        serde_json::from_slice(bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
+    Ok(unique.0)
+}
+
+fn read_header(header: Map<String, Value>) -> Result<Header, IdTokenError> {
+    if header.contains_key("crit") {
+        // RFC 7515 section 4.1.11: a critical extension that is not understood makes the token invalid.
+        return Err(IdTokenError::Critical);
+    }
+    match header.get("typ") {
+        None => {}
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("JWT") => {}
+        Some(other) => return Err(IdTokenError::Type(other.to_string().chars().take(40).collect())),
+    }
+    let algorithm = header.get("alg").and_then(Value::as_str).ok_or(IdTokenError::NoAlgorithm)?;
+    let key_id = match header.get("kid") {
+        None => None,
+        Some(Value::String(kid)) => Some(kid.clone()),
+        Some(other) => {
+            return Err(IdTokenError::Claim { claim: "kid", found: kind(other), expected: "a string" });
+        }
+    };
+    Ok(Header { algorithm: algorithm.to_owned(), key_id })
+}
+
+fn text<'a>(payload: &'a Map<String, Value>, claim: &'static str) -> Result<&'a str, IdTokenError> {
+    match payload.get(claim) {
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(IdTokenError::Claim { claim, found: kind(other), expected: "a string" }),
+        None => Err(IdTokenError::Claim { claim, found: "missing", expected: "a string" }),
+    }
+}
+
+/// A JSON value's type in words.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A JSON object of which no member name appears twice: readers differ on which of two they take (RFC 7519 section 4).
+struct UniqueObject(Map<String, Value>);
+
+impl<'de> serde::Deserialize<'de> for UniqueObject {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = UniqueObject;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if members.contains_key(&name) {
+                        return Err(serde::de::Error::custom(format!("member `{name}` appears twice")));
+                    }
+                    members.insert(name, value);
+                }
+                Ok(UniqueObject(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}

@@ -1,0 +1,286 @@
+//! From a verified assertion to the claims that mappings read, each in its typed state.
+//!
+//! What a claim brought is decided once, here, and never collapsed later: values, empty, missing, malformed, unresolved.
+//! Incomplete is not empty: only values, empty, and missing under `clear` ever take something away.
+//!
+//! ```text
+//! "groups": ["a", "b"]        values a, b
+//! "groups": "a;b" with ";"    values "a;b", split into a, b where a mapping looks
+//! "groups": [] or ""          empty: revokes
+//! (no groups) or null         missing: what `when_missing` says
+//! "groups": [{...}, {...}]    malformed: keeps
+//! "_claim_names": {"groups"}  unresolved: keeps
+//! ```
+
+pub mod selector;
+pub mod split;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use self::selector::Selector;
+use self::split::Delimiter;
+use super::ids::{ClaimName, InvalidText, Subject, UserId};
+use super::provider::{ClaimLimits, Fold, Provider, UserClaim};
+use super::verify::saml::{SamlStatement, SamlValue};
+use super::verify::{Assertion, Statement, Verified};
+
+/// How one claim of a provider is read.
+#[derive(Debug, Clone)]
+pub struct ClaimRule {
+    /// The name by which mappings speak of it.
+    pub name: ClaimName,
+    pub selector: Selector,
+    /// `None`: values are not split and not trimmed.
+    pub delimiter: Option<Delimiter>,
+    pub when_missing: WhenMissing,
+}
+
+/// What a missing claim means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// The person has none of it. The default: several providers drop the claim with the last group.
+    Clear,
+    /// What was granted stays.
+    Keep,
+    /// The login is refused.
+    Refuse,
+}
+
+/// What a claim brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimState {
+    /// At least one value, as the token wrote it: not yet split.
+    Values(Vec<String>),
+    /// Present, and nothing in it: `[]`, `""`, an attribute without values.
+    Empty,
+    /// Absent, or null.
+    Missing,
+    /// Present, and every element of a type that has no text.
+    Malformed,
+    Unresolved(Unresolved),
+}
+
+/// Why the token does not say what the claim holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The provider left the values out and points elsewhere for them.
+    Overage,
+    /// More values or bytes than the limits allow.
+    OverLimit,
+}
+
+impl ClaimState {
+    /// Its name in plans, audit rows and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            ClaimState::Values(_) => "values",
+            ClaimState::Empty => "empty",
+            ClaimState::Missing => "missing",
+            ClaimState::Malformed => "malformed",
+            ClaimState::Unresolved(Unresolved::Overage) => "unresolved (overage)",
+            ClaimState::Unresolved(Unresolved::OverLimit) => "unresolved (over a limit)",
+        }
+    }
+}
+
+impl fmt::Display for ClaimState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One claim as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub name: ClaimName,
+    pub state: ClaimState,
+    pub delimiter: Option<Delimiter>,
+    /// Elements of a wrong type that were passed over beside good ones.
+    pub skipped: usize,
+    /// Whether mappings can be decided on it: not when unresolved, malformed, or missing under `keep`.
+    pub decided: bool,
+}
+
+impl Claim {
+    /// The values that a mapping compares: split by its own delimiter, else by the claim's.
+    pub fn pieces<'a>(&'a self, own: Option<&Delimiter>) -> Vec<&'a str> {
+        match &self.state {
+            ClaimState::Values(values) => split::split(values, own.or(self.delimiter.as_ref())),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// All claims of a login, in the order of the provider's rules, and who logged in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    pub user: UserId,
+    pub email: Option<String>,
+    pub display_name: Option<String>,
+    pub claims: Vec<Claim>,
+}
+
+/// Why a verified login is refused by its claims.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimsRefusal {
+    #[error("the user claim `{claim}` is {found}; expected exactly one text value")]
+    NoUser { claim: String, found: String },
+    #[error("the user claim `{claim}` {why}")]
+    InvalidUser { claim: String, why: InvalidText },
+    #[error("the NameID is transient, so it names nobody from one login to the next; name another `user_claim`")]
+    TransientNameId,
+    #[error("claim `{0}` is missing, and `when_missing` is `refuse`")]
+    MissingRefused(ClaimName),
+    #[error("claim `{claim}` is {state}, and the provider is `strict`")]
+    Strict { claim: ClaimName, state: &'static str },
+}
+
+/// Reads the claims that the provider declares.
+///
+/// # Errors
+/// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
+pub fn read(assertion: &Verified<Assertion>, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
+    let statement = &assertion.get().statement;
+    let user = user(statement, provider)?;
+    let mut claims = Vec::with_capacity(provider.claims.len());
+    for rule in &provider.claims {
+        claims.push(read_claim(statement, rule, provider)?);
+    }
+    let first = |name: &Option<String>| name.as_deref().and_then(|name| single(statement, name));
+    Ok(Claims {
+        user,
+        email: first(&provider.user.email_claim),
+        display_name: first(&provider.user.name_claim),
+        claims,
+    })
+}
+
+fn read_claim(statement: &Statement, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
+    let (state, skipped) = match statement {
+        Statement::Oidc(payload) => oidc_state(payload, &rule.selector),
+        Statement::Saml(statement) => saml_state(statement, &rule.selector),
+    };
+    let state = within_limits(state, rule.delimiter.as_ref(), provider.limits);
+    let undecided = matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed);
+    if state == ClaimState::Missing && rule.when_missing == WhenMissing::Refuse {
+        return Err(ClaimsRefusal::MissingRefused(rule.name.clone()));
+    }
+    if undecided && provider.strict {
+        return Err(ClaimsRefusal::Strict { claim: rule.name.clone(), state: state.word() });
+    }
+    let kept = state == ClaimState::Missing && rule.when_missing == WhenMissing::Keep;
+    Ok(Claim {
+        name: rule.name.clone(),
+        decided: !(undecided || kept),
+        state,
+        delimiter: rule.delimiter.clone(),
+        skipped,
+    })
+}
+
+fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> (ClaimState, usize) {
+    // A marker says that the claim was left out, so it counts before anything else.
+    if selector::oidc_overage(payload, selector) {
+        return (ClaimState::Unresolved(Unresolved::Overage), 0);
+    }
+    let Some(found) = selector.find(payload) else { return (ClaimState::Missing, 0) };
+    let mut values = Vec::new();
+    let (mut blank, mut skipped) = (0, 0);
+    for element in found {
+        match element {
+            Value::String(text) if text.trim().is_empty() => blank += 1,
+            Value::String(text) => values.push(text.clone()),
+            Value::Number(number) => values.push(number.to_string()),
+            Value::Bool(truth) => values.push(truth.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => skipped += 1,
+        }
+    }
+    (state_of(values, blank, skipped), skipped)
+}
+
+fn saml_state(statement: &SamlStatement, selector: &Selector) -> (ClaimState, usize) {
+    if selector::saml_overage(statement, selector) {
+        return (ClaimState::Unresolved(Unresolved::Overage), 0);
+    }
+    let mut present = false;
+    let mut values = Vec::new();
+    let (mut blank, mut skipped, mut nil) = (0, 0, 0);
+    for attribute in statement.attributes.iter().filter(|attribute| selector.names_attribute(attribute)) {
+        present = true;
+        for value in &attribute.values {
+            match value {
+                SamlValue::Text(text) if text.trim().is_empty() => blank += 1,
+                SamlValue::Text(text) => values.push(text.clone()),
+                SamlValue::Nil => nil += 1,
+                SamlValue::Structured => skipped += 1,
+            }
+        }
+    }
+    // Nothing but nil is null, which counts as missing in both protocols.
+    if !present || (nil > 0 && values.is_empty() && blank == 0 && skipped == 0) {
+        return (ClaimState::Missing, 0);
+    }
+    (state_of(values, blank, skipped), skipped)
+}
+
+fn state_of(values: Vec<String>, blank: usize, skipped: usize) -> ClaimState {
+    match (values.is_empty(), skipped > 0 && blank == 0) {
+        (false, _) => ClaimState::Values(values),
+        (true, true) => ClaimState::Malformed,
+        (true, false) => ClaimState::Empty,
+    }
+}
+
+fn within_limits(state: ClaimState, delimiter: Option<&Delimiter>, limits: ClaimLimits) -> ClaimState {
+    let ClaimState::Values(values) = state else { return state };
+    let bytes: usize = values.iter().map(String::len).sum();
+    let over = values.len() > limits.values
+        || bytes > limits.bytes
+        || delimiter.is_some_and(|delimiter| split::count(&values, delimiter) > limits.values);
+    if over { ClaimState::Unresolved(Unresolved::OverLimit) } else { ClaimState::Values(values) }
+}
+
+/// Who logged in.
+fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefusal> {
+    let rule = &provider.user;
+    let claim = match (&rule.claim, statement) {
+        (UserClaim::Named(name), _) => name.as_str(),
+        (UserClaim::Subject, Statement::Oidc(_)) => "sub",
+        (UserClaim::Subject, Statement::Saml(_)) => "NameID",
+    };
+    let no_user = |found: &str| ClaimsRefusal::NoUser { claim: claim.to_owned(), found: found.to_owned() };
+    let value = match (&rule.claim, statement) {
+        (UserClaim::Subject, Statement::Saml(statement)) => {
+            let name_id = statement.name_id.as_ref().ok_or_else(|| no_user("missing"))?;
+            if name_id.format.as_deref() == Some(TRANSIENT) {
+                return Err(ClaimsRefusal::TransientNameId);
+            }
+            name_id.value.clone()
+        }
+        _ => single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?,
+    };
+    let value = match rule.fold {
+        Fold::Exact => value,
+        Fold::Case => value.to_lowercase(),
+    };
+    let subject = Subject::parse(&value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })?;
+    Ok(UserId { namespace: rule.namespace.clone(), subject })
+}
+
+/// SAML Core 8.3.8: an identifier with transient semantics.
+const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
+
+/// The one text value of a claim, if it has exactly one.
+fn single(statement: &Statement, claim: &str) -> Option<String> {
+    let selector = Selector::parse(claim).ok()?;
+    let (state, _) = match statement {
+        Statement::Oidc(payload) => oidc_state(payload, &selector),
+        Statement::Saml(statement) => saml_state(statement, &selector),
+    };
+    match state {
+        ClaimState::Values(values) => <[String; 1]>::try_from(values).ok().map(|[value]| value),
+        _ => None,
+    }
+}

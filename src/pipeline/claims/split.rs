@@ -1,0 +1,96 @@
+//! Splitting of delimited values.
+
+use std::collections::HashSet;
+use std::fmt;
+
+/// 1 to 3 Unicode scalar values between the pieces of one value.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Delimiter(String);
+
+/// Scalar values of a delimiter at the most (OutSystems ODC's own limit).
+pub const MAX_DELIMITER: usize = 3;
+
+/// Why a text is no delimiter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("has {found} characters; expected 1 to {MAX_DELIMITER}")]
+pub struct InvalidDelimiter {
+    pub found: usize,
+}
+
+impl Delimiter {
+    /// # Errors
+    /// When the text is empty or longer than [`MAX_DELIMITER`].
+    pub fn parse(text: &str) -> Result<Self, InvalidDelimiter> {
+        match text.chars().count() {
+            1..=MAX_DELIMITER => Ok(Self(text.to_owned())),
+            found => Err(InvalidDelimiter { found }),
+        }
+    }
+
+    /// No splitting at all: what `delimiter = ""` in a mapping means.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Delimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+/// The pieces of all values: trimmed, empty ones dropped, order kept, duplicates merged. Without a delimiter the values
+/// themselves, untrimmed.
+pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>) -> Vec<&'a str> {
+    let mut seen = HashSet::with_capacity(values.len());
+    match delimiter.filter(|delimiter| !delimiter.0.is_empty()) {
+        None => values.iter().map(String::as_str).filter(|value| seen.insert(*value)).collect(),
+        Some(delimiter) => values
+            .iter()
+            .flat_map(|value| value.split(delimiter.as_str()))
+            .map(str::trim)
+            .filter(|piece| !piece.is_empty() && seen.insert(*piece))
+            .collect(),
+    }
+}
+
+/// How many pieces a split would look at.
+pub fn count(values: &[String], delimiter: &Delimiter) -> usize {
+    match delimiter.as_str() {
+        "" => values.len(),
+        text => values.iter().map(|value| value.matches(text).count() + 1).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(values: &[&str], delimiter: &str) -> Vec<String> {
+        let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+        let delimiter = Delimiter::parse(delimiter).ok();
+        split(&values, delimiter.as_ref()).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn pieces_are_trimmed_merged_and_in_order() {
+        assert_eq!(pieces(&[" b ;a;;b; "], ";"), ["b", "a"]);
+        assert_eq!(pieces(&["a || b", "c"], "||"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn without_a_delimiter_nothing_is_touched() {
+        assert_eq!(pieces(&[" CN=a,OU=b ", "x;y"], ""), [" CN=a,OU=b ", "x;y"]);
+    }
+
+    #[test]
+    fn delimiters_count_scalar_values() {
+        assert!(Delimiter::parse("äöü").is_ok());
+        assert_eq!(Delimiter::parse("----"), Err(InvalidDelimiter { found: 4 }));
+        assert_eq!(Delimiter::parse(""), Err(InvalidDelimiter { found: 0 }));
+    }
+}

@@ -1,0 +1,105 @@
+//! What the operator said about one provider: how its tokens are verified and how its claims are read.
+//!
+//! A [`Provider`] is built by the configuration, already checked. The stages of the pipeline take it as an argument.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claims::ClaimRule;
+use super::ids::{Issuer, Namespace, ProviderName, Stage};
+use super::verify::oidc::SigningAlgorithm;
+use super::verify::saml::DecryptionKey;
+
+/// One connection to an identity provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    pub name: ProviderName,
+    pub issuer: Issuer,
+    pub protocol: Protocol,
+    /// Paths of the app that receive this provider's logins, as written in the configuration; each begins with `/`.
+    pub callbacks: Vec<String>,
+    pub binding: Binding,
+    /// Empty: belongs to every stage.
+    pub stages: Vec<Stage>,
+    pub user: UserRule,
+    /// In the order of the configuration. Mappings refer to them by position.
+    pub claims: Vec<ClaimRule>,
+    /// An unresolved or malformed claim refuses the login.
+    pub strict: bool,
+    /// How far clocks may differ. Serves expiry and replay records alike, so that no token outlives its record.
+    pub leeway: Duration,
+    /// A token issued longer ago than this is refused, which bounds how long replay records are kept.
+    pub max_age: Duration,
+    pub limits: ClaimLimits,
+}
+
+#[derive(Debug, Clone)]
+pub enum Protocol {
+    Oidc(OidcPolicy),
+    Saml(SamlPolicy),
+}
+
+/// What an ID token must say beside issuer and times.
+#[derive(Debug, Clone)]
+pub struct OidcPolicy {
+    /// The relying party's own identifier: must be in `aud`, and be `azp` where that is present.
+    pub client_id: String,
+    /// An allow-list; never empty.
+    pub algorithms: Vec<SigningAlgorithm>,
+}
+
+/// What a SAML response must say beside issuer and times.
+#[derive(Debug, Clone)]
+pub struct SamlPolicy {
+    /// The app's own entity ID: must be named by every AudienceRestriction.
+    pub audience: String,
+    /// The ACS addresses that Recipient and Destination may name: `public_url` and a callback path.
+    pub acs_urls: Vec<String>,
+    pub allow_idp_initiated: bool,
+    pub allow_cbc: bool,
+    pub decryption_keys: Vec<Arc<DecryptionKey>>,
+}
+
+/// What happens when the browser that brings an answer did not bring our memory of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    Require,
+    /// The audit says what was missing; the login goes on.
+    Observe,
+}
+
+/// Which person a login speaks of.
+#[derive(Debug, Clone)]
+pub struct UserRule {
+    pub namespace: Namespace,
+    pub claim: UserClaim,
+    pub fold: Fold,
+    /// For the identity headers alone. Never required.
+    pub email_claim: Option<String>,
+    /// For the identity headers alone. Never required.
+    pub name_claim: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserClaim {
+    /// OIDC `sub`, or the SAML NameID (not a transient one).
+    Subject,
+    /// A claim or attribute that carries exactly one value.
+    Named(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fold {
+    Exact,
+    /// Full Unicode lower-casing: two spellings are one user, never two.
+    Case,
+}
+
+/// Past these an arriving claim is unresolved: never cut, since a cut list would revoke.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimLimits {
+    /// Values of one claim, counted before splitting and again after it.
+    pub values: usize,
+    /// Bytes of all values of one claim together.
+    pub bytes: usize,
+}

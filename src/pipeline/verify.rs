@@ -1,0 +1,189 @@
+//! From a captured token to a verified assertion.
+//!
+//! [`Verified`] is the proof: its field is private to this file, so nothing else can make one, and the stages below ask for
+//! it. A signature is checked first; only then does what the token says count for anything, and every other check is
+//! ours, against `now`.
+
+pub mod oidc;
+pub mod saml;
+
+use super::capture::{Captured, UntrustedToken};
+use super::ids::{Issuer, ProviderName, Timestamp};
+use super::provider::{Binding, Protocol, Provider};
+
+/// A value whose signature, issuer, audience, times and binding were checked.
+#[derive(Debug, Clone)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What a token asserts, once it is believed.
+#[derive(Debug, Clone)]
+pub struct Assertion {
+    pub provider: ProviderName,
+    pub issuer: Issuer,
+    /// What makes a replay: the assertion ID; for OIDC `jti`, else the SHA-256 of the decoded payload in hexadecimal.
+    pub token_id: String,
+    /// `iat` or IssueInstant.
+    pub issued_at: Timestamp,
+    /// From here on the token itself is refused, leeway not counted.
+    pub expires_at: Timestamp,
+    pub binding: BindingVerdict,
+    pub statement: Statement,
+}
+
+/// The claims of an assertion, as its protocol writes them.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    Oidc(serde_json::Map<String, serde_json::Value>),
+    Saml(saml::SamlStatement),
+}
+
+/// How the login is bound to a request that this browser left with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingVerdict {
+    /// Index into the remembered requests that were given.
+    Matched(usize),
+    /// IdP-initiated, which the operator allowed.
+    Unsolicited,
+    /// Nothing matched, which the operator only observes.
+    Missing,
+}
+
+/// What the browser remembered of a request it left with, opened from a binding cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    pub provider: ProviderName,
+    pub request: RememberedRequest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RememberedRequest {
+    /// The `state` and `nonce` of an OIDC authorization request (OIDC Core 3.1.2.1).
+    Oidc { state: Option<String>, nonce: Option<String> },
+    /// The `ID` of an AuthnRequest (SAML Core 3.2.1).
+    Saml { request_id: String },
+}
+
+/// The keys by which a provider's signatures are checked.
+#[derive(Debug, Clone)]
+pub enum ProviderKeys {
+    Oidc(oidc::KeySet),
+    Saml(saml::CertificateSet),
+}
+
+/// Why a captured token is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub fault: Fault,
+    /// The token's identity, where its signature held: such a refusal is worth an audit row, one before it is not.
+    pub signed: Option<SignedToken>,
+}
+
+/// What identifies a token whose signature held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedToken {
+    pub token_id: String,
+    pub issued_at: Option<Timestamp>,
+}
+
+impl Refused {
+    pub fn unsigned(fault: Fault) -> Self {
+        Self { fault, signed: None }
+    }
+}
+
+/// What was wrong. Messages name what was found and what was expected, and never carry the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("signed with key `{0}`, which the provider does not publish")]
+    UnknownKey(String),
+    #[error("signature algorithm `{found}` is not allowed; expected one of {allowed}")]
+    Algorithm { found: String, allowed: String },
+    #[error("the signature does not verify with any key of the provider")]
+    Signature,
+    #[error("{0}")]
+    Malformed(String),
+    #[error("issuer is `{found}`; expected `{expected}`")]
+    Issuer { found: String, expected: String },
+    #[error("audience is {found}; expected `{expected}`")]
+    Audience { found: String, expected: String },
+    #[error("authorized party is `{found}`; expected `{expected}`")]
+    AuthorizedParty { found: String, expected: String },
+    #[error("expired at {at}; it is {now}")]
+    Expired { at: Timestamp, now: Timestamp },
+    #[error("not valid before {at}; it is {now}")]
+    NotYetValid { at: Timestamp, now: Timestamp },
+    #[error("issued in the future, at {at}; it is {now}")]
+    IssuedInFuture { at: Timestamp, now: Timestamp },
+    #[error("issued at {at}, longer ago than `max_age` allows; it is {now}")]
+    TooOld { at: Timestamp, now: Timestamp },
+    #[error("recipient is `{found}`; expected {expected}")]
+    Recipient { found: String, expected: String },
+    #[error("destination is `{found}`; expected {expected}")]
+    Destination { found: String, expected: String },
+    #[error("the identity provider's status is `{0}`; expected success")]
+    Status(String),
+    #[error("the encrypted assertion cannot be used")]
+    Decryption,
+    #[error("assertions are encrypted, but the provider has no `decryption_key_files`")]
+    NoDecryptionKey,
+    #[error("this browser did not leave for this login: {0}")]
+    Binding(&'static str),
+    #[error("not asked for by the app, and IdP-initiated logins are off (`allow_idp_initiated`)")]
+    Unsolicited,
+    #[error("verification stopped unexpectedly")]
+    Internal,
+}
+
+/// Verifies a captured token against the provider's keys, its policy, what the browser remembers, and the moment.
+///
+/// # Errors
+/// The first check that does not hold. [`Fault::UnknownKey`] is worth one look at the provider's current keys.
+pub fn verify(
+    captured: &Captured,
+    keys: &ProviderKeys,
+    remembered: &[Remembered],
+    now: Timestamp,
+) -> Result<Verified<Assertion>, Refused> {
+    let provider = &*captured.provider;
+    match (&provider.protocol, &captured.token, keys) {
+        (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state }, ProviderKeys::Oidc(keys)) => {
+            oidc::check(provider, policy, token, state.as_deref(), keys, remembered, now).map(Verified)
+        }
+        (Protocol::Saml(policy), UntrustedToken::SamlResponse(response), ProviderKeys::Saml(keys)) => {
+            saml::check(provider, policy, response, keys, remembered, now).map(Verified)
+        }
+        _ => Err(Refused::unsigned(Fault::Internal)),
+    }
+}
+
+/// The verdict on a login that should answer a remembered request, by the provider's rule.
+fn bind(
+    provider: &Provider,
+    remembered: &[Remembered],
+    matches: impl Fn(&RememberedRequest) -> bool,
+    otherwise: &'static str,
+) -> Result<BindingVerdict, Fault> {
+    let found = remembered.iter().position(|request| request.provider == provider.name && matches(&request.request));
+    match (found, provider.binding) {
+        (Some(index), _) => Ok(BindingVerdict::Matched(index)),
+        (None, Binding::Observe) => Ok(BindingVerdict::Missing),
+        (None, Binding::Require) => Err(Fault::Binding(otherwise)),
+    }
+}
+
+/// The checks of an issue instant that both protocols share: not in the future, not longer ago than `max_age`.
+fn check_issued(provider: &Provider, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
+    if at > now.plus(provider.leeway) {
+        return Err(Fault::IssuedInFuture { at, now });
+    }
+    if at < now.minus(provider.max_age).minus(provider.leeway) {
+        return Err(Fault::TooOld { at, now });
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Verifies an ID token: signature by a key of the issuer's, then OpenID Connect Core 1.0 section 3.1.3.7.
+//!
+//! jsonwebtoken checks the signature and nothing else. Its own checks pass a token that lacks `iss` or `aud`, take
+//! `iss` as a list, and leave `crit`, `typ`, `azp` and the use of a key alone, so every claim check is here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value};
+
+use super::{Assertion, Fault, Refused, Remembered, RememberedRequest, SignedToken, Statement, bind, check_issued};
+use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::provider::{OidcPolicy, Provider};
+
+/// A signature algorithm that can be allowed (RFC 7518 section 3.1, RFC 8037). Symmetric ones and `none` cannot be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SigningAlgorithm(Algorithm);
+
+impl SigningAlgorithm {
+    const ALL: [(&'static str, Algorithm); 9] = [
+        ("RS256", Algorithm::RS256),
+        ("RS384", Algorithm::RS384),
+        ("RS512", Algorithm::RS512),
+        ("PS256", Algorithm::PS256),
+        ("PS384", Algorithm::PS384),
+        ("PS512", Algorithm::PS512),
+        ("ES256", Algorithm::ES256),
+        ("ES384", Algorithm::ES384),
+        ("EdDSA", Algorithm::EdDSA),
+    ];
+
+    /// By its registered name, exactly.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, algorithm)| Self(algorithm))
+    }
+
+    /// Every name that [`Self::named`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.into_iter().map(|(name, _)| name)
+    }
+
+    fn fits(self, parameters: &AlgorithmParameters) -> bool {
+        use Algorithm as A;
+        match parameters {
+            AlgorithmParameters::RSA(_) => {
+                matches!(self.0, A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512)
+            }
+            AlgorithmParameters::EllipticCurve(key) => match key.curve {
+                EllipticCurve::P256 => self.0 == A::ES256,
+                EllipticCurve::P384 => self.0 == A::ES384,
+                _ => false,
+            },
+            AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519 && self.0 == A::EdDSA,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.into_iter().find(|(_, algorithm)| *algorithm == self.0).map_or("?", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+/// The verification keys of one issuer. Keys for encryption, symmetric keys and keys of unknown type are left out.
+#[derive(Debug, Clone, Default)]
+pub struct KeySet {
+    keys: Vec<VerificationKey>,
+}
+
+#[derive(Clone)]
+struct VerificationKey {
+    jwk: Arc<Jwk>,
+    key: Arc<DecodingKey>,
+}
+
+impl fmt::Debug for VerificationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerificationKey({:?})", self.jwk.common.key_id)
+    }
+}
+
+impl KeySet {
+    /// Takes the members of a JWK Set (RFC 7517 section 5) that can verify a signature.
+    pub fn from_jwks(jwks: JwkSet) -> Self {
+        let keys = jwks.keys.into_iter().filter_map(|jwk| {
+            let usable = !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption))
+                && matches!(
+                    jwk.algorithm,
+                    AlgorithmParameters::RSA(_)
+                        | AlgorithmParameters::EllipticCurve(_)
+                        | AlgorithmParameters::OctetKeyPair(_)
+                );
+            let key = usable.then(|| DecodingKey::from_jwk(&jwk).ok()).flatten()?;
+            Some(VerificationKey { jwk: Arc::new(jwk), key: Arc::new(key) })
+        });
+        Self { keys: keys.collect() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The one key that a header chooses: by `kid`; without one, the only key that fits the algorithm.
+    fn choose(&self, key_id: Option<&str>, algorithm: SigningAlgorithm) -> Result<&VerificationKey, Fault> {
+        let mut fitting = self.keys.iter().filter(|candidate| {
+            let named = candidate.jwk.common.key_algorithm.map(|named| named.to_string());
+            algorithm.fits(&candidate.jwk.algorithm)
+                && named.is_none_or(|named| named == algorithm.to_string())
+                && key_id.is_none_or(|kid| candidate.jwk.common.key_id.as_deref() == Some(kid))
+        });
+        let unknown = || Fault::UnknownKey(key_id.unwrap_or("(no kid)").chars().take(100).collect());
+        match (fitting.next(), fitting.next(), key_id) {
+            (Some(key), None, _) | (Some(key), Some(_), Some(_)) => Ok(key),
+            (None, ..) => Err(unknown()),
+            (Some(_), Some(_), None) => Err(unknown()),
+        }
+    }
+}
+
+/// Checks an ID token. `state` is what came beside it in the form.
+pub(super) fn check(
+    provider: &Provider,
+    policy: &OidcPolicy,
+    token: &UntrustedIdToken,
+    state: Option<&str>,
+    keys: &KeySet,
+    remembered: &[Remembered],
+    now: Timestamp,
+) -> Result<Assertion, Refused> {
+    check_signature(policy, token, keys).map_err(Refused::unsigned)?;
+    let (payload, payload_bytes) = token.payload();
+    let token_id = token_id(payload, payload_bytes);
+    check_claims(provider, policy, payload, state, remembered, now, token_id.clone()).map_err(|fault| Refused {
+        fault,
+        signed: Some(SignedToken { token_id, issued_at: numeric_date(payload, "iat").ok().flatten() }),
+    })
+}
+
+fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet) -> Result<(), Fault> {
+    let allowed = token.algorithm().filter(|algorithm| policy.algorithms.contains(algorithm));
+    let Some(algorithm) = allowed else {
+        let names: Vec<String> = policy.algorithms.iter().map(ToString::to_string).collect();
+        let found = token.header().algorithm.chars().take(20).collect();
+        return Err(Fault::Algorithm { found, allowed: names.join(", ") });
+    };
+    let chosen = keys.choose(token.header().key_id.as_deref(), algorithm)?;
+    let (signing_input, signature) = token.signed_parts();
+    match jsonwebtoken::crypto::verify(signature, signing_input, &chosen.key, algorithm.0) {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(Fault::Signature),
+    }
+}
+
+fn check_claims(
+    provider: &Provider,
+    policy: &OidcPolicy,
+    payload: &Map<String, Value>,
+    state: Option<&str>,
+    remembered: &[Remembered],
+    now: Timestamp,
+    token_id: String,
+) -> Result<Assertion, Fault> {
+    check_issuer(provider, payload)?;
+    check_audience(policy, payload)?;
+    let issued_at = required_date(payload, "iat")?;
+    let expires_at = required_date(payload, "exp")?;
+    if now >= expires_at.plus(provider.leeway) {
+        return Err(Fault::Expired { at: expires_at, now });
+    }
+    if let Some(at) = numeric_date(payload, "nbf")?
+        && at > now.plus(provider.leeway)
+    {
+        return Err(Fault::NotYetValid { at, now });
+    }
+    check_issued(provider, issued_at, now)?;
+    let nonce = match payload.get("nonce") {
+        None => None,
+        Some(Value::String(nonce)) => Some(nonce.as_str()),
+        Some(other) => return Err(Fault::Malformed(format!("claim `nonce` is {}; expected a string", kind(other)))),
+    };
+    // OIDC Core 3.1.3.7 item 11: a nonce that was sent must come back. A request without either is none that we saw.
+    let binding = bind(
+        provider,
+        remembered,
+        |request| match request {
+            RememberedRequest::Oidc { state: left_state, nonce: left_nonce } => {
+                (left_state.is_some() || left_nonce.is_some())
+                    && left_state.as_deref() == state
+                    && left_nonce.as_deref() == nonce
+            }
+            RememberedRequest::Saml { .. } => false,
+        },
+        "no request with this state and nonce is remembered by it",
+    )?;
+    Ok(Assertion {
+        provider: provider.name.clone(),
+        issuer: provider.issuer.clone(),
+        token_id,
+        issued_at,
+        expires_at,
+        binding,
+        statement: Statement::Oidc(payload.clone()),
+    })
+}
+
+fn check_issuer(provider: &Provider, payload: &Map<String, Value>) -> Result<(), Fault> {
+    match payload.get("iss") {
+        Some(Value::String(issuer)) if issuer == provider.issuer.as_str() => Ok(()),
+        found => Err(Fault::Issuer { found: describe(found), expected: provider.issuer.to_string() }),
+    }
+}
+
+/// `aud` holds our client, and where others are there too or `azp` is present, `azp` is our client (items 3 to 5).
+fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(), Fault> {
+    let wrong = |found| Fault::Audience { found: describe(found), expected: policy.client_id.clone() };
+    let several = match payload.get("aud") {
+        Some(Value::String(audience)) if *audience == policy.client_id => false,
+        Some(list @ Value::Array(audiences)) => {
+            let mut ours = false;
+            for audience in audiences {
+                let Value::String(audience) = audience else { return Err(wrong(Some(list))) };
+                ours |= *audience == policy.client_id;
+            }
+            if !ours {
+                return Err(wrong(Some(list)));
+            }
+            audiences.len() > 1
+        }
+        found => return Err(wrong(found)),
+    };
+    match payload.get("azp") {
+        Some(Value::String(party)) if *party == policy.client_id => Ok(()),
+        None if !several => Ok(()),
+        found => Err(Fault::AuthorizedParty { found: describe(found), expected: policy.client_id.clone() }),
+    }
+}
+
+/// The replay key of RFC 7519 tokens: `jti`, else the SHA-256 of the decoded payload.
+fn token_id(payload: &Map<String, Value>, payload_bytes: &[u8]) -> String {
+    match payload.get("jti") {
+        Some(Value::String(id)) if !id.is_empty() && id.len() <= 512 => format!("jti:{id}"),
+        _ => {
+            let digest = digest::digest(&digest::SHA256, payload_bytes);
+            digest.as_ref().iter().fold(String::from("sha256:"), |mut text, byte| {
+                use fmt::Write as _;
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+        }
+    }
+}
+
+fn required_date(payload: &Map<String, Value>, claim: &str) -> Result<Timestamp, Fault> {
+    numeric_date(payload, claim)?.ok_or_else(|| Fault::Malformed(format!("claim `{claim}` is missing")))
+}
+
+/// A NumericDate (RFC 7519 section 2): seconds, perhaps with a fraction, within what a calendar can hold.
+fn numeric_date(payload: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, Fault> {
+    const YEAR_9999: f64 = 253_402_300_799.0;
+    let Some(value) = payload.get(claim) else { return Ok(None) };
+    let malformed = |found: &str| Fault::Malformed(format!("claim `{claim}` is {found}; expected seconds since 1970"));
+    let Value::Number(number) = value else { return Err(malformed(kind(value))) };
+    let in_range = |seconds: f64| (0.0..=YEAR_9999).contains(&seconds);
+    match (number.as_i64(), number.as_f64()) {
+        (Some(seconds), Some(as_float)) if in_range(as_float) => Ok(Some(Timestamp::from_seconds(seconds))),
+        #[allow(clippy::cast_possible_truncation, reason = "the range was just checked")]
+        (None, Some(seconds)) if in_range(seconds) => Ok(Some(Timestamp((seconds * 1000.0) as i64))),
+        _ => Err(malformed("out of range")),
+    }
+}
+
+/// A claim as found, short enough for a log line.
+fn describe(found: Option<&Value>) -> String {
+    match found {
+        None => "missing".into(),
+        Some(Value::String(text)) => text.chars().take(200).collect(),
+        Some(other) => other.to_string().chars().take(200).collect(),
+    }
+}

@@ -1,0 +1,11 @@
+//! What reaches out: each file has a trait at its top, and real versions beside it.
+
+pub mod keys;
+pub mod rules;
+pub mod store;
+
+use std::future::Future;
+use std::pin::Pin;
+
+/// A boxed future, so that a port can be chosen at run time.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,41 @@
+//! Signing keys and endpoints of the providers: fetched in the background, cached, swapped whole.
+
+use std::sync::Arc;
+
+use super::BoxFuture;
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::verify::ProviderKeys;
+
+/// What a provider publishes of itself.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub keys: ProviderKeys,
+    /// Where the app sends people to log in: the authorization endpoint, or the SSO locations of both redirecting bindings.
+    pub endpoints: Vec<String>,
+    pub fetched_at: Timestamp,
+}
+
+/// Why no keys are to be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeysError {
+    #[error("no keys of provider `{0}` were fetched yet")]
+    NotYet(ProviderName),
+    #[error("the last good copy of the keys of provider `{0}` is older than `max_stale`")]
+    TooStale(ProviderName),
+}
+
+/// Where keys come from.
+pub trait KeySource: Send + Sync {
+    /// The keys at hand: never waits for the network while a copy is fresh enough; waits for the first fetch otherwise.
+    fn current(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>>;
+
+    /// Looks again, because a token names a key that `current` lacks. At most one fetch per provider and interval, however
+    /// many ask; answers with what is then at hand.
+    fn look_again(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>>;
+
+    /// The endpoints at hand, without waiting; empty before the first fetch.
+    fn endpoints(&self, provider: &ProviderName) -> Vec<String>;
+
+    /// Whether `current` would answer, without waiting.
+    fn ready(&self, provider: &ProviderName) -> bool;
+}

@@ -1,0 +1,199 @@
+//! The memory of loginsync: users, grants, denies, replay records, the audit chain.
+//!
+//! [`Store::apply`] is one transaction: it reads the user's snapshot, runs the pure plan, writes grants, replay record,
+//! last login and audit row, and returns the plan. Other methods look, or act for an operator.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::BoxFuture;
+use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
+use crate::pipeline::mapping::{Candidates, RuleSet};
+use crate::pipeline::plan::Plan;
+
+/// A verified login, ready to be applied.
+#[derive(Debug, Clone)]
+pub struct Login {
+    pub id: String,
+    pub provider: ProviderName,
+    pub issuer: String,
+    pub user: UserId,
+    pub email: Option<String>,
+    pub display_name: Option<String>,
+    pub token_id: String,
+    pub issued_at: Timestamp,
+    /// Until when a second arrival of this token is recognised: expiry plus leeway.
+    pub remember_until: Timestamp,
+    pub now: Timestamp,
+    pub binding: &'static str,
+    pub claims: Vec<ClaimSummary>,
+}
+
+/// What a claim brought, for the audit: its state and how much, never its values beside the mapped ones.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClaimSummary {
+    pub name: String,
+    pub state: &'static str,
+    pub values: usize,
+    pub skipped: usize,
+}
+
+/// What became of a login in the store.
+#[derive(Debug, Clone)]
+pub enum Applied {
+    /// Durably committed.
+    Committed(Box<Plan>),
+    /// This token was here before. Recorded, once.
+    Replay,
+    /// An operator disabled the user. Recorded.
+    Disabled,
+    /// The rules have changed since the candidates were computed; nothing was written.
+    Stale,
+}
+
+/// A login refused after its signature held.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub id: String,
+    pub provider: ProviderName,
+    pub token_id: String,
+    pub now: Timestamp,
+    pub reason: String,
+    /// Until when a second refusal of this token is not recorded again.
+    pub remember_until: Timestamp,
+}
+
+/// Why the store did not do what was asked. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store did not answer in time")]
+    Timeout,
+    #[error("the store is full or cannot be written: {0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// A user as the store knows them.
+#[derive(Debug, Clone, Serialize)]
+pub struct UserView {
+    pub namespace: String,
+    pub subject: String,
+    pub email: Option<String>,
+    pub enabled: bool,
+    pub created_at: String,
+    pub last_login_at: Option<String>,
+    pub memberships: Vec<MembershipView>,
+    /// Roles that come through groups: role, and the groups that carry it.
+    pub roles_through_groups: Vec<RoleThroughGroups>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct RoleThroughGroups {
+    pub role: String,
+    pub groups: Vec<String>,
+}
+
+/// One group or role that a user has a reason to hold, or is denied.
+#[derive(Debug, Clone, Serialize)]
+pub struct MembershipView {
+    pub kind: &'static str,
+    pub name: String,
+    /// `mapped`, `assigned` or `both`; `denied` where nothing but a deny is on record.
+    pub membership: &'static str,
+    pub effective: bool,
+    /// Each grant and deny in words.
+    pub reasons: Vec<String>,
+}
+
+/// A row of the audit chain.
+#[derive(Debug, Clone, Serialize)]
+pub struct AuditRow {
+    pub sequence: i64,
+    pub at: String,
+    pub event: String,
+    pub detail: serde_json::Value,
+    /// Personal fields; `None` once erased.
+    pub person: Option<serde_json::Value>,
+    pub seal: String,
+}
+
+/// What a check of the audit chain found.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct ChainReport {
+    pub rows: u64,
+    pub erased: u64,
+    /// Sealed with a key, or merely linked by hashes.
+    pub keyed: bool,
+    /// Sequence and fault of the first row that does not fit.
+    pub broken: Option<(i64, String)>,
+    pub head: String,
+}
+
+/// What became of the grants of mappings that the configuration no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Adopted {
+    pub ended_mappings: u64,
+    pub ended_grants: u64,
+}
+
+/// An operator's act on one user.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Assign(Target),
+    Unassign(Target),
+    Deny {
+        target: Target,
+        reason: String,
+    },
+    Undeny(Target),
+    Disable,
+    Enable,
+    /// Personal fields go; the audit chain still verifies.
+    Erase,
+}
+
+/// The store's contract; one suite of tests runs on every implementation.
+pub trait Store: Send + Sync {
+    /// Applies a login in one transaction. An error means that nothing was written.
+    fn apply(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Applied, StoreError>>;
+
+    /// Records that a login was refused after its signature held; once for each token.
+    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Makes a rule set the current one: ends the grants of mappings that it no longer has, or that are no longer active.
+    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>>;
+
+    /// Carries out an operator's act. `by` names who. Assigning creates the user when absent.
+    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>>;
+
+    /// Users in order of namespace and subject, after the given one.
+    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
+
+    /// Users with a live grant of the target itself, in order, after the given one.
+    fn members(
+        &self,
+        target: Target,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
+
+    /// Audit rows after a sequence number, oldest first.
+    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
+
+    /// Keys that seal cookies, made at first use: kept so that a restart does not break logins under way.
+    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+
+    /// Whether a login could be applied now.
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
