@@ -3,6 +3,8 @@
 //! [`Store::apply`] is one transaction: it reads the user's snapshot, runs the pure plan, writes grants, replay record,
 //! last login and audit row, and returns the plan. Other methods look, or act for an operator.
 
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -188,6 +190,9 @@ pub trait Store: Send + Sync {
 
     /// Audit rows after a sequence number, oldest first.
     fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+
+    /// Sequence and seal of the newest audit row.
+    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
 
     fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
 
