@@ -232,7 +232,7 @@ impl Slot {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
         let text = String::from_utf8(document).map_err(|error| content(&error))?;
         let metadata =
-            metadata::parse(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
+            metadata::read(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
         Ok(Published {
             keys: ProviderKeys::Saml(metadata.certificates),
             endpoints: metadata.sso_locations,
