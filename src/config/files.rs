@@ -18,7 +18,7 @@ use super::Secret;
 use super::reader::{Found, Section, shown};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::verify::oidc::KeySet;
-use crate::pipeline::verify::saml::{CertificateSet, DecryptionKey};
+use crate::pipeline::verify::saml::{CertificateSet, DecryptionKey, metadata};
 
 /// How long before its end a certificate is worth a warning.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 86_400);
@@ -71,7 +71,7 @@ pub fn reason(why: &std::io::Error) -> String {
 pub fn checked_file(
     section: &Section<'_>,
     key: &'static str,
-    check: impl Fn(&[u8]) -> Result<(), String>,
+    check: impl FnOnce(&[u8]) -> Result<(), String>,
 ) -> Option<Found<PathBuf>> {
     let read = file(section, key)?;
     match check(&read.value.bytes) {
@@ -117,11 +117,11 @@ pub fn check_jwks(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Metadata of a SAML identity provider that has this entity ID.
-pub fn check_metadata(bytes: &[u8], _entity_id: &str, _now: Timestamp) -> Result<(), String> {
+/// Metadata of a SAML identity provider that has this entity ID: when its certificates end.
+pub fn check_metadata(bytes: &[u8], entity_id: &str, now: Timestamp) -> Result<Vec<Timestamp>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| String::from("is not UTF-8 text; expected SAML metadata"))?;
-    let is_metadata = text.contains("EntityDescriptor");
-    is_metadata.then_some(()).ok_or_else(|| String::from("is no SAML metadata; expected an EntityDescriptor"))
+    let found = metadata::read(text, entity_id, now).map_err(|why| format!("is no metadata of this issuer: {why}"))?;
+    Ok(found.certificates.expiries().collect())
 }
 
 /// The certificates of several PEM files as one set.
@@ -131,46 +131,65 @@ pub fn certificate_set(
     warnings: &mut Vec<String>,
 ) -> Option<CertificateSet> {
     let files = files(section, key)?;
+    let before = section.context.raised();
     let mut all = Vec::new();
     for file in &files {
         let path = file.value.path.to_string_lossy();
-        warnings.extend(expiry_warnings(&file.value.bytes, &path, section.context.around.now));
-        match certificates(&file.value.bytes) {
-            Ok(found) => all.extend(found.into_iter().map(|certificate| certificate.to_vec())),
-            Err(why) => section.raise(&file.span, key, format!("`{}` {why}", shown(&path))),
+        match CertificateSet::from_pem(&file.value.bytes) {
+            Ok(set) => warnings.extend(expiry_warnings(set.expiries(), &path, section.context.around.now)),
+            Err(why) => section.raise(&file.span, key, format!("`{}`: {why}", shown(&path))),
         }
+        let found = certificates(&file.value.bytes).unwrap_or_default();
+        all.extend(found.into_iter().map(|certificate| certificate.to_vec()));
     }
-    if all.is_empty() {
+    if section.is_empty_list(key)
+        && let Some(span) = section.written(key)
+    {
+        section.raise(&span, key, "names no file; expected at least one certificate");
+    }
+    if section.context.raised() > before {
         return None;
     }
-    Some(CertificateSet {})
+    match CertificateSet::from_ders(all) {
+        Ok(set) => Some(set),
+        Err(why) => {
+            let span = section.written(key)?;
+            section.raise(&span, key, why.to_string());
+            None
+        }
+    }
 }
 
 /// The private keys that open encrypted assertions.
 pub fn decryption_keys(section: &Section<'_>, key: &'static str) -> Vec<DecryptionKey> {
     let mut keys = Vec::new();
     for file in files(section, key).unwrap_or_default() {
-        match PrivateKeyDer::from_pem_slice(&file.value.bytes) {
-            Ok(_) => keys.push(DecryptionKey {}),
-            Err(_) => section.raise(
-                &file.span,
-                key,
-                format!("`{}` is no private key; expected PKCS#8 in PEM", shown(&file.value.path.to_string_lossy())),
-            ),
+        match DecryptionKey::from_pem(&file.value.bytes) {
+            Ok(found) => keys.push(found),
+            Err(why) => {
+                let path = file.value.path.to_string_lossy();
+                section.raise(&file.span, key, format!("`{}`: {why}", shown(&path)));
+            }
         }
     }
     keys
 }
 
-/// What is to be said about the ends of certificates in a PEM file.
-pub fn expiry_warnings(bytes: &[u8], path: &str, now: Timestamp) -> Vec<String> {
-    let found = certificates(bytes).unwrap_or_default();
-    let ends = found.iter().filter_map(|der| {
+/// When the certificates of a PEM file end.
+pub fn expiries(bytes: &[u8]) -> Vec<Timestamp> {
+    let ends = certificates(bytes).unwrap_or_default();
+    let ends = ends.iter().filter_map(|der| {
         let certificate = x509_cert::Certificate::from_der(der).ok()?;
         let end = certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
         Some(Timestamp::from_seconds(i64::try_from(end).ok()?))
     });
-    ends.filter(|end| *end < now.plus(EXPIRY_NOTICE))
+    ends.collect()
+}
+
+/// What is to be said about the ends of certificates.
+pub fn expiry_warnings(ends: impl IntoIterator<Item = Timestamp>, path: &str, now: Timestamp) -> Vec<String> {
+    ends.into_iter()
+        .filter(|end| *end < now.plus(EXPIRY_NOTICE))
         .map(|end| match end < now {
             true => format!("a certificate in `{path}` expired at {end}"),
             false => format!("a certificate in `{path}` expires at {end}"),

@@ -499,7 +499,12 @@ fn saml_source(section: &Section<'_>, issuer: Option<&Issuer>, warnings: &mut Ve
     let url = section.parsed("metadata_url", values::endpoint);
     let now = section.context.around.now;
     let entity_id = issuer.map(Issuer::as_str).unwrap_or_default();
-    let file = files::checked_file(section, "metadata_file", |bytes| files::check_metadata(bytes, entity_id, now));
+    let file = files::checked_file(section, "metadata_file", |bytes| {
+        let ends = files::check_metadata(bytes, entity_id, now)?;
+        let name = section.text("metadata_file").map(|text| text.value).unwrap_or_default();
+        warnings.extend(files::expiry_warnings(ends, name, now));
+        Ok(())
+    });
     let certificates = files::certificate_set(section, "certificate_files", warnings);
     let written: Vec<_> = SAML_SOURCES.iter().filter_map(|key| Some((*key, section.written(key)?))).collect();
     match written.as_slice() {

@@ -53,7 +53,7 @@ fn tls(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {
         section.raise(&key.span, "tls_key", format!("`{}` {why}", key.value.path.to_string_lossy()));
         return None;
     }
-    warnings.extend(files::expiry_warnings(&certificate.value.bytes, &name, section.context.around.now));
+    warnings.extend(files::expiry_warnings(files::expiries(&certificate.value.bytes), &name, section.context.around.now));
     Some(TlsFiles { certificate: certificate.value.path, key: key.value.path })
 }
 
