@@ -1,3 +1,4 @@
+mod config;
 mod layers;
 mod plan_laws;
 mod store_suite;
