@@ -7,6 +7,7 @@ pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod group;
+pub mod health;
 pub mod serve;
 pub mod user;
 
@@ -33,6 +34,8 @@ enum Command {
     Serve(serve::Serve),
     /// Report every fault of a configuration, or "ok"
     Check(check::Check),
+    /// Ask the running proxy whether it is up
+    Health(health::Health),
     /// Look at users and their memberships, and act on them
     User(user::UserCommand),
     /// Look at groups and roles and who holds them
@@ -91,6 +94,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => return check.run(),
+        Command::Health(health) => health.run(),
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Audit(audit) => audit.run(),
