@@ -97,7 +97,8 @@ pub enum PlainValue<'s> {
 impl<'t> Split<'t> {
     /// Takes a text apart. `text` is no longer than [`MAX_TEXT`].
     pub fn new(text: &'t str) -> Self {
-        let mut split = Self { text, rest: Cow::Borrowed(""), pieces: Vec::new(), records: Vec::new(), fields: Vec::new() };
+        let mut split =
+            Self { text, rest: Cow::Borrowed(""), pieces: Vec::new(), records: Vec::new(), fields: Vec::new() };
         let mut kept: Vec<Range<usize>> = Vec::new();
         let (mut at, mut kept_from) = (0, 0);
         while at < text.len() {
@@ -235,7 +236,8 @@ fn plain_line(text: &str, at: usize) -> Option<Line> {
         Some(b'\n' | b'\r' | b'#') => return line_end(bytes, start).map(Line::Empty),
         Some(_) => {}
     }
-    let key_end = start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key_end =
+        start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let equals = skip_blanks(bytes, key_end);
     if key_end == start || bytes.get(equals) != Some(&b'=') {
         return None;
@@ -376,7 +378,9 @@ mod tests {
     }
 
     fn tree_entries(tree: &DeTable<'_>, kind: Kind) -> Vec<(usize, Vec<(String, String)>)> {
-        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else { return Vec::new() };
+        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else {
+            return Vec::new();
+        };
         entries
             .iter()
             .map(|entry| {
@@ -448,7 +452,16 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_toml_goes_to_the_parser() {
-        for line in ["a = \"x\" y", "a = \"x", "a = truely", "a = \"x\\\"", "a.b = \"x\"", "a = \"\u{1}\"", "a = \"1\"\na = \"2\"", "a"] {
+        for line in [
+            "a = \"x\" y",
+            "a = \"x",
+            "a = truely",
+            "a = \"x\\\"",
+            "a.b = \"x\"",
+            "a = \"\u{1}\"",
+            "a = \"1\"\na = \"2\"",
+            "a",
+        ] {
             let text = format!("[[mapping]]\n{line}\n");
             let split = Split::new(&text);
             assert_eq!((split.records.len(), split.fields.len(), &*split.rest), (0, 0, text.as_str()));
