@@ -7,3 +7,4 @@ pub mod config;
 pub mod login;
 pub mod pipeline;
 pub mod ports;
+pub mod serve;
