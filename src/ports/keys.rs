@@ -1,5 +1,7 @@
 //! Signing keys and endpoints of the providers: fetched in the background, cached, swapped whole.
 
+pub mod fetched;
+
 use std::sync::Arc;
 
 use super::BoxFuture;

@@ -3,6 +3,8 @@
 //! [`Store::apply`] is one transaction: it reads the user's snapshot, runs the pure plan, writes grants, replay record,
 //! last login and audit row, and returns the plan. Other methods look, or act for an operator.
 
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -84,6 +86,10 @@ pub struct UserView {
     pub enabled: bool,
     pub created_at: String,
     pub last_login_at: Option<String>,
+    /// Effective groups.
+    pub groups: Vec<String>,
+    /// Effective roles, held directly or through groups.
+    pub roles: Vec<String>,
     pub memberships: Vec<MembershipView>,
     /// Roles that come through groups: role, and the groups that carry it.
     pub roles_through_groups: Vec<RoleThroughGroups>,
@@ -188,6 +194,9 @@ pub trait Store: Send + Sync {
 
     /// Audit rows after a sequence number, oldest first.
     fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+
+    /// Sequence and seal of the newest audit row.
+    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
 
     fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
 

@@ -1,0 +1,275 @@
+//! Keys that are fetched: from an issuer's discovery document, a JWK Set, SAML metadata, or files.
+//!
+//! Each provider has a task that refreshes its copy in the background, so that a login neither waits for the provider nor
+//! fails because it cannot be reached: the last good copy serves for `max_stale`. A copy is swapped, never emptied. A key
+//! that a token names and the copy lacks makes the task look again, at most once in [`COOL_DOWN`], after failures too.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jsonwebtoken::jwk::JwkSet;
+use openidconnect::core::CoreProviderMetadata;
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl};
+use tokio::time::Instant;
+
+use super::{KeySource, KeysError, Published};
+use crate::clock::Clock;
+use crate::config::{KeyOrigin, ProviderSettings};
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::verify::ProviderKeys;
+use crate::pipeline::verify::oidc::KeySet;
+use crate::pipeline::verify::saml::metadata;
+use crate::ports::BoxFuture;
+use crate::ports::http::{FetchError, HttpClient};
+
+/// The shortest time between two fetches for one provider, whoever asks for them.
+const COOL_DOWN: Duration = Duration::from_secs(10);
+/// The first pause after a fetch that failed; each further one doubles, up to the refresh interval.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const MAX_JSON: usize = 1024 * 1024;
+const MAX_METADATA: usize = 16 * 1024 * 1024;
+
+/// The key source of a running proxy. Its tasks end when it is dropped.
+pub struct FetchedKeys {
+    slots: HashMap<ProviderName, Arc<Slot>>,
+    cool_down: Duration,
+}
+
+/// One provider's copy.
+struct Slot {
+    settings: ProviderSettings,
+    client: HttpClient,
+    clock: Clock,
+    published: ArcSwapOption<Published>,
+    /// One fetch at a time, and when the last one began.
+    fetching: tokio::sync::Mutex<Option<Instant>>,
+    last_error: Mutex<Option<String>>,
+}
+
+impl FetchedKeys {
+    /// Starts fetching for every provider. `previous` lends its copies where a provider's settings are the same, so that a
+    /// reload does not start from nothing.
+    ///
+    /// # Errors
+    /// When a CA file cannot be used.
+    pub fn start(
+        providers: &[ProviderSettings],
+        clock: &Clock,
+        previous: Option<&FetchedKeys>,
+    ) -> Result<Self, FetchError> {
+        let mut slots = HashMap::new();
+        for settings in providers {
+            let slot = Arc::new(Slot {
+                client: HttpClient::new(settings.keys.ca_file.as_deref())?,
+                settings: settings.clone(),
+                clock: clock.clone(),
+                published: ArcSwapOption::new(previous.and_then(|previous| previous.lend(settings))),
+                fetching: tokio::sync::Mutex::new(None),
+                last_error: Mutex::new(None),
+            });
+            tokio::spawn(refresh(Arc::downgrade(&slot)));
+            slots.insert(settings.provider.name.clone(), slot);
+        }
+        Ok(Self { slots, cool_down: COOL_DOWN })
+    }
+
+    /// Another pause between fetches that logins ask for. For tests, which cannot wait.
+    #[must_use]
+    pub fn with_cool_down(mut self, cool_down: Duration) -> Self {
+        self.cool_down = cool_down;
+        self
+    }
+
+    /// Providers without usable keys, and why.
+    pub fn failing(&self) -> Vec<(ProviderName, String)> {
+        let mut failing: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.usable().is_err())
+            .map(|(name, slot)| {
+                let error = slot.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+                (name.clone(), error.clone().unwrap_or_else(|| "not fetched yet".into()))
+            })
+            .collect();
+        failing.sort();
+        failing
+    }
+
+    fn lend(&self, settings: &ProviderSettings) -> Option<Arc<Published>> {
+        let slot = self.slots.get(&settings.provider.name)?;
+        let same = slot.settings.keys == settings.keys && slot.settings.provider.issuer == settings.provider.issuer;
+        same.then(|| slot.published.load_full()).flatten()
+    }
+
+    fn slot(&self, provider: &ProviderName) -> Result<Arc<Slot>, KeysError> {
+        self.slots.get(provider).cloned().ok_or_else(|| KeysError::NotYet(provider.clone()))
+    }
+}
+
+impl KeySource for FetchedKeys {
+    fn current(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>> {
+        let slot = self.slot(provider);
+        Box::pin(async move {
+            let slot = slot?;
+            match slot.usable() {
+                Err(_) => {
+                    slot.fetch_unless_recent(self.cool_down).await;
+                    slot.usable()
+                }
+                usable => usable,
+            }
+        })
+    }
+
+    fn look_again(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>> {
+        let slot = self.slot(provider);
+        Box::pin(async move {
+            let slot = slot?;
+            slot.fetch_unless_recent(self.cool_down).await;
+            slot.usable()
+        })
+    }
+
+    fn endpoints(&self, provider: &ProviderName) -> Vec<String> {
+        let Some(slot) = self.slots.get(provider) else { return Vec::new() };
+        let configured = slot.settings.keys.endpoint.clone();
+        let published = slot.published.load();
+        let published = published.iter().flat_map(|published| published.endpoints.iter().cloned());
+        configured.into_iter().chain(published).collect()
+    }
+
+    fn ready(&self, provider: &ProviderName) -> bool {
+        self.slots.get(provider).is_some_and(|slot| slot.usable().is_ok())
+    }
+}
+
+/// Keeps one copy fresh until nobody holds it.
+async fn refresh(slot: Weak<Slot>) {
+    let mut pause = Duration::ZERO;
+    let mut retry = FIRST_RETRY;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(slot) = slot.upgrade() else { return };
+        let interval = slot.settings.keys.refresh;
+        if slot.fetch_unless_recent(Duration::ZERO).await {
+            (pause, retry) = (interval, FIRST_RETRY);
+        } else {
+            pause = retry.min(interval);
+            retry = retry.saturating_mul(2);
+        }
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Result<Arc<Published>, KeysError> {
+        let name = &self.settings.provider.name;
+        let published = self.published.load_full().ok_or_else(|| KeysError::NotYet(name.clone()))?;
+        match self.clock.now() > published.fetched_at.plus(self.settings.keys.max_stale) {
+            true => Err(KeysError::TooStale(name.clone())),
+            false => Ok(published),
+        }
+    }
+
+    /// Fetches, unless another fetch began less than `pause` ago. Whoever waited for that one shares its outcome. Returns
+    /// whether the copy is of this fetch.
+    async fn fetch_unless_recent(&self, pause: Duration) -> bool {
+        let mut began = self.fetching.lock().await;
+        if began.is_some_and(|at| at.elapsed() < pause) {
+            return false;
+        }
+        *began = Some(Instant::now());
+        let outcome = self.fetch().await;
+        let name = &self.settings.provider.name;
+        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        match outcome {
+            Ok(published) => {
+                tracing::debug!(provider = %name, "keys fetched");
+                self.published.store(Some(Arc::new(published)));
+                *last_error = None;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(provider = %name, %error, "the provider's keys could not be fetched; the last good copy serves");
+                *last_error = Some(error.to_string());
+                false
+            }
+        }
+    }
+
+    async fn fetch(&self) -> Result<Published, FetchError> {
+        let now = self.clock.now();
+        match &self.settings.keys.source {
+            KeyOrigin::Discovery => self.discover(now).await,
+            KeyOrigin::JwksUrl(url) => published_jwks(&self.client.get(url.as_str(), MAX_JSON).await?, Vec::new(), now),
+            KeyOrigin::JwksFile(path) => published_jwks(&read_file(path).await?, Vec::new(), now),
+            KeyOrigin::MetadataUrl(url) => {
+                self.published_metadata(self.client.get(url.as_str(), MAX_METADATA).await?, now)
+            }
+            KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
+            KeyOrigin::Certificates(certificates) => {
+                Ok(Published { keys: ProviderKeys::Saml(certificates.clone()), endpoints: Vec::new(), fetched_at: now })
+            }
+        }
+    }
+
+    /// openidconnect reads the discovery document, checks that it is the issuer's, and fetches the JWK Set it names. That
+    /// set is read here once more, into the keys of the one JWT library that verifies.
+    async fn discover(&self, now: Timestamp) -> Result<Published, FetchError> {
+        let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
+        let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
+        let exchanges = Exchanges { client: &self.client, last_body: Mutex::new(Vec::new()) };
+        let metadata = CoreProviderMetadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
+            openidconnect::DiscoveryError::Request(error) => error,
+            other => content(&other),
+        })?;
+        let jwks = exchanges.last_body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        published_jwks(&jwks, vec![metadata.authorization_endpoint().to_string()], now)
+    }
+
+    fn published_metadata(&self, document: Vec<u8>, now: Timestamp) -> Result<Published, FetchError> {
+        let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
+        let text = String::from_utf8(document).map_err(|error| content(&error))?;
+        let metadata =
+            metadata::read(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
+        Ok(Published {
+            keys: ProviderKeys::Saml(metadata.certificates),
+            endpoints: metadata.sso_locations,
+            fetched_at: now,
+        })
+    }
+}
+
+/// The exchanges of one discovery. The last of them brings the JWK Set.
+struct Exchanges<'a> {
+    client: &'a HttpClient,
+    last_body: Mutex<Vec<u8>>,
+}
+
+impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
+    type Error = FetchError;
+    type Future = BoxFuture<'c, Result<HttpResponse, FetchError>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let answer = self.client.exchange(request, MAX_JSON).await?;
+            self.last_body.lock().unwrap_or_else(PoisonError::into_inner).clone_from(answer.body());
+            Ok(answer)
+        })
+    }
+}
+
+fn published_jwks(document: &[u8], endpoints: Vec<String>, now: Timestamp) -> Result<Published, FetchError> {
+    let jwks: JwkSet = serde_json::from_slice(document)
+        .map_err(|error| FetchError::Content(format!("the JWK Set cannot be read: {error}")))?;
+    let keys = KeySet::from_jwks(jwks);
+    if keys.is_empty() {
+        return Err(FetchError::Content("the JWK Set holds no key that verifies signatures".into()));
+    }
+    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, fetched_at: now })
+}
+
+async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {
+    tokio::fs::read(path).await.map_err(|error| FetchError::Content(format!("`{}`: {error}", path.display())))
+}

@@ -1,0 +1,364 @@
+//! The store in one SQLite file, in WAL mode.
+//!
+//! One thread owns the writing connection. It takes the jobs that wait, runs them in one transaction (each behind a
+//! savepoint, so that a failing one does not spoil its neighbours), commits, and only then answers them: with
+//! `synchronous = full` a burst of logins shares one wait for the disk. Looking goes through a connection of its own.
+
+mod act;
+mod apply;
+mod audit;
+mod look;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use tokio::sync::{mpsc, oneshot};
+
+use self::audit::Sealer;
+use super::{Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView};
+use crate::config::{Secret, Synchronous};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::mapping::{Candidates, RuleSet};
+use crate::ports::BoxFuture;
+
+/// The schema that this program writes. A database of a later one is refused.
+const SCHEMA_VERSION: i64 = 1;
+/// How many waiting jobs share a commit.
+const BATCH: usize = 64;
+/// How many jobs may wait; a further one is told that the store is not available.
+const QUEUE: usize = 1024;
+
+/// How the store is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub synchronous: Synchronous,
+    /// For waiting in the queue and for another process's lock alike.
+    pub timeout: Duration,
+    /// Seals the audit chain.
+    pub audit_key: Option<Secret>,
+}
+
+/// The SQLite store. Dropping it lets the writer finish what waits.
+pub struct SqliteStore {
+    jobs: mpsc::Sender<Job>,
+    reader: Arc<Mutex<Connection>>,
+    sealer: Arc<Sealer>,
+    timeout: Duration,
+    path: PathBuf,
+}
+
+/// What the writer does for one caller: run inside the transaction, then answer with the commit's outcome.
+trait Task: Send {
+    /// Whether the caller still waits. One that gave up was told that nothing was written, so nothing may be.
+    fn wanted(&self) -> bool;
+    fn run(&mut self, session: &mut Session<'_>) -> Result<(), StoreError>;
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+type Job = Box<dyn Task>;
+
+/// What a job may use inside the transaction.
+struct Session<'a> {
+    connection: &'a Connection,
+    sealer: &'a Sealer,
+    /// The rules that logins must have been decided by; `None` before the first [`Store::adopt`].
+    epoch: &'a mut Option<u64>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database, migrates an older schema, and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, or was written by a newer version.
+    pub fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
+        prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
+        migrate(&writer)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
+        reader.busy_timeout(settings.timeout).map_err(unavailable)?;
+        let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
+        let (jobs, waiting) = mpsc::channel(QUEUE);
+        let for_writer = Arc::clone(&sealer);
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_all(&writer, &for_writer, waiting))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+            sealer,
+            timeout: settings.timeout,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Runs `work` in the writer's next transaction.
+    async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Session<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let task = Pending { work: Some(work), result: None, sender };
+        self.jobs
+            .try_send(Box::new(task))
+            .map_err(|_| StoreError::Unavailable(format!("{QUEUE} writes are waiting already")))?;
+        match tokio::time::timeout(self.timeout, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
+            Err(_) => Err(StoreError::Timeout),
+        }
+    }
+
+    /// Moves the write-ahead log into the database and empties it, so that what was erased is not left there.
+    async fn truncate_log(&self) -> Result<(), StoreError> {
+        let (path, timeout) = (self.path.clone(), self.timeout);
+        let job = move || {
+            let connection = Connection::open(&path)?;
+            connection.busy_timeout(timeout)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        let done = tokio::task::spawn_blocking(job).await;
+        done.map_err(|error| StoreError::Unavailable(error.to_string()))?.map_err(unavailable)
+    }
+
+    /// Runs `work` on the reading connection, off the I/O threads.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let reader = Arc::clone(&self.reader);
+        let job = move || work(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+}
+
+struct Pending<T, F> {
+    work: Option<F>,
+    result: Option<T>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Task for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Session<'_>) -> Result<T, StoreError> + Send,
+{
+    fn wanted(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    fn run(&mut self, session: &mut Session<'_>) -> Result<(), StoreError> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.result = Some(work(session)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, sender, .. } = *self;
+        let missing = || StoreError::Unavailable("the job did not run".into());
+        // A caller that gave up meanwhile hears nothing; what it asked for is done.
+        let _ = sender.send(committed.and_then(|()| result.ok_or_else(missing)));
+    }
+}
+
+/// The writer's loop: until every sender is gone.
+fn write_all(connection: &Connection, sealer: &Sealer, mut waiting: mpsc::Receiver<Job>) {
+    let mut epoch = None;
+    while let Some(first) = waiting.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < BATCH {
+            match waiting.try_recv() {
+                Ok(job) => batch.push(job),
+                Err(_) => break,
+            }
+        }
+        batch.retain(|job| job.wanted());
+        commit_batch(connection, sealer, &mut epoch, batch);
+    }
+}
+
+fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64>, batch: Vec<Job>) {
+    let epoch_before = *epoch;
+    if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
+        return batch.into_iter().for_each(|job| job.answer(Err(error.clone())));
+    }
+    let several = batch.len() > 1;
+    let mut done = Vec::with_capacity(batch.len());
+    // Waiting for another process's lock may have taken longer than a caller waits.
+    for mut job in batch.into_iter().filter(|job| job.wanted()) {
+        let mut session = Session { connection, sealer, epoch };
+        match run_job(&mut session, &mut job, several) {
+            Ok(()) => done.push(job),
+            Err(error) => job.answer(Err(error)),
+        }
+    }
+    let committed = match done.is_empty() {
+        true => execute(connection, "ROLLBACK"),
+        false => execute(connection, "COMMIT"),
+    };
+    if committed.is_err() {
+        *epoch = epoch_before;
+        // A commit that failed may have left the transaction open; one that has none to end changes nothing here.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    done.into_iter().for_each(|job| job.answer(committed.clone()));
+}
+
+/// Runs one job so that its failure undoes its own writes and no others.
+fn run_job(session: &mut Session<'_>, job: &mut Job, several: bool) -> Result<(), StoreError> {
+    if several {
+        execute(session.connection, "SAVEPOINT job")?;
+    }
+    let outcome = job.run(session);
+    if several {
+        if outcome.is_err() {
+            execute(session.connection, "ROLLBACK TO job")?;
+        }
+        execute(session.connection, "RELEASE job")?;
+    }
+    outcome
+}
+
+fn execute(connection: &Connection, statement: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(statement).and_then(|mut statement| statement.execute([])).map_err(unavailable)?;
+    Ok(())
+}
+
+fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()> {
+    connection.busy_timeout(settings.timeout)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match settings.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What is erased is overwritten, not merely forgotten.
+    connection.pragma_update(None, "secure_delete", true)?;
+    // Temporary indices and sorts need no file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(connection: &Connection) -> Result<(), StoreError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unavailable)?;
+    if version > SCHEMA_VERSION {
+        return Err(StoreError::Invalid(format!(
+            "the database has schema version {version}, written by a newer loginsync; this one knows {SCHEMA_VERSION}"
+        )));
+    }
+    if version < 1 {
+        let script =
+            format!("BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = 1;\nCOMMIT;", include_str!("sqlite/schema.sql"));
+        connection.execute_batch(&script).map_err(unavailable)?;
+    }
+    Ok(())
+}
+
+fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(format!("`{}` cannot be opened: {error}", path.display()))
+}
+
+fn unavailable(error: rusqlite::Error) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+/// How a target is written in `kind`.
+fn kind_of(target: &Target) -> i64 {
+    match target {
+        Target::Group(_) => 0,
+        Target::Role(_) => 1,
+    }
+}
+
+/// Reads a target back. Names in the database were valid when written.
+fn target_of(kind: i64, name: &str) -> Result<Target, StoreError> {
+    use crate::pipeline::ids::{GroupName, RoleName};
+    let target = match kind {
+        0 => GroupName::parse(name).map(Target::Group),
+        _ => RoleName::parse(name).map(Target::Role),
+    };
+    target.map_err(|error| StoreError::Invalid(format!("the stored name `{name}` {error}")))
+}
+
+/// The row id of a user, if there is one.
+fn user_row(connection: &Connection, user: &UserId) -> Result<Option<i64>, StoreError> {
+    connection
+        .prepare_cached("SELECT id FROM users WHERE namespace = ?1 AND subject = ?2")
+        .and_then(|mut statement| {
+            statement.query_row(params![user.namespace.as_str(), user.subject.as_str()], |row| row.get(0)).optional()
+        })
+        .map_err(unavailable)
+}
+
+impl Store for SqliteStore {
+    fn apply(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Applied, StoreError>> {
+        Box::pin(self.write(move |session| apply::apply(session, login, &candidates, &rules)))
+    }
+
+    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| apply::record_refusal(session, &refusal)))
+    }
+
+    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
+        Box::pin(self.write(move |session| act::adopt(session, &rules, now)))
+    }
+
+    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let erases = matches!(act, Act::Erase);
+            self.write(move |session| act::act(session, &user, &act, &by, now)).await?;
+            if erases { self.truncate_log().await } else { Ok(()) }
+        })
+    }
+
+    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {
+        Box::pin(self.read(move |connection| look::user(connection, &user, &rules)))
+    }
+
+    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        Box::pin(self.read(move |connection| look::users(connection, after.as_ref(), limit)))
+    }
+
+    fn members(
+        &self,
+        target: Target,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        Box::pin(self.read(move |connection| look::members(connection, &target, after.as_ref(), limit)))
+    }
+
+    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(self.read(move |connection| audit::rows(connection, after, limit)))
+    }
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+        let sealer = Arc::clone(&self.sealer);
+        Box::pin(self.read(move |connection| audit::verify(connection, &sealer)))
+    }
+
+    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
+        Box::pin(self.read(audit::head))
+    }
+
+    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.write(act::cookie_keys))
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        // A transaction that was begun for writing: a full disk or a lock that is held shows here as it would to a login.
+        Box::pin(self.write(|session| execute(session.connection, "DELETE FROM settings WHERE name = 'probe'")))
+    }
+}

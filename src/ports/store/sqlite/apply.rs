@@ -1,0 +1,363 @@
+//! One login's transaction: read the snapshot, plan, write the difference, the replay record and the audit row.
+
+use std::collections::BTreeSet;
+
+use aws_lc_rs::digest;
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+
+use super::super::{Applied, ClaimSummary, Login, Refusal, StoreError};
+use super::{Session, audit, kind_of, target_of, unavailable};
+use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
+use crate::pipeline::mapping::{Candidates, Hit, RuleSet};
+use crate::pipeline::plan::{self, Change, Grant, Plan, Snapshot, Source};
+
+/// Expired token records that one login clears away: more than it adds, so that the table shrinks under load.
+const SWEEP: i64 = 4;
+
+pub(super) fn apply(
+    session: &mut Session<'_>,
+    login: Login,
+    candidates: &Candidates,
+    rules: &RuleSet,
+) -> Result<Applied, StoreError> {
+    if session.epoch.is_some_and(|epoch| rules.epoch < epoch) {
+        return Ok(Applied::Stale);
+    }
+    let token = token_digest(&login.issuer, &login.token_id);
+    if !remember(session, &token, true, login.remember_until)? {
+        refuse_once(session, &token, &login, "replay", "this token was used before")?;
+        return Ok(Applied::Replay);
+    }
+    sweep(session, login.now)?;
+    let known = find_user(session, &login)?;
+    if let Some(KnownUser { disabled: true, .. }) = known {
+        refuse_once(session, &token, &login, "disabled", "the user is disabled")?;
+        return Ok(Applied::Disabled);
+    }
+    let user_row = touch_user(session, &login, known.as_ref())?;
+    let snapshot = match &known {
+        Some(known) => snapshot(session, known.row, &login.provider)?,
+        None => Snapshot::default(),
+    };
+    let mut plan = plan::draft(login.user.clone(), &login.provider, login.issued_at, candidates, &snapshot, rules);
+    let last = last_held(session, user_row, &plan, rules)?;
+    plan.guard(&last, &snapshot, rules);
+    write_plan(session, user_row, &login, &plan)?;
+    let detail = LoginDetail::new(&login, candidates, &plan);
+    let person = Some((user_row, &login.user, login.email.as_deref()));
+    audit::append(session, login.now, if plan.older { "login_older" } else { "login" }, &detail, person)?;
+    Ok(Applied::Committed(Box::new(plan)))
+}
+
+/// Records a login that was refused after its signature held, once for each token.
+pub(super) fn record_refusal(session: &mut Session<'_>, refusal: &Refusal) -> Result<(), StoreError> {
+    let token = token_digest(refusal.provider.as_str(), &refusal.token_id);
+    if !remember(session, &token, false, refusal.remember_until)? {
+        return Ok(());
+    }
+    sweep(session, refusal.now)?;
+    let detail = RefusalDetail {
+        login: &refusal.id,
+        provider: refusal.provider.as_str(),
+        token: &refusal.token_id,
+        outcome: "refused",
+        reason: &refusal.reason,
+    };
+    audit::append(session, refusal.now, "login_refused", &detail, None)
+}
+
+fn refuse_once(
+    session: &Session<'_>,
+    token: &[u8],
+    login: &Login,
+    outcome: &str,
+    reason: &str,
+) -> Result<(), StoreError> {
+    if !remember(session, token, false, login.remember_until)? {
+        return Ok(());
+    }
+    let detail =
+        RefusalDetail { login: &login.id, provider: login.provider.as_str(), token: &login.token_id, outcome, reason };
+    audit::append(session, login.now, "login_refused", &detail, None)
+}
+
+#[derive(Serialize)]
+struct RefusalDetail<'a> {
+    login: &'a str,
+    provider: &'a str,
+    token: &'a str,
+    outcome: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct LoginDetail<'a> {
+    login: &'a str,
+    provider: &'a str,
+    issuer: &'a str,
+    token: &'a str,
+    issued_at: i64,
+    binding: &'a str,
+    claims: &'a [ClaimSummary],
+    /// Mappings that matched; every other one did not.
+    matched: Vec<Entry<'a>>,
+    added: Vec<Entry<'a>>,
+    removed: Vec<Entry<'a>>,
+    /// How many of the grants that were there still match.
+    kept: usize,
+    undecided: Vec<Entry<'a>>,
+    guarded: Vec<Entry<'a>>,
+}
+
+/// A mapping and its target.
+#[derive(Serialize)]
+struct Entry<'a> {
+    mapping: &'a str,
+    #[serde(flatten)]
+    target: TargetDetail<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum TargetDetail<'a> {
+    Group(&'a str),
+    Role(&'a str),
+}
+
+impl<'a> From<&'a Target> for TargetDetail<'a> {
+    fn from(target: &'a Target) -> Self {
+        match target {
+            Target::Group(name) => Self::Group(name.as_str()),
+            Target::Role(name) => Self::Role(name.as_str()),
+        }
+    }
+}
+
+impl<'a> LoginDetail<'a> {
+    fn new(login: &'a Login, candidates: &'a Candidates, plan: &'a Plan) -> Self {
+        let entry = |label: &'a str, target: &'a Target| Entry { mapping: label, target: target.into() };
+        let matched = |hit: &'a Hit| entry(&hit.label, &hit.target);
+        let moved = |changes: &'a [Change]| changes.iter().map(|change| entry(&change.label, &change.target)).collect();
+        Self {
+            login: &login.id,
+            provider: login.provider.as_str(),
+            issuer: &login.issuer,
+            token: &login.token_id,
+            issued_at: login.issued_at.0,
+            binding: login.binding,
+            claims: &login.claims,
+            matched: candidates.hits.iter().map(matched).collect(),
+            added: moved(&plan.grants),
+            removed: moved(&plan.revokes),
+            kept: plan.keeps.len(),
+            undecided: moved(&plan.undecided),
+            guarded: moved(&plan.guarded),
+        }
+    }
+}
+
+fn token_digest(scope: &str, token_id: &str) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&(scope.len() as u64).to_be_bytes());
+    context.update(scope.as_bytes());
+    context.update(token_id.as_bytes());
+    context.finish().as_ref().to_vec()
+}
+
+/// Notes a token; `false` when it was noted before.
+fn remember(session: &Session<'_>, token: &[u8], spent: bool, until: Timestamp) -> Result<bool, StoreError> {
+    let inserted = session
+        .connection
+        .prepare_cached("INSERT INTO tokens (digest, spent, until) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")
+        .and_then(|mut insert| insert.execute(params![token, spent, until.0]))
+        .map_err(unavailable)?;
+    Ok(inserted == 1)
+}
+
+fn sweep(session: &Session<'_>, now: Timestamp) -> Result<(), StoreError> {
+    session
+        .connection
+        .prepare_cached(
+            "DELETE FROM tokens WHERE (digest, spent) IN
+             (SELECT digest, spent FROM tokens WHERE until < ?1 ORDER BY until LIMIT ?2)",
+        )
+        .and_then(|mut delete| delete.execute(params![now.0, SWEEP]))
+        .map_err(unavailable)?;
+    Ok(())
+}
+
+struct KnownUser {
+    row: i64,
+    disabled: bool,
+}
+
+fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
+    session
+        .connection
+        .prepare_cached("SELECT id, disabled_at IS NOT NULL FROM users WHERE namespace = ?1 AND subject = ?2")
+        .and_then(|mut select| {
+            let key = params![login.user.namespace.as_str(), login.user.subject.as_str()];
+            select.query_row(key, |row| Ok(KnownUser { row: row.get(0)?, disabled: row.get(1)? })).optional()
+        })
+        .map_err(unavailable)
+}
+
+/// Creates the user at a first login, and notes this one. Returns the row id.
+fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -> Result<i64, StoreError> {
+    let (email, name) = (login.email.as_deref(), login.display_name.as_deref());
+    if let Some(known) = known {
+        session
+            .connection
+            .prepare_cached("UPDATE users SET email = ?2, display_name = ?3, last_login_at = ?4 WHERE id = ?1")
+            .and_then(|mut update| update.execute(params![known.row, email, name, login.now.0]))
+            .map_err(unavailable)?;
+        return Ok(known.row);
+    }
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO users (namespace, subject, email, display_name, created_at, last_login_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        )
+        .and_then(|mut insert| {
+            let user = &login.user;
+            insert.insert(params![user.namespace.as_str(), user.subject.as_str(), email, name, login.now.0])
+        })
+        .map_err(unavailable)
+}
+
+/// What the user holds now, whoever gave it.
+fn snapshot(session: &Session<'_>, user_row: i64, provider: &ProviderName) -> Result<Snapshot, StoreError> {
+    let mut grants = Vec::new();
+    let mut select = session
+        .connection
+        .prepare_cached("SELECT kind, name, provider, mapping FROM grants WHERE user_id = ?1")
+        .map_err(unavailable)?;
+    let mut rows = select.query(params![user_row]).map_err(unavailable)?;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        grants.push(read_grant(row)?);
+    }
+    let mut denies = BTreeSet::new();
+    let mut select =
+        session.connection.prepare_cached("SELECT kind, name FROM denies WHERE user_id = ?1").map_err(unavailable)?;
+    let mut rows = select.query(params![user_row]).map_err(unavailable)?;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        let name: String = row.get(1).map_err(unavailable)?;
+        denies.insert(target_of(row.get(0).map_err(unavailable)?, &name)?);
+    }
+    let watermark = session
+        .connection
+        .prepare_cached("SELECT issued_at FROM watermarks WHERE user_id = ?1 AND provider = ?2")
+        .and_then(|mut select| select.query_row(params![user_row, provider.as_str()], |row| row.get(0)).optional())
+        .map_err(unavailable)?
+        .map(Timestamp);
+    Ok(Snapshot { grants, denies, watermark })
+}
+
+fn read_grant(row: &rusqlite::Row<'_>) -> Result<Grant, StoreError> {
+    let text = |at: usize| row.get_ref(at).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
+    let target = target_of(row.get(0).map_err(unavailable)?, text(1))?;
+    let source = match text(2) {
+        "" => Source::Assigned,
+        provider => Source::Mapped {
+            provider: ProviderName::parse(provider).map_err(|error| StoreError::Invalid(error.to_string()))?,
+            mapping: MappingId(row.get(3).map_err(unavailable)?),
+        },
+    };
+    Ok(Grant { target, source })
+}
+
+/// Of the protected targets that the plan would take away, those that no other enabled user effectively holds.
+fn last_held(session: &Session<'_>, user_row: i64, plan: &Plan, rules: &RuleSet) -> Result<Vec<Target>, StoreError> {
+    let mut last = Vec::new();
+    for target in plan.protected_losses(rules) {
+        if !held_by_another(session, user_row, &target, rules)? {
+            last.push(target);
+        }
+    }
+    Ok(last)
+}
+
+fn held_by_another(session: &Session<'_>, user_row: i64, target: &Target, rules: &RuleSet) -> Result<bool, StoreError> {
+    if granted_to_another(session, user_row, target, target)? {
+        return Ok(true);
+    }
+    let Target::Role(role) = target else { return Ok(false) };
+    for (group, _) in rules.groups.iter().filter(|(_, group)| group.roles.contains(role)) {
+        if granted_to_another(session, user_row, &Target::Group(group.clone()), target)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether another enabled user has a grant of `through` that no deny of it, or of `target`, undoes.
+fn granted_to_another(
+    session: &Session<'_>,
+    user_row: i64,
+    through: &Target,
+    target: &Target,
+) -> Result<bool, StoreError> {
+    session
+        .connection
+        .prepare_cached(
+            "SELECT EXISTS (
+               SELECT 1 FROM grants JOIN users ON users.id = grants.user_id
+               WHERE grants.kind = ?1 AND grants.name = ?2 AND grants.user_id <> ?5 AND users.disabled_at IS NULL
+                 AND NOT EXISTS (SELECT 1 FROM denies WHERE denies.user_id = grants.user_id
+                                 AND ((denies.kind = ?1 AND denies.name = ?2) OR (denies.kind = ?3 AND denies.name = ?4))))",
+        )
+        .and_then(|mut select| {
+            let key = params![kind_of(through), through.name(), kind_of(target), target.name(), user_row];
+            select.query_row(key, |row| row.get(0))
+        })
+        .map_err(unavailable)
+}
+
+fn write_plan(session: &Session<'_>, user_row: i64, login: &Login, plan: &Plan) -> Result<(), StoreError> {
+    if plan.older {
+        return Ok(());
+    }
+    let provider = login.provider.as_str();
+    for change in &plan.revokes {
+        session
+            .connection
+            .prepare_cached(
+                "DELETE FROM grants WHERE user_id = ?1 AND kind = ?2 AND name = ?3 AND provider = ?4 AND mapping = ?5",
+            )
+            .and_then(|mut delete| {
+                let target = &change.target;
+                delete.execute(params![user_row, kind_of(target), target.name(), provider, change.mapping.0])
+            })
+            .map_err(unavailable)?;
+    }
+    for change in &plan.grants {
+        session
+            .connection
+            .prepare_cached(
+                "INSERT INTO grants (user_id, kind, name, provider, mapping, granted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )
+            .and_then(|mut insert| {
+                let target = &change.target;
+                insert.execute(params![
+                    user_row,
+                    kind_of(target),
+                    target.name(),
+                    provider,
+                    change.mapping.0,
+                    login.now.0
+                ])
+            })
+            .map_err(unavailable)?;
+    }
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (user_id, provider) DO UPDATE SET issued_at = ?3, last_login_at = ?4",
+        )
+        .and_then(|mut upsert| upsert.execute(params![user_row, provider, login.issued_at.0, login.now.0]))
+        .map_err(unavailable)?;
+    Ok(())
+}

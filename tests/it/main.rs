@@ -1,0 +1,3 @@
+mod layers;
+mod plan_laws;
+mod store_suite;
