@@ -8,3 +8,4 @@ pub mod config;
 pub mod login;
 pub mod pipeline;
 pub mod ports;
+pub mod serve;
