@@ -3,9 +3,9 @@
 use std::io::Read as _;
 
 use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD};
-use base64::engine::DecodePaddingMode;
 use http::header::{self, HeaderMap};
 
 use crate::pipeline::capture::fields::{self, Field, FieldScan, Sighting};
