@@ -7,6 +7,7 @@ pub mod audit;
 pub mod check;
 pub mod demo;
 pub mod group;
+pub mod health;
 pub mod serve;
 pub mod user;
 
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::ports::store::Store;
 
@@ -33,14 +35,14 @@ enum Command {
     Serve(serve::Serve),
     /// Report every fault of a configuration, or "ok"
     Check(check::Check),
+    /// Ask the running proxy whether it is up
+    Health(health::Health),
     /// Look at users and their memberships, and act on them
     User(user::UserCommand),
     /// Look at groups and roles and who holds them
     Group(group::GroupCommand),
     /// Read the audit chain, and verify it
     Audit(audit::AuditCommand),
-    /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
-    Demo(demo::Demo),
 }
 
 /// Why a command ended without doing what was asked. Printed to standard error as it is.
@@ -83,7 +85,7 @@ impl ConfigArgument {
 /// # Errors
 /// All faults of the file.
 pub fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path, &|name| std::env::var(name).ok()).map_err(Failure::new)
+    Config::load(path, &|name| std::env::var(name).ok(), Clock::system().now()).map_err(Failure::new)
 }
 
 /// Runs what the command line asks for.
@@ -91,10 +93,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => return check.run(),
+        Command::Health(health) => health.run(),
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Audit(audit) => audit.run(),
-        Command::Demo(demo) => demo.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

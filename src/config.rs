@@ -67,8 +67,9 @@ impl Config {
     /// # Errors
     /// Every fault of the file, in the order of its lines.
     pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, now: Timestamp) -> Result<Self, Faults> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|why| Faults::of_file(&path.to_string_lossy(), format!("cannot be read: {}", files::reason(&why))))?;
+        let text = std::fs::read_to_string(path).map_err(|why| {
+            Faults::of_file(&path.to_string_lossy(), format!("cannot be read: {}", files::reason(&why)))
+        })?;
         let read = |file: &Path| std::fs::read(file);
         Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })
     }

@@ -114,7 +114,13 @@ impl<'a> Context<'a> {
     }
 
     /// A key that has no meaning here. Its value is not repeated: it may be a secret that somebody meant to configure.
-    pub fn raise_unknown<'n>(&self, span: &Range<usize>, key: &str, section: &str, valid: impl Iterator<Item = &'n str>) {
+    pub fn raise_unknown<'n>(
+        &self,
+        span: &Range<usize>,
+        key: &str,
+        section: &str,
+        valid: impl Iterator<Item = &'n str>,
+    ) {
         let (found, full) = (shown(key), joined(section, key));
         let place = if section.is_empty() { String::from("at the top level") } else { format!("in `{section}`") };
         let message = match later(section, key) {
@@ -173,21 +179,32 @@ impl<'a> Context<'a> {
     }
 
     /// A list of texts, each with its place. One text stands for a list of one where `scalar` allows it.
-    pub fn texts<'v>(&self, key: &str, value: Value<'v>, span: Range<usize>, scalar: bool) -> Option<Vec<Found<&'v str>>> {
+    pub fn texts<'v>(
+        &self,
+        key: &str,
+        value: Value<'v>,
+        span: Range<usize>,
+        scalar: bool,
+    ) -> Option<Vec<Found<&'v str>>> {
         match value {
             Value::Text(text) if scalar => Some(vec![Found { value: text, span }]),
             Value::Other(DeValue::Array(items)) => {
                 let item = |item: &'v Spanned<DeValue<'v>>| match item.get_ref().into() {
                     Value::Text(text) => Some(Found { value: text, span: self.span(item) }),
                     other => {
-                        self.raise(&self.span(item), key, format!("found {other} in the list; expected a text in quotes"));
+                        self.raise(
+                            &self.span(item),
+                            key,
+                            format!("found {other} in the list; expected a text in quotes"),
+                        );
                         None
                     }
                 };
                 Some(items.iter().filter_map(item).collect())
             }
             other => {
-                let expected = if scalar { "a text or a list of texts" } else { "a list of texts such as [\"a\", \"b\"]" };
+                let expected =
+                    if scalar { "a text or a list of texts" } else { "a list of texts such as [\"a\", \"b\"]" };
                 self.raise(&span, key, format!("found {other}; expected {expected}"));
                 None
             }
@@ -485,7 +502,12 @@ impl<'a> Section<'a> {
     }
 
     /// A list whose texts mean something, each once.
-    pub fn list<T: PartialEq>(&self, key: &'static str, scalar: bool, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+    pub fn list<T: PartialEq>(
+        &self,
+        key: &'static str,
+        scalar: bool,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
         let mut values: Vec<T> = Vec::new();
         for text in self.texts(key, scalar)? {
             let written = text.value;
