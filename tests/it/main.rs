@@ -1,5 +1,6 @@
 //! Everything that is tested from outside, in one binary.
 
+mod config;
 mod fixtures;
 mod front_door;
 mod layers;
