@@ -215,7 +215,7 @@ mod tests {
         for (text, expected) in cases {
             let before = Instant::now();
             assert_eq!(parse(&text).map(|_| ()), Err(expected));
-            assert!(before.elapsed() < Duration::from_millis(500));
+            assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
         }
     }
 
