@@ -6,8 +6,8 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use loginsync::cli::demo::mint::MintKey;
-use loginsync::cli::demo::mint::oidc::{self, usual_algorithm};
-use loginsync::pipeline::ids::{ProviderName, Timestamp};
+use loginsync::cli::demo::mint::oidc;
+use loginsync::pipeline::ids::ProviderName;
 use loginsync::pipeline::provider::{Binding, Protocol, Provider};
 use loginsync::pipeline::verify::oidc::{KeySet, SigningAlgorithm};
 use loginsync::pipeline::verify::{Assertion, BindingVerdict, ProviderKeys, Remembered, RememberedRequest};
@@ -206,10 +206,24 @@ fn a_key_is_chosen_by_name_family_and_purpose() {
     let token = signed(&claims());
     let anonymous = oidc::id_token(&rsa, "RS256", &json!({"alg": "RS256"}), &claims()).unwrap();
     let rows = [
-        ("two keys, one name, other families", vec![jwk(&p256, "rsa", none.clone()), jwk(&rsa, "rsa", none.clone())], &token, None),
-        ("no kid, one key of the family", vec![jwk(&p256, "a", none.clone()), jwk(&rsa, "b", none.clone())], &anonymous, None),
-        ("no kid, two keys of the family", vec![jwk(&rsa, "a", none.clone()), jwk(&next, "b", none.clone())], &anonymous,
-            Some("key `(no kid)`")),
+        (
+            "two keys, one name, other families",
+            vec![jwk(&p256, "rsa", none.clone()), jwk(&rsa, "rsa", none.clone())],
+            &token,
+            None,
+        ),
+        (
+            "no kid, one key of the family",
+            vec![jwk(&p256, "a", none.clone()), jwk(&rsa, "b", none.clone())],
+            &anonymous,
+            None,
+        ),
+        (
+            "no kid, two keys of the family",
+            vec![jwk(&rsa, "a", none.clone()), jwk(&next, "b", none.clone())],
+            &anonymous,
+            Some("key `(no kid)`"),
+        ),
         ("another key of that name", vec![jwk(&next, "rsa", none.clone())], &token, Some("does not verify")),
         ("for encryption", vec![jwk(&rsa, "rsa", json!({"use": "enc"}))], &token, Some("does not publish")),
         ("for another algorithm", vec![jwk(&rsa, "rsa", json!({"alg": "PS256"}))], &token, Some("does not publish")),
@@ -297,10 +311,25 @@ fn duplicate_members_are_refused() {
     let claims_text = claims().to_string();
     let doubled = |member: &str| claims_text.replacen('{', &format!("{{{member},"), 1);
     for (what, header, claims, expected) in [
-        ("groups", header("RS256", "rsa").to_string(), doubled("\"groups\":[\"admins\"]"), "member `groups` appears twice"),
-        ("iss", header("RS256", "rsa").to_string(), doubled("\"iss\":\"https://evil.example\""), "member `iss` appears twice"),
+        (
+            "groups",
+            header("RS256", "rsa").to_string(),
+            doubled("\"groups\":[\"admins\"]"),
+            "member `groups` appears twice",
+        ),
+        (
+            "iss",
+            header("RS256", "rsa").to_string(),
+            doubled("\"iss\":\"https://evil.example\""),
+            "member `iss` appears twice",
+        ),
         ("escaped", header("RS256", "rsa").to_string(), doubled("\"i\\u0073s\":\"x\""), "member `iss` appears twice"),
-        ("alg", "{\"alg\":\"none\",\"alg\":\"RS256\",\"kid\":\"rsa\"}".into(), claims_text.clone(), "member `alg` appears twice"),
+        (
+            "alg",
+            "{\"alg\":\"none\",\"alg\":\"RS256\",\"kid\":\"rsa\"}".into(),
+            claims_text.clone(),
+            "member `alg` appears twice",
+        ),
     ] {
         let token = oidc::signed(&key, "RS256", header.as_bytes(), claims.as_bytes()).unwrap();
         refuse(what, &oidc_provider(), &rsa_keys(), &token, expected);
@@ -312,7 +341,10 @@ fn shapes_that_are_no_token_are_refused_quickly() {
     let good = signed(&claims());
     let parts: Vec<&str> = good.split('.').collect();
     let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let encrypted = encode(&json!({"alg": "PBES2-HS512+A256KW", "enc": "A256GCM", "p2c": 2_000_000_000, "p2s": "x", "zip": "DEF"}).to_string());
+    let encrypted = encode(
+        &json!({"alg": "PBES2-HS512+A256KW", "enc": "A256GCM", "p2c": 2_000_000_000, "p2s": "x", "zip": "DEF"})
+            .to_string(),
+    );
     let deep = format!("{{\"iss\":{}", "[".repeat(100_000));
     for (what, token, expected) in [
         ("empty", String::new(), "three parts"),
@@ -324,13 +356,33 @@ fn shapes_that_are_no_token_are_refused_quickly() {
         ("a MB of dots", ".".repeat(1_000_000), "longer than 524288 bytes"),
         ("a MB of header", format!("{}.a.b", "A".repeat(1_000_000)), "longer than"),
         ("padding", format!("{}=.{}.{}", parts[0], parts[1], parts[2]), "header is not base64url"),
-        ("standard base64", format!("{}.{}.{}", parts[0], parts[1], parts[2].replace(['-', '_'], "+")), "does not verify"),
+        (
+            "standard base64",
+            format!("{}.{}.{}", parts[0], parts[1], parts[2].replace(['-', '_'], "+")),
+            "does not verify",
+        ),
         ("white space inside", format!("{} .{}.{}", parts[0], parts[1], parts[2]), "header is not base64url"),
-        ("a header that is a list", format!("{}.{}.{}", encode("[]"), parts[1], parts[2]), "header is not a JSON object"),
-        ("a payload that is text", format!("{}.{}.{}", parts[0], encode("\"x\""), parts[2]), "payload is not a JSON object"),
-        ("text behind the payload", format!("{}.{}.{}", parts[0], encode("{} x"), parts[2]), "payload is not a JSON object"),
+        (
+            "a header that is a list",
+            format!("{}.{}.{}", encode("[]"), parts[1], parts[2]),
+            "header is not a JSON object",
+        ),
+        (
+            "a payload that is text",
+            format!("{}.{}.{}", parts[0], encode("\"x\""), parts[2]),
+            "payload is not a JSON object",
+        ),
+        (
+            "text behind the payload",
+            format!("{}.{}.{}", parts[0], encode("{} x"), parts[2]),
+            "payload is not a JSON object",
+        ),
         ("a payload too deep", format!("{}.{}.{}", parts[0], encode(&deep), parts[2]), "payload is not a JSON object"),
-        ("a payload that is no text", format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode([0xFF]), parts[2]), "payload is not"),
+        (
+            "a payload that is no text",
+            format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode([0xFF]), parts[2]),
+            "payload is not",
+        ),
     ] {
         refuse(what, &oidc_provider(), &rsa_keys(), &token, expected);
     }
@@ -353,15 +405,24 @@ fn an_answer_is_bound_to_what_this_browser_left_with() {
     };
     let rows = [
         ("both", Some(STATE), vec![remember("idp", Some(STATE), Some(NONCE))], true),
-        ("second of two", Some(STATE), vec![remember("idp", Some("x"), Some("y")), remember("idp", Some(STATE), Some(NONCE))], true),
+        (
+            "second of two",
+            Some(STATE),
+            vec![remember("idp", Some("x"), Some("y")), remember("idp", Some(STATE), Some(NONCE))],
+            true,
+        ),
         ("nothing remembered", Some(STATE), vec![], false),
         ("another state", Some("state-2"), vec![remember("idp", Some(STATE), Some(NONCE))], false),
         ("no state", None, vec![remember("idp", Some(STATE), Some(NONCE))], false),
         ("another nonce", Some(STATE), vec![remember("idp", Some(STATE), Some("nonce-2"))], false),
         ("left without a nonce", Some(STATE), vec![remember("idp", Some(STATE), None)], false),
         ("another provider's", Some(STATE), vec![remember("other", Some(STATE), Some(NONCE))], false),
-        ("of two requests, half each", Some(STATE),
-            vec![remember("idp", Some(STATE), Some("y")), remember("idp", Some("x"), Some(NONCE))], false),
+        (
+            "of two requests, half each",
+            Some(STATE),
+            vec![remember("idp", Some(STATE), Some("y")), remember("idp", Some("x"), Some(NONCE))],
+            false,
+        ),
         ("a request that had neither", Some(STATE), vec![remember("idp", None, None)], false),
     ];
     for (what, state, memory, passes) in rows {
@@ -383,5 +444,4 @@ fn a_token_without_an_id_is_known_by_its_content() {
     let mut later = lacking("jti");
     later["iat"] = json!(NOW.seconds() + 1);
     assert_ne!(submit(&oidc_provider(), &rsa_keys(), &signed(&later)).unwrap().token_id, first.token_id);
-    let _ = (Timestamp(0), usual_algorithm(&key("idp-p256")));
 }

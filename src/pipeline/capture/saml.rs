@@ -202,9 +202,7 @@ pub fn read(field: &str, max_document: usize) -> Result<Message, GuardError> {
         None => text,
     };
     match guard::inspect(&text)? {
-        guard::Inspected::Response(structure) => {
-            Ok(Message::Response(GuardedResponse { text, structure: *structure }))
-        }
+        guard::Inspected::Response(structure) => Ok(Message::Response(GuardedResponse { text, structure: *structure })),
         guard::Inspected::LogoutResponse => Ok(Message::LogoutResponse),
     }
 }

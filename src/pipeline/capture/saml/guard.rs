@@ -207,11 +207,7 @@ struct Signatures {
 }
 
 /// Each signature stands in the response or its assertion, at most one in each, and all of one key family.
-fn signatures(
-    root: Node<'_, '_>,
-    assertion: Node<'_, '_>,
-    census: &Census<'_, '_>,
-) -> Result<Signatures, GuardError> {
+fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Signatures, GuardError> {
     let mut found = Signatures { response: false, assertion: false, family: None };
     for signature in &census.signatures {
         let parent = signature.parent();
