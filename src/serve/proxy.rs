@@ -39,7 +39,6 @@ use self::forward::{App, AppError};
 use self::headers::{PublicSide, Wishes};
 use self::route::{Route, Router};
 use super::listen::{Guard, Peer};
-pub use super::listen::{Certificates, Drained, TlsError, run};
 use super::respond::{self, Trouble};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
 use crate::login::{self, Entered, Passed, Refused, Services, login};
@@ -57,7 +56,7 @@ pub struct Site {
     router: Router,
     app: App,
     binder: Binder,
-    services: Arc<Services>,
+    services: Services,
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
@@ -82,7 +81,7 @@ impl Site {
     /// When something that the configuration names cannot be used: a file of certificates, a cookie key.
     pub fn new(
         config: &Config,
-        services: Arc<Services>,
+        services: Services,
         cookie_keys: &[Secret],
         counters: Arc<Counters>,
     ) -> Result<Self, SiteError> {
