@@ -1,14 +1,30 @@
 //! The checked configuration: whatever is in a [`Config`] was found to be right, as a whole.
 //!
 //! [`Config::load`] reads the TOML and reports every fault at once ([`problem::Problem`]); nothing of a faulty file is used.
+//! The text goes from [`raw`] (what is written) through [`reader`] (by key and type) and [`values`] (what it means) to the
+//! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
+
+mod files;
+pub mod problem;
+mod providers;
+mod raw;
+mod reader;
+mod rules;
+mod settings;
+mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use toml::de::DeTable;
 use url::Url;
 
+use self::problem::Faults;
+use self::raw::{MAX_TEXT, Split};
+use self::reader::{Context, Section};
+use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::saml::CertificateSet;
@@ -33,6 +49,94 @@ pub struct Config {
     pub rules: Arc<RuleSet>,
     /// Legal, but worth a line in the log: a certificate about to expire, an audit chain without a key.
     pub warnings: Vec<String>,
+}
+
+/// What a configuration's text does not say by itself.
+pub struct Surroundings<'a> {
+    /// The file: faults name it, and relative paths in it are relative to its directory.
+    pub file: &'a Path,
+    pub read: &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// By which certificates are near their end.
+    pub now: Timestamp,
+}
+
+impl Config {
+    /// Reads a file and everything that it names.
+    ///
+    /// # Errors
+    /// Every fault of the file, in the order of its lines.
+    pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>, now: Timestamp) -> Result<Self, Faults> {
+        let text = std::fs::read_to_string(path).map_err(|why| {
+            Faults::of_file(&path.to_string_lossy(), format!("cannot be read: {}", files::reason(&why)))
+        })?;
+        let read = |file: &Path| std::fs::read(file);
+        Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })
+    }
+
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// Every fault of the text, in the order of its lines.
+    pub fn from_text(text: &str, around: &Surroundings<'_>) -> Result<Self, Faults> {
+        let file = around.file.to_string_lossy();
+        if text.len() > MAX_TEXT {
+            return Err(Faults::of_file(&file, format!("has {} bytes; expected at most {MAX_TEXT}", text.len())));
+        }
+        let split = Split::new(text);
+        let (tree, errors) = DeTable::parse_recoverable(&split.rest);
+        let context = Context::new(&split, around, !errors.is_empty());
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            let start = split.origin(span.start);
+            context.raise(&(start..start + span.len()), "", error.message().replace('\n', "; "));
+        }
+        let config = checked(&context, tree.get_ref());
+        let raised = context.into_raised();
+        match config {
+            Some(config) if raised.is_empty() => Ok(config),
+            _ => Err(Faults::locate(&file, text, raised)),
+        }
+    }
+}
+
+/// Every section in turn; `None` when something is missing that has no default, which was then noted.
+fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config> {
+    let root = Section::new(context, "", 0..0, tree);
+    let mut warnings = Vec::new();
+    let public_url = root
+        .required("public_url", "https://app.example.com")
+        .and_then(|text| root.parse("public_url", text, values::public_url))
+        .map(|found| found.value);
+    let listen = settings::listen(&root.section("listen"), &mut warnings);
+    let app = settings::app(&root.section("app"));
+    let admin = settings::admin(&root.section("admin"));
+    let store = settings::store(&root.section("store"));
+    let audit_key = settings::audit(&root.section("audit"), &mut warnings);
+    let cookie_keys = settings::cookies(&root.section("cookies"));
+    let log = settings::log(&root.section("log"));
+    let headers = settings::headers(&root.section("headers"));
+    let (limits, claim_limits) = settings::limits(&root.section("limits"));
+    let elsewhere = settings::guard(&root.section("guard"));
+    let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
+    let rules = rules::read(&root, &declared, &limits, headers.preset);
+    root.finish();
+    Some(Config {
+        public_url: public_url?,
+        listen,
+        app: app?,
+        admin,
+        store,
+        audit_key,
+        cookie_keys,
+        log,
+        headers,
+        limits,
+        elsewhere,
+        providers: declared.settings,
+        rules: Arc::new(rules),
+        warnings,
+    })
 }
 
 /// The app's address as browsers see it: scheme and authority, without a path.
@@ -95,6 +199,8 @@ pub struct App {
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub address: SocketAddr,
+    /// The address may be one that others reach. It serves health and metrics alone, since nobody is asked who they are.
+    pub allow_remote: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -172,6 +278,8 @@ pub struct ProviderSettings {
     pub keys: KeySettings,
     /// Paths of the app that answer with an auto-post form to the provider.
     pub login_paths: Vec<String>,
+    /// The operator vouches that the provider verifies e-mail addresses, so that they may join users of several providers.
+    pub email_trusted: bool,
 }
 
 /// Where a provider's keys and endpoints come from.

@@ -2,8 +2,10 @@
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod login;
 pub mod pipeline;
 pub mod ports;
+pub mod serve;

@@ -128,8 +128,15 @@ pub enum Fault {
     Destination { found: String, expected: String },
     #[error("the identity provider's status is `{0}`; expected success")]
     Status(String),
+    #[error("neither the response nor its assertion is signed")]
+    Unsigned,
     #[error("the encrypted assertion cannot be used")]
     Decryption,
+    #[error(
+        "the assertion is encrypted with AES-CBC and the response is not signed; sign the response, use AES-GCM, or set \
+         `allow_cbc`"
+    )]
+    CbcUnsigned,
     #[error("assertions are encrypted, but the provider has no `decryption_key_files`")]
     NoDecryptionKey,
     #[error("this browser did not leave for this login: {0}")]

@@ -45,9 +45,10 @@ impl HttpClient {
     /// # Errors
     /// When the CA file cannot be read or holds no certificate.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, FetchError> {
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| FetchError::Content(error.to_string()))?;
+        let builder =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|error| FetchError::Content(error.to_string()))?;
         let config = builder.with_root_certificates(roots(ca_file)?).with_no_client_auth();
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(config)

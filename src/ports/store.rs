@@ -86,6 +86,10 @@ pub struct UserView {
     pub enabled: bool,
     pub created_at: String,
     pub last_login_at: Option<String>,
+    /// Effective groups.
+    pub groups: Vec<String>,
+    /// Effective roles, held directly or through groups.
+    pub roles: Vec<String>,
     pub memberships: Vec<MembershipView>,
     /// Roles that come through groups: role, and the groups that carry it.
     pub roles_through_groups: Vec<RoleThroughGroups>,

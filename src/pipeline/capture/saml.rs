@@ -1,41 +1,235 @@
 //! The wall before the XML library: a SAML response as strict text, or nothing.
+//!
+//! The library that checks XML signatures follows references to files and addresses, runs stylesheets, and accepts
+//! algorithms that are broken, all before it looks at a signature value. So a document reaches it only after the guard
+//! here has found that it has the one shape a login has:
+//!
+//! ```text
+//! samlp:Response              one root, nothing but text and elements, each ID once
+//! ├─ saml:Issuer
+//! ├─ ds:Signature?            one Reference, to the ID of its own parent
+//! ├─ samlp:Status
+//! └─ saml:Assertion           exactly one in the whole document, or one EncryptedAssertion
+//!    └─ ds:Signature?
+//! ```
+//!
+//! What the guard reads on the way chooses a provider and may refuse a login. It never grants one.
+
+mod guard;
+pub mod names;
+mod peek;
+pub(in crate::pipeline) mod tree;
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+pub(in crate::pipeline) use self::guard::response_head;
+pub use self::peek::{RootName, redirect_root_name, request_id_of_post, request_id_of_redirect, root_name};
+
+/// Padding is what senders forget most; nothing else about base64 is forgiven.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A SAML protocol message at a callback path.
 #[derive(Debug)]
 pub enum Message {
     Response(GuardedResponse),
+    /// The answer to a logout: holds no assertion anywhere.
     LogoutResponse,
 }
 
 /// A Response whose structure the guard accepted. Its content is still a claim of whoever sent it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GuardedResponse {
-    issuer: String,
-    denies: bool,
+    text: String,
+    structure: Structure,
 }
 
+/// What the guard read of a response.
+#[derive(Debug, Clone)]
+pub(in crate::pipeline) struct Structure {
+    pub(in crate::pipeline) head: ResponseHead,
+    pub(in crate::pipeline) content: Content,
+    pub(in crate::pipeline) response_signed: bool,
+    pub(in crate::pipeline) assertion_signed: bool,
+    /// Of the signatures, which all agree; `None` where there is none.
+    pub(in crate::pipeline) family: Option<KeyFamily>,
+    /// Of the response, or of its assertion where the response has none; empty where neither has one.
+    pub(in crate::pipeline) issuer: String,
+    /// Of the assertion; empty where it is encrypted or absent.
+    pub(in crate::pipeline) assertion_id: String,
+}
+
+/// The Response element's own attributes and children (SAML Core section 3.2.2). Empty attributes count as absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) struct ResponseHead {
+    pub(in crate::pipeline) id: String,
+    pub(in crate::pipeline) version: Option<String>,
+    pub(in crate::pipeline) issuer: Option<String>,
+    pub(in crate::pipeline) in_response_to: Option<String>,
+    pub(in crate::pipeline) destination: Option<String>,
+    /// The top-level StatusCode.
+    pub(in crate::pipeline) status: Option<String>,
+}
+
+/// What a response carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pipeline) enum Content {
+    Nothing,
+    Assertion,
+    EncryptedAssertion,
+}
+
+/// Which keys can make a signature of an algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFamily {
+    Rsa,
+    EllipticCurve,
+}
+
+/// What the guard does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
-    #[error("not written yet")]
-    Stub,
+    #[error("longer than the {0} bytes that `limits.saml_document` allows")]
+    TooLong(usize),
+    #[error("it is not base64")]
+    Base64,
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    #[error("it declares the encoding `{0}`; expected UTF-8")]
+    Encoding(String),
+    #[error("it holds a control character")]
+    Control,
+    #[error("it holds a document type declaration")]
+    DocumentType,
+    #[error("it holds a comment")]
+    Comment,
+    #[error("it holds a processing instruction")]
+    ProcessingInstruction,
+    #[error("its elements are nested too deeply")]
+    Depth,
+    #[error("an element has too many attributes")]
+    Attributes,
+    #[error("too many namespaces are in scope at one element")]
+    Namespaces,
+    #[error("it is not well-formed XML: {0}")]
+    Xml(String),
+    #[error("its root is `{0}`; expected a SAML 2.0 `Response`")]
+    Root(String),
+    #[error("element `{0}` has no place in a login")]
+    Element(String),
+    #[error("element `{0}` appears more than once; expected once")]
+    Repeated(&'static str),
+    #[error("it holds {0} assertions; expected exactly one")]
+    Assertions(usize),
+    #[error("its assertion is not a child of the response")]
+    AssertionPlace,
+    #[error("`{0}` has no `ID`")]
+    NoId(&'static str),
+    #[error("an ID is not a valid XML name")]
+    IdName,
+    #[error("two elements have the same ID")]
+    RepeatedId,
+    #[error("it names no issuer")]
+    NoIssuer,
+    #[error("the response is from `{response}` and its assertion from `{assertion}`; expected one issuer")]
+    TwoIssuers { response: String, assertion: String },
+    #[error("a signature {0}")]
+    Signature(&'static str),
+    #[error("a signature uses `{0}`; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")]
+    Algorithm(String),
+    #[error("its encrypted assertion {0}")]
+    Encrypted(&'static str),
 }
 
 impl GuardedResponse {
     /// The issuer that the document names.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        &self.structure.issuer
     }
 
     /// Whether the Status is not Success and no assertion is inside: the answer to a login that did not happen.
     pub fn denies(&self) -> bool {
-        self.denies
+        self.structure.content == Content::Nothing
+    }
+
+    /// For `verify` alone: the document, exactly as the guard saw it.
+    pub(in crate::pipeline) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// For `verify` alone: what the guard read.
+    pub(in crate::pipeline) fn structure(&self) -> &Structure {
+        &self.structure
+    }
+
+    /// For `verify` alone: guards a response whose encrypted assertion was replaced by its plaintext.
+    pub(in crate::pipeline) fn of_text(text: String) -> Result<Self, GuardError> {
+        match guard::inspect(&text)? {
+            guard::Inspected::Response(structure) => Ok(Self { text, structure: *structure }),
+            guard::Inspected::LogoutResponse => Err(GuardError::Root("LogoutResponse".into())),
+        }
     }
 }
 
-/// Reads the value of a `SAMLResponse` form field (base64, white space allowed).
+/// Prints nothing of the document: it is about a person.
+impl std::fmt::Debug for GuardedResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GuardedResponse({} bytes from {:?})", self.text.len(), self.structure.issuer)
+    }
+}
+
+/// Reads the value of a `SAMLResponse` form field (base64, white space allowed; SAML Bindings section 3.5.4).
+///
+/// `max_document` bounds the decoded document, in bytes.
 ///
 /// # Errors
 /// Whatever the guard does not allow.
-pub fn read(_field: &str, _max_document: usize) -> Result<Message, GuardError> {
-    Err(GuardError::Stub)
+pub fn read(field: &str, max_document: usize) -> Result<Message, GuardError> {
+    let bytes = decode(field, max_document)?;
+    let text = String::from_utf8(bytes).map_err(|_| GuardError::NotUtf8)?;
+    let text = match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    };
+    match guard::inspect(&text)? {
+        guard::Inspected::Response(structure) => Ok(Message::Response(GuardedResponse { text, structure: *structure })),
+        guard::Inspected::LogoutResponse => Ok(Message::LogoutResponse),
+    }
+}
+
+fn decode(field: &str, max: usize) -> Result<Vec<u8>, GuardError> {
+    let white_space = field.bytes().filter(u8::is_ascii_whitespace).count();
+    // Four characters make three bytes; the length is known before anything is allocated for it.
+    if (field.len() - white_space) / 4 * 3 > max.saturating_add(2) {
+        return Err(GuardError::TooLong(max));
+    }
+    let compact = match white_space {
+        0 => Cow::Borrowed(field.as_bytes()),
+        _ => Cow::Owned(field.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect()),
+    };
+    let bytes = BASE64.decode(compact).map_err(|_| GuardError::Base64)?;
+    if bytes.len() > max { Err(GuardError::TooLong(max)) } else { Ok(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_decoded_strictly_and_within_its_limit() {
+        assert_eq!(decode(" PGEv\r\nPg==\n", 4), Ok(b"<a/>".to_vec()));
+        assert_eq!(decode("PGEvPg", 4), Ok(b"<a/>".to_vec()));
+        assert_eq!(decode("PGEvPg==", 3), Err(GuardError::TooLong(3)));
+        assert_eq!(decode(&"A".repeat(1 << 20), 1000), Err(GuardError::TooLong(1000)));
+        for field in ["PGEv-g==", "PGEv!Pg==", "PGEvPg==PGEvPg==", "PGEvPh=="] {
+            assert_eq!(decode(field, 100), Err(GuardError::Base64), "{field}");
+        }
+        assert!(matches!(read("/////w==", 100), Err(GuardError::NotUtf8)));
+    }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::jwk::JwkSet;
-use openidconnect::IssuerUrl;
 use openidconnect::core::CoreProviderMetadata;
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl};
 use tokio::time::Instant;
 
 use super::{KeySource, KeysError, Published};
@@ -208,11 +208,9 @@ impl Slot {
                 self.published_metadata(self.client.get(url.as_str(), MAX_METADATA).await?, now)
             }
             KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
-            KeyOrigin::Certificates(certificates) => Ok(Published {
-                keys: ProviderKeys::Saml(certificates.clone()),
-                endpoints: Vec::new(),
-                fetched_at: now,
-            }),
+            KeyOrigin::Certificates(certificates) => {
+                Ok(Published { keys: ProviderKeys::Saml(certificates.clone()), endpoints: Vec::new(), fetched_at: now })
+            }
         }
     }
 
@@ -220,20 +218,13 @@ impl Slot {
     /// set is read here once more, into the keys of the one JWT library that verifies.
     async fn discover(&self, now: Timestamp) -> Result<Published, FetchError> {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
-        let issuer =
-            IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
-        let last_body = Mutex::new(Vec::new());
-        let exchange = |request| async {
-            let answer = self.client.exchange(request, MAX_JSON).await?;
-            last_body.lock().unwrap_or_else(PoisonError::into_inner).clone_from(answer.body());
-            Ok::<_, FetchError>(answer)
-        };
-        let metadata =
-            CoreProviderMetadata::discover_async(issuer, &exchange).await.map_err(|error| match error {
-                openidconnect::DiscoveryError::Request(error) => error,
-                other => content(&other),
-            })?;
-        let jwks = last_body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
+        let exchanges = Exchanges { client: &self.client, last_body: Mutex::new(Vec::new()) };
+        let metadata = CoreProviderMetadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
+            openidconnect::DiscoveryError::Request(error) => error,
+            other => content(&other),
+        })?;
+        let jwks = exchanges.last_body.into_inner().unwrap_or_else(PoisonError::into_inner);
         published_jwks(&jwks, vec![metadata.authorization_endpoint().to_string()], now)
     }
 
@@ -241,11 +232,30 @@ impl Slot {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
         let text = String::from_utf8(document).map_err(|error| content(&error))?;
         let metadata =
-            metadata::parse(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
+            metadata::read(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
         Ok(Published {
             keys: ProviderKeys::Saml(metadata.certificates),
             endpoints: metadata.sso_locations,
             fetched_at: now,
+        })
+    }
+}
+
+/// The exchanges of one discovery. The last of them brings the JWK Set.
+struct Exchanges<'a> {
+    client: &'a HttpClient,
+    last_body: Mutex<Vec<u8>>,
+}
+
+impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
+    type Error = FetchError;
+    type Future = BoxFuture<'c, Result<HttpResponse, FetchError>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let answer = self.client.exchange(request, MAX_JSON).await?;
+            self.last_body.lock().unwrap_or_else(PoisonError::into_inner).clone_from(answer.body());
+            Ok(answer)
         })
     }
 }

@@ -9,7 +9,7 @@ mod apply;
 mod audit;
 mod look;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub struct SqliteStore {
     reader: Arc<Mutex<Connection>>,
     sealer: Arc<Sealer>,
     timeout: Duration,
+    path: PathBuf,
 }
 
 /// What the writer does for one caller: run inside the transaction, then answer with the commit's outcome.
@@ -85,7 +86,13 @@ impl SqliteStore {
             .name("store-writer".into())
             .spawn(move || write_all(&writer, &for_writer, waiting))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { jobs, reader: Arc::new(Mutex::new(reader)), sealer, timeout: settings.timeout })
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+            sealer,
+            timeout: settings.timeout,
+            path: path.to_owned(),
+        })
     }
 
     /// Runs `work` in the writer's next transaction.
@@ -104,6 +111,18 @@ impl SqliteStore {
             Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
             Err(_) => Err(StoreError::Timeout),
         }
+    }
+
+    /// Moves the write-ahead log into the database and empties it, so that what was erased is not left there.
+    async fn truncate_log(&self) -> Result<(), StoreError> {
+        let (path, timeout) = (self.path.clone(), self.timeout);
+        let job = move || {
+            let connection = Connection::open(&path)?;
+            connection.busy_timeout(timeout)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        let done = tokio::task::spawn_blocking(job).await;
+        done.map_err(|error| StoreError::Unavailable(error.to_string()))?.map_err(unavailable)
     }
 
     /// Runs `work` on the reading connection, off the I/O threads.
@@ -170,7 +189,8 @@ fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64
     }
     let several = batch.len() > 1;
     let mut done = Vec::with_capacity(batch.len());
-    for mut job in batch {
+    // Waiting for another process's lock may have taken longer than a caller waits.
+    for mut job in batch.into_iter().filter(|job| job.wanted()) {
         let mut session = Session { connection, sealer, epoch };
         match run_job(&mut session, &mut job, several) {
             Ok(()) => done.push(job),
@@ -218,6 +238,8 @@ fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()>
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What is erased is overwritten, not merely forgotten.
+    connection.pragma_update(None, "secure_delete", true)?;
     // Temporary indices and sorts need no file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -294,7 +316,11 @@ impl Store for SqliteStore {
     }
 
     fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.write(move |session| act::act(session, &user, &act, &by, now)))
+        Box::pin(async move {
+            let erases = matches!(act, Act::Erase);
+            self.write(move |session| act::act(session, &user, &act, &by, now)).await?;
+            if erases { self.truncate_log().await } else { Ok(()) }
+        })
     }
 
     fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {

@@ -21,7 +21,7 @@ pub(super) fn apply(
     candidates: &Candidates,
     rules: &RuleSet,
 ) -> Result<Applied, StoreError> {
-    if session.epoch.is_some_and(|epoch| epoch != rules.epoch) {
+    if session.epoch.is_some_and(|epoch| rules.epoch < epoch) {
         return Ok(Applied::Stale);
     }
     let token = token_digest(&login.issuer, &login.token_id);

@@ -8,6 +8,7 @@ use super::super::{MembershipView, RoleThroughGroups, StoreError, UserView};
 use super::{kind_of, target_of, unavailable};
 use crate::pipeline::ids::{MappingId, Namespace, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::plan::Effective;
 
 /// What is known of one target of one user, while it is gathered.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub(super) fn user(connection: &Connection, user: &UserId, rules: &RuleSet) -> R
                         enabled: row.get(2)?,
                         created_at: Timestamp(row.get(3)?).to_string(),
                         last_login_at: row.get::<_, Option<i64>>(4)?.map(|at| Timestamp(at).to_string()),
+                        groups: Vec::new(),
+                        roles: Vec::new(),
                         memberships: Vec::new(),
                         roles_through_groups: Vec::new(),
                     };
@@ -45,6 +48,11 @@ pub(super) fn user(connection: &Connection, user: &UserId, rules: &RuleSet) -> R
         .map_err(unavailable)?;
     let Some((row, mut view)) = found else { return Ok(None) };
     let reasons = reasons(connection, row, rules)?;
+    let held = reasons.iter().filter(|(_, why)| why.mapped || why.assigned).map(|(target, _)| target);
+    let denies = reasons.iter().filter(|(_, why)| why.denied).map(|(target, _)| target.clone()).collect();
+    let effective = Effective::of(held, &denies, rules);
+    view.groups = effective.groups.iter().map(ToString::to_string).collect();
+    view.roles = effective.roles.iter().map(ToString::to_string).collect();
     view.roles_through_groups = roles_through_groups(&reasons, rules);
     view.memberships = reasons.into_iter().map(|(target, reasons)| membership(&target, reasons)).collect();
     Ok(Some(view))

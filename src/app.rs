@@ -1,0 +1,428 @@
+//! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use notify::{EventKind, RecursiveMode, Watcher};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::{Config, Secret};
+use crate::login::Services;
+use crate::pipeline::ids::ProviderName;
+use crate::pipeline::verify::saml;
+use crate::ports::http::FetchError;
+use crate::ports::keys::KeySource;
+use crate::ports::keys::fetched::FetchedKeys;
+use crate::ports::rules::Rules;
+use crate::ports::store::sqlite::{Settings, SqliteStore};
+use crate::ports::store::{Adopted, Store, StoreError};
+use crate::serve::admin::{self, Inspect};
+use crate::serve::listen::{self, Tls, TlsError};
+use crate::serve::proxy::counters::Counters;
+use crate::serve::proxy::{Site, SiteError};
+
+/// How long a change of the configuration file must have settled: editors and volume mounts write in several steps.
+const SETTLE: Duration = Duration::from_millis(300);
+/// How often the head of the audit chain is logged, so that a chain cut off at its end shows.
+const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why loginsync does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address}: {why}")]
+    Listen { address: SocketAddr, why: std::io::Error },
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Keys(#[from] FetchError),
+    #[error(transparent)]
+    Saml(#[from] saml::LockDownFailed),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    #[error("cannot watch for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// A proxy that runs.
+pub struct Running {
+    pub proxy: SocketAddr,
+    pub admin: SocketAddr,
+    pub store: Arc<dyn Store>,
+    pub rules: Arc<Rules>,
+    core: Arc<Core>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    // Dropping it ends the watching.
+    _files: Option<notify::RecommendedWatcher>,
+}
+
+/// What outlives a reload, and what a reload replaces.
+struct Core {
+    path: PathBuf,
+    store: Arc<dyn Store>,
+    rules: Arc<Rules>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    registry: Arc<Registry>,
+    verifiers: Arc<Semaphore>,
+    site: Arc<ArcSwap<Site>>,
+    tls: Option<Arc<Tls>>,
+    current: Mutex<Current>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone)]
+struct Current {
+    config: Arc<Config>,
+    keys: Arc<FetchedKeys>,
+}
+
+/// A runtime for as many cores as this process may use. One core needs no threads that hand work to each other.
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match cores {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
+}
+
+/// Opens the store that a configuration names.
+///
+/// # Errors
+/// When the database cannot be opened, or is of a newer version.
+pub fn open_store(config: &Config) -> Result<SqliteStore, StoreError> {
+    let settings = Settings {
+        synchronous: config.store.synchronous,
+        timeout: config.store.timeout,
+        audit_key: config.audit_key.clone(),
+    };
+    SqliteStore::open(&config.store.path, settings)
+}
+
+/// Runs until SIGTERM or SIGINT, then lets requests under way finish. SIGHUP, like a change of the file, reloads.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let running = start(path, config, |store| store).await?;
+    tracing::info!(proxy = %running.proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => running.reload().await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping; requests under way may finish");
+    running.stop().await;
+    Ok(())
+}
+
+/// Starts everything that a configuration asks for. `wrap` may put something around the store that the logins use.
+///
+/// # Errors
+/// When a listener, the store, a certificate or the XML library is not to be had.
+pub async fn start(
+    path: PathBuf,
+    mut config: Config,
+    wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Result<Running, StartError> {
+    saml::lock_down()?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    set_epoch(&mut config, 1);
+    let clock = Clock::system();
+    let store = wrap(Arc::new(open_store(&config)?));
+    let adopted = store.adopt(Arc::clone(&config.rules), clock.now()).await?;
+    log_adopted(adopted);
+    let rules = Arc::new(Rules::new(Arc::clone(&config.rules)));
+    let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
+    let counters = Arc::new(Counters::default());
+    let mut registry = Registry::with_prefix("loginsync");
+    counters.register(&mut registry);
+
+    let proxy_listener = bind(config.listen.address).await?;
+    let admin_listener = bind(config.admin.address).await?;
+    let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
+    let services = services(&keys, &store, &rules, &clock, &verifiers);
+    let cookie_keys = cookie_keys(&config, &*store).await?;
+    let site = Site::new(&config, services, &cookie_keys, Arc::clone(&counters))?;
+    let core = Arc::new(Core {
+        path,
+        store: Arc::clone(&store),
+        rules: Arc::clone(&rules),
+        clock,
+        counters,
+        registry: Arc::new(registry),
+        verifiers,
+        site: Arc::new(ArcSwap::from_pointee(site)),
+        tls,
+        current: Mutex::new(Current { config: Arc::new(config), keys }),
+        reloading: tokio::sync::Mutex::new(()),
+    });
+    Ok(run(core, proxy_listener, admin_listener))
+}
+
+/// Puts the listeners and the background tasks to work.
+fn run(core: Arc<Core>, proxy_listener: TcpListener, admin_listener: TcpListener) -> Running {
+    let (stop, stopping) = watch::channel(false);
+    let address = |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
+    let (files, watching) = watch_files(&core);
+    let tasks = vec![
+        tokio::spawn(listen::run(
+            proxy_listener,
+            Arc::clone(&core.site),
+            core.tls.clone(),
+            until(stopping.clone()),
+        )),
+        tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
+        tokio::spawn(reload_on_change(Arc::clone(&core), watching, until(stopping.clone()))),
+        tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping))),
+    ];
+    Running { proxy, admin, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks, _files: files }
+}
+
+impl Running {
+    /// Loads the configuration again, and makes it the current one if it has no fault.
+    pub async fn reload(&self) {
+        self.core.reload().await;
+    }
+
+    /// Takes no further connections, lets requests under way finish within `listen.drain_timeout`, and ends.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task ended badly");
+            }
+        }
+        log_head(&*self.store).await;
+    }
+}
+
+impl Core {
+    fn current(&self) -> Current {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn reload(&self) {
+        let _alone = self.reloading.lock().await;
+        let path = self.path.clone();
+        let loading = tokio::task::spawn_blocking(move || Config::load(&path, &|name| std::env::var(name).ok()));
+        let config = match loading.await {
+            Ok(Ok(config)) => config,
+            Ok(Err(faults)) => {
+                tracing::error!(%faults, "the configuration has faults; the one before stays");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the configuration could not be read; the one before stays");
+                return;
+            }
+        };
+        match self.adopt(config).await {
+            Ok(()) => tracing::info!("configuration reloaded"),
+            Err(error) => tracing::error!(%error, "the new configuration cannot be used; the one before stays"),
+        }
+    }
+
+    /// Makes a checked configuration the current one. Whatever can fail comes before the first thing that changes.
+    async fn adopt(&self, mut config: Config) -> Result<(), StartError> {
+        let before = self.current();
+        warn_of_fixed_settings(&before.config, &config);
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        set_epoch(&mut config, before.config.rules.epoch + 1);
+        let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
+        let services = services(&keys, &self.store, &self.rules, &self.clock, &self.verifiers);
+        let cookie_keys = cookie_keys(&config, &*self.store).await?;
+        let site = Site::new(&config, services, &cookie_keys, Arc::clone(&self.counters))?;
+        if let (Some(tls), Some(files)) = (&self.tls, &config.listen.tls) {
+            tls.reload(files)?;
+        }
+        let adopted = self.store.adopt(Arc::clone(&config.rules), self.clock.now()).await?;
+        self.rules.swap(Arc::clone(&config.rules));
+        self.site.store(Arc::new(site));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };
+        log_adopted(adopted);
+        Ok(())
+    }
+}
+
+impl Inspect for Core {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
+    fn keys(&self) -> Arc<dyn KeySource> {
+        self.current().keys
+    }
+
+    fn providers(&self) -> Vec<ProviderName> {
+        self.current().config.providers.iter().map(|settings| settings.provider.name.clone()).collect()
+    }
+
+    fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+}
+
+fn set_epoch(config: &mut Config, epoch: u64) {
+    // Nobody shares the rules of a configuration that was just loaded.
+    if let Some(rules) = Arc::get_mut(&mut config.rules) {
+        rules.epoch = epoch;
+    }
+}
+
+fn services(
+    keys: &Arc<FetchedKeys>,
+    store: &Arc<dyn Store>,
+    rules: &Arc<Rules>,
+    clock: &Clock,
+    verifiers: &Arc<Semaphore>,
+) -> Services {
+    let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
+    Services {
+        keys,
+        store: Arc::clone(store),
+        rules: Arc::clone(rules),
+        clock: clock.clone(),
+        verifiers: Arc::clone(verifiers),
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|why| StartError::Listen { address, why })
+}
+
+/// The keys of the configuration, else those that the store keeps.
+async fn cookie_keys(config: &Config, store: &dyn Store) -> Result<Vec<Secret>, StoreError> {
+    match &config.cookie_keys {
+        Some(keys) => Ok(keys.clone()),
+        None => Ok(vec![Secret::new(store.cookie_keys().await?)]),
+    }
+}
+
+/// Listeners and the store are opened once.
+fn warn_of_fixed_settings(before: &Config, after: &Config) {
+    let fixed = [
+        ("listen.address", before.listen.address != after.listen.address),
+        ("listen.tls_certificate", before.listen.tls.is_some() != after.listen.tls.is_some()),
+        ("admin.address", before.admin.address != after.admin.address),
+        ("store.path", before.store.path != after.store.path),
+        ("store.synchronous", before.store.synchronous != after.store.synchronous),
+        ("audit", before.audit_key != after.audit_key),
+    ];
+    for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(key, "this key takes effect at the next start");
+    }
+}
+
+fn log_adopted(adopted: Adopted) {
+    if adopted != Adopted::default() {
+        tracing::info!(
+            mappings = adopted.ended_mappings,
+            grants = adopted.ended_grants,
+            "mappings that the configuration no longer has ended, with their grants"
+        );
+    }
+}
+
+/// Resolves when the channel says so, or its sender is gone.
+async fn until(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn serve_admin(listener: TcpListener, core: Arc<Core>, shutdown: impl Future<Output = ()> + Send + 'static) {
+    if let Err(error) = admin::run(listener, core, shutdown).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+/// Watches the folder of the configuration: editors, ConfigMaps and secrets replace files rather than write them.
+fn watch_files(core: &Arc<Core>) -> (Option<notify::RecommendedWatcher>, Arc<Notify>) {
+    let changed = Arc::new(Notify::new());
+    let path = core.path.canonicalize().unwrap_or_else(|_| core.path.clone());
+    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let tell = Arc::clone(&changed);
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Databases may live beside the file, and reading it is an event too.
+        let matters = event.is_ok_and(|event| {
+            let written = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
+            written && event.paths.iter().any(|changed| is_configuration(changed))
+        });
+        if matters {
+            tell.notify_one();
+        }
+    });
+    let watched = watcher.and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::NonRecursive).map(|()| watcher));
+    match watched {
+        Ok(watcher) => (Some(watcher), changed),
+        Err(error) => {
+            tracing::warn!(%error, "changes of the configuration file are not seen; send SIGHUP to reload");
+            (None, changed)
+        }
+    }
+}
+
+/// Whether a change of this file may be one of the configuration: itself, or a certificate, key or metadata beside it.
+fn is_configuration(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // `..data` is the link by which Kubernetes swaps a whole ConfigMap.
+    name == "..data" || matches!(extension, "toml" | "pem" | "crt" | "key" | "keys" | "xml" | "json")
+}
+
+async fn reload_on_change(core: Arc<Core>, changed: Arc<Notify>, shutdown: impl Future<Output = ()>) {
+    let reload = async {
+        loop {
+            changed.notified().await;
+            tokio::time::sleep(SETTLE).await;
+            core.reload().await;
+        }
+    };
+    tokio::select! {
+        () = reload => {}
+        () = shutdown => {}
+    }
+}
+
+async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
+    let heads = async {
+        loop {
+            tokio::time::sleep(HEAD_INTERVAL).await;
+            log_head(&*core.store).await;
+        }
+    };
+    tokio::select! {
+        () = heads => {}
+        () = shutdown => {}
+    }
+}
+
+async fn log_head(store: &dyn Store) {
+    match store.audit_head().await {
+        Ok(Some((sequence, seal))) => tracing::info!(sequence, seal, "head of the audit chain"),
+        Ok(None) => {}
+        Err(error) => tracing::error!(%error, "the head of the audit chain cannot be read"),
+    }
+}

@@ -1,0 +1,107 @@
+//! `loginsync group`: the groups and roles that the configuration declares, and who holds them.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::user::{PAGE, print_users};
+use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::pipeline::ids::{GroupName, RoleName, Target, UserId};
+use crate::ports::store::Store;
+
+#[derive(Debug, Args)]
+pub struct GroupCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// All groups and the roles that they carry
+    List {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Who has a reason to be in a group, or to hold a role directly
+    Members {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The group's name, or the role's with --role
+        name: String,
+        /// The name is a role's
+        #[arg(long)]
+        role: bool,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    roles: Vec<&'a str>,
+    stages: Vec<&'a str>,
+    protected: bool,
+    mappings: usize,
+}
+
+impl GroupCommand {
+    /// # Errors
+    /// Faults of the configuration, of the store, or of what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::List { config, json } => list(&config, json),
+            Action::Members { config, name, role, json } => members(&config, &name, role, json),
+        }
+    }
+}
+
+fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    let mut rows: Vec<Row<'_>> = config
+        .rules
+        .groups
+        .iter()
+        .map(|(name, group)| {
+            let target = Target::Group(name.clone());
+            Row {
+                name: name.as_str(),
+                roles: group.roles.iter().map(RoleName::as_str).collect(),
+                stages: group.stages.iter().map(|stage| stage.as_str()).collect(),
+                protected: group.protected,
+                mappings: config.rules.mappings().iter().filter(|mapping| mapping.target == target).count(),
+            }
+        })
+        .collect();
+    rows.sort_by_key(|row| row.name);
+    if json {
+        return print_json(&rows);
+    }
+    for row in rows {
+        let roles = if row.roles.is_empty() { "no roles".into() } else { format!("roles {}", row.roles.join(", ")) };
+        println!("{}  ({roles}; {} mappings{})", row.name, row.mappings, if row.protected { "; protected" } else { "" });
+    }
+    Ok(())
+}
+
+fn members(arguments: &ConfigArgument, name: &str, role: bool, json: bool) -> Result<(), Failure> {
+    let (_, store) = arguments.open()?;
+    let target = match role {
+        true => RoleName::parse(name).map(Target::Role),
+        false => GroupName::parse(name).map(Target::Group),
+    };
+    let target = target.map_err(|error| Failure(format!("the name {error}")))?;
+    let users = block_on(async {
+        let mut all: Vec<UserId> = Vec::new();
+        loop {
+            let page = store.members(target.clone(), all.last().cloned(), PAGE).await.map_err(Failure::new)?;
+            let complete = page.len() < PAGE;
+            all.extend(page);
+            if complete {
+                return Ok(all);
+            }
+        }
+    })?;
+    print_users(&users, json)
+}

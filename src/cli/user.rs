@@ -1,0 +1,234 @@
+//! `loginsync user`: who is known, what they hold and why; and an operator's own grants and denies.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, UserId};
+use crate::pipeline::mapping::RuleSet;
+use crate::ports::store::{Act, Store, UserView};
+
+#[derive(Debug, Args)]
+pub struct UserCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// All users, one a line
+    List {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[arg(long)]
+        json: bool,
+    },
+    /// One user: groups, roles, and the reason of each
+    Show {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        user: UserArgument,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a group or role by hand: no login takes it away
+    Assign(TargetAct),
+    /// Take back what was given by hand
+    Unassign(TargetAct),
+    /// Forbid a group or role, whatever mappings say
+    Deny {
+        #[command(flatten)]
+        act: TargetAct,
+        /// Why; shown wherever the deny is
+        #[arg(long)]
+        reason: String,
+    },
+    /// Lift a deny
+    Undeny(TargetAct),
+    /// Refuse the user's logins from now on
+    Disable(UserAct),
+    /// Allow the user's logins again
+    Enable(UserAct),
+    /// Remove the user and their personal fields; the audit chain still verifies
+    Erase(UserAct),
+}
+
+#[derive(Debug, Args)]
+struct UserArgument {
+    /// The namespace: the provider's name unless the configuration says otherwise
+    namespace: String,
+    /// The value of the user claim
+    subject: String,
+}
+
+#[derive(Debug, Args)]
+struct UserAct {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    user: UserArgument,
+    /// Who does this, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+#[derive(Debug, Args)]
+struct TargetAct {
+    #[command(flatten)]
+    act: UserAct,
+    #[command(flatten)]
+    target: TargetArgument,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct TargetArgument {
+    #[arg(long)]
+    group: Option<String>,
+    #[arg(long)]
+    role: Option<String>,
+}
+
+impl UserArgument {
+    fn id(&self) -> Result<UserId, Failure> {
+        let namespace =
+            Namespace::parse(&self.namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
+        let subject = Subject::parse(&self.subject).map_err(|error| Failure(format!("the subject {error}")))?;
+        Ok(UserId { namespace, subject })
+    }
+}
+
+impl TargetArgument {
+    /// A target that the configuration declares.
+    fn target(&self, rules: &RuleSet) -> Result<Target, Failure> {
+        match (&self.group, &self.role) {
+            (Some(name), _) => match GroupName::parse(name) {
+                Ok(group) if rules.groups.contains_key(&group) => Ok(Target::Group(group)),
+                _ => Err(undeclared("group", name, rules.groups.keys().map(GroupName::as_str))),
+            },
+            (None, Some(name)) => match RoleName::parse(name) {
+                Ok(role) if rules.roles.contains_key(&role) => Ok(Target::Role(role)),
+                _ => Err(undeclared("role", name, rules.roles.keys().map(RoleName::as_str))),
+            },
+            (None, None) => Err(Failure("expected --group or --role".into())),
+        }
+    }
+}
+
+fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let nearest = known.min_by_key(|candidate| strsim::levenshtein(candidate, name));
+    let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
+    Failure(format!("the configuration declares no {kind} `{name}`{hint}"))
+}
+
+impl UserCommand {
+    /// # Errors
+    /// Faults of the configuration, of the store, or of what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::List { config, json } => list(&config, json),
+            Action::Show { config, user, json } => show(&config, &user, json),
+            Action::Assign(act) => act.on_target(Act::Assign),
+            Action::Unassign(act) => act.on_target(Act::Unassign),
+            Action::Deny { act, reason } => act.on_target(|target| Act::Deny { target, reason }),
+            Action::Undeny(act) => act.on_target(Act::Undeny),
+            Action::Disable(act) => act.carry_out(Act::Disable),
+            Action::Enable(act) => act.carry_out(Act::Enable),
+            Action::Erase(act) => act.carry_out(Act::Erase),
+        }
+    }
+}
+
+impl TargetAct {
+    fn on_target(self, act: impl FnOnce(Target) -> Act) -> Result<(), Failure> {
+        let (config, store) = self.act.config.open()?;
+        let target = self.target.target(&config.rules)?;
+        carry_out(&*store, &self.act, act(target))
+    }
+}
+
+impl UserAct {
+    fn carry_out(self, act: Act) -> Result<(), Failure> {
+        let (_, store) = self.config.open()?;
+        carry_out(&*store, &self, act)
+    }
+}
+
+fn carry_out(store: &dyn Store, arguments: &UserAct, act: Act) -> Result<(), Failure> {
+    let user = arguments.user.id()?;
+    let by = format!("cli:{}", arguments.by);
+    block_on(async { store.act(user, act, by, Clock::system().now()).await.map_err(Failure::new) })?;
+    println!("done");
+    Ok(())
+}
+
+fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
+    let (_, store) = config.open()?;
+    let users = block_on(async {
+        let mut all: Vec<UserId> = Vec::new();
+        loop {
+            let page = store.users(all.last().cloned(), PAGE).await.map_err(Failure::new)?;
+            let complete = page.len() < PAGE;
+            all.extend(page);
+            if complete {
+                return Ok(all);
+            }
+        }
+    })?;
+    print_users(&users, json)
+}
+
+/// How many users are asked for at once.
+pub(super) const PAGE: usize = 1000;
+
+/// Prints users one a line, or as a JSON list.
+pub(super) fn print_users(users: &[UserId], json: bool) -> Result<(), Failure> {
+    if json {
+        let rows: Vec<_> = users
+            .iter()
+            .map(|user| serde_json::json!({ "namespace": user.namespace.as_str(), "subject": user.subject.as_str() }))
+            .collect();
+        return print_json(&rows);
+    }
+    users.iter().for_each(|user| println!("{user}"));
+    Ok(())
+}
+
+fn show(arguments: &ConfigArgument, user: &UserArgument, json: bool) -> Result<(), Failure> {
+    let (config, store) = arguments.open()?;
+    let Config { rules, .. } = config;
+    let id = user.id()?;
+    let view = block_on(async { store.user(id.clone(), Arc::clone(&rules)).await.map_err(Failure::new) })?;
+    let view = view.ok_or_else(|| Failure(format!("no such user: `{id}`")))?;
+    if json {
+        return print_json(&view);
+    }
+    print!("{}", in_words(&view));
+    Ok(())
+}
+
+/// A user as a person would want to read it.
+pub fn in_words(view: &UserView) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("{}/{}", view.namespace, view.subject);
+    if let Some(email) = &view.email {
+        let _ = write!(text, "  {email}");
+    }
+    let _ = writeln!(text, "{}", if view.enabled { "" } else { "  DISABLED" });
+    let _ = writeln!(text, "last login: {}", view.last_login_at.as_deref().unwrap_or("none"));
+    for membership in &view.memberships {
+        let state = if membership.effective { membership.membership } else { "denied" };
+        let _ = writeln!(text, "{} {} ({state})", membership.kind, membership.name);
+        for reason in &membership.reasons {
+            let _ = writeln!(text, "    {reason}");
+        }
+    }
+    for role in &view.roles_through_groups {
+        let _ = writeln!(text, "role {} (through {})", role.role, role.groups.join(", "));
+    }
+    text
+}

@@ -1,0 +1,609 @@
+//! Who asserts logins: `[[provider]]`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::problem::{alternatives, nearest};
+use super::reader::{Context, Found, Section, shown};
+use super::settings::{authority, seconds};
+use super::values::{self, Wrong};
+use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, files};
+use crate::pipeline::claims::selector::Selector;
+use crate::pipeline::claims::split::Delimiter;
+use crate::pipeline::claims::{ClaimRule, WhenMissing};
+use crate::pipeline::ids::{ClaimName, Issuer, Namespace, ProviderName, Stage};
+use crate::pipeline::provider::{
+    Binding, ClaimLimits, Fold, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+};
+use crate::pipeline::verify::oidc::SigningAlgorithm;
+
+/// What mappings may refer to.
+pub struct Declared {
+    pub settings: Vec<ProviderSettings>,
+    /// Every provider whose name could be read, whatever else is wrong with it.
+    pub providers: Vec<DeclaredProvider>,
+    /// A provider has no name that can be read: a mapping may mean it.
+    pub unnamed: bool,
+}
+
+pub struct DeclaredProvider {
+    pub name: ProviderName,
+    pub stages: Vec<Stage>,
+    pub claims: Vec<ClaimRule>,
+    span: Range<usize>,
+}
+
+/// How a provider's logins are captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    SamlPost,
+    OidcFormPost,
+}
+
+const MODES: [(&str, Mode); 2] = [("saml-post", Mode::SamlPost), ("oidc-form-post", Mode::OidcFormPost)];
+/// Ways of capturing that this version does not have.
+const LATER_MODES: [&str; 4] = ["token-relay", "relying-party", "bearer", "forward-auth"];
+
+const OIDC_KEYS: [&str; 5] = ["client_id", "algorithms", "jwks_url", "jwks_file", "authorization_endpoint"];
+const SAML_KEYS: [&str; 8] = [
+    "audience",
+    "metadata_url",
+    "metadata_file",
+    "certificate_files",
+    "sso_url",
+    "decryption_key_files",
+    "allow_cbc",
+    "allow_idp_initiated",
+];
+
+/// What all providers of a file share.
+struct Common<'a> {
+    public_url: Option<&'a PublicUrl>,
+    limits: &'a Limits,
+    claim_limits: ClaimLimits,
+}
+
+/// A provider that was read, with the places that checks between providers point at.
+struct Checked {
+    settings: ProviderSettings,
+    callbacks: Vec<Range<usize>>,
+    /// The namespace if it is written, else the name.
+    namespace: Range<usize>,
+}
+
+/// Reads every provider. A value with a fault reads as its default, since a file with a fault is never used.
+pub fn read(
+    root: &Section<'_>,
+    public_url: Option<&PublicUrl>,
+    limits: &Limits,
+    claim_limits: ClaimLimits,
+    warnings: &mut Vec<String>,
+) -> Declared {
+    let sections = root.sections("provider");
+    if sections.is_empty() && root.written("provider").is_none() {
+        root.context.raise_absent(&root.span, "provider", "missing; expected at least one `[[provider]]`");
+    }
+    let common = Common { public_url, limits, claim_limits };
+    let mut declared = Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false };
+    let mut all = Vec::new();
+    for section in &sections {
+        match provider(section, &declared.providers, &common, warnings) {
+            (Some(provider), checked) => {
+                declared.providers.push(provider);
+                all.extend(checked);
+            }
+            (None, _) => declared.unnamed = true,
+        }
+        section.finish();
+    }
+    check_callbacks(root.context, &all);
+    check_namespaces(root.context, &all);
+    declared.settings = all.into_iter().map(|checked| checked.settings).collect();
+    declared
+}
+
+fn provider(
+    section: &Section<'_>,
+    known: &[DeclaredProvider],
+    common: &Common<'_>,
+    warnings: &mut Vec<String>,
+) -> (Option<DeclaredProvider>, Option<Checked>) {
+    let name = name(section, known);
+    let mode = mode(section);
+    let issuer = issuer(section, mode);
+    let (callbacks, callback_spans) = callbacks(section);
+    let binding =
+        section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
+    let acs_urls = acs_urls(common.public_url, &callbacks);
+    let stages = stages(section, mode);
+    let claims = claims(section, mode, common.limits);
+    let (user, namespace) = user(section, name.as_ref(), mode);
+    let protocol = protocol(section, mode, acs_urls);
+    let keys = keys(section, mode, issuer.as_ref(), warnings);
+    check_endpoint(section, keys.as_ref(), binding, protocol.as_ref());
+    let strict = section.flag("strict", false);
+    let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
+    let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
+    let login_paths = section.list("login_paths", false, values::app_path).unwrap_or_default();
+    let email_trusted = section.flag("email_trusted", false);
+    let Some(Found { value: name, span }) = name else { return (None, None) };
+    let declared =
+        DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), span: span.clone() };
+    let (Some(issuer), Some(protocol), Some(user), Some(keys)) = (issuer, protocol, user, keys) else {
+        return (Some(declared), None);
+    };
+    let limits = common.claim_limits;
+    let provider =
+        Provider { name, issuer, protocol, callbacks, binding, stages, user, claims, strict, leeway, max_age, limits };
+    let settings = ProviderSettings { provider: Arc::new(provider), keys, login_paths, email_trusted };
+    (Some(declared), Some(Checked { settings, callbacks: callback_spans, namespace: namespace.unwrap_or(span) }))
+}
+
+fn name(section: &Section<'_>, known: &[DeclaredProvider]) -> Option<Found<ProviderName>> {
+    let text = section.required("name", "okta")?;
+    let name = section.checked("name", &text, ProviderName::parse)?;
+    let folded = text.value.to_lowercase();
+    if let Some(first) = known.iter().find(|first| first.name.as_str().to_lowercase() == folded) {
+        let line = section.context.line(first.span.start);
+        let message = format!("provider `{}` has this name in line {line}, case aside; expected another", first.name);
+        section.raise(&text.span, "name", message);
+    }
+    Some(Found { value: name, span: text.span })
+}
+
+fn mode(section: &Section<'_>) -> Option<Mode> {
+    let text = section.required("mode", "oidc-form-post")?;
+    if let Some((_, mode)) = MODES.iter().find(|(word, _)| *word == text.value) {
+        return Some(*mode);
+    }
+    let words = || MODES.iter().map(|(word, _)| *word);
+    let expected = alternatives(words());
+    let (message, nearest) = match LATER_MODES.contains(&text.value) {
+        true => (format!("this version does not have mode `{}`; expected {expected}", text.value), None),
+        false => (format!("found `{}`; expected {expected}", shown(text.value)), nearest(text.value, words())),
+    };
+    section.context.raise_near(&text.span, section.key("mode"), message, nearest);
+    None
+}
+
+fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
+    let text = section.required("issuer", "https://idp.example.com")?;
+    let issuer = section.checked("issuer", &text, Issuer::parse)?;
+    section.parse("issuer", text, |text| match mode {
+        Some(Mode::OidcFormPost) => values::oidc_issuer(text),
+        // An entity ID is any URI (SAML Core 8.3.6), compared byte for byte.
+        _ => values::single_tenant(text),
+    });
+    Some(issuer)
+}
+
+/// The app's paths, each once as the laxest app reads them, and where they are written.
+fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
+    let Some(texts) = section.texts("callback", true) else {
+        if section.written("callback").is_none() {
+            let message =
+                format!("missing in `{}`; expected for instance callback = \"/login/callback\"", section.name);
+            section.context.raise_absent(&section.span, section.key("callback"), message);
+        }
+        return (Vec::new(), Vec::new());
+    };
+    let (mut paths, mut spans) = (Vec::<String>::new(), Vec::new());
+    for text in texts {
+        let Some(Found { value: path, span }) = section.parse("callback", text, values::app_path) else { continue };
+        match paths.iter().find(|first| values::laxly(first) == values::laxly(&path)) {
+            Some(first) => {
+                let message = format!("`{path}` may be the same path as `{first}` to the app; expected one of them");
+                section.raise(&span, "callback", message);
+            }
+            None => {
+                paths.push(path);
+                spans.push(span);
+            }
+        }
+    }
+    (paths, spans)
+}
+
+fn acs_urls(public_url: Option<&PublicUrl>, callbacks: &[String]) -> Vec<String> {
+    let origin = public_url.map(|url| url.origin.as_str()).unwrap_or_default();
+    callbacks.iter().map(|path| format!("{origin}{path}")).collect()
+}
+
+fn stages(section: &Section<'_>, mode: Option<Mode>) -> Vec<Stage> {
+    let stages = section.list("stages", false, stage).unwrap_or_default();
+    if mode == Some(Mode::SamlPost)
+        && stages.len() > 1
+        && let Some(span) = section.written("stages")
+    {
+        section.raise(&span, "stages", format!("found {} stages; expected at most one for SAML", stages.len()));
+    }
+    stages
+}
+
+pub fn stage(text: &str) -> Result<Stage, Wrong> {
+    Stage::parse(text).map_err(|why| Wrong::expected(format!("the name of a stage: this one {why}")))
+}
+
+// ---------------------------------------------------------------------------------------------------------- claims
+
+fn claims(section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Vec<ClaimRule> {
+    let mut claims: Vec<ClaimRule> = Vec::new();
+    for (key, section) in section.section("claims").named_sections() {
+        let rule = claim(&key, &section, mode, limits);
+        section.finish();
+        let Some(rule) = rule else { continue };
+        let folded = key.value.to_lowercase();
+        if let Some(first) = claims.iter().find(|first| first.name.as_str().to_lowercase() == folded) {
+            let message =
+                format!("claim `{}` of this provider has this name, case aside; expected another", first.name);
+            section.context.raise(&key.span, section.name.clone(), message);
+        }
+        claims.push(rule);
+    }
+    claims
+}
+
+fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Option<ClaimRule> {
+    let selected = section.text("name");
+    let selector = match &selected {
+        Some(text) => selector(section, "name", text, mode, Some(limits)),
+        None => Some(Selector::Name(key.value.to_owned())),
+    };
+    let words = [("clear", WhenMissing::Clear), ("keep", WhenMissing::Keep), ("refuse", WhenMissing::Refuse)];
+    let when_missing = section.word("when_missing", &words, WhenMissing::Clear);
+    let delimiter = section.text("delimiter").and_then(|text| {
+        delimiter(&text, limits).unwrap_or_else(|why| {
+            section.raise(&text.span, "delimiter", why);
+            None
+        })
+    });
+    sources(section, mode);
+    let name = match ClaimName::parse(key.value) {
+        Ok(name) => name,
+        Err(why) => {
+            section.context.raise(&key.span, section.name.clone(), format!("`{}` {why}", shown(key.value)));
+            return None;
+        }
+    };
+    if let Err(why) = within_limit(key.value, limits.claim_name, "claim_name") {
+        section.context.raise(&key.span, section.name.clone(), why);
+    }
+    let selector = selector.unwrap_or_else(|| Selector::Name(key.value.to_owned()));
+    Some(ClaimRule { name, selector, delimiter, when_missing })
+}
+
+/// Where a token holds a claim.
+fn selector(
+    section: &Section<'_>,
+    key: &'static str,
+    text: &Found<&str>,
+    mode: Option<Mode>,
+    limits: Option<&Limits>,
+) -> Option<Selector> {
+    if let Some(limits) = limits
+        && let Err(why) = within_limit(text.value, limits.claim_name, "claim_name")
+    {
+        section.raise(&text.span, key, why);
+    }
+    let selector = section.checked(key, text, Selector::parse)?;
+    match (&selector, mode) {
+        (Selector::Path(_), Some(Mode::SamlPost)) => {
+            section.raise(&text.span, key, "found a path; expected the name of a SAML attribute, which has no members");
+            None
+        }
+        _ => Some(selector),
+    }
+}
+
+/// `from` may name only what the mode brings, so that nobody waits for a source that never comes.
+fn sources(section: &Section<'_>, mode: Option<Mode>) {
+    let brought = match mode {
+        Some(Mode::OidcFormPost) => "id_token",
+        Some(Mode::SamlPost) => "assertion",
+        None => return section.accept(&["from"]),
+    };
+    let known = ["id_token", "userinfo", "access_token", "assertion"];
+    let sources = section.list("from", false, |text| match text {
+        text if text == brought => Ok(()),
+        text if known.contains(&text) => {
+            Err(Wrong::expected(format!("`{brought}` alone: this provider's mode brings nothing else")))
+        }
+        text => Err(Wrong { expected: format!("`{brought}`"), nearest: nearest(text, known) }),
+    });
+    if let (Some(_), Some(span), true) = (sources, section.written("from"), section.is_empty_list("from")) {
+        section.raise(&span, "from", format!("names no source; expected [\"{brought}\"]"));
+    }
+}
+
+/// `""` is no delimiter at all.
+pub fn delimiter(text: &Found<&str>, limits: &Limits) -> Result<Option<Delimiter>, String> {
+    if text.value.is_empty() {
+        return Ok(None);
+    }
+    within_limit(text.value, limits.delimiter, "delimiter")?;
+    Delimiter::parse(text.value).map(Some).map_err(|why| why.to_string())
+}
+
+/// Whether a text of a mapping is within its limit; the message names the key that sets it.
+pub fn within_limit(text: &str, most: usize, key: &str) -> Result<(), String> {
+    // Bytes bound scalar values from above, so the common case needs no counting.
+    let found = if text.len() > most { text.chars().count() } else { 0 };
+    if found > most {
+        return Err(format!("has {found} characters; expected at most {most} (`limits.{key}` sets this)"));
+    }
+    Ok(())
+}
+
+// ------------------------------------------------------------------------------------------------------------ people
+
+/// Who a login speaks of, and where its namespace is written.
+fn user(
+    section: &Section<'_>,
+    name: Option<&Found<ProviderName>>,
+    mode: Option<Mode>,
+) -> (Option<UserRule>, Option<Range<usize>>) {
+    let namespace = section.text("namespace");
+    let written = namespace.as_ref().map(|text| text.span.clone());
+    let namespace = match (&namespace, name) {
+        (Some(text), _) => section.checked("namespace", text, Namespace::parse),
+        (None, Some(name)) => Namespace::parse(name.value.as_str()).ok(),
+        (None, None) => None,
+    };
+    let claim = |key: &'static str| {
+        let text = section.text(key)?;
+        selector(section, key, &text, mode, None)?;
+        Some(text.value.to_owned())
+    };
+    let own = if mode == Some(Mode::SamlPost) { "NameID" } else { "sub" };
+    let of_oidc = |default: &str| (mode == Some(Mode::OidcFormPost)).then(|| default.to_owned());
+    let user_claim = match claim("user_claim") {
+        Some(named) if named != own => UserClaim::Named(named),
+        _ => UserClaim::Subject,
+    };
+    let fold = section.word("user_fold", &[("exact", Fold::Exact), ("case", Fold::Case)], Fold::Exact);
+    let email_claim = claim("email_claim").or_else(|| of_oidc("email"));
+    let name_claim = claim("name_claim").or_else(|| of_oidc("preferred_username"));
+    let rule = namespace.map(|namespace| UserRule { namespace, claim: user_claim, fold, email_claim, name_claim });
+    (rule, written)
+}
+
+/// Providers that share a namespace must mean the same people by the same value, or one could log in as another's user.
+fn check_namespaces(context: &Context<'_>, all: &[Checked]) {
+    for (position, later) in all.iter().enumerate() {
+        let shares =
+            |first: &&Checked| first.settings.provider.user.namespace == later.settings.provider.user.namespace;
+        let Some(first) = all.get(..position).unwrap_or_default().iter().find(shares) else { continue };
+        let (ours, theirs) = (&later.settings.provider, &first.settings.provider);
+        let begin = format!("namespace `{}` is shared with provider `{}`", ours.user.namespace, theirs.name);
+        let raise =
+            |message: String| context.raise(&later.namespace, "provider.namespace", format!("{begin}, {message}"));
+        if ours.user.claim != theirs.user.claim || ours.user.fold != theirs.user.fold {
+            raise(String::from("which names its users otherwise; expected the same `user_claim` and `user_fold`"));
+        } else if ours.issuer == theirs.issuer {
+            // One issuer names its people the same, whichever client asks.
+        } else if ours.user.claim == UserClaim::Subject {
+            raise(String::from(
+                "but subjects are unique within their issuer alone; expected a `user_claim` that both issuers fill alike",
+            ));
+        } else if let Some(doubtful) = [first, later].into_iter().find(|provider| is_doubtful(provider)) {
+            raise(format!(
+                "but this version does not read `email_verified`; expected `email_trusted = true` in provider `{}`, \
+                 where it verifies every address",
+                doubtful.settings.provider.name
+            ));
+        }
+    }
+}
+
+/// Whether people are told apart by an e-mail address that the provider may not have verified.
+fn is_doubtful(checked: &Checked) -> bool {
+    let user = &checked.settings.provider.user;
+    let UserClaim::Named(claim) = &user.claim else { return false };
+    let is_email = claim.to_lowercase().contains("mail") || user.email_claim.as_ref() == Some(claim);
+    is_email && !checked.settings.email_trusted
+}
+
+// -------------------------------------------------------------------------------------------------------- protocols
+
+fn protocol(section: &Section<'_>, mode: Option<Mode>, acs_urls: Vec<String>) -> Option<Protocol> {
+    match mode {
+        None => {
+            section.accept(&OIDC_KEYS);
+            section.accept(&SAML_KEYS);
+            None
+        }
+        Some(Mode::OidcFormPost) => {
+            misplaced(section, &SAML_KEYS, "saml-post", "oidc-form-post");
+            oidc(section).map(Protocol::Oidc)
+        }
+        Some(Mode::SamlPost) => {
+            misplaced(section, &OIDC_KEYS, "oidc-form-post", "saml-post");
+            saml(section, acs_urls).map(Protocol::Saml)
+        }
+    }
+}
+
+/// A key of the other protocol is a mistake of another kind than one that nobody knows.
+fn misplaced(section: &Section<'_>, keys: &[&'static str], theirs: &str, ours: &str) {
+    section.accept(keys);
+    for key in keys {
+        if let Some(span) = section.written(key) {
+            section.raise(&span, key, format!("belongs to mode `{theirs}`; this provider's mode is `{ours}`"));
+        }
+    }
+}
+
+fn oidc(section: &Section<'_>) -> Option<OidcPolicy> {
+    let client_id = section.required("client_id", "the app's client id at the provider");
+    let algorithms = section.list("algorithms", false, |text| {
+        SigningAlgorithm::named(text).ok_or_else(|| Wrong {
+            expected: alternatives(SigningAlgorithm::names()),
+            nearest: nearest(text, SigningAlgorithm::names()),
+        })
+    });
+    if let (Some(span), true) = (section.written("algorithms"), section.is_empty_list("algorithms")) {
+        section.raise(&span, "algorithms", "allows no algorithm, so no token would verify; expected at least one");
+    }
+    let algorithms = algorithms.unwrap_or_else(|| SigningAlgorithm::named("RS256").into_iter().collect());
+    Some(OidcPolicy { client_id: identifier(section, "client_id", &client_id?)?, algorithms })
+}
+
+fn saml(section: &Section<'_>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
+    let audience = section.required("audience", "https://app.example.com/saml/metadata");
+    let allow_idp_initiated = section.flag("allow_idp_initiated", false);
+    let allow_cbc = section.flag("allow_cbc", false);
+    let decryption_keys = files::decryption_keys(section, "decryption_key_files").into_iter().map(Arc::new).collect();
+    let audience = identifier(section, "audience", &audience?)?;
+    Some(SamlPolicy { audience, acs_urls, allow_idp_initiated, allow_cbc, decryption_keys })
+}
+
+/// A name that the app has at the provider: compared byte for byte, so that only its being there is checked.
+fn identifier(section: &Section<'_>, key: &str, text: &Found<&str>) -> Option<String> {
+    section.checked(key, text, Issuer::parse).map(|checked| checked.as_str().to_owned())
+}
+
+// ------------------------------------------------------------------------------------------------------------- keys
+
+fn keys(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    issuer: Option<&Issuer>,
+    warnings: &mut Vec<String>,
+) -> Option<KeySettings> {
+    let refresh = section.duration("refresh", seconds(3600), seconds(10)..=seconds(7 * 86_400));
+    let max_stale = section.duration("max_stale", seconds(86_400), seconds(60)..=seconds(30 * 86_400));
+    if max_stale < refresh {
+        let span = section.written("max_stale").or_else(|| section.written("refresh")).unwrap_or(section.span.clone());
+        section.raise(&span, "max_stale", "is shorter than `refresh`, so that keys would run out between two fetches");
+    }
+    let ca_file = authority(section);
+    let (source, endpoint) = match mode? {
+        Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
+        Mode::SamlPost => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
+    };
+    let fetched =
+        !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
+    if let (Some(file), false) = (&ca_file, fetched) {
+        section.raise(
+            &file.span,
+            "ca_file",
+            "nothing is fetched from this provider; expected keys from a URL beside it",
+        );
+    }
+    let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
+    Some(KeySettings { source: source?, endpoint, refresh, max_stale, ca_file })
+}
+
+/// An address that people are sent to, as it is written: it is compared with what the app sends.
+fn address(text: &str) -> Result<String, Wrong> {
+    values::endpoint(text).map(|_| text.to_owned())
+}
+
+fn oidc_source(section: &Section<'_>) -> Option<KeyOrigin> {
+    let url = section.parsed("jwks_url", values::endpoint);
+    let file = files::checked_file(section, "jwks_file", files::check_jwks);
+    match (section.written("jwks_url"), section.written("jwks_file")) {
+        (Some(_), Some(second)) => {
+            section.raise(
+                &second,
+                "jwks_file",
+                "`jwks_url` is set too; expected one of them, or neither for discovery",
+            );
+            None
+        }
+        (Some(_), None) => url.map(|found| KeyOrigin::JwksUrl(found.value)),
+        (None, Some(_)) => file.map(|found| KeyOrigin::JwksFile(found.value)),
+        (None, None) => Some(KeyOrigin::Discovery),
+    }
+}
+
+const SAML_SOURCES: [&str; 3] = ["metadata_url", "metadata_file", "certificate_files"];
+
+fn saml_source(section: &Section<'_>, issuer: Option<&Issuer>, warnings: &mut Vec<String>) -> Option<KeyOrigin> {
+    let url = section.parsed("metadata_url", values::endpoint);
+    let now = section.context.around.now;
+    let entity_id = issuer.map(Issuer::as_str).unwrap_or_default();
+    let file = files::checked_file(section, "metadata_file", |bytes| {
+        let ends = files::check_metadata(bytes, entity_id, now)?;
+        let name = section.text("metadata_file").map(|text| text.value).unwrap_or_default();
+        warnings.extend(files::expiry_warnings(ends, name, now));
+        Ok(())
+    });
+    let certificates = files::certificate_set(section, "certificate_files", warnings);
+    let written: Vec<_> = SAML_SOURCES.iter().filter_map(|key| Some((*key, section.written(key)?))).collect();
+    match written.as_slice() {
+        [] => {
+            let message = format!("no keys to verify by; expected one of {}", alternatives(SAML_SOURCES));
+            section.context.raise_absent(&section.span, section.name.clone(), message);
+            None
+        }
+        [_] => url
+            .map(|found| KeyOrigin::MetadataUrl(found.value))
+            .or(file.map(|found| KeyOrigin::MetadataFile(found.value)))
+            .or(certificates.map(KeyOrigin::Certificates)),
+        [(first, _), others @ ..] => {
+            for (key, span) in others {
+                section.raise(
+                    span,
+                    key,
+                    format!("`{first}` is set too; expected exactly one of {}", alternatives(SAML_SOURCES)),
+                );
+            }
+            None
+        }
+    }
+}
+
+/// Binding needs to know where the app sends people; not every source of keys says so.
+fn check_endpoint(section: &Section<'_>, keys: Option<&KeySettings>, binding: Binding, protocol: Option<&Protocol>) {
+    let (Some(keys), Some(protocol), Binding::Require) = (keys, protocol, binding) else { return };
+    let (source, key) = match (&keys.source, protocol) {
+        (KeyOrigin::JwksUrl(_), _) => ("jwks_url", "authorization_endpoint"),
+        (KeyOrigin::JwksFile(_), _) => ("jwks_file", "authorization_endpoint"),
+        (KeyOrigin::Certificates(_), Protocol::Saml(policy)) if !policy.allow_idp_initiated => {
+            ("certificate_files", "sso_url")
+        }
+        _ => return,
+    };
+    if keys.endpoint.is_none() && section.written(key).is_none() {
+        let message = format!(
+            "missing in `{}`; `{source}` does not say where the app sends people to log in, \
+             which `binding = \"require\"` must know",
+            section.name
+        );
+        section.context.raise_absent(&section.span, section.key(key), message);
+    }
+}
+
+/// At one path the issuer (for OIDC also the client) that a token names must mean one provider.
+fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
+    for (position, later) in all.iter().enumerate() {
+        for first in all.get(..position).unwrap_or_default() {
+            let (ours, theirs) = (&later.settings.provider, &first.settings.provider);
+            if !same_tokens(ours, theirs) {
+                continue;
+            }
+            for (path, span) in ours.callbacks.iter().zip(&later.callbacks) {
+                let Some(other) = theirs.callbacks.iter().find(|other| values::laxly(other) == values::laxly(path))
+                else {
+                    continue;
+                };
+                let message = format!(
+                    "provider `{}` has the same issuer at `{other}`, so that a login at `{path}` could be either's; \
+                     expected one provider for each path and issuer",
+                    theirs.name
+                );
+                context.raise(span, "provider.callback", message);
+            }
+        }
+    }
+}
+
+fn same_tokens(ours: &Provider, theirs: &Provider) -> bool {
+    let same_client = match (&ours.protocol, &theirs.protocol) {
+        (Protocol::Oidc(ours), Protocol::Oidc(theirs)) => ours.client_id == theirs.client_id,
+        (Protocol::Saml(_), Protocol::Saml(_)) => true,
+        _ => false,
+    };
+    same_client && ours.issuer == theirs.issuer
+}

@@ -1,0 +1,198 @@
+//! The sections about the sidecar itself: where it listens, the app, the store, keys, logs, headers, limits.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::reader::{Found, Section};
+use super::values;
+use super::{
+    Admin, App, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Secret, StoreSettings, Synchronous,
+    TlsFiles, files,
+};
+use crate::pipeline::claims::split::MAX_DELIMITER;
+use crate::pipeline::ids::MAX_NAME;
+use crate::pipeline::provider::ClaimLimits;
+
+/// Seconds.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// What a time limit may be: never zero, which would refuse everything.
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=seconds(3600);
+
+pub fn listen(section: &Section<'_>, warnings: &mut Vec<String>) -> Listen {
+    let listen = Listen {
+        address: section.parsed("address", values::address).map_or(([127, 0, 0, 1], 8080).into(), |found| found.value),
+        tls: tls(section, warnings),
+        trusted_proxies: section.list("trusted_proxies", false, values::network).unwrap_or_default(),
+        max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
+        header_timeout: section.duration("header_timeout", seconds(15), TIMEOUT),
+        idle_timeout: section.duration("idle_timeout", seconds(75), TIMEOUT),
+        drain_timeout: section.duration("drain_timeout", seconds(25), Duration::ZERO..=seconds(3600)),
+    };
+    section.finish();
+    listen
+}
+
+fn tls(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {
+    let certificate = files::file(section, "tls_certificate");
+    let key = files::file(section, "tls_key");
+    match (section.written("tls_certificate"), section.written("tls_key")) {
+        (Some(span), None) => section.raise(&span, "tls_certificate", "`tls_key` is missing; expected both or neither"),
+        (None, Some(span)) => section.raise(&span, "tls_key", "`tls_certificate` is missing; expected both or neither"),
+        _ => {}
+    }
+    let (certificate, key) = (certificate?, key?);
+    let name = certificate.value.path.to_string_lossy().into_owned();
+    if let Err(why) = files::certificates(&certificate.value.bytes) {
+        section.raise(&certificate.span, "tls_certificate", format!("`{name}` {why}"));
+        return None;
+    }
+    if let Err(why) = files::check_tls(&certificate.value.bytes, &key.value.bytes) {
+        section.raise(&key.span, "tls_key", format!("`{}` {why}", key.value.path.to_string_lossy()));
+        return None;
+    }
+    warnings.extend(files::expiry_warnings(
+        files::expiries(&certificate.value.bytes),
+        &name,
+        section.context.around.now,
+    ));
+    Some(TlsFiles { certificate: certificate.value.path, key: key.value.path })
+}
+
+pub fn app(section: &Section<'_>) -> Option<App> {
+    let url =
+        section.required("url", "http://127.0.0.1:3000").and_then(|text| section.parse("url", text, values::app_url));
+    let start_page = section.parsed("start_page", values::app_path);
+    let connect_timeout = section.duration("connect_timeout", seconds(3), TIMEOUT);
+    let response_timeout = section.duration("response_timeout", seconds(60), TIMEOUT);
+    let idle_connections = section.count("idle_connections", 256, 0..=100_000);
+    let ca_file = authority(section);
+    section.finish();
+    let url = url?.value;
+    if let (Some(file), "http") = (&ca_file, url.scheme()) {
+        section.raise(&file.span, "ca_file", "`url` is http; expected an https app beside a private authority");
+    }
+    Some(App {
+        url,
+        start_page: start_page.map_or_else(|| String::from("/"), |found| found.value),
+        connect_timeout,
+        response_timeout,
+        idle_connections,
+        ca_file: ca_file.map(|found| found.value),
+    })
+}
+
+/// The private authority behind a server's certificate.
+pub fn authority(section: &Section<'_>) -> Option<Found<std::path::PathBuf>> {
+    files::checked_file(section, "ca_file", |bytes| files::certificates(bytes).map(drop))
+}
+
+pub fn admin(section: &Section<'_>) -> Admin {
+    let allow_remote = section.flag("allow_remote", false);
+    let address = section.parsed("address", values::address);
+    section.finish();
+    let Some(Found { value: address, span }) = address else {
+        return Admin { address: ([127, 0, 0, 1], 9901).into(), allow_remote };
+    };
+    if !address.ip().is_loopback() && !allow_remote {
+        let message = format!(
+            "found `{address}`; expected a loopback address, since nobody is asked who they are there; \
+             `allow_remote = true` opens health and metrics to the network"
+        );
+        section.raise(&span, "address", message);
+    }
+    Admin { address, allow_remote }
+}
+
+pub fn store(section: &Section<'_>) -> StoreSettings {
+    let path = section.text("path");
+    if let Some(found) = path.as_ref().filter(|found| found.value.trim().is_empty()) {
+        section.raise(&found.span, "path", "is empty; expected the path of a file");
+    }
+    let words = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
+    let settings = StoreSettings {
+        path: section.context.resolve(path.map_or("loginsync.db", |found| found.value)),
+        synchronous: section.word("synchronous", &words, Synchronous::Full),
+        timeout: section.duration("timeout", seconds(2), TIMEOUT),
+    };
+    section.finish();
+    settings
+}
+
+pub fn audit(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Secret> {
+    let key = files::audit_key(section);
+    section.finish();
+    if section.written("key_file").is_none() && section.written("key_env").is_none() {
+        warnings.push(String::from(
+            "no audit key: rows are linked by hash alone, and whoever can write to the store can forge the chain; \
+             set `audit.key_file` or `audit.key_env`",
+        ));
+    }
+    key
+}
+
+pub fn cookies(section: &Section<'_>) -> Option<Vec<Secret>> {
+    let keys = files::cookie_keys(section);
+    section.finish();
+    keys
+}
+
+pub fn log(section: &Section<'_>) -> Log {
+    use tracing::Level;
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    let log = Log {
+        format: section.word("format", &[("json", LogFormat::Json), ("text", LogFormat::Text)], LogFormat::Json),
+        level: section.word("level", &levels, Level::INFO),
+    };
+    section.finish();
+    log
+}
+
+pub fn headers(section: &Section<'_>) -> Headers {
+    let presets = [
+        ("loginsync", HeaderPreset::Loginsync),
+        ("oauth2-proxy", HeaderPreset::Oauth2Proxy),
+        ("authelia", HeaderPreset::Authelia),
+        ("none", HeaderPreset::None),
+    ];
+    let headers = Headers {
+        preset: section.word("preset", &presets, HeaderPreset::Loginsync),
+        max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
+    };
+    section.finish();
+    headers
+}
+
+/// Limits, and those of arriving claims, which each provider carries.
+pub fn limits(section: &Section<'_>) -> (Limits, ClaimLimits) {
+    let limits = Limits {
+        claim_name: section.count("claim_name", MAX_NAME, 1..=MAX_NAME),
+        claim_value: section.count("claim_value", 1024, 1..=65_536),
+        delimiter: section.count("delimiter", MAX_DELIMITER, 1..=MAX_DELIMITER),
+        callback_body: section.size("callback_body", 1 << 20, 4 << 10..=64 << 20),
+        saml_document: section.size("saml_document", 256 << 10, 4 << 10..=16 << 20),
+        mappings: section.count("mappings", 200_000, 0..=10_000_000),
+        login_timeout: section.duration("login_timeout", seconds(10), TIMEOUT),
+    };
+    let claims = ClaimLimits {
+        values: section.count("claim_values", 10_000, 1..=1_000_000),
+        bytes: section.size("claim_bytes", 1 << 20, 1 << 10..=16 << 20),
+    };
+    section.finish();
+    (limits, claims)
+}
+
+pub fn guard(section: &Section<'_>) -> Elsewhere {
+    let elsewhere =
+        section.word("elsewhere", &[("refuse", Elsewhere::Refuse), ("pass", Elsewhere::Pass)], Elsewhere::Refuse);
+    section.finish();
+    elsewhere
+}

@@ -1,0 +1,320 @@
+//! From the text of a value to what it means: durations, sizes, addresses, networks, URLs, paths.
+//!
+//! Every function here answers what was expected when the text means nothing; the reader adds what was found, and where.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use url::{Host, Url};
+
+use super::{Network, PublicUrl};
+
+/// Why a text is no such value: what was expected, and the word that was perhaps meant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrong {
+    pub expected: String,
+    pub nearest: Option<String>,
+}
+
+impl Wrong {
+    pub fn expected(what: impl Into<String>) -> Self {
+        Self { expected: what.into(), nearest: None }
+    }
+}
+
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A whole number and a unit.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).and_then(|unit| UNITS.iter().find(|(name, _)| *name == unit));
+    let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|_| is_whole);
+    match (number, unit) {
+        (Some(number), Some((_, scale))) => number.checked_mul(*scale).map(Duration::from_millis),
+        _ => None,
+    }
+    .ok_or_else(|| Wrong::expected("a duration such as `250ms`, `30s`, `10m`, `12h` or `7d`"))
+}
+
+/// How a duration is written.
+pub fn written(duration: Duration) -> String {
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let unit = UNITS.iter().rev().find(|(_, scale)| milliseconds != 0 && milliseconds % scale == 0);
+    match unit {
+        Some((name, scale)) => format!("{}{name}", milliseconds / scale),
+        None => String::from("0s"),
+    }
+}
+
+/// A size in KiB or MiB.
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    let parse = |suffix: &str, scale: u64| {
+        let digits = text.strip_suffix(suffix)?;
+        let is_whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| is_whole)?.checked_mul(scale)
+    };
+    parse("KiB", 1 << 10).or_else(|| parse("MiB", 1 << 20)).ok_or_else(|| Wrong::expected(SIZE))
+}
+
+/// What a size looks like.
+pub const SIZE: &str = "a size such as 65536, `64KiB` or `1MiB`";
+
+pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| Wrong::expected("an address and port such as `127.0.0.1:8080` or `[::1]:8080`"))
+}
+
+/// An address, or a network in CIDR notation whose address has no bit beyond its prefix.
+pub fn network(text: &str) -> Result<Network, Wrong> {
+    let wrong = || Wrong::expected("an address or a network such as `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`");
+    let (address, prefix) = match text.split_once('/') {
+        None => (text, None),
+        Some((address, prefix)) => (address, Some(prefix)),
+    };
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    if address != address.to_canonical() {
+        return Err(Wrong::expected(format!("the IPv4 form, `{}`, of this mapped address", address.to_canonical())));
+    }
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        None => width,
+        Some(prefix) if prefix.bytes().all(|digit| digit.is_ascii_digit()) => prefix.parse().map_err(|_| wrong())?,
+        Some(_) => return Err(wrong()),
+    };
+    if prefix > width {
+        return Err(Wrong::expected(format!("a prefix of at most {width}")));
+    }
+    let first = first_of(address, prefix);
+    if first != address {
+        return Err(Wrong::expected(format!("`{first}/{prefix}`: an address without bits beyond its prefix")));
+    }
+    Ok(Network { address, prefix })
+}
+
+/// The first address of a network.
+fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(address) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V4((address.to_bits() & mask).into())
+        }
+        IpAddr::V6(address) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V6((address.to_bits() & mask).into())
+        }
+    }
+}
+
+/// Scheme and authority of the app as browsers see it.
+pub fn public_url(text: &str) -> Result<PublicUrl, Wrong> {
+    let url = origin(text, "`https://app.example.com`")?;
+    if url.scheme() != "https" && !is_loopback(&url) {
+        return Err(Wrong::expected("https, since cookies and tokens pass here; http is for a loopback host only"));
+    }
+    Ok(PublicUrl { origin: url.origin().ascii_serialization(), secure: url.scheme() == "https" })
+}
+
+/// The app's own address: http or https, without a path.
+pub fn app_url(text: &str) -> Result<Url, Wrong> {
+    origin(text, "`http://127.0.0.1:3000`")
+}
+
+fn origin(text: &str, example: &str) -> Result<Url, Wrong> {
+    let wrong = || Wrong::expected(format!("scheme and authority alone, such as {example}"));
+    let url = web_url(text).ok_or_else(wrong)?;
+    // `Url` writes an absent path as `/`, so the text itself is asked.
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if bare { Ok(url) } else { Err(wrong()) }
+}
+
+/// Where keys or people are sent to: https, or http to a loopback host.
+pub fn endpoint(text: &str) -> Result<Url, Wrong> {
+    let wrong = || Wrong::expected("an https URL without user or fragment (http to a loopback host only)");
+    let url = web_url(text).ok_or_else(wrong)?;
+    let trusted = url.scheme() == "https" || is_loopback(&url);
+    if trusted && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
+}
+
+fn web_url(text: &str) -> Option<Url> {
+    // The URL standard drops tabs, newlines and padding unsaid; an operator's typing error should not pass so.
+    if text.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '\\') {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
+    let is_web = matches!(url.scheme(), "http" | "https") && text.contains("://");
+    (is_web && url.has_host() && url.username().is_empty() && url.password().is_none()).then_some(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
+}
+
+/// An OIDC issuer: an https URL without query or fragment (OIDC Core 1.0 section 2), of one tenant.
+pub fn oidc_issuer(text: &str) -> Result<(), Wrong> {
+    single_tenant(text)?;
+    let url = endpoint(text).map_err(|_| {
+        Wrong::expected("the issuer exactly as the tokens carry it: an https URL without query or fragment")
+    })?;
+    match url.query() {
+        None => Ok(()),
+        Some(_) => Err(Wrong::expected("an issuer without a query (OpenID Connect Core 1.0 section 2)")),
+    }
+}
+
+/// Refuses the issuers of Entra that stand for any tenant: whoever owns one could be anyone.
+pub fn single_tenant(text: &str) -> Result<(), Wrong> {
+    let folded = text.to_ascii_lowercase();
+    let is_entra = ["login.microsoftonline.", "login.windows.net", "sts.windows.net", "login.partner.microsoftonline."]
+        .iter()
+        .any(|host| folded.contains(host));
+    let any_tenant = ["common", "organizations", "consumers"]
+        .iter()
+        .any(|word| folded.split('/').any(|segment| segment == *word) && is_entra);
+    if any_tenant || folded.contains("{tenantid}") || folded.contains("{tenant}") {
+        return Err(Wrong::expected(
+            "the issuer of one tenant, with the tenant's id in it: this one stands for any tenant",
+        ));
+    }
+    Ok(())
+}
+
+/// A path of the app: what a request line could carry, without query or fragment.
+pub fn app_path(text: &str) -> Result<String, Wrong> {
+    let allowed = |letter: char| letter.is_ascii_graphic() && !matches!(letter, '?' | '#' | '\\' | '"' | '<' | '>');
+    if text.starts_with('/') && !text.starts_with("//") && text.chars().all(allowed) {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::expected("a path that begins with one `/`, percent-encoded, without query and fragment"))
+}
+
+/// A path as the laxest app would read it: without case, repeated slashes, dot segments, parameters after `;`, and with
+/// percent-encoding undone. Two paths that read the same may be one to the app.
+pub fn laxly(path: &str) -> String {
+    let mut decoded = path.to_owned();
+    // Twice: some stacks decode at the proxy and again in the app.
+    for _ in 0..2 {
+        decoded = percent_encoding::percent_decode_str(&decoded).decode_utf8_lossy().into_owned();
+    }
+    let folded = decoded.replace('\\', "/").to_lowercase();
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in folded.split('/') {
+        match segment.split(';').next().unwrap_or_default().trim_end_matches(' ') {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// Whether a number is within bounds, and what was expected if not.
+pub fn within<T: PartialOrd + Copy>(
+    value: T,
+    range: &RangeInclusive<T>,
+    written: impl Fn(T) -> String,
+) -> Result<T, Wrong> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    Err(Wrong::expected(format!("{} to {}", written(*range.start()), written(*range.end()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        for (text, milliseconds) in [("250ms", 250), ("30s", 30_000), ("10m", 600_000), ("12h", 43_200_000), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+            assert_eq!(written(Duration::from_millis(milliseconds)), text);
+        }
+        for text in
+            ["", "30", "s", "-1s", "+1s", "1.5s", "1 s", "1w", "1S", "99999999999999999999s", "999999999999999999d"]
+        {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_binary() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("1MiB"), Ok(1 << 20));
+        for text in ["64KB", "64 KiB", "KiB", "1GiB", "+1KiB", "99999999999999999MiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_have_no_stray_bits() {
+        for text in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8", "10.1.2.3", "::1", "10.1.2.3/32"] {
+            assert!(network(text).is_ok(), "{text}");
+        }
+        for text in
+            ["10.0.0.1/8", "10.0.0.0/33", "fd00::1/8", "::ffff:10.0.0.1", "10.0.0.0/", "10.0.0.0/+8", "localhost"]
+        {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_an_origin() {
+        assert_eq!(public_url("https://App.example.com/").unwrap().origin, "https://app.example.com");
+        assert_eq!(public_url("http://[::1]:8080").unwrap().origin, "http://[::1]:8080");
+        for text in [
+            "http://app.example.com",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https:a",
+            "app",
+            "ftp://a",
+            " https://a",
+        ] {
+            assert!(public_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_of_one_tenant() {
+        for text in [
+            "https://login.microsoftonline.com/common/v2.0",
+            "https://login.microsoftonline.com/organizations/v2.0",
+            "https://login.microsoftonline.com/{tenantid}/v2.0",
+            "https://LOGIN.microsoftonline.us/Common/v2.0",
+            "https://sts.windows.net/{tenantid}/",
+        ] {
+            assert!(oidc_issuer(text).is_err(), "{text}");
+        }
+        for text in
+            ["https://accounts.google.com", "https://keycloak.example.com/realms/common", "http://127.0.0.1:1/x"]
+        {
+            assert_eq!(oidc_issuer(text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_compare_as_the_laxest_app_would_read_them() {
+        for path in [
+            "/saml/acs",
+            "/SAML//acs",
+            "/saml/%61cs",
+            "/saml/x/../acs",
+            "/saml;v=1/acs/",
+            "/saml%2facs",
+            "/saml%252facs",
+        ] {
+            assert_eq!(laxly(path), "/saml/acs", "{path}");
+        }
+        assert_ne!(laxly("/saml/acs2"), laxly("/saml/acs"));
+    }
+}

@@ -1,0 +1,328 @@
+//! The rules of the wall, from the whole document inward.
+
+use std::collections::HashSet;
+
+use roxmltree::{Document, Node};
+
+use super::names::{
+    ASSERTION, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, ENCRYPTION, ENVELOPED_SIGNATURE, EXCLUSIVE_C14N, PROTOCOL,
+    RSA_SHA_256, RSA_SHA_384, RSA_SHA_512, SHA_256, SHA_384, SHA_512, SIGNATURE, SUCCESS,
+};
+use super::tree::{attribute, elements, is, named, only, parse, text};
+use super::{Content, GuardError, KeyFamily, ResponseHead, Structure};
+
+/// Exactly those that the XML library is allowed as well. RSA-PSS and EdDSA are unknown to it; SHA-1 and MD5 are broken.
+const SIGNATURE_ALGORITHMS: [(&str, KeyFamily); 6] = [
+    (RSA_SHA_256, KeyFamily::Rsa),
+    (RSA_SHA_384, KeyFamily::Rsa),
+    (RSA_SHA_512, KeyFamily::Rsa),
+    (ECDSA_SHA_256, KeyFamily::EllipticCurve),
+    (ECDSA_SHA_384, KeyFamily::EllipticCurve),
+    (ECDSA_SHA_512, KeyFamily::EllipticCurve),
+];
+
+const DIGEST_ALGORITHMS: [&str; 3] = [SHA_256, SHA_384, SHA_512];
+
+pub(super) enum Inspected {
+    Response(Box<Structure>),
+    LogoutResponse,
+}
+
+/// Reads a document's structure, or says what has no place in it.
+pub(super) fn inspect(text: &str) -> Result<Inspected, GuardError> {
+    let document = parse(text)?;
+    let root = document.root_element();
+    let census = Census::take(&document)?;
+    if is(root, PROTOCOL, "LogoutResponse") {
+        return match census.assertions.len() {
+            0 => Ok(Inspected::LogoutResponse),
+            many => Err(GuardError::Assertions(many)),
+        };
+    }
+    if !is(root, PROTOCOL, "Response") {
+        return Err(GuardError::Root(short(root.tag_name().name())));
+    }
+    response(root, &census).map(Box::new).map(Inspected::Response)
+}
+
+/// The elements that decide, wherever they stand.
+struct Census<'a, 'input> {
+    /// Named Assertion or EncryptedAssertion in any namespace: a lax app may go by the name.
+    assertions: Vec<Node<'a, 'input>>,
+    signatures: Vec<Node<'a, 'input>>,
+}
+
+impl<'a, 'input> Census<'a, 'input> {
+    /// Meets every node once.
+    fn take(document: &'a Document<'input>) -> Result<Self, GuardError> {
+        let (mut assertions, mut signatures) = (Vec::new(), Vec::new());
+        let mut ids = HashSet::new();
+        for node in document.descendants() {
+            if node.is_comment() {
+                return Err(GuardError::Comment);
+            }
+            if node.is_pi() {
+                return Err(GuardError::ProcessingInstruction);
+            }
+            if !node.is_element() {
+                continue;
+            }
+            // `ID`, `Id`, `id` and `xml:id` are all IDs to somebody.
+            let named_id = node.attributes().filter(|attribute| attribute.name().eq_ignore_ascii_case("id"));
+            for id in named_id {
+                if !ids.insert(id.value()) {
+                    return Err(GuardError::RepeatedId);
+                }
+            }
+            match (node.tag_name().namespace(), node.tag_name().name()) {
+                (_, "Assertion" | "EncryptedAssertion") => assertions.push(node),
+                (Some(SIGNATURE), "Signature") => signatures.push(node),
+                (Some(SIGNATURE), name @ ("Object" | "Manifest" | "SignatureProperties"))
+                | (Some(ENCRYPTION), name @ "CipherReference") => return Err(GuardError::Element(name.into())),
+                (Some(SIGNATURE), "RetrievalMethod") if !points_to_encrypted_key(node) => {
+                    return Err(GuardError::Element("RetrievalMethod".into()));
+                }
+                (_, "Extensions") => return Err(GuardError::Element("Extensions".into())),
+                (_, name @ ("Response" | "LogoutResponse" | "AuthnRequest")) if node != document.root_element() => {
+                    return Err(GuardError::Element(name.into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { assertions, signatures })
+    }
+}
+
+/// XML Encryption section 3.5.2: how several products say that the EncryptedKey stands beside the EncryptedData. Nothing
+/// here follows it, and the signature library never looks there.
+fn points_to_encrypted_key(node: Node<'_, '_>) -> bool {
+    let data = node.parent().and_then(|key_info| key_info.parent());
+    data.is_some_and(|data| is(data, ENCRYPTION, "EncryptedData"))
+        && node.attribute("URI").is_some_and(|uri| uri.starts_with('#'))
+        && elements(node).next().is_none()
+}
+
+fn response(root: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Structure, GuardError> {
+    let head = response_head(root)?;
+    for child in elements(root) {
+        let expected = matches!(
+            (child.tag_name().namespace(), child.tag_name().name()),
+            (Some(ASSERTION), "Issuer" | "Assertion" | "EncryptedAssertion")
+                | (Some(PROTOCOL), "Status")
+                | (Some(SIGNATURE), "Signature")
+        );
+        if !expected {
+            return Err(GuardError::Element(short(child.tag_name().name())));
+        }
+    }
+    let assertion = match census.assertions.as_slice() {
+        [] if head.status.as_deref().is_some_and(|status| status != SUCCESS) => {
+            return Ok(denial(head));
+        }
+        [assertion] => *assertion,
+        other => return Err(GuardError::Assertions(other.len())),
+    };
+    if assertion.parent() != Some(root) || assertion.tag_name().namespace() != Some(ASSERTION) {
+        return Err(GuardError::AssertionPlace);
+    }
+    let signatures = signatures(root, assertion, census)?;
+    let (content, assertion_id) = match assertion.tag_name().name() {
+        "Assertion" => (Content::Assertion, id(assertion, "Assertion")?),
+        _ => {
+            encrypted(assertion)?;
+            (Content::EncryptedAssertion, String::new())
+        }
+    };
+    Ok(Structure {
+        issuer: issuer(&head, assertion)?,
+        head,
+        content,
+        response_signed: signatures.response,
+        assertion_signed: signatures.assertion,
+        family: signatures.family,
+        assertion_id,
+    })
+}
+
+/// An answer without an assertion. Its signature, if any, is the app's to look at.
+fn denial(head: ResponseHead) -> Structure {
+    Structure {
+        issuer: head.issuer.clone().unwrap_or_default(),
+        head,
+        content: Content::Nothing,
+        response_signed: false,
+        assertion_signed: false,
+        family: None,
+        assertion_id: String::new(),
+    }
+}
+
+/// Reads the Response element itself; `verify` does so again on the signed bytes.
+pub(in crate::pipeline) fn response_head(root: Node<'_, '_>) -> Result<ResponseHead, GuardError> {
+    let issuer = match only(root, ASSERTION, "Issuer")? {
+        Some(issuer) => Some(text(issuer).ok_or(GuardError::Element("Issuer".into()))?),
+        None => None,
+    };
+    let status = match only(root, PROTOCOL, "Status")? {
+        Some(status) => only(status, PROTOCOL, "StatusCode")?.and_then(|code| attribute(code, "Value")),
+        None => None,
+    };
+    Ok(ResponseHead {
+        id: id(root, "Response")?,
+        version: attribute(root, "Version"),
+        issuer: issuer.filter(|issuer| !issuer.is_empty()),
+        in_response_to: attribute(root, "InResponseTo"),
+        destination: attribute(root, "Destination"),
+        status,
+    })
+}
+
+fn issuer(head: &ResponseHead, assertion: Node<'_, '_>) -> Result<String, GuardError> {
+    let of_assertion = match only(assertion, ASSERTION, "Issuer")? {
+        Some(issuer) => Some(text(issuer).ok_or(GuardError::Element("Issuer".into()))?),
+        None => None,
+    };
+    match (head.issuer.clone(), of_assertion) {
+        (Some(response), Some(assertion)) if response != assertion => {
+            Err(GuardError::TwoIssuers { response: short(&response), assertion: short(&assertion) })
+        }
+        (Some(issuer), _) | (None, Some(issuer)) if !issuer.is_empty() => Ok(issuer),
+        _ => Err(GuardError::NoIssuer),
+    }
+}
+
+/// SAML Core section 1.3.4. The XML library finds a reference's target by it, so it must be a name that it accepts.
+fn id(node: Node<'_, '_>, element: &'static str) -> Result<String, GuardError> {
+    let id = attribute(node, "ID").ok_or(GuardError::NoId(element))?;
+    let first = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
+    let rest = |c: char| first(c) || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if id.starts_with(first) && id.chars().all(rest) { Ok(id) } else { Err(GuardError::IdName) }
+}
+
+struct Signatures {
+    response: bool,
+    assertion: bool,
+    family: Option<KeyFamily>,
+}
+
+/// Each signature stands in the response or its assertion, at most one in each, and all of one key family.
+fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Signatures, GuardError> {
+    let mut found = Signatures { response: false, assertion: false, family: None };
+    for signature in &census.signatures {
+        let parent = signature.parent();
+        let place = if parent == Some(root) {
+            &mut found.response
+        } else if parent == Some(assertion) && is(assertion, ASSERTION, "Assertion") {
+            &mut found.assertion
+        } else {
+            return Err(GuardError::Signature("is neither in the response nor in its assertion"));
+        };
+        if std::mem::replace(place, true) {
+            return Err(GuardError::Signature("is the second one of its element"));
+        }
+        let family = signature_shape(*signature)?;
+        if found.family.is_some_and(|other| other != family) {
+            return Err(GuardError::Signature("is of another key type than the other one"));
+        }
+        found.family = Some(family);
+    }
+    Ok(found)
+}
+
+/// XML Signature section 4, as far as SAML Core section 5.4 leaves it.
+fn signature_shape(signature: Node<'_, '_>) -> Result<KeyFamily, GuardError> {
+    let wrong = GuardError::Signature;
+    let (info, value) = match children(signature).as_slice() {
+        [info, value] => (*info, *value),
+        [info, value, key_info] if is(*key_info, SIGNATURE, "KeyInfo") => (*info, *value),
+        _ => return Err(wrong("is not SignedInfo, SignatureValue and perhaps KeyInfo")),
+    };
+    if !is(info, SIGNATURE, "SignedInfo") || !is(value, SIGNATURE, "SignatureValue") || has_elements(value) {
+        return Err(wrong("is not SignedInfo, SignatureValue and perhaps KeyInfo"));
+    }
+    let [canonicalization, method, reference] = children(info)[..] else {
+        return Err(wrong("does not have exactly one Reference"));
+    };
+    if !is(reference, SIGNATURE, "Reference") || !is(method, SIGNATURE, "SignatureMethod") {
+        return Err(wrong("does not have exactly one Reference"));
+    }
+    if !is(canonicalization, SIGNATURE, "CanonicalizationMethod") || !is_exclusive_c14n(canonicalization) {
+        return Err(wrong("is not canonicalized exclusively, without comments"));
+    }
+    reference_shape(reference, signature)?;
+    let algorithm = method.attribute("Algorithm").unwrap_or_default();
+    let family = SIGNATURE_ALGORITHMS.iter().find(|(known, _)| *known == algorithm).map(|(_, family)| *family);
+    match family {
+        Some(family) if !has_elements(method) => Ok(family),
+        _ => Err(GuardError::Algorithm(short(algorithm))),
+    }
+}
+
+fn reference_shape(reference: Node<'_, '_>, signature: Node<'_, '_>) -> Result<(), GuardError> {
+    let wrong = GuardError::Signature;
+    let parent = signature.parent().and_then(|parent| parent.attribute("ID")).unwrap_or_default();
+    let target = reference.attribute("URI").and_then(|uri| uri.strip_prefix('#')).unwrap_or_default();
+    if target.is_empty() || target != parent {
+        return Err(wrong("refers to something else than the element it stands in"));
+    }
+    let [transforms, digest, value] = children(reference)[..] else {
+        return Err(wrong("has a Reference that is not Transforms, DigestMethod and DigestValue"));
+    };
+    if !is(transforms, SIGNATURE, "Transforms")
+        || !is(digest, SIGNATURE, "DigestMethod")
+        || !is(value, SIGNATURE, "DigestValue")
+        || has_elements(value)
+    {
+        return Err(wrong("has a Reference that is not Transforms, DigestMethod and DigestValue"));
+    }
+    let [enveloped, canonical] = children(transforms)[..] else {
+        return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
+    };
+    let transforms_allowed = is(enveloped, SIGNATURE, "Transform")
+        && enveloped.attribute("Algorithm") == Some(ENVELOPED_SIGNATURE)
+        && !has_elements(enveloped)
+        && is(canonical, SIGNATURE, "Transform")
+        && is_exclusive_c14n(canonical);
+    if !transforms_allowed {
+        return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
+    }
+    let algorithm = digest.attribute("Algorithm").unwrap_or_default();
+    if !DIGEST_ALGORITHMS.contains(&algorithm) || has_elements(digest) {
+        return Err(GuardError::Algorithm(short(algorithm)));
+    }
+    Ok(())
+}
+
+/// Exclusive canonicalization without comments, with at most a list of prefixes.
+fn is_exclusive_c14n(method: Node<'_, '_>) -> bool {
+    let parameters = children(method);
+    method.attribute("Algorithm") == Some(EXCLUSIVE_C14N)
+        && match parameters.as_slice() {
+            [] => true,
+            [list] => is(*list, EXCLUSIVE_C14N, "InclusiveNamespaces") && !has_elements(*list),
+            _ => false,
+        }
+}
+
+/// SAML Core section 2.3.4: one EncryptedData, and EncryptedKeys beside it.
+fn encrypted(assertion: Node<'_, '_>) -> Result<(), GuardError> {
+    let data = named(assertion, ENCRYPTION, "EncryptedData").count();
+    let keys = named(assertion, ENCRYPTION, "EncryptedKey").count();
+    if data != 1 || data + keys != elements(assertion).count() {
+        return Err(GuardError::Encrypted("is not one EncryptedData with its keys"));
+    }
+    Ok(())
+}
+
+fn children<'a, 'input>(node: Node<'a, 'input>) -> Vec<Node<'a, 'input>> {
+    elements(node).collect()
+}
+
+fn has_elements(node: Node<'_, '_>) -> bool {
+    elements(node).next().is_some()
+}
+
+/// A stranger's text, short enough for a log line.
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}

@@ -1,0 +1,170 @@
+//! The certificates by which a provider's signatures are checked.
+//!
+//! A certificate is a container for a key here: the operator, or the metadata that the operator named, says that it is the
+//! provider's. Its issuer, its chain and its dates say nothing about that (SAML Metadata section 2.4.1.1 leaves them
+//! alone), so an expired one is worth a warning and not an outage.
+
+use std::fmt;
+
+use rustls::pki_types::pem::PemObject as _;
+use samael::crypto::CertificateDer;
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
+use x509_cert::der::{Decode as _, Reader as _};
+
+use crate::pipeline::capture::saml::KeyFamily;
+use crate::pipeline::ids::Timestamp;
+
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// P-256, P-384 and P-521 (RFC 5480 section 2.1.1.1).
+const CURVES: [ObjectIdentifier; 3] = [
+    ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
+    ObjectIdentifier::new_unwrap("1.3.132.0.34"),
+    ObjectIdentifier::new_unwrap("1.3.132.0.35"),
+];
+const MIN_RSA_BITS: usize = 2048;
+/// More than any rollover needs. Each costs a verification where none fits.
+const MAX_CERTIFICATES: usize = 8;
+
+/// The certificates of one provider: at least one, each with a key that is strong enough, none twice.
+#[derive(Clone)]
+pub struct CertificateSet {
+    certificates: Vec<Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    der: CertificateDer,
+    family: KeyFamily,
+    not_after: Timestamp,
+}
+
+/// Why certificates cannot check signatures.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    #[error("no certificate; expected at least one by which signatures are checked")]
+    None,
+    #[error("{0} certificates; expected at most {MAX_CERTIFICATES}")]
+    TooMany(usize),
+    #[error("not a PEM file of certificates: {0}")]
+    Pem(String),
+    #[error("certificate {position} is not a valid X.509 certificate: {why}")]
+    Invalid { position: usize, why: String },
+    #[error("certificate {position} has an RSA key of {bits} bits; expected at least {MIN_RSA_BITS}")]
+    WeakRsa { position: usize, bits: usize },
+    #[error("certificate {position} has a key of type `{found}`; expected RSA, or EC on P-256, P-384 or P-521")]
+    KeyType { position: usize, found: String },
+}
+
+impl CertificateSet {
+    /// Reads the certificates of a PEM file (RFC 7468 section 5); other blocks in it are passed over.
+    ///
+    /// # Errors
+    /// When there is none, or one that cannot be used.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
+        let ders: Result<Vec<Vec<u8>>, _> = rustls::pki_types::CertificateDer::pem_slice_iter(pem)
+            .map(|certificate| certificate.map(|der| der.to_vec()))
+            .collect();
+        Self::from_ders(ders.map_err(|error| CertificateError::Pem(error.to_string()))?)
+    }
+
+    /// Takes certificates in DER, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// As for [`Self::from_pem`].
+    pub fn from_ders(ders: impl IntoIterator<Item = Vec<u8>>) -> Result<Self, CertificateError> {
+        let mut certificates: Vec<Entry> = Vec::new();
+        for (index, der) in ders.into_iter().enumerate() {
+            let entry = Entry::read(der, index + 1)?;
+            if !certificates.iter().any(|known| known.der.der_data() == entry.der.der_data()) {
+                certificates.push(entry);
+            }
+        }
+        match certificates.len() {
+            0 => Err(CertificateError::None),
+            many if many > MAX_CERTIFICATES => Err(CertificateError::TooMany(many)),
+            _ => Ok(Self { certificates }),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Never: a set without certificates cannot be made.
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty()
+    }
+
+    /// When each expires, for a warning. An expired one still verifies.
+    pub fn expiries(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.certificates.iter().map(|entry| entry.not_after)
+    }
+
+    /// Those whose key could have made a signature of this family.
+    pub(super) fn ders(&self, family: Option<KeyFamily>) -> impl Iterator<Item = &CertificateDer> {
+        self.certificates.iter().filter(move |entry| family == Some(entry.family)).map(|entry| &entry.der)
+    }
+}
+
+impl PartialEq for CertificateSet {
+    fn eq(&self, other: &Self) -> bool {
+        let ders = |set: &Self| set.certificates.iter().map(|entry| entry.der.der_data().to_vec()).collect::<Vec<_>>();
+        ders(self) == ders(other)
+    }
+}
+
+impl Eq for CertificateSet {}
+
+impl fmt::Debug for CertificateSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut list = f.debug_list();
+        for Entry { der, family, not_after } in &self.certificates {
+            list.entry(&format_args!("{family:?}, {} bytes, until {not_after}", der.der_data().len()));
+        }
+        list.finish()
+    }
+}
+
+impl Entry {
+    fn read(der: Vec<u8>, position: usize) -> Result<Self, CertificateError> {
+        let invalid = |why: x509_cert::der::Error| CertificateError::Invalid { position, why: why.to_string() };
+        let certificate = Certificate::from_der(&der).map_err(invalid)?;
+        let key = &certificate.tbs_certificate.subject_public_key_info;
+        let unsupported = |found: &ObjectIdentifier| CertificateError::KeyType { position, found: found.to_string() };
+        let family = match key.algorithm.oid {
+            RSA_ENCRYPTION => {
+                let bits = rsa_bits(key.subject_public_key.raw_bytes()).map_err(invalid)?;
+                if bits < MIN_RSA_BITS {
+                    return Err(CertificateError::WeakRsa { position, bits });
+                }
+                KeyFamily::Rsa
+            }
+            EC_PUBLIC_KEY => {
+                let parameters = key.algorithm.parameters.as_ref().ok_or_else(|| unsupported(&EC_PUBLIC_KEY))?;
+                let curve: ObjectIdentifier = parameters.decode_as().map_err(|_| unsupported(&EC_PUBLIC_KEY))?;
+                if !CURVES.contains(&curve) {
+                    return Err(unsupported(&curve));
+                }
+                KeyFamily::EllipticCurve
+            }
+            other => return Err(unsupported(&other)),
+        };
+        let not_after = certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
+        let not_after = Timestamp::from_seconds(i64::try_from(not_after).unwrap_or(i64::MAX));
+        Ok(Self { der: CertificateDer::from(der), family, not_after })
+    }
+}
+
+/// The length of the modulus in an RSAPublicKey (RFC 8017 appendix A.1.1).
+fn rsa_bits(key: &[u8]) -> Result<usize, x509_cert::der::Error> {
+    let mut reader = x509_cert::der::SliceReader::new(key)?;
+    let modulus = reader.sequence(|sequence| {
+        let modulus: UintRef<'_> = sequence.decode()?;
+        let _exponent: UintRef<'_> = sequence.decode()?;
+        Ok(modulus.as_bytes().to_vec())
+    })?;
+    let leading = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    Ok((modulus.len() * 8).saturating_sub(usize::try_from(leading).unwrap_or_default()))
+}

@@ -1,0 +1,150 @@
+//! Reads a provider's SAML metadata: by which certificates it signs, and where the app sends people to log in.
+//!
+//! Metadata comes from a file or an address that the operator named, so it is believed; a signature on it is not looked at.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use roxmltree::{Document, Node, ParsingOptions};
+use url::Url;
+
+use super::certificates::{CertificateError, CertificateSet};
+use super::conditions;
+use crate::pipeline::capture::saml::names::{METADATA, PROTOCOL, SIGNATURE};
+use crate::pipeline::capture::saml::tree::{is, named, text};
+use crate::pipeline::ids::Timestamp;
+
+/// A federation's aggregate holds thousands of providers.
+const MAX_NODES: u32 = 20_000_000;
+
+const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
+const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
+
+/// What an identity provider's metadata says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdpMetadata {
+    pub certificates: CertificateSet,
+    /// The addresses of both redirecting bindings, each once, in document order.
+    pub sso_locations: Vec<String>,
+    /// The earliest `validUntil` that covers the provider.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// Why metadata cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    #[error("it is not well-formed XML without a document type: {0}")]
+    Xml(String),
+    #[error("its root is `{0}`; expected `EntityDescriptor` or `EntitiesDescriptor`")]
+    Root(String),
+    #[error("it describes no entity `{expected}`; it describes {found}")]
+    Entity { expected: String, found: String },
+    #[error("it describes entity `{0}` more than once")]
+    RepeatedEntity(String),
+    #[error("entity `{0}` has no SAML 2.0 `IDPSSODescriptor`")]
+    NoIdp(String),
+    #[error("it is valid until {at}; it is {now}")]
+    Expired { at: Timestamp, now: Timestamp },
+    #[error("`validUntil` of `{0}` is no time")]
+    ValidUntil(String),
+    #[error("certificate {position} is not base64")]
+    Base64 { position: usize },
+    #[error("the signing certificates cannot be used: {0}")]
+    Certificates(#[from] CertificateError),
+    #[error("`SingleSignOnService` location `{0}`; expected an http or https address")]
+    Location(String),
+    #[error("it has no `SingleSignOnService` with the redirect or the POST binding")]
+    NoLocation,
+}
+
+/// Reads what metadata says of one identity provider. Bound the text's size before.
+///
+/// # Errors
+/// When the metadata is malformed, has expired, or does not describe a provider of this name that can be used.
+pub fn read(metadata: &str, entity_id: &str, now: Timestamp) -> Result<IdpMetadata, MetadataError> {
+    let metadata = metadata.strip_prefix('\u{feff}').unwrap_or(metadata);
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
+    let document =
+        Document::parse_with_options(metadata, options).map_err(|error| MetadataError::Xml(error.to_string()))?;
+    let entity = entity(document.root_element(), entity_id)?;
+    let mut idps = named(entity, METADATA, "IDPSSODescriptor").filter(|idp| speaks_saml_2(*idp));
+    let idp = idps.next().ok_or_else(|| MetadataError::NoIdp(entity_id.to_owned()))?;
+    let valid_until = valid_until(idp)?;
+    if let Some(at) = valid_until.filter(|at| *at <= now) {
+        return Err(MetadataError::Expired { at, now });
+    }
+    Ok(IdpMetadata { certificates: certificates(idp)?, sso_locations: locations(idp)?, valid_until })
+}
+
+fn entity<'a, 'input: 'a>(root: Node<'a, 'input>, entity_id: &str) -> Result<Node<'a, 'input>, MetadataError> {
+    if !is(root, METADATA, "EntityDescriptor") && !is(root, METADATA, "EntitiesDescriptor") {
+        return Err(MetadataError::Root(root.tag_name().name().chars().take(100).collect()));
+    }
+    let mut entities = root.descendants().filter(|node| is(*node, METADATA, "EntityDescriptor"));
+    let mut ours = entities.clone().filter(|node| node.attribute("entityID") == Some(entity_id));
+    match (ours.next(), ours.next()) {
+        (Some(entity), None) => Ok(entity),
+        (Some(_), Some(_)) => Err(MetadataError::RepeatedEntity(entity_id.to_owned())),
+        (None, _) => {
+            let first = entities.next().and_then(|node| node.attribute("entityID")).unwrap_or_default();
+            let others = match entities.count() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let found = format!("`{}`{others}", first.chars().take(200).collect::<String>());
+            Err(MetadataError::Entity { expected: entity_id.to_owned(), found })
+        }
+    }
+}
+
+fn speaks_saml_2(idp: Node<'_, '_>) -> bool {
+    let protocols = idp.attribute("protocolSupportEnumeration").unwrap_or_default();
+    protocols.split_ascii_whitespace().any(|protocol| protocol == PROTOCOL)
+}
+
+/// SAML Metadata section 2.3.2: the earliest one of the element and all around it.
+fn valid_until(idp: Node<'_, '_>) -> Result<Option<Timestamp>, MetadataError> {
+    let mut earliest: Option<Timestamp> = None;
+    for node in idp.ancestors().filter(Node::is_element) {
+        let at = conditions::time(node, "validUntil")
+            .map_err(|_| MetadataError::ValidUntil(node.tag_name().name().to_owned()))?;
+        earliest = match (earliest, at) {
+            (Some(known), Some(at)) => Some(known.min(at)),
+            (known, at) => known.or(at),
+        };
+    }
+    Ok(earliest)
+}
+
+/// SAML Metadata section 2.4.1.1: a key without a `use` is for signing as well.
+fn certificates(idp: Node<'_, '_>) -> Result<CertificateSet, MetadataError> {
+    let signing = named(idp, METADATA, "KeyDescriptor")
+        .filter(|key| matches!(key.attribute("use"), None | Some("signing")))
+        .flat_map(|key| key.descendants().filter(|node| is(*node, SIGNATURE, "X509Certificate")));
+    let mut ders = Vec::new();
+    for certificate in signing {
+        let compact: Vec<u8> =
+            text(certificate).unwrap_or_default().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let der = STANDARD.decode(compact).map_err(|_| MetadataError::Base64 { position: ders.len() + 1 })?;
+        ders.push(der);
+    }
+    Ok(CertificateSet::from_ders(ders)?)
+}
+
+fn locations(idp: Node<'_, '_>) -> Result<Vec<String>, MetadataError> {
+    let mut locations = Vec::new();
+    for service in named(idp, METADATA, "SingleSignOnService") {
+        if !matches!(service.attribute("Binding"), Some(REDIRECT | POST)) {
+            continue;
+        }
+        let location = service.attribute("Location").unwrap_or_default();
+        // A `javascript:` address would run in the browser that is sent there.
+        let scheme = Url::parse(location).ok().map(|url| url.scheme().to_owned());
+        if !matches!(scheme.as_deref(), Some("https" | "http")) {
+            return Err(MetadataError::Location(location.chars().take(200).collect()));
+        }
+        if !locations.iter().any(|known| known == location) {
+            locations.push(location.to_owned());
+        }
+    }
+    if locations.is_empty() { Err(MetadataError::NoLocation) } else { Ok(locations) }
+}

@@ -1,0 +1,85 @@
+//! The admin listener: health, readiness and metrics, for whoever runs this.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::pipeline::ids::ProviderName;
+use crate::ports::keys::KeySource;
+use crate::ports::store::Store;
+
+/// What the admin pages look at.
+pub trait Inspect: Send + Sync + 'static {
+    fn store(&self) -> Arc<dyn Store>;
+    fn keys(&self) -> Arc<dyn KeySource>;
+    fn providers(&self) -> Vec<ProviderName>;
+    fn registry(&self) -> Arc<Registry>;
+}
+
+/// Serves until `shutdown` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn run(
+    listener: TcpListener,
+    inspect: Arc<dyn Inspect>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let pages = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(metrics))
+        .with_state(inspect);
+    axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    store: String,
+    providers: Vec<ProviderReadiness>,
+}
+
+#[derive(Serialize)]
+struct ProviderReadiness {
+    name: String,
+    keys: &'static str,
+}
+
+/// Ready when a login could be committed. A provider without keys shows, but does not take the app out of service: people
+/// who are logged in already need no provider.
+async fn readiness(State(inspect): State<Arc<dyn Inspect>>) -> Response {
+    let keys = inspect.keys();
+    let providers = inspect
+        .providers()
+        .into_iter()
+        .map(|name| ProviderReadiness {
+            keys: if keys.ready(&name) { "ready" } else { "not fetched" },
+            name: name.to_string(),
+        })
+        .collect();
+    let (status, store) = match inspect.store().ready().await {
+        Ok(()) => (StatusCode::OK, "ready".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+    };
+    (status, Json(Readiness { store, providers })).into_response()
+}
+
+/// The Prometheus text of the OpenMetrics 1.0 exposition format.
+async fn metrics(State(inspect): State<Arc<dyn Inspect>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &inspect.registry()) {
+        Ok(()) => {
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                .into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

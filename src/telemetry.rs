@@ -1,0 +1,20 @@
+//! Structured logs on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Makes the log as the configuration asks.
+///
+/// # Errors
+/// When a log was installed before.
+pub fn install(log: &Log) -> Result<(), String> {
+    // Other crates' debug output may hold header values and bodies, so no level opens them.
+    let filter = EnvFilter::new(format!("warn,loginsync={}", log.level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+    }
+    .map_err(|error| error.to_string())
+}

@@ -1,0 +1,190 @@
+//! The import table of the architecture as a test: a rule nobody runs decays.
+
+use std::path::{Path, PathBuf};
+
+/// A part of `src/`, words that may not stand in it, and why.
+struct Rule {
+    part: &'static str,
+    forbidden: &'static [&'static str],
+    reason: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        part: "pipeline",
+        forbidden: &[
+            "tokio",
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::time::SystemTime",
+            "SystemTime::now",
+            "Instant::now",
+            "tracing::",
+            "rusqlite",
+            "hyper::",
+            "async fn",
+            ".await",
+            "crate::config",
+            "crate::ports",
+            "crate::login",
+            "crate::serve",
+            "crate::cli",
+            "crate::app",
+            "crate::clock",
+            "crate::telemetry",
+        ],
+        reason: "the pipeline is pure: bytes, keys, rules, a snapshot and `now` in, a plan out",
+    },
+    Rule {
+        part: "pipeline/ids.rs",
+        forbidden: &["super::capture", "super::verify", "super::claims", "super::mapping", "super::plan"],
+        reason: "ids are the ground: nothing of the stages",
+    },
+    Rule {
+        part: "pipeline/capture",
+        forbidden: &["claims::read", "mapping::", "plan::", "Verified"],
+        reason: "capture comes before verify: what it has is untrusted",
+    },
+    Rule {
+        part: "pipeline/verify",
+        forbidden: &["crate::pipeline::claims", "crate::pipeline::mapping", "crate::pipeline::plan"],
+        reason: "verify knows nothing of what claims are used for",
+    },
+    Rule {
+        part: "pipeline/claims",
+        forbidden: &["pipeline::mapping", "pipeline::plan", "super::mapping", "super::plan"],
+        reason: "claims are read before anything is decided on them",
+    },
+    Rule {
+        part: "pipeline/mapping",
+        forbidden: &["pipeline::plan", "super::plan::", "capture::", "verify::"],
+        reason: "mapping sees claims, not tokens, and comes before the plan",
+    },
+    Rule {
+        part: "pipeline/plan.rs",
+        forbidden: &["capture::", "verify::", "super::claims"],
+        reason: "the plan sees candidates and a snapshot",
+    },
+    Rule {
+        part: "config",
+        forbidden: &["crate::ports", "crate::login", "crate::serve", "crate::cli", "crate::app"],
+        reason: "the configuration builds policies and rules; it uses no service",
+    },
+    Rule {
+        part: "ports",
+        forbidden: &["crate::login", "crate::serve", "crate::cli", "crate::app"],
+        reason: "ports are below the path of a login",
+    },
+    Rule {
+        part: "login.rs",
+        forbidden: &[
+            "ports::store::sqlite",
+            "ports::keys::fetched",
+            "crate::serve",
+            "crate::cli",
+            "crate::app",
+            "crate::config",
+        ],
+        reason: "the path knows the traits of the ports and none of their implementations",
+    },
+    Rule {
+        part: "serve",
+        forbidden: &["ports::store::sqlite", "ports::keys::fetched", "crate::cli", "crate::app", "rusqlite"],
+        reason: "listeners know the traits of the ports and none of their implementations",
+    },
+    Rule { part: "app.rs", forbidden: &["crate::cli"], reason: "only main stands above the commands" },
+];
+
+#[test]
+fn no_arrow_of_the_import_table_runs_up() {
+    let mut broken = Vec::new();
+    for rule in RULES {
+        for file in files_of(rule.part) {
+            for (number, line) in code_lines(&file) {
+                for word in rule.forbidden.iter().filter(|word| line.contains(**word)) {
+                    broken.push(format!("{}:{number}: `{word}`: {}", file.display(), rule.reason));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// A table that names files which are gone would pass without looking at anything.
+#[test]
+fn every_rule_looks_at_some_file() {
+    for rule in RULES {
+        assert!(!files_of(rule.part).is_empty(), "no file under src/{}", rule.part);
+    }
+}
+
+#[test]
+fn the_time_is_read_in_one_file() {
+    occurs_only_in("SystemTime::now", &["clock.rs"]);
+    occurs_only_in("Utc::now", &[]);
+}
+
+#[test]
+fn c_code_is_touched_in_one_file() {
+    occurs_only_in("unsafe", &["pipeline/verify/saml/xmlsec.rs"]);
+    occurs_only_in("CryptoProvider", &["pipeline/verify/saml/xmlsec.rs"]);
+    // Certificates are kept in the type that the library takes.
+    occurs_only_in("samael::", &["pipeline/verify/saml/xmlsec.rs", "pipeline/verify/saml/certificates.rs"]);
+}
+
+/// `Verified<T>` is the proof that a check was made, so one file makes it.
+#[test]
+fn promise_01_a_verified_value_is_made_in_one_place() {
+    occurs_only_in("Verified(", &["pipeline/verify.rs"]);
+    occurs_only_in("map(Verified)", &["pipeline/verify.rs"]);
+}
+
+fn occurs_only_in(word: &str, allowed: &[&str]) {
+    let elsewhere: Vec<String> = files_of("")
+        .into_iter()
+        .filter(|file| !allowed.iter().any(|allowed| file.ends_with(allowed)))
+        .flat_map(|file| code_lines(&file).into_iter().map(move |line| (file.clone(), line)))
+        .filter(|(_, (_, line))| line.contains(word))
+        .map(|(file, (number, line))| format!("{}:{number}: {line}", file.display()))
+        .collect();
+    assert!(elsewhere.is_empty(), "`{word}` outside {allowed:?}:\n{}", elsewhere.join("\n"));
+}
+
+/// The Rust files of a part: `name.rs`, and everything below `name/`.
+fn files_of(part: &str) -> Vec<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let start = source.join(part);
+    if start.is_file() {
+        files.push(start.clone());
+    }
+    if start.with_extension("rs").is_file() && !part.is_empty() {
+        files.push(start.with_extension("rs"));
+    }
+    let mut folders = vec![start];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Lines of code: comments and the tests at the end of a file are no arrows.
+fn code_lines(file: &Path) -> Vec<(usize, String)> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines()
+        .enumerate()
+        .map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default().to_owned()))
+        .filter(|(_, line)| !line.trim().is_empty())
+        .collect()
+}

@@ -1,0 +1,4 @@
+mod fixtures;
+mod layers;
+mod plan_laws;
+mod store_suite;

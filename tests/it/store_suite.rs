@@ -1,0 +1,504 @@
+//! One suite for every store: each test takes an opener.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loginsync::config::{Secret, Synchronous};
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims};
+use loginsync::pipeline::ids::{
+    ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
+};
+use loginsync::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, candidates};
+use loginsync::pipeline::plan::Plan;
+use loginsync::ports::store::sqlite::{Settings, SqliteStore};
+use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A store of its own for one test.
+struct Opened {
+    store: Arc<dyn Store>,
+    folder: tempfile::TempDir,
+}
+
+impl Opened {
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("store.db")
+    }
+
+    /// A second connection, as somebody with the file in hands would have.
+    fn intruder(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.path()).unwrap()
+    }
+}
+
+fn settings(key: Option<&[u8]>) -> Settings {
+    Settings {
+        synchronous: Synchronous::Normal,
+        timeout: Duration::from_secs(2),
+        audit_key: key.map(|key| Secret::new(key.to_vec())),
+    }
+}
+
+fn open() -> Opened {
+    open_with(Some(b"an audit key for tests, 32 bytes"))
+}
+
+fn open_with(key: Option<&[u8]>) -> Opened {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db"), settings(key)).unwrap();
+    Opened { store: Arc::new(store), folder }
+}
+
+fn provider(name: &str) -> ProviderName {
+    ProviderName::parse(name).unwrap()
+}
+
+fn user(subject: &str) -> UserId {
+    UserId { namespace: Namespace::parse("people").unwrap(), subject: Subject::parse(subject).unwrap() }
+}
+
+fn group(name: &str) -> Target {
+    Target::Group(GroupName::parse(name).unwrap())
+}
+
+fn role(name: &str) -> Target {
+    Target::Role(RoleName::parse(name).unwrap())
+}
+
+/// `p` and `q` map a, b, c to groups A, B, C; A carries the protected role `admin`; C is protected itself.
+fn rules() -> RuleSet {
+    rules_without(&[], 1)
+}
+
+fn rules_without(gone: &[&str], epoch: u64) -> RuleSet {
+    let claim = ClaimName::parse("groups").unwrap();
+    let mut mappings = Vec::new();
+    for owner in ["p", "q"] {
+        for value in ["a", "b", "c"].into_iter().filter(|value| !gone.contains(value)) {
+            let (provider, target) = (provider(owner), group(&value.to_uppercase()));
+            mappings.push(Mapping {
+                id: Mapping::id_of_content(&provider, &claim, value, None, &target),
+                name: None,
+                provider,
+                claim: claim.clone(),
+                value: Arc::from(value),
+                delimiter: None,
+                target,
+                activity: Activity::Active,
+            });
+        }
+    }
+    let admin = RoleName::parse("admin").unwrap();
+    let groups = HashMap::from([
+        (GroupName::parse("A").unwrap(), Group { roles: vec![admin.clone()], ..Group::default() }),
+        (GroupName::parse("B").unwrap(), Group::default()),
+        (GroupName::parse("C").unwrap(), Group { protected: true, ..Group::default() }),
+    ]);
+    let roles =
+        HashMap::from([(admin, Role { protected: true }), (RoleName::parse("editor").unwrap(), Role::default())]);
+    RuleSet::new(epoch, groups, roles, mappings)
+}
+
+/// A login as data: who, through which provider, when it was issued, with which values.
+struct Case<'a> {
+    user: &'a str,
+    provider: &'a str,
+    issued: i64,
+    token: &'a str,
+    values: &'a [&'a str],
+}
+
+impl Default for Case<'_> {
+    fn default() -> Self {
+        Self { user: "alice", provider: "p", issued: 0, token: "t", values: &[] }
+    }
+}
+
+async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Result<Applied, StoreError> {
+    let values: Vec<String> = case.values.iter().map(|value| (*value).to_owned()).collect();
+    let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
+    let name = ClaimName::parse("groups").unwrap();
+    let claims = Claims {
+        user: user(case.user),
+        email: Some(format!("{}@example.com", case.user)),
+        display_name: None,
+        claims: vec![Claim { name, state, delimiter: None, skipped: 0, decided: true }],
+    };
+    let candidates = candidates(rules, &provider(case.provider), &claims);
+    let login = Login {
+        id: format!("login-{}", case.token),
+        provider: provider(case.provider),
+        issuer: format!("https://{}.example.com", case.provider),
+        user: claims.user,
+        email: claims.email,
+        display_name: None,
+        token_id: case.token.into(),
+        issued_at: Timestamp(NOW.0 + case.issued),
+        remember_until: Timestamp(NOW.0 + 600_000),
+        now: NOW,
+        binding: "matched",
+        claims: Vec::new(),
+    };
+    store.apply(login, candidates, Arc::clone(rules)).await
+}
+
+async fn plan(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Plan {
+    match apply(store, rules, case).await.unwrap() {
+        Applied::Committed(plan) => *plan,
+        other => panic!("expected a committed plan, found {other:?}"),
+    }
+}
+
+async fn groups(store: &dyn Store, rules: &Arc<RuleSet>, subject: &str) -> Vec<String> {
+    store.user(user(subject), Arc::clone(rules)).await.unwrap().map(|view| view.groups).unwrap_or_default()
+}
+
+async fn events(store: &dyn Store) -> Vec<String> {
+    store.audit(0, 1000).await.unwrap().into_iter().map(|row| row.event).collect()
+}
+
+#[tokio::test]
+async fn a_login_grants_and_the_next_one_revokes() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    plan(store, &rules, Case { user: "bob", token: "0", values: &["a"], ..Case::default() }).await;
+    assert_eq!(groups(store, &rules, "alice").await, ["A", "B"]);
+    let second = plan(store, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
+    assert_eq!(groups(store, &rules, "alice").await, ["B"]);
+    assert_eq!((second.keeps.len(), second.revokes.len(), second.grants.len()), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn promise_03_assigned_grants_and_other_providers_stay() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    store.act(user("alice"), Act::Assign(group("B")), "test".into(), NOW).await.unwrap();
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(store, &rules, Case { token: "2", provider: "q", values: &["b", "c"], ..Case::default() }).await;
+    let last = plan(store, &rules, Case { token: "3", issued: 1, values: &[], ..Case::default() }).await;
+    assert_eq!(last.revokes.len(), 1);
+    let view = store.user(user("alice"), Arc::clone(&rules)).await.unwrap().unwrap();
+    assert_eq!(view.groups, ["B", "C"]);
+    let b = view.memberships.iter().find(|membership| membership.name == "B").unwrap();
+    assert_eq!((b.membership, b.reasons.len()), ("both", 2));
+}
+
+#[tokio::test]
+async fn promise_05_older_never_overwrites_newer() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "new", issued: 10, values: &["b"], ..Case::default() }).await;
+    let old = plan(store, &rules, Case { token: "old", issued: 5, values: &["a", "c"], ..Case::default() }).await;
+    assert!(old.older);
+    assert_eq!(groups(store, &rules, "alice").await, ["B"]);
+    assert_eq!(events(store).await, ["login", "login_older"]);
+    let other = plan(store, &rules, Case { token: "x", provider: "q", issued: 5, values: &["a"], ..Case::default() });
+    assert!(!other.await.older, "another provider's logins have an order of their own");
+}
+
+#[tokio::test]
+async fn a_replay_changes_nothing_and_fills_one_row() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    for _ in 0..5 {
+        let again = apply(store, &rules, Case { token: "1", values: &["a"], ..Case::default() }).await.unwrap();
+        assert!(matches!(again, Applied::Replay));
+    }
+    assert_eq!(groups(store, &rules, "alice").await, ["B"]);
+    assert_eq!(events(store).await, ["login", "login_refused"]);
+}
+
+#[tokio::test]
+async fn a_replay_is_known_after_a_restart() {
+    let Opened { store, folder } = open();
+    let rules = Arc::new(rules());
+    plan(&*store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    drop(store);
+    let path = folder.path().join("store.db");
+    let again = SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap();
+    assert!(matches!(apply(&again, &rules, Case { token: "1", ..Case::default() }).await.unwrap(), Applied::Replay));
+}
+
+#[tokio::test]
+async fn a_disabled_user_is_refused_and_not_enabled() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    store.act(user("alice"), Act::Disable, "test".into(), NOW).await.unwrap();
+    let refused = apply(store, &rules, Case { token: "2", issued: 1, ..Case::default() }).await.unwrap();
+    assert!(matches!(refused, Applied::Disabled));
+    let view = store.user(user("alice"), Arc::clone(&rules)).await.unwrap().unwrap();
+    assert!(!view.enabled && view.groups == ["B"]);
+}
+
+#[tokio::test]
+async fn a_deny_outranks_every_grant() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    let deny = Act::Deny { target: group("B"), reason: "leaving".into() };
+    store.act(user("alice"), deny, "test".into(), NOW).await.unwrap();
+    let plan = plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    assert_eq!(plan.grants.len(), 2, "the grant is recorded, so that lifting the deny restores it");
+    assert_eq!(groups(store, &rules, "alice").await, ["A"]);
+    store.act(user("alice"), Act::Undeny(group("B")), "test".into(), NOW).await.unwrap();
+    assert_eq!(groups(store, &rules, "alice").await, ["A", "B"]);
+}
+
+#[tokio::test]
+async fn promise_09_the_last_holder_of_a_protected_role_stays() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    let guarded = plan(store, &rules, Case { token: "2", issued: 1, values: &[], ..Case::default() }).await;
+    assert_eq!(guarded.guarded.len(), 1, "A carries the role; the rest of the plan goes on");
+    assert_eq!(groups(store, &rules, "alice").await, ["A"]);
+    // A disabled or denied holder is none.
+    store.act(user("carol"), Act::Assign(role("admin")), "test".into(), NOW).await.unwrap();
+    store.act(user("carol"), Act::Disable, "test".into(), NOW).await.unwrap();
+    let still = plan(store, &rules, Case { token: "3", issued: 2, values: &[], ..Case::default() }).await;
+    assert_eq!(still.guarded.len(), 1);
+    store.act(user("carol"), Act::Enable, "test".into(), NOW).await.unwrap();
+    let gone = plan(store, &rules, Case { token: "4", issued: 3, values: &[], ..Case::default() }).await;
+    assert_eq!((gone.guarded.len(), gone.revokes.len()), (0, 1));
+    assert!(groups(store, &rules, "alice").await.is_empty());
+}
+
+#[tokio::test]
+async fn promise_06_a_login_that_changes_nothing_writes_no_grant_row() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    let rows = |connection: &rusqlite::Connection| -> Vec<(String, i64)> {
+        let mut select = connection.prepare("SELECT name, granted_at FROM grants ORDER BY name").unwrap();
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let before = rows(&opened.intruder());
+    let second = plan(store, &rules, Case { token: "2", issued: 1, values: &["a", "b"], ..Case::default() }).await;
+    assert!(second.changes_nothing());
+    assert_eq!(rows(&opened.intruder()), before);
+}
+
+#[tokio::test]
+async fn promise_06_a_failure_in_the_middle_leaves_nothing() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    // The audit row is the last write of the transaction.
+    opened
+        .intruder()
+        .execute_batch("CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        .unwrap();
+    let failed = apply(store, &rules, Case { token: "2", issued: 1, values: &["a"], ..Case::default() }).await;
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    assert_eq!(groups(store, &rules, "alice").await, ["B"]);
+    opened.intruder().execute_batch("DROP TRIGGER broken").unwrap();
+    // The token was not spent by the login that failed.
+    plan(store, &rules, Case { token: "2", issued: 1, values: &["a"], ..Case::default() }).await;
+    assert_eq!(groups(store, &rules, "alice").await, ["A"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_job_does_not_spoil_its_batch() {
+    let opened = open();
+    let (store, rules) = (Arc::clone(&opened.store), Arc::new(rules()));
+    opened
+        .intruder()
+        .execute_batch(
+            "CREATE TRIGGER broken BEFORE INSERT ON users WHEN new.subject = 'mallory'
+             BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        .unwrap();
+    let logins = (0..200).map(|number| {
+        let (store, rules) = (Arc::clone(&store), Arc::clone(&rules));
+        tokio::spawn(async move {
+            let subject = if number % 10 == 0 { "mallory".into() } else { format!("user-{number}") };
+            let token = number.to_string();
+            let case = Case { user: &subject, token: &token, values: &["b"], ..Case::default() };
+            apply(&*store, &rules, case).await.is_ok()
+        })
+    });
+    let mut committed = 0;
+    for login in logins.collect::<Vec<_>>() {
+        committed += usize::from(login.await.unwrap());
+    }
+    assert_eq!(committed, 180);
+    assert_eq!(store.members(group("B"), None, 1000).await.unwrap().len(), 180);
+    assert!(store.verify_audit().await.unwrap().broken.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_logins_of_one_user_end_with_the_newest() {
+    let opened = open();
+    let (store, rules) = (Arc::clone(&opened.store), Arc::new(rules()));
+    let values: [&[&str]; 3] = [&["a"], &["b"], &["a", "b"]];
+    let logins = (0..60).map(|number: i64| {
+        let (store, rules) = (Arc::clone(&store), Arc::clone(&rules));
+        tokio::spawn(async move {
+            let token = number.to_string();
+            let values = if number == 59 { values[1] } else { values[usize::try_from(number).unwrap() % 3] };
+            apply(&*store, &rules, Case { issued: number, token: &token, values, ..Case::default() }).await.unwrap();
+        })
+    });
+    for login in logins.collect::<Vec<_>>() {
+        login.await.unwrap();
+    }
+    // Alice may keep A as the last holder of the protected role; B is what the newest login gave.
+    assert!(groups(&*store, &rules, "alice").await.contains(&"B".to_owned()));
+    let newest: i64 = opened.intruder().query_row("SELECT issued_at FROM watermarks", [], |row| row.get(0)).unwrap();
+    assert_eq!(newest, NOW.0 + 59);
+}
+
+#[tokio::test]
+async fn mappings_that_are_gone_lose_their_grants_at_once() {
+    let opened = open();
+    let (store, old) = (&*opened.store, Arc::new(rules()));
+    store.adopt(Arc::clone(&old), NOW).await.unwrap();
+    plan(store, &old, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    plan(store, &old, Case { user: "bob", provider: "q", token: "2", values: &["a"], ..Case::default() }).await;
+    store.act(user("alice"), Act::Assign(group("A")), "test".into(), NOW).await.unwrap();
+    let new = Arc::new(rules_without(&["a"], 2));
+    let adopted = store.adopt(Arc::clone(&new), NOW).await.unwrap();
+    assert_eq!((adopted.ended_mappings, adopted.ended_grants), (2, 2));
+    assert_eq!(groups(store, &new, "alice").await, ["A", "B"], "the assigned grant of A stays");
+    assert!(groups(store, &new, "bob").await.is_empty());
+    let stale = apply(store, &old, Case { token: "3", issued: 1, values: &["a"], ..Case::default() }).await.unwrap();
+    assert!(matches!(stale, Applied::Stale), "candidates of the old rules are not written");
+}
+
+#[tokio::test]
+async fn refusals_are_recorded_once_for_each_token() {
+    let opened = open();
+    let refusal = |token: &str| Refusal {
+        id: "r".into(),
+        provider: provider("p"),
+        token_id: token.into(),
+        now: NOW,
+        reason: "audience is wrong".into(),
+        remember_until: Timestamp(NOW.0 + 1000),
+    };
+    for token in ["1", "1", "2", "1"] {
+        opened.store.record_refusal(refusal(token)).await.unwrap();
+    }
+    assert_eq!(events(&*opened.store).await, ["login_refused", "login_refused"]);
+}
+
+#[tokio::test]
+async fn promise_06_an_altered_removed_or_forged_row_shows() {
+    let tampers: [(&str, &str); 6] = [
+        ("UPDATE audit SET detail = replace(detail, 'B', 'C') WHERE sequence = 2", "altered"),
+        ("UPDATE audit SET at = at + 1 WHERE sequence = 2", "altered"),
+        ("DELETE FROM audit_persons WHERE sequence = 2; DELETE FROM audit WHERE sequence = 2", "removed"),
+        ("UPDATE audit_persons SET fields = replace(fields, 'alice', 'mallory') WHERE sequence = 2", "personal"),
+        ("UPDATE audit SET keyed = 0 WHERE sequence = 3", "not sealed with the key"),
+        ("UPDATE audit SET seal = x'00' WHERE sequence = 3", "altered"),
+    ];
+    for (tamper, expected) in tampers {
+        let opened = open();
+        let (store, rules) = (&*opened.store, Arc::new(rules()));
+        for (token, issued) in [("1", 1), ("2", 2), ("3", 3)] {
+            plan(store, &rules, Case { token, issued, values: &["b"], ..Case::default() }).await;
+        }
+        let whole = store.verify_audit().await.unwrap();
+        assert!(whole.broken.is_none() && whole.keyed && whole.rows == 3);
+        opened.intruder().execute_batch(tamper).unwrap();
+        let report = store.verify_audit().await.unwrap();
+        let (_, fault) = report.broken.unwrap_or_else(|| panic!("nobody noticed: {tamper}"));
+        assert!(fault.contains(expected), "{tamper}: {fault}");
+    }
+}
+
+#[tokio::test]
+async fn promise_06_a_cut_chain_no_longer_has_the_logged_head() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(store, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
+    let (sequence, head) = store.audit_head().await.unwrap().unwrap();
+    assert_eq!((sequence, &head), (2, &store.verify_audit().await.unwrap().head));
+    opened
+        .intruder()
+        .execute_batch("DELETE FROM audit_persons WHERE sequence = 2; DELETE FROM audit WHERE sequence = 2")
+        .unwrap();
+    assert_ne!(store.verify_audit().await.unwrap().head, head);
+}
+
+#[tokio::test]
+async fn without_a_key_rows_are_linked_and_it_is_said() {
+    let opened = open_with(None);
+    let rules = Arc::new(rules());
+    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    let report = opened.store.verify_audit().await.unwrap();
+    assert!(report.broken.is_none() && !report.keyed);
+}
+
+#[tokio::test]
+async fn an_erased_person_leaves_a_chain_that_verifies() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(store, &rules, Case { user: "bob", token: "2", values: &["b"], ..Case::default() }).await;
+    store.act(user("alice"), Act::Erase, "test".into(), NOW).await.unwrap();
+    let report = store.verify_audit().await.unwrap();
+    assert!(report.broken.is_none(), "{report:?}");
+    assert_eq!(report.erased, 1);
+    assert!(store.user(user("alice"), rules).await.unwrap().is_none());
+    let mut bytes = std::fs::read(opened.path()).unwrap();
+    bytes.extend(std::fs::read(opened.path().with_extension("db-wal")).unwrap());
+    let names = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    assert!(!names(b"alice") && names(b"bob"), "nothing of alice is left in the files");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let Opened { store, folder } = open();
+    drop(store);
+    let path = folder.path().join("store.db");
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+    let refused = SqliteStore::open(&path, settings(None)).err().unwrap();
+    assert!(refused.to_string().contains("newer"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_locked_store_refuses_in_time() {
+    let opened = open();
+    let rules = Arc::new(rules());
+    let intruder = opened.intruder();
+    intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let began = std::time::Instant::now();
+    let refused = apply(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    assert!(refused.is_err());
+    assert!(began.elapsed() < Duration::from_secs(4));
+    intruder.execute_batch("ROLLBACK").unwrap();
+    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+}
+
+#[tokio::test]
+async fn users_are_listed_page_by_page() {
+    let opened = open();
+    for number in 0..25 {
+        let assign = Act::Assign(group("B"));
+        opened.store.act(user(&format!("u{number:02}")), assign, "test".into(), NOW).await.unwrap();
+    }
+    let mut seen = Vec::new();
+    loop {
+        let page = opened.store.users(seen.last().cloned(), 10).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page);
+    }
+    assert_eq!(seen.len(), 25);
+    assert!(seen.is_sorted());
+}
+
+#[tokio::test]
+async fn cookie_keys_are_made_once() {
+    let opened = open();
+    let first = opened.store.cookie_keys().await.unwrap();
+    assert_eq!(first.len(), 32);
+    assert_eq!(opened.store.cookie_keys().await.unwrap(), first);
+}
