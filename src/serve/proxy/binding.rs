@@ -310,9 +310,7 @@ fn remembered(
             }
             RememberedRequest::Oidc { state, nonce }
         }
-        Protocol::Saml(_) => {
-            RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? }
-        }
+        Protocol::Saml(_) => RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? },
     };
     Some(Remembered { provider: provider.name.clone(), request })
 }
