@@ -179,7 +179,8 @@ pub(super) fn nearest<'n>(written: &str, valid: impl IntoIterator<Item = &'n str
         .filter(|name| name.chars().count().abs_diff(length) <= allowed)
         .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
+        // Of names that differ in case alone, the one written more alike; and always the same one.
+        .min_by_key(|(distance, name)| (*distance, strsim::damerau_levenshtein(written, name), *name))
         .map(|(_, name)| name.to_owned())
 }
 
