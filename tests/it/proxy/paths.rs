@@ -39,7 +39,7 @@ async fn the_path_that_is_decided_on_is_the_path_that_is_forwarded() {
     let proxy = Proxy::start(app.address).await;
     for target in [
         "/", "/a//b", "/A%2fb%252F?c=%2F&d=+%20", "/a;b=c/d", "/a\\b", "/%e4%bd%a0?%00", "/wiki/C%23", "/a?", "/a?b?c", "//a", "/a%", "/a%zz",
-        "/{x}|\"<>", "/Login/Callback", "/login%2Fcallback?x=1",
+        "/{x}|", "/Login/Callback", "/login%2Fcallback?x=1",
     ] {
         let answer = get(proxy.address, target, "").await;
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
