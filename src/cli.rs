@@ -1,3 +1,120 @@
-//! The commands, one file each.
+//! The commands: one file each, and what they share.
+//!
+//! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 refused, not found or faulty;
+//! 2 a command line that cannot be read.
 
+pub mod audit;
+pub mod check;
 pub mod demo;
+pub mod group;
+pub mod health;
+pub mod serve;
+pub mod user;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::app;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ports::store::Store;
+
+/// Syncs group membership and roles at every login, in front of your app.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Serve(serve::Serve),
+    /// Report every fault of a configuration, or "ok"
+    Check(check::Check),
+    /// Ask the running proxy whether it is up
+    Health(health::Health),
+    /// Look at users and their memberships, and act on them
+    User(user::UserCommand),
+    /// Look at groups and roles and who holds them
+    Group(group::GroupCommand),
+    /// Read the audit chain, and verify it
+    Audit(audit::AuditCommand),
+}
+
+/// Why a command ended without doing what was asked. Printed to standard error as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(pub String);
+
+impl Failure {
+    pub fn new(message: impl std::fmt::Display) -> Self {
+        Self(message.to_string())
+    }
+}
+
+/// The configuration that a command works with.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgument {
+    /// The configuration file
+    #[arg(long, env = "LOGINSYNC_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+impl ConfigArgument {
+    /// # Errors
+    /// All faults of the file.
+    pub fn load(&self) -> Result<Config, Failure> {
+        load(&self.config)
+    }
+
+    /// Opens the store that the configuration names, with its rules.
+    ///
+    /// # Errors
+    /// When the configuration has faults, or the database cannot be opened.
+    pub fn open(&self) -> Result<(Config, Box<dyn Store>), Failure> {
+        let config = self.load()?;
+        let store = app::open_store(&config).map_err(Failure::new)?;
+        Ok((config, Box::new(store)))
+    }
+}
+
+/// # Errors
+/// All faults of the file.
+pub fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path, &|name| std::env::var(name).ok(), Clock::system().now()).map_err(Failure::new)
+}
+
+/// Runs what the command line asks for.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let outcome = match arguments.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => return check.run(),
+        Command::Health(health) => health.run(),
+        Command::User(user) => user.run(),
+        Command::Group(group) => group.run(),
+        Command::Audit(audit) => audit.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A runtime for commands that ask the store a few things.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
+    runtime.block_on(work)
+}
+
+/// Prints a value as JSON, indented.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
+    Ok(())
+}

@@ -1,1 +1,10 @@
-fn main() {}
+//! The `loginsync` binary: reads the command line and runs one command.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use loginsync::cli::{self, Arguments};
+
+fn main() -> ExitCode {
+    cli::run(Arguments::parse())
+}

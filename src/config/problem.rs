@@ -204,9 +204,9 @@ mod tests {
     #[test]
     fn a_fault_points_at_its_place() {
         let text = "x = 1\nä = 'wrong'\r\ny = 2";
-        let faults = Faults::locate("f.toml", text, vec![raised(23..24), raised(11..18)]);
+        let faults = Faults::locate("f.toml", text, vec![raised(24..25), raised(11..18)]);
         let expected = "f.toml:2:5: a.b: is wrong\n    2 | ä = 'wrong'\n      |     ^^^^^^^\n\
-                        f.toml:3:3: a.b: is wrong\n    3 | y = 2\n      |   ^\n2 faults found";
+                        f.toml:3:5: a.b: is wrong\n    3 | y = 2\n      |     ^\n2 faults found";
         assert_eq!(faults.to_string(), expected);
     }
 

@@ -337,7 +337,18 @@ struct Watched<S> {
 
 impl<S> Watched<S> {
     fn new(inner: S, peer: Arc<Peer>, limits: Limits) -> Self {
-        Self { inner, peer, limits, begun: 0, scanned: 0, reading: None, writing: None, head_begun: false, head: HeadScan::default(), sleep: None }
+        Self {
+            inner,
+            peer,
+            limits,
+            begun: 0,
+            scanned: 0,
+            reading: None,
+            writing: None,
+            head_begun: false,
+            head: HeadScan::default(),
+            sleep: None,
+        }
     }
 
     /// Nothing can be read: says until when that is all right.
@@ -440,7 +451,11 @@ fn timed_out() -> io::Error {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
@@ -556,5 +571,6 @@ fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate).map_err(unreadable)?.collect();
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key(error.to_string()))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider).map_err(|error| TlsError::Pair(error.to_string()))
+    CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
+        .map_err(|error| TlsError::Pair(error.to_string()))
 }

@@ -44,10 +44,15 @@ pub enum Trouble {
     Connect,
     AmbiguousPath,
     /// A field that carries a login where none belongs.
-    Elsewhere { field: &'static str, place: &'static str },
+    Elsewhere {
+        field: &'static str,
+        place: &'static str,
+    },
     /// A form whose bytes we cannot read as the app will.
     UnreadableForm(&'static str),
-    BodyTooLarge { limit: usize },
+    BodyTooLarge {
+        limit: usize,
+    },
     BodyStalled,
     BodyBroken,
     AppUnreachable(String),
@@ -71,7 +76,9 @@ impl Trouble {
                 Reason::Timeout => "timeout",
             },
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
-            Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => "request",
+            Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => {
+                "request"
+            }
             Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
         }
@@ -181,17 +188,21 @@ fn page(trouble: &Trouble) -> Page {
             "This login is too large",
             "What the login service sent is larger than what is accepted here.",
         ),
-        Trouble::BodyStalled => {
-            page(StatusCode::REQUEST_TIMEOUT, "The request took too long", "Its content stopped arriving. Please try again.")
-        }
+        Trouble::BodyStalled => page(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request took too long",
+            "Its content stopped arriving. Please try again.",
+        ),
         Trouble::AppUnreachable(_) => page(
             StatusCode::BAD_GATEWAY,
             "The app cannot be reached",
             "It may be starting or under repair. Please try again in a moment.",
         ),
-        Trouble::AppTooSlow => {
-            page(StatusCode::GATEWAY_TIMEOUT, "The app takes too long", "It did not answer in time. Please try again in a moment.")
-        }
+        Trouble::AppTooSlow => page(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The app takes too long",
+            "It did not answer in time. Please try again in a moment.",
+        ),
         // A second try with the same token would be a replay, so the page says what a replay's says.
         Trouble::Undelivered(_) => Page { status: StatusCode::BAD_GATEWAY, ..used_before() },
     }
@@ -208,7 +219,9 @@ fn refused_login(reason: &Reason) -> Page {
     };
     match reason {
         Reason::Capture(refusal) => refused_capture(refusal),
-        Reason::Keys(_) | Reason::Store(_) | Reason::Unsettled | Reason::Timeout | Reason::Verify(Fault::Internal) => later(),
+        Reason::Keys(_) | Reason::Store(_) | Reason::Unsettled | Reason::Timeout | Reason::Verify(Fault::Internal) => {
+            later()
+        }
         Reason::Replay => used_before(),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,
@@ -216,11 +229,9 @@ fn refused_login(reason: &Reason) -> Page {
             "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed. \
              For the administrator of an app that hides its login request: see `binding = \"observe\"` and mode `token-relay`.",
         ),
-        Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. }) => login(
-            StatusCode::FORBIDDEN,
-            "This login has expired",
-            "It was left open for too long. Please start again.",
-        ),
+        Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. }) => {
+            login(StatusCode::FORBIDDEN, "This login has expired", "It was left open for too long. Please start again.")
+        }
         Reason::Verify(_) => login(
             StatusCode::FORBIDDEN,
             "This login cannot be verified",
@@ -284,6 +295,8 @@ h1{font-size:1.4em;margin-top:0}.id{color:#666;font-size:.85em}\
 /// Nothing but the page's own style, named by its digest (CSP Level 3 section 6.7.3.3).
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let digest = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
-    let policy = format!("default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 });

@@ -1,6 +1,15 @@
+//! Everything that is tested from outside, in one binary.
+
+mod config;
 mod fixtures;
+mod front_door;
+mod kit;
 mod layers;
+mod login_cases;
+mod oidc_verify;
 mod plan_laws;
 mod proxy;
+mod saml_attacks;
+mod saml_logins;
 mod store_suite;
 mod support;

@@ -19,8 +19,8 @@ use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::ports::BoxFuture;
 use loginsync::ports::keys::{KeySource, KeysError, Published};
 use loginsync::ports::rules::Rules;
-use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::Store;
+use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::serve::listen::{self, Drained, Tls};
 use loginsync::serve::proxy::{Counters, Site};
 use serde_json::{Value, json};
@@ -150,11 +150,7 @@ impl Proxy {
         let key = MintKey::generate(KeyKind::Ed25519).unwrap();
         let config = config(app, setting);
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            synchronous: Synchronous::Normal,
-            timeout: Duration::from_secs(2),
-            audit_key: None,
-        };
+        let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(2), audit_key: None };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
         let clock = Clock::fixed(NOW);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
@@ -201,7 +197,11 @@ impl Proxy {
     }
 
     /// The groups of a user, as the store has them; `None` for one it has never seen.
-    pub async fn groups(&self, subject: &str, rules: Arc<loginsync::pipeline::mapping::RuleSet>) -> Option<Vec<String>> {
+    pub async fn groups(
+        &self,
+        subject: &str,
+        rules: Arc<loginsync::pipeline::mapping::RuleSet>,
+    ) -> Option<Vec<String>> {
         let user = UserId { namespace: Namespace::parse("idp").unwrap(), subject: Subject::parse(subject).unwrap() };
         let view = self.store.user(user, rules).await.unwrap()?;
         Some(view.memberships.into_iter().filter(|held| held.effective).map(|held| held.name).collect())

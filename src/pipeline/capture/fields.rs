@@ -420,7 +420,10 @@ mod tests {
             (b"a=1&id_token=x&b=2", Sighting::Login(Field::IdToken)),
             (b"a=1;%69D_token=x", Sighting::Login(Field::IdToken)),
             (b"a=1&ID.TOKEN[]", Sighting::Login(Field::IdToken)),
-            (b"++%20+%20%09id_token%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20=x", Sighting::Login(Field::IdToken)),
+            (
+                b"++%20+%20%09id_token%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20=x",
+                Sighting::Login(Field::IdToken),
+            ),
             (b"SAMLResponse=PHNh&a=1", Sighting::Login(Field::SamlResponse)),
             (b"samlresponse=&a=1", Sighting::Clear),
             (b"SAMLResponse&a=1", Sighting::Clear),

@@ -105,7 +105,8 @@ pub fn drop_foreign(headers: &mut HeaderMap) {
     if !headers.get_all(header::SET_COOKIE).iter().any(ours) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
+    let kept: Vec<HeaderValue> =
+        headers.get_all(header::SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
     headers.remove(header::SET_COOKIE);
     for value in kept {
         headers.append(header::SET_COOKIE, value);
@@ -115,7 +116,8 @@ pub fn drop_foreign(headers: &mut HeaderMap) {
 /// Without case: browsers treat the prefix of a name so (RFC 6265bis section 4.1.3).
 fn is_ours(name: &[u8]) -> bool {
     let begins = |name: &[u8], word: &[u8]| name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
-    let name = if begins(name, HOST_PREFIX.as_bytes()) { name.get(HOST_PREFIX.len()..).unwrap_or_default() } else { name };
+    let name =
+        if begins(name, HOST_PREFIX.as_bytes()) { name.get(HOST_PREFIX.len()..).unwrap_or_default() } else { name };
     begins(name, MARK)
 }
 
@@ -153,7 +155,9 @@ impl Binder {
         }
         let keys = keys.iter().map(|key| {
             let length = key.expose().len();
-            UnboundKey::new(&AES_256_GCM, key.expose()).map(LessSafeKey::new).map_err(|_| CookieKeyError::Length(length))
+            UnboundKey::new(&AES_256_GCM, key.expose())
+                .map(LessSafeKey::new)
+                .map_err(|_| CookieKeyError::Length(length))
         });
         Ok(Self { keys: keys.collect::<Result<_, _>>()?, secure: public_url.secure, providers })
     }
@@ -172,8 +176,11 @@ impl Binder {
 
     /// The requests that a redirect sends a browser away with; usually none.
     pub fn departures(&self, location: &HeaderValue, keys: &dyn KeySource) -> Vec<Remembered> {
-        let Some(url) = location.to_str().ok().and_then(|location| Url::parse(location).ok()) else { return Vec::new() };
-        let parameter = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        let Some(url) = location.to_str().ok().and_then(|location| Url::parse(location).ok()) else {
+            return Vec::new();
+        };
+        let parameter =
+            |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         self.providers_at(&url, keys)
             .filter_map(|provider| remembered(provider, &parameter, saml::request_id_of_redirect))
             .collect()
@@ -298,9 +305,7 @@ fn remembered(
             }
             RememberedRequest::Oidc { state, nonce }
         }
-        Protocol::Saml(_) => {
-            RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? }
-        }
+        Protocol::Saml(_) => RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? },
     };
     Some(Remembered { provider: provider.name.clone(), request })
 }

@@ -155,8 +155,7 @@ impl Streamed {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
         let scan = watch.then(FieldScan::default);
-        let streamed =
-            Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
+        let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
         (Outgoing::Streamed(Box::new(streamed)), upload)
     }
 
@@ -249,7 +248,11 @@ pub struct Answer<G> {
 enum Content {
     Page(Option<Bytes>),
     /// The app's, as it arrives; behind what was already looked at, if anything was.
-    App { inner: Incoming, stall: Stall, first: Option<Box<VecDeque<Bytes>>> },
+    App {
+        inner: Incoming,
+        stall: Stall,
+        first: Option<Box<VecDeque<Bytes>>>,
+    },
 }
 
 impl<G> Answer<G> {

@@ -1,6 +1,5 @@
 //! What the proxy counts.
 
-
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -85,7 +84,11 @@ impl Counters {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests by what became of them", self.requests.clone());
         registry.register("logins", "Logins by provider and outcome", self.logins.clone());
-        registry.register("refusals", "Requests that were answered in the app's place, by stage", self.refusals.clone());
+        registry.register(
+            "refusals",
+            "Requests that were answered in the app's place, by stage",
+            self.refusals.clone(),
+        );
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("tunnels", "Upgraded connections", self.tunnels.clone());

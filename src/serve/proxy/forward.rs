@@ -89,7 +89,11 @@ impl App {
     ///
     /// # Errors
     /// When there is none, and why.
-    pub async fn send(&self, mut request: Request<Outgoing>, upload: Option<Arc<Upload>>) -> Result<Response<Incoming>, Trouble> {
+    pub async fn send(
+        &self,
+        mut request: Request<Outgoing>,
+        upload: Option<Arc<Upload>>,
+    ) -> Result<Response<Incoming>, Trouble> {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = self.address(target).ok_or(Trouble::Target)?;
         *request.version_mut() = Version::HTTP_11;

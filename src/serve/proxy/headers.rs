@@ -188,11 +188,7 @@ pub fn set_identity(
     let Some(names) = Names::of(settings.preset) else { return told };
     let escaped = settings.preset == HeaderPreset::Loginsync;
     let subject = plan.user.subject.as_str();
-    let singles = [
-        (Some(names.user), Some(subject)),
-        (Some(names.email), email),
-        (names.display_name, display_name),
-    ];
+    let singles = [(Some(names.user), Some(subject)), (Some(names.email), email), (names.display_name, display_name)];
     let groups = plan.after.groups.iter().map(|group| group.as_str());
     let roles = plan.after.roles.iter().map(|role| role.as_str());
     let lists = [
@@ -212,8 +208,10 @@ pub fn set_identity(
     for (name, value) in &set {
         bytes += name.as_str().len() + value.len() + SEPARATORS;
     }
-    let full: usize =
-        lists.iter().flat_map(|(name, value)| Some(name.as_ref()?.as_str().len() + value.as_ref()?.len() + SEPARATORS)).sum();
+    let full: usize = lists
+        .iter()
+        .flat_map(|(name, value)| Some(name.as_ref()?.as_str().len() + value.as_ref()?.len() + SEPARATORS))
+        .sum();
     told.over_budget = bytes + full > settings.max_bytes;
     for (name, value) in set {
         headers.insert(name, value);
@@ -341,10 +339,16 @@ fn take_hop_by_hop(headers: &mut HeaderMap) -> Result<Wishes, Framing> {
     }
     let wishes = Wishes {
         upgrade: headers.get(header::UPGRADE).filter(|_| asks_to_upgrade(headers)).cloned(),
-        trailers: headers.get_all(header::TE).iter().flat_map(tokens).any(|token| token.eq_ignore_ascii_case(b"trailers")),
+        trailers: headers
+            .get_all(header::TE)
+            .iter()
+            .flat_map(tokens)
+            .any(|token| token.eq_ignore_ascii_case(b"trailers")),
     };
     remove_named_in_connection(headers);
-    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in
+        [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE]
+    {
         headers.remove(name);
     }
     // `Expect`: we answer 100 (Continue) ourselves, as soon as the app's connection takes the body.
@@ -373,7 +377,9 @@ fn remove_named_in_connection(headers: &mut HeaderMap) {
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(tokens)
-        .filter(|token| ![&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| token.eq_ignore_ascii_case(usual)))
+        .filter(|token| {
+            ![&b"keep-alive"[..], b"close", b"upgrade"].iter().any(|usual| token.eq_ignore_ascii_case(usual))
+        })
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| !matches!(*name, header::HOST | header::CONTENT_LENGTH))
         .collect();

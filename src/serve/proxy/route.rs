@@ -286,7 +286,9 @@ mod tests {
     #[test]
     fn other_paths_are_left_alone() {
         let router = router();
-        for path in ["/login/callbacks", "/wiki/C%23", "/a..b/c...d", "/api/Items/42", "/logincallback", "/%e4%bd%a0", "*"] {
+        for path in
+            ["/login/callbacks", "/wiki/C%23", "/a..b/c...d", "/api/Items/42", "/logincallback", "/%e4%bd%a0", "*"]
+        {
             assert!(matches!(router.route(path), Route::Other), "{path:?} is {:?}", router.route(path));
         }
         assert!(matches!(router.route("/LOGIN"), Route::LoginPath));
@@ -302,7 +304,11 @@ mod tests {
             assert!(!is_plain(path.as_bytes()), "{path}");
         }
         for path in ["", "/", "//", "/A", "/A//b/", "/a@b:c/", "/A.b//"] {
-            assert_eq!(nearly_plain(path.as_bytes(), &mut [0; 256]), Some(&*reading(path.as_bytes(), true, true)), "{path}");
+            assert_eq!(
+                nearly_plain(path.as_bytes(), &mut [0; 256]),
+                Some(&*reading(path.as_bytes(), true, true)),
+                "{path}"
+            );
         }
         for path in ["/./a", "/a./b", "/a;b", "/a%20", "/a\\b", "/a."] {
             assert_eq!(nearly_plain(path.as_bytes(), &mut [0; 256]), None, "{path}");

@@ -52,9 +52,17 @@ async fn unclear_lengths_are_refused_and_the_connection_closed() {
 async fn broken_chunks_never_make_a_complete_request() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
-    for body in ["5\r\nhelloX\r\n0\r\n\r\n", "fffffffffffffffff\r\nhello", "5;ext\nhello\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "g\r\n"] {
+    for body in [
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\nhello",
+        "5;ext\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "g\r\n",
+    ] {
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-        let request = format!("POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = wire::answer(&mut stream).await;
         assert_eq!(answer.status, 400, "{body:?}: {answer:?}");
@@ -70,7 +78,8 @@ async fn an_early_answer_does_not_let_a_body_become_a_request() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let hidden = "GET /hidden HTTP/1.1\r\nhost: app.example\r\n\r\n";
     // Refused by us at once, with the body unread.
-    let request = format!("POST /?id_token=1 HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{hidden}", hidden.len());
+    let request =
+        format!("POST /?id_token=1 HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{hidden}", hidden.len());
     stream.write_all(request.as_bytes()).await.unwrap();
     assert_eq!(wire::read(&mut stream).await.status, 403);
     // Either the connection ends or the next request is read behind the body.
@@ -117,7 +126,8 @@ async fn a_tunnel_copies_both_ways() {
     let proxy = Proxy::start(app.address).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     // The first bytes come with the request.
-    let request = "GET /ws HTTP/1.1\r\nhost: app.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n\r\nearly";
+    let request =
+        "GET /ws HTTP/1.1\r\nhost: app.example\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\n\r\nearly";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"early") {

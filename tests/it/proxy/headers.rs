@@ -6,7 +6,13 @@ use crate::support::{Proxy, Setting};
 
 /// Every spelling that a CGI app folds into the name.
 fn spellings(name: &str) -> Vec<String> {
-    let mut all = vec![name.to_owned(), name.to_uppercase(), name.replace('-', "_"), name.replace('-', "."), name.replace('-', "~")];
+    let mut all = vec![
+        name.to_owned(),
+        name.to_uppercase(),
+        name.replace('-', "_"),
+        name.replace('-', "."),
+        name.replace('-', "~"),
+    ];
     for (at, _) in name.match_indices('-') {
         let mut mixed = name.to_owned();
         mixed.replace_range(at..=at, "_");
@@ -72,10 +78,13 @@ async fn a_login_carries_our_identity_once_and_nothing_else() {
     assert_eq!(request.all("x-loginsync-roles"), ["editor"]);
     assert!(!request.head.contains("forged"), "{}", request.head);
 
-    let form = format!("id_token={}", proxy.token(|claims| {
-        claims["groups"] = serde_json::json!([]);
-        claims["iat"] = serde_json::json!(claims["iat"].as_i64().unwrap() + 1);
-    }));
+    let form = format!(
+        "id_token={}",
+        proxy.token(|claims| {
+            claims["groups"] = serde_json::json!([]);
+            claims["iat"] = serde_json::json!(claims["iat"].as_i64().unwrap() + 1);
+        })
+    );
     let answer = post(proxy.address, "/login/callback", &forged(&IDENTITY[..4]), &form).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let request = app.last();
@@ -87,8 +96,24 @@ async fn a_login_carries_our_identity_once_and_nothing_else() {
 #[tokio::test]
 async fn presets_name_what_they_send() {
     for (preset, expected) in [
-        ("oauth2-proxy", vec![("x-forwarded-user", "alice"), ("x-forwarded-email", "alice@example.com"), ("x-forwarded-groups", "Staff"), ("x-forwarded-preferred-username", "Alice")]),
-        ("authelia", vec![("remote-user", "alice"), ("remote-email", "alice@example.com"), ("remote-groups", "Staff"), ("remote-name", "Alice")]),
+        (
+            "oauth2-proxy",
+            vec![
+                ("x-forwarded-user", "alice"),
+                ("x-forwarded-email", "alice@example.com"),
+                ("x-forwarded-groups", "Staff"),
+                ("x-forwarded-preferred-username", "Alice"),
+            ],
+        ),
+        (
+            "authelia",
+            vec![
+                ("remote-user", "alice"),
+                ("remote-email", "alice@example.com"),
+                ("remote-groups", "Staff"),
+                ("remote-name", "Alice"),
+            ],
+        ),
         ("none", vec![]),
     ] {
         let app = App::start().await;
@@ -97,7 +122,9 @@ async fn presets_name_what_they_send() {
             "none" => "preset = \"none\"",
             _ => "preset = \"oauth2-proxy\"",
         };
-        let Ok(config) = std::panic::catch_unwind(|| crate::support::config(app.address, Setting { headers, ..Setting::default() })) else {
+        let Ok(config) =
+            std::panic::catch_unwind(|| crate::support::config(app.address, Setting { headers, ..Setting::default() }))
+        else {
             // A group name with a comma is a fault of the configuration under these presets.
             continue;
         };
@@ -134,9 +161,12 @@ async fn connection_cannot_name_our_headers_away() {
     let app = App::start().await;
     let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
     let mut issued = 0;
-    for connection in ["close, x-loginsync-groups", "X-Loginsync-Groups, X-LOGINSYNC-USER", "x-forwarded-for", "host, content-length"] {
+    for connection in
+        ["close, x-loginsync-groups", "X-Loginsync-Groups, X-LOGINSYNC-USER", "x-forwarded-for", "host, content-length"]
+    {
         issued += 1;
-        let form = format!("id_token={}", proxy.token(|claims| claims["jti"] = serde_json::json!(format!("t{issued}"))));
+        let form =
+            format!("id_token={}", proxy.token(|claims| claims["jti"] = serde_json::json!(format!("t{issued}"))));
         let answer = post(proxy.address, "/login/callback", &format!("connection: {connection}\r\n"), &form).await;
         assert_eq!(answer.status, 200, "{connection}: {answer:?}");
         let request = app.last();
@@ -150,7 +180,10 @@ async fn connection_cannot_name_our_headers_away() {
 
 #[tokio::test]
 async fn hop_by_hop_fields_end_here() {
-    let app = App::with(|_| respond("200 OK", "connection: x-hop, keep-alive\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-end: 1\r\n", "")).await;
+    let app = App::with(|_| {
+        respond("200 OK", "connection: x-hop, keep-alive\r\nx-hop: 1\r\nkeep-alive: timeout=5\r\nx-end: 1\r\n", "")
+    })
+    .await;
     let proxy = Proxy::start(app.address).await;
     let headers = "connection: x-hop, keep-alive\r\nx-hop: 1\r\nkeep-alive: 300\r\nproxy-connection: keep-alive\r\n\
                    proxy-authorization: Basic eA==\r\nte: gzip, trailers\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\nx-end: 1\r\n";
@@ -171,9 +204,24 @@ async fn nobody_is_trusted_unless_named() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
     let names = [
-        "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Uri",
-        "X-Forwarded-Method", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded", "Forwarded", "X-Real-IP", "X-Original-URL",
-        "X-Rewrite-URL", "X-Client-IP", "True-Client-IP", "X-Original-Host", "X-Host",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Prefix",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Method",
+        "X-Forwarded-Server",
+        "X-Forwarded-Ssl",
+        "X-Forwarded",
+        "Forwarded",
+        "X-Real-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Client-IP",
+        "True-Client-IP",
+        "X-Original-Host",
+        "X-Host",
     ];
     for names in names.chunks(6) {
         let answer = get(proxy.address, "/", &forged(names)).await;
@@ -189,7 +237,8 @@ async fn nobody_is_trusted_unless_named() {
 #[tokio::test]
 async fn a_trusted_hop_is_believed_about_the_way_but_never_about_the_user() {
     let app = App::start().await;
-    let proxy = Proxy::with(app.address, Setting { listen: "trusted_proxies = [\"127.0.0.0/8\"]", ..Setting::default() }).await;
+    let proxy =
+        Proxy::with(app.address, Setting { listen: "trusted_proxies = [\"127.0.0.0/8\"]", ..Setting::default() }).await;
     let headers = "x-forwarded-for: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\nx-forwarded-proto: http\r\nx-forwarded-prefix: /a\r\n\
                    x_forwarded_for: forged\r\nx-forwarded-user: forged\r\nx-original-url: /forged\r\nforwarded: for=192.0.2.1\r\n";
     get(proxy.address, "/", headers).await;
@@ -215,7 +264,11 @@ async fn probes_are_requests_like_any_other() {
 #[tokio::test]
 async fn other_cookies_pass_byte_for_byte_and_ours_do_not() {
     let app = App::with(|_| {
-        respond("200 OK", "set-cookie: __host-LOGINSYNC-b-x=1\r\nset-cookie: loginsync-b-y=1\r\nset-cookie: sid=1; Path=/\r\n", "")
+        respond(
+            "200 OK",
+            "set-cookie: __host-LOGINSYNC-b-x=1\r\nset-cookie: loginsync-b-y=1\r\nset-cookie: sid=1; Path=/\r\n",
+            "",
+        )
     })
     .await;
     let proxy = Proxy::start(app.address).await;

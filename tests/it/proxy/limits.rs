@@ -101,7 +101,10 @@ async fn slow_clients_are_let_go() {
         ends_within(b"GET / HTTP/1.1\r\nhost: app", false),
         ends_within(b"GET / HTTP/1.1\r\nx-a: ", true),
         ends_within(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n", false),
-        ends_within(b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nx", false),
+        ends_within(
+            b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nx",
+            false
+        ),
         ends_within(b"POST /login/callback HTTP/1.1\r\nhost: app.example\r\ncontent-length: 9\r\n\r\nx", false),
     );
     let between = |(time, text): &(Duration, String), least: u64, most: u64, what: &str| {
@@ -137,7 +140,8 @@ async fn a_callback_body_is_bounded() {
     let proxy = Proxy::start(app.address).await;
     let stated = "POST /login/callback HTTP/1.1\r\nhost: app.example\r\ncontent-length: 70000\r\n\r\n";
     assert_eq!(send(proxy.address, stated).await.status, 413);
-    let mut chunked = String::from("POST /login/callback HTTP/1.1\r\nhost: app.example\r\ntransfer-encoding: chunked\r\n\r\n");
+    let mut chunked =
+        String::from("POST /login/callback HTTP/1.1\r\nhost: app.example\r\ntransfer-encoding: chunked\r\n\r\n");
     for _ in 0..70 {
         chunked.push_str(&format!("400\r\n{}\r\n", "a".repeat(1024)));
     }
@@ -166,7 +170,10 @@ async fn further_connections_wait_for_a_place() {
 
 #[tokio::test]
 async fn draining_lets_requests_finish_and_idle_connections_go() {
-    let app = App::with(|_| Reply::Wait(Duration::from_millis(300), b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone".to_vec())).await;
+    let app = App::with(|_| {
+        Reply::Wait(Duration::from_millis(300), b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone".to_vec())
+    })
+    .await;
     let mut proxy = Proxy::start(app.address).await;
     let mut busy = TcpStream::connect(proxy.address).await.unwrap();
     let mut idle = TcpStream::connect(proxy.address).await.unwrap();
@@ -185,7 +192,8 @@ async fn draining_lets_requests_finish_and_idle_connections_go() {
 #[tokio::test]
 async fn draining_ends_in_time() {
     let app = App::with(|_| Reply::Hang).await;
-    let mut proxy = Proxy::with(app.address, Setting { listen: "drain_timeout = \"200ms\"", ..Setting::default() }).await;
+    let mut proxy =
+        Proxy::with(app.address, Setting { listen: "drain_timeout = \"200ms\"", ..Setting::default() }).await;
     let mut busy = TcpStream::connect(proxy.address).await.unwrap();
     busy.write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -219,8 +227,11 @@ async fn http2_floods_end_their_connection_alone() {
     let resets: Vec<u8> = (0..3000_u32)
         .flat_map(|at| [frame(1, 5, at * 2 + 1, &head), frame(3, 0, at * 2 + 1, &[0, 0, 0, 8])].concat())
         .collect();
-    let empty: Vec<u8> =
-        [frame(1, 4, 1, &[&[0x83][..], &head[1..]].concat())].into_iter().chain((0..200_000).map(|_| frame(0, 0, 1, &[]))).flatten().collect();
+    let empty: Vec<u8> = [frame(1, 4, 1, &[&[0x83][..], &head[1..]].concat())]
+        .into_iter()
+        .chain((0..200_000).map(|_| frame(0, 0, 1, &[])))
+        .flatten()
+        .collect();
     for (name, flood) in [("continuation", continuation), ("rapid reset", resets), ("empty data", empty)] {
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
         let (mut read, mut write) = stream.split();

@@ -6,14 +6,19 @@ use crate::support::app::{App, Reply, ok, respond};
 use crate::support::wire::{Answer, get, post, send};
 use crate::support::{Proxy, Setting, config};
 
-const DEPARTURE: &str = "location: https://idp.example/authorize?client_id=the-app&state=s-1&nonce=n-1&response_mode=form_post\r\n";
+const DEPARTURE: &str =
+    "location: https://idp.example/authorize?client_id=the-app&state=s-1&nonce=n-1&response_mode=form_post\r\n";
 
 async fn departing() -> App {
     App::with(|request| match request.target() {
         "/go" => respond("302 Found", DEPARTURE, ""),
         "/go-saml" => {
             let xml = "<samlp:AuthnRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"_r1\"/>";
-            respond("303 See Other", &format!("location: https://saml.example/sso?SAMLRequest={}&RelayState=x\r\n", deflated(xml)), "")
+            respond(
+                "303 See Other",
+                &format!("location: https://saml.example/sso?SAMLRequest={}&RelayState=x\r\n", deflated(xml)),
+                "",
+            )
         }
         "/go-elsewhere" => respond("302 Found", "location: https://idp.example/other?state=s-1&nonce=n-1\r\n", ""),
         "/sso" => respond("200 OK", "content-type: text/html\r\n", &auto_post()),
@@ -48,7 +53,11 @@ async fn a_login_is_applied_and_then_forwarded_byte_for_byte() {
     let left = get(proxy.address, "/go", "").await;
     let [cookie] = &left.cookies()[..] else { panic!("{left:?}") };
     let set = left.one("set-cookie").unwrap();
-    assert!(set.starts_with("__Host-loginsync-b-") && set.ends_with("; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=None"), "{set}");
+    assert!(
+        set.starts_with("__Host-loginsync-b-")
+            && set.ends_with("; Path=/; Max-Age=900; Secure; HttpOnly; SameSite=None"),
+        "{set}"
+    );
 
     let form = format!("state=s-1&%69d_token={}&extra=%C3%a4+b;c", proxy.token(|_| {}));
     let request = format!(
@@ -66,7 +75,10 @@ async fn a_login_is_applied_and_then_forwarded_byte_for_byte() {
     assert_eq!(seen.one("cookie"), Some("a=1; b=2"));
     assert_eq!(seen.one("x-loginsync-user"), Some("alice"));
     let cleared = entered.one("set-cookie").unwrap();
-    assert!(cleared.starts_with(cookie.split('=').next().unwrap()) && cleared.contains("=; Path=/; Max-Age=0"), "{cleared}");
+    assert!(
+        cleared.starts_with(cookie.split('=').next().unwrap()) && cleared.contains("=; Path=/; Max-Age=0"),
+        "{cleared}"
+    );
     let rules = config(app.address, Setting::default()).rules;
     assert_eq!(proxy.groups("alice", rules).await.unwrap(), ["Staff", "editor"].map(String::from)[..1].to_vec());
 }
@@ -78,7 +90,13 @@ async fn a_replay_is_never_forwarded() {
     let cookies = get(proxy.address, "/go", "").await.cookies();
     let form = proxy.login_form();
     assert_eq!(log_in(&proxy, &cookies, &form).await.status, 200);
-    let again = post(proxy.address, "/login/callback", &format!("accept: text/html\r\ncookie: {}\r\n", cookies.join("; ")), &form).await;
+    let again = post(
+        proxy.address,
+        "/login/callback",
+        &format!("accept: text/html\r\ncookie: {}\r\n", cookies.join("; ")),
+        &form,
+    )
+    .await;
     assert_eq!(again.status, 409);
     assert!(again.body.contains("used before") && again.body.contains("href=\"/start\""), "{again:?}");
     assert_eq!(app.received().len(), 2);
@@ -97,11 +115,26 @@ async fn a_login_that_this_browser_did_not_begin_is_refused() {
     let truncated = cookie[..cookie.len() - 4].to_owned();
     let foreign = {
         // Sealed by another process, whose key is the same, for another request.
-        let other = App::with(|_| respond("302 Found", "location: https://idp.example/authorize?client_id=the-app&state=s-2&nonce=n-2\r\n", "")).await;
+        let other = App::with(|_| {
+            respond(
+                "302 Found",
+                "location: https://idp.example/authorize?client_id=the-app&state=s-2&nonce=n-2\r\n",
+                "",
+            )
+        })
+        .await;
         let proxy = Proxy::start(other.address).await;
         get(proxy.address, "/", "").await.cookies().remove(0)
     };
-    for cookies in [vec![], vec![flipped], vec![other_name], vec![unprefixed], vec![truncated], vec![foreign], vec![format!("{name}=")]] {
+    for cookies in [
+        vec![],
+        vec![flipped],
+        vec![other_name],
+        vec![unprefixed],
+        vec![truncated],
+        vec![foreign],
+        vec![format!("{name}=")],
+    ] {
         let refused = log_in(&proxy, &cookies, &proxy.login_form()).await;
         assert_eq!(refused.status, 403, "{cookies:?}: {refused:?}");
         assert!(refused.body.contains("did not begin in this browser"), "{refused:?}");
@@ -114,10 +147,13 @@ async fn a_login_that_this_browser_did_not_begin_is_refused() {
         assert_eq!(log_in(&proxy, &[cookie.clone()], &form).await.status, 403);
     }
     proxy.clock.set(crate::support::NOW.plus(std::time::Duration::from_secs(901)));
-    let late = format!("id_token={}&state=s-1", proxy.token(|claims| {
-        claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 900);
-        claims["exp"] = json!(claims["exp"].as_i64().unwrap() + 900);
-    }));
+    let late = format!(
+        "id_token={}&state=s-1",
+        proxy.token(|claims| {
+            claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 900);
+            claims["exp"] = json!(claims["exp"].as_i64().unwrap() + 900);
+        })
+    );
     assert_eq!(log_in(&proxy, &[cookie], &late).await.status, 403, "the cookie is too old");
     assert_eq!(app.received().len(), 1, "only the departure reached the app");
     assert!(!proxy.has_users().await);
@@ -145,7 +181,11 @@ async fn what_leaves_for_a_provider_is_remembered_and_nothing_else() {
 #[tokio::test]
 async fn a_browser_keeps_six_requests_and_the_oldest_go() {
     let app = App::with(|request| {
-        respond("302 Found", &format!("location: https://idp.example/authorize?state={}\r\n", &request.target()[1..]), "")
+        respond(
+            "302 Found",
+            &format!("location: https://idp.example/authorize?state={}\r\n", &request.target()[1..]),
+            "",
+        )
     })
     .await;
     let proxy = Proxy::start(app.address).await;
@@ -153,8 +193,12 @@ async fn a_browser_keeps_six_requests_and_the_oldest_go() {
     for round in 0..8 {
         proxy.clock.set(crate::support::NOW.plus(std::time::Duration::from_secs(round)));
         let answer = get(proxy.address, &format!("/{round}"), &format!("cookie: {}\r\n", kept.join("; "))).await;
-        let cleared: Vec<&str> =
-            answer.all("set-cookie").into_iter().filter(|set| set.contains("Max-Age=0")).filter_map(|set| set.split('=').next()).collect();
+        let cleared: Vec<&str> = answer
+            .all("set-cookie")
+            .into_iter()
+            .filter(|set| set.contains("Max-Age=0"))
+            .filter_map(|set| set.split('=').next())
+            .collect();
         assert_eq!(cleared.len(), usize::from(round >= 6), "{answer:?}");
         for name in cleared {
             assert!(kept[0].starts_with(name), "the oldest goes first");

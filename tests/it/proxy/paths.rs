@@ -14,12 +14,36 @@ async fn a_callback_under_another_spelling_is_still_one() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
     for target in [
-        "/login/callback", "/Login/CALLBACK", "//login/callback", "/login//callback", "/login/callback/", "/login%2fcallback",
-        "/login%2Fcallback", "/login%5ccallback", "/%5clogin/callback", "/login\\callback", "/%6cogin/callback", "/%256cogin/callback",
-        "/login;v=1/callback", "/login/callback;jsessionid=1", "/login/callback%3b", "/login/callback%23", "/login/callback#x",
-        "/login/callback?x=/public", "/./login/callback", "/login/./callback", "/login/callback%20", "/login/callback/.",
-        "http://app.example/login/callback", "/public/../login/callback", "/public/%2e%2e/login/callback", "/x//../callback",
-        "/public/..;/login/callback", "/login/callback%00", "/login%c0%afcallback", "/%252e%252e/login/callback",
+        "/login/callback",
+        "/Login/CALLBACK",
+        "//login/callback",
+        "/login//callback",
+        "/login/callback/",
+        "/login%2fcallback",
+        "/login%2Fcallback",
+        "/login%5ccallback",
+        "/%5clogin/callback",
+        "/login\\callback",
+        "/%6cogin/callback",
+        "/%256cogin/callback",
+        "/login;v=1/callback",
+        "/login/callback;jsessionid=1",
+        "/login/callback%3b",
+        "/login/callback%23",
+        "/login/callback#x",
+        "/login/callback?x=/public",
+        "/./login/callback",
+        "/login/./callback",
+        "/login/callback%20",
+        "/login/callback/.",
+        "http://app.example/login/callback",
+        "/public/../login/callback",
+        "/public/%2e%2e/login/callback",
+        "/x//../callback",
+        "/public/..;/login/callback",
+        "/login/callback%00",
+        "/login%c0%afcallback",
+        "/%252e%252e/login/callback",
     ] {
         // JSON, which only the rules of a callback refuse: elsewhere it would pass.
         let request = format!(
@@ -38,8 +62,21 @@ async fn the_path_that_is_decided_on_is_the_path_that_is_forwarded() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
     for target in [
-        "/", "/a//b", "/A%2fb%252F?c=%2F&d=+%20", "/a;b=c/d", "/a\\b", "/%e4%bd%a0?%00", "/wiki/C%23", "/a?", "/a?b?c", "//a", "/a%", "/a%zz",
-        "/{x}|", "/Login/Callback", "/login%2Fcallback?x=1",
+        "/",
+        "/a//b",
+        "/A%2fb%252F?c=%2F&d=+%20",
+        "/a;b=c/d",
+        "/a\\b",
+        "/%e4%bd%a0?%00",
+        "/wiki/C%23",
+        "/a?",
+        "/a?b?c",
+        "//a",
+        "/a%",
+        "/a%zz",
+        "/{x}|",
+        "/Login/Callback",
+        "/login%2Fcallback?x=1",
     ] {
         let answer = get(proxy.address, target, "").await;
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
@@ -52,23 +89,43 @@ async fn a_login_elsewhere_is_refused_and_the_app_never_sees_it_whole() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
     for body in [
-        "id_token=x", "a=1&ID_TOKEN=x", "a=1;id%5ftoken=x", "%20id.token[]=x", "a=1&SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==", "samlresponse=%50HNh",
+        "id_token=x",
+        "a=1&ID_TOKEN=x",
+        "a=1;id%5ftoken=x",
+        "%20id.token[]=x",
+        "a=1&SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==",
+        "samlresponse=%50HNh",
         "SAMLResponse=PHNhbWxwOkxvZ291dFJlc3BvbnNlIC8+&id_token=x",
     ] {
-        for kind in ["content-type: application/x-www-form-urlencoded\r\n", "content-type: Application/X-WWW-Form-Urlencoded, text/plain\r\n", ""] {
-            let request =
-                format!("POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}content-length: {}\r\n\r\n{body}", body.len());
+        for kind in [
+            "content-type: application/x-www-form-urlencoded\r\n",
+            "content-type: Application/X-WWW-Form-Urlencoded, text/plain\r\n",
+            "",
+        ] {
+            let request = format!(
+                "POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
             let answer = send(proxy.address, &request).await;
             assert_eq!(answer.status, 403, "{body}: {answer:?}");
             assert!(answer.body.contains("does not take logins"), "{answer:?}");
             let chunked = format!(
                 "POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
-                body.as_bytes().chunks(3).map(|piece| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece))).collect::<String>()
+                body.as_bytes()
+                    .chunks(3)
+                    .map(|piece| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece)))
+                    .collect::<String>()
             );
             assert_eq!(send(proxy.address, &chunked).await.status, 403, "{body} in chunks");
         }
     }
-    for query in ["id_token=x", "a=1&Id_Token=x", "%69d_token=x", "SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==", "a=1;samlresponse=xyz"] {
+    for query in [
+        "id_token=x",
+        "a=1&Id_Token=x",
+        "%69d_token=x",
+        "SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==",
+        "a=1;samlresponse=xyz",
+    ] {
         assert_eq!(get(proxy.address, &format!("/other?{query}"), "").await.status, 403, "{query}");
     }
     assert_eq!(app.complete(), 0, "{:#?}", app.received());
@@ -79,7 +136,8 @@ async fn a_login_elsewhere_is_refused_and_the_app_never_sees_it_whole() {
 async fn logout_answers_and_ordinary_forms_pass() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
-    let logout = b"<?xml version=\"1.0\"?><samlp:LogoutResponse xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"a\"/>";
+    let logout =
+        b"<?xml version=\"1.0\"?><samlp:LogoutResponse xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"a\"/>";
     let posted = format!("RelayState=1&SAMLResponse={}", STANDARD.encode(logout).replace('+', "%2B"));
     for body in [posted.as_str(), "a=1&b=id_token", "code=1&state=2", "", "SAMLResponse="] {
         assert_eq!(post(proxy.address, "/slo", "", body).await.status, 200, "{body}");

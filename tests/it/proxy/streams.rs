@@ -56,7 +56,12 @@ async fn a_large_upload_is_not_gathered() {
     let address = listener.local_addr().unwrap();
     let proxy = Proxy::start(address).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 1000000000\r\n\r\n").await.unwrap();
+    stream
+        .write_all(
+            b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 1000000000\r\n\r\n",
+        )
+        .await
+        .unwrap();
     let (_app, _) = listener.accept().await.unwrap();
     let piece = vec![b'x'; 64 * 1024];
     let mut sent = 0;
@@ -81,7 +86,9 @@ async fn heads_without_bodies_and_odd_statuses_pass() {
         "/204" => Reply::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
         "/304" => Reply::Bytes(b"HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n".to_vec()),
         "/418" => respond("418 I'm a teapot", "x-a: ä\r\n", "short and stout"),
-        "/hints" => Reply::Bytes(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec()),
+        "/hints" => Reply::Bytes(
+            b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(),
+        ),
         "/until-close" => Reply::Bytes(b"HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nold".to_vec()),
         _ => Reply::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 1234\r\n\r\n".to_vec()),
     })
@@ -125,7 +132,10 @@ async fn a_client_that_asks_first_is_told_to_go_on() {
 #[tokio::test]
 async fn trailers_pass_and_forged_ones_do_not() {
     let app = App::with(|_| {
-        Reply::Bytes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n".to_vec())
+        Reply::Bytes(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"
+                .to_vec(),
+        )
     })
     .await;
     let proxy = Proxy::start(app.address).await;
@@ -141,8 +151,11 @@ async fn trailers_pass_and_forged_ones_do_not() {
     assert_eq!(app.only().trailers, "x-sum: 2\r\n");
 }
 
-async fn http2(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+async fn http2(
+    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -155,8 +168,12 @@ async fn http2_is_spoken_without_tls_too() {
     let many: Vec<_> = (0..20)
         .map(|at| {
             let request = http::Request::get(format!("http://app.example/{at}"))
-                .header("cookie", "a=1").header("cookie", "__Host-loginsync-b-x=1").header("cookie", "b=2")
-                .header("remote_user", "forged").body(Full::default()).unwrap();
+                .header("cookie", "a=1")
+                .header("cookie", "__Host-loginsync-b-x=1")
+                .header("cookie", "b=2")
+                .header("remote_user", "forged")
+                .body(Full::default())
+                .unwrap();
             sender.send_request(request)
         })
         .collect();
@@ -171,13 +188,17 @@ async fn http2_is_spoken_without_tls_too() {
 
     let form = proxy.login_form();
     let request = http::Request::post("http://app.example/LOGIN/callback")
-        .header("content-type", "application/x-www-form-urlencoded").body(Full::from(form.clone())).unwrap();
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from(form.clone()))
+        .unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
     assert_eq!(app.last().body, form.as_bytes());
     assert_eq!(app.last().one("x-loginsync-user"), Some("alice"));
 
     let request = http::Request::post("http://app.example/other")
-        .header("content-type", "application/x-www-form-urlencoded").body(Full::from("a=1&id_token=x")).unwrap();
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(Full::from("a=1&id_token=x"))
+        .unwrap();
     let refused = sender.send_request(request).await.unwrap();
     assert_eq!(refused.status(), 403);
     assert!(!refused.into_body().collect().await.unwrap().to_bytes().is_empty());
@@ -189,12 +210,13 @@ async fn tls_is_spoken_with_both_versions_and_a_new_certificate_is_taken_up() {
     let proxy = Proxy::with(app.address, Setting { tls: true, ..Setting::default() }).await;
     for protocol in ["h2", "http/1.1"] {
         let stream = TcpStream::connect(proxy.address).await.unwrap();
-        let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone))
-            .with_no_client_auth();
+        let mut config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anyone))
+                .with_no_client_auth();
         config.alpn_protocols = vec![protocol.into()];
         let name = rustls::pki_types::ServerName::try_from("app.example").unwrap();
         let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();

@@ -148,8 +148,7 @@ async fn read(stream: &mut TcpStream, mut buffer: Vec<u8>) -> Option<(Received, 
         }
         more(stream, &mut buffer).await?;
     };
-    let mut request =
-        Received { head: String::from_utf8_lossy(&buffer[..end]).into_owned(), ..Received::default() };
+    let mut request = Received { head: String::from_utf8_lossy(&buffer[..end]).into_owned(), ..Received::default() };
     let mut rest = buffer.split_off(end);
     if request.one("transfer-encoding").is_some() {
         request.complete = chunks(stream, &mut rest, &mut request).await.is_some();
