@@ -36,7 +36,7 @@ use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
-use self::headers::{PublicSide, Wishes};
+use self::headers::{Framing, PublicSide, Wishes};
 use self::route::{Route, Router};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
@@ -174,6 +174,9 @@ async fn take(
     mut request: Request<Incoming>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
+    if peer.has_two_lengths() {
+        return Err(Trouble::Framing(Framing::TwoLengths).into());
+    }
     check_target(&mut request)?;
     let trusted = site.trusts(peer.address);
     let wishes = headers::clean_request(request.headers_mut(), trusted).map_err(Trouble::Framing)?;

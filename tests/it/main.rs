@@ -8,6 +8,8 @@ mod layers;
 mod login_cases;
 mod oidc_verify;
 mod plan_laws;
+mod proxy;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;
+mod support;
