@@ -36,9 +36,8 @@ use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
-use self::headers::{PublicSide, Wishes};
+use self::headers::{Framing, PublicSide, Wishes};
 use self::route::{Route, Router};
-pub use super::listen::{Certificates, Drained, TlsError, run};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
@@ -57,7 +56,7 @@ pub struct Site {
     router: Router,
     app: App,
     binder: Binder,
-    services: Arc<Services>,
+    services: Services,
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
@@ -82,7 +81,7 @@ impl Site {
     /// When something that the configuration names cannot be used: a file of certificates, a cookie key.
     pub fn new(
         config: &Config,
-        services: Arc<Services>,
+        services: Services,
         cookie_keys: &[Secret],
         counters: Arc<Counters>,
     ) -> Result<Self, SiteError> {
@@ -175,6 +174,9 @@ async fn take(
     mut request: Request<Incoming>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
+    if peer.has_two_lengths() {
+        return Err(Trouble::Framing(Framing::TwoLengths).into());
+    }
     check_target(&mut request)?;
     let trusted = site.trusts(peer.address);
     let wishes = headers::clean_request(request.headers_mut(), trusted).map_err(Trouble::Framing)?;
