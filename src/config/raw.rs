@@ -147,11 +147,6 @@ impl<'t> Split<'t> {
         })
     }
 
-    /// How many plain entries a list has.
-    pub fn count(&self, kind: Kind) -> usize {
-        self.records.iter().filter(|record| record.kind == kind).count()
-    }
-
     /// Reads the entry that begins at a line's start, if it is plain: where it ends. Nothing is kept of one that is not.
     fn record(&mut self, start: usize) -> Option<usize> {
         let (kind, mut at) = record_header(self.text, start)?;
@@ -423,10 +418,10 @@ mod tests {
             .entries(kind)
             .map(|entry| {
                 let fields = entry.fields().map(|(key, key_at, value, value_at)| {
-                    assert_eq!(&text[key_at], key);
+                    assert_eq!(text.get(key_at).unwrap(), key);
                     let value = match value {
                         PlainValue::Text(value) => {
-                            assert_eq!(&text[value_at.start + 1..value_at.end - 1], value);
+                            assert_eq!(text.get(value_at.start + 1..value_at.end - 1).unwrap(), value);
                             format!("{value:?}")
                         }
                         PlainValue::Truth(truth) => truth.to_string(),

@@ -542,6 +542,7 @@ impl Tls {
         Ok(())
     }
 
+    #[allow(clippy::expect_used, reason = "a fixed choice of the library's own suites")]
     fn acceptor(self: Arc<Self>) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
