@@ -2,6 +2,7 @@
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod login;

@@ -1,0 +1,179 @@
+//! What the verification tests share: providers, keys, and one way in, which is the one that a real login takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use loginsync::cli::demo::mint::MintKey;
+use loginsync::cli::demo::mint::saml::{self, SamlLogin, Signer, Style};
+use loginsync::cli::demo::mint::{Hash, saml::MintAttribute};
+use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
+use loginsync::pipeline::ids::{Issuer, Namespace, ProviderName, Timestamp};
+use loginsync::pipeline::provider::{
+    Binding, ClaimLimits, Fold, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+};
+use loginsync::pipeline::verify::oidc::SigningAlgorithm;
+use loginsync::pipeline::verify::saml::{CertificateSet, DecryptionKey};
+use loginsync::pipeline::verify::{self, Assertion, ProviderKeys, Remembered, RememberedRequest};
+
+pub const ISSUER: &str = "https://idp.example/saml";
+pub const AUDIENCE: &str = "https://app.example/saml";
+pub const ACS: &str = "https://app.example/saml/acs";
+pub const OIDC_ISSUER: &str = "https://idp.example/";
+pub const CLIENT: &str = "the-app";
+pub const REQUEST: &str = "_request-1";
+/// 2026-01-31T12:00:00Z.
+pub const NOW: Timestamp = Timestamp(1_769_860_800_000);
+pub const MAX_DOCUMENT: usize = 256 * 1024;
+
+pub fn read(path: &str) -> String {
+    let path = format!("{}/fixtures/{path}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+pub fn key(name: &str) -> MintKey {
+    MintKey::from_pem(&read(&format!("keys/{name}.key.test-only.pem"))).unwrap()
+}
+
+pub fn certificates(names: &[&str]) -> CertificateSet {
+    let pem: String = names.iter().map(|name| read(&format!("keys/{name}.certificate.test-only.pem"))).collect();
+    CertificateSet::from_pem(pem.as_bytes()).unwrap()
+}
+
+pub fn saml_policy() -> SamlPolicy {
+    SamlPolicy {
+        audience: AUDIENCE.into(),
+        acs_urls: vec![ACS.into()],
+        allow_idp_initiated: false,
+        allow_cbc: false,
+        decryption_keys: Vec::new(),
+    }
+}
+
+pub fn decryption_key() -> Arc<DecryptionKey> {
+    Arc::new(DecryptionKey::from_pem(read("keys/app-decryption.key.test-only.pem").as_bytes()).unwrap())
+}
+
+pub fn oidc_policy() -> OidcPolicy {
+    let algorithms = SigningAlgorithm::names().filter_map(SigningAlgorithm::named).collect();
+    OidcPolicy { client_id: CLIENT.into(), algorithms }
+}
+
+pub fn provider(protocol: Protocol) -> Provider {
+    let issuer = match protocol {
+        Protocol::Saml(_) => ISSUER,
+        Protocol::Oidc(_) => OIDC_ISSUER,
+    };
+    Provider {
+        name: ProviderName::parse("idp").unwrap(),
+        issuer: Issuer::parse(issuer).unwrap(),
+        protocol,
+        callbacks: vec!["/saml/acs".into()],
+        binding: Binding::Require,
+        stages: Vec::new(),
+        user: UserRule {
+            namespace: Namespace::parse("idp").unwrap(),
+            claim: UserClaim::Subject,
+            fold: Fold::Exact,
+            email_claim: None,
+            name_claim: None,
+        },
+        claims: Vec::new(),
+        strict: false,
+        leeway: Duration::from_secs(60),
+        max_age: Duration::from_secs(600),
+        limits: ClaimLimits { values: 10_000, bytes: 1 << 20 },
+    }
+}
+
+pub fn saml_provider() -> Provider {
+    provider(Protocol::Saml(saml_policy()))
+}
+
+/// The provider with its SAML policy changed.
+pub fn saml_provider_with(change: impl FnOnce(&mut SamlPolicy)) -> Provider {
+    let mut policy = saml_policy();
+    change(&mut policy);
+    provider(Protocol::Saml(policy))
+}
+
+pub fn remembered() -> Vec<Remembered> {
+    let request = RememberedRequest::Saml { request_id: REQUEST.into() };
+    vec![Remembered { provider: ProviderName::parse("idp").unwrap(), request }]
+}
+
+/// A login that is right in every respect.
+pub fn login() -> SamlLogin {
+    let mut login = SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", "_assertion-1"), NOW);
+    login.in_response_to = Some(REQUEST.into());
+    login.name_id = Some(("alice".into(), None));
+    login.attributes = vec![MintAttribute::of("groups", &["staff", "admins & more"])];
+    login
+}
+
+pub fn signer(key: &MintKey) -> Signer<'_> {
+    Signer { key, hash: Hash::Sha256, certificate: None, style: Style::Prefixed }
+}
+
+/// A response with a signed assertion.
+pub fn signed_assertion(login: &SamlLogin, key: &MintKey) -> String {
+    let signer = Signer { style: login.style, ..signer(key) };
+    let assertion = saml::sign(&saml::assertion(login), &login.assertion_id, signer).unwrap();
+    saml::response(login, &assertion)
+}
+
+/// A signed response with an unsigned assertion.
+pub fn signed_response(login: &SamlLogin, key: &MintKey) -> String {
+    let signer = Signer { style: login.style, ..signer(key) };
+    saml::sign(&saml::response(login, &saml::assertion(login)), &login.response_id, signer).unwrap()
+}
+
+/// A signed response with a signed assertion.
+pub fn signed_twice(login: &SamlLogin, key: &MintKey) -> String {
+    let signer = Signer { style: login.style, ..signer(key) };
+    saml::sign(&signed_assertion(login, key), &login.response_id, signer).unwrap()
+}
+
+/// A form body with one field.
+pub fn body(name: &str, value: &str) -> String {
+    form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish()
+}
+
+/// Sends a document through capture and verification. A refusal is told as its message, with its stage.
+pub fn submit(
+    provider: &Provider,
+    certificates: &CertificateSet,
+    document: &str,
+    remembered: &[Remembered],
+) -> Result<Assertion, String> {
+    let keys = ProviderKeys::Saml(certificates.clone());
+    submit_body(provider, &keys, &body("SAMLResponse", &saml::field(document)), remembered, NOW)
+}
+
+pub fn submit_body(
+    provider: &Provider,
+    keys: &ProviderKeys,
+    body: &str,
+    remembered: &[Remembered],
+    now: Timestamp,
+) -> Result<Assertion, String> {
+    let message = CallbackMessage {
+        method: &Method::POST,
+        query: None,
+        content_type: Some("application/x-www-form-urlencoded"),
+        encoded: false,
+        body: body.as_bytes(),
+    };
+    let captured = match capture::read(&[Arc::new(provider.clone())], message, MAX_DOCUMENT) {
+        Ok(Arrival::Login(captured)) => captured,
+        Ok(Arrival::NoLogin) => return Err("capture: no login".into()),
+        Err(refusal) => return Err(format!("capture: {refusal}")),
+    };
+    match verify::verify(&captured, keys, remembered, now) {
+        Ok(verified) => Ok(verified.get().clone()),
+        Err(refused) => {
+            let signed = if refused.signed.is_some() { "signed" } else { "unsigned" };
+            Err(format!("verify, {signed}: {}", refused.fault))
+        }
+    }
+}
