@@ -26,7 +26,7 @@ use crate::ports::rules::Rules;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
 use crate::ports::store::{Adopted, Store, StoreError};
 use crate::serve::admin::{self, Inspect};
-use crate::serve::listen::{self, Tls, TlsError};
+use crate::serve::listen::{self, Certificates, Drained, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
 
@@ -77,7 +77,7 @@ struct Core {
     registry: Arc<Registry>,
     verifiers: Arc<Semaphore>,
     site: Arc<ArcSwap<Site>>,
-    tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Certificates>>,
     current: Mutex<Current>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -123,7 +123,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
-    let running = start(path, config, |store| store).await?;
+    let running = start(path, config, Clock::system(), |store| store).await?;
     tracing::info!(proxy = %running.proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     loop {
         tokio::select! {
@@ -144,12 +144,12 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
 pub async fn start(
     path: PathBuf,
     mut config: Config,
+    clock: Clock,
     wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
 ) -> Result<Running, StartError> {
     saml::lock_down()?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
-    let clock = Clock::system();
     let store = wrap(Arc::new(open_store(&config)?));
     let adopted = store.adopt(Arc::clone(&config.rules), clock.now()).await?;
     log_adopted(adopted);
@@ -161,7 +161,7 @@ pub async fn start(
 
     let proxy_listener = bind(config.listen.address).await?;
     let admin_listener = bind(config.admin.address).await?;
-    let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let tls = config.listen.tls.as_ref().map(Certificates::load).transpose()?;
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
     let services = services(&keys, &store, &rules, &clock, &verifiers);
     let cookie_keys = cookie_keys(&config, &*store).await?;
@@ -185,21 +185,26 @@ pub async fn start(
 /// Puts the listeners and the background tasks to work.
 fn run(core: Arc<Core>, proxy_listener: TcpListener, admin_listener: TcpListener) -> Running {
     let (stop, stopping) = watch::channel(false);
-    let address = |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let address =
+        |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
     let (files, watching) = watch_files(&core);
     let tasks = vec![
-        tokio::spawn(listen::run(
-            proxy_listener,
-            Arc::clone(&core.site),
-            core.tls.clone(),
-            until(stopping.clone()),
-        )),
+        tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(reload_on_change(Arc::clone(&core), watching, until(stopping.clone()))),
         tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping))),
     ];
-    Running { proxy, admin, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks, _files: files }
+    Running {
+        proxy,
+        admin,
+        store: Arc::clone(&core.store),
+        rules: Arc::clone(&core.rules),
+        core,
+        stop,
+        tasks,
+        _files: files,
+    }
 }
 
 impl Running {
@@ -227,8 +232,8 @@ impl Core {
 
     async fn reload(&self) {
         let _alone = self.reloading.lock().await;
-        let path = self.path.clone();
-        let loading = tokio::task::spawn_blocking(move || Config::load(&path, &|name| std::env::var(name).ok()));
+        let (path, now) = (self.path.clone(), self.clock.now());
+        let loading = tokio::task::spawn_blocking(move || Config::load(&path, &|name| std::env::var(name).ok(), now));
         let config = match loading.await {
             Ok(Ok(config)) => config,
             Ok(Err(faults)) => {
@@ -299,15 +304,15 @@ fn services(
     rules: &Arc<Rules>,
     clock: &Clock,
     verifiers: &Arc<Semaphore>,
-) -> Services {
+) -> Arc<Services> {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
-    Services {
+    Arc::new(Services {
         keys,
         store: Arc::clone(store),
         rules: Arc::clone(rules),
         clock: clock.clone(),
         verifiers: Arc::clone(verifiers),
-    }
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -350,6 +355,13 @@ fn log_adopted(adopted: Adopted) {
 /// Resolves when the channel says so, or its sender is gone.
 async fn until(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+async fn serve_proxy(listener: TcpListener, core: Arc<Core>, shutdown: impl Future<Output = ()>) {
+    match listen::run(listener, Arc::clone(&core.site), core.tls.clone(), shutdown).await {
+        Drained::Clean => {}
+        Drained::Cut(connections) => tracing::warn!(connections, "cut off, since they did not end in time"),
+    }
 }
 
 async fn serve_admin(listener: TcpListener, core: Arc<Core>, shutdown: impl Future<Output = ()> + Send + 'static) {

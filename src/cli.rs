@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::ports::store::Store;
 
@@ -42,8 +43,6 @@ enum Command {
     Group(group::GroupCommand),
     /// Read the audit chain, and verify it
     Audit(audit::AuditCommand),
-    /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
-    Demo(demo::Demo),
 }
 
 /// Why a command ended without doing what was asked. Printed to standard error as it is.
@@ -86,7 +85,7 @@ impl ConfigArgument {
 /// # Errors
 /// All faults of the file.
 pub fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path, &|name| std::env::var(name).ok()).map_err(Failure::new)
+    Config::load(path, &|name| std::env::var(name).ok(), Clock::system().now()).map_err(Failure::new)
 }
 
 /// Runs what the command line asks for.
@@ -98,7 +97,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Audit(audit) => audit.run(),
-        Command::Demo(demo) => demo.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

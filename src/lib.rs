@@ -2,9 +2,15 @@
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 
-pub mod cli;
-pub mod clock;
-pub mod config;
 pub mod login;
 pub mod pipeline;
+
+pub mod clock;
+pub mod config;
 pub mod ports;
+pub mod telemetry;
+
+pub mod serve;
+
+pub mod app;
+pub mod cli;

@@ -74,7 +74,8 @@ fn verify(config: &ConfigArgument, head: Option<&str>, json: bool) -> Result<(),
     if json {
         print_json(&report)?;
     } else {
-        let kind = if report.keyed { "sealed with the key" } else { "linked by hashes only, since there is no audit key" };
+        let kind =
+            if report.keyed { "sealed with the key" } else { "linked by hashes only, since there is no audit key" };
         println!("{} rows, {kind}; {} of them erased; head {}", report.rows, report.erased, report.head);
     }
     if let Some((sequence, fault)) = &report.broken {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::ConfigArgument;
+use crate::clock::Clock;
 use crate::config::Config;
 
 #[derive(Debug, Args)]
@@ -18,7 +19,7 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self) -> ExitCode {
-        match Config::load(&self.config.config, &|name| std::env::var(name).ok()) {
+        match Config::load(&self.config.config, &|name| std::env::var(name).ok(), Clock::system().now()) {
             Ok(config) => {
                 for warning in &config.warnings {
                     eprintln!("warning: {warning}");

@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::user::{PAGE, print_users};
 use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::pipeline::ids::{GroupName, RoleName, Target, UserId};
-use crate::ports::store::Store;
 
 #[derive(Debug, Args)]
 pub struct GroupCommand {
@@ -80,7 +79,12 @@ fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
     }
     for row in rows {
         let roles = if row.roles.is_empty() { "no roles".into() } else { format!("roles {}", row.roles.join(", ")) };
-        println!("{}  ({roles}; {} mappings{})", row.name, row.mappings, if row.protected { "; protected" } else { "" });
+        println!(
+            "{}  ({roles}; {} mappings{})",
+            row.name,
+            row.mappings,
+            if row.protected { "; protected" } else { "" }
+        );
     }
     Ok(())
 }

@@ -95,8 +95,7 @@ struct TargetArgument {
 
 impl UserArgument {
     fn id(&self) -> Result<UserId, Failure> {
-        let namespace =
-            Namespace::parse(&self.namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
+        let namespace = Namespace::parse(&self.namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
         let subject = Subject::parse(&self.subject).map_err(|error| Failure(format!("the subject {error}")))?;
         Ok(UserId { namespace, subject })
     }

@@ -49,7 +49,11 @@ fn read(section: &Section<'_>, key: &'static str, name: &Found<&str>) -> Option<
             Some(Found { value: read, span: name.span.clone() })
         }
         Err(why) => {
-            section.raise(&name.span, key, format!("cannot read `{}`: {}", shown(&path.to_string_lossy()), reason(&why)));
+            section.raise(
+                &name.span,
+                key,
+                format!("cannot read `{}`: {}", shown(&path.to_string_lossy()), reason(&why)),
+            );
             None
         }
     }
@@ -125,11 +129,7 @@ pub fn check_metadata(bytes: &[u8], entity_id: &str, now: Timestamp) -> Result<V
 }
 
 /// The certificates of several PEM files as one set.
-pub fn certificate_set(
-    section: &Section<'_>,
-    key: &'static str,
-    warnings: &mut Vec<String>,
-) -> Option<CertificateSet> {
+pub fn certificate_set(section: &Section<'_>, key: &'static str, warnings: &mut Vec<String>) -> Option<CertificateSet> {
     let files = files(section, key)?;
     let before = section.context.raised();
     let mut all = Vec::new();
@@ -198,7 +198,11 @@ pub fn expiry_warnings(ends: impl IntoIterator<Item = Timestamp>, path: &str, no
 }
 
 /// A secret from a file or a variable, of which at most one is named.
-pub fn secret(section: &Section<'_>, file_key: &'static str, variable_key: &'static str) -> Option<Found<Zeroizing<Vec<u8>>>> {
+pub fn secret(
+    section: &Section<'_>,
+    file_key: &'static str,
+    variable_key: &'static str,
+) -> Option<Found<Zeroizing<Vec<u8>>>> {
     let from_file = file(section, file_key).map(|read| {
         let Found { value: Read { bytes, .. }, span } = read;
         Found { value: trimmed(bytes), span }
@@ -250,7 +254,8 @@ pub fn audit_key(section: &Section<'_>) -> Option<Secret> {
 pub fn cookie_keys(section: &Section<'_>) -> Option<Vec<Secret>> {
     let found = secret(section, "keys_file", "keys_env")?;
     let expected = format!("expected one base64 key of {KEY_BYTES} bytes a line (`openssl rand -base64 {KEY_BYTES}`)");
-    let complain = |what: String| section.context.raise(&found.span, section.name.clone(), format!("{what}; {expected}"));
+    let complain =
+        |what: String| section.context.raise(&found.span, section.name.clone(), format!("{what}; {expected}"));
     let Ok(text) = std::str::from_utf8(&found.value) else {
         complain(String::from("the keys are not text"));
         return None;
@@ -261,7 +266,9 @@ pub fn cookie_keys(section: &Section<'_>) -> Option<Vec<Secret>> {
         let line = line + 1;
         match decode(encoded) {
             None => complain(format!("line {line} of the keys is not base64")),
-            Some(bytes) if bytes.len() != KEY_BYTES => complain(format!("line {line} of the keys has {} bytes", bytes.len())),
+            Some(bytes) if bytes.len() != KEY_BYTES => {
+                complain(format!("line {line} of the keys has {} bytes", bytes.len()))
+            }
             Some(bytes) => {
                 let key = Secret::new(bytes.to_vec());
                 match keys.contains(&key) {

@@ -112,7 +112,8 @@ fn provider(
     let mode = mode(section);
     let issuer = issuer(section, mode);
     let (callbacks, callback_spans) = callbacks(section);
-    let binding = section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
+    let binding =
+        section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
     let acs_urls = acs_urls(common.public_url, &callbacks);
     let stages = stages(section, mode);
     let claims = claims(section, mode, common.limits);
@@ -126,7 +127,8 @@ fn provider(
     let login_paths = section.list("login_paths", false, values::app_path).unwrap_or_default();
     let email_trusted = section.flag("email_trusted", false);
     let Some(Found { value: name, span }) = name else { return (None, None) };
-    let declared = DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), span: span.clone() };
+    let declared =
+        DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), span: span.clone() };
     let (Some(issuer), Some(protocol), Some(user), Some(keys)) = (issuer, protocol, user, keys) else {
         return (Some(declared), None);
     };
@@ -179,7 +181,8 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
 fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
     let Some(texts) = section.texts("callback", true) else {
         if section.written("callback").is_none() {
-            let message = format!("missing in `{}`; expected for instance callback = \"/login/callback\"", section.name);
+            let message =
+                format!("missing in `{}`; expected for instance callback = \"/login/callback\"", section.name);
             section.context.raise_absent(&section.span, section.key("callback"), message);
         }
         return (Vec::new(), Vec::new());
@@ -231,7 +234,8 @@ fn claims(section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Vec<Cla
         let Some(rule) = rule else { continue };
         let folded = key.value.to_lowercase();
         if let Some(first) = claims.iter().find(|first| first.name.as_str().to_lowercase() == folded) {
-            let message = format!("claim `{}` of this provider has this name, case aside; expected another", first.name);
+            let message =
+                format!("claim `{}` of this provider has this name, case aside; expected another", first.name);
             section.context.raise(&key.span, section.name.clone(), message);
         }
         claims.push(rule);
@@ -333,7 +337,11 @@ pub fn within_limit(text: &str, most: usize, key: &str) -> Result<(), String> {
 // ------------------------------------------------------------------------------------------------------------ people
 
 /// Who a login speaks of, and where its namespace is written.
-fn user(section: &Section<'_>, name: Option<&Found<ProviderName>>, mode: Option<Mode>) -> (Option<UserRule>, Option<Range<usize>>) {
+fn user(
+    section: &Section<'_>,
+    name: Option<&Found<ProviderName>>,
+    mode: Option<Mode>,
+) -> (Option<UserRule>, Option<Range<usize>>) {
     let namespace = section.text("namespace");
     let written = namespace.as_ref().map(|text| text.span.clone());
     let namespace = match (&namespace, name) {
@@ -362,11 +370,13 @@ fn user(section: &Section<'_>, name: Option<&Found<ProviderName>>, mode: Option<
 /// Providers that share a namespace must mean the same people by the same value, or one could log in as another's user.
 fn check_namespaces(context: &Context<'_>, all: &[Checked]) {
     for (position, later) in all.iter().enumerate() {
-        let shares = |first: &&Checked| first.settings.provider.user.namespace == later.settings.provider.user.namespace;
+        let shares =
+            |first: &&Checked| first.settings.provider.user.namespace == later.settings.provider.user.namespace;
         let Some(first) = all.get(..position).unwrap_or_default().iter().find(shares) else { continue };
         let (ours, theirs) = (&later.settings.provider, &first.settings.provider);
         let begin = format!("namespace `{}` is shared with provider `{}`", ours.user.namespace, theirs.name);
-        let raise = |message: String| context.raise(&later.namespace, "provider.namespace", format!("{begin}, {message}"));
+        let raise =
+            |message: String| context.raise(&later.namespace, "provider.namespace", format!("{begin}, {message}"));
         if ours.user.claim != theirs.user.claim || ours.user.fold != theirs.user.fold {
             raise(String::from("which names its users otherwise; expected the same `user_claim` and `user_fold`"));
         } else if ours.issuer == theirs.issuer {
@@ -454,7 +464,12 @@ fn identifier(section: &Section<'_>, key: &str, text: &Found<&str>) -> Option<St
 
 // ------------------------------------------------------------------------------------------------------------- keys
 
-fn keys(section: &Section<'_>, mode: Option<Mode>, issuer: Option<&Issuer>, warnings: &mut Vec<String>) -> Option<KeySettings> {
+fn keys(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    issuer: Option<&Issuer>,
+    warnings: &mut Vec<String>,
+) -> Option<KeySettings> {
     let refresh = section.duration("refresh", seconds(3600), seconds(10)..=seconds(7 * 86_400));
     let max_stale = section.duration("max_stale", seconds(86_400), seconds(60)..=seconds(30 * 86_400));
     if max_stale < refresh {
@@ -466,9 +481,14 @@ fn keys(section: &Section<'_>, mode: Option<Mode>, issuer: Option<&Issuer>, warn
         Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
         Mode::SamlPost => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
     };
-    let fetched = !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
+    let fetched =
+        !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
     if let (Some(file), false) = (&ca_file, fetched) {
-        section.raise(&file.span, "ca_file", "nothing is fetched from this provider; expected keys from a URL beside it");
+        section.raise(
+            &file.span,
+            "ca_file",
+            "nothing is fetched from this provider; expected keys from a URL beside it",
+        );
     }
     let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
     Some(KeySettings { source: source?, endpoint, refresh, max_stale, ca_file })
@@ -484,7 +504,11 @@ fn oidc_source(section: &Section<'_>) -> Option<KeyOrigin> {
     let file = files::checked_file(section, "jwks_file", files::check_jwks);
     match (section.written("jwks_url"), section.written("jwks_file")) {
         (Some(_), Some(second)) => {
-            section.raise(&second, "jwks_file", "`jwks_url` is set too; expected one of them, or neither for discovery");
+            section.raise(
+                &second,
+                "jwks_file",
+                "`jwks_url` is set too; expected one of them, or neither for discovery",
+            );
             None
         }
         (Some(_), None) => url.map(|found| KeyOrigin::JwksUrl(found.value)),
@@ -519,7 +543,11 @@ fn saml_source(section: &Section<'_>, issuer: Option<&Issuer>, warnings: &mut Ve
             .or(certificates.map(KeyOrigin::Certificates)),
         [(first, _), others @ ..] => {
             for (key, span) in others {
-                section.raise(span, key, format!("`{first}` is set too; expected exactly one of {}", alternatives(SAML_SOURCES)));
+                section.raise(
+                    span,
+                    key,
+                    format!("`{first}` is set too; expected exactly one of {}", alternatives(SAML_SOURCES)),
+                );
             }
             None
         }
@@ -532,7 +560,9 @@ fn check_endpoint(section: &Section<'_>, keys: Option<&KeySettings>, binding: Bi
     let (source, key) = match (&keys.source, protocol) {
         (KeyOrigin::JwksUrl(_), _) => ("jwks_url", "authorization_endpoint"),
         (KeyOrigin::JwksFile(_), _) => ("jwks_file", "authorization_endpoint"),
-        (KeyOrigin::Certificates(_), Protocol::Saml(policy)) if !policy.allow_idp_initiated => ("certificate_files", "sso_url"),
+        (KeyOrigin::Certificates(_), Protocol::Saml(policy)) if !policy.allow_idp_initiated => {
+            ("certificate_files", "sso_url")
+        }
         _ => return,
     };
     if keys.endpoint.is_none() && section.written(key).is_none() {
@@ -554,7 +584,8 @@ fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
                 continue;
             }
             for (path, span) in ours.callbacks.iter().zip(&later.callbacks) {
-                let Some(other) = theirs.callbacks.iter().find(|other| values::laxly(other) == values::laxly(path)) else {
+                let Some(other) = theirs.callbacks.iter().find(|other| values::laxly(other) == values::laxly(path))
+                else {
                     continue;
                 };
                 let message = format!(

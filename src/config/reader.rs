@@ -99,7 +99,11 @@ impl<'a> Context<'a> {
         nearest: Option<String>,
     ) {
         let (span, key, message) = (span.clone(), key.into(), message.into());
-        self.raised.borrow_mut().push(Raised { span, key, message, nearest, hide_value: false });
+        self.push(Raised { span, key, message, nearest, hide_value: false });
+    }
+
+    fn push(&self, raised: Raised) {
+        self.raised.borrow_mut().push(raised);
     }
 
     /// A fault that may only be the consequence of text that could not be read.
@@ -110,7 +114,13 @@ impl<'a> Context<'a> {
     }
 
     /// A key that has no meaning here. Its value is not repeated: it may be a secret that somebody meant to configure.
-    pub fn raise_unknown<'n>(&self, span: &Range<usize>, key: &str, section: &str, valid: impl Iterator<Item = &'n str>) {
+    pub fn raise_unknown<'n>(
+        &self,
+        span: &Range<usize>,
+        key: &str,
+        section: &str,
+        valid: impl Iterator<Item = &'n str>,
+    ) {
         let (found, full) = (shown(key), joined(section, key));
         let place = if section.is_empty() { String::from("at the top level") } else { format!("in `{section}`") };
         let message = match later(section, key) {
@@ -118,7 +128,7 @@ impl<'a> Context<'a> {
             None => format!("unknown key `{found}` {place}"),
         };
         let nearest = nearest(key, valid);
-        self.raised.borrow_mut().push(Raised { span: span.clone(), key: full, message, nearest, hide_value: true });
+        self.push(Raised { span: span.clone(), key: full, message, nearest, hide_value: true });
     }
 
     /// A name that must be declared elsewhere in the file and is not.
@@ -169,21 +179,32 @@ impl<'a> Context<'a> {
     }
 
     /// A list of texts, each with its place. One text stands for a list of one where `scalar` allows it.
-    pub fn texts<'v>(&self, key: &str, value: Value<'v>, span: Range<usize>, scalar: bool) -> Option<Vec<Found<&'v str>>> {
+    pub fn texts<'v>(
+        &self,
+        key: &str,
+        value: Value<'v>,
+        span: Range<usize>,
+        scalar: bool,
+    ) -> Option<Vec<Found<&'v str>>> {
         match value {
             Value::Text(text) if scalar => Some(vec![Found { value: text, span }]),
             Value::Other(DeValue::Array(items)) => {
                 let item = |item: &'v Spanned<DeValue<'v>>| match item.get_ref().into() {
                     Value::Text(text) => Some(Found { value: text, span: self.span(item) }),
                     other => {
-                        self.raise(&self.span(item), key, format!("found {other} in the list; expected a text in quotes"));
+                        self.raise(
+                            &self.span(item),
+                            key,
+                            format!("found {other} in the list; expected a text in quotes"),
+                        );
                         None
                     }
                 };
                 Some(items.iter().filter_map(item).collect())
             }
             other => {
-                let expected = if scalar { "a text or a list of texts" } else { "a list of texts such as [\"a\", \"b\"]" };
+                let expected =
+                    if scalar { "a text or a list of texts" } else { "a list of texts such as [\"a\", \"b\"]" };
                 self.raise(&span, key, format!("found {other}; expected {expected}"));
                 None
             }
@@ -235,6 +256,11 @@ fn later(section: &str, key: &str) -> Option<&'static str> {
 /// `section.key`.
 pub fn joined(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
+}
+
+/// Whether an address names a user, and perhaps a password.
+fn holds_credentials(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
 }
 
 /// A text of the operator's, short enough for a line.
@@ -298,7 +324,8 @@ impl<'a> Section<'a> {
         let (table, span) = match self.value(key) {
             Some((Value::Other(DeValue::Table(table)), span)) => (Some(table), span),
             Some((other, span)) => {
-                self.raise(&span, key, format!("found {other}; expected a table, `[{name}]`"));
+                let message = format!("found {other}; expected a table, `[{name}]`");
+                self.context.raise_absent(&span, name.clone(), message);
                 (None, span)
             }
             None => (None, self.span.clone()),
@@ -313,7 +340,8 @@ impl<'a> Section<'a> {
             None => return Vec::new(),
             Some((Value::Other(DeValue::Array(entries)), _)) => entries,
             Some((other, span)) => {
-                self.raise(&span, key, format!("found {other}; expected entries of a list, `[[{name}]]`"));
+                let message = format!("found {other}; expected entries of a list, `[[{name}]]`");
+                self.context.raise_absent(&span, name, message);
                 return Vec::new();
             }
         };
@@ -371,8 +399,10 @@ impl<'a> Section<'a> {
         match parse(text.value) {
             Ok(value) => Some(Found { value, span: text.span }),
             Err(Wrong { expected, nearest }) => {
-                let message = format!("found `{}`; expected {expected}", shown(text.value));
-                self.context.raise_near(&text.span, self.key(key), message, nearest);
+                let hide_value = holds_credentials(text.value);
+                let found = if hide_value { String::from("an address with a user in it") } else { format!("`{}`", shown(text.value)) };
+                let message = format!("found {found}; expected {expected}");
+                self.context.push(Raised { span: text.span, key: self.key(key), message, nearest, hide_value });
                 None
             }
         }
@@ -472,7 +502,12 @@ impl<'a> Section<'a> {
     }
 
     /// A list whose texts mean something, each once.
-    pub fn list<T: PartialEq>(&self, key: &'static str, scalar: bool, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+    pub fn list<T: PartialEq>(
+        &self,
+        key: &'static str,
+        scalar: bool,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
         let mut values: Vec<T> = Vec::new();
         for text in self.texts(key, scalar)? {
             let written = text.value;

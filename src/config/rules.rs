@@ -74,9 +74,12 @@ impl<'a> Entry<'a> {
 fn each_entry<'a>(root: &Section<'a>, kind: Kind, mut read: impl FnMut(Entry<'a>)) {
     let mut tree = root.sections(kind.key()).into_iter().peekable();
     let mut plain = root.context.split.entries(kind).peekable();
-    if let (Some(first), false, Some(span)) = (plain.peek(), root.is_list_of_tables(kind.key()), root.written(kind.key())) {
+    if let (Some(first), false, Some(span)) =
+        (plain.peek(), root.is_list_of_tables(kind.key()), root.written(kind.key()))
+    {
         let line = root.context.line(first.at);
-        let message = format!("is written as a value here and as `[[{}]]` in line {line}; expected one form", kind.key());
+        let message =
+            format!("is written as a value here and as `[[{}]]` in line {line}; expected one form", kind.key());
         root.raise(&span, kind.key(), message);
     }
     while let Some(entry) = plain.next() {
@@ -156,7 +159,11 @@ impl<N: Hash + Eq + std::borrow::Borrow<str>, T> Names<N, T> {
 
 fn missing_name(context: &Context<'_>, span: &Range<usize>, kind: Kind) {
     let key = kind.key();
-    context.raise_absent(span, format!("{key}.name"), format!("missing in `{key}`; expected for instance name = \"editor\""));
+    context.raise_absent(
+        span,
+        format!("{key}.name"),
+        format!("missing in `{key}`; expected for instance name = \"editor\""),
+    );
 }
 
 fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
@@ -207,7 +214,12 @@ fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, preset: HeaderPrese
     groups
 }
 
-fn carried_roles(context: &Context<'_>, value: Value<'_>, span: Range<usize>, roles: &Names<RoleName, Role>) -> Vec<RoleName> {
+fn carried_roles(
+    context: &Context<'_>,
+    value: Value<'_>,
+    span: Range<usize>,
+    roles: &Names<RoleName, Role>,
+) -> Vec<RoleName> {
     let mut carried: Vec<RoleName> = Vec::new();
     for name in context.texts("group.roles", value, span, false).unwrap_or_default() {
         let Some((role, _)) = roles.find(context, &name, "group.roles") else { continue };
@@ -366,7 +378,12 @@ impl<'a> Mappings<'a, '_> {
         found
     }
 
-    fn claim<'d>(&self, written: &Written<'_>, provider: Option<&'d DeclaredProvider>, span: &Range<usize>) -> Option<&'d ClaimRule> {
+    fn claim<'d>(
+        &self,
+        written: &Written<'_>,
+        provider: Option<&'d DeclaredProvider>,
+        span: &Range<usize>,
+    ) -> Option<&'d ClaimRule> {
         let Some(name) = &written.claim else {
             self.absent(written, span, "claim", "groups");
             return None;
@@ -374,7 +391,8 @@ impl<'a> Mappings<'a, '_> {
         let provider = provider?;
         let found = provider.claims.iter().find(|claim| claim.name.as_str() == name.value);
         if found.is_none() {
-            let place = format!(" under provider `{0}`; expected `[provider.claims.{1}]`", provider.name, shown(name.value));
+            let place =
+                format!(" under provider `{0}`; expected `[provider.claims.{1}]`", provider.name, shown(name.value));
             let names = provider.claims.iter().map(|claim| claim.name.as_str());
             self.context.raise_undeclared(name, "mapping.claim", "claim", &place, names);
         }
@@ -390,7 +408,11 @@ impl<'a> Mappings<'a, '_> {
             self.context.raise(&value.span, "mapping.value", why);
         }
         if value.value.trim().is_empty() {
-            self.context.raise(&value.span, "mapping.value", "is empty or blank, which no claim ever brings; expected a value");
+            self.context.raise(
+                &value.span,
+                "mapping.value",
+                "is empty or blank, which no claim ever brings; expected a value",
+            );
         }
         Some(value.value)
     }
@@ -453,7 +475,8 @@ impl<'a> Mappings<'a, '_> {
 fn check_count(context: &Context<'_>, places: &[u32], limits: &Limits) {
     let Some(first) = places.get(limits.mappings) else { return };
     let start = *first as usize;
-    let message = format!("{} mappings; expected at most {} (`limits.mappings` sets this)", places.len(), limits.mappings);
+    let message =
+        format!("{} mappings; expected at most {} (`limits.mappings` sets this)", places.len(), limits.mappings);
     context.raise(&(start..start + "[[mapping]]".len()), "mapping", message);
 }
 
@@ -469,7 +492,8 @@ fn raise_repeated(context: &Context<'_>, rules: &RuleSet, ids: &[MappingId], pla
             continue;
         }
         let start = *place as usize;
-        let message = format!("says the same as the mapping in line {}; expected it once", context.line(*earlier as usize));
+        let message =
+            format!("says the same as the mapping in line {}; expected it once", context.line(*earlier as usize));
         context.raise(&(start..start + "[[mapping]]".len()), "mapping", message);
     }
 }

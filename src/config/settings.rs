@@ -53,12 +53,17 @@ fn tls(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {
         section.raise(&key.span, "tls_key", format!("`{}` {why}", key.value.path.to_string_lossy()));
         return None;
     }
-    warnings.extend(files::expiry_warnings(files::expiries(&certificate.value.bytes), &name, section.context.around.now));
+    warnings.extend(files::expiry_warnings(
+        files::expiries(&certificate.value.bytes),
+        &name,
+        section.context.around.now,
+    ));
     Some(TlsFiles { certificate: certificate.value.path, key: key.value.path })
 }
 
 pub fn app(section: &Section<'_>) -> Option<App> {
-    let url = section.required("url", "http://127.0.0.1:3000").and_then(|text| section.parse("url", text, values::app_url));
+    let url =
+        section.required("url", "http://127.0.0.1:3000").and_then(|text| section.parse("url", text, values::app_url));
     let start_page = section.parsed("start_page", values::app_path);
     let connect_timeout = section.duration("connect_timeout", seconds(3), TIMEOUT);
     let response_timeout = section.duration("response_timeout", seconds(60), TIMEOUT);
@@ -186,7 +191,8 @@ pub fn limits(section: &Section<'_>) -> (Limits, ClaimLimits) {
 }
 
 pub fn guard(section: &Section<'_>) -> Elsewhere {
-    let elsewhere = section.word("elsewhere", &[("refuse", Elsewhere::Refuse), ("pass", Elsewhere::Pass)], Elsewhere::Refuse);
+    let elsewhere =
+        section.word("elsewhere", &[("refuse", Elsewhere::Refuse), ("pass", Elsewhere::Pass)], Elsewhere::Refuse);
     section.finish();
     elsewhere
 }

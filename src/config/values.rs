@@ -158,8 +158,9 @@ fn is_loopback(url: &Url) -> bool {
 /// An OIDC issuer: an https URL without query or fragment (OIDC Core 1.0 section 2), of one tenant.
 pub fn oidc_issuer(text: &str) -> Result<(), Wrong> {
     single_tenant(text)?;
-    let url = endpoint(text)
-        .map_err(|_| Wrong::expected("the issuer exactly as the tokens carry it: an https URL without query or fragment"))?;
+    let url = endpoint(text).map_err(|_| {
+        Wrong::expected("the issuer exactly as the tokens carry it: an https URL without query or fragment")
+    })?;
     match url.query() {
         None => Ok(()),
         Some(_) => Err(Wrong::expected("an issuer without a query (OpenID Connect Core 1.0 section 2)")),
@@ -176,7 +177,9 @@ pub fn single_tenant(text: &str) -> Result<(), Wrong> {
         .iter()
         .any(|word| folded.split('/').any(|segment| segment == *word) && is_entra);
     if any_tenant || folded.contains("{tenantid}") || folded.contains("{tenant}") {
-        return Err(Wrong::expected("the issuer of one tenant, with the tenant's id in it: this one stands for any tenant"));
+        return Err(Wrong::expected(
+            "the issuer of one tenant, with the tenant's id in it: this one stands for any tenant",
+        ));
     }
     Ok(())
 }
@@ -213,7 +216,11 @@ pub fn laxly(path: &str) -> String {
 }
 
 /// Whether a number is within bounds, and what was expected if not.
-pub fn within<T: PartialOrd + Copy>(value: T, range: &RangeInclusive<T>, written: impl Fn(T) -> String) -> Result<T, Wrong> {
+pub fn within<T: PartialOrd + Copy>(
+    value: T,
+    range: &RangeInclusive<T>,
+    written: impl Fn(T) -> String,
+) -> Result<T, Wrong> {
     if range.contains(&value) {
         return Ok(value);
     }
@@ -226,11 +233,14 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit() {
-        for (text, milliseconds) in [("250ms", 250), ("30s", 30_000), ("10m", 600_000), ("12h", 43_200_000), ("0s", 0)] {
+        for (text, milliseconds) in [("250ms", 250), ("30s", 30_000), ("10m", 600_000), ("12h", 43_200_000), ("0s", 0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
             assert_eq!(written(Duration::from_millis(milliseconds)), text);
         }
-        for text in ["", "30", "s", "-1s", "+1s", "1.5s", "1 s", "1w", "1S", "99999999999999999999s", "999999999999999999d"] {
+        for text in
+            ["", "30", "s", "-1s", "+1s", "1.5s", "1 s", "1w", "1S", "99999999999999999999s", "999999999999999999d"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -249,7 +259,9 @@ mod tests {
         for text in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00::/8", "10.1.2.3", "::1", "10.1.2.3/32"] {
             assert!(network(text).is_ok(), "{text}");
         }
-        for text in ["10.0.0.1/8", "10.0.0.0/33", "fd00::1/8", "::ffff:10.0.0.1", "10.0.0.0/", "10.0.0.0/+8", "localhost"] {
+        for text in
+            ["10.0.0.1/8", "10.0.0.0/33", "fd00::1/8", "::ffff:10.0.0.1", "10.0.0.0/", "10.0.0.0/+8", "localhost"]
+        {
             assert!(network(text).is_err(), "{text}");
         }
     }
@@ -258,7 +270,16 @@ mod tests {
     fn a_public_url_is_an_origin() {
         assert_eq!(public_url("https://App.example.com/").unwrap().origin, "https://app.example.com");
         assert_eq!(public_url("http://[::1]:8080").unwrap().origin, "http://[::1]:8080");
-        for text in ["http://app.example.com", "https://a/b", "https://a?b", "https://u@a", "https:a", "app", "ftp://a", " https://a"] {
+        for text in [
+            "http://app.example.com",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https:a",
+            "app",
+            "ftp://a",
+            " https://a",
+        ] {
             assert!(public_url(text).is_err(), "{text}");
         }
     }
@@ -274,14 +295,24 @@ mod tests {
         ] {
             assert!(oidc_issuer(text).is_err(), "{text}");
         }
-        for text in ["https://accounts.google.com", "https://keycloak.example.com/realms/common", "http://127.0.0.1:1/x"] {
+        for text in
+            ["https://accounts.google.com", "https://keycloak.example.com/realms/common", "http://127.0.0.1:1/x"]
+        {
             assert_eq!(oidc_issuer(text), Ok(()), "{text}");
         }
     }
 
     #[test]
     fn paths_compare_as_the_laxest_app_would_read_them() {
-        for path in ["/saml/acs", "/SAML//acs", "/saml/%61cs", "/saml/x/../acs", "/saml;v=1/acs/", "/saml%2facs", "/saml%252facs"] {
+        for path in [
+            "/saml/acs",
+            "/SAML//acs",
+            "/saml/%61cs",
+            "/saml/x/../acs",
+            "/saml;v=1/acs/",
+            "/saml%2facs",
+            "/saml%252facs",
+        ] {
             assert_eq!(laxly(path), "/saml/acs", "{path}");
         }
         assert_ne!(laxly("/saml/acs2"), laxly("/saml/acs"));

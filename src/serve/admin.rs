@@ -76,10 +76,8 @@ async fn readiness(State(inspect): State<Arc<dyn Inspect>>) -> Response {
 async fn metrics(State(inspect): State<Arc<dyn Inspect>>) -> Response {
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &inspect.registry()) {
-        Ok(()) => {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -5,12 +5,20 @@
 //! every token was issued at [`NOW`], and no fixture ages.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use loginsync::cli::demo::mint::saml::{
     ContentEncryption, KeyTransport, MintAttribute, MintValue, Recipient, SamlLogin, Signer, Style,
 };
 use loginsync::cli::demo::mint::{Hash, MintKey, oidc, saml};
+use loginsync::config::{Config, Surroundings};
+use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
+use loginsync::pipeline::claims;
 use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::provider::Provider;
+use loginsync::pipeline::verify::oidc::KeySet;
+use loginsync::pipeline::verify::saml::CertificateSet;
+use loginsync::pipeline::verify::{self, ProviderKeys, Remembered, RememberedRequest};
 use serde_json::{Value, json};
 
 /// 2026-03-01T12:00:00Z.
@@ -375,7 +383,8 @@ pub const SAML_REQUEST: &str = "_request-1";
 
 /// The claims that every ID token has, under those of its shape.
 pub fn id_token_claims(issuer: &str, client_id: &str, own: &Value) -> Value {
-    let mut claims = json!({"iss": issuer, "aud": client_id, "iat": NOW.seconds(), "exp": NOW.seconds() + 3600, "nonce": "nonce-1"});
+    let mut claims =
+        json!({"iss": issuer, "aud": client_id, "iat": NOW.seconds(), "exp": NOW.seconds() + 3600, "nonce": "nonce-1"});
     if let (Some(claims), Some(own)) = (claims.as_object_mut(), own.as_object()) {
         claims.extend(own.clone());
     }
@@ -418,16 +427,103 @@ fn tokens_of_every_provider_are_current() {
     settle(&folder("tokens").join("jwks.json"), &pretty(&jwks));
     for shape in TOKEN_SHAPES {
         let claims = id_token_claims(shape.issuer, shape.client_id, &(shape.claims)());
-        settle(&folder("tokens").join(format!("{}.json", shape.name)), &pretty(&json!({"source": shape.source, "claims": claims})));
+        settle(
+            &folder("tokens").join(format!("{}.json", shape.name)),
+            &pretty(&json!({"source": shape.source, "claims": claims})),
+        );
         settle(&folder("tokens").join(format!("{}.jwt", shape.name)), &signed_id_token(&claims, "idp-rsa"));
     }
 }
 
 #[test]
 fn assertions_of_every_provider_are_current() {
+    let sources: serde_json::Map<String, Value> =
+        SAML_SHAPES.iter().map(|shape| (shape.name.to_owned(), json!(shape.source))).collect();
+    settle(&folder("saml").join("shapes").join("sources.json"), &pretty(&Value::Object(sources)));
     for shape in SAML_SHAPES {
         let document = saml_document(&shape_login(shape), shape.sign, "idp-rsa");
         settle(&folder("saml").join("shapes").join(format!("{}.xml", shape.name)), &document);
+    }
+}
+
+/// A provider as the configuration would have it.
+fn provider(
+    name: &str,
+    protocol: &str,
+    groups: &str,
+    delimiter: Option<&str>,
+    user_claim: Option<&str>,
+) -> Arc<Provider> {
+    let user = user_claim.map(|claim| format!("user_claim = '{claim}'")).unwrap_or_default();
+    let delimiter = delimiter.map(|delimiter| format!("delimiter = '{delimiter}'")).unwrap_or_default();
+    let text = format!(
+        "public_url = 'https://app.example.com'\n[app]\nurl = 'http://127.0.0.1:3000'\n[[provider]]\nname = '{name}'\n\
+         {protocol}\n{user}\n[provider.claims.groups]\nname = '{groups}'\n{delimiter}\n"
+    );
+    let file = folder("login").join("shape.toml");
+    let around = Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
+    let config = Config::from_text(&text, &around).unwrap_or_else(|faults| panic!("{faults}"));
+    Arc::clone(&config.providers[0].provider)
+}
+
+fn read_groups(arrival: Arrival, keys: &ProviderKeys, remembered: &[Remembered]) -> (String, Vec<String>) {
+    let Arrival::Login(captured) = arrival else { panic!("expected a login") };
+    let verified = verify::verify(&captured, keys, remembered, NOW).unwrap();
+    let claims = claims::read(&verified, &captured.provider).unwrap();
+    let groups = claims.claims[0].pieces(None).into_iter().map(str::to_owned).collect();
+    (claims.user.subject.to_string(), groups)
+}
+
+fn posted(body: &str) -> CallbackMessage<'_> {
+    CallbackMessage {
+        method: &http::Method::POST,
+        query: None,
+        content_type: Some("application/x-www-form-urlencoded"),
+        encoded: false,
+        body: body.as_bytes(),
+    }
+}
+
+#[test]
+fn the_id_token_of_every_provider_is_read() {
+    let jwks = std::fs::read(folder("tokens").join("jwks.json")).unwrap();
+    let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_slice(&jwks).unwrap()));
+    for shape in TOKEN_SHAPES {
+        let token = std::fs::read_to_string(folder("tokens").join(format!("{}.jwt", shape.name))).unwrap();
+        let protocol = format!(
+            "mode = 'oidc-form-post'\nissuer = '{}'\nclient_id = '{}'\ncallback = '/callback'\njwks_file = '../tokens/jwks.json'\nauthorization_endpoint = 'https://idp.example.com/authorize'",
+            shape.issuer, shape.client_id
+        );
+        let provider = provider(shape.name, &protocol, shape.groups, None, Some(shape.user_claim));
+        let arrival = capture::read(&[Arc::clone(&provider)], posted(&format!("id_token={token}&state=s")), 0).unwrap();
+        let request = RememberedRequest::Oidc { state: Some("s".into()), nonce: Some("nonce-1".into()) };
+        let remembered = Remembered { provider: provider.name.clone(), request };
+        let (user, groups) = read_groups(arrival, &keys, &[remembered]);
+        assert_eq!((user.as_str(), groups), (shape.user, shape.expected.iter().map(ToString::to_string).collect()));
+    }
+}
+
+#[test]
+fn the_assertion_of_every_provider_is_read() {
+    let pem = std::fs::read_to_string(folder("keys").join("idp-rsa.certificate.test-only.pem")).unwrap();
+    let keys = ProviderKeys::Saml(CertificateSet::from_pem(pem.as_bytes()).unwrap());
+    for shape in SAML_SHAPES {
+        let document =
+            std::fs::read_to_string(folder("saml").join("shapes").join(format!("{}.xml", shape.name))).unwrap();
+        let protocol = format!(
+            "mode = 'saml-post'\nissuer = '{}'\naudience = '{SAML_AUDIENCE}'\ncallback = '/saml/acs'\n\
+             certificate_files = ['../keys/idp-rsa.certificate.test-only.pem']\nsso_url = 'https://idp.example.com/sso'",
+            shape.issuer
+        );
+        let provider = provider(shape.name, &protocol, shape.groups, shape.delimiter, None);
+        let field: String = form_urlencoded::byte_serialize(saml::field(&document).as_bytes()).collect();
+        let body = format!("SAMLResponse={field}");
+        let arrival = capture::read(&[Arc::clone(&provider)], posted(&body), 1 << 20).unwrap();
+        let request = RememberedRequest::Saml { request_id: SAML_REQUEST.into() };
+        let remembered = Remembered { provider: provider.name.clone(), request };
+        let (user, groups) = read_groups(arrival, &keys, &[remembered]);
+        let expected: Vec<String> = shape.expected.iter().map(ToString::to_string).collect();
+        assert_eq!((user.as_str(), groups), (shape.name_id.0, expected), "{}", shape.name);
     }
 }
 
@@ -452,7 +548,8 @@ pub struct Case {
 
 const OIDC_ISSUER: &str = "https://idp.example.com";
 const CLIENT: &str = "the-app";
-const OIDC_LEAVE: Option<&str> = Some("https://idp.example.com/authorize?client_id=the-app&state=state-1&nonce=nonce-1");
+const OIDC_LEAVE: Option<&str> =
+    Some("https://idp.example.com/authorize?client_id=the-app&state=state-1&nonce=nonce-1");
 const SAML_ISSUER: &str = "https://saml.example.com/idp";
 
 /// What every case's configuration begins with.
@@ -540,10 +637,12 @@ group = "Administrators"
 "#;
 
 fn configuration(case: &Case) -> String {
-    let (provider, name) = if case.name.starts_with("saml") { (SAML_PROVIDER, "saml") } else { (OIDC_PROVIDER, "oidc") };
+    let (provider, name) =
+        if case.name.starts_with("saml") { (SAML_PROVIDER, "saml") } else { (OIDC_PROVIDER, "oidc") };
     let claims = if case.config.contains("[provider.claims") { "" } else { GROUPS };
     // Keys of the provider must stand before its first sub-table.
-    let (own, rest) = case.config.split_once("\n[").map_or((case.config, String::new()), |(own, rest)| (own, format!("\n[{rest}")));
+    let (own, rest) =
+        case.config.split_once("\n[").map_or((case.config, String::new()), |(own, rest)| (own, format!("\n[{rest}")));
     format!("{COMMON}{provider}{own}{claims}{rest}{}", MAPPINGS.replace("PROVIDER", name))
 }
 
@@ -586,7 +685,9 @@ fn saml_request(login: &SamlLogin) -> String {
 
 fn saml_form(document: &str) -> String {
     let field: String = form_urlencoded::byte_serialize(saml::field(document).as_bytes()).collect();
-    format!("POST /saml/acs\ncontent-type: application/x-www-form-urlencoded\n\nSAMLResponse={field}&RelayState=%2Fhome")
+    format!(
+        "POST /saml/acs\ncontent-type: application/x-www-form-urlencoded\n\nSAMLResponse={field}&RelayState=%2Fhome"
+    )
 }
 
 /// The AuthnRequest `_request-1` in the redirect binding.
@@ -751,16 +852,16 @@ pub const CASES: &[Case] = &[
         before: nothing,
         leave: OIDC_LEAVE,
         request: || {
-            oidc_request(&json!({"sub": "alice", "jti": "token-1", "orgs": [{"name": "staff"}, {"name": "on-call"}, {"id": 3}]}))
+            oidc_request(
+                &json!({"sub": "alice", "jti": "token-1", "orgs": [{"name": "staff"}, {"name": "on-call"}, {"id": 3}]}),
+            )
         },
     },
     Case {
         name: "oidc-older-login",
         title: "an older login than the last one applied authenticates and changes nothing",
         config: "",
-        before: || {
-            json!({"users": [{"user": "alice", "mapped": ["groups = staff"], "issued_at": NOW.0 + 30_000}]})
-        },
+        before: || json!({"users": [{"user": "alice", "mapped": ["groups = staff"], "issued_at": NOW.0 + 30_000}]}),
         leave: OIDC_LEAVE,
         request: || with_groups(&json!(["marketing"])),
     },
@@ -792,9 +893,7 @@ pub const CASES: &[Case] = &[
         name: "oidc-not-the-last-administrator",
         title: "with another holder the protected role is revoked like any other",
         config: "",
-        before: || {
-            json!({"users": [{"user": "alice", "mapped": ["administrators"]}, {"user": "bob", "assigned": ["Administrators"]}]})
-        },
+        before: || json!({"users": [{"user": "alice", "mapped": ["administrators"]}, {"user": "bob", "assigned": ["Administrators"]}]}),
         leave: OIDC_LEAVE,
         request: || with_groups(&json!(["staff"])),
     },
@@ -843,7 +942,9 @@ pub const CASES: &[Case] = &[
         before: two_groups,
         leave: OIDC_LEAVE,
         request: || {
-            oidc_request(&json!({"sub": "alice", "groups": [], "jti": "token-1", "iat": NOW.seconds() - 500, "exp": NOW.seconds() - 100}))
+            oidc_request(
+                &json!({"sub": "alice", "groups": [], "jti": "token-1", "iat": NOW.seconds() - 500, "exp": NOW.seconds() - 100}),
+            )
         },
     },
     Case {
@@ -871,7 +972,8 @@ pub const CASES: &[Case] = &[
         before: two_groups,
         leave: OIDC_LEAVE,
         request: || {
-            "POST /callback\ncontent-type: application/x-www-form-urlencoded\n\nerror=access_denied&state=state-1".into()
+            "POST /callback\ncontent-type: application/x-www-form-urlencoded\n\nerror=access_denied&state=state-1"
+                .into()
         },
     },
     Case {
@@ -886,9 +988,7 @@ pub const CASES: &[Case] = &[
         name: "saml-one-goes-one-stays",
         title: "the same story as with OIDC",
         config: "",
-        before: || {
-            json!({"users": [{"user": "alice", "mapped": ["groups = staff", "groups = on-call"], "assigned": ["On-call", "Marketing"]}]})
-        },
+        before: || json!({"users": [{"user": "alice", "mapped": ["groups = staff", "groups = on-call"], "assigned": ["On-call", "Marketing"]}]}),
         leave: Some("saml"),
         request: || saml_request(&saml_login(groups_attribute(&["staff"]))),
     },

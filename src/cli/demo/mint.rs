@@ -145,7 +145,8 @@ impl MintKey {
     /// # Errors
     /// When there is none, or of a kind that nothing here signs with.
     pub fn from_pem(pem: &str) -> Result<Self, MintError> {
-        let key = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| MintError::Pem(error.to_string()))?;
+        let key =
+            PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| MintError::Pem(error.to_string()))?;
         Self::from_pkcs8(key.secret_pkcs8_der().to_vec())
     }
 

@@ -118,6 +118,210 @@ impl ProtocolFields {
     }
 }
 
+/// Watches a form go by in pieces for a field that carries a login, by the same lax reading as [`ProtocolFields`]. Holds the
+/// name under its eyes and, where a value has to be looked into, the head of that; nothing else.
+///
+/// ```text
+/// "a=1&SAMLRes" "ponse=PHNh" "bWxw…"     a name and a value split over pieces
+/// ```
+#[derive(Debug)]
+pub struct FieldScan {
+    place: ScanPlace,
+    name: Vec<u8>,
+    /// The decoded head of a `SAMLResponse` value.
+    head: Vec<u8>,
+    /// Digits of an escape in a value that are still to come, and what was read of it.
+    escape: Escape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ScanPlace {
+    Name,
+    /// A value that matters to nobody.
+    Value,
+    SamlValue,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    None,
+    Percent,
+    Digit(u8),
+}
+
+/// What a scan has to say of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    /// Nothing that carries a login, so far.
+    Clear,
+    /// A field that carries a login: `id_token`, or a `SAMLResponse` that is no LogoutResponse.
+    Login(Field),
+}
+
+impl Default for FieldScan {
+    fn default() -> Self {
+        Self { place: ScanPlace::Name, name: Vec::new(), head: Vec::new(), escape: Escape::None }
+    }
+}
+
+impl FieldScan {
+    /// Reads the next piece. `answers_logout` says of the base64 head of a `SAMLResponse` whether its root is a
+    /// LogoutResponse.
+    pub fn read(&mut self, mut piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
+        while !piece.is_empty() {
+            let (consumed, sighting) = match self.place {
+                ScanPlace::Name => self.read_name(piece),
+                ScanPlace::Value => (self.skip_value(piece), Sighting::Clear),
+                ScanPlace::SamlValue => self.read_saml_value(piece, &answers_logout),
+            };
+            if sighting != Sighting::Clear {
+                return sighting;
+            }
+            piece = piece.get(consumed..).unwrap_or_default();
+        }
+        Sighting::Clear
+    }
+
+    /// The form has ended: judges what is still under its eyes.
+    pub fn finish(&mut self, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
+        match self.place {
+            ScanPlace::Name => self.name_ended(),
+            ScanPlace::Value => Sighting::Clear,
+            ScanPlace::SamlValue => self.saml_value_ended(&answers_logout),
+        }
+    }
+
+    fn read_name(&mut self, piece: &[u8]) -> (usize, Sighting) {
+        let end = piece.iter().position(|byte| matches!(byte, b'&' | b';' | b'='));
+        self.keep_name(piece.get(..end.unwrap_or(piece.len())).unwrap_or_default());
+        let Some(end) = end else { return (piece.len(), Sighting::Clear) };
+        let sighting = self.name_ended();
+        let begins_value = piece.get(end) == Some(&b'=');
+        if self.place == ScanPlace::SamlValue && !begins_value {
+            self.place = ScanPlace::Name;
+        } else if self.place == ScanPlace::Name && begins_value {
+            self.place = ScanPlace::Value;
+        }
+        (end + 1, sighting)
+    }
+
+    /// Keeps what [`field_named`] looks at. Leading space is dropped at once, however much of it comes.
+    fn keep_name(&mut self, mut bytes: &[u8]) {
+        while self.name.len() < MAX_RAW_NAME && !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - self.name.len()));
+            self.name.extend_from_slice(now);
+            let stripped = strip_leading_space(&self.name).len();
+            self.name.drain(..self.name.len() - stripped);
+            bytes = later;
+        }
+    }
+
+    fn name_ended(&mut self) -> Sighting {
+        // Most names are told apart by their first letter, which costs nothing.
+        let hopeless = |first: &u8| first.is_ascii_alphanumeric() && !matches!(first, b'i' | b'I' | b's' | b'S');
+        let field = if self.name.first().is_none_or(hopeless) { None } else { field_named(&self.name) };
+        self.name.clear();
+        match field {
+            Some(Field::IdToken) => Sighting::Login(Field::IdToken),
+            Some(Field::SamlResponse) => {
+                self.place = ScanPlace::SamlValue;
+                self.escape = Escape::None;
+                self.head.clear();
+                Sighting::Clear
+            }
+            _ => Sighting::Clear,
+        }
+    }
+
+    fn skip_value(&mut self, piece: &[u8]) -> usize {
+        match memchr::memchr2(b'&', b';', piece) {
+            Some(end) => {
+                self.place = ScanPlace::Name;
+                end + 1
+            }
+            None => piece.len(),
+        }
+    }
+
+    fn read_saml_value(&mut self, piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> (usize, Sighting) {
+        for (index, byte) in piece.iter().enumerate() {
+            if matches!(byte, b'&' | b';') {
+                let sighting = self.saml_value_ended(answers_logout);
+                self.place = ScanPlace::Name;
+                return (index + 1, sighting);
+            }
+            self.keep_value(*byte);
+            if self.head.len() >= MAX_HEAD {
+                let sighting = self.saml_value_ended(answers_logout);
+                self.place = ScanPlace::Value;
+                return (index + 1, sighting);
+            }
+        }
+        (piece.len(), Sighting::Clear)
+    }
+
+    fn keep_value(&mut self, byte: u8) {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        self.escape = match (self.escape, byte) {
+            (_, b'%') => Escape::Percent,
+            (Escape::Percent, byte) => digit(byte).map_or(Escape::None, Escape::Digit),
+            (Escape::Digit(high), byte) => {
+                self.head.extend(digit(byte).map(|low| high << 4 | low));
+                Escape::None
+            }
+            (Escape::None, byte) => {
+                self.head.push(byte);
+                Escape::None
+            }
+        };
+    }
+
+    fn saml_value_ended(&mut self, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
+        // Apps name the field without filling it in (an empty one carries nothing).
+        if self.head.is_empty() || answers_logout(&self.head) {
+            return Sighting::Clear;
+        }
+        Sighting::Login(Field::SamlResponse)
+    }
+}
+
+/// How much of a `SAMLResponse` value is held, in base64: enough for an XML declaration, a comment and the root's name.
+const MAX_HEAD: usize = 4096;
+
+/// Whether a query may hold a field that carries a login: cheap, and never wrong when it says no. A name without an
+/// escape begins with the very letters of the field, whatever a lax reader makes of its separators.
+pub fn may_carry_login(query: &str) -> bool {
+    let bytes = query.as_bytes();
+    if memchr::memchr(b'%', bytes).is_some() {
+        return true;
+    }
+    memchr::memchr2_iter(b's', b'S', bytes).any(|at| starts_with(bytes, at, b"samlresponse"))
+        || memchr::memchr2_iter(b'i', b'I', bytes).any(|at| starts_with(bytes, at, b"id"))
+}
+
+fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
+    bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
+}
+
+/// Whether any reader may take a body of this media type for a form: some look for the name anywhere in the field, or take
+/// what stands before a comma.
+pub fn may_be_form(content_type: &[u8]) -> bool {
+    const NAME: &[u8] = b"x-www-form-urlencoded";
+    content_type.windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
+/// Whether a media type asks for a character encoding in which a name would not be the bytes that we compare. UTF-16, UTF-7
+/// and EBCDIC are honoured by some frameworks.
+pub fn has_foreign_charset(content_type: &[u8]) -> bool {
+    const KNOWN: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
+    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
+    text.split("charset").skip(1).any(|rest| {
+        let named = rest.trim_start_matches([' ', '\t', '=', '"', '\'', '*']);
+        let named = named.split([';', ',', '"', '\'', ' ', '\t']).next().unwrap_or_default();
+        !KNOWN.contains(&named)
+    })
+}
+
 /// Whether a media type is `application/x-www-form-urlencoded`, parameters aside.
 pub fn is_form(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default();
@@ -129,12 +333,20 @@ pub fn is_form(content_type: &str) -> bool {
 fn field_named(raw: &[u8]) -> Option<Field> {
     let raw = raw.trim_ascii_start();
     let raw = strip_leading_space(raw);
-    let raw = raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default();
+    let raw = whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default());
     let decoded: Vec<u8> = percent_encoding::percent_decode(raw).collect();
     let text = String::from_utf8_lossy(&decoded);
     let text = text.split('\0').next().unwrap_or_default();
     let joined: String = text.trim().chars().map(|c| if matches!(c, ' ' | '.' | '+') { '_' } else { c }).collect();
     Field::named(joined.split('[').next().unwrap_or_default()).or_else(|| Field::named(&joined.replacen('[', "_", 1)))
+}
+
+/// Drops an escape that a cut at [`MAX_RAW_NAME`] left incomplete; it would make a padded name one of its own.
+fn whole_escapes(raw: &[u8]) -> &[u8] {
+    match raw {
+        [rest @ .., b'%'] | [rest @ .., b'%', _] if raw.len() + 1 >= MAX_RAW_NAME => rest,
+        _ => raw,
+    }
 }
 
 fn strip_leading_space(mut raw: &[u8]) -> &[u8] {
@@ -186,6 +398,81 @@ mod tests {
             assert_eq!(field_named(name.as_bytes()), None, "{name}");
         }
         assert_eq!(field_named(b"SAMLResponse"), Some(Field::SamlResponse));
+    }
+
+    fn scan(pieces: &[&[u8]]) -> Sighting {
+        let logout = |head: &[u8]| head.starts_with(b"LOGOUT");
+        let mut scan = FieldScan::default();
+        for piece in pieces {
+            let sighting = scan.read(piece, logout);
+            if sighting != Sighting::Clear {
+                return sighting;
+            }
+        }
+        scan.finish(logout)
+    }
+
+    #[test]
+    fn a_scan_sees_what_is_split_anywhere() {
+        let forms: [(&[u8], Sighting); 12] = [
+            (b"a=1&b=2", Sighting::Clear),
+            (b"a=id_token&b=SAMLResponse", Sighting::Clear),
+            (b"a=1&id_token=x&b=2", Sighting::Login(Field::IdToken)),
+            (b"a=1;%69D_token=x", Sighting::Login(Field::IdToken)),
+            (b"a=1&ID.TOKEN[]", Sighting::Login(Field::IdToken)),
+            (
+                b"++%20+%20%09id_token%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20=x",
+                Sighting::Login(Field::IdToken),
+            ),
+            (b"SAMLResponse=PHNh&a=1", Sighting::Login(Field::SamlResponse)),
+            (b"samlresponse=&a=1", Sighting::Clear),
+            (b"SAMLResponse&a=1", Sighting::Clear),
+            (b"SAMLResponse=L%4fGOUT%3D%3D&a=1", Sighting::Clear),
+            (b"SAMLResponse=LOGOUT&SAMLResponse=PHNh", Sighting::Login(Field::SamlResponse)),
+            (b"SAMLResponse=LOGOUT;x&id_token=", Sighting::Login(Field::IdToken)),
+        ];
+        for (form, expected) in forms {
+            let shown = String::from_utf8_lossy(form);
+            assert_eq!(scan(&[form]), expected, "{shown}");
+            for at in 0..form.len() {
+                assert_eq!(scan(&[&form[..at], &form[at..]]), expected, "{shown} at {at}");
+            }
+            let bytes: Vec<&[u8]> = form.chunks(1).collect();
+            assert_eq!(scan(&bytes), expected, "{shown} by bytes");
+        }
+    }
+
+    #[test]
+    fn a_scan_holds_little_of_long_names_and_values() {
+        let logout = |_: &[u8]| true;
+        let mut scan = FieldScan::default();
+        scan.read(&[b'+'; 100_000], logout);
+        scan.read(&[b'n'; 100_000], logout);
+        assert!(scan.name.capacity() <= 256, "{}", scan.name.capacity());
+        scan.read(b"&SAMLResponse=", logout);
+        scan.read(&[b'A'; 100_000], logout);
+        assert!(scan.head.len() <= MAX_HEAD);
+    }
+
+    #[test]
+    fn a_query_is_looked_into_only_where_it_may_carry_a_login() {
+        for query in ["page=2&sort=name", "q=hello+world", "s=1&same=x"] {
+            assert!(!may_carry_login(query), "{query}");
+        }
+        for query in ["id_token=1", "a=1&ID.token=1", "SAMLResponse=1", "%73amlresponse=1", "id[token=1"] {
+            assert!(may_carry_login(query), "{query}");
+        }
+    }
+
+    #[test]
+    fn forms_are_known_by_any_sign() {
+        assert!(may_be_form(b"application/X-WWW-form-urlencoded, text/plain"));
+        assert!(!may_be_form(b"application/json"));
+        assert!(!has_foreign_charset(b"application/x-www-form-urlencoded; charset=UTF-8"));
+        assert!(!has_foreign_charset(b"application/x-www-form-urlencoded"));
+        for charset in ["utf-16", "\"utf-7\"", "ibm037", "utf-8, utf-16; charset=utf-16"] {
+            assert!(has_foreign_charset(format!("a/b; Charset={charset}").as_bytes()), "{charset}");
+        }
     }
 
     #[test]

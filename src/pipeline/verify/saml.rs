@@ -27,9 +27,7 @@ pub use self::certificates::{CertificateError, CertificateSet};
 use self::conditions::Rules;
 pub use self::decrypt::{DecryptionKey, DecryptionKeyError};
 pub use self::xmlsec::{LockDownFailed, lock_down};
-use super::{
-    Assertion, BindingVerdict, Fault, Refused, Remembered, RememberedRequest, SignedToken, Statement, bind,
-};
+use super::{Assertion, BindingVerdict, Fault, Refused, Remembered, RememberedRequest, SignedToken, Statement, bind};
 use crate::pipeline::capture::saml::names::{ASSERTION, PROTOCOL, XML_SCHEMA, XML_SCHEMA_INSTANCE};
 use crate::pipeline::capture::saml::tree::{is, named, only, parse};
 use crate::pipeline::capture::saml::{Content, GuardError, GuardedResponse, ResponseHead, response_head};
@@ -179,7 +177,11 @@ fn signed_plain(response: &GuardedResponse, certificates: &CertificateSet) -> Re
         return Err(Fault::Unsigned);
     }
     let text = xmlsec::signed_bytes(response.text(), certificates, structure.family)?;
-    let head = if structure.response_signed { signed_head(&text, structure.head.id.as_str())? } else { structure.head.clone() };
+    let head = if structure.response_signed {
+        signed_head(&text, structure.head.id.as_str())?
+    } else {
+        structure.head.clone()
+    };
     Ok(Signed { text, head, head_signed: structure.response_signed })
 }
 

@@ -176,9 +176,10 @@ pub fn assertion(login: &SamlLogin) -> String {
         element(&qualified(prefix, name), &[], attributes, content)
     };
     let time = |at: Timestamp| at.to_string();
-    let name_id = login.name_id.as_ref().map_or(String::new(), |(value, format)| {
-        tag("NameID", &[("Format", format.as_deref())], &escape_text(value))
-    });
+    let name_id = login
+        .name_id
+        .as_ref()
+        .map_or(String::new(), |(value, format)| tag("NameID", &[("Format", format.as_deref())], &escape_text(value)));
     let end = time(login.not_on_or_after);
     let data = tag(
         "SubjectConfirmationData",
@@ -189,8 +190,7 @@ pub fn assertion(login: &SamlLogin) -> String {
         ],
         "",
     );
-    let confirmation =
-        tag("SubjectConfirmation", &[("Method", Some("urn:oasis:names:tc:SAML:2.0:cm:bearer"))], &data);
+    let confirmation = tag("SubjectConfirmation", &[("Method", Some("urn:oasis:names:tc:SAML:2.0:cm:bearer"))], &data);
     let audiences: String = login
         .audiences
         .iter()
@@ -208,8 +208,7 @@ pub fn assertion(login: &SamlLogin) -> String {
         &tag("AuthnContext", &[], &context),
     );
     let attributes: String = login.attributes.iter().map(|attribute| write_attribute(attribute, login.style)).collect();
-    let attributes =
-        if attributes.is_empty() { attributes } else { tag("AttributeStatement", &[], &attributes) };
+    let attributes = if attributes.is_empty() { attributes } else { tag("AttributeStatement", &[], &attributes) };
     let content = [
         tag("Issuer", &[], &escape_text(&login.issuer)),
         tag("Subject", &[], &format!("{name_id}{confirmation}")),
@@ -221,11 +220,7 @@ pub fn assertion(login: &SamlLogin) -> String {
     element(
         &qualified(prefix, "Assertion"),
         &[(prefix, ASSERTION)],
-        &[
-            ("ID", Some(&login.assertion_id)),
-            ("IssueInstant", Some(&time(login.issued_at))),
-            ("Version", Some("2.0")),
-        ],
+        &[("ID", Some(&login.assertion_id)), ("IssueInstant", Some(&time(login.issued_at))), ("Version", Some("2.0"))],
         &content,
     )
 }
@@ -259,8 +254,7 @@ fn write_attribute(attribute: &MintAttribute, style: Style) -> String {
 /// A response around an assertion, plain or encrypted, or around nothing; unsigned.
 pub fn response(login: &SamlLogin, assertion: &str) -> String {
     let Prefixes { protocol, assertion: prefix, .. } = login.style.prefixes();
-    let issuer =
-        element(&qualified(prefix, "Issuer"), &[(prefix, ASSERTION)], &[], &escape_text(&login.issuer));
+    let issuer = element(&qualified(prefix, "Issuer"), &[(prefix, ASSERTION)], &[], &escape_text(&login.issuer));
     let code = element(&qualified(protocol, "StatusCode"), &[], &[("Value", Some(&login.status))], "");
     let status = element(&qualified(protocol, "Status"), &[], &[], &code);
     element(
@@ -277,18 +271,24 @@ pub fn response(login: &SamlLogin, assertion: &str) -> String {
     )
 }
 
-/// Signs an element in canonical form and puts the signature behind its first Issuer, or its start tag where it has none.
+/// Signs an element in canonical form and puts the signature behind its Issuer, or its start tag where it has none.
 ///
 /// # Errors
 /// When the text is no element with this ID, or the key cannot sign.
 pub fn sign(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String, MintError> {
     let start_tag = canonical.find('>').ok_or(MintError::Document)? + 1;
-    let issuer_end = canonical.match_indices("Issuer>").find_map(|(at, end)| {
-        let tag = canonical.get(..at)?.rsplit('<').next()?;
-        tag.starts_with('/').then_some(at + end.len())
-    });
-    let (before, after) =
-        canonical.split_at_checked(issuer_end.unwrap_or(start_tag)).ok_or(MintError::Document)?;
+    let content = canonical.get(start_tag..).unwrap_or_default();
+    let first_child = content.split([' ', '>']).next().unwrap_or_default();
+    let issuer_end = if first_child.ends_with("Issuer") {
+        let end = content.match_indices("Issuer>").find(|(at, _)| {
+            let tag = content.get(..*at).and_then(|before| before.rsplit('<').next());
+            tag.is_some_and(|tag| tag.starts_with('/'))
+        });
+        end.map(|(at, tag)| start_tag + at + tag.len())
+    } else {
+        None
+    };
+    let (before, after) = canonical.split_at_checked(issuer_end.unwrap_or(start_tag)).ok_or(MintError::Document)?;
     Ok([before, &signature(canonical, id, signer)?, after].concat())
 }
 
@@ -303,9 +303,7 @@ pub fn signature(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String
     };
     let algorithm = |name: &str, uri: &str, content: &str| tag(name, &[("Algorithm", Some(uri))], content);
     let inclusive = match signer.style {
-        Style::Typed => {
-            element("ec:InclusiveNamespaces", &[("ec", EXCLUSIVE)], &[("PrefixList", Some("xs"))], "")
-        }
+        Style::Typed => element("ec:InclusiveNamespaces", &[("ec", EXCLUSIVE)], &[("PrefixList", Some("xs"))], ""),
         _ => String::new(),
     };
     let (scheme, method) = signature_method(signer)?;
@@ -325,12 +323,9 @@ pub fn signature(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String
         &[transforms, algorithm("DigestMethod", digest_method(signer.hash), ""), tag("DigestValue", &[], &digest)]
             .concat(),
     );
-    let content = [
-        algorithm("CanonicalizationMethod", EXCLUSIVE, ""),
-        algorithm("SignatureMethod", method, ""),
-        reference,
-    ]
-    .concat();
+    let content =
+        [algorithm("CanonicalizationMethod", EXCLUSIVE, ""), algorithm("SignatureMethod", method, ""), reference]
+            .concat();
     // Canonicalized by itself, SignedInfo declares the namespace that it otherwise inherits.
     let alone = element(&qualified(prefix, "SignedInfo"), &[(prefix, SIGNATURE)], &[], &content);
     let value = STANDARD.encode(signer.key.sign(scheme, alone.as_bytes())?);
@@ -402,7 +397,8 @@ pub fn encrypt(plaintext: &str, recipient: Recipient<'_>) -> Result<String, Mint
         "xenc:EncryptedData",
         &[("xenc", ENCRYPTION)],
         &[("Type", Some("http://www.w3.org/2001/04/xmlenc#Element"))],
-        &[element("xenc:EncryptionMethod", &[], &[("Algorithm", Some(method))], ""), info, cipher_data(&sealed)].concat(),
+        &[element("xenc:EncryptionMethod", &[], &[("Algorithm", Some(method))], ""), info, cipher_data(&sealed)]
+            .concat(),
     );
     Ok(element("saml:EncryptedAssertion", &[("saml", ASSERTION)], &[], &format!("{data}{beside}")))
 }
@@ -521,12 +517,7 @@ pub fn metadata(entity_id: &str, certificates: &[Vec<u8>], redirect: &str, post:
 }
 
 /// An element in canonical form, when namespaces and attributes are given in order.
-fn element(
-    name: &str,
-    namespaces: &[(&str, &str)],
-    attributes: &[(&str, Option<&str>)],
-    content: &str,
-) -> String {
+fn element(name: &str, namespaces: &[(&str, &str)], attributes: &[(&str, Option<&str>)], content: &str) -> String {
     let mut text = format!("<{name}");
     for (prefix, uri) in namespaces {
         let colon = if prefix.is_empty() { "" } else { ":" };

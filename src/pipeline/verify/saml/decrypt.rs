@@ -59,8 +59,7 @@ impl DecryptionKey {
         let key = match &key {
             PrivateKeyDer::Pkcs8(key) => PrivateDecryptingKey::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => {
-                let pair =
-                    rsa::KeyPair::from_der(key.secret_pkcs1_der()).map_err(|_| DecryptionKeyError::Key)?;
+                let pair = rsa::KeyPair::from_der(key.secret_pkcs1_der()).map_err(|_| DecryptionKeyError::Key)?;
                 let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| DecryptionKeyError::Key)?;
                 PrivateDecryptingKey::from_pkcs8(pkcs8.as_ref())
             }

@@ -63,8 +63,8 @@ pub enum MetadataError {
 pub fn read(metadata: &str, entity_id: &str, now: Timestamp) -> Result<IdpMetadata, MetadataError> {
     let metadata = metadata.strip_prefix('\u{feff}').unwrap_or(metadata);
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(metadata, options)
-        .map_err(|error| MetadataError::Xml(error.to_string()))?;
+    let document =
+        Document::parse_with_options(metadata, options).map_err(|error| MetadataError::Xml(error.to_string()))?;
     let entity = entity(document.root_element(), entity_id)?;
     let mut idps = named(entity, METADATA, "IDPSSODescriptor").filter(|idp| speaks_saml_2(*idp));
     let idp = idps.next().ok_or_else(|| MetadataError::NoIdp(entity_id.to_owned()))?;

@@ -1,0 +1,9 @@
+//! What listens: the proxy in front of the app, and the operator's pages.
+//!
+//! [`proxy`] decides what a request is and where it goes, [`listen`] takes connections, [`respond`] answers in the app's
+//! place.
+
+pub mod admin;
+pub mod listen;
+pub mod proxy;
+pub mod respond;

@@ -1,0 +1,499 @@
+//! Connections: taken, bounded, watched, drained.
+//!
+//! hyper speaks HTTP on them. What it leaves to its user is here: how long a connection may be idle, how long a head may
+//! take, how long a client may refuse to read, and how all of them end when the process does. An idle connection costs one
+//! timer, and a busy one none.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::header::HeaderValue;
+use http::{Request, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+
+use super::proxy::{Counters, Site, handle};
+use crate::config::{Listen, TlsFiles};
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every request under way has finished.
+    Clean,
+    /// `listen.drain_timeout` passed first, and this many connections were cut.
+    Cut(usize),
+}
+
+/// Serves until `shutdown` is ready, then lets requests under way finish.
+///
+/// The site is read anew for every request, so a reload reaches open connections too; the limits of `[listen]` are those of
+/// the start.
+pub async fn run(
+    listener: TcpListener,
+    site: Arc<ArcSwap<Site>>,
+    tls: Option<Arc<Tls>>,
+    shutdown: impl Future<Output = ()>,
+) -> Drained {
+    let settings = site.load().listen.clone();
+    let most = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(most));
+    let (phase, watched) = watch::channel(Phase::Serving);
+    let counters = site.load().counters();
+    let server = Arc::new(Server {
+        builder: builder(),
+        tls: tls.map(Tls::acceptor),
+        limits: Limits::of(&settings),
+        site,
+        counters,
+        phase: watched,
+    });
+
+    tokio::select! {
+        () = accept(&listener, &places, &server) => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    // Whoever waits for it may be gone already.
+    let _ = phase.send(Phase::Draining);
+    let all = u32::try_from(most).unwrap_or(u32::MAX);
+    if tokio::time::timeout(settings.drain_timeout, places.acquire_many(all)).await.is_ok() {
+        return Drained::Clean;
+    }
+    let cut = most - places.available_permits();
+    let _ = phase.send(Phase::Ending);
+    Drained::Cut(cut)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Phase {
+    Serving,
+    /// Requests under way finish, and idle connections close.
+    Draining,
+    /// Whatever is left is cut.
+    Ending,
+}
+
+struct Server {
+    builder: auto::Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    limits: Limits,
+    site: Arc<ArcSwap<Site>>,
+    counters: Arc<Counters>,
+    phase: watch::Receiver<Phase>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    header: Duration,
+    idle: Duration,
+}
+
+impl Limits {
+    fn of(settings: &Listen) -> Self {
+        Self { header: settings.header_timeout, idle: settings.idle_timeout }
+    }
+}
+
+/// A head of a request, in bytes; past it the answer is 431. Also what one read brings at the most.
+const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEADERS: usize = 100;
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Ours tells an idle connection from a slow head.
+        .header_read_timeout(None)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(128)
+        .max_header_list_size(64 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(128 * 1024)
+        // Rapid reset (CVE-2023-44487) and its mirror image: past these the connection is closed.
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(128)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, server: &Arc<Server>) {
+    loop {
+        // Further connections wait in the kernel's queue until there is a place.
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let server = Arc::clone(server);
+                let peer = Arc::new(Peer::new(address.ip(), place, &server));
+                tokio::spawn(connection(stream, peer, server));
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Out of file descriptors, most likely: the next moment may be better, a busy loop is not.
+                tracing::error!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn connection(stream: TcpStream, peer: Arc<Peer>, server: Arc<Server>) {
+    // Without it small answers wait for a client's acknowledgement; a socket that refuses it works all the same.
+    let _ = stream.set_nodelay(true);
+    let Some(acceptor) = &server.tls else { return serve(stream, peer, &server).await };
+    let handshake = tokio::time::timeout(server.limits.header, acceptor.accept(stream)).await;
+    if let Ok(Ok(stream)) = handshake {
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            peer.multiplexed.store(true, Ordering::Relaxed);
+        }
+        Box::pin(serve(stream, peer, &server)).await;
+    }
+}
+
+async fn serve<S>(stream: S, peer: Arc<Peer>, server: &Server)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&peer), server.limits));
+    let mut phase = peer.phase.clone();
+    let site = Arc::clone(&server.site);
+    let service = service_fn(move |request: Request<Incoming>| {
+        if request.version() == Version::HTTP_2 {
+            peer.multiplexed.store(true, Ordering::Relaxed);
+        }
+        // On the heap, so that an idle connection does not keep room for it.
+        let answer = Box::pin(handle(site.load_full(), Arc::clone(&peer), request));
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let mut connection = std::pin::pin!(server.builder.serve_connection_with_upgrades(io, service));
+    let draining = tokio::select! {
+        biased;
+        // Clients break off all the time, and what matters of it is logged with its request.
+        _ = connection.as_mut() => false,
+        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => true,
+    };
+    if draining {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
+        }
+    }
+}
+
+/// The other end of a connection, for as long as it lasts.
+pub struct Peer {
+    /// Of the socket. No header changes it.
+    pub address: IpAddr,
+    pub forwarded_for: HeaderValue,
+    /// Requests that were begun; wraps.
+    begun: AtomicU32,
+    in_flight: AtomicU32,
+    /// HTTP/2: bytes that come between requests are no head of one.
+    multiplexed: AtomicBool,
+    tunnelled: AtomicBool,
+    phase: watch::Receiver<Phase>,
+    counters: Arc<Counters>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Peer {
+    fn new(address: IpAddr, place: OwnedSemaphorePermit, server: &Server) -> Self {
+        let address = address.to_canonical();
+        server.counters.connections.inc();
+        Self {
+            address,
+            // An address is digits, dots and colons.
+            forwarded_for: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            begun: AtomicU32::new(0),
+            in_flight: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
+            tunnelled: AtomicBool::new(false),
+            phase: server.phase.clone(),
+            counters: Arc::clone(&server.counters),
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.counters.connections.dec();
+    }
+}
+
+/// A request under way: from its head to the last byte of its answer.
+pub struct Guard {
+    peer: Arc<Peer>,
+}
+
+impl Guard {
+    pub fn new(peer: &Arc<Peer>) -> Self {
+        peer.begun.fetch_add(1, Ordering::Relaxed);
+        peer.in_flight.fetch_add(1, Ordering::Relaxed);
+        peer.counters.in_flight.inc();
+        Self { peer: Arc::clone(peer) }
+    }
+
+    /// The connection becomes a tunnel, which watches itself.
+    pub fn tunnel(&self) -> Tunnel {
+        self.peer.tunnelled.store(true, Ordering::Relaxed);
+        self.peer.counters.tunnels.inc();
+        Tunnel { peer: Arc::clone(&self.peer) }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.peer.counters.in_flight.dec();
+    }
+}
+
+/// A connection that has switched protocols. Holds its place among the connections.
+pub struct Tunnel {
+    peer: Arc<Peer>,
+}
+
+impl Tunnel {
+    /// Runs the tunnel until it ends, or the process does.
+    pub fn spawn(self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        let mut phase = self.peer.phase.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tunnel => {}
+                _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
+            }
+            drop(self);
+        });
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.peer.counters.tunnels.dec();
+    }
+}
+
+/// A socket that ends when nothing happens on it for too long. Which silence is too long depends on what goes on: between
+/// requests `idle_timeout`, within a head `header_timeout`, while the client does not read `idle_timeout`. While a request is
+/// under way, silence from the client is looked after where its body is read.
+struct Watched<S> {
+    inner: S,
+    peer: Arc<Peer>,
+    limits: Limits,
+    /// The count of requests begun when the last bytes came: if it has not moved, they are of a head.
+    begun: u32,
+    reading: Option<Instant>,
+    writing: Option<Instant>,
+    head_begun: bool,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    fn new(inner: S, peer: Arc<Peer>, limits: Limits) -> Self {
+        Self { inner, peer, limits, begun: 0, reading: None, writing: None, head_begun: false, sleep: None }
+    }
+
+    /// Nothing can be read: says until when that is all right.
+    fn wait_to_read(&mut self) -> Option<Instant> {
+        if self.peer.in_flight.load(Ordering::Relaxed) > 0 || self.peer.tunnelled.load(Ordering::Relaxed) {
+            self.reading = None;
+            self.head_begun = false;
+            return None;
+        }
+        let begun = self.peer.begun.load(Ordering::Relaxed);
+        if begun != self.begun {
+            // A request has come and gone since.
+            self.begun = begun;
+            self.reading = None;
+            self.head_begun = false;
+        }
+        let in_head = self.head_begun && !self.peer.multiplexed.load(Ordering::Relaxed);
+        let limit = if in_head { self.limits.header } else { self.limits.idle };
+        Some(*self.reading.get_or_insert_with(Instant::now) + limit)
+    }
+
+    fn has_read(&mut self) {
+        if !self.head_begun {
+            self.head_begun = true;
+            // A head counts from its first byte; on HTTP/2 only requests end idleness.
+            if !self.peer.multiplexed.load(Ordering::Relaxed) {
+                self.reading = None;
+            }
+        }
+    }
+
+    /// Ready once the moment has come. Sets no timer that is already set early enough.
+    fn poll_due(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if sleep.deadline() > due {
+            sleep.as_mut().reset(due);
+        }
+        while sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::from(io::ErrorKind::TimedOut)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.inner).poll_read(context, buffer) {
+            Poll::Ready(result) => {
+                self.has_read();
+                Poll::Ready(result)
+            }
+            Poll::Pending => match self.wait_to_read() {
+                Some(due) if self.poll_due(due, context).is_ready() => Poll::Ready(Err(timed_out())),
+                _ => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    fn watch_write<T>(&mut self, polled: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.writing = None;
+            return polled;
+        }
+        let due = *self.writing.get_or_insert_with(Instant::now) + self.limits.idle;
+        if self.poll_due(due, context).is_ready() { Poll::Ready(Err(timed_out())) } else { Poll::Pending }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.watch_write(polled, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.watch_write(polled, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(context);
+        self.watch_write(polled, context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+/// Why a certificate cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("`listen.tls_certificate` cannot be read: {0}")]
+    Certificate(String),
+    #[error("`listen.tls_key` cannot be read: {0}")]
+    Key(String),
+    #[error("certificate and key do not belong together, or are of no use: {0}")]
+    Pair(String),
+}
+
+/// The certificate that clients are shown; can be read again while connections are open.
+pub struct Tls {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Tls {
+    /// # Errors
+    /// When the files are not a certificate chain and its key, in PEM.
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self { current: ArcSwap::new(Arc::new(read_pair(files)?)) })
+    }
+
+    /// Reads the files again, for connections yet to come.
+    ///
+    /// # Errors
+    /// As for [`Self::load`]; the present certificate then stays.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        self.current.store(Arc::new(read_pair(files)?));
+        Ok(())
+    }
+
+    fn acceptor(self: Arc<Self>) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("this provider has the suites of TLS 1.2 and 1.3")
+            .with_no_client_auth()
+            .with_cert_resolver(self);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl ResolvesServerCert for Tls {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
+    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Certificate(error.to_string());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate).map_err(unreadable)?.collect();
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
+        .map_err(|error| TlsError::Pair(error.to_string()))
+}

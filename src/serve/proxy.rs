@@ -1,0 +1,559 @@
+//! One request through the sidecar: clean it, find out where it goes, look into it as far as needed, pass it on.
+//!
+//! ```text
+//! headers::clean_request      what must not reach the app is gone before anything is decided
+//! route::Router::route        a callback, a login path, or any other
+//!   callback                  body held, login() applied and committed, then the very same bytes go on
+//!   any other                 streams; a field that carries a login is refused wherever it turns up
+//! forward::App::send          pooled, HTTP/1.1
+//! binding::Binder             on the way back: what the browser must remember of a login it leaves for
+//! ```
+
+pub mod binding;
+pub mod body;
+pub mod counters;
+pub mod forward;
+pub mod headers;
+pub mod route;
+pub mod scan;
+pub mod upgrade;
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use self::binding::{Binder, CookieKeyError, Jar};
+use self::body::{Answer, Outgoing, Streamed, Upload};
+pub use self::counters::Counters;
+use self::counters::{LoginLabels, Outcome, StageLabel};
+use self::forward::{App, AppError};
+use self::headers::{PublicSide, Wishes};
+use self::route::{Route, Router};
+use super::listen::{Guard, Peer};
+use super::respond::{self, Trouble};
+use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
+use crate::login::{self, Entered, Passed, Refused, Services, login};
+use crate::pipeline::capture::CallbackMessage;
+use crate::pipeline::capture::fields::{self, Field};
+use crate::pipeline::provider::Provider;
+use crate::pipeline::verify::BindingVerdict;
+
+/// An HTML answer on a login path is held up to here to look for an auto-post form; past it, it streams unseen.
+const MOST_LOGIN_PAGE: usize = 256 * 1024;
+
+/// Everything that a request needs of one configuration. Swapped whole by a reload.
+pub struct Site {
+    pub listen: Listen,
+    router: Router,
+    app: App,
+    binder: Binder,
+    services: Services,
+    public: PublicSide,
+    identity: config::Headers,
+    limits: Limits,
+    elsewhere: Elsewhere,
+    start_page: String,
+    counters: Arc<Counters>,
+}
+
+/// Why a checked configuration cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    CookieKeys(#[from] CookieKeyError),
+    #[error("`public_url` is no header value")]
+    PublicUrl,
+}
+
+impl Site {
+    /// # Errors
+    /// When something that the configuration names cannot be used: a file of certificates, a cookie key.
+    pub fn new(
+        config: &Config,
+        services: Services,
+        cookie_keys: &[Secret],
+        counters: Arc<Counters>,
+    ) -> Result<Self, SiteError> {
+        let providers = config.providers.iter().map(|settings| (&settings.provider, settings.login_paths.as_slice()));
+        let public = &config.public_url;
+        let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
+        Ok(Self {
+            listen: config.listen.clone(),
+            router: Router::new(providers),
+            app: App::new(&config.app)?,
+            binder: Binder::new(
+                cookie_keys,
+                public,
+                config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
+            )?,
+            services,
+            public: PublicSide {
+                scheme: HeaderValue::from_static(if public.secure { "https" } else { "http" }),
+                host: HeaderValue::from_str(host).map_err(|_| SiteError::PublicUrl)?,
+            },
+            identity: config.headers.clone(),
+            limits: config.limits,
+            elsewhere: config.elsewhere,
+            start_page: config.app.start_page.clone(),
+            counters,
+        })
+    }
+
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.listen.trusted_proxies.iter().any(|network: &Network| network.contains(address))
+    }
+}
+
+/// What the client gets.
+pub type Reply = Response<Answer<Guard>>;
+
+/// Answers one request.
+pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+    let guard = Guard::new(&peer);
+    let version = request.version();
+    let accept = request.headers().get(header::ACCEPT).cloned();
+    match take(&site, &peer, request, &guard).await {
+        Ok(answered) => {
+            site.counters.forwarded.inc();
+            match answered {
+                Answered::App(response) => {
+                    let idle = site.listen.idle_timeout;
+                    response.map(|body| Answer::app(body, idle, guard))
+                }
+                Answered::Held(response, first) => {
+                    let idle = site.listen.idle_timeout;
+                    response.map(|body| Answer::app_after(first, body, idle, guard))
+                }
+                Answered::Switched(response) => response.map(|()| Answer::page(Bytes::new(), guard)),
+            }
+        }
+        Err(failed) => refuse(&site, *failed, accept.as_ref(), version, guard),
+    }
+}
+
+/// What the app's answer came to.
+enum Answered {
+    App(Response<Incoming>),
+    /// Its first pieces were looked at.
+    Held(Response<Incoming>, VecDeque<Bytes>),
+    /// The connection has become a tunnel.
+    Switched(Response<()>),
+}
+
+/// A request that the app did not answer, and the cookies that are of no use any more.
+struct Failed {
+    id: Option<String>,
+    trouble: Trouble,
+    spent: Option<String>,
+}
+
+impl From<Trouble> for Box<Failed> {
+    fn from(trouble: Trouble) -> Self {
+        Box::new(Failed { id: None, trouble, spent: None })
+    }
+}
+
+async fn take(
+    site: &Arc<Site>,
+    peer: &Arc<Peer>,
+    mut request: Request<Incoming>,
+    guard: &Guard,
+) -> Result<Answered, Box<Failed>> {
+    check_target(&mut request)?;
+    let trusted = site.trusts(peer.address);
+    let wishes = headers::clean_request(request.headers_mut(), trusted).map_err(Trouble::Framing)?;
+    let jar = Jar::take(request.headers_mut());
+    headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
+
+    match site.router.route(request.uri().path()) {
+        Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
+        Route::Callback(providers) => {
+            let providers = providers.to_vec();
+            Box::pin(callback(Arc::clone(site), providers, jar, request)).await
+        }
+        Route::LoginPath => Box::pin(login_path(site, jar, request)).await,
+        Route::Other => {
+            let streams = outgoing(site, request.headers(), request.uri().query())?;
+            pass(site, &jar, request, wishes, streams, guard).await
+        }
+    }
+}
+
+/// The target is a path and the host is one: there is nothing to disagree about between us and the app.
+fn check_target(request: &mut Request<Incoming>) -> Result<(), Trouble> {
+    if request.method() == Method::CONNECT {
+        return Err(Trouble::Connect);
+    }
+    let target = request.uri().path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    if !(target.starts_with('/') || (target == "*" && request.method() == Method::OPTIONS)) {
+        return Err(Trouble::Target);
+    }
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let (host, another) = (hosts.next(), hosts.next());
+    let authority = request.uri().authority();
+    match (host, another, authority) {
+        (Some(host), None, None) if is_host(host.as_bytes()) => Ok(()),
+        // RFC 9112 section 3.2.2 and RFC 9113 section 8.3.1: both may be there, and then they agree.
+        (Some(host), None, Some(authority))
+            if is_host(host.as_bytes()) && host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            Ok(())
+        }
+        (None, None, Some(authority)) if is_host(authority.as_str().as_bytes()) => {
+            let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Trouble::Host)?;
+            request.headers_mut().insert(header::HOST, host);
+            Ok(())
+        }
+        _ => Err(Trouble::Host),
+    }
+}
+
+/// A registered name or address, perhaps with a port (RFC 3986 section 3.2.2), without user information.
+fn is_host(host: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%');
+    !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
+}
+
+/// Whether this request's body has to be watched on its way.
+fn outgoing(site: &Site, headers: &HeaderMap, query: Option<&str>) -> Result<bool, Trouble> {
+    if site.elsewhere == Elsewhere::Pass {
+        return Ok(false);
+    }
+    match query.and_then(scan::query_carries_login) {
+        Some(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "query" }),
+        Some(_) => Err(Trouble::Elsewhere { field: "id_token", place: "query" }),
+        None => scan::watches_body(headers),
+    }
+}
+
+/// A request that is no login: streams to the app, and the answer back.
+async fn pass(
+    site: &Arc<Site>,
+    jar: &Jar,
+    mut request: Request<Incoming>,
+    wishes: Wishes,
+    watch: bool,
+    guard: &Guard,
+) -> Result<Answered, Box<Failed>> {
+    headers::set_wishes(request.headers_mut(), &wishes);
+    let client = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+    let (request, upload) = streaming(site, request, watch);
+    let mut response = site.app.send(request, upload).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(site, client, response, guard);
+    }
+    headers::clean_response(response.headers_mut());
+    remember_redirect(site, jar, &mut response);
+    Ok(Answered::App(response))
+}
+
+fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Request<Outgoing>, Option<Arc<Upload>>) {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return (Request::from_parts(parts, Outgoing::Empty), None);
+    }
+    let (body, upload) = Streamed::new(body, site.listen.idle_timeout, watch);
+    (Request::from_parts(parts, body), Some(upload))
+}
+
+/// The app has agreed to switch protocols (RFC 9110 section 7.8).
+fn switch(
+    site: &Arc<Site>,
+    client: Option<OnUpgrade>,
+    mut response: Response<Incoming>,
+    guard: &Guard,
+) -> Result<Answered, Box<Failed>> {
+    let (Some(client), Some(protocol)) = (client, response.headers().get(header::UPGRADE).cloned()) else {
+        return Err(Trouble::AppUnreachable("it switched protocols unasked".into()).into());
+    };
+    let app = hyper::upgrade::on(&mut response);
+    let guard = guard.tunnel();
+    let idle = site.listen.idle_timeout;
+    guard.spawn(upgrade::tunnel(client, app, idle));
+    headers::clean_response(response.headers_mut());
+    binding::drop_foreign(response.headers_mut());
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert(header::UPGRADE, protocol);
+    Ok(Answered::Switched(response.map(|_| ())))
+}
+
+/// Where a redirect sends the browser off to log in, it takes our memory of that along.
+fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<Incoming>) {
+    binding::drop_foreign(response.headers_mut());
+    if !response.status().is_redirection() {
+        return;
+    }
+    let Some(location) = response.headers().get(header::LOCATION) else { return };
+    let departures = site.binder.departures(location, &*site.services.keys);
+    site.binder.remember(&departures, jar, site.services.clock.now(), response.headers_mut());
+}
+
+/// A page that may send the browser to a provider by an auto-post form.
+async fn login_path(site: &Arc<Site>, jar: Jar, mut request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+    let watch = outgoing(site, request.headers(), request.uri().query())?;
+    // A compressed page could not be read.
+    request.headers_mut().remove(header::ACCEPT_ENCODING);
+    let (request, upload) = streaming(site, request, watch);
+    let mut response = site.app.send(request, upload).await?;
+    headers::clean_response(response.headers_mut());
+    remember_redirect(site, &jar, &mut response);
+    if !is_page(&response) {
+        return Ok(Answered::App(response));
+    }
+    let (mut parts, mut body) = response.into_parts();
+    let held = hold(&mut body, site.listen.idle_timeout).await?;
+    if held.iter().map(Bytes::len).sum::<usize>() <= MOST_LOGIN_PAGE {
+        let html: Vec<u8> = held.iter().flatten().copied().collect();
+        let departures = site.binder.form_departures(&html, &*site.services.keys);
+        site.binder.remember(&departures, &jar, site.services.clock.now(), &mut parts.headers);
+    }
+    Ok(Answered::Held(Response::from_parts(parts, body), held))
+}
+
+fn is_page(response: &Response<Incoming>) -> bool {
+    let media_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let html = media_type.get(..9).is_some_and(|head| head.eq_ignore_ascii_case(b"text/html"));
+    html && response.status().is_success() && !scan::is_encoded(response.headers())
+}
+
+/// The pieces of a body up to [`MOST_LOGIN_PAGE`], and the one that goes past it.
+async fn hold(body: &mut Incoming, limit: Duration) -> Result<VecDeque<Bytes>, Trouble> {
+    let broken = || Trouble::AppUnreachable("its answer broke off".into());
+    let mut held = VecDeque::new();
+    let mut length = 0;
+    while length <= MOST_LOGIN_PAGE {
+        let frame = tokio::time::timeout(limit, body.frame()).await.map_err(|_| Trouble::AppTooSlow)?;
+        let Some(frame) = frame else { break };
+        if let Ok(data) = frame.map_err(|_| broken())?.into_data() {
+            length += data.len();
+            held.push_back(data);
+        }
+    }
+    Ok(held)
+}
+
+/// A message at a callback path: no login, or one that is applied before the app sees it.
+async fn callback(
+    site: Arc<Site>,
+    providers: Vec<Arc<Provider>>,
+    jar: Jar,
+    request: Request<Incoming>,
+) -> Result<Answered, Box<Failed>> {
+    let (parts, body) = request.into_parts();
+    if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| fields::has_foreign_charset(kind.as_bytes())) {
+        return Err(Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter").into());
+    }
+    let body = read(body, site.limits.callback_body, site.listen.idle_timeout).await?;
+    // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
+    let arrival = Arrival { id: new_id(), providers, jar, parts, body };
+    match tokio::spawn(arrival.enter(site)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Trouble::AppUnreachable("the login ended unexpectedly".into()).into()),
+    }
+}
+
+/// Reads a whole body, bounded in size and in time.
+async fn read(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Trouble> {
+    let too_large = || Trouble::BodyTooLarge { limit };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let gather = async {
+        let mut body = body;
+        let mut only: Option<Bytes> = None;
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Trouble::BodyBroken)?.into_data() else { continue };
+            if only.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > limit {
+                return Err(too_large());
+            }
+            if only.is_none() && rest.is_empty() {
+                only = Some(data);
+            } else {
+                if let Some(first) = only.take() {
+                    rest.extend_from_slice(&first);
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(only.unwrap_or_else(|| rest.freeze()))
+    };
+    tokio::time::timeout(time, gather).await.unwrap_or(Err(Trouble::BodyStalled))
+}
+
+/// A message that has arrived whole at a callback path.
+struct Arrival {
+    id: String,
+    providers: Vec<Arc<Provider>>,
+    jar: Jar,
+    parts: request::Parts,
+    body: Bytes,
+}
+
+impl Arrival {
+    async fn enter(self, site: Arc<Site>) -> Result<Answered, Box<Failed>> {
+        let started = Instant::now();
+        let kept = site.binder.open(&self.jar, site.services.clock.now());
+        let (names, remembered): (Vec<String>, Vec<_>) = kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
+        let request = login::Request {
+            id: self.id.clone(),
+            providers: &self.providers,
+            message: self.message(),
+            remembered: &remembered,
+            max_document: site.limits.saml_document,
+            timeout: site.limits.login_timeout,
+        };
+        let passed = login(&site.services, request).await;
+        if !matches!(passed, Ok(Passed::NoLogin)) {
+            site.counters.login_seconds.observe(started.elapsed().as_secs_f64());
+        }
+        match passed {
+            Ok(Passed::NoLogin) => Ok(Answered::App(self.send(&site, HeaderMap::new(), None).await?)),
+            Ok(Passed::Login(entered)) => {
+                let spent = match entered.binding {
+                    BindingVerdict::Matched(index) => names.get(index).cloned(),
+                    BindingVerdict::Unsolicited | BindingVerdict::Missing => None,
+                };
+                self.deliver(&site, &entered, spent).await
+            }
+            Err(refused) => Err(Box::new(Failed { id: Some(self.id), trouble: Trouble::Login(refused), spent: None })),
+        }
+    }
+
+    fn message(&self) -> CallbackMessage<'_> {
+        let headers = &self.parts.headers;
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let content_type = match (types.next(), types.next()) {
+            (Some(only), None) => Some(only.to_str().unwrap_or("(not ASCII)")),
+            (Some(_), Some(_)) => Some("(more than one)"),
+            (None, _) => None,
+        };
+        CallbackMessage {
+            method: &self.parts.method,
+            query: self.parts.uri.query(),
+            content_type,
+            encoded: scan::is_encoded(headers),
+            body: &self.body,
+        }
+    }
+
+    /// Lets a committed login through.
+    async fn deliver(self, site: &Site, entered: &Entered, spent: Option<String>) -> Result<Answered, Box<Failed>> {
+        let Entered { plan, claims, binding: _ } = entered;
+        let id = self.id.clone();
+        tracing::info!(
+            %id, provider = %plan.provider, older = plan.older,
+            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
+            "login applied"
+        );
+        let mut identity = HeaderMap::new();
+        let (email, display_name) = (claims.email.as_deref(), claims.display_name.as_deref());
+        let told = headers::set_identity(&mut identity, &site.identity, plan, email, display_name);
+        if told.over_budget {
+            site.counters.headers_over_budget.inc();
+            tracing::warn!(%id, provider = %plan.provider, "groups and roles exceed `headers.max_bytes` and were left out");
+        }
+        if told.unfit > 0 {
+            tracing::warn!(%id, provider = %plan.provider, values = told.unfit, "values that no header can carry were left out");
+        }
+        let provider = plan.provider.to_string();
+        let sent = self.send(site, identity, spent.as_deref()).await;
+        let outcome = if sent.is_ok() { "entered" } else { "undelivered" };
+        site.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
+        sent.map(Answered::App).map_err(|trouble| {
+            site.counters.undelivered.inc();
+            Box::new(Failed { id: Some(id), trouble: Trouble::Undelivered(trouble.to_string()), spent })
+        })
+    }
+
+    /// Sends the request as it came, with what we add, and readies the answer.
+    async fn send(self, site: &Site, added: HeaderMap, spent: Option<&str>) -> Result<Response<Incoming>, Trouble> {
+        let mut request = Request::from_parts(self.parts, Outgoing::whole(self.body));
+        // Replaces, where a name were there already; `clean_request` saw to it that none is.
+        request.headers_mut().extend(added);
+        let mut response = site.app.send(request, None).await?;
+        headers::clean_response(response.headers_mut());
+        // The address that receives logins may be the one that begins them.
+        remember_redirect(site, &self.jar, &mut response);
+        if let Some(name) = spent {
+            site.binder.forget(name, response.headers_mut());
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Trouble::AppUnreachable("it switched protocols unasked".into()));
+        }
+        Ok(response)
+    }
+}
+
+/// Answers in the app's place, and says why where only the operator looks.
+fn refuse(site: &Site, failed: Failed, accept: Option<&HeaderValue>, version: Version, guard: Guard) -> Reply {
+    let Failed { id, trouble, spent } = failed;
+    let id = id.unwrap_or_else(new_id);
+    let mut response = respond::answer(&trouble, &id, respond::accepts_html(accept), &site.start_page);
+    count(site, &trouble, response.status());
+    log(&id, &trouble, response.status());
+    if let Some(name) = spent {
+        site.binder.forget(&name, response.headers_mut());
+    }
+    if version == Version::HTTP_2 {
+        // RFC 9113 section 8.2.2.
+        response.headers_mut().remove(header::CONNECTION);
+    }
+    response.map(|page| Answer::page(page, guard))
+}
+
+fn count(site: &Site, trouble: &Trouble, status: StatusCode) {
+    let counters = &site.counters;
+    counters.request(if status.is_server_error() { Outcome::Failed } else { Outcome::Refused });
+    counters.refusals.get_or_create(&StageLabel { stage: trouble.stage() }).inc();
+    match trouble {
+        Trouble::Login(Refused { provider, .. }) => {
+            let provider = provider.as_ref().map(ToString::to_string).unwrap_or_default();
+            counters.logins.get_or_create(&LoginLabels { provider, outcome: trouble.stage() }).inc();
+        }
+        Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => {
+            counters.app_errors.inc();
+        }
+        _ => {}
+    }
+}
+
+fn log(id: &str, trouble: &Trouble, status: StatusCode) {
+    let stage = trouble.stage();
+    let provider = match trouble {
+        Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
+        _ => "",
+    };
+    if status.is_server_error() {
+        tracing::error!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request failed");
+    } else {
+        tracing::warn!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request refused");
+    }
+}
+
+/// 96 random bits in hexadecimal.
+fn new_id() -> String {
+    let mut bytes = [0; 12];
+    // Without randomness nothing else works either; an id of zeros then still pairs a page with its log line by time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(24), |mut text, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,319 @@
+//! Bodies on their way through: never gathered, only watched.
+//!
+//! Each direction has a bound on how long it may stand still; a request's body is also looked through for a login where none
+//! belongs. On a hit the upstream request is aborted unfinished: the piece that completes the match is not forwarded.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::headers::clean_trailers;
+use super::scan::post_answers_logout;
+use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
+
+/// Why a body was broken off by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Login,
+    Stalled,
+    Broken,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stop::Login => "the body carries a login",
+            Stop::Stalled => "the body stopped arriving",
+            Stop::Broken => "the body broke off",
+        })
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// How long something may stand still. Costs no timer while it moves.
+#[derive(Debug)]
+pub struct Stall {
+    limit: Duration,
+    since: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, since: None, sleep: None }
+    }
+
+    pub fn moved(&mut self) {
+        self.since = None;
+    }
+
+    /// Ready once nothing has moved for the limit.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let due = *self.since.get_or_insert_with(Instant::now) + self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        while sleep.as_mut().poll(context).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+/// What is known of a request's body while the app has it.
+#[derive(Debug)]
+pub struct Upload {
+    started: Instant,
+    /// Milliseconds from `started` to the last piece that went through.
+    moved: AtomicU64,
+    done: AtomicBool,
+    stopped: AtomicU8,
+}
+
+impl Upload {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            moved: AtomicU64::new(0),
+            done: AtomicBool::new(false),
+            stopped: AtomicU8::new(0),
+        })
+    }
+
+    /// Since when the app has had nothing more to wait for.
+    pub fn last_moved(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Why we broke it off, and on which field.
+    pub fn stopped(&self) -> Option<(Stop, Field)> {
+        match self.stopped.load(Ordering::Acquire) {
+            1 => Some((Stop::Login, Field::IdToken)),
+            2 => Some((Stop::Login, Field::SamlResponse)),
+            3 => Some((Stop::Stalled, Field::State)),
+            4 => Some((Stop::Broken, Field::State)),
+            _ => None,
+        }
+    }
+
+    fn stop(&self, stop: Stop, field: Option<Field>) -> Stop {
+        let code = match (stop, field) {
+            (Stop::Login, Some(Field::SamlResponse)) => 2,
+            (Stop::Login, _) => 1,
+            (Stop::Stalled, _) => 3,
+            (Stop::Broken, _) => 4,
+        };
+        self.stopped.store(code, Ordering::Release);
+        stop
+    }
+
+    fn note(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(elapsed, Ordering::Relaxed);
+    }
+}
+
+/// What the app gets for a body.
+#[derive(Debug)]
+pub enum Outgoing {
+    Empty,
+    /// A login's, as it came.
+    Whole(Option<Bytes>),
+    Streamed(Box<Streamed>),
+}
+
+impl Outgoing {
+    pub fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Outgoing::Empty } else { Outgoing::Whole(Some(bytes)) }
+    }
+}
+
+/// A body that goes through as it arrives.
+#[derive(Debug)]
+pub struct Streamed {
+    inner: Incoming,
+    stall: Stall,
+    upload: Arc<Upload>,
+    scan: Option<FieldScan>,
+    /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.
+    remaining: Option<u64>,
+}
+
+impl Streamed {
+    pub fn new(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
+        let upload = Upload::new();
+        let remaining = inner.size_hint().exact();
+        let scan = watch.then(FieldScan::default);
+        let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
+        (Outgoing::Streamed(Box::new(streamed)), upload)
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stop>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.stall.poll(context));
+                return Poll::Ready(Some(Err(self.upload.stop(Stop::Stalled, None))));
+            }
+        };
+        self.stall.moved();
+        self.upload.note();
+        let mut frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Poll::Ready(Some(Err(self.upload.stop(Stop::Broken, None)))),
+            None => {
+                self.upload.done.store(true, Ordering::Relaxed);
+                return Poll::Ready(self.ended().map(Err));
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            if let Some(stop) = self.look_at(&data.clone()) {
+                return Poll::Ready(Some(Err(stop)));
+            }
+        } else if let Some(trailers) = frame.trailers_mut() {
+            clean_trailers(trailers);
+            if let Some(stop) = self.ended() {
+                return Poll::Ready(Some(Err(stop)));
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
+        if let Some(scan) = &mut self.scan
+            && let Sighting::Login(field) = scan.read(data, post_answers_logout)
+        {
+            return Some(self.upload.stop(Stop::Login, Some(field)));
+        }
+        let remaining = self.remaining.as_mut()?;
+        *remaining = remaining.saturating_sub(data.len() as u64);
+        if *remaining == 0 { self.ended() } else { None }
+    }
+
+    fn ended(&mut self) -> Option<Stop> {
+        let sighting = self.scan.take()?.finish(post_answers_logout);
+        let Sighting::Login(field) = sighting else { return None };
+        Some(self.upload.stop(Stop::Login, Some(field)))
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Stop;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stop>>> {
+        match self.get_mut() {
+            Outgoing::Empty => Poll::Ready(None),
+            Outgoing::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Outgoing::Streamed(streamed) => streamed.poll_piece(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Outgoing::Empty => true,
+            Outgoing::Whole(bytes) => bytes.is_none(),
+            Outgoing::Streamed(streamed) => streamed.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Outgoing::Empty | Outgoing::Whole(None) => SizeHint::with_exact(0),
+            Outgoing::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Outgoing::Streamed(streamed) => streamed.inner.size_hint(),
+        }
+    }
+}
+
+/// What the client gets for a body. The guard goes when the body does, so a request counts as long as it lasts.
+#[derive(Debug)]
+pub struct Answer<G> {
+    content: Content,
+    _guard: G,
+}
+
+#[derive(Debug)]
+enum Content {
+    Page(Option<Bytes>),
+    /// The app's, as it arrives; behind what was already looked at, if anything was.
+    App {
+        inner: Incoming,
+        stall: Stall,
+        first: Option<Box<VecDeque<Bytes>>>,
+    },
+}
+
+impl<G> Answer<G> {
+    pub fn page(bytes: Bytes, guard: G) -> Self {
+        Self { content: Content::Page(Some(bytes)), _guard: guard }
+    }
+
+    pub fn app(inner: Incoming, limit: Duration, guard: G) -> Self {
+        Self { content: Content::App { inner, stall: Stall::new(limit), first: None }, _guard: guard }
+    }
+
+    pub fn app_after(first: VecDeque<Bytes>, inner: Incoming, limit: Duration, guard: G) -> Self {
+        let content = Content::App { inner, stall: Stall::new(limit), first: Some(Box::new(first)) };
+        Self { content, _guard: guard }
+    }
+}
+
+impl<G: Unpin> Body for Answer<G> {
+    type Data = Bytes;
+    type Error = Stop;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stop>>> {
+        match &mut self.get_mut().content {
+            Content::Page(bytes) => {
+                Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Content::App { inner, stall, first } => {
+                if let Some(bytes) = first.as_mut().and_then(|first| first.pop_front()) {
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                match Pin::new(inner).poll_frame(context) {
+                    Poll::Ready(frame) => {
+                        stall.moved();
+                        Poll::Ready(frame.map(|frame| frame.map_err(|_| Stop::Broken)))
+                    }
+                    Poll::Pending => {
+                        ready!(stall.poll(context));
+                        Poll::Ready(Some(Err(Stop::Stalled)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Page(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::App { inner, first, .. } => {
+                inner.is_end_stream() && first.as_ref().is_none_or(|first| first.is_empty())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Page(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::App { inner, first: None, .. } => inner.size_hint(),
+            Content::App { inner, first: Some(first), .. } => {
+                let held = first.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+                inner.size_hint().exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + held))
+            }
+        }
+    }
+}

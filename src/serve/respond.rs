@@ -1,0 +1,302 @@
+//! From what went wrong to what the browser sees: the only file that knows status codes.
+//!
+//! The browser hears what to do and a number; the log has the reason beside the same number. Nothing of a token, a cookie or
+//! a claim is in either.
+//!
+//! | what | status |
+//! |---|---|
+//! | the request itself cannot be read in one way (framing, host, path, form) | 400 |
+//! | a login that is not believed, a disabled user, a login field where no login belongs | 403 |
+//! | a method that brings no login to a callback | 405 |
+//! | a body that did not arrive in time | 408 |
+//! | a token that was used before | 409 |
+//! | a body over the limit | 413 |
+//! | a media type, coding or character encoding in which a login could hide | 415 |
+//! | the app cannot be reached | 502 |
+//! | keys, store or time are missing: the same login may pass in a moment (`Retry-After`) | 503 |
+//! | the app is too slow | 504 |
+//!
+//! A refused login is 403 and not 401: 401 would have to name a challenge (RFC 9110 section 15.5.2), and none helps here.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use askama::Template;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::proxy::headers::Framing;
+use crate::login::{Reason, Refused};
+use crate::pipeline::capture::CaptureRefusal;
+use crate::pipeline::verify::Fault;
+
+/// Why a request gets an answer of ours in place of the app's.
+#[derive(Debug)]
+pub enum Trouble {
+    Login(Refused),
+    Framing(Framing),
+    Host,
+    Target,
+    Connect,
+    AmbiguousPath,
+    /// A field that carries a login where none belongs.
+    Elsewhere {
+        field: &'static str,
+        place: &'static str,
+    },
+    /// A form whose bytes we cannot read as the app will.
+    UnreadableForm(&'static str),
+    BodyTooLarge {
+        limit: usize,
+    },
+    BodyStalled,
+    BodyBroken,
+    AppUnreachable(String),
+    AppTooSlow,
+    /// The login is committed, but the app did not take it.
+    Undelivered(String),
+}
+
+impl Trouble {
+    /// For metrics: where it was refused.
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Trouble::Login(refused) => match &refused.reason {
+                Reason::Capture(_) => "capture",
+                Reason::Keys(_) => "keys",
+                Reason::Verify(_) => "verify",
+                Reason::Claims(_) => "claims",
+                Reason::Replay => "replay",
+                Reason::Disabled => "disabled",
+                Reason::Store(_) | Reason::Unsettled => "store",
+                Reason::Timeout => "timeout",
+            },
+            Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
+            Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => {
+                "request"
+            }
+            Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
+            Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Login(refused) => write!(f, "{}", refused.reason),
+            Trouble::Framing(framing) => write!(f, "{framing}"),
+            Trouble::Host => f.write_str("no single valid `Host`; expected one that agrees with the request target"),
+            Trouble::Target => f.write_str("a request target that is no path"),
+            Trouble::Connect => f.write_str("method CONNECT; this is no forward proxy"),
+            Trouble::AmbiguousPath => f.write_str("a path that can be read in more than one way"),
+            Trouble::Elsewhere { field, place } => {
+                write!(f, "field `{field}` in the {place} of a request that is not to a callback path")
+            }
+            Trouble::UnreadableForm(why) => write!(f, "a form with {why}; expected one that can be read as it passes"),
+            Trouble::BodyTooLarge { limit } => write!(f, "a body over `limits.callback_body` of {limit} bytes"),
+            Trouble::BodyStalled => f.write_str("the body stopped arriving"),
+            Trouble::BodyBroken => f.write_str("the body broke off"),
+            Trouble::AppUnreachable(why) => write!(f, "the app cannot be reached: {why}"),
+            Trouble::AppTooSlow => f.write_str("the app did not answer within `app.response_timeout`"),
+            Trouble::Undelivered(why) => write!(f, "committed, not delivered: {why}"),
+        }
+    }
+}
+
+/// The answer to a request that the app does not get, or whose answer never came.
+pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str) -> Response<Bytes> {
+    let Page { status, title, advice, start_again } = page(trouble);
+    let (body, media_type) = if accepts_html {
+        let page = RefusalPage { title, advice, id, style: STYLE, start_page: start_again.then_some(start_page) };
+        // Rendering into a string fails only where memory does.
+        (page.render().unwrap_or_else(|_| title.to_owned()), "text/html; charset=utf-8")
+    } else {
+        // RFC 9457 section 3.
+        let problem = serde_json::json!({
+            "type": "about:blank", "title": title, "status": status.as_u16(), "detail": advice, "id": id,
+        });
+        (problem.to_string(), "application/problem+json")
+    };
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
+        }
+        _ => {}
+    }
+    if matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        // What is left on this connection may be anything.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Whether whoever asks is a browser that shows pages. An API client that names no media type gets JSON.
+pub fn accepts_html(accept: Option<&HeaderValue>) -> bool {
+    accept.is_some_and(|accept| {
+        let accept = accept.as_bytes().to_ascii_lowercase();
+        [&b"text/html"[..], b"application/xhtml"].iter().any(|kind| memchr::memmem::find(&accept, kind).is_some())
+    })
+}
+
+struct Page {
+    status: StatusCode,
+    title: &'static str,
+    advice: &'static str,
+    start_again: bool,
+}
+
+fn page(trouble: &Trouble) -> Page {
+    let page = |status, title, advice| Page { status, title, advice, start_again: false };
+    let login = |status, title, advice| Page { status, title, advice, start_again: true };
+    let bad_request = |advice| page(StatusCode::BAD_REQUEST, "This request cannot be passed on", advice);
+    match trouble {
+        Trouble::Login(refused) => refused_login(&refused.reason),
+        Trouble::Framing(_) => bad_request("Its length is stated in more than one way."),
+        Trouble::Host => bad_request("It does not name this site properly."),
+        Trouble::Target | Trouble::Connect => bad_request("It does not ask for a page of this site."),
+        Trouble::AmbiguousPath => bad_request("Its address can be read in more than one way."),
+        Trouble::BodyBroken => bad_request("Its content broke off."),
+        Trouble::Elsewhere { .. } => login(
+            StatusCode::FORBIDDEN,
+            "No login is accepted here",
+            "This address does not take logins. Start again from the app's first page.",
+        ),
+        Trouble::UnreadableForm(_) => page(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "This form cannot be passed on",
+            "Send it as an ordinary form: not compressed, and in UTF-8.",
+        ),
+        Trouble::BodyTooLarge { .. } => login(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "This login is too large",
+            "What the login service sent is larger than what is accepted here.",
+        ),
+        Trouble::BodyStalled => page(
+            StatusCode::REQUEST_TIMEOUT,
+            "The request took too long",
+            "Its content stopped arriving. Please try again.",
+        ),
+        Trouble::AppUnreachable(_) => page(
+            StatusCode::BAD_GATEWAY,
+            "The app cannot be reached",
+            "It may be starting or under repair. Please try again in a moment.",
+        ),
+        Trouble::AppTooSlow => page(
+            StatusCode::GATEWAY_TIMEOUT,
+            "The app takes too long",
+            "It did not answer in time. Please try again in a moment.",
+        ),
+        // A second try with the same token would be a replay, so the page says what a replay's says.
+        Trouble::Undelivered(_) => Page { status: StatusCode::BAD_GATEWAY, ..used_before() },
+    }
+}
+
+fn refused_login(reason: &Reason) -> Page {
+    let login = |status, title, advice| Page { status, title, advice, start_again: true };
+    let later = || {
+        login(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Login is not possible right now",
+            "Something that a login needs is out of reach. Please wait a moment, then start again.",
+        )
+    };
+    match reason {
+        Reason::Capture(refusal) => refused_capture(refusal),
+        Reason::Keys(_) | Reason::Store(_) | Reason::Unsettled | Reason::Timeout | Reason::Verify(Fault::Internal) => {
+            later()
+        }
+        Reason::Replay => used_before(),
+        Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
+            StatusCode::FORBIDDEN,
+            "This login did not begin in this browser",
+            "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed. \
+             For the administrator of an app that hides its login request: see `binding = \"observe\"` and mode `token-relay`.",
+        ),
+        Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. }) => {
+            login(StatusCode::FORBIDDEN, "This login has expired", "It was left open for too long. Please start again.")
+        }
+        Reason::Verify(_) => login(
+            StatusCode::FORBIDDEN,
+            "This login cannot be verified",
+            "What the login service sent does not fit this app. Start again; if it happens again, tell your administrator.",
+        ),
+        Reason::Claims(_) => login(
+            StatusCode::FORBIDDEN,
+            "This login lacks something",
+            "The login service did not say everything that this app needs of you. Please tell your administrator.",
+        ),
+        Reason::Disabled => Page {
+            status: StatusCode::FORBIDDEN,
+            title: "This account is disabled",
+            advice: "Your account has been switched off here. Please ask your administrator.",
+            start_again: false,
+        },
+    }
+}
+
+fn refused_capture(refusal: &CaptureRefusal) -> Page {
+    let status = match refusal {
+        CaptureRefusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+        CaptureRefusal::ContentType(_) | CaptureRefusal::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        CaptureRefusal::UnknownIssuer { .. } => StatusCode::FORBIDDEN,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let advice = match refusal {
+        CaptureRefusal::CodeOnly => {
+            "The login service answered with a code, which this app's set-up does not take here. \
+             For the administrator: see mode `token-relay`."
+        }
+        _ => "What arrived is no login that this app takes. Start again; if it happens again, tell your administrator.",
+    };
+    Page { status, title: "This login cannot be read", advice, start_again: true }
+}
+
+fn used_before() -> Page {
+    Page {
+        status: StatusCode::CONFLICT,
+        title: "This login was used before",
+        advice: "A login works once, and reloading its page does not repeat it. Please start a fresh one.",
+        start_again: true,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "refusal.html")]
+struct RefusalPage<'a> {
+    title: &'a str,
+    advice: &'a str,
+    id: &'a str,
+    style: &'a str,
+    start_page: Option<&'a str>,
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#222;background:#f6f6f6}\
+main{max-width:34em;margin:12vh auto;padding:2em;background:#fff;border-radius:8px}\
+h1{font-size:1.4em;margin-top:0}.id{color:#666;font-size:.85em}\
+@media(prefers-color-scheme:dark){body{color:#ddd;background:#111}main{background:#1c1c1c}a{color:#8bf}.id{color:#999}}";
+
+/// Nothing but the page's own style, named by its digest (CSP Level 3 section 6.7.3.3).
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let digest = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
+});

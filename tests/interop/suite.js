@@ -1,0 +1,368 @@
+// The interop suite: one person with a browser, Keycloak, the sidecar, and an app that does its own login.
+// Started by run.sh, which says what the environment variables below are. Prints a line a check and leaves the totals in `verdict`.
+
+import { createHash, createPublicKey } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import { createApp } from "./app.js";
+import { Browser, encodeForm, findForm } from "./browser.js";
+import * as forge from "./forge.js";
+import { Keycloak } from "./keycloak.js";
+import { Sidecar } from "./sidecar.js";
+
+const env = (name) => process.env[name] ?? fail(`${name} is not set: start this suite by run.sh`);
+const fail = (message) => { throw new Error(message); };
+
+const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
+const ports = { app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") };
+const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
+const local = (port) => `http://127.0.0.1:${port}`;
+const publicUrl = local(direct ? ports.app : ports.proxy);
+const DETAIL_LIMIT = 1000;
+const ROTATION_PATIENCE_MS = 20_000;
+
+const keycloak = new Keycloak(env("KEYCLOAK_URL"), { username: env("KEYCLOAK_ADMIN"), password: env("KEYCLOAK_ADMIN_PASSWORD") });
+const oidcSecret = createHash("sha256").update(env("KEYCLOAK_ADMIN_PASSWORD")).digest("hex");
+const spKeyFile = join(directory, "sp-key.pem");
+const spKey = readFileSync(spKeyFile, "utf8");
+const spCertificate = readFileSync(join(directory, "sp-certificate.pem"), "utf8");
+const spPublicKey = createPublicKey(spKey).export({ type: "spki", format: "pem" });
+
+const people = {
+  alice: { username: "alice", password: "alice-interop-password" },
+  bob: { username: "bob", password: "bob-interop-password" },
+};
+
+const { app, arrivals } = createApp({ publicUrl, issuer: keycloak.issuer, clientId: "interop-oidc", clientSecret: oidcSecret, spKeyFile });
+const sidecar = direct ? null : new Sidecar({
+  binary: env("LOGINSYNC_BIN"),
+  config: join(directory, "loginsync.toml"),
+  directory,
+  adminUrl: local(ports.admin),
+  logFile: join(directory, "sidecar.log"),
+});
+
+// What must never be found in the sidecar's log or database: filled as the logins go by.
+const secrets = new Map();
+
+// ---- The four ways to log in
+
+const samlResigned = { "with its assertion signed by a stranger's key": forge.resignResponse };
+const encryptedResigned = {
+  "with its assertion signed by a stranger's key, encrypted again": (fields) =>
+    forge.resignEncryptedResponse(fields, { key: spKey, certificate: spCertificate, publicKey: spPublicKey }),
+};
+
+const saml = (name, title, forgeries) => ({
+  title,
+  namespace: `keycloak-${name}`,
+  login: `/login/saml/${name}`,
+  silent: `/login/saml/${name}?passive=true`,
+  callback: `/saml/${name}/acs`,
+  token: "SAMLResponse",
+  forgeries: { "with one changed byte": forge.tamperResponse, ...forgeries },
+});
+
+const oidc = (flow, title) => ({
+  title,
+  namespace: "keycloak-oidc",
+  login: `/login/oidc?flow=${flow}`,
+  silent: `/login/oidc?flow=${flow}&prompt=none`,
+  callback: "/callback/oidc",
+  token: "id_token",
+  forgeries: { "with a group added to its claims": forge.tamperIdToken, "with its signature removed": forge.unsignIdToken },
+});
+
+const flows = [
+  oidc("id_token", "OIDC id_token"),
+  oidc("hybrid", "OIDC code id_token"),
+  saml("signed", "SAML signed", { "with its signature removed": forge.unsignResponse, ...samlResigned }),
+  saml("encrypted", "SAML signed, encrypted (GCM)", encryptedResigned),
+  saml("enveloped", "SAML encrypted (CBC), message signed", { "with its signature removed": forge.unsignResponse, ...encryptedResigned }),
+];
+
+// ---- Checks
+
+const counts = { passed: 0, failed: 0 };
+
+function check(name, holds, detail) {
+  counts[holds ? "passed" : "failed"]++;
+  console.log(`${holds ? "ok    " : "FAILED"} ${name}`);
+  if (holds || detail === undefined) return;
+  const text = typeof detail === "string" ? detail : JSON.stringify(detail);
+  console.log(`       ${text.length > DETAIL_LIMIT ? `${text.slice(0, DETAIL_LIMIT)}…` : text}`);
+}
+
+function checkEqual(name, actual, expected) {
+  check(name, isDeepStrictEqual(actual, expected), { expected, actual });
+}
+
+async function section(title, body) {
+  console.log(`\n# ${title}`);
+  try {
+    await body();
+  } catch (error) {
+    check(`${title}: runs to its end`, false, error?.stack ?? String(error));
+  }
+}
+
+// ---- What a person does
+
+// Up to the page by which the IdP sends its answer: the answer is not posted yet.
+async function askToLogIn(browser, path, person) {
+  let page = await browser.open(publicUrl + path);
+  const credentials = findForm(page, (_action, element) => element.getAttribute("id") === "kc-form-login");
+  if (credentials) {
+    if (!person) fail(`${path}: Keycloak asks for a password where none should be needed`);
+    page = await browser.submit(credentials, person);
+  }
+  const answer = findForm(page, (action) => action.startsWith(`${publicUrl}/`));
+  if (!answer) fail(`${path}: no form that posts to the app in what came from ${page.url} (${page.status}): ${page.text.slice(0, 600)}`);
+  for (const [what, value] of secretsOf(answer.fields)) secrets.set(`${what} of ${path}, ${secrets.size}`, value);
+  for (const cookie of await browser.cookies(publicUrl)) {
+    if (cookie.value.length >= 20) secrets.set(`cookie ${cookie.key} ${secrets.size}`, cookie.value);
+  }
+  return answer;
+}
+
+// Of a token its signature, of a document a piece as sent and one as decoded: what no other login shares.
+function* secretsOf({ id_token: idToken, SAMLResponse: response, code }) {
+  if (code) yield ["code", code];
+  if (idToken) yield ["id_token", idToken.split(".")[2]];
+  if (!response) return;
+  const xml = Buffer.from(response, "base64").toString();
+  const unique = [...xml.matchAll(/<(?:\w+:)?(?:SignatureValue|CipherValue)>([^<]{80})/g)].at(-1);
+  if (!unique) return;
+  yield ["SAMLResponse, decoded,", unique[1]];
+  // Cut where base64 groups of three bytes begin, so that the piece stands in the document as sent.
+  const from = Math.ceil(unique.index / 3) * 3 + 60;
+  yield ["SAMLResponse", Buffer.from(xml).subarray(from, from + 60).toString("base64")];
+}
+
+async function logIn(browser, flow, person, headers) {
+  const answer = await askToLogIn(browser, flow.login, person);
+  const before = browser.clone();
+  const body = encodeForm(answer.fields);
+  const seen = arrivals.length;
+  const page = await browser.post(answer.action, body, headers);
+  return { answer, before, body, page, arrived: arrivals.slice(seen), me: await whoAmI(browser) };
+}
+
+async function whoAmI(browser) {
+  const page = await browser.open(`${publicUrl}/me`);
+  return page.status === 200 ? JSON.parse(page.text) : null;
+}
+
+// An arrival without its body: enough for a failed check.
+const outcome = ({ path, user, error, identity }) => ({ path, user, error, identity });
+
+function sentGroups(arrival) {
+  return (arrival?.identity["x-loginsync-groups"] ?? []).flatMap((line) => line.split(",")).map((name) => name.trim()).filter(Boolean).sort();
+}
+
+// Posts what must be refused, and looks whether it left a trace.
+async function mustBeRefused(name, browser, action, body, subject, flow) {
+  const seen = arrivals.length;
+  const held = sidecar && await sidecar.memberships(flow.namespace, subject);
+  const page = await browser.post(action, body);
+  check(`${name} is refused`, page.status >= 400 && page.status < 500, `${page.status} ${page.text.slice(0, 300)}`);
+  if (!sidecar) return;
+  check(`${name} never reaches the app`, arrivals.length === seen, arrivals.slice(seen).map(outcome));
+  checkEqual(`${name} changes no membership`, await sidecar.memberships(flow.namespace, subject), held);
+}
+
+async function checkMemberships(name, flow, subject, groups) {
+  if (!sidecar) return;
+  const roles = groups.includes("Marketing") ? ["editor"] : [];
+  checkEqual(name, await sidecar.memberships(flow.namespace, subject), { groups, roles });
+}
+
+// ---- The story of one way to log in
+
+async function runFlow(flow) {
+  const { title } = flow;
+  const alice = new Browser();
+  await keycloak.setGroups("alice", ["marketing", "engineering", "unmapped"]);
+  await keycloak.setGroups("bob", ["engineering"]);
+
+  // A client that asserts its own groups: nothing of this may be believed.
+  const forged = { "X-Loginsync-User": "mallory", "x-loginsync-groups": "Administrators", "X_Loginsync_Roles": "admin" };
+  const first = await logIn(alice, flow, people.alice, sidecar ? forged : {});
+  const subject = first.me?.user;
+  check(`${title}: a login enters the app`, first.page.status === 303 && first.arrived.length === 1 && Boolean(subject),
+    { status: first.page.status, text: first.page.text.slice(0, 400), arrived: first.arrived.map(outcome) });
+  if (!subject) return;
+  checkEqual(`${title}: the app gets the body byte for byte`, first.arrived[0].rawBody, first.body);
+  await checkMemberships(`${title}: the mapped groups are granted, the unmapped one is not`, flow, subject, ["Engineering", "Marketing"]);
+  if (sidecar) {
+    checkEqual(`${title}: the callback carries the groups`, sentGroups(first.arrived[0]), ["Engineering", "Marketing"]);
+    check(`${title}: forged identity headers are gone`, !/mallory|admin/i.test(JSON.stringify(first.arrived[0].identity)), first.arrived[0].identity);
+    check(`${title}: the sidecar keeps its cookies to itself`, !/loginsync/i.test(first.arrived[0].cookies), first.arrived[0].cookies);
+  }
+
+  await keycloak.setGroups("alice", ["marketing", "unmapped"]);
+  const second = await logIn(alice, flow, null); // Keycloak's own session is still there: no password
+  checkEqual(`${title}: a second login enters the app as the same person`, second.me?.user, subject);
+  await checkMemberships(`${title}: the group lost at the IdP is revoked, the other stays`, flow, subject, ["Marketing"]);
+  if (sidecar) checkEqual(`${title}: the callback carries what is left`, sentGroups(second.arrived[0]), ["Marketing"]);
+
+  await mustBeRefused(`${title}: a replay with the cookies of that moment`, first.before, first.answer.action, first.body, subject, flow);
+  await mustBeRefused(`${title}: a replay by another browser`, new Browser(), first.answer.action, first.body, subject, flow);
+
+  for (const [how, change] of Object.entries(flow.forgeries)) {
+    const browser = new Browser();
+    const answer = await askToLogIn(browser, flow.login, people.alice);
+    await mustBeRefused(`${title}: an answer ${how}`, browser, answer.action, encodeForm(await change(answer.fields)), subject, flow);
+    check(`${title}: an answer ${how} opens no session`, await whoAmI(browser) === null);
+  }
+
+  const stolen = await askToLogIn(new Browser(), flow.login, people.alice);
+  await mustBeRefused(`${title}: an answer brought by a browser that did not ask`, new Browser(), stolen.action, encodeForm(stolen.fields), subject, flow);
+
+  const nobody = new Browser();
+  const silent = await askToLogIn(nobody, flow.silent, null);
+  check(`${title}: a silent login without a session is answered by an error`,
+    !silent.fields.id_token && !/Assertion[ >]/.test(Buffer.from(silent.fields.SAMLResponse ?? "", "base64")), silent.fields);
+  const seen = arrivals.length;
+  await nobody.post(silent.action, encodeForm(silent.fields));
+  check(`${title}: an error answer reaches the app, without identity headers`,
+    arrivals.length === seen + 1 && Object.keys(arrivals.at(-1).identity).length === 0, arrivals.slice(seen).map(outcome));
+
+  const bob = await logIn(new Browser(), flow, people.bob);
+  check(`${title}: another person enters as another person`, Boolean(bob.me?.user) && bob.me.user !== subject, bob.page.text.slice(0, 400));
+  if (bob.me) await checkMemberships(`${title}: another person gets their own groups`, flow, bob.me.user, ["Engineering"]);
+  await checkMemberships(`${title}: and the first person keeps theirs`, flow, subject, ["Marketing"]);
+
+  await keycloak.setGroups("alice", []);
+  const last = await logIn(alice, flow, null);
+  checkEqual(`${title}: a login without any group enters`, last.me?.user, subject);
+  await checkMemberships(`${title}: the last group lost at the IdP is revoked`, flow, subject, []);
+}
+
+async function runCodeOnly() {
+  const browser = new Browser();
+  const answer = await askToLogIn(browser, "/login/oidc?flow=code", people.alice);
+  const seen = arrivals.length;
+  const page = await browser.post(answer.action, encodeForm(answer.fields));
+  check("OIDC code alone: is refused", page.status >= 400 && page.status < 500, page.status);
+  check("OIDC code alone: the refusal names token-relay", page.text.includes("token-relay"), page.text.slice(0, 400));
+  check("OIDC code alone: never reaches the app", arrivals.length === seen);
+}
+
+// What the sidecar must remember across a restart: whom it has seen, and whom it has sent away to log in.
+async function runRestart() {
+  await keycloak.setGroups("alice", ["engineering"]);
+  const underWay = [];
+  for (const flow of flows) {
+    const done = await logIn(new Browser(), flow, people.alice);
+    const browser = new Browser();
+    underWay.push({ flow, done, browser, answer: await askToLogIn(browser, flow.login, people.alice) });
+  }
+  await sidecar.stop();
+  await sidecar.start();
+  for (const { flow, done, browser, answer } of underWay) {
+    await checkMemberships(`restart: ${flow.title}: memberships are kept`, flow, done.me?.user, ["Engineering"]);
+    await mustBeRefused(`restart: ${flow.title}: a replay of an answer from before`, done.before, done.answer.action, done.body, done.me?.user, flow);
+    await browser.post(answer.action, encodeForm(answer.fields));
+    checkEqual(`restart: ${flow.title}: a login begun before ends well`, (await whoAmI(browser))?.user, done.me?.user);
+  }
+}
+
+async function runRotation() {
+  await keycloak.setGroups("alice", ["marketing"]);
+  const before = await keycloak.signingKeyId();
+  await keycloak.rotateSigningKey();
+  const after = await keycloak.signingKeyId();
+  check("key rotation: Keycloak signs with another key", before !== after);
+  for (const flow of flows) {
+    // Keys are fetched in the background: a login in between may be refused, and the next one must not be for long.
+    const started = Date.now();
+    let login;
+    do {
+      if (login) await sleep(500);
+      login = await logIn(new Browser(), flow, people.alice);
+    } while (!login.me && Date.now() - started < ROTATION_PATIENCE_MS);
+    const waited = ((Date.now() - started) / 1000).toFixed(1);
+    check(`key rotation: ${flow.title} enters again (after ${waited} s)`, Boolean(login.me), login.page.text.slice(0, 400));
+    if (!login.me) continue;
+    if (flow.token === "id_token") {
+      const { kid } = JSON.parse(Buffer.from(login.answer.fields.id_token.split(".")[0], "base64url"));
+      checkEqual(`key rotation: ${flow.title} was signed by the new key`, kid, after);
+    }
+    await checkMemberships(`key rotation: ${flow.title} grants again`, flow, login.me.user, ["Marketing"]);
+  }
+}
+
+async function runAftermath() {
+  const audit = await sidecar.verifyAudit();
+  check("audit: the chain verifies", audit.status === 0, audit.stdout + audit.stderr);
+  await sidecar.stop();
+  for (const name of ["sidecar.log", "loginsync.db", "loginsync.db-wal"]) {
+    let content;
+    try { content = readFileSync(join(directory, name), "latin1"); } catch { continue; }
+    const found = [...secrets].filter(([, value]) => content.includes(value)).map(([what]) => what);
+    check(`${name} holds none of the ${secrets.size} secrets that went by`, found.length === 0, found);
+  }
+}
+
+// ---- Putting the parts together
+
+function fill(template) {
+  const values = {
+    PUBLIC_URL: publicUrl,
+    ISSUER: keycloak.issuer,
+    APP_URL: local(ports.app),
+    SIDECAR_ADDRESS: `127.0.0.1:${ports.proxy}`,
+    ADMIN_ADDRESS: `127.0.0.1:${ports.admin}`,
+    OIDC_SECRET: oidcSecret,
+    SP_CERTIFICATE: spCertificate.replace(/-----[^-]+-----|\s/g, ""),
+  };
+  return template.replace(/@([A-Z_]+)@/g, (_, name) => values[name] ?? fail(`no value for @${name}@`));
+}
+
+const readPart = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
+
+async function main() {
+  const started = Date.now();
+  await keycloak.importRealm(JSON.parse(fill(readPart("realm.json"))));
+  const server = app.listen(Number(ports.app), "127.0.0.1");
+  await new Promise((resolve, reject) => server.once("listening", resolve).once("error", reject));
+
+  const library = (name) => `${name} ${JSON.parse(readPart("package.json")).dependencies[name]}`;
+  console.log(`identity provider: Keycloak ${await keycloak.version()} at ${keycloak.issuer}`);
+  console.log(`app:               ${["express", "openid-client", "@node-saml/node-saml"].map(library).join(", ")} on Node ${process.versions.node}`);
+  console.log(`sidecar:           ${sidecar ? `${await sidecar.version()} at ${publicUrl}` : "none (INTEROP_DIRECT=1)"}`);
+
+  try {
+    if (sidecar) {
+      writeFileSync(sidecar.config, fill(readPart("loginsync.toml")));
+      const verdict = await sidecar.check();
+      check("the configuration is accepted", verdict.status === 0, verdict.stdout + verdict.stderr);
+      await sidecar.start();
+    }
+    for (const flow of flows) await section(flow.title, () => runFlow(flow));
+    if (sidecar) await section("OIDC code alone", runCodeOnly);
+    if (sidecar) await section("restart", runRestart);
+    await section("key rotation", runRotation);
+    if (sidecar) await section("aftermath", runAftermath);
+  } catch (error) {
+    check("the parts start", false, error?.stack ?? String(error));
+  } finally {
+    await sidecar?.stop();
+    server.close();
+    server.closeAllConnections();
+    writeFileSync(join(directory, "arrivals.json"), JSON.stringify(arrivals, null, 1));
+  }
+  console.log(`\n${arrivals.length} requests reached the app's callbacks; the checks took ${((Date.now() - started) / 1000).toFixed(1)} s`);
+}
+
+process.once("SIGTERM", async () => {
+  await sidecar?.stop();
+  process.exit(143);
+});
+
+await main();
+writeFileSync(join(directory, "verdict"), `${counts.passed} passed, ${counts.failed} failed\n`);
+process.exitCode = counts.failed === 0 && counts.passed > 0 ? 0 : 1;

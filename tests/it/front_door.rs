@@ -1,0 +1,232 @@
+//! The whole program in this process, as a browser and an app see it: real listeners, a real store, a clock that stands
+//! still.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use loginsync::app::{self, Running};
+use loginsync::clock::Clock;
+use loginsync::config::{Config, Surroundings};
+use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::ids::{Target, UserId};
+use loginsync::pipeline::mapping::{Candidates, RuleSet};
+use loginsync::pipeline::plan::Plan;
+use loginsync::ports::BoxFuture;
+use loginsync::ports::store::{
+    Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView,
+};
+
+/// What reached the app.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// An app that keeps what it gets. `/leave` sends the browser to wherever [`App::leave_to`] says.
+#[derive(Clone, Default)]
+pub struct App {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    leave_to: Arc<Mutex<Option<String>>>,
+}
+
+impl App {
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn leave_to(&self, address: &str) {
+        *self.leave_to.lock().unwrap() = Some(address.to_owned());
+    }
+
+    async fn start(&self) -> std::net::SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = self.clone();
+        let router = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let app = app.clone();
+            async move { app.answer(request).await }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        address
+    }
+
+    async fn answer(&self, request: axum::extract::Request) -> Response<axum::body::Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        if parts.uri.path() == "/leave" {
+            let address = self.leave_to.lock().unwrap().clone().unwrap();
+            return Response::builder()
+                .status(302)
+                .header("location", address)
+                .body(axum::body::Body::empty())
+                .unwrap();
+        }
+        let seen =
+            Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
+        self.seen.lock().unwrap().push(seen);
+        Response::new(axum::body::Body::from("welcome"))
+    }
+}
+
+/// The proxy, the app behind it, and everything that the plans said.
+pub struct House {
+    pub running: Running,
+    pub app: App,
+    pub plans: Arc<Mutex<Vec<Plan>>>,
+    pub clock: Clock,
+    pub folder: tempfile::TempDir,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+/// An answer as the browser gets it.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl House {
+    /// Starts what a configuration text asks for, on free ports, with a store of its own. `file` is where relative paths
+    /// start from.
+    pub async fn open(text: &str, file: &Path, now: Timestamp) -> Self {
+        let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now };
+        let mut config = Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}"));
+        let app = App::default();
+        let folder = tempfile::tempdir().unwrap();
+        config.app.url = format!("http://{}", app.start().await).parse().unwrap();
+        config.listen.address = ([127, 0, 0, 1], 0).into();
+        config.admin.address = ([127, 0, 0, 1], 0).into();
+        config.store.path = folder.path().join("store.db");
+        let plans: Arc<Mutex<Vec<Plan>>> = Arc::default();
+        let clock = Clock::fixed(now);
+        let record = Arc::clone(&plans);
+        let path = folder.path().join("unwatched.toml");
+        let running = app::start(path, config, clock.clone(), |store| Arc::new(Recording { store, plans: record }))
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { running, app, plans, clock, folder, client }
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.running.store
+    }
+
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.running.rules.current()
+    }
+
+    /// Sends one request. `target` is a path, perhaps with a query.
+    pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{target}", self.running.proxy));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Lets the app send the browser to a provider, and gives the cookies that it comes back with.
+    pub async fn leave(&self, address: &str) -> String {
+        self.app.leave_to(address);
+        let answer = self.send("GET", "/leave", &[], b"").await;
+        assert_eq!(answer.status, 302);
+        let cookies = answer.headers.get_all("set-cookie").iter();
+        let pairs: Vec<&str> = cookies.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap()).collect();
+        pairs.join("; ")
+    }
+
+    /// Every membership that the store has, one a line: what must not change when a login is refused.
+    pub async fn memberships(&self) -> String {
+        let mut lines = Vec::new();
+        for user in self.store().users(None, 1000).await.unwrap() {
+            let view = self.store().user(user, self.rules()).await.unwrap().unwrap();
+            let name = format!("{}/{}", view.namespace, view.subject);
+            let state = if view.enabled { "" } else { " (disabled)" };
+            lines.push(format!("{name}{state}: groups {:?}, roles {:?}", view.groups, view.roles));
+            for membership in &view.memberships {
+                let (kind, type_of) = (membership.kind, membership.membership);
+                lines.push(format!("  {kind} {} {type_of}", membership.name));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+
+    pub async fn events(&self) -> Vec<AuditRow> {
+        self.store().audit(0, 1000).await.unwrap()
+    }
+}
+
+/// A store that remembers the plans it committed.
+struct Recording {
+    store: Arc<dyn Store>,
+    plans: Arc<Mutex<Vec<Plan>>>,
+}
+
+impl Store for Recording {
+    fn apply(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Applied, StoreError>> {
+        Box::pin(async move {
+            let applied = self.store.apply(login, candidates, rules).await?;
+            if let Applied::Committed(plan) = &applied {
+                self.plans.lock().unwrap().push((**plan).clone());
+            }
+            Ok(applied)
+        })
+    }
+    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.record_refusal(refusal)
+    }
+    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
+        self.store.adopt(rules, now)
+    }
+    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.act(user, act, by, now)
+    }
+    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {
+        self.store.user(user, rules)
+    }
+    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        self.store.users(after, limit)
+    }
+    fn members(
+        &self,
+        target: Target,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        self.store.members(target, after, limit)
+    }
+    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        self.store.audit(after, limit)
+    }
+    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
+        self.store.audit_head()
+    }
+    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+        self.store.verify_audit()
+    }
+    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        self.store.cookie_keys()
+    }
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.ready()
+    }
+}
