@@ -22,6 +22,8 @@ pub mod sidecar;
 pub mod voice;
 pub mod walk;
 
+use std::time::Duration;
+
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,10 +32,13 @@ use self::recording::Event;
 use self::scene::Scene;
 use self::voice::{Tone, Voice};
 use super::Failure;
+use crate::config::{Log, LogFormat};
 use crate::{app as wiring, telemetry};
 
 /// The first of the demo's ports where nobody asks for others.
 const PORT: u16 = 9400;
+/// How often somebody looks whether the configuration was read again.
+const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -65,30 +70,43 @@ impl Demo {
 async fn show(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
-    let scene = Scene::set_up(port, People::of_the_story).await?;
     // A refusal page carries an id; here is the log that it is found in.
-    telemetry::install(&scene.log).map_err(Failure::new)?;
+    telemetry::install(&Log { format: LogFormat::Text, level: tracing::Level::WARN }).map_err(Failure::new)?;
+    let scene = Scene::set_up(port, People::of_the_story).await?;
     welcome(&scene, voice);
-    let mut seen = 0;
-    let mut news = scene.journal.watch();
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = news.changed() => {
-                for event in scene.journal.after(seen) {
-                    tell(&event, voice);
-                }
-                seen = scene.journal.count();
-            }
-        }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        () = tell(&scene, voice) => {}
     }
     voice.say("\nThe demo ends; its files are removed.");
     scene.take_down().await;
     Ok(())
 }
 
-fn tell(event: &Event, voice: &mut Voice<'_>) {
+/// Says what happens, for ever.
+async fn tell(scene: &Scene, voice: &mut Voice<'_>) {
+    let mut news = scene.journal.watch();
+    let mut look = tokio::time::interval(LOOK);
+    let (mut seen, mut epoch) = (0, scene.sidecar.rules.current().epoch);
+    loop {
+        tokio::select! {
+            _ = news.changed() => {}
+            _ = look.tick() => {}
+        }
+        for event in scene.journal.after(seen) {
+            tell_of(&event, voice);
+            seen += 1;
+        }
+        let current = scene.sidecar.rules.current();
+        if current.epoch != epoch {
+            epoch = current.epoch;
+            voice.say(&format!("\n  the configuration was read again: {} mappings", current.mappings().len()));
+        }
+    }
+}
+
+fn tell_of(event: &Event, voice: &mut Voice<'_>) {
     voice.say("");
     match event {
         Event::Committed(plan) => voice.plan(plan, "  "),

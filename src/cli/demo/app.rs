@@ -29,7 +29,7 @@ use super::recording::Journal;
 use super::sidecar;
 use crate::cli::Failure;
 use crate::clock::Clock;
-use crate::pipeline::ids::{Namespace, Subject, UserId};
+use crate::pipeline::ids::{Namespace, Subject, Target, UserId};
 use crate::pipeline::plan::Plan;
 use crate::ports::rules::Rules;
 use crate::ports::store::{Store, StoreError, UserView};
@@ -369,5 +369,12 @@ fn lines(plan: &Plan) -> Vec<Line> {
         };
         Line { class, sign: sign.to_owned(), text: spans(rest) }
     });
-    lines.collect()
+    // Without these words a line that takes a group away, which the list below still has, would puzzle.
+    let after = &plan.after;
+    let still = plan.revokes.iter().map(|change| &change.target).filter(|target| match target {
+        Target::Group(group) => after.groups.contains(group),
+        Target::Role(role) => after.roles.contains(role),
+    });
+    let still = still.map(|target| format!("{target} is still held, for another reason"));
+    lines.chain(still.map(|words| Line { class: "plain", sign: String::new(), text: spans(&words) })).collect()
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::DateTime;
 
 /// Sends a form on without a click. Without scripts its button does.
 pub const SUBMIT: &str = "document.forms[0].submit()";
@@ -63,7 +64,7 @@ impl Party {
     pub fn role(self) -> &'static str {
         match self {
             Party::Provider => "knows people and their groups, and logs them in",
-            Party::App => "behind loginsync, and none the wiser",
+            Party::App => "an ordinary app, with loginsync in front of it",
         }
     }
 }
@@ -90,16 +91,39 @@ pub struct Message<'a> {
 
 /// A piece of a text in which backticks mark what is meant literally.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Span {
-    pub code: bool,
-    pub text: String,
+pub enum Span {
+    Plain(String),
+    Code(String),
+    /// A moment (RFC 3339), and how a person at this machine wants to read it: the demo does not last for days.
+    Time {
+        exact: String,
+        short: String,
+    },
 }
 
 /// Takes such a text apart.
 pub fn spans(text: &str) -> Vec<Span> {
-    let pieces = text.split('`').enumerate();
-    let spans = pieces.map(|(position, piece)| Span { code: position % 2 == 1, text: piece.to_owned() });
-    spans.filter(|span| !span.text.is_empty()).collect()
+    let mut spans = Vec::new();
+    for (position, piece) in text.split('`').enumerate() {
+        match position % 2 {
+            0 => piece.split_inclusive(' ').for_each(|word| push(&mut spans, word)),
+            _ => spans.push(Span::Code(piece.to_owned())),
+        }
+    }
+    spans
+}
+
+fn push(spans: &mut Vec<Span>, word: &str) {
+    let (exact, after) = word.split_at(word.trim_end_matches([' ', ':']).len());
+    if let Ok(at) = DateTime::parse_from_rfc3339(exact) {
+        spans.push(Span::Time { exact: exact.to_owned(), short: at.to_utc().format("%H:%M:%S UTC").to_string() });
+        return push(spans, after);
+    }
+    match spans.last_mut() {
+        Some(Span::Plain(text)) => text.push_str(word),
+        _ if word.is_empty() => {}
+        _ => spans.push(Span::Plain(word.to_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -107,9 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backticks_mark_code() {
-        let span = |code, text: &str| Span { code, text: text.into() };
-        assert_eq!(spans("by `a = b` here"), [span(false, "by "), span(true, "a = b"), span(false, " here")]);
-        assert_eq!(spans("plain"), [span(false, "plain")]);
+    fn backticks_mark_code_and_moments_are_short() {
+        let plain = |text: &str| Span::Plain(text.into());
+        assert_eq!(spans("by `a = b` here"), [plain("by "), Span::Code("a = b".into()), plain(" here")]);
+        let (exact, short) = ("2026-01-02T03:04:05.678Z".to_owned(), "03:04:05 UTC".to_owned());
+        assert_eq!(
+            spans("denied at 2026-01-02T03:04:05.678Z: no reason"),
+            [plain("denied at "), Span::Time { exact, short }, plain(": no reason")]
+        );
+        assert_eq!(spans(""), []);
     }
 }

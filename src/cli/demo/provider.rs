@@ -16,7 +16,7 @@
 mod oidc;
 mod saml;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
@@ -31,6 +31,7 @@ use serde::Deserialize;
 use super::mint::{KeyKind, MintError, MintKey};
 use super::pages::{Links, Message, Party, SUBMIT, page};
 use super::people::{People, Person, Unchanged};
+use super::sidecar::MAPPED;
 use crate::clock::Clock;
 
 /// The group that a forged answer claims beside the person's own.
@@ -124,20 +125,20 @@ struct PeoplePage<'a> {
     party: Party,
     links: &'a Links,
     people: &'a [Person],
-    /// Groups that somebody could be put into: those that mean something in the app, and those that somebody has.
+    /// Groups that mean something in the app.
+    mapped: &'a [String],
+    /// Groups that somebody could be put into: those, and what somebody has.
     known: &'a [String],
 }
 
 async fn edit(State(provider): State<Arc<Provider>>) -> Response {
     let people = provider.people.all();
-    let mapped = super::sidecar::MAPPED.iter().map(|mapped| mapped.value.to_owned());
-    let mut known: Vec<String> = mapped.chain(people.iter().flat_map(|person| person.groups.clone())).collect();
-    known.sort();
-    known.dedup();
-    page(
-        StatusCode::OK,
-        &PeoplePage { party: Party::Provider, links: &provider.links, people: &people, known: &known },
-    )
+    let mapped = MAPPED.map(|mapped| mapped.value.to_owned());
+    let held = people.iter().flat_map(|person| &person.groups);
+    let known: BTreeSet<String> = mapped.iter().chain(held).cloned().collect();
+    let known = Vec::from_iter(known);
+    let links = &provider.links;
+    page(StatusCode::OK, &PeoplePage { party: Party::Provider, links, people: &people, mapped: &mapped, known: &known })
 }
 
 #[derive(Deserialize)]

@@ -17,7 +17,6 @@ use super::sidecar::{Addresses, Directory};
 use crate::app::{self, Running};
 use crate::cli::{self, Failure};
 use crate::clock::Clock;
-use crate::config::Log;
 use crate::ports::store::Store;
 
 /// How long the sidecar may take to fetch the provider's keys.
@@ -33,8 +32,6 @@ pub struct Scene {
     pub app: Arc<DemoApp>,
     pub journal: Arc<Journal>,
     pub sidecar: Running,
-    /// What the configuration says of logs.
-    pub log: Log,
     servers: [Server; 2],
 }
 
@@ -74,7 +71,6 @@ impl Scene {
         let recording = move |store: Arc<dyn Store>| -> Arc<dyn Store> { Arc::new(RecordingStore::new(store, record)) };
         // The configuration names these two ports, and the sidecar listens on them itself.
         drop((proxy, admin));
-        let log = config.log.clone();
         let sidecar = app::start(directory.config(), config, Clock::system(), recording).await.map_err(Failure::new)?;
 
         let demo_app = Arc::new(DemoApp::new(
@@ -86,7 +82,7 @@ impl Scene {
         )?);
         let app_server = Server::start(app_listener, Arc::clone(&demo_app).router());
         let scene =
-            Self { addresses, directory, provider, app: demo_app, journal, sidecar, log, servers: [provider_server, app_server] };
+            Self { addresses, directory, provider, app: demo_app, journal, sidecar, servers: [provider_server, app_server] };
         scene.ready().await?;
         Ok(scene)
     }

@@ -65,7 +65,7 @@ struct AuthenticationRequest {
 async fn ask(State(provider): State<Arc<Provider>>, Query(request): Query<AuthenticationRequest>) -> Response {
     match check(&provider, request) {
         Ok(question) => question.ask(&provider),
-        Err(why) => provider.message(StatusCode::BAD_REQUEST, "The app asked for something that is not offered here", why),
+        Err(why) => provider.message(StatusCode::BAD_REQUEST, "That is not offered here", why),
     }
 }
 

@@ -49,7 +49,7 @@ struct Redirected {
 async fn ask(State(provider): State<Arc<Provider>>, Query(redirected): Query<Redirected>) -> Response {
     match check(&provider, redirected) {
         Ok(question) => question.ask(&provider),
-        Err(why) => provider.message(StatusCode::BAD_REQUEST, "The app asked for something that is not offered here", why),
+        Err(why) => provider.message(StatusCode::BAD_REQUEST, "That is not offered here", why),
     }
 }
 
