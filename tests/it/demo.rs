@@ -73,10 +73,13 @@ async fn hostile_names_stay_text() {
     }
     for Page { url, status, body } in &pages {
         assert_eq!(*status, StatusCode::OK, "{url}");
-        for raw in ["<script>alert", "<img", "<b onclick", "\"><", "'\"&"] {
+        for raw in ["<script>alert", "<img", "<b onclick", "eve\"", "'\"&"] {
             assert!(!body.contains(raw), "{raw} at {url}:\n{body}");
         }
-        assert!(body.contains("&#60;img src=x onerror=alert(2)&#62;") || body.contains("&#60;script&#62;alert(1)"), "{url}");
+        assert!(
+            body.contains("&#60;img src=x onerror=alert(2)&#62;") || body.contains("&#60;script&#62;alert(1)"),
+            "{url}"
+        );
     }
     scene.take_down().await;
 }

@@ -241,7 +241,9 @@ fn arrive(app: &DemoApp, protocol: &'static str, headers: &HeaderMap, state: Opt
 fn told(protocol: &'static str, headers: &HeaderMap) -> Option<Told> {
     let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let decoded = |bytes: &[u8]| percent_encoding::percent_decode(bytes).decode_utf8_lossy().into_owned();
-    let list = |name: &str| value(name).map(|list| list.split(|byte| *byte == b',').map(decoded).collect()).unwrap_or_default();
+    let list = |name: &str| {
+        value(name).map(|list| list.split(|byte| *byte == b',').map(decoded).collect()).unwrap_or_default()
+    };
     Some(Told {
         protocol,
         user: decoded(value("x-loginsync-user")?),
@@ -260,7 +262,8 @@ async fn log_out(State(app): State<Arc<DemoApp>>, headers: HeaderMap) -> Respons
 }
 
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let pairs = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let pairs =
+        headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
     let mut named = pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(key, _)| *key == name);
     named.next().map(|(_, value)| value.to_owned())
 }

@@ -112,7 +112,8 @@ impl Browser {
 
     async fn exchange(&self, url: &Url, form: Option<Sent>) -> Result<(StatusCode, HeaderMap, String), Failure> {
         let method = if form.is_some() { Method::POST } else { Method::GET };
-        let mut request = Request::builder().method(method).uri(url.as_str()).header(header::ACCEPT, "text/html,*/*;q=0.8");
+        let mut request =
+            Request::builder().method(method).uri(url.as_str()).header(header::ACCEPT, "text/html,*/*;q=0.8");
         if let Some(cookies) = self.cookies_for(url) {
             request = request.header(header::COOKIE, cookies);
         }
@@ -150,11 +151,14 @@ impl Browser {
     fn keep_cookies(&mut self, url: &Url, headers: &HeaderMap) {
         for line in headers.get_all(header::SET_COOKIE).iter().filter_map(|line| line.to_str().ok()) {
             let mut parts = line.split(';').map(str::trim);
-            let (Some((name, value)), Some(host)) = (parts.next().and_then(|pair| pair.split_once('=')), url.host_str()) else {
+            let (Some((name, value)), Some(host)) =
+                (parts.next().and_then(|pair| pair.split_once('=')), url.host_str())
+            else {
                 continue;
             };
             let attributes: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
-            let attribute = |key: &str| attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| *value);
+            let attribute =
+                |key: &str| attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| *value);
             let key = (host.to_owned(), name.to_owned());
             if attribute("max-age") == Some("0") {
                 self.cookies.remove(&key);
@@ -167,7 +171,9 @@ impl Browser {
 
 impl Page {
     fn form(&self, with: &[(&str, &str)]) -> Result<Form, Failure> {
-        let has = |form: &Form, (name, value): &(&str, &str)| form.fields.iter().any(|(key, text)| key == name && text == value);
+        let has = |form: &Form, (name, value): &(&str, &str)| {
+            form.fields.iter().any(|(key, text)| key == name && text == value)
+        };
         forms(self.body.as_bytes())
             .into_iter()
             .find(|form| with.iter().all(|field| has(form, field)))

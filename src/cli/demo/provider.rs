@@ -20,12 +20,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use askama::Template;
+use axum::Router;
 use axum::extract::{Form, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
-use axum::Router;
 use serde::Deserialize;
 
 use super::mint::{KeyKind, MintError, MintKey};
@@ -189,7 +189,10 @@ impl Question {
     fn ask(&self, provider: &Provider) -> Response {
         let people = provider.people.all();
         let links = &provider.links;
-        page(StatusCode::OK, &ChoosePage { party: Party::Provider, links, question: self, people: &people, coveted: COVETED })
+        page(
+            StatusCode::OK,
+            &ChoosePage { party: Party::Provider, links, question: self, people: &people, coveted: COVETED },
+        )
     }
 }
 

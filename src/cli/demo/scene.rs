@@ -58,8 +58,11 @@ impl Scene {
             app: address(&app_listener)?,
             admin: address(&admin)?,
         };
-        let links =
-            Links { app: addresses.proxy.clone(), provider: addresses.provider.clone(), admin: addresses.admin.clone() };
+        let links = Links {
+            app: addresses.proxy.clone(),
+            provider: addresses.provider.clone(),
+            admin: addresses.admin.clone(),
+        };
         let provider = Provider::new(addresses.provider.clone(), addresses.registration(), links.clone(), people);
         let provider = Arc::new(provider.map_err(Failure::new)?);
         let provider_server = Server::start(provider_listener, Arc::clone(&provider).router());
@@ -81,8 +84,15 @@ impl Scene {
             Arc::clone(&journal),
         )?);
         let app_server = Server::start(app_listener, Arc::clone(&demo_app).router());
-        let scene =
-            Self { addresses, directory, provider, app: demo_app, journal, sidecar, servers: [provider_server, app_server] };
+        let scene = Self {
+            addresses,
+            directory,
+            provider,
+            app: demo_app,
+            journal,
+            sidecar,
+            servers: [provider_server, app_server],
+        };
         scene.ready().await?;
         Ok(scene)
     }
@@ -116,7 +126,9 @@ async fn listen(port: u16) -> Result<[TcpListener; 4], Failure> {
         let wanted = if port == 0 { Some(0) } else { port.checked_add(offset) };
         let wanted = wanted.ok_or_else(|| Failure(format!("port {port} leaves no room for three more")))?;
         TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).await.map_err(|error| {
-            Failure(format!("port {wanted} cannot be used ({error}); choose others with --port, or --port 0 for any free ones"))
+            Failure(format!(
+                "port {wanted} cannot be used ({error}); choose others with --port, or --port 0 for any free ones"
+            ))
         })
     };
     Ok([at(0).await?, at(1).await?, at(2).await?, at(3).await?])

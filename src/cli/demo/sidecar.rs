@@ -92,7 +92,8 @@ fn configuration(addresses: &Addresses) -> String {
     let audience = addresses.registration().entity_id;
     let without_scheme = |address: &str| address.trim_start_matches("http://").to_owned();
     let (listen, admin) = (without_scheme(proxy), without_scheme(admin));
-    let mappings: String = [OIDC, SAML].iter().flat_map(|provider| MAPPED.iter().map(|mapped| mapping(provider, mapped))).collect();
+    let mappings: String =
+        [OIDC, SAML].iter().flat_map(|provider| MAPPED.iter().map(|mapped| mapping(provider, mapped))).collect();
     format!(
         r#"# The configuration of `loginsync demo`. It is a real one: edit it while the demo runs, and it is read again.
 # Every key that there is, with its default: config/example.toml.
@@ -180,5 +181,7 @@ protected = true
 
 fn mapping(provider: &str, mapped: &Mapped) -> String {
     let Mapped { value, kind, target } = mapped;
-    format!("[[mapping]]\nprovider = \"{provider}\"\nclaim    = \"groups\"\nvalue    = \"{value}\"\n{kind:<8} = \"{target}\"\n\n")
+    format!(
+        "[[mapping]]\nprovider = \"{provider}\"\nclaim    = \"groups\"\nvalue    = \"{value}\"\n{kind:<8} = \"{target}\"\n\n"
+    )
 }

@@ -39,12 +39,23 @@ pub async fn walk(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
 /// As for [`walk`].
 pub async fn walk_among(port: u16, people: impl Fn() -> People, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let began = Instant::now();
-    let title = voice.toned(Tone::Title, "loginsync demo: a provider, an app, and the sidecar between them, on loopback");
+    let title =
+        voice.toned(Tone::Title, "loginsync demo: a provider, an app, and the sidecar between them, on loopback");
     voice.say(&title);
     let scene = Scene::set_up(port, people).await?;
-    let mut walk = Walk { scene: &scene, voice, step: 0, title: "", differences: Vec::new(), before: Counts::default(), entered: 0, refused: 0 };
+    let mut walk = Walk {
+        scene: &scene,
+        voice,
+        step: 0,
+        title: "",
+        differences: Vec::new(),
+        before: Counts::default(),
+        entered: 0,
+        refused: 0,
+    };
     let outcome = tokio::time::timeout(PATIENCE, story(&mut walk)).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Failure(format!("step {} ({}) did not come to an end", walk.step, walk.title))));
+    let outcome =
+        outcome.unwrap_or_else(|_| Err(Failure(format!("step {} ({}) did not come to an end", walk.step, walk.title))));
     let counts = format!("{} steps, {} logins entered, {} refused", walk.step, walk.entered, walk.refused);
     scene.take_down().await;
     let rows = outcome?;
@@ -81,7 +92,9 @@ async fn story(walk: &mut Walk<'_, '_>) -> Result<u64, Failure> {
     walk.begin("an operator gives alice a group by hand");
     walk.assign("alice", "Marketing").await?;
 
-    walk.begin("alice leaves on-call at the provider and logs in again: one goes, one stays, the one by hand is untouched");
+    walk.begin(
+        "alice leaves on-call at the provider and logs in again: one goes, one stays, the one by hand is untouched",
+    );
     walk.leave_group("alice", "on-call").await?;
     let page = walk.log_in(&mut alice, "oidc", "alice").await?;
     let expected = Expected {
@@ -316,9 +329,12 @@ impl Walk<'_, '_> {
     fn settle(&mut self) -> Result<(), Failure> {
         match self.differences.as_slice() {
             [] => Ok(()),
-            differences => {
-                Err(Failure(format!("step {} ({}) went otherwise:\n  {}", self.step, self.title, differences.join("\n  "))))
-            }
+            differences => Err(Failure(format!(
+                "step {} ({}) went otherwise:\n  {}",
+                self.step,
+                self.title,
+                differences.join("\n  ")
+            ))),
         }
     }
 }

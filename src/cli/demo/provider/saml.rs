@@ -61,7 +61,8 @@ fn check(provider: &Provider, redirected: Redirected) -> Result<Question, &'stat
     if !request.has_tag_name((PROTOCOL, "AuthnRequest")) {
         return Err("The “SAMLRequest” is not an AuthnRequest.");
     }
-    let issuer = request.children().find(|child| child.has_tag_name((ASSERTION, "Issuer"))).and_then(|issuer| issuer.text());
+    let issuer =
+        request.children().find(|child| child.has_tag_name((ASSERTION, "Issuer"))).and_then(|issuer| issuer.text());
     if issuer != Some(&provider.app.entity_id) {
         return Err("No app with this entity ID is registered.");
     }
@@ -93,7 +94,11 @@ fn delimited(person: &Person) -> String {
 
 async fn choose(State(provider): State<Arc<Provider>>, Form(chosen): Form<Chosen>) -> Response {
     let Some((person, honesty)) = provider.chosen(&chosen) else {
-        return provider.message(StatusCode::NOT_FOUND, "Nobody of this name", "The provider knows nobody of this name.");
+        return provider.message(
+            StatusCode::NOT_FOUND,
+            "Nobody of this name",
+            "The provider knows nobody of this name.",
+        );
     };
     let Some(response) = response(&provider, &person, honesty, chosen.get("request")) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
