@@ -45,6 +45,8 @@ enum Command {
     Group(group::GroupCommand),
     /// Read the audit chain, and verify it
     Audit(audit::AuditCommand),
+    /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
+    Demo(demo::Demo),
 }
 
 /// Why a command ended without doing what was asked. Printed to standard error as it is.
@@ -99,6 +101,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Demo(demo) => demo.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,7 @@
 )]
 
 mod config;
+mod demo;
 mod deploy;
 mod fixtures;
 mod front_door;
