@@ -1,5 +1,6 @@
 //! Everything that is tested from outside, in one binary.
 
+mod attacks;
 mod config;
 mod fixtures;
 mod front_door;
@@ -8,6 +9,8 @@ mod layers;
 mod login_cases;
 mod oidc_verify;
 mod plan_laws;
+mod promises;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;
+mod threat_table;
