@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -13,6 +14,7 @@
 
 mod attacks;
 mod config;
+mod demo;
 mod deploy;
 mod fixtures;
 mod front_door;
