@@ -124,7 +124,14 @@ impl House {
         Self::start(text, file, clock, app, app_url, folder).await
     }
 
-    async fn start(text: &str, file: &Path, clock: Clock, app: App, app_url: String, folder: tempfile::TempDir) -> Self {
+    async fn start(
+        text: &str,
+        file: &Path,
+        clock: Clock,
+        app: App,
+        app_url: String,
+        folder: tempfile::TempDir,
+    ) -> Self {
         let now = clock.now();
         let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now };
         let mut config = Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}"));

@@ -166,7 +166,7 @@ async fn promise_02_a_transaction_that_is_lost_is_lost_for_all() {
         refused += usize::from(status == 503);
     }
     assert!(refused >= 1);
-    assert!(siege.house.store().verify_audit().await.unwrap().fault.is_none());
+    assert!(siege.house.store().verify_audit().await.unwrap().broken.is_none());
 }
 
 /// The body arrives byte for byte; identity is ours and nobody else's; our cookies stay here and others pass.
@@ -175,16 +175,24 @@ async fn promise_07_the_app_gets_what_the_browser_sent_and_our_word_for_who_it_i
     let siege = Siege::open().await;
     let token = |jti: &str| signed(&claims(jti));
     let document = saml::field(&signed_assertion(&login(), &key("idp-rsa")));
-    let folded: String = document.as_bytes().chunks(76).flat_map(|line| [line, b"\r\n"]).flatten().map(|b| char::from(*b)).collect();
+    let folded: String =
+        document.as_bytes().chunks(76).flat_map(|line| [line, b"\r\n"]).flatten().map(|b| char::from(*b)).collect();
     let escaped: String = token("3").bytes().map(|byte| format!("%{byte:02X}")).collect();
     let bodies: Vec<(&str, Vec<u8>)> = vec![
         ("/callback", body_of(&token("1"))),
         ("/callback", format!("&&x=%zz&state=state-1&%69d_token={}&=&%", token("2")).into_bytes()),
         ("/callback", format!("st%61te=state-1&id_token={escaped}&a=b+c%20d").into_bytes()),
-        ("/Callback//", [b"odd=\xff\xfe\x80&state=state-1&id_token=", token("4").as_bytes(), b"&\xc3\xa4=\xe2\x82\xac\r\n"].concat()),
+        (
+            "/Callback//",
+            [b"odd=\xff\xfe\x80&state=state-1&id_token=", token("4").as_bytes(), b"&\xc3\xa4=\xe2\x82\xac\r\n"]
+                .concat(),
+        ),
         ("/callback?keep=%2F&this=+", body_of(&token("5"))),
         ("/callback", [body_of(&token("6")), b"&filler=".to_vec(), vec![b'x'; 300_000]].concat()),
-        ("/saml/acs", format!("RelayState=%2fhome%3f&SAMLResponse={}", form(&[("x", &folded)]).split_off(2)).into_bytes()),
+        (
+            "/saml/acs",
+            format!("RelayState=%2fhome%3f&SAMLResponse={}", form(&[("x", &folded)]).split_off(2)).into_bytes(),
+        ),
     ];
     let forged = [
         ("x-loginsync-user", "root"),
@@ -204,15 +212,20 @@ async fn promise_07_the_app_gets_what_the_browser_sent_and_our_word_for_who_it_i
         headers.extend(forged);
         let answer = siege.house.send("POST", path, &headers, body).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        let Seen { target, headers, body: got, .. } = siege.house.app.seen().pop().unwrap();
+        let Seen { method, target, headers, body: got } = siege.house.app.seen().pop().unwrap();
         assert_eq!(got, body, "{path}");
-        assert_eq!(target, *path);
+        assert_eq!((method.as_str(), target.as_str()), ("POST", *path));
         let ours: Vec<(&str, &str)> = headers
             .iter()
-            .filter(|(name, _)| ["x-loginsync", "x_", "x-forwarded-user", "remote", "x-original"].iter().any(|head| name.as_str().starts_with(head)))
+            .filter(|(name, _)| {
+                ["x-loginsync", "x_", "x-forwarded-user", "remote", "x-original"]
+                    .iter()
+                    .any(|head| name.as_str().starts_with(head))
+            })
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
             .collect();
-        let mut expected = vec![("x-loginsync-groups", "Staff"), ("x-loginsync-roles", "editor"), ("x-loginsync-user", "alice")];
+        let mut expected =
+            vec![("x-loginsync-groups", "Staff"), ("x-loginsync-roles", "editor"), ("x-loginsync-user", "alice")];
         if !path.starts_with("/saml") {
             expected.insert(0, ("x-loginsync-email", "alice@example.com"));
         }
@@ -220,7 +233,10 @@ async fn promise_07_the_app_gets_what_the_browser_sent_and_our_word_for_who_it_i
         sorted.sort_unstable();
         assert_eq!(sorted, expected, "{path}");
         assert_eq!(headers["cookie"], "first=1; last=\"a b\"", "{path}");
-        assert_eq!((&headers["x-app"], &headers["accept-language"]), (&"kept".parse().unwrap(), &"de".parse().unwrap()));
+        assert_eq!(
+            (&headers["x-app"], &headers["accept-language"]),
+            (&"kept".parse().unwrap(), &"de".parse().unwrap())
+        );
     }
 }
 
@@ -297,7 +313,8 @@ fn promise_08_a_bad_configuration_never_starts() {
 async fn promise_10_nothing_secret_is_written() {
     let now = Clock::system().now();
     let folder = tempfile::tempdir().unwrap();
-    let (audit_key, cookie_key) = ("an-audit-key-of-more-than-32-bytes-x9", "Y29va2llLWtleS1vZi0zMi1ieXRlcy1mb3ItdGVzdHM=");
+    let (audit_key, cookie_key) =
+        ("an-audit-key-of-more-than-32-bytes-x9", "Y29va2llLWtleS1vZi0zMi1ieXRlcy1mb3ItdGVzdHM=");
     std::fs::write(folder.path().join("audit.key"), audit_key).unwrap();
     std::fs::write(folder.path().join("cookie.keys"), cookie_key).unwrap();
     let app = App::default();
@@ -355,12 +372,24 @@ async fn promise_10_nothing_secret_is_written() {
         ("/callback", form(&[("id_token", &good), ("state", "state-1")]), 200),
         ("/callback", form(&[("id_token", &good), ("state", "state-1")]), 409),
         ("/callback", form(&[("id_token", &good), ("id_token", &good)]), 400),
-        ("/callback", form(&[("id_token", &token(json!({"nonce": "a-nonce-of-another-browser"}), "n")), ("state", "state-1")]), 403),
+        (
+            "/callback",
+            form(&[("id_token", &token(json!({"nonce": "a-nonce-of-another-browser"}), "n")), ("state", "state-1")]),
+            403,
+        ),
         ("/callback", form(&[("id_token", &token(json!({"exp": 1}), "e")), ("state", "state-1")]), 403),
         ("/callback", form(&[("id_token", &token(json!({"sub": ""}), "s")), ("state", "state-1")]), 403),
         ("/callback", form(&[("id_token", &format!("{good}AAAA")), ("state", "state-1")]), 403),
-        ("/callback", form(&[("id_token", &in_parts(1, "\"a-payload-that-is-only-text\"")), ("state", "state-1")]), 400),
-        ("/callback", form(&[("id_token", &in_parts(1, "{\"iss\": a-payload-that-is-no-json}")), ("state", "state-1")]), 400),
+        (
+            "/callback",
+            form(&[("id_token", &in_parts(1, "\"a-payload-that-is-only-text\"")), ("state", "state-1")]),
+            400,
+        ),
+        (
+            "/callback",
+            form(&[("id_token", &in_parts(1, "{\"iss\": a-payload-that-is-no-json}")), ("state", "state-1")]),
+            400,
+        ),
         ("/callback", form(&[("id_token", &in_parts(0, "[\"a-header-that-is-a-list\"]")), ("state", "state-1")]), 400),
         ("/callback", "code=an-authorization-code&state=state-1".into(), 400),
         ("/elsewhere", form(&[("id_token", &good)]), 403),
@@ -369,7 +398,14 @@ async fn promise_10_nothing_secret_is_written() {
         ("/saml/acs", form(&[("SAMLResponse", &saml::field(&document.replace("staff", "admins")))]), 403),
         ("/saml/acs", form(&[("SAMLResponse", &saml::field(&document[..document.len() - 5]))]), 400),
         ("/saml/acs", form(&[("SAMLResponse", &saml::field(&response(|login| login.name_id = None, "_nobody")))]), 403),
-        ("/saml/acs", form(&[("SAMLResponse", &saml::field(&response(|login| login.audiences = vec!["https://x".into()], "_other")))]), 403),
+        (
+            "/saml/acs",
+            form(&[(
+                "SAMLResponse",
+                &saml::field(&response(|login| login.audiences = vec!["https://x".into()], "_other")),
+            )]),
+            403,
+        ),
         ("/other", "password=a-password-in-a-form".into(), 200),
     ];
     let mut told = String::new();
@@ -384,8 +420,14 @@ async fn promise_10_nothing_secret_is_written() {
             secrets.extend(value.split('.').flat_map(decoded));
         }
     }
-    secrets.extend(["a-claim-that-no-mapping-names", "a-group-that-no-mapping-names", "a-nonce-of-another-browser"].map(String::from));
-    secrets.extend(["a-payload-that-is", "a-header-that-is", "an-authorization-code", "a-relay-state", "a-password-in-a-form"].map(String::from));
+    secrets.extend(
+        ["a-claim-that-no-mapping-names", "a-group-that-no-mapping-names", "a-nonce-of-another-browser"]
+            .map(String::from),
+    );
+    secrets.extend(
+        ["a-payload-that-is", "a-header-that-is", "an-authorization-code", "a-relay-state", "a-password-in-a-form"]
+            .map(String::from),
+    );
     let query = format!("/q?id_token={good}&access_token=a-token-in-a-query");
     assert_eq!(client.send("GET", &query, &[], b"").await.0, 403);
     secrets.push("a-token-in-a-query".into());
@@ -418,7 +460,9 @@ async fn promise_10_nothing_secret_is_written() {
 /// Runs of 24 characters and more, of which the first 24: long enough to be nobody's word.
 fn pieces(text: &str) -> Vec<String> {
     let runs = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-    runs.flat_map(|run| run.as_bytes().chunks_exact(24)).map(|piece| String::from_utf8_lossy(piece).into_owned()).collect()
+    runs.flat_map(|run| run.as_bytes().chunks_exact(24))
+        .map(|piece| String::from_utf8_lossy(piece).into_owned())
+        .collect()
 }
 
 /// What stands between the tags of an encoded document, where it is long enough to be a signature or digest.
@@ -502,8 +546,15 @@ impl Program {
 struct Client(String);
 
 impl Client {
-    async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, Vec<String>) {
-        let mut request = format!("{method} {target} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n").into_bytes();
+    async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, String, Vec<String>) {
+        let mut request =
+            format!("{method} {target} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n").into_bytes();
         for (name, value) in headers {
             write!(request, "{name}: {value}\r\n").unwrap();
         }

@@ -367,7 +367,7 @@ fn field_named(raw: &[u8]) -> Option<Field> {
 /// What some reader takes for an underscore, or some comparison without case for an ASCII letter.
 fn fold(c: char) -> char {
     match c {
-        ' ' | '.' | '+' => '_',
+        ' ' | '.' => '_',
         'ı' | 'İ' => 'i',
         'ſ' => 's',
         '\u{212a}' => 'k',
@@ -376,7 +376,7 @@ fn fold(c: char) -> char {
     }
 }
 
-/// Percent-decodes, and `%uXXXX` with it.
+/// Decodes a form's name, and `%uXXXX` with it.
 fn decode_name(mut raw: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(raw.len());
     while let Some((byte, rest)) = raw.split_first() {
@@ -395,7 +395,7 @@ fn decode_name(mut raw: &[u8]) -> Vec<u8> {
             decoded.push(value);
             raw = rest.get(2..).unwrap_or_default();
         } else {
-            decoded.push(*byte);
+            decoded.push(if *byte == b'+' { b' ' } else { *byte });
             raw = rest;
         }
     }
@@ -460,6 +460,7 @@ mod tests {
             "id_token[0]",
             "id[token",
             "id_token%00x",
+            "id_token+%20",
             "%69%64%5f%74%6f%6b%65%6e",
             "[id_token]",
             "[id_token][0]",

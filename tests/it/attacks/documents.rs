@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use loginsync::cli::demo::mint::saml::{self, ContentEncryption, MintAttribute, SamlLogin};
 
 use super::{Attack, FORM, Siege, config, form, saml_leave};
-use crate::kit::{REQUEST, certificates, key, login, read, remembered, saml_provider, signed_assertion, signer, submit};
+use crate::kit::{
+    REQUEST, certificates, key, login, read, remembered, saml_provider, signed_assertion, signer, submit,
+};
 use crate::saml_attacks::{self, Row};
 
 /// One floor below, a refusal says whether the signature held: only then may it leave an audit row.
@@ -222,14 +224,17 @@ async fn no_request_leaves() {
             "schema location",
             good.replacen(
                 "<samlp:Response ",
-                &format!("<samlp:Response xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\" i:schemaLocation=\"u {to}\" "),
+                &format!(
+                    "<samlp:Response xmlns:i=\"http://www.w3.org/2001/XMLSchema-instance\" i:schemaLocation=\"u {to}\" "
+                ),
                 1,
             ),
         ),
         ("another issuer", good.replace("https://idp.example/saml", &to)),
     ];
     for (what, document) in &documents {
-        let answer = siege.send("/saml/acs", FORM.1, form(&[("SAMLResponse", &saml::field(document))]).as_bytes()).await;
+        let answer =
+            siege.send("/saml/acs", FORM.1, form(&[("SAMLResponse", &saml::field(document))]).as_bytes()).await;
         // The schema's location is in no signed part, and nobody looks it up.
         assert!(*what == "schema location" || answer.status >= 400, "{what}: {}", answer.status);
     }

@@ -18,7 +18,7 @@ use loginsync::ports::rules::Rules;
 use loginsync::ports::store::Store;
 use serde_json::{Value, json};
 
-use super::{FORM, Siege, claims, config, form, header, here, signed, with};
+use super::{FORM, Siege, claims, config, form, here, signed, with};
 use crate::kit::{NOW, key};
 
 /// A provider's JWK Set behind an address, which counts who asks.
@@ -283,7 +283,8 @@ async fn a_bad_answer_replaces_nothing() {
     let house = Impatient::over(&server).await;
     assert!(house.submit(&by("idp-rsa", "idp-rsa", "good")).await.is_ok());
     let huge = json!({"keys": [], "filler": "x".repeat(2 << 20)});
-    for (number, document) in [json!({"keys": []}), json!([]), json!("x"), json!({"keys": 5}), huge].iter().enumerate() {
+    for (number, document) in [json!({"keys": []}), json!([]), json!("x"), json!({"keys": 5}), huge].iter().enumerate()
+    {
         server.publish(document);
         tokio::time::sleep(PAUSE).await;
         let asked = server.asked();

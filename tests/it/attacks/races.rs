@@ -36,7 +36,8 @@ async fn of_many_copies_one_enters() {
         let statuses = at_once(&siege, path, vec![body; 50]).await;
         assert_eq!(statuses, HashMap::from([(200, 1), (409, 49)]), "{path}");
         assert_eq!(siege.house.app.seen().len(), seen + 1, "{path}");
-        let written: Vec<String> = siege.house.events().await.split_off(rows).into_iter().map(|row| row.event).collect();
+        let written: Vec<String> =
+            siege.house.events().await.split_off(rows).into_iter().map(|row| row.event).collect();
         assert_eq!(written, ["login", "login_refused"], "{path}");
     }
 }
@@ -66,10 +67,9 @@ async fn users_never_mix() {
     let siege = Arc::new(Siege::open().await);
     let mut bodies = Vec::new();
     for number in 0..100 {
-        for (sub, jti, group) in
-            [("user", format!("1-{number}"), "staff"), ("user1", format!("-{number}"), "admins")]
-        {
-            let claims = with(&json!({"sub": sub, "jti": jti, "groups": [group], "email": format!("{sub}@example.com")}));
+        for (sub, jti, group) in [("user", format!("1-{number}"), "staff"), ("user1", format!("-{number}"), "admins")] {
+            let claims =
+                with(&json!({"sub": sub, "jti": jti, "groups": [group], "email": format!("{sub}@example.com")}));
             bodies.push(form(&[("id_token", &signed(&claims)), ("state", "state-1")]));
         }
     }

@@ -50,24 +50,54 @@ fn encoded(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_field_name_hides_a_login() {
     let names = [
-        "id_token", "ID_TOKEN", "Id_Token", "id%5ftoken", "%69d_token", "%69%64%5F%74%6f%6b%65%6e", "+id_token", "%20id_token",
-        "%09id_token", "%0Aid_token", "id.token", "id+token", "id%20token", "id[token", "id_token[]", "id_token[0]",
-        "id_token%5B%5D", "[id_token]", "[id_token][0]", "[id_token]x", "%5bid_token%5d", "]id_token", "id_token]", "[[id_token",
-        "id_token%00", "id_token%00x", "%u0069d_token", "%U0069%u0064_token", "id_token%20", "id_token+", "\u{feff}id_token",
-        "%EF%BB%BFid_token", "%C4%B1d_token", "\u{ff49}d_token", "id_to%e2%84%aaen",
+        "id_token",
+        "ID_TOKEN",
+        "Id_Token",
+        "id%5ftoken",
+        "%69d_token",
+        "%69%64%5F%74%6f%6b%65%6e",
+        "+id_token",
+        "%20id_token",
+        "%09id_token",
+        "%0Aid_token",
+        "id.token",
+        "id+token",
+        "id%20token",
+        "id[token",
+        "id_token[]",
+        "id_token[0]",
+        "id_token%5B%5D",
+        "[id_token]",
+        "[id_token][0]",
+        "[id_token]x",
+        "%5bid_token%5d",
+        "]id_token",
+        "id_token]",
+        "[[id_token",
+        "id_token%00",
+        "id_token%00x",
+        "%u0069d_token",
+        "%U0069%u0064_token",
+        "id_token%20",
+        "id_token+",
+        "\u{feff}id_token",
+        "%EF%BB%BFid_token",
+        "%C4%B1d_token",
+        "\u{ff49}d_token",
+        "id_to%e2%84%aaen",
     ];
     let siege = Siege::open().await;
     for (row, name) in names.into_iter().enumerate() {
         for (path, shape) in [
-            ("/callback", format!("{name}=TOKEN&state=state-1")),
-            ("/callback", format!("state=state-1&{name}=TOKEN")),
-            ("/callback", format!("state=state-1;{name}=TOKEN")),
-            ("/elsewhere", format!("a=1&{name}=TOKEN")),
-            ("/elsewhere", format!("a=1;{name}=TOKEN")),
+            ("/callback", format!("{name}=@@&state=state-1")),
+            ("/callback", format!("state=state-1&{name}=@@")),
+            ("/callback", format!("state=state-1;{name}=@@")),
+            ("/elsewhere", format!("a=1&{name}=@@")),
+            ("/elsewhere", format!("a=1;{name}=@@")),
         ] {
             let (user, token) = honest(row * 1000 + siege.house.app.seen().len());
             let before = siege.house.app.seen().len();
-            let answer = siege.send(path, FORM.1, shape.replace("TOKEN", &token).as_bytes()).await;
+            let answer = siege.send(path, FORM.1, shape.replace("@@", &token).as_bytes()).await;
             let reached = no_login_without_a_sync(&siege, &shape, &user, &token, before).await;
             assert!(!reached || path == "/callback", "{shape} at {path}");
             assert!(reached || (400..500).contains(&answer.status), "{shape} at {path}: {}", answer.status);
@@ -104,7 +134,9 @@ async fn a_callback_takes_one_login_in_one_place() {
     ];
     for body in &bodies {
         // State and nonce are looked at behind the signature, so those may leave a row.
-        siege.withstands_one(&Attack::body(&body[..40.min(body.len())], "/callback", body.clone().into_bytes(), true)).await;
+        siege
+            .withstands_one(&Attack::body(&body[..40.min(body.len())], "/callback", body.clone().into_bytes(), true))
+            .await;
     }
     for (target, body) in [
         (format!("/callback?id_token={token}&state=state-1"), String::new()),
@@ -186,9 +218,18 @@ async fn no_encoding_hides_a_login() {
         no_login_without_a_sync(&siege, "UTF-8 by its mark", &user, &token, before).await;
     }
     for content_type in [
-        "application/json", "text/xml", "application/soap+xml", "application/samlassertion+xml", "text/plain", "application/octet-stream",
-        "multipart/form-data; boundary=x", "multipart/form-data; boundary=application/x-www-form-urlencoded", "",
-        "application/x-www-form-urlencoded, application/json", "application/x-www-form-urlencodedx", "x-www-form-urlencoded",
+        "application/json",
+        "text/xml",
+        "application/soap+xml",
+        "application/samlassertion+xml",
+        "text/plain",
+        "application/octet-stream",
+        "multipart/form-data; boundary=x",
+        "multipart/form-data; boundary=application/x-www-form-urlencoded",
+        "",
+        "application/x-www-form-urlencoded, application/json",
+        "application/x-www-form-urlencodedx",
+        "x-www-form-urlencoded",
     ] {
         let token = signed(&claims("attack"));
         let body = form(&[("id_token", &token), ("state", "state-1")]).into_bytes();
@@ -212,12 +253,46 @@ async fn raw(siege: &Siege, request: &[u8]) -> Vec<u8> {
 async fn no_spelling_of_the_path_hides_a_login() {
     let siege = Siege::open().await;
     let targets = [
-        "/callback", "/Callback", "/CALLBACK/", "//callback", "///callback//", "/./callback", "/callback/.", "/callback;a=b",
-        "/;x/callback", "/callback%2f", "/%2fcallback", "/%5ccallback", "\\callback", "/%63allback", "/%2563allback", "/callback%20",
-        "/callback%00", "/callback%23", "/callback%3fx", "/callback?x=/public", "/callback#x", "/x/../callback", "/x/%2e%2e/callback",
-        "/x/..%2fcallback", "/x/..;/callback", "/%c0%afcallback", "/call%0aback", "/c%61llback/", "/callback.", "/callba%E2%84%AA",
-        "/callbacK", "http://app.example/callback", "HTTP://APP.EXAMPLE//callback", "http://other.example/callback", "/x//other",
-        "/X/OTHER", "/x%2Fother", "/x;y=z/other", "*", "callback",
+        "/callback",
+        "/Callback",
+        "/CALLBACK/",
+        "//callback",
+        "///callback//",
+        "/./callback",
+        "/callback/.",
+        "/callback;a=b",
+        "/;x/callback",
+        "/callback%2f",
+        "/%2fcallback",
+        "/%5ccallback",
+        "\\callback",
+        "/%63allback",
+        "/%2563allback",
+        "/callback%20",
+        "/callback%00",
+        "/callback%23",
+        "/callback%3fx",
+        "/callback?x=/public",
+        "/callback#x",
+        "/x/../callback",
+        "/x/%2e%2e/callback",
+        "/x/..%2fcallback",
+        "/x/..;/callback",
+        "/%c0%afcallback",
+        "/call%0aback",
+        "/c%61llback/",
+        "/callback.",
+        "/callba%E2%84%AA",
+        "/callbacK",
+        "http://app.example/callback",
+        "HTTP://APP.EXAMPLE//callback",
+        "http://other.example/callback",
+        "/x//other",
+        "/X/OTHER",
+        "/x%2Fother",
+        "/x;y=z/other",
+        "*",
+        "callback",
     ];
     let mut entered = 0;
     for (row, target) in targets.into_iter().enumerate() {
@@ -249,10 +324,19 @@ async fn no_framing_hides_a_login() {
         ("coding with a tab", "transfer-encoding:\tchunked\r\n\r\nHEX\r\nBODY\r\n0\r\n\r\n"),
         ("obsolete folding", "transfer-encoding:\r\n chunked\r\n\r\nHEX\r\nBODY\r\n0\r\n\r\n"),
         ("a chunk's extension", "transfer-encoding: chunked\r\n\r\nHEX;a=b\r\nBODY\r\n0\r\n\r\n"),
-        ("trailers", "transfer-encoding: chunked\r\n\r\nHEX\r\nBODY\r\n0\r\nx-loginsync-user: root\r\nid_token: x\r\n\r\n"),
+        (
+            "trailers",
+            "transfer-encoding: chunked\r\n\r\nHEX\r\nBODY\r\n0\r\nx-loginsync-user: root\r\nid_token: x\r\n\r\n",
+        ),
         ("an upgrade", "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: LENGTH\r\n\r\nBODY"),
-        ("an upgrade to h2c", "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\ncontent-length: LENGTH\r\n\r\nBODY"),
-        ("a second request behind", "content-length: LENGTH\r\n\r\nBODYPOST /callback HTTP/1.1\r\nhost: app.example\r\ncontent-length: 3\r\n\r\na=b"),
+        (
+            "an upgrade to h2c",
+            "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\ncontent-length: LENGTH\r\n\r\nBODY",
+        ),
+        (
+            "a second request behind",
+            "content-length: LENGTH\r\n\r\nBODYPOST /callback HTTP/1.1\r\nhost: app.example\r\ncontent-length: 3\r\n\r\na=b",
+        ),
         ("type named away", "connection: content-type, cookie\r\ncontent-length: LENGTH\r\n\r\nBODY"),
     ];
     for (row, (what, rest)) in rows.into_iter().enumerate() {
@@ -270,7 +354,11 @@ async fn no_framing_hides_a_login() {
         raw(&siege, request.as_bytes()).await;
         no_login_without_a_sync(&siege, what, &user, &token, before).await;
         for seen in siege.house.app.seen().split_off(before) {
-            assert_ne!(seen.headers.get("x-loginsync-user").map(|value| value.as_bytes()), Some(&b"root"[..]), "{what}");
+            assert_ne!(
+                seen.headers.get("x-loginsync-user").map(|value| value.as_bytes()),
+                Some(&b"root"[..]),
+                "{what}"
+            );
         }
     }
 }
@@ -283,7 +371,16 @@ async fn http2_hides_no_login() {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let targets = ["/callback", "//callback", "/Callback", "/callback%2f", "/%63allback;x", "/x/../callback", "/callback%00", "/elsewhere"];
+    let targets = [
+        "/callback",
+        "//callback",
+        "/Callback",
+        "/callback%2f",
+        "/%63allback;x",
+        "/x/../callback",
+        "/callback%00",
+        "/elsewhere",
+    ];
     for (row, target) in targets.into_iter().enumerate() {
         let (user, token) = honest(row);
         let data = format!("id_token={token}&state=state-1");
@@ -304,7 +401,11 @@ async fn http2_hides_no_login() {
         let reached = no_login_without_a_sync(&siege, target, &user, &token, before).await;
         assert!(reached || (400..500).contains(&status), "{target}: {status}");
         for seen in siege.house.app.seen().split_off(before) {
-            assert_eq!(seen.headers.get_all("x-loginsync-user").iter().collect::<Vec<_>>(), [user.as_str()], "{target}");
+            assert_eq!(
+                seen.headers.get_all("x-loginsync-user").iter().collect::<Vec<_>>(),
+                [user.as_str()],
+                "{target}"
+            );
             assert!(seen.headers.keys().all(|name| !name.as_str().contains('_')), "{:?}", seen.headers);
         }
     }
@@ -329,8 +430,10 @@ async fn a_binding_cookie_binds_one_login_of_one_provider() {
     let (oidc, saml) = siege.cookies.split_once("; ").unwrap();
     let (oidc_name, oidc_value) = oidc.split_once('=').unwrap();
     let (saml_name, saml_value) = saml.split_once('=').unwrap();
-    let other_state = siege.house.leave("https://idp.example/authorize?client_id=the-app&state=state-2&nonce=nonce-1").await;
-    let other_nonce = siege.house.leave("https://idp.example/authorize?client_id=the-app&state=state-1&nonce=nonce-2").await;
+    let other_state =
+        siege.house.leave("https://idp.example/authorize?client_id=the-app&state=state-2&nonce=nonce-1").await;
+    let other_nonce =
+        siege.house.leave("https://idp.example/authorize?client_id=the-app&state=state-1&nonce=nonce-2").await;
     let half = siege.house.leave("https://idp.example/authorize?client_id=the-app&state=state-1").await;
     let filler: Vec<String> = (0..200).map(|number| format!("{oidc_name}{number}={}", "A".repeat(200))).collect();
     let jars = [
@@ -390,7 +493,14 @@ async fn observing_relaxes_the_binding_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_value_splits_a_header() {
     let siege = Siege::open().await;
-    let emails = ["a@b\r\nx-loginsync-groups: Administrators", "a@b\nset-cookie: a=b", "a@b\u{0}", "a@b\u{85}\u{2028}", "é@b", "%0d%0a"];
+    let emails = [
+        "a@b\r\nx-loginsync-groups: Administrators",
+        "a@b\nset-cookie: a=b",
+        "a@b\u{0}",
+        "a@b\u{85}\u{2028}",
+        "é@b",
+        "%0d%0a",
+    ];
     for (row, email) in emails.into_iter().enumerate() {
         let mut claims = with(&json!({"email": email, "sub": format!("user-{row}")}));
         claims["jti"] = json!(format!("header-{row}"));
