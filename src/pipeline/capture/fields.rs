@@ -358,7 +358,8 @@ fn field_named(raw: &[u8]) -> Option<Field> {
     let decoded = decode_name(whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);
     let text = text.split('\0').next().unwrap_or_default();
-    let joined: String = text.trim().chars().map(fold).collect();
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let joined: String = text.chars().map(fold).collect();
     let bare = joined.trim_start_matches(['[', ']']);
     Field::named(bare.split(['[', ']']).next().unwrap_or_default())
         .or_else(|| Field::named(&joined.replacen('[', "_", 1)))
@@ -472,6 +473,7 @@ mod tests {
             "%u0069d_token",
             "%U0069%u0064%u005f%u0074%u006f%u006B%u0065%u006e",
             "\u{feff}id_token",
+            "%EF%BB%BFid_token",
             "\u{131}d_token",
             "id_to%e2%84%aaen",
             "\u{ff49}d_token",
