@@ -553,12 +553,17 @@ fn log(id: &str, trouble: &Trouble, status: StatusCode) {
         Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
         _ => "",
     };
+    // Every reason is short by itself. Should one ever quote a stranger at length, it must not fill the disk.
+    let reason: String = trouble.to_string().chars().take(MOST_REASON).collect();
     if status.is_server_error() {
-        tracing::error!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request failed");
+        tracing::error!(%id, stage, provider, reason, status = status.as_u16(), "request failed");
     } else {
-        tracing::warn!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request refused");
+        tracing::warn!(%id, stage, provider, reason, status = status.as_u16(), "request refused");
     }
 }
+
+/// Characters of a reason in the log.
+const MOST_REASON: usize = 1000;
 
 /// 96 random bits in hexadecimal.
 fn new_id() -> String {

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod attacks;
 mod config;
 mod demo;
 mod deploy;
@@ -22,8 +23,10 @@ mod layers;
 mod login_cases;
 mod oidc_verify;
 mod plan_laws;
+mod promises;
 mod proxy;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;
 mod support;
+mod threat_table;

@@ -190,17 +190,29 @@ fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64
     let several = batch.len() > 1;
     let mut done = Vec::with_capacity(batch.len());
     // Waiting for another process's lock may have taken longer than a caller waits.
-    for mut job in batch.into_iter().filter(|job| job.wanted()) {
+    let mut jobs = batch.into_iter().filter(|job| job.wanted());
+    let mut lost = None;
+    for mut job in jobs.by_ref() {
         let mut session = Session { connection, sealer, epoch };
         match run_job(&mut session, &mut job, several) {
             Ok(()) => done.push(job),
-            Err(error) => job.answer(Err(error)),
+            Err(error) => {
+                // A full disk or a failing one makes SQLite roll back the whole transaction by itself. A further job would
+                // then begin and commit one of its own, while its caller is told that nothing was written.
+                lost = connection.is_autocommit().then(|| error.clone());
+                job.answer(Err(error));
+            }
+        }
+        if lost.is_some() {
+            break;
         }
     }
-    let committed = match done.is_empty() {
-        true => execute(connection, "ROLLBACK"),
-        false => execute(connection, "COMMIT"),
+    let committed = match lost {
+        Some(error) => Err(error),
+        None if done.is_empty() => execute(connection, "ROLLBACK"),
+        None => execute(connection, "COMMIT"),
     };
+    jobs.for_each(|job| job.answer(committed.clone()));
     if committed.is_err() {
         *epoch = epoch_before;
         // A commit that failed may have left the transaction open; one that has none to end changes nothing here.

@@ -24,6 +24,7 @@ use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     Login,
+    Foreign,
     Stalled,
     Broken,
 }
@@ -32,6 +33,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stop::Login => "the body carries a login",
+            Stop::Foreign => "the body begins with a byte order mark",
             Stop::Stalled => "the body stopped arriving",
             Stop::Broken => "the body broke off",
         })
@@ -103,6 +105,7 @@ impl Upload {
             2 => Some((Stop::Login, Field::SamlResponse)),
             3 => Some((Stop::Stalled, Field::State)),
             4 => Some((Stop::Broken, Field::State)),
+            5 => Some((Stop::Foreign, Field::State)),
             _ => None,
         }
     }
@@ -113,6 +116,7 @@ impl Upload {
             (Stop::Login, _) => 1,
             (Stop::Stalled, _) => 3,
             (Stop::Broken, _) => 4,
+            (Stop::Foreign, _) => 5,
         };
         self.stopped.store(code, Ordering::Release);
         stop
@@ -191,10 +195,10 @@ impl Streamed {
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
-        if let Some(scan) = &mut self.scan
-            && let Sighting::Login(field) = scan.read(data, post_answers_logout)
-        {
-            return Some(self.upload.stop(Stop::Login, Some(field)));
+        match self.scan.as_mut().map_or(Sighting::Clear, |scan| scan.read(data, post_answers_logout)) {
+            Sighting::Clear => {}
+            Sighting::Login(field) => return Some(self.upload.stop(Stop::Login, Some(field))),
+            Sighting::Foreign => return Some(self.upload.stop(Stop::Foreign, None)),
         }
         let remaining = self.remaining.as_mut()?;
         *remaining = remaining.saturating_sub(data.len() as u64);
