@@ -73,6 +73,7 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be opened or written, or was written by a newer version.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        create_private(path).map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", path.display())))?;
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
         migrate(&writer)?;
@@ -271,6 +272,16 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
         connection.execute_batch(&script).map_err(unavailable)?;
     }
     Ok(())
+}
+
+/// Makes the file for its owner's eyes alone: it may hold the keys of binding cookies. One that is there is left as it is.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
