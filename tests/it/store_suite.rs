@@ -463,6 +463,18 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_settled_database_is_one_file() {
+    let opened = open();
+    let rules = Arc::new(rules());
+    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    opened.store.settle().await.unwrap();
+    let copy = opened.folder.path().join("copy.db");
+    std::fs::copy(opened.path(), &copy).unwrap();
+    let restored = SqliteStore::open(&copy, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap();
+    assert_eq!(groups(&restored, &rules, "alice").await, ["B"]);
+}
+
+#[tokio::test]
 async fn the_database_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
     let opened = open();

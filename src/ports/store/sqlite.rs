@@ -380,6 +380,10 @@ impl Store for SqliteStore {
         Box::pin(self.write(act::cookie_keys))
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.truncate_log())
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         // A transaction that was begun for writing: a full disk or a lock that is held shows here as it would to a login.
         Box::pin(self.write(|session| execute(session.connection, "DELETE FROM settings WHERE name = 'probe'")))
