@@ -104,7 +104,10 @@ impl<'t> Split<'t> {
         while at < text.len() {
             match split.record(at) {
                 Some(end) => {
-                    kept.push(kept_from..at);
+                    // Entries mostly follow one another: nothing is between them.
+                    if kept_from < at {
+                        kept.push(kept_from..at);
+                    }
                     (at, kept_from) = (end, end);
                 }
                 None => at = statement_end(text, at),
@@ -122,7 +125,7 @@ impl<'t> Split<'t> {
             return;
         }
         let mut rest = String::new();
-        for range in kept.iter().filter(|range| !range.is_empty()) {
+        for range in kept {
             self.pieces.push((rest.len(), range.start));
             rest.push_str(self.text.get(range.clone()).unwrap_or_default());
         }

@@ -20,6 +20,7 @@ use crate::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, stages_m
 pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: HeaderPreset) -> RuleSet {
     let roles = roles(root, preset);
     let groups = groups(root, &roles, preset);
+    let count = root.context.split.count(Kind::Mapping);
     let mut reader = Mappings {
         context: root.context,
         declared,
@@ -27,8 +28,8 @@ pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: He
         roles: &roles,
         groups: &groups,
         names: HashMap::new(),
-        found: Vec::new(),
-        places: Vec::new(),
+        found: Vec::with_capacity(count),
+        places: Vec::with_capacity(count),
     };
     each_entry(root, Kind::Mapping, |entry| reader.entry(&entry));
     let Mappings { found, places, .. } = reader;

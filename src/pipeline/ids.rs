@@ -171,6 +171,25 @@ impl fmt::Debug for MappingId {
     }
 }
 
+/// Hashes by the first bytes of a [`MappingId`]: it is a digest already, and nobody but the operator chooses what of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OfDigest(u64);
+
+impl std::hash::Hasher for OfDigest {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length that goes before the bytes says nothing.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z. Negative before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);

@@ -7,7 +7,9 @@
 pub mod index;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -15,7 +17,7 @@ use aws_lc_rs::digest;
 use self::index::Index;
 use super::claims::Claims;
 use super::claims::split::Delimiter;
-use super::ids::{ClaimName, GroupName, MappingId, ProviderName, RoleName, Stage, Target};
+use super::ids::{ClaimName, GroupName, MappingId, OfDigest, ProviderName, RoleName, Stage, Target};
 
 /// Everything that decides what claims give: one consistent set, swapped whole.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub struct RuleSet {
     pub groups: HashMap<GroupName, Group>,
     pub roles: HashMap<RoleName, Role>,
     mappings: Vec<Mapping>,
-    positions: HashMap<MappingId, u32>,
+    positions: HashMap<MappingId, u32, BuildHasherDefault<OfDigest>>,
     index: Index,
 }
 
@@ -104,13 +106,14 @@ impl Mapping {
 
 /// 128 bits of a SHA-256 over length-prefixed parts, so that no two lists of parts share a spelling.
 fn digest_of(parts: &[&str]) -> MappingId {
-    let mut context = digest::Context::new(&digest::SHA256);
+    let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.len() + 8).sum());
     for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
     }
+    let digest = digest::digest(&digest::SHA256, &bytes);
     let mut id = [0; 16];
-    id.copy_from_slice(context.finish().as_ref().get(..16).unwrap_or(&[0; 16]));
+    id.copy_from_slice(digest.as_ref().get(..16).unwrap_or(&[0; 16]));
     MappingId(id)
 }
 
@@ -126,19 +129,18 @@ impl RuleSet {
         epoch: u64,
         groups: HashMap<GroupName, Group>,
         roles: HashMap<RoleName, Role>,
-        mappings: Vec<Mapping>,
+        mut mappings: Vec<Mapping>,
     ) -> Self {
-        let mut positions = HashMap::with_capacity(mappings.len());
-        let mut kept = Vec::with_capacity(mappings.len());
-        for mapping in mappings {
-            let position = u32::try_from(kept.len()).unwrap_or(u32::MAX);
-            if let std::collections::hash_map::Entry::Vacant(entry) = positions.entry(mapping.id) {
-                entry.insert(position);
-                kept.push(mapping);
-            }
-        }
-        let index = Index::build(&kept);
-        Self { epoch, groups, roles, mappings: kept, positions, index }
+        let mut positions = HashMap::with_capacity_and_hasher(mappings.len(), BuildHasherDefault::default());
+        let mut next = 0_u32;
+        mappings.retain(|mapping| {
+            let Entry::Vacant(entry) = positions.entry(mapping.id) else { return false };
+            entry.insert(next);
+            next = next.saturating_add(1);
+            true
+        });
+        let index = Index::build(&mappings);
+        Self { epoch, groups, roles, mappings, positions, index }
     }
 
     pub fn mappings(&self) -> &[Mapping] {

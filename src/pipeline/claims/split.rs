@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// 1 to 3 Unicode scalar values between the pieces of one value.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Delimiter(String);
+pub struct Delimiter(Arc<str>);
 
 /// Scalar values of a delimiter at the most (OutSystems ODC's own limit).
 pub const MAX_DELIMITER: usize = 3;
@@ -22,14 +23,14 @@ impl Delimiter {
     /// When the text is empty or longer than [`MAX_DELIMITER`].
     pub fn parse(text: &str) -> Result<Self, InvalidDelimiter> {
         match text.chars().count() {
-            1..=MAX_DELIMITER => Ok(Self(text.to_owned())),
+            1..=MAX_DELIMITER => Ok(Self(Arc::from(text))),
             found => Err(InvalidDelimiter { found }),
         }
     }
 
     /// No splitting at all: what `delimiter = ""` in a mapping means.
     pub fn none() -> Self {
-        Self(String::new())
+        Self(Arc::from(""))
     }
 
     pub fn as_str(&self) -> &str {

@@ -19,32 +19,27 @@ type Tables = Vec<(Option<Delimiter>, Table)>;
 /// From a value to the mappings on it, as positions in the rule set.
 #[derive(Debug, Default)]
 pub struct Table {
-    values: HashMap<Arc<str>, Positions>,
-}
-
-/// Nearly every value has one mapping, which then needs no allocation of its own.
-#[derive(Debug)]
-enum Positions {
-    One(u32),
-    Many(Vec<u32>),
+    first: HashMap<Arc<str>, u32>,
+    /// All positions of the values that have more than one, by the first: few, so that the others cost four bytes each.
+    several: HashMap<u32, Vec<u32>>,
 }
 
 impl Index {
     pub fn build(mappings: &[Mapping]) -> Self {
-        let mut index = Self::default();
-        for (position, mapping) in mappings.iter().enumerate() {
-            if mapping.activity != Activity::Active {
-                continue;
-            }
-            let tables = index.claims.entry((mapping.provider.clone(), mapping.claim.clone())).or_default();
-            let known = tables.iter().position(|(delimiter, _)| *delimiter == mapping.delimiter);
-            let at = known.unwrap_or_else(|| {
-                tables.push((mapping.delimiter.clone(), Table::default()));
-                tables.len() - 1
-            });
-            if let (Some((_, table)), Ok(position)) = (tables.get_mut(at), u32::try_from(position)) {
+        let active = || mappings.iter().zip(0..).filter(|(mapping, _)| mapping.activity == Activity::Active);
+        // Counted first: a table that grows leaves its smaller selves behind as holes in the heap.
+        let mut numbers = Numbers::default();
+        active().for_each(|(mapping, _)| numbers.count(mapping));
+        let mut tables: Vec<Table> = numbers.counts.iter().map(|count| Table::with_capacity(*count)).collect();
+        for (mapping, position) in active() {
+            if let Some(table) = tables.get_mut(numbers.of(mapping)) {
                 table.add(&mapping.value, position);
             }
+        }
+        let mut index = Self::default();
+        for ((provider, claim, delimiter), table) in numbers.keys.into_iter().zip(tables) {
+            let tables = index.claims.entry((provider.clone(), claim.clone())).or_default();
+            tables.push((delimiter.clone(), table));
         }
         index
     }
@@ -55,29 +50,63 @@ impl Index {
     }
 }
 
-impl Table {
-    fn add(&mut self, value: &Arc<str>, position: u32) {
-        use std::collections::hash_map::Entry;
-        match self.values.entry(Arc::clone(value)) {
-            Entry::Vacant(entry) => {
-                entry.insert(Positions::One(position));
-            }
-            Entry::Occupied(mut entry) => match entry.get_mut() {
-                Positions::One(first) => {
-                    let both = vec![*first, position];
-                    entry.insert(Positions::Many(both));
+type Key<'m> = (&'m ProviderName, &'m ClaimName, &'m Option<Delimiter>);
+
+/// Which table each mapping belongs to, as a number.
+#[derive(Default)]
+struct Numbers<'m> {
+    numbers: HashMap<Key<'m>, usize>,
+    keys: Vec<Key<'m>>,
+    counts: Vec<usize>,
+    /// Neighbours in a file mostly share a table.
+    last: Option<(Key<'m>, usize)>,
+}
+
+impl<'m> Numbers<'m> {
+    fn of(&mut self, mapping: &'m Mapping) -> usize {
+        let key = (&mapping.provider, &mapping.claim, &mapping.delimiter);
+        match self.last {
+            Some((last, number)) if last == key => number,
+            _ => {
+                let next = self.keys.len();
+                let number = *self.numbers.entry(key).or_insert(next);
+                if number == next {
+                    self.keys.push(key);
+                    self.counts.push(0);
                 }
-                Positions::Many(positions) => positions.push(position),
-            },
+                self.last = Some((key, number));
+                number
+            }
+        }
+    }
+
+    fn count(&mut self, mapping: &'m Mapping) {
+        let number = self.of(mapping);
+        if let Some(count) = self.counts.get_mut(number) {
+            *count += 1;
+        }
+    }
+}
+
+impl Table {
+    fn with_capacity(count: usize) -> Self {
+        Self { first: HashMap::with_capacity(count), several: HashMap::new() }
+    }
+
+    fn add(&mut self, value: &Arc<str>, position: u32) {
+        match self.first.get(value) {
+            None => {
+                self.first.insert(Arc::clone(value), position);
+            }
+            Some(first) => self.several.entry(*first).or_insert_with(|| vec![*first]).push(position),
         }
     }
 
     /// The mappings on exactly this value.
     pub fn get(&self, value: &str) -> &[u32] {
-        match self.values.get(value) {
+        match self.first.get(value) {
             None => &[],
-            Some(Positions::One(position)) => std::slice::from_ref(position),
-            Some(Positions::Many(positions)) => positions,
+            Some(first) => self.several.get(first).map_or(std::slice::from_ref(first), Vec::as_slice),
         }
     }
 }

@@ -149,6 +149,49 @@ async fn a_callback_body_is_bounded() {
     assert!(app.received().is_empty());
 }
 
+/// A connection that has been idle for a moment is put aside, and taken up again as if nothing had been.
+#[tokio::test]
+async fn a_rested_connection_goes_on() {
+    let app = App::start().await;
+    let listen = "header_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
+    let proxy = Proxy::with(app.address, Setting { listen, ..Setting::default() }).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
+        assert_eq!(wire::read(&mut stream).await.status, 200);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    for byte in b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n" {
+        stream.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(wire::read(&mut stream).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    let both_lengths =
+        b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    stream.write_all(both_lengths).await.unwrap();
+    let refused = wire::answer(&mut stream).await;
+    assert_eq!((refused.status, refused.closed), (400, true));
+
+    // Idleness counts from the answer, rest or not, and a head that begins after a rest has its own limit.
+    for (begins, least, most) in [("", 700, 1600), ("GET", 200, 700)] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
+        wire::read(&mut stream).await;
+        let mut since = Instant::now();
+        if !begins.is_empty() {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            stream.write_all(begins.as_bytes()).await.unwrap();
+            since = Instant::now();
+        }
+        let mut byte = [0; 1];
+        let ended = tokio::time::timeout(Duration::from_secs(3), stream.read(&mut byte)).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{begins:?}: {ended:?}");
+        let millis = u64::try_from(since.elapsed().as_millis()).unwrap();
+        assert!((least..most).contains(&millis), "{begins:?} ended after {millis} ms");
+    }
+}
+
 #[tokio::test]
 async fn further_connections_wait_for_a_place() {
     let app = App::start().await;
