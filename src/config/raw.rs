@@ -150,6 +150,11 @@ impl<'t> Split<'t> {
         })
     }
 
+    /// How many plain entries a list has.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.records.iter().filter(|record| record.kind == kind).count()
+    }
+
     /// Reads the entry that begins at a line's start, if it is plain: where it ends. Nothing is kept of one that is not.
     fn record(&mut self, start: usize) -> Option<usize> {
         let (kind, mut at) = record_header(self.text, start)?;

@@ -274,6 +274,7 @@ async fn no_spelling_of_the_path_hides_a_login() {
         "/callback%3fx",
         "/callback?x=/public",
         "/callback#x",
+        "/callback.json",
         "/x/../callback",
         "/x/%2e%2e/callback",
         "/x/..%2fcallback",
@@ -308,6 +309,21 @@ async fn no_spelling_of_the_path_hides_a_login() {
         let before = siege.house.app.seen().len();
         raw(&siege, request.as_bytes()).await;
         entered += usize::from(no_login_without_a_sync(&siege, target, &user, &token, before).await);
+    }
+    // Where a format may stand behind a path, the app may read a login that is no form.
+    for target in ["/callback.json", "/callback.xml?x", "/saml/acs.json", "/SAML//ACS.xml/"] {
+        for (content_type, body) in [
+            ("application/json", "{\"id_token\":\"x\"}"),
+            (
+                "multipart/form-data; boundary=x",
+                "--x\r\ncontent-disposition: form-data; name=\"SAMLResponse\"\r\n\r\nx\r\n--x--\r\n",
+            ),
+            ("application/xml", "<SAMLResponse/>"),
+        ] {
+            let body = body.as_bytes().to_vec();
+            let attack = Attack { content_type, status: &[415], ..Attack::body(target, target, body, false) };
+            siege.withstands_one(&attack).await;
+        }
     }
     assert!(entered > 5, "spellings that everybody reads alike still log in: {entered}");
 }
