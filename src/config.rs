@@ -85,18 +85,29 @@ impl Config {
         }
         let split = Split::new(text);
         let (tree, errors) = DeTable::parse_recoverable(&split.rest);
-        let context = Context::new(&split, around, !errors.is_empty());
-        for error in &errors {
-            let span = error.span().unwrap_or(0..0);
-            let start = split.origin(span.start);
-            context.raise(&(start..start + span.len()), "", error.message().replace('\n', "; "));
+        if !errors.is_empty() {
+            return Err(Self::torn(&split, around));
         }
+        let context = Context::new(&split, around, false);
         let config = checked(&context, tree.get_ref());
         let raised = context.into_raised();
         match config {
             Some(config) if raised.is_empty() => Ok(config),
             _ => Err(Faults::locate(&file, text, raised)),
         }
+    }
+
+    /// The faults of a text that is not TOML throughout, with those of what can be read of it.
+    fn torn(split: &Split<'_>, around: &Surroundings<'_>) -> Faults {
+        let (text, errors) = raw::repaired(&split.rest);
+        let context = Context::new(split, around, true);
+        for error in errors {
+            let start = split.origin(error.span.start);
+            context.raise(&(start..start + error.span.len()), "", error.message);
+        }
+        let (tree, _) = DeTable::parse_recoverable(&text);
+        checked(&context, tree.get_ref());
+        Faults::locate(&around.file.to_string_lossy(), split.text, context.into_raised())
     }
 }
 

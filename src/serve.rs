@@ -1,7 +1,7 @@
-//! What listens: the proxy in front of the app, and the admin pages.
+//! What listens: the proxy in front of the app, and the operator's pages.
 //!
 //! [`proxy`] decides what a request is and where it goes, [`listen`] takes connections, [`respond`] answers in the app's
-//! place. [`admin`] is for whoever runs this.
+//! place.
 
 pub mod admin;
 pub mod listen;

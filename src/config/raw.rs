@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
@@ -22,7 +23,7 @@ use toml_parser::lexer::TokenKind;
 pub const MAX_TEXT: usize = 256 << 20;
 
 /// A text, taken apart.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Split<'t> {
     pub text: &'t str,
     /// What the TOML parser reads.
@@ -97,8 +98,7 @@ pub enum PlainValue<'s> {
 impl<'t> Split<'t> {
     /// Takes a text apart. `text` is no longer than [`MAX_TEXT`].
     pub fn new(text: &'t str) -> Self {
-        let mut split =
-            Self { text, rest: Cow::Borrowed(""), pieces: Vec::new(), records: Vec::new(), fields: Vec::new() };
+        let mut split = Self { text, ..Self::default() };
         let mut kept: Vec<Range<usize>> = Vec::new();
         let (mut at, mut kept_from) = (0, 0);
         while at < text.len() {
@@ -236,8 +236,7 @@ fn plain_line(text: &str, at: usize) -> Option<Line> {
         Some(b'\n' | b'\r' | b'#') => return line_end(bytes, start).map(Line::Empty),
         Some(_) => {}
     }
-    let key_end =
-        start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key_end = start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let equals = skip_blanks(bytes, key_end);
     if key_end == start || bytes.get(equals) != Some(&b'=') {
         return None;
@@ -322,6 +321,67 @@ fn has_child(text: &str, end: usize, kind: Kind) -> bool {
     after.is_some_and(|after| after.starts_with('.')) || header.starts_with(['"', '\''])
 }
 
+/// Something that is no TOML: where in `rest`, and what is wrong with it.
+#[derive(Debug)]
+pub struct SyntaxError {
+    pub span: Range<usize>,
+    pub message: String,
+}
+
+/// Parses and repairs until the parser has nothing to say: it gives up at some mistakes, and what follows them would stay
+/// unread. What it cannot read is blanked, so that every offset stays, and the rest is looked at again.
+pub fn repaired(rest: &str) -> (Cow<'_, str>, Vec<SyntaxError>) {
+    const ROUNDS: usize = 32;
+    let mut text = Cow::Borrowed(rest);
+    let mut all: Vec<SyntaxError> = Vec::new();
+    for _ in 0..ROUNDS {
+        let errors = DeTable::parse_recoverable(&text).1;
+        let found: Vec<SyntaxError> = errors.iter().map(|error| SyntaxError::new(error, text.len())).collect();
+        let unread: Vec<Range<usize>> = found.iter().map(|error| unreadable(&text, error.span.start)).collect();
+        let Some(blanked) = blanked(&text, &unread) else { break };
+        text = Cow::Owned(blanked);
+        all.extend(found);
+    }
+    (text, all)
+}
+
+impl SyntaxError {
+    fn new(error: &toml::de::Error, length: usize) -> Self {
+        // A mistake that shows only at the end has no place of its own.
+        let span = error.span().unwrap_or(length..length);
+        Self { span, message: error.message().trim_end().replace('\n', ", ") }
+    }
+}
+
+/// What cannot be used for a mistake: its line, or all under a header, whose keys would else seem to belong elsewhere.
+fn unreadable(text: &str, at: usize) -> Range<usize> {
+    let start = text.get(..at).unwrap_or(text).rfind('\n').map_or(0, |newline| newline + 1);
+    let mut end = next_line(text, start);
+    let is_header = |line: usize| text.get(line..).unwrap_or_default().trim_start_matches([' ', '\t']).starts_with('[');
+    while is_header(start) && end < text.len() && !is_header(end) {
+        end = next_line(text, end);
+    }
+    start..end
+}
+
+fn next_line(text: &str, at: usize) -> usize {
+    text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| at + newline + 1)
+}
+
+/// Spaces in place of some ranges, line breaks kept; `None` when nothing was left to blank.
+fn blanked(text: &str, ranges: &[Range<usize>]) -> Option<String> {
+    let is_kept = |byte: u8| matches!(byte, b'\n' | b'\r' | b' ');
+    let mut bytes = text.as_bytes().to_vec();
+    let mut changed = false;
+    for at in ranges.iter().cloned().flatten() {
+        if let Some(byte) = bytes.get_mut(at).filter(|byte| !is_kept(**byte)) {
+            *byte = b' ';
+            changed = true;
+        }
+    }
+    changed.then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Where the line after a statement starts: a statement may go over several lines, inside brackets or a long string.
 fn statement_end(text: &str, at: usize) -> usize {
     if let Some(Line::Empty(next) | Line::Field(_, next)) = plain_line(text, at) {
@@ -344,7 +404,7 @@ fn statement_end(text: &str, at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use toml::de::{DeTable, DeValue};
+    use toml::de::DeValue;
 
     use super::*;
 
@@ -378,9 +438,7 @@ mod tests {
     }
 
     fn tree_entries(tree: &DeTable<'_>, kind: Kind) -> Vec<(usize, Vec<(String, String)>)> {
-        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else {
-            return Vec::new();
-        };
+        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else { return Vec::new() };
         entries
             .iter()
             .map(|entry| {
@@ -452,16 +510,7 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_toml_goes_to_the_parser() {
-        for line in [
-            "a = \"x\" y",
-            "a = \"x",
-            "a = truely",
-            "a = \"x\\\"",
-            "a.b = \"x\"",
-            "a = \"\u{1}\"",
-            "a = \"1\"\na = \"2\"",
-            "a",
-        ] {
+        for line in ["a = \"x\" y", "a = \"x", "a = truely", "a = \"x\\\"", "a.b = \"x\"", "a = \"\u{1}\"", "a = \"1\"\na = \"2\"", "a"] {
             let text = format!("[[mapping]]\n{line}\n");
             let split = Split::new(&text);
             assert_eq!((split.records.len(), split.fields.len(), &*split.rest), (0, 0, text.as_str()));

@@ -99,7 +99,11 @@ impl<'a> Context<'a> {
         nearest: Option<String>,
     ) {
         let (span, key, message) = (span.clone(), key.into(), message.into());
-        self.raised.borrow_mut().push(Raised { span, key, message, nearest, hide_value: false });
+        self.push(Raised { span, key, message, nearest, hide_value: false });
+    }
+
+    fn push(&self, raised: Raised) {
+        self.raised.borrow_mut().push(raised);
     }
 
     /// A fault that may only be the consequence of text that could not be read.
@@ -124,7 +128,7 @@ impl<'a> Context<'a> {
             None => format!("unknown key `{found}` {place}"),
         };
         let nearest = nearest(key, valid);
-        self.raised.borrow_mut().push(Raised { span: span.clone(), key: full, message, nearest, hide_value: true });
+        self.push(Raised { span: span.clone(), key: full, message, nearest, hide_value: true });
     }
 
     /// A name that must be declared elsewhere in the file and is not.
@@ -254,6 +258,11 @@ pub fn joined(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
+/// Whether an address names a user, and perhaps a password.
+fn holds_credentials(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
+}
+
 /// A text of the operator's, short enough for a line.
 pub fn shown(text: &str) -> String {
     const MOST: usize = 80;
@@ -315,7 +324,8 @@ impl<'a> Section<'a> {
         let (table, span) = match self.value(key) {
             Some((Value::Other(DeValue::Table(table)), span)) => (Some(table), span),
             Some((other, span)) => {
-                self.raise(&span, key, format!("found {other}; expected a table, `[{name}]`"));
+                let message = format!("found {other}; expected a table, `[{name}]`");
+                self.context.raise_absent(&span, name.clone(), message);
                 (None, span)
             }
             None => (None, self.span.clone()),
@@ -330,7 +340,8 @@ impl<'a> Section<'a> {
             None => return Vec::new(),
             Some((Value::Other(DeValue::Array(entries)), _)) => entries,
             Some((other, span)) => {
-                self.raise(&span, key, format!("found {other}; expected entries of a list, `[[{name}]]`"));
+                let message = format!("found {other}; expected entries of a list, `[[{name}]]`");
+                self.context.raise_absent(&span, name, message);
                 return Vec::new();
             }
         };
@@ -388,8 +399,10 @@ impl<'a> Section<'a> {
         match parse(text.value) {
             Ok(value) => Some(Found { value, span: text.span }),
             Err(Wrong { expected, nearest }) => {
-                let message = format!("found `{}`; expected {expected}", shown(text.value));
-                self.context.raise_near(&text.span, self.key(key), message, nearest);
+                let hide_value = holds_credentials(text.value);
+                let found = if hide_value { String::from("an address with a user in it") } else { format!("`{}`", shown(text.value)) };
+                let message = format!("found {found}; expected {expected}");
+                self.context.push(Raised { span: text.span, key: self.key(key), message, nearest, hide_value });
                 None
             }
         }

@@ -50,7 +50,7 @@ pub enum Drained {
 pub async fn run(
     listener: TcpListener,
     site: Arc<ArcSwap<Site>>,
-    tls: Option<Arc<Certificates>>,
+    tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
     let settings = site.load().listen.clone();
@@ -60,7 +60,7 @@ pub async fn run(
     let counters = site.load().counters();
     let server = Arc::new(Server {
         builder: builder(),
-        tls: tls.map(|certificates| certificates.acceptor()),
+        tls: tls.map(Tls::acceptor),
         limits: Limits::of(&settings),
         site,
         counters,
@@ -445,15 +445,15 @@ pub enum TlsError {
 }
 
 /// The certificate that clients are shown; can be read again while connections are open.
-pub struct Certificates {
+pub struct Tls {
     current: ArcSwap<CertifiedKey>,
 }
 
-impl Certificates {
+impl Tls {
     /// # Errors
     /// When the files are not a certificate chain and its key, in PEM.
-    pub fn load(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { current: ArcSwap::new(Arc::new(read_pair(files)?)) }))
+    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self { current: ArcSwap::new(Arc::new(read_pair(files)?)) })
     }
 
     /// Reads the files again, for connections yet to come.
@@ -477,13 +477,13 @@ impl Certificates {
     }
 }
 
-impl fmt::Debug for Certificates {
+impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Certificates")
+        f.write_str("Tls")
     }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for Tls {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }

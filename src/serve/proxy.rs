@@ -38,7 +38,6 @@ use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::headers::{PublicSide, Wishes};
 use self::route::{Route, Router};
-pub use super::listen::{Certificates, Drained, TlsError, run};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
@@ -57,7 +56,7 @@ pub struct Site {
     router: Router,
     app: App,
     binder: Binder,
-    services: Arc<Services>,
+    services: Services,
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
@@ -82,7 +81,7 @@ impl Site {
     /// When something that the configuration names cannot be used: a file of certificates, a cookie key.
     pub fn new(
         config: &Config,
-        services: Arc<Services>,
+        services: Services,
         cookie_keys: &[Secret],
         counters: Arc<Counters>,
     ) -> Result<Self, SiteError> {
@@ -226,9 +225,7 @@ fn check_target(request: &mut Request<Incoming>) -> Result<(), Trouble> {
 
 /// A registered name or address, perhaps with a port (RFC 3986 section 3.2.2), without user information.
 fn is_host(host: &[u8]) -> bool {
-    let allowed = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
-    };
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%');
     !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
 }
 
@@ -412,8 +409,7 @@ impl Arrival {
     async fn enter(self, site: Arc<Site>) -> Result<Answered, Box<Failed>> {
         let started = Instant::now();
         let kept = site.binder.open(&self.jar, site.services.clock.now());
-        let (names, remembered): (Vec<String>, Vec<_>) =
-            kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
+        let (names, remembered): (Vec<String>, Vec<_>) = kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
         let request = login::Request {
             id: self.id.clone(),
             providers: &self.providers,

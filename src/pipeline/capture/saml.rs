@@ -113,10 +113,14 @@ pub enum GuardError {
     ProcessingInstruction,
     #[error("its elements are nested too deeply")]
     Depth,
+    #[error("it has too many elements")]
+    Elements,
     #[error("an element has too many attributes")]
     Attributes,
     #[error("too many namespaces are in scope at one element")]
     Namespaces,
+    #[error("it unbinds a prefix, which no valid document does")]
+    UnboundPrefix,
     #[error("it is not well-formed XML: {0}")]
     Xml(String),
     #[error("its root is `{0}`; expected a SAML 2.0 `Response`")]

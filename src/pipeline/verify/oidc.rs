@@ -110,20 +110,20 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The one key that a header chooses: by `kid`; without one, the only key that fits the algorithm.
-    fn choose(&self, key_id: Option<&str>, algorithm: SigningAlgorithm) -> Result<&VerificationKey, Fault> {
-        let mut fitting = self.keys.iter().filter(|candidate| {
+    /// The keys that a header chooses: by `kid`, which a careless provider may give to several; without one, the only key
+    /// that fits the algorithm.
+    fn choose(&self, key_id: Option<&str>, algorithm: SigningAlgorithm) -> Result<Vec<&VerificationKey>, Fault> {
+        let fitting = self.keys.iter().filter(|candidate| {
             let named = candidate.jwk.common.key_algorithm.map(|named| named.to_string());
             algorithm.fits(&candidate.jwk.algorithm)
                 && named.is_none_or(|named| named == algorithm.to_string())
                 && key_id.is_none_or(|kid| candidate.jwk.common.key_id.as_deref() == Some(kid))
         });
-        let unknown = || Fault::UnknownKey(key_id.unwrap_or("(no kid)").chars().take(100).collect());
-        match (fitting.next(), fitting.next(), key_id) {
-            (Some(key), None, _) | (Some(key), Some(_), Some(_)) => Ok(key),
-            (None, ..) => Err(unknown()),
-            (Some(_), Some(_), None) => Err(unknown()),
+        let fitting: Vec<&VerificationKey> = fitting.collect();
+        if fitting.is_empty() || (key_id.is_none() && fitting.len() > 1) {
+            return Err(Fault::UnknownKey(key_id.unwrap_or("(no kid)").chars().take(100).collect()));
         }
+        Ok(fitting)
     }
 }
 
@@ -155,10 +155,10 @@ fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet)
     };
     let chosen = keys.choose(token.header().key_id.as_deref(), algorithm)?;
     let (signing_input, signature) = token.signed_parts();
-    match jsonwebtoken::crypto::verify(signature, signing_input, &chosen.key, algorithm.0) {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(Fault::Signature),
-    }
+    let holds = |key: &VerificationKey| {
+        matches!(jsonwebtoken::crypto::verify(signature, signing_input, &key.key, algorithm.0), Ok(true))
+    };
+    if chosen.into_iter().any(holds) { Ok(()) } else { Err(Fault::Signature) }
 }
 
 fn check_claims(

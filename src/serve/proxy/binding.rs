@@ -16,12 +16,13 @@ use std::sync::Arc;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::scan;
 use crate::config::{PublicUrl, Secret};
+use crate::pipeline::capture::saml;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::{Remembered, RememberedRequest};
@@ -40,8 +41,6 @@ const MOST_KEPT: usize = 6;
 const MOST_READ: usize = 16;
 /// What browsers keep of one cookie, name and attributes apart (RFC 6265bis section 5.6).
 const MOST_BYTES: usize = 3800;
-/// An AuthnRequest, inflated.
-const MOST_XML: usize = 64 * 1024;
 
 /// Our cookies of one request, taken out of what goes to the app.
 #[derive(Debug, Default)]
@@ -188,7 +187,7 @@ impl Binder {
         let parameter =
             |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         self.providers_at(&url, keys)
-            .filter_map(|provider| remembered(provider, &parameter, |message| inflate(&decode(message)?)))
+            .filter_map(|provider| remembered(provider, &parameter, saml::request_id_of_redirect))
             .collect()
     }
 
@@ -201,7 +200,7 @@ impl Binder {
             let found: Vec<Remembered> = url
                 .iter()
                 .flat_map(|url| self.providers_at(url, keys))
-                .filter_map(|provider| remembered(provider, &field, decode))
+                .filter_map(|provider| remembered(provider, &field, saml::request_id_of_post))
                 .collect();
             found
         });
@@ -297,7 +296,7 @@ fn same_place(endpoint: &Url, url: &Url) -> bool {
 fn remembered(
     provider: &Provider,
     parameter: &impl Fn(&str) -> Option<String>,
-    read_saml: impl Fn(&str) -> Option<Vec<u8>>,
+    request_id: impl Fn(&str) -> Option<String>,
 ) -> Option<Remembered> {
     let request = match &provider.protocol {
         Protocol::Oidc(policy) => {
@@ -312,28 +311,10 @@ fn remembered(
             RememberedRequest::Oidc { state, nonce }
         }
         Protocol::Saml(_) => {
-            let message = read_saml(&parameter("SAMLRequest")?)?;
-            RememberedRequest::Saml { request_id: request_id(&message)? }
+            RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? }
         }
     };
     Some(Remembered { provider: provider.name.clone(), request })
-}
-
-fn decode(message: &str) -> Option<Vec<u8>> {
-    let compact: String = message.split_ascii_whitespace().collect();
-    STANDARD.decode(compact).ok().filter(|xml| xml.len() <= MOST_XML)
-}
-
-/// SAML Bindings 3.4.4.1: DEFLATE without a header.
-fn inflate(message: &[u8]) -> Option<Vec<u8>> {
-    scan::inflate(message, MOST_XML)
-}
-
-fn request_id(xml: &[u8]) -> Option<String> {
-    let document = roxmltree::Document::parse(std::str::from_utf8(xml).ok()?).ok()?;
-    let root = document.root_element();
-    let id = root.attribute("ID").filter(|id| !id.is_empty())?;
-    (root.tag_name().name() == "AuthnRequest").then(|| id.to_owned())
 }
 
 const VERSION: u8 = 1;

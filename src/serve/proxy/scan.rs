@@ -1,14 +1,13 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
-use std::io::Read as _;
-
 use base64::Engine as _;
-use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD};
+use base64::engine::general_purpose::GeneralPurposeConfig;
+use base64::engine::DecodePaddingMode;
 use http::header::{self, HeaderMap};
 
 use crate::pipeline::capture::fields::{self, Field, FieldScan, Sighting};
+use crate::pipeline::capture::saml::{self, RootName};
 use crate::serve::respond::Trouble;
 
 /// Looks for a login in a query.
@@ -61,74 +60,27 @@ pub fn is_encoded(headers: &HeaderMap) -> bool {
 
 /// Whether the head of a posted `SAMLResponse` begins a LogoutResponse (SAML Bindings 3.5.4: base64).
 pub fn post_answers_logout(head: &[u8]) -> bool {
-    root_is_logout_response(&decode_head(head))
+    is_logout_response(&saml::root_name(&decode_head(head)))
 }
 
 /// The same of one in a query (SAML Bindings 3.4.4.1: DEFLATE, then base64).
-pub fn redirect_answers_logout(head: &[u8]) -> bool {
-    inflate_head(&decode_head(head)).is_some_and(|xml| root_is_logout_response(&xml))
+pub fn redirect_answers_logout(value: &[u8]) -> bool {
+    std::str::from_utf8(value).is_ok_and(|value| is_logout_response(&saml::redirect_root_name(value)))
+}
+
+fn is_logout_response(root: &RootName) -> bool {
+    matches!(root, RootName::Known(name) if name == "LogoutResponse")
 }
 
 /// As much of a base64 text as is whole, white space aside.
 fn decode_head(head: &[u8]) -> Vec<u8> {
     const LENIENT: GeneralPurpose = GeneralPurpose::new(
         &base64::alphabet::STANDARD,
-        GeneralPurposeConfig::new()
-            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-            .with_decode_allow_trailing_bits(true),
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    // In a query a `+` that was not escaped arrives as itself here, and as a space in many apps.
     let compact: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    STANDARD.decode(&compact).unwrap_or_else(|_| {
-        let whole = compact.len() - compact.len() % 4;
-        LENIENT.decode(compact.get(..whole).unwrap_or_default()).unwrap_or_default()
-    })
-}
-
-/// Inflates up to the given number of bytes; nothing when there are more, or the stream is broken.
-pub fn inflate(deflated: &[u8], most: usize) -> Option<Vec<u8>> {
-    let mut inflated = Vec::new();
-    let limit = u64::try_from(most).ok()?.checked_add(1)?;
-    flate2::read::DeflateDecoder::new(deflated).take(limit).read_to_end(&mut inflated).ok()?;
-    (inflated.len() <= most).then_some(inflated)
-}
-
-/// The head of what inflates, even where the stream was cut off.
-fn inflate_head(deflated: &[u8]) -> Option<Vec<u8>> {
-    let mut head = vec![0; 4096];
-    let mut filled = 0;
-    let mut decoder = flate2::read::DeflateDecoder::new(deflated);
-    while let Some(free) = head.get_mut(filled..).filter(|free| !free.is_empty()) {
-        match decoder.read(free) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => filled += read,
-        }
-    }
-    head.truncate(filled);
-    (filled > 0).then_some(head)
-}
-
-/// Whether the first element of an XML text is a LogoutResponse. Anything before it but a declaration, comments and white
-/// space, a DOCTYPE above all, is an answer of no.
-fn root_is_logout_response(xml: &[u8]) -> bool {
-    let mut rest = xml.strip_prefix(b"\xef\xbb\xbf").unwrap_or(xml).trim_ascii_start();
-    loop {
-        let end: &[u8] = if rest.starts_with(b"<?") {
-            b"?>"
-        } else if rest.starts_with(b"<!--") {
-            b"-->"
-        } else {
-            break;
-        };
-        let Some(at) = memchr::memmem::find(rest, end) else { return false };
-        rest = rest.get(at + end.len()..).unwrap_or_default().trim_ascii_start();
-    }
-    let Some(name) = rest.strip_prefix(b"<") else { return false };
-    let Some(end) = name.iter().position(|byte| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/')) else {
-        return false;
-    };
-    let name = name.get(..end).unwrap_or_default();
-    name.rsplit(|byte| *byte == b':').next() == Some(b"LogoutResponse")
+    let whole = compact.len() - compact.len() % 4;
+    LENIENT.decode(compact.get(..whole).unwrap_or_default()).unwrap_or_default()
 }
 
 /// A form of a page, with its hidden fields.

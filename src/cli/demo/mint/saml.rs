@@ -271,16 +271,23 @@ pub fn response(login: &SamlLogin, assertion: &str) -> String {
     )
 }
 
-/// Signs an element in canonical form and puts the signature behind its first Issuer, or its start tag where it has none.
+/// Signs an element in canonical form and puts the signature behind its Issuer, or its start tag where it has none.
 ///
 /// # Errors
 /// When the text is no element with this ID, or the key cannot sign.
 pub fn sign(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String, MintError> {
     let start_tag = canonical.find('>').ok_or(MintError::Document)? + 1;
-    let issuer_end = canonical.match_indices("Issuer>").find_map(|(at, end)| {
-        let tag = canonical.get(..at)?.rsplit('<').next()?;
-        tag.starts_with('/').then_some(at + end.len())
-    });
+    let content = canonical.get(start_tag..).unwrap_or_default();
+    let first_child = content.split([' ', '>']).next().unwrap_or_default();
+    let issuer_end = if first_child.ends_with("Issuer") {
+        let end = content.match_indices("Issuer>").find(|(at, _)| {
+            let tag = content.get(..*at).and_then(|before| before.rsplit('<').next());
+            tag.is_some_and(|tag| tag.starts_with('/'))
+        });
+        end.map(|(at, tag)| start_tag + at + tag.len())
+    } else {
+        None
+    };
     let (before, after) = canonical.split_at_checked(issuer_end.unwrap_or(start_tag)).ok_or(MintError::Document)?;
     Ok([before, &signature(canonical, id, signer)?, after].concat())
 }

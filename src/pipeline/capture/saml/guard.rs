@@ -49,6 +49,7 @@ pub(super) fn inspect(text: &str) -> Result<Inspected, GuardError> {
 struct Census<'a, 'input> {
     /// Named Assertion or EncryptedAssertion in any namespace: a lax app may go by the name.
     assertions: Vec<Node<'a, 'input>>,
+    /// Named Signature in any namespace, for the same reason.
     signatures: Vec<Node<'a, 'input>>,
 }
 
@@ -76,7 +77,7 @@ impl<'a, 'input> Census<'a, 'input> {
             }
             match (node.tag_name().namespace(), node.tag_name().name()) {
                 (_, "Assertion" | "EncryptedAssertion") => assertions.push(node),
-                (Some(SIGNATURE), "Signature") => signatures.push(node),
+                (_, "Signature") => signatures.push(node),
                 (Some(SIGNATURE), name @ ("Object" | "Manifest" | "SignatureProperties"))
                 | (Some(ENCRYPTION), name @ "CipherReference") => return Err(GuardError::Element(name.into())),
                 (Some(SIGNATURE), "RetrievalMethod") if !points_to_encrypted_key(node) => {
@@ -232,6 +233,9 @@ fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '
 /// XML Signature section 4, as far as SAML Core section 5.4 leaves it.
 fn signature_shape(signature: Node<'_, '_>) -> Result<KeyFamily, GuardError> {
     let wrong = GuardError::Signature;
+    if !is(signature, SIGNATURE, "Signature") {
+        return Err(wrong("is in another namespace than XML Signature's"));
+    }
     let (info, value) = match children(signature).as_slice() {
         [info, value] => (*info, *value),
         [info, value, key_info] if is(*key_info, SIGNATURE, "KeyInfo") => (*info, *value),

@@ -1,0 +1,443 @@
+//! The configuration: the two files that we ship, every key of them, and every way to get one wrong.
+//!
+//! `fixtures/config-bad/CASE.toml` is a file with faults and `CASE.expected` what an operator then reads. `BLESS=1` writes
+//! the latter anew. Files that a case names are made here, so that no key lies about.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use loginsync::config::{Config, Surroundings};
+use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::mapping::Activity;
+
+/// 2026-01-01, long before the certificates here end.
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// What the cases name, by file name.
+fn made_files() -> &'static HashMap<&'static str, Vec<u8>> {
+    static FILES: OnceLock<HashMap<&'static str, Vec<u8>>> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let pair = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (ours, other) = (pair(), pair());
+        let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let jwks = |use_: &str| {
+            format!(
+                r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","use":"{use_}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}]}}"#
+            )
+        };
+        HashMap::from([
+            ("certificate.pem", ours.cert.pem().into_bytes()),
+            ("key.pem", ours.signing_key.serialize_pem().into_bytes()),
+            ("other-certificate.pem", other.cert.pem().into_bytes()),
+            ("other-key.pem", other.signing_key.serialize_pem().into_bytes()),
+            ("decryption-key.pem", rsa.serialize_pem().into_bytes()),
+            ("adfs-metadata.xml", std::fs::read(in_repository("config/adfs-metadata.xml")).unwrap()),
+            ("other-metadata.xml", b"<EntityDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\"/>".to_vec()),
+            ("jwks.json", jwks("sig").into_bytes()),
+            ("encryption-jwks.json", jwks("enc").into_bytes()),
+            ("text.json", b"hello".to_vec()),
+            ("empty.pem", Vec::new()),
+            ("secret.pem", b"-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n".to_vec()),
+            ("not-a-certificate.pem", b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n".to_vec()),
+            ("audit.key", b"0123456789abcdef0123456789abcdef\n".to_vec()),
+            ("short.key", b"hunter2".to_vec()),
+            ("cookie.keys", b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
+        ])
+    })
+}
+
+fn read_made(path: &Path) -> io::Result<Vec<u8>> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+    match name {
+        "directory" => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        name => made_files().get(name).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    let value = match name {
+        "AUDIT_KEY" | "LOGINSYNC_AUDIT_KEY" => "fedcba9876543210fedcba9876543210",
+        "LOGINSYNC_COOKIE_KEYS" => "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA",
+        "BAD_COOKIE_KEYS" => "aHVudGVyMg==\nhunter2!\n\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        "EMPTY" => "",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn load(file: &str, text: &str) -> Result<Config, loginsync::config::problem::Faults> {
+    Config::from_text(text, &Surroundings { file: Path::new(file), read: &read_made, environment: &variable, now: NOW })
+}
+
+/// Everything that a configuration says, in an order that does not change from run to run.
+fn spelled_out(config: &Config) -> String {
+    let Config {
+        public_url,
+        listen,
+        app,
+        admin,
+        store,
+        audit_key,
+        cookie_keys,
+        log,
+        headers,
+        limits,
+        elsewhere,
+        providers,
+        rules,
+        warnings: _,
+    } = config;
+    let secrets: Vec<&[u8]> = audit_key.iter().chain(cookie_keys.iter().flatten()).map(|key| key.expose()).collect();
+    let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
+    let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
+    format!(
+        "{public_url:?} {listen:?} {app:?} {admin:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
+         {providers:?} {groups:?} {roles:?} {:?}",
+        rules.mappings()
+    )
+}
+
+#[test]
+fn the_files_that_we_ship_load_as_they_are() {
+    for file in ["config/minimal.toml", "config/example.toml"] {
+        let config = Config::load(&in_repository(file), &|_| None, NOW).unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(config.warnings.len(), 1, "only the missing audit key: {:?}", config.warnings);
+    }
+}
+
+#[test]
+fn the_smallest_configuration_is_all_defaults() {
+    let text = std::fs::read_to_string(in_repository("config/minimal.toml")).unwrap();
+    let config = load("minimal.toml", &text).unwrap();
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:8080");
+    assert!(config.listen.trusted_proxies.is_empty(), "nobody is trusted unsaid");
+    assert!(config.admin.address.ip().is_loopback());
+    let [provider] = config.providers.as_slice() else { panic!("one provider") };
+    assert_eq!(provider.provider.user.namespace.as_str(), "okta");
+    assert_eq!(config.rules.mappings().len(), 1);
+    assert_eq!(config.rules.mappings()[0].activity, Activity::Active);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault() {
+    let faults = Config::load(Path::new("no/such/file.toml"), &|_| None, NOW).unwrap_err();
+    assert_eq!(faults.to_string(), "no/such/file.toml: cannot be read: no such file\n1 fault found");
+}
+
+#[test]
+fn every_bad_configuration_says_what_is_wrong() {
+    let directory = in_repository("fixtures/config-bad");
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    cases.sort();
+    assert!(cases.len() >= 25);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let text = std::fs::read_to_string(&case).unwrap();
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let found = match load(name, &text) {
+            Ok(_) => panic!("{name} has no fault"),
+            Err(faults) => format!("{faults}\n"),
+        };
+        assert!(!found.contains("hunter2"), "{name} repeats a secret: {found}");
+        let expected = case.with_extension("expected");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&expected, &found).unwrap();
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != found {
+            wrong.push(format!("{name} (BLESS=1 accepts it):\n{found}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn faults_have_a_form_for_programs() {
+    let text = std::fs::read_to_string(in_repository("config/minimal.toml")).unwrap();
+    let faults = load("config.toml", &text.replace("oidc-form-post", "oidc-from-post")).unwrap_err();
+    let expected = serde_json::json!({ "faults": [{
+        "file": "config.toml",
+        "line": 9,
+        "column": 13,
+        "key": "provider.mode",
+        "message": "found `oidc-from-post`; expected `saml-post` or `oidc-form-post`",
+        "nearest": "oidc-form-post",
+    }] });
+    assert_eq!(serde_json::to_value(&faults).unwrap(), expected);
+}
+
+#[test]
+fn line_ends_and_a_byte_order_mark_of_windows_change_nothing() {
+    let text = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    assert_eq!(
+        spelled_out(&load("config/example.toml", &text).unwrap()),
+        spelled_out(&load("config/example.toml", &windows).unwrap())
+    );
+}
+
+#[test]
+fn a_mapping_is_active_where_stages_meet() {
+    let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let activities = |text: &str| -> Vec<Activity> {
+        load("example.toml", text).unwrap().rules.mappings().iter().map(|mapping| mapping.activity).collect()
+    };
+    use Activity::{Active, Disabled, Inactive};
+    assert_eq!(activities(&example), [Active, Active, Active]);
+    let disabled = example.replace("enabled   = true", "enabled   = false");
+    assert_eq!(activities(&disabled), [Active, Disabled, Active]);
+    // A role belongs to every stage, so only the mapping to a group of another stage sleeps.
+    let elsewhere = example.replace("stages              = [\"production\"]", "stages = [\"test\"]");
+    assert_eq!(activities(&elsewhere), [Inactive, Active, Active]);
+}
+
+#[test]
+fn an_operator_is_warned_of_certificates_near_their_end() {
+    let text = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let at = |now: Timestamp| {
+        let file = in_repository("config/example.toml");
+        let around = Surroundings { file: &file, read: &read_made, environment: &variable, now };
+        Config::from_text(&text, &around).unwrap().warnings.join("\n")
+    };
+    assert!(!at(NOW).contains("certificate"));
+    let century = std::time::Duration::from_secs(101 * 366 * 86_400);
+    assert!(at(NOW.plus(century)).contains("a certificate in `adfs-metadata.xml` expired at 2"), "{}", at(NOW.plus(century)));
+}
+
+/// What becomes of a configuration when one value of the example is replaced.
+enum Effect {
+    /// It means something else.
+    Changes,
+    /// It is refused, for this reason.
+    Fault(&'static str),
+}
+
+use Effect::{Changes, Fault};
+
+/// Another value for every key of the example, commented-out ones included: a key without effect is a promise broken
+/// unseen (CVE-2021-21411). Entries of lists are numbered.
+const OTHER_VALUES: &[(&str, &str, Effect)] = &[
+    ("public_url", r#""https://other.example.com""#, Changes),
+    ("listen.address", r#""127.0.0.1:8081""#, Changes),
+    ("listen.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
+    ("listen.tls_key", r#""key.pem""#, Fault("`tls_certificate` is missing")),
+    ("listen.trusted_proxies", r#"["10.0.0.0/8"]"#, Changes),
+    ("listen.max_connections", "10001", Changes),
+    ("listen.header_timeout", r#""16s""#, Changes),
+    ("listen.idle_timeout", r#""76s""#, Changes),
+    ("listen.drain_timeout", r#""26s""#, Changes),
+    ("app.url", r#""http://127.0.0.1:3001""#, Changes),
+    ("app.start_page", r#""/home""#, Changes),
+    ("app.connect_timeout", r#""4s""#, Changes),
+    ("app.response_timeout", r#""61s""#, Changes),
+    ("app.idle_connections", "257", Changes),
+    ("app.ca_file", r#""certificate.pem""#, Fault("expected an https app")),
+    ("admin.address", r#""127.0.0.1:9902""#, Changes),
+    ("admin.allow_remote", "true", Changes),
+    ("store.path", r#""other.db""#, Changes),
+    ("store.synchronous", r#""normal""#, Changes),
+    ("store.timeout", r#""3s""#, Changes),
+    ("audit.key_file", r#""audit.key""#, Changes),
+    ("audit.key_env", r#""LOGINSYNC_AUDIT_KEY""#, Changes),
+    ("cookies.keys_file", r#""cookie.keys""#, Changes),
+    ("cookies.keys_env", r#""LOGINSYNC_COOKIE_KEYS""#, Changes),
+    ("log.format", r#""text""#, Changes),
+    ("log.level", r#""debug""#, Changes),
+    ("headers.preset", r#""authelia""#, Changes),
+    ("headers.max_bytes", r#""4KiB""#, Changes),
+    ("limits.claim_name", "1023", Changes),
+    ("limits.claim_value", "1023", Changes),
+    ("limits.delimiter", "2", Changes),
+    ("limits.claim_values", "9999", Changes),
+    ("limits.claim_bytes", r#""2MiB""#, Changes),
+    ("limits.callback_body", r#""2MiB""#, Changes),
+    ("limits.saml_document", r#""128KiB""#, Changes),
+    ("limits.mappings", "2", Fault("`limits.mappings` sets this")),
+    ("limits.login_timeout", r#""11s""#, Changes),
+    ("guard.elsewhere", r#""pass""#, Changes),
+    ("provider1.name", r#""entra2""#, Fault("provider `entra` is not declared")),
+    ("provider1.mode", r#""saml-post""#, Fault("belongs to mode `oidc-form-post`")),
+    ("provider1.issuer", r#""https://idp.example.com""#, Changes),
+    ("provider1.client_id", r#""other""#, Changes),
+    ("provider1.callback", r#"["/a", "/b"]"#, Changes),
+    ("provider1.algorithms", r#"["ES256"]"#, Changes),
+    ("provider1.jwks_url", r#""https://idp.example.com/keys""#, Fault("`jwks_url` does not say where")),
+    ("provider1.jwks_file", r#""jwks.json""#, Fault("`jwks_file` does not say where")),
+    ("provider1.authorization_endpoint", r#""https://idp.example.com/authorize""#, Changes),
+    ("provider1.ca_file", r#""certificate.pem""#, Changes),
+    ("provider1.refresh", r#""2h""#, Changes),
+    ("provider1.max_stale", r#""48h""#, Changes),
+    ("provider1.namespace", r#""people""#, Changes),
+    ("provider1.email_trusted", "true", Changes),
+    ("provider1.user_claim", r#""oid""#, Changes),
+    ("provider1.user_fold", r#""case""#, Changes),
+    ("provider1.email_claim", r#""mail""#, Changes),
+    ("provider1.name_claim", r#""name""#, Changes),
+    ("provider1.leeway", r#""30s""#, Changes),
+    ("provider1.max_age", r#""5m""#, Changes),
+    ("provider1.binding", r#""observe""#, Changes),
+    ("provider1.login_paths", r#"["/login"]"#, Changes),
+    ("provider1.stages", r#"["production"]"#, Changes),
+    ("provider1.strict", "true", Changes),
+    ("provider1.claims.groups.name", r#""roles""#, Changes),
+    ("provider1.claims.groups.delimiter", r#"";""#, Changes),
+    ("provider1.claims.groups.when_missing", r#""keep""#, Changes),
+    ("provider1.claims.groups.from", r#"["userinfo"]"#, Fault("this provider's mode brings nothing else")),
+    ("provider2.name", r#""adfs2""#, Fault("provider `adfs` is not declared")),
+    ("provider2.mode", r#""oidc-form-post""#, Fault("belongs to mode `saml-post`")),
+    ("provider2.issuer", r#""urn:other""#, Fault("it describes no entity `urn:other`")),
+    ("provider2.audience", r#""urn:app""#, Changes),
+    ("provider2.callback", r#""/acs""#, Changes),
+    ("provider2.metadata_url", r#""https://adfs.example.com/metadata""#, Fault("expected exactly one of")),
+    ("provider2.metadata_file", r#""other-metadata.xml""#, Fault("is no metadata of this issuer")),
+    ("provider2.certificate_files", r#"["certificate.pem"]"#, Fault("expected exactly one of")),
+    ("provider2.sso_url", r#""https://adfs.example.com/ls""#, Changes),
+    ("provider2.decryption_key_files", r#"["decryption-key.pem"]"#, Changes),
+    ("provider2.allow_cbc", "true", Changes),
+    ("provider2.allow_idp_initiated", "true", Changes),
+    ("provider2.user_claim", r#""employee""#, Changes),
+    ("provider2.email_claim", r#""mail""#, Changes),
+    ("provider2.stages", r#"["test"]"#, Changes),
+    ("provider2.claims.department.name", r#""department""#, Changes),
+    ("provider2.claims.department.delimiter", r#""&""#, Fault("holds claim `department`'s delimiter")),
+    ("role1.name", r#""writer""#, Fault("role `editor` is not declared")),
+    ("role2.name", r#""root""#, Fault("role `admin` is not declared")),
+    ("role2.protected", "false", Changes),
+    ("group1.name", r#""Sales""#, Fault("group `Marketing` is not declared")),
+    ("group1.roles", "[]", Changes),
+    ("group1.stages", r#"["test"]"#, Changes),
+    ("group2.name", r#""Admins""#, Fault("group `Administrators` is not declared")),
+    ("group2.roles", "[]", Changes),
+    ("group2.protected", "false", Changes),
+    ("mapping1.provider", r#""entra""#, Fault("claim `department` is not declared under provider `entra`")),
+    ("mapping1.claim", r#""groups""#, Fault("claim `groups` is not declared under provider `adfs`")),
+    ("mapping1.value", r#""Sales""#, Changes),
+    ("mapping1.group", r#""Administrators""#, Changes),
+    ("mapping2.name", r#""another name""#, Changes),
+    ("mapping2.provider", r#""adfs""#, Fault("claim `groups` is not declared under provider `adfs`")),
+    ("mapping2.claim", r#""roles""#, Fault("claim `roles` is not declared under provider `entra`")),
+    ("mapping2.value", r#""other""#, Changes),
+    ("mapping2.group", r#""Marketing""#, Changes),
+    ("mapping2.enabled", "false", Changes),
+    ("mapping3.provider", r#""entra""#, Fault("claim `department` is not declared under provider `entra`")),
+    ("mapping3.claim", r#""groups""#, Fault("claim `groups` is not declared under provider `adfs`")),
+    ("mapping3.value", r#""Design""#, Changes),
+    ("mapping3.delimiter", r#""""#, Changes),
+    ("mapping3.role", r#""admin""#, Changes),
+];
+
+/// Where a key of the example is written, and whether in a comment.
+struct Written {
+    key: String,
+    line: usize,
+    commented: bool,
+}
+
+/// Every key of a text, under its section; entries of lists are numbered.
+fn keys_of(text: &str) -> Vec<Written> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let (mut section, mut list) = (String::new(), String::new());
+    let mut keys = Vec::new();
+    for (line, written) in text.lines().enumerate() {
+        if let Some(header) = written.strip_prefix("[[").and_then(|header| header.split("]]").next()) {
+            let count = counts.entry(header.to_owned()).or_default();
+            *count += 1;
+            list = format!("{header}{count}");
+            section = list.clone();
+            continue;
+        }
+        if let Some(header) = written.strip_prefix('[').and_then(|header| header.split(']').next()) {
+            let below = header.split_once('.').filter(|(first, _)| list.starts_with(first)).map(|(_, below)| below);
+            section = below.map_or_else(|| header.to_owned(), |below| format!("{list}.{below}"));
+            continue;
+        }
+        let bare = written.strip_prefix("# ").unwrap_or(written);
+        let Some((key, _)) = bare.split_once('=') else { continue };
+        let key = key.trim();
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+            continue;
+        }
+        let key = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+        keys.push(Written { key, line, commented: bare != written });
+    }
+    keys
+}
+
+fn with_line(text: &str, line: usize, replacement: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[line] = replacement;
+    lines.join("\n")
+}
+
+#[test]
+fn every_key_of_the_example_has_an_effect() {
+    let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let plain = spelled_out(&load("example.toml", &example).unwrap());
+    assert_eq!(plain, spelled_out(&load("example.toml", &example).unwrap()), "the comparison itself is stable");
+    let written = keys_of(&example);
+    let known: BTreeSet<&str> = OTHER_VALUES.iter().map(|(key, ..)| *key).collect();
+    let shown: BTreeSet<&str> = written.iter().map(|written| written.key.as_str()).collect();
+    assert_eq!(known, shown, "every key of the example has a row here, and no other key");
+    for Written { key, line, .. } in &written {
+        let (_, value, effect) = OTHER_VALUES.iter().find(|(known, ..)| known == key).unwrap();
+        let name = key.rsplit('.').next().unwrap();
+        let changed = load("example.toml", &with_line(&example, *line, &format!("{name} = {value}")));
+        match (effect, changed) {
+            (Changes, Ok(config)) => assert_ne!(spelled_out(&config), plain, "{key} = {value} has no effect"),
+            (Changes, Err(faults)) => panic!("{key} = {value} is refused: {faults}"),
+            (Fault(_), Ok(_)) => panic!("{key} = {value} is taken"),
+            (Fault(reason), Err(faults)) => assert!(faults.to_string().contains(reason), "{key} = {value}: {faults}"),
+        }
+    }
+}
+
+/// The example says that it shows defaults, so leaving one out must change nothing.
+#[test]
+fn what_the_example_calls_a_default_is_one() {
+    let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let plain = spelled_out(&load("example.toml", &example).unwrap());
+    let given = ["email_claim", "stages", "roles", "protected", "name", "delimiter", "value", "user_claim"];
+    for Written { key, line, commented } in keys_of(&example) {
+        let name = key.rsplit('.').next().unwrap();
+        let Ok(config) = load("example.toml", &with_line(&example, line, "")) else { continue };
+        if commented || given.contains(&name) {
+            continue;
+        }
+        assert_eq!(spelled_out(&config), plain, "{key} is not the default");
+    }
+}
+
+/// Keys whose effect in the example hides behind a fault of another key.
+#[test]
+fn keys_that_need_another_key_have_an_effect_beside_it() {
+    let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let endpoint = "authorization_endpoint = \"https://idp.example.com/authorize\"";
+    let cases = [
+        ("[app]", "tls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"\n[app]", "certificate: \"certificate.pem\""),
+        ("\"http://127.0.0.1:3000\"", "\"https://127.0.0.1:3000\"\nca_file = \"certificate.pem\"", "ca_file: Some(\"certificate.pem\")"),
+        ("\"/signin-oidc\"", "\"/signin-oidc\"\njwks_url = \"https://idp.example.com/keys\"\nAUTH", "JwksUrl("),
+        ("\"/signin-oidc\"", "\"/signin-oidc\"\njwks_file = \"jwks.json\"\nAUTH", "JwksFile(\"jwks.json\")"),
+        ("metadata_file = \"adfs-metadata.xml\"", "metadata_url = \"https://adfs.example.com/metadata\"", "MetadataUrl("),
+        (
+            "metadata_file = \"adfs-metadata.xml\"",
+            "certificate_files = [\"certificate.pem\", \"other-certificate.pem\"]\nsso_url = \"https://adfs.example.com/ls\"",
+            "Certificates([",
+        ),
+        ("\"127.0.0.1:9901\"", "\"0.0.0.0:9901\"\n#", "expected a loopback address"),
+        ("\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false", "\"0.0.0.0:9901\"\nallow_remote = true", "0.0.0.0:9901"),
+    ];
+    for (written, replacement, shows) in cases {
+        assert!(example.contains(written), "{written}");
+        let text = example.replacen(written, &replacement.replace("AUTH", endpoint), 1);
+        let found = match load("example.toml", &text) {
+            Ok(config) => spelled_out(&config),
+            Err(faults) => faults.to_string(),
+        };
+        assert!(found.contains(shows), "{shows}: {found}");
+    }
+}
