@@ -513,9 +513,9 @@ impl Wire {
 
 /// A header field's value by its lower-case name with the colon.
 pub fn header<'h>(head: &'h [u8], name: &[u8]) -> Option<&'h str> {
-    let line = head.split(|byte| *byte == b'\n').find(|line| {
-        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-    })?;
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))?;
     std::str::from_utf8(line.get(name.len()..)?).ok().map(str::trim)
 }
 

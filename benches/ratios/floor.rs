@@ -81,7 +81,9 @@ fn store(folder: &Path) -> Result<f64, Failure> {
                 .query_map([user], |row| row.get::<_, String>(0))?
                 .collect::<rusqlite::Result<Vec<_>>>()?;
             let first = names.first().map(String::as_str).unwrap_or_default();
-            connection.prepare_cached("DELETE FROM held WHERE user = ?1 AND name = ?2")?.execute(params![user, first])?;
+            connection
+                .prepare_cached("DELETE FROM held WHERE user = ?1 AND name = ?2")?
+                .execute(params![user, first])?;
             let other = format!("Group {}", 100 + names.len() + first.len());
             connection.prepare_cached("INSERT OR IGNORE INTO held VALUES (?1, ?2)")?.execute(params![user, other])?;
             connection.prepare_cached("COMMIT")?.execute([])?;

@@ -216,7 +216,11 @@ impl House {
             })
             .collect();
         let cookies = self.leave(driver, &logins)?;
-        logins.iter().zip(cookies).map(|(login, cookies)| login.callback(protocol, &issuer.key, issuer, &cookies)).collect()
+        logins
+            .iter()
+            .zip(cookies)
+            .map(|(login, cookies)| login.callback(protocol, &issuer.key, issuer, &cookies))
+            .collect()
     }
 
     /// Logins that must not pass: signed by a stranger, and expired.
@@ -279,7 +283,8 @@ impl House {
 
     /// Compares the memberships in the database with those that the last logins should have left; returns how many users.
     pub fn read_back(&self) -> Result<usize, Failure> {
-        let connection = rusqlite::Connection::open_with_flags(&self.store, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let connection =
+            rusqlite::Connection::open_with_flags(&self.store, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut select =
             connection.prepare("SELECT subject, name FROM grants JOIN users ON users.id = user_id WHERE kind = 0")?;
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -351,7 +356,9 @@ impl Login {
     fn callback(&self, protocol: Protocol, key: &MintKey, issuer: &Issuer, cookies: &str) -> Result<Message, Failure> {
         let fields: Vec<(&str, String)> = match protocol {
             Protocol::Oidc => vec![("id_token", self.id_token(key)?), ("state", self.state())],
-            Protocol::Saml => vec![("SAMLResponse", saml::field(&self.response(key, issuer)?)), ("RelayState", "/".into())],
+            Protocol::Saml => {
+                vec![("SAMLResponse", saml::field(&self.response(key, issuer)?)), ("RelayState", "/".into())]
+            }
         };
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
         Ok(Message::form(protocol.callback(), cookies, &fields))
@@ -379,8 +386,7 @@ impl Login {
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
         let email = format!("{}@example.com", self.name);
         login.attributes = vec![MintAttribute::of("email", &[&email]), MintAttribute::of("groups", &values)];
-        let signer =
-            Signer { key, hash: Hash::Sha256, certificate: Some(&issuer.certificate), style: Style::Prefixed };
+        let signer = Signer { key, hash: Hash::Sha256, certificate: Some(&issuer.certificate), style: Style::Prefixed };
         let assertion = saml::sign(&saml::assertion(&login), &login.assertion_id, signer)?;
         Ok(saml::response(&login, &assertion))
     }
@@ -388,13 +394,7 @@ impl Login {
 
 /// A token and a response with 20 values, for the floor.
 pub fn specimens(issuer: &Issuer) -> Result<(String, String), Failure> {
-    let login = Login {
-        name: "Oidc-0".into(),
-        serial: 0,
-        values: (0..20).map(value_of).collect(),
-        age: 0,
-        life: 300,
-    };
+    let login = Login { name: "Oidc-0".into(), serial: 0, values: (0..20).map(value_of).collect(), age: 0, life: 300 };
     Ok((login.id_token(&issuer.key)?, login.response(&issuer.key, issuer)?))
 }
 

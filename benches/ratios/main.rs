@@ -51,7 +51,9 @@ fn run(parts: &[&str]) -> Result<(), Failure> {
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let cores = Cores::split();
     if !cores.pinned {
-        println!("One core, or none to choose: the load shares it with what is measured, and requests a second mean little.");
+        println!(
+            "One core, or none to choose: the load shares it with what is measured, and requests a second mean little."
+        );
     }
     let folder = tempfile::tempdir()?;
     let mut bench = Bench {
@@ -132,7 +134,11 @@ impl Bench<'_> {
             target,
             &Load { target: target.address, connections, messages: &messages, until, rate, keep_heads: false },
         )?;
-        if run.outcome.all(200) { Ok(run) } else { Err(format!("not every answer was good: {:?}", run.outcome.statuses).into()) }
+        if run.outcome.all(200) {
+            Ok(run)
+        } else {
+            Err(format!("not every answer was good: {:?}", run.outcome.statuses).into())
+        }
     }
 
     fn house(&mut self, setup: Setup<'_>) -> Result<House, Failure> {
@@ -142,7 +148,8 @@ impl Bench<'_> {
     /// Requests that are no logins.
     fn proxy(&mut self, nginx: &Target) -> Result<(), Failure> {
         let direct = process::direct(self.cores)?;
-        let house = self.house(Setup { name: "proxy", protocol: Protocol::Oidc, mappings: 10, synchronous: "normal" })?;
+        let house =
+            self.house(Setup { name: "proxy", protocol: Protocol::Oidc, mappings: 10, synchronous: "normal" })?;
         let mut haproxy = process::haproxy(self.cores, self.folder, self.driver.address)?;
         if let Some(haproxy) = &mut haproxy {
             process::await_answer(haproxy, &mut self.driver, Instant::now())?;
@@ -188,7 +195,12 @@ impl Bench<'_> {
         );
         let report = &mut self.report;
         report.row("P1", "GET of 1 KiB, requests/s ÷ nginx", &get.ratio(), 2, Bar::AtLeast(0.85), &about);
-        let about = format!("{:.1} µs, nginx {:.1} µs, app alone {:.1} µs", cost.ours.median(), cost.theirs.median(), leg.median());
+        let about = format!(
+            "{:.1} µs, nginx {:.1} µs, app alone {:.1} µs",
+            cost.ours.median(),
+            cost.theirs.median(),
+            leg.median()
+        );
         report.row("", "the same, CPU of a request ÷ nginx", &cost.ratio(), 2, Bar::None, &about);
         let about = format!("{:.0} µs, nginx {:.0} µs", p50.ours.median(), p50.theirs.median());
         report.row("P3", "p50 at 4,000/s ÷ nginx", &p50.ratio(), 2, Bar::AtMost(1.25), &about);
@@ -240,7 +252,8 @@ impl Bench<'_> {
         let [oidc, full, saml] = &costs;
         let [oidc_rate, full_rate, saml_rate] = &rates;
         let report = &mut self.report;
-        let about = |costs: &Rounds, rates: &Rounds| format!("{:.0} µs, {:.0} logins/s", costs.median(), rates.median());
+        let about =
+            |costs: &Rounds, rates: &Rounds| format!("{:.0} µs, {:.0} logins/s", costs.median(), rates.median());
         let what = "OIDC form post, 20 groups, CPU ÷ nginx's GET";
         report.row("L1", what, &oidc.over(&unit), 1, Bar::AtMost(0.25 * OPENIDC), &about(oidc, oidc_rate));
         let least = 2.0 * leg + floor.rsa + floor.oidc_reading + floor.store;
@@ -254,7 +267,14 @@ impl Bench<'_> {
         report.row("L4", what, &saml.over(&unit), 1, Bar::AtMost(0.08 * MELLON), &about(saml, saml_rate));
         if let Some(xmlsec) = floor.xmlsec {
             let about = format!("{xmlsec:.0} µs");
-            report.row("L4", "the same ÷ `xmlsec1 --verify` alone", &saml.divided_by(xmlsec), 2, Bar::AtMost(0.55), &about);
+            report.row(
+                "L4",
+                "the same ÷ `xmlsec1 --verify` alone",
+                &saml.divided_by(xmlsec),
+                2,
+                Bar::AtMost(0.55),
+                &about,
+            );
         }
         let least = 2.0 * leg + floor.rsa + floor.saml_reading + floor.store;
         let parts = format!("{least:.0} µs: as above, decoding, one parse and one digest {:.1}", floor.saml_reading);
@@ -312,8 +332,12 @@ impl Bench<'_> {
         let [few10, many10, few1000, many1000, few100000, many100000] = &costs;
         let rows = [(20, few10, few1000, few100000, 1.10), (200, many10, many1000, many100000, 1.20)];
         for (values, ten, thousand, all, bar) in rows {
-            let about =
-                format!("{:.0}, {:.0} and {:.0} µs at 10, 1,000 and 100,000", ten.median(), thousand.median(), all.median());
+            let about = format!(
+                "{:.0}, {:.0} and {:.0} µs at 10, 1,000 and 100,000",
+                ten.median(),
+                thousand.median(),
+                all.median()
+            );
             let what = format!("{values} values: CPU of a login at 100,000 mappings ÷ at 10");
             self.report.row("L6", &what, &all.over(ten), 2, Bar::AtMost(bar), &about);
         }

@@ -148,7 +148,13 @@ pub fn serve_app() -> io::Result<()> {
     driver.serve()
 }
 
-pub fn loginsync(cores: Cores, folder: &Path, name: &str, configuration: &Path, listen: SocketAddr) -> io::Result<Target> {
+pub fn loginsync(
+    cores: Cores,
+    folder: &Path,
+    name: &str,
+    configuration: &Path,
+    listen: SocketAddr,
+) -> io::Result<Target> {
     let mut command = cores.command(env!("CARGO_BIN_EXE_loginsync"));
     start(command.arg("serve").arg("--config").arg(configuration), listen, folder, name)
 }
