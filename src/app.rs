@@ -26,7 +26,7 @@ use crate::ports::rules::Rules;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
 use crate::ports::store::{Adopted, Store, StoreError};
 use crate::serve::admin::{self, Inspect};
-use crate::serve::listen::{self, Certificates, Drained, TlsError};
+use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
 
@@ -77,7 +77,7 @@ struct Core {
     registry: Arc<Registry>,
     verifiers: Arc<Semaphore>,
     site: Arc<ArcSwap<Site>>,
-    tls: Option<Arc<Certificates>>,
+    tls: Option<Arc<Tls>>,
     current: Mutex<Current>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -161,7 +161,7 @@ pub async fn start(
 
     let proxy_listener = bind(config.listen.address).await?;
     let admin_listener = bind(config.admin.address).await?;
-    let tls = config.listen.tls.as_ref().map(Certificates::load).transpose()?;
+    let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
     let services = services(&keys, &store, &rules, &clock, &verifiers);
     let cookie_keys = cookie_keys(&config, &*store).await?;
@@ -304,15 +304,15 @@ fn services(
     rules: &Arc<Rules>,
     clock: &Clock,
     verifiers: &Arc<Semaphore>,
-) -> Arc<Services> {
+) -> Services {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
-    Arc::new(Services {
+    Services {
         keys,
         store: Arc::clone(store),
         rules: Arc::clone(rules),
         clock: clock.clone(),
         verifiers: Arc::clone(verifiers),
-    })
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

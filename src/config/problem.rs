@@ -179,7 +179,8 @@ pub(super) fn nearest<'n>(written: &str, valid: impl IntoIterator<Item = &'n str
         .filter(|name| name.chars().count().abs_diff(length) <= allowed)
         .map(|name| (strsim::damerau_levenshtein(&folded, &name.to_lowercase()), name))
         .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
+        // Of names that differ in case alone, the one written more alike; and always the same one.
+        .min_by_key(|(distance, name)| (*distance, strsim::damerau_levenshtein(written, name), *name))
         .map(|(_, name)| name.to_owned())
 }
 
@@ -204,9 +205,9 @@ mod tests {
     #[test]
     fn a_fault_points_at_its_place() {
         let text = "x = 1\nä = 'wrong'\r\ny = 2";
-        let faults = Faults::locate("f.toml", text, vec![raised(23..24), raised(11..18)]);
+        let faults = Faults::locate("f.toml", text, vec![raised(24..25), raised(11..18)]);
         let expected = "f.toml:2:5: a.b: is wrong\n    2 | ä = 'wrong'\n      |     ^^^^^^^\n\
-                        f.toml:3:3: a.b: is wrong\n    3 | y = 2\n      |   ^\n2 faults found";
+                        f.toml:3:5: a.b: is wrong\n    3 | y = 2\n      |     ^\n2 faults found";
         assert_eq!(faults.to_string(), expected);
     }
 

@@ -236,7 +236,8 @@ fn plain_line(text: &str, at: usize) -> Option<Line> {
         Some(b'\n' | b'\r' | b'#') => return line_end(bytes, start).map(Line::Empty),
         Some(_) => {}
     }
-    let key_end = start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let key_end =
+        start + length_while(bytes, start, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let equals = skip_blanks(bytes, key_end);
     if key_end == start || bytes.get(equals) != Some(&b'=') {
         return None;
@@ -438,7 +439,9 @@ mod tests {
     }
 
     fn tree_entries(tree: &DeTable<'_>, kind: Kind) -> Vec<(usize, Vec<(String, String)>)> {
-        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else { return Vec::new() };
+        let Some(DeValue::Array(entries)) = tree.get(kind.key()).map(|entry| entry.get_ref()) else {
+            return Vec::new();
+        };
         entries
             .iter()
             .map(|entry| {
@@ -510,7 +513,16 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_toml_goes_to_the_parser() {
-        for line in ["a = \"x\" y", "a = \"x", "a = truely", "a = \"x\\\"", "a.b = \"x\"", "a = \"\u{1}\"", "a = \"1\"\na = \"2\"", "a"] {
+        for line in [
+            "a = \"x\" y",
+            "a = \"x",
+            "a = truely",
+            "a = \"x\\\"",
+            "a.b = \"x\"",
+            "a = \"\u{1}\"",
+            "a = \"1\"\na = \"2\"",
+            "a",
+        ] {
             let text = format!("[[mapping]]\n{line}\n");
             let split = Split::new(&text);
             assert_eq!((split.records.len(), split.fields.len(), &*split.rest), (0, 0, text.as_str()));

@@ -260,7 +260,8 @@ pub fn joined(section: &str, key: &str) -> String {
 
 /// Whether an address names a user, and perhaps a password.
 fn holds_credentials(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
+    text.split_once("://")
+        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|authority| authority.contains('@')))
 }
 
 /// A text of the operator's, short enough for a line.
@@ -400,7 +401,11 @@ impl<'a> Section<'a> {
             Ok(value) => Some(Found { value, span: text.span }),
             Err(Wrong { expected, nearest }) => {
                 let hide_value = holds_credentials(text.value);
-                let found = if hide_value { String::from("an address with a user in it") } else { format!("`{}`", shown(text.value)) };
+                let found = if hide_value {
+                    String::from("an address with a user in it")
+                } else {
+                    format!("`{}`", shown(text.value))
+                };
                 let message = format!("found {found}; expected {expected}");
                 self.context.push(Raised { span: text.span, key: self.key(key), message, nearest, hide_value });
                 None

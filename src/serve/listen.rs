@@ -222,6 +222,8 @@ pub struct Peer {
     /// HTTP/2: bytes that come between requests are no head of one.
     multiplexed: AtomicBool,
     tunnelled: AtomicBool,
+    /// The head that came last states its length in two ways.
+    two_lengths: AtomicBool,
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
     _place: OwnedSemaphorePermit,
@@ -239,10 +241,20 @@ impl Peer {
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             tunnelled: AtomicBool::new(false),
+            two_lengths: AtomicBool::new(false),
             phase: server.phase.clone(),
             counters: Arc::clone(&server.counters),
             _place: place,
         }
+    }
+}
+
+impl Peer {
+    /// Whether the head of the request under way has both a Content-Length and a Transfer-Encoding. hyper takes one of them
+    /// away, so it cannot be seen in the request itself. Of a head that came while an earlier request was under way it
+    /// is not known; hyper then reads the chunks, forwards no length and closes, as RFC 9112 section 6.1 asks.
+    pub fn has_two_lengths(&self) -> bool {
+        self.two_lengths.load(Ordering::Relaxed)
     }
 }
 
@@ -314,15 +326,29 @@ struct Watched<S> {
     limits: Limits,
     /// The count of requests begun when the last bytes came: if it has not moved, they are of a head.
     begun: u32,
+    /// The same, for `head`.
+    scanned: u32,
     reading: Option<Instant>,
     writing: Option<Instant>,
     head_begun: bool,
+    head: HeadScan,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     fn new(inner: S, peer: Arc<Peer>, limits: Limits) -> Self {
-        Self { inner, peer, limits, begun: 0, reading: None, writing: None, head_begun: false, sleep: None }
+        Self {
+            inner,
+            peer,
+            limits,
+            begun: 0,
+            scanned: 0,
+            reading: None,
+            writing: None,
+            head_begun: false,
+            head: HeadScan::default(),
+            sleep: None,
+        }
     }
 
     /// Nothing can be read: says until when that is all right.
@@ -344,7 +370,17 @@ impl<S> Watched<S> {
         Some(*self.reading.get_or_insert_with(Instant::now) + limit)
     }
 
-    fn has_read(&mut self) {
+    fn has_read(&mut self, bytes: &[u8]) {
+        let between = self.peer.in_flight.load(Ordering::Relaxed) == 0;
+        if between && !self.peer.tunnelled.load(Ordering::Relaxed) && !self.peer.multiplexed.load(Ordering::Relaxed) {
+            let begun = self.peer.begun.load(Ordering::Relaxed);
+            if begun != self.scanned {
+                self.scanned = begun;
+                self.head = HeadScan::default();
+            }
+            self.head.read(bytes);
+            self.peer.two_lengths.store(self.head.length && self.head.encoding, Ordering::Relaxed);
+        }
         if !self.head_begun {
             self.head_begun = true;
             // A head counts from its first byte; on HTTP/2 only requests end idleness.
@@ -370,6 +406,46 @@ impl<S> Watched<S> {
     }
 }
 
+/// Looks at the beginnings of a head's lines for the two ways to state a length.
+#[derive(Debug, Default)]
+struct HeadScan {
+    ended: bool,
+    length: bool,
+    encoding: bool,
+    /// The beginning of the present line, and how much of it is known.
+    begins: [u8; TRANSFER_ENCODING.len()],
+    known: usize,
+}
+
+const CONTENT_LENGTH: &[u8; 15] = b"content-length:";
+const TRANSFER_ENCODING: &[u8; 18] = b"transfer-encoding:";
+
+impl HeadScan {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while !self.ended && !bytes.is_empty() {
+            let end = memchr::memchr(b'\n', bytes);
+            let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+            let wanted = line.get(..line.len().min(self.begins.len() - self.known)).unwrap_or_default();
+            if let Some(place) = self.begins.get_mut(self.known..self.known + wanted.len()) {
+                place.copy_from_slice(wanted);
+                self.known += wanted.len();
+            }
+            let Some(end) = end else { return };
+            self.line_ended();
+            bytes = bytes.get(end + 1..).unwrap_or_default();
+        }
+    }
+
+    fn line_ended(&mut self) {
+        let line = self.begins.get(..self.known).unwrap_or_default();
+        let is = |name: &[u8]| line.get(..name.len()).is_some_and(|begins| begins.eq_ignore_ascii_case(name));
+        self.length |= is(CONTENT_LENGTH);
+        self.encoding |= is(TRANSFER_ENCODING);
+        self.ended = matches!(line, [] | [b'\r']);
+        self.known = 0;
+    }
+}
+
 fn timed_out() -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
@@ -380,9 +456,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         match Pin::new(&mut self.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
-                self.has_read();
+                self.has_read(buffer.filled().get(before..).unwrap_or_default());
                 Poll::Ready(result)
             }
             Poll::Pending => match self.wait_to_read() {

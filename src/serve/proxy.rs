@@ -36,7 +36,7 @@ use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
-use self::headers::{PublicSide, Wishes};
+use self::headers::{Framing, PublicSide, Wishes};
 use self::route::{Route, Router};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
@@ -174,6 +174,9 @@ async fn take(
     mut request: Request<Incoming>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
+    if peer.has_two_lengths() {
+        return Err(Trouble::Framing(Framing::TwoLengths).into());
+    }
     check_target(&mut request)?;
     let trusted = site.trusts(peer.address);
     let wishes = headers::clean_request(request.headers_mut(), trusted).map_err(Trouble::Framing)?;
@@ -225,7 +228,9 @@ fn check_target(request: &mut Request<Incoming>) -> Result<(), Trouble> {
 
 /// A registered name or address, perhaps with a port (RFC 3986 section 3.2.2), without user information.
 fn is_host(host: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%');
+    let allowed = |byte: &u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
+    };
     !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
 }
 
@@ -409,7 +414,8 @@ impl Arrival {
     async fn enter(self, site: Arc<Site>) -> Result<Answered, Box<Failed>> {
         let started = Instant::now();
         let kept = site.binder.open(&self.jar, site.services.clock.now());
-        let (names, remembered): (Vec<String>, Vec<_>) = kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
+        let (names, remembered): (Vec<String>, Vec<_>) =
+            kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
         let request = login::Request {
             id: self.id.clone(),
             providers: &self.providers,

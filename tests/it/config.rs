@@ -64,7 +64,9 @@ fn variable(name: &str) -> Option<String> {
     let value = match name {
         "AUDIT_KEY" | "LOGINSYNC_AUDIT_KEY" => "fedcba9876543210fedcba9876543210",
         "LOGINSYNC_COOKIE_KEYS" => "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA",
-        "BAD_COOKIE_KEYS" => "aHVudGVyMg==\nhunter2!\n\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY",
+        "BAD_COOKIE_KEYS" => {
+            "aHVudGVyMg==\nhunter2!\n\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
+        }
         "EMPTY" => "",
         _ => return None,
     };
@@ -206,7 +208,11 @@ fn an_operator_is_warned_of_certificates_near_their_end() {
     };
     assert!(!at(NOW).contains("certificate"));
     let century = std::time::Duration::from_secs(101 * 366 * 86_400);
-    assert!(at(NOW.plus(century)).contains("a certificate in `adfs-metadata.xml` expired at 2"), "{}", at(NOW.plus(century)));
+    assert!(
+        at(NOW.plus(century)).contains("a certificate in `adfs-metadata.xml` expired at 2"),
+        "{}",
+        at(NOW.plus(century))
+    );
 }
 
 /// What becomes of a configuration when one value of the example is replaced.
@@ -418,18 +424,34 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
     let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
     let endpoint = "authorization_endpoint = \"https://idp.example.com/authorize\"";
     let cases = [
-        ("[app]", "tls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"\n[app]", "certificate: \"certificate.pem\""),
-        ("\"http://127.0.0.1:3000\"", "\"https://127.0.0.1:3000\"\nca_file = \"certificate.pem\"", "ca_file: Some(\"certificate.pem\")"),
+        (
+            "[app]",
+            "tls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"\n[app]",
+            "certificate: \"certificate.pem\"",
+        ),
+        (
+            "\"http://127.0.0.1:3000\"",
+            "\"https://127.0.0.1:3000\"\nca_file = \"certificate.pem\"",
+            "ca_file: Some(\"certificate.pem\")",
+        ),
         ("\"/signin-oidc\"", "\"/signin-oidc\"\njwks_url = \"https://idp.example.com/keys\"\nAUTH", "JwksUrl("),
         ("\"/signin-oidc\"", "\"/signin-oidc\"\njwks_file = \"jwks.json\"\nAUTH", "JwksFile(\"jwks.json\")"),
-        ("metadata_file = \"adfs-metadata.xml\"", "metadata_url = \"https://adfs.example.com/metadata\"", "MetadataUrl("),
+        (
+            "metadata_file = \"adfs-metadata.xml\"",
+            "metadata_url = \"https://adfs.example.com/metadata\"",
+            "MetadataUrl(",
+        ),
         (
             "metadata_file = \"adfs-metadata.xml\"",
             "certificate_files = [\"certificate.pem\", \"other-certificate.pem\"]\nsso_url = \"https://adfs.example.com/ls\"",
             "Certificates([",
         ),
         ("\"127.0.0.1:9901\"", "\"0.0.0.0:9901\"\n#", "expected a loopback address"),
-        ("\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false", "\"0.0.0.0:9901\"\nallow_remote = true", "0.0.0.0:9901"),
+        (
+            "\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false",
+            "\"0.0.0.0:9901\"\nallow_remote = true",
+            "0.0.0.0:9901",
+        ),
     ];
     for (written, replacement, shows) in cases {
         assert!(example.contains(written), "{written}");

@@ -1,6 +1,18 @@
-//! Everything that is tested from outside, in one binary.
+//! Everything that is tested from outside, in one binary: it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod config;
+mod deploy;
 mod fixtures;
 mod front_door;
 mod kit;
@@ -8,6 +20,8 @@ mod layers;
 mod login_cases;
 mod oidc_verify;
 mod plan_laws;
+mod proxy;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;
+mod support;

@@ -59,19 +59,14 @@ impl Jar {
         let mut jar = Self::default();
         let mut others: Vec<u8> = Vec::new();
         for line in headers.get_all(header::COOKIE) {
+            let mut separator: &[u8] = b"; ";
             for cookie in line.as_bytes().split(|byte| *byte == b';') {
-                if jar.takes(cookie) {
-                    continue;
+                if !jar.takes(cookie) {
+                    let first = others.is_empty();
+                    others.extend_from_slice(if first { b"" } else { separator });
+                    others.extend_from_slice(if first { cookie.trim_ascii_start() } else { cookie });
                 }
-                if others.is_empty() {
-                    others.extend_from_slice(cookie.trim_ascii_start());
-                } else {
-                    others.push(b';');
-                    if !cookie.starts_with(b" ") {
-                        others.push(b' ');
-                    }
-                    others.extend_from_slice(cookie);
-                }
+                separator = b";";
             }
         }
         headers.remove(header::COOKIE);
@@ -310,9 +305,7 @@ fn remembered(
             }
             RememberedRequest::Oidc { state, nonce }
         }
-        Protocol::Saml(_) => {
-            RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? }
-        }
+        Protocol::Saml(_) => RememberedRequest::Saml { request_id: request_id(&parameter("SAMLRequest")?)? },
     };
     Some(Remembered { provider: provider.name.clone(), request })
 }

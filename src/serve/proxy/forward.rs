@@ -104,7 +104,11 @@ impl App {
         let mut from = Instant::now();
         loop {
             match tokio::time::timeout_at(from + self.response_timeout, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(mut response)) => {
+                    // The version is each hop's own (RFC 9110 section 2.5).
+                    *response.version_mut() = Version::HTTP_11;
+                    return Ok(response);
+                }
                 Ok(Err(error)) => return Err(trouble(&error, upload.as_deref())),
                 Err(_) => {
                     // While a body is still going in, the app is not the one to wait for.

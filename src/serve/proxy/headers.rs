@@ -64,6 +64,8 @@ pub struct Wishes {
 pub enum Framing {
     #[error("a transfer encoding other than one `chunked`")]
     TransferEncoding,
+    #[error("both `Content-Length` and `Transfer-Encoding`")]
+    TwoLengths,
     #[error("several differing `Content-Length` fields")]
     ContentLength,
 }

@@ -1,9 +1,9 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
 use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::GeneralPurposeConfig;
-use base64::engine::DecodePaddingMode;
 use http::header::{self, HeaderMap};
 
 use crate::pipeline::capture::fields::{self, Field, FieldScan, Sighting};
