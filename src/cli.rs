@@ -3,6 +3,8 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 refused, not found or faulty;
 //! 2 a command line that cannot be read.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to whoever typed them")]
+
 pub mod audit;
 pub mod check;
 pub mod demo;

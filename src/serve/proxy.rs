@@ -272,7 +272,7 @@ fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Request<O
     if body.is_end_stream() {
         return (Request::from_parts(parts, Outgoing::Empty), None);
     }
-    let (body, upload) = Streamed::new(body, site.listen.idle_timeout, watch);
+    let (body, upload) = Streamed::through(body, site.listen.idle_timeout, watch);
     (Request::from_parts(parts, body), Some(upload))
 }
 

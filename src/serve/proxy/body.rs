@@ -151,7 +151,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    pub fn new(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
         let scan = watch.then(FieldScan::default);
@@ -251,7 +251,7 @@ enum Content {
     App {
         inner: Incoming,
         stall: Stall,
-        first: Option<Box<VecDeque<Bytes>>>,
+        first: VecDeque<Bytes>,
     },
 }
 
@@ -261,11 +261,11 @@ impl<G> Answer<G> {
     }
 
     pub fn app(inner: Incoming, limit: Duration, guard: G) -> Self {
-        Self { content: Content::App { inner, stall: Stall::new(limit), first: None }, _guard: guard }
+        Self { content: Content::App { inner, stall: Stall::new(limit), first: VecDeque::new() }, _guard: guard }
     }
 
     pub fn app_after(first: VecDeque<Bytes>, inner: Incoming, limit: Duration, guard: G) -> Self {
-        let content = Content::App { inner, stall: Stall::new(limit), first: Some(Box::new(first)) };
+        let content = Content::App { inner, stall: Stall::new(limit), first };
         Self { content, _guard: guard }
     }
 }
@@ -280,7 +280,7 @@ impl<G: Unpin> Body for Answer<G> {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
             }
             Content::App { inner, stall, first } => {
-                if let Some(bytes) = first.as_mut().and_then(|first| first.pop_front()) {
+                if let Some(bytes) = first.pop_front() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 match Pin::new(inner).poll_frame(context) {
@@ -300,17 +300,14 @@ impl<G: Unpin> Body for Answer<G> {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Page(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::App { inner, first, .. } => {
-                inner.is_end_stream() && first.as_ref().is_none_or(|first| first.is_empty())
-            }
+            Content::App { inner, first, .. } => inner.is_end_stream() && first.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Page(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Content::App { inner, first: None, .. } => inner.size_hint(),
-            Content::App { inner, first: Some(first), .. } => {
+            Content::App { inner, first, .. } => {
                 let held = first.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
                 inner.size_hint().exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + held))
             }
