@@ -74,7 +74,7 @@ fn store(folder: &Path) -> Result<f64, Failure> {
     let mut user = 0;
     Ok(each(4000, || {
         user = (user + 7) % 2000;
-        let mut login = || -> rusqlite::Result<()> {
+        let login = || -> rusqlite::Result<()> {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let names = connection
                 .prepare_cached("SELECT name FROM held WHERE user = ?1")?

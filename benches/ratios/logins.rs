@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use loginsync::cli::demo::mint::saml::{self, MintAttribute, SamlLogin, Signer, Style};
 use loginsync::cli::demo::mint::{Hash, KeyKind, MintKey, oidc, pem};
+use loginsync::clock::Clock;
 use loginsync::pipeline::ids::Timestamp;
 use serde_json::json;
 
@@ -306,9 +307,9 @@ struct Login {
     serial: usize,
     values: Vec<String>,
     /// Seconds since the token was issued.
-    age: u64,
+    age: i64,
     /// Seconds from then to its end.
-    life: u64,
+    life: u32,
 }
 
 impl Login {
@@ -368,7 +369,7 @@ impl Login {
         let issued_at = seconds_now() - self.age;
         let header = json!({"alg": "RS256", "kid": "1", "typ": "JWT"});
         let claims = json!({
-            "iss": ISSUER, "aud": CLIENT, "sub": self.name, "iat": issued_at, "exp": issued_at + self.life,
+            "iss": ISSUER, "aud": CLIENT, "sub": self.name, "iat": issued_at, "exp": issued_at + i64::from(self.life),
             "nonce": self.nonce(), "jti": format!("token-{}", self.serial), "email": format!("{}@example.com", self.name),
             "name": "Somebody Somewhere", "groups": self.values,
         });
@@ -376,11 +377,11 @@ impl Login {
     }
 
     fn response(&self, key: &MintKey, issuer: &Issuer) -> Result<String, Failure> {
-        let now = Timestamp::from_seconds(i64::try_from(seconds_now() - self.age)?);
+        let now = Timestamp::from_seconds(seconds_now() - self.age);
         let ids = (format!("_response-{}", self.serial), format!("_assertion-{}", self.serial));
         let acs = format!("https://{HOST}{}", Protocol::Saml.callback());
         let mut login = SamlLogin::new(ENTITY, AUDIENCE, &acs, (&ids.0, &ids.1), now);
-        login.not_on_or_after = now.plus(std::time::Duration::from_secs(self.life));
+        login.not_on_or_after = now.plus(std::time::Duration::from_secs(u64::from(self.life)));
         login.in_response_to = Some(self.request());
         login.name_id = Some((self.name.clone(), None));
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
@@ -398,8 +399,8 @@ pub fn specimens(issuer: &Issuer) -> Result<(String, String), Failure> {
     Ok((login.id_token(&issuer.key)?, login.response(&issuer.key, issuer)?))
 }
 
-fn seconds_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn seconds_now() -> i64 {
+    Clock::system().now().0 / 1000
 }
 
 /// An object id, as some providers name groups.

@@ -7,6 +7,9 @@
 //! by form post to mod_auth_openidc 400 µs and a SAML response to mod_auth_mellon 2,725 µs. Here nginx is measured again, and
 //! those two are taken to be as many times dearer than it as they were then.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is the table")]
+#![allow(clippy::cast_precision_loss, reason = "counts of a run are far below 2^53")]
+
 mod driver;
 mod floor;
 mod logins;
@@ -346,7 +349,6 @@ impl Bench<'_> {
 
     /// Memory before the first login, and time to the first answer.
     fn start(&mut self) -> Result<(), Failure> {
-        let setup = |name, mappings| Setup { name, protocol: Protocol::Oidc, mappings, synchronous: "normal" };
         let (mut peer, mut few, mut many) = (Rounds::default(), Rounds::default(), Rounds::default());
         let (mut small, mut large) = (Rounds::default(), Rounds::default());
         for round in 0..ROUNDS {
@@ -356,7 +358,7 @@ impl Bench<'_> {
             drop(nginx);
             for (mappings, times, sizes) in [(10, &mut few, &mut small), (100_000, &mut many, &mut large)] {
                 let name = format!("start-{mappings}");
-                let setup = setup(&name, mappings);
+                let setup = Setup { name: &name, protocol: Protocol::Oidc, mappings, synchronous: "normal" };
                 let (path, listen) = logins::configuration(self.folder, self.driver.address, &self.issuer, setup)?;
                 if round == 0 {
                     // Makes the database, which no later start does.
