@@ -20,7 +20,7 @@ use crate::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, stages_m
 pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: HeaderPreset) -> RuleSet {
     let roles = roles(root, preset);
     let groups = groups(root, &roles, preset);
-    let count = root.context.split.entries(Kind::Mapping).count();
+    let count = root.context.split.count(Kind::Mapping);
     let mut reader = Mappings {
         context: root.context,
         declared,

@@ -485,6 +485,7 @@ struct Program {
 }
 
 impl Program {
+    #[allow(clippy::zombie_processes, reason = "`stop` waits for it")]
     fn start(file: &std::path::Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_loginsync"))
             .args(["serve", "--config"])

@@ -19,8 +19,8 @@ fn exists(test: &str) -> bool {
         let is_function = line.trim_start().trim_start_matches("async ").starts_with(&head);
         let before: Vec<&str> = text.lines().take(number).collect();
         // Between the attribute and the function there may be others.
-        is_function && before.iter().rev().take(4).any(|line| line.trim_start().starts_with("#[t"))
-            || is_function && text.contains("proptest!")
+        let is_test = before.iter().rev().take(4).any(|line| line.trim_start().starts_with("#[t"));
+        is_function && (is_test || text.contains("proptest!"))
     })
 }
 
@@ -30,7 +30,7 @@ fn lines(page: &str) -> Vec<Vec<&str>> {
     tables.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
 }
 
-fn tests_of<'a>(cell: &'a str) -> impl Iterator<Item = &'a str> {
+fn tests_of(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').filter(|part| part.contains("::"))
 }
 
