@@ -1,17 +1,17 @@
 //! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use notify::{EventKind, RecursiveMode, Watcher};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -30,6 +30,8 @@ use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
 
+/// How often the configuration file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a change of the configuration file must have settled: editors and volume mounts write in several steps.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How often the head of the audit chain is logged, so that a chain cut off at its end shows.
@@ -63,8 +65,6 @@ pub struct Running {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
-    // Dropping it ends the watching.
-    _files: Option<notify::RecommendedWatcher>,
 }
 
 /// What outlives a reload, and what a reload replaces.
@@ -188,23 +188,13 @@ fn run(core: Arc<Core>, proxy_listener: TcpListener, admin_listener: TcpListener
     let address =
         |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
-    let (files, watching) = watch_files(&core);
     let tasks = vec![
         tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
-        tokio::spawn(reload_on_change(Arc::clone(&core), watching, until(stopping.clone()))),
+        tokio::spawn(reload_on_change(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping))),
     ];
-    Running {
-        proxy,
-        admin,
-        store: Arc::clone(&core.store),
-        rules: Arc::clone(&core.rules),
-        core,
-        stop,
-        tasks,
-        _files: files,
-    }
+    Running { proxy, admin, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks }
 }
 
 impl Running {
@@ -373,46 +363,43 @@ async fn serve_admin(listener: TcpListener, core: Arc<Core>, shutdown: impl Futu
     }
 }
 
-/// Watches the folder of the configuration: editors, ConfigMaps and secrets replace files rather than write them.
-fn watch_files(core: &Arc<Core>) -> (Option<notify::RecommendedWatcher>, Arc<Notify>) {
-    let changed = Arc::new(Notify::new());
-    let path = core.path.canonicalize().unwrap_or_else(|_| core.path.clone());
-    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let tell = Arc::clone(&changed);
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Databases may live beside the file, and reading it is an event too.
-        let matters = event.is_ok_and(|event| {
-            let written = matches!(event.kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_));
-            written && event.paths.iter().any(|changed| is_configuration(changed))
-        });
-        if matters {
-            tell.notify_one();
-        }
-    });
-    let watched = watcher.and_then(|mut watcher| watcher.watch(&folder, RecursiveMode::NonRecursive).map(|()| watcher));
-    match watched {
-        Ok(watcher) => (Some(watcher), changed),
-        Err(error) => {
-            tracing::warn!(%error, "changes of the configuration file are not seen; send SIGHUP to reload");
-            (None, changed)
-        }
+/// What tells that a file was written or replaced: editors, ConfigMaps and secrets do the latter.
+fn signature(path: &Path) -> Option<(SystemTime, u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len(), found.ino()))
+}
+
+impl Core {
+    /// The configuration file, and the certificate that it names.
+    fn watched(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
+        let tls = self.current().config.listen.tls.clone();
+        let named = tls.into_iter().flat_map(|files| [files.certificate, files.key]);
+        std::iter::once(self.path.clone()).chain(named).map(|path| signature(&path)).collect()
     }
 }
 
-/// Whether a change of this file may be one of the configuration: itself, or a certificate, key or metadata beside it.
-fn is_configuration(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // `..data` is the link by which Kubernetes swaps a whole ConfigMap.
-    name == "..data" || matches!(extension, "toml" | "pem" | "crt" | "key" | "keys" | "xml" | "json")
-}
-
-async fn reload_on_change(core: Arc<Core>, changed: Arc<Notify>, shutdown: impl Future<Output = ()>) {
+/// Looks at a few files once a second. Being told of changes would mean being told of every write to a database that lives
+/// in the same folder, which costs a login more than its verification.
+async fn reload_on_change(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let reload = async {
+        let mut seen = core.watched();
         loop {
-            changed.notified().await;
-            tokio::time::sleep(SETTLE).await;
+            tokio::time::sleep(LOOK).await;
+            let mut found = core.watched();
+            if found == seen {
+                continue;
+            }
+            // Whoever writes in several steps has time to finish.
+            loop {
+                tokio::time::sleep(SETTLE).await;
+                let settled = core.watched();
+                if settled == found {
+                    break;
+                }
+                found = settled;
+            }
             core.reload().await;
+            seen = core.watched();
         }
     };
     tokio::select! {

@@ -159,7 +159,7 @@ struct Progress<'a> {
 }
 
 const LISTENER: Token = Token(usize::MAX - 1);
-const FILLER: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+static FILLER: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 /// Nothing here takes longer; a run that does has hung.
 const PATIENCE: Duration = Duration::from_secs(40);
 

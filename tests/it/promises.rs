@@ -106,7 +106,6 @@ async fn promise_02_a_store_that_fails_lets_nobody_in() {
         breaks("watermarks", "INSERT", "ROLLBACK"),
         breaks("audit", "INSERT", "ABORT"),
         breaks("audit", "INSERT", "ROLLBACK"),
-        breaks("audit_persons", "INSERT", "FAIL"),
         "BEGIN IMMEDIATE".into(),
         "BEGIN EXCLUSIVE".into(),
     ];

@@ -391,8 +391,8 @@ async fn promise_06_an_altered_removed_or_forged_row_shows() {
     let tampers: [(&str, &str); 6] = [
         ("UPDATE audit SET detail = replace(detail, 'B', 'C') WHERE sequence = 2", "altered"),
         ("UPDATE audit SET at = at + 1 WHERE sequence = 2", "altered"),
-        ("DELETE FROM audit_persons WHERE sequence = 2; DELETE FROM audit WHERE sequence = 2", "removed"),
-        ("UPDATE audit_persons SET fields = replace(fields, 'alice', 'mallory') WHERE sequence = 2", "personal"),
+        ("DELETE FROM audit WHERE sequence = 2", "removed"),
+        ("UPDATE audit SET fields = replace(fields, 'alice', 'mallory') WHERE sequence = 2", "personal"),
         ("UPDATE audit SET keyed = 0 WHERE sequence = 3", "not sealed with the key"),
         ("UPDATE audit SET seal = x'00' WHERE sequence = 3", "altered"),
     ];
@@ -419,10 +419,7 @@ async fn promise_06_a_cut_chain_no_longer_has_the_logged_head() {
     plan(store, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
     let (sequence, head) = store.audit_head().await.unwrap().unwrap();
     assert_eq!((sequence, &head), (2, &store.verify_audit().await.unwrap().head));
-    opened
-        .intruder()
-        .execute_batch("DELETE FROM audit_persons WHERE sequence = 2; DELETE FROM audit WHERE sequence = 2")
-        .unwrap();
+    opened.intruder().execute_batch("DELETE FROM audit WHERE sequence = 2").unwrap();
     assert_ne!(store.verify_audit().await.unwrap().head, head);
 }
 

@@ -83,7 +83,7 @@ fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestam
         Act::Disable => run("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL", &[&row, &now.0]),
         Act::Enable => run("UPDATE users SET disabled_at = NULL WHERE id = ?1 AND disabled_at IS NOT NULL", &[&row]),
         Act::Erase => {
-            run("DELETE FROM audit_persons WHERE user_id = ?1", &[&row])?;
+            run("UPDATE audit SET user_id = NULL, salt = NULL, fields = NULL WHERE user_id = ?1", &[&row])?;
             run("DELETE FROM users WHERE id = ?1", &[&row])
         }
     }

@@ -190,35 +190,44 @@ fn sweep(session: &Session<'_>, now: Timestamp) -> Result<(), StoreError> {
 struct KnownUser {
     row: i64,
     disabled: bool,
+    /// Whether e-mail and name are those of this login.
+    current: bool,
 }
 
 fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
     session
         .connection
-        .prepare_cached("SELECT id, disabled_at IS NOT NULL FROM users WHERE namespace = ?1 AND subject = ?2")
+        .prepare_cached(
+            "SELECT id, disabled_at IS NOT NULL, email IS ?3 AND display_name IS ?4 FROM users
+             WHERE namespace = ?1 AND subject = ?2",
+        )
         .and_then(|mut select| {
-            let key = params![login.user.namespace.as_str(), login.user.subject.as_str()];
-            select.query_row(key, |row| Ok(KnownUser { row: row.get(0)?, disabled: row.get(1)? })).optional()
+            let user = &login.user;
+            let key = params![user.namespace.as_str(), user.subject.as_str(), login.email, login.display_name];
+            select
+                .query_row(key, |row| Ok(KnownUser { row: row.get(0)?, disabled: row.get(1)?, current: row.get(2)? }))
+                .optional()
         })
         .map_err(unavailable)
 }
 
-/// Creates the user at a first login, and notes this one. Returns the row id.
+/// Creates the user at a first login, and keeps e-mail and name current. Returns the row id.
 fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -> Result<i64, StoreError> {
     let (email, name) = (login.email.as_deref(), login.display_name.as_deref());
     if let Some(known) = known {
-        session
-            .connection
-            .prepare_cached("UPDATE users SET email = ?2, display_name = ?3, last_login_at = ?4 WHERE id = ?1")
-            .and_then(|mut update| update.execute(params![known.row, email, name, login.now.0]))
-            .map_err(unavailable)?;
+        if !known.current {
+            session
+                .connection
+                .prepare_cached("UPDATE users SET email = ?2, display_name = ?3 WHERE id = ?1")
+                .and_then(|mut update| update.execute(params![known.row, email, name]))
+                .map_err(unavailable)?;
+        }
         return Ok(known.row);
     }
     session
         .connection
         .prepare_cached(
-            "INSERT INTO users (namespace, subject, email, display_name, created_at, last_login_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+            "INSERT INTO users (namespace, subject, email, display_name, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         )
         .and_then(|mut insert| {
             let user = &login.user;
@@ -316,10 +325,15 @@ fn granted_to_another(
 }
 
 fn write_plan(session: &Session<'_>, user_row: i64, login: &Login, plan: &Plan) -> Result<(), StoreError> {
+    let provider = login.provider.as_str();
     if plan.older {
+        session
+            .connection
+            .prepare_cached("UPDATE watermarks SET last_login_at = ?3 WHERE user_id = ?1 AND provider = ?2")
+            .and_then(|mut update| update.execute(params![user_row, provider, login.now.0]))
+            .map_err(unavailable)?;
         return Ok(());
     }
-    let provider = login.provider.as_str();
     for change in &plan.revokes {
         session
             .connection

@@ -73,37 +73,41 @@ pub(super) fn append(
     let detail = serde_json::to_string(detail).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let (sequence, before) = last(session.connection)?.map_or((1, Vec::new()), |(last, seal)| (last + 1, seal));
     let person = person.map(|(row, user, email)| conceal(row, user, email)).transpose()?;
-    let hash = person.as_ref().map(|(_, _, _, hash)| hash.as_slice());
+    let hash = person.as_ref().map(|person| person.hash.as_slice());
     let keyed = session.sealer.key.is_some();
     let row = Sealed { sequence, at: at.0, event, detail: &detail, person: hash, keyed };
     let seal = session.sealer.seal(&before, &row);
     session
         .connection
         .prepare_cached(
-            "INSERT INTO audit (sequence, at, event, detail, person, keyed, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO audit (sequence, at, event, detail, person, keyed, seal, user_id, salt, fields)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )
-        .and_then(|mut insert| insert.execute(params![sequence, at.0, event, detail, hash, keyed, seal]))
+        .and_then(|mut insert| {
+            let (user_row, salt) = (person.as_ref().map(|it| it.user_row), person.as_ref().map(|it| it.salt));
+            let fields = person.as_ref().map(|it| it.fields.as_str());
+            insert.execute(params![sequence, at.0, event, detail, hash, keyed, seal, user_row, salt, fields])
+        })
         .map_err(unavailable)?;
-    if let Some((user_row, salt, fields, _)) = &person {
-        session
-            .connection
-            .prepare_cached("INSERT INTO audit_persons (sequence, user_id, salt, fields) VALUES (?1, ?2, ?3, ?4)")
-            .and_then(|mut insert| insert.execute(params![sequence, user_row, salt, fields]))
-            .map_err(unavailable)?;
-    }
     Ok(())
 }
 
-type Concealed = (i64, [u8; 16], String, Vec<u8>);
+/// What names a person, and the hash that stands for it in the chain.
+struct Concealed {
+    user_row: i64,
+    salt: [u8; 16],
+    fields: String,
+    hash: Vec<u8>,
+}
 
 /// The personal fields, and the salted hash by which the chain vouches for them.
-fn conceal(row: i64, user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
+fn conceal(user_row: i64, user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
     let person = Person { namespace: user.namespace.as_str(), subject: user.subject.as_str(), email };
     let fields = serde_json::to_string(&person).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let mut salt = [0; 16];
     rand::fill(&mut salt).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
     let hash = salted(&salt, &fields);
-    Ok((row, salt, fields, hash))
+    Ok(Concealed { user_row, salt, fields, hash })
 }
 
 fn salted(salt: &[u8], fields: &str) -> Vec<u8> {
@@ -129,9 +133,8 @@ pub(super) fn head(connection: &Connection) -> Result<Option<(i64, String)>, Sto
 pub(super) fn rows(connection: &Connection, after: i64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
     let mut select = connection
         .prepare_cached(
-            "SELECT audit.sequence, at, event, detail, fields, seal FROM audit
-             LEFT JOIN audit_persons ON audit_persons.sequence = audit.sequence
-             WHERE audit.sequence > ?1 ORDER BY audit.sequence LIMIT ?2",
+            "SELECT sequence, at, event, detail, fields, seal FROM audit
+             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
         )
         .map_err(unavailable)?;
     let parse = |text: String| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
@@ -166,10 +169,7 @@ struct StoredRow {
 /// Walks the whole chain, and stops at the first row that does not fit.
 pub(super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
     let mut select = connection
-        .prepare(
-            "SELECT audit.sequence, at, event, detail, person, keyed, seal, salt, fields FROM audit
-             LEFT JOIN audit_persons ON audit_persons.sequence = audit.sequence ORDER BY audit.sequence",
-        )
+        .prepare("SELECT sequence, at, event, detail, person, keyed, seal, salt, fields FROM audit ORDER BY sequence")
         .map_err(unavailable)?;
     let stored = select
         .query_map([], |row| {

@@ -22,8 +22,9 @@ struct Reasons {
 pub(super) fn user(connection: &Connection, user: &UserId, rules: &RuleSet) -> Result<Option<UserView>, StoreError> {
     let found = connection
         .prepare_cached(
-            "SELECT id, email, disabled_at IS NULL, created_at, last_login_at FROM users
-             WHERE namespace = ?1 AND subject = ?2",
+            "SELECT id, email, disabled_at IS NULL, created_at,
+                    (SELECT max(last_login_at) FROM watermarks WHERE user_id = id)
+             FROM users WHERE namespace = ?1 AND subject = ?2",
         )
         .and_then(|mut select| {
             let key = params![user.namespace.as_str(), user.subject.as_str()];

@@ -12,7 +12,6 @@ CREATE TABLE users (
     email         TEXT,
     display_name  TEXT,
     created_at    INTEGER NOT NULL,
-    last_login_at INTEGER,
     disabled_at   INTEGER,
     UNIQUE (namespace, subject)
 );
@@ -62,7 +61,8 @@ CREATE TABLE tokens (
 
 CREATE INDEX tokens_by_until ON tokens (until);
 
--- The chain: each seal covers the row and the seal before it.
+-- The chain: each seal covers the row and the seal before it. What names a person stands beside it: a seal covers only the
+-- salted hash of that (`person`), so it can be erased. One row, not two, since every login writes it.
 CREATE TABLE audit (
     sequence INTEGER PRIMARY KEY,
     at       INTEGER NOT NULL,
@@ -70,15 +70,8 @@ CREATE TABLE audit (
     detail   TEXT NOT NULL,
     person   BLOB,
     keyed    INTEGER NOT NULL,
-    seal     BLOB NOT NULL
+    seal     BLOB NOT NULL,
+    user_id  INTEGER,
+    salt     BLOB,
+    fields   TEXT
 );
-
--- What names a person, beside the chain: the chain holds only a salted hash of it, so it can be erased.
-CREATE TABLE audit_persons (
-    sequence INTEGER PRIMARY KEY REFERENCES audit (sequence),
-    user_id  INTEGER NOT NULL,
-    salt     BLOB NOT NULL,
-    fields   TEXT NOT NULL
-);
-
-CREATE INDEX audit_persons_by_user ON audit_persons (user_id);
