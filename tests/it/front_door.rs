@@ -257,6 +257,9 @@ impl Store for Recording {
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
         self.store.cookie_keys()
     }
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.settle()
+    }
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.ready()
     }

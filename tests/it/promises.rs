@@ -482,6 +482,7 @@ struct Program {
 }
 
 impl Program {
+    #[allow(clippy::zombie_processes, reason = "`stop` waits for it")]
     fn start(file: &std::path::Path) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_loginsync"))
             .args(["serve", "--config"])

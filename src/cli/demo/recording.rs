@@ -157,6 +157,10 @@ impl Store for RecordingStore {
         self.inner.cookie_keys()
     }
 
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.settle()
+    }
+
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.ready()
     }

@@ -73,6 +73,7 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be opened or written, or was written by a newer version.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        create_private(path).map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", path.display())))?;
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
         migrate(&writer)?;
@@ -273,6 +274,16 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Makes the file for its owner's eyes alone: it may hold the keys of binding cookies. One that is there is left as it is.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     StoreError::Unavailable(format!("`{}` cannot be opened: {error}", path.display()))
 }
@@ -367,6 +378,10 @@ impl Store for SqliteStore {
 
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
         Box::pin(self.write(act::cookie_keys))
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.truncate_log())
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
