@@ -74,6 +74,10 @@ pub enum CaptureRefusal {
     CodeOnly,
     #[error("a `SAMLart` artifact; only the POST binding is read")]
     Artifact,
+    #[error(
+        "field `{0}`, by which an app may log somebody in and which no mode here reads; expected an `id_token` or a `SAMLResponse`"
+    )]
+    OtherToken(&'static str),
     #[error("both an `id_token` and a `SAMLResponse`; expected one login")]
     TwoProtocols,
     #[error("the ID token cannot be read: {0}")]
@@ -108,6 +112,12 @@ pub fn read(
     if fields.has(Field::SamlArt) {
         return Err(CaptureRefusal::Artifact);
     }
+    // Unlike a code or an access token, these never stand beside an ID token: an app might believe them in its place.
+    if let Some(field) =
+        [Field::Response, Field::Credential, Field::WsResult].into_iter().find(|field| fields.has(*field))
+    {
+        return Err(CaptureRefusal::OtherToken(field.name()));
+    }
     match (fields.token(Field::IdToken)?, fields.token(Field::SamlResponse)?) {
         (Some(_), Some(_)) => Err(CaptureRefusal::TwoProtocols),
         (Some(token), None) => {
@@ -118,6 +128,7 @@ pub fn read(
         }
         (None, Some(response)) => saml_arrival(providers, response, max_document),
         (None, None) if fields.has(Field::Code) => Err(CaptureRefusal::CodeOnly),
+        (None, None) if fields.has(Field::AccessToken) => Err(CaptureRefusal::OtherToken(Field::AccessToken.name())),
         (None, None) => Ok(Arrival::NoLogin),
     }
 }

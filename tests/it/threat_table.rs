@@ -15,12 +15,13 @@ fn exists(test: &str) -> bool {
     let (module, name) = test.rsplit_once("::").expect("a module and a name");
     let Some(text) = file(&format!("tests/it/{}.rs", module.replace("::", "/"))) else { return false };
     let head = format!("fn {name}(");
-    text.lines().enumerate().any(|(number, line)| {
-        let is_function = line.trim_start().trim_start_matches("async ").starts_with(&head);
-        let before: Vec<&str> = text.lines().take(number).collect();
-        // Between the attribute and the function there may be others.
-        let is_test = before.iter().rev().take(4).any(|line| line.trim_start().starts_with("#[t"));
-        is_function && (is_test || text.contains("proptest!"))
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    lines.iter().enumerate().any(|(number, line)| {
+        // Other attributes may stand between the one that makes it a test and the function.
+        let attributes =
+            lines[..number].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let is_test = attributes.copied().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        line.trim_start_matches("async ").starts_with(&head) && is_test
     })
 }
 

@@ -17,10 +17,17 @@ pub enum Field {
     SamlResponse,
     SamlArt,
     RelayState,
+    AccessToken,
+    /// A JWT around an authorization response (JARM).
+    Response,
+    /// Google's ID token.
+    Credential,
+    /// A token of WS-Federation.
+    WsResult,
 }
 
 impl Field {
-    const ALL: [(Field, &'static str); 7] = [
+    const ALL: [(Field, &'static str); 11] = [
         (Field::IdToken, "id_token"),
         (Field::Code, "code"),
         (Field::State, "state"),
@@ -28,19 +35,23 @@ impl Field {
         (Field::SamlResponse, "samlresponse"),
         (Field::SamlArt, "samlart"),
         (Field::RelayState, "relaystate"),
+        (Field::AccessToken, "access_token"),
+        (Field::Response, "response"),
+        (Field::Credential, "credential"),
+        (Field::WsResult, "wresult"),
     ];
 
     fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, known)| name.eq_ignore_ascii_case(known)).map(|(field, _)| field)
     }
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(field, _)| *field == self).map_or("", |(_, name)| name)
     }
 
     /// Whether the field alone makes a message a login, or may be taken for one.
     fn is_token(self) -> bool {
-        matches!(self, Field::IdToken | Field::Code | Field::SamlResponse | Field::SamlArt)
+        !matches!(self, Field::State | Field::Error | Field::RelayState)
     }
 }
 

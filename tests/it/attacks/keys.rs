@@ -181,9 +181,12 @@ async fn a_new_key_is_found_and_an_old_one_goes() {
     }
     assert!(server.asked() <= 2, "{}", server.asked());
     tokio::time::sleep(PAUSE).await;
+    // A copy is newer than another by the clock, which stands still otherwise.
+    house.services.clock.set(Timestamp(NOW.0 + 1000));
+    let before = server.asked();
     let new = house.submit(&by("idp-rsa-next", "idp-rsa-next", "3")).await;
     assert!(new.is_ok(), "{new:?}");
-    assert_eq!(server.asked(), 2);
+    assert!(server.asked() <= before + 1);
     assert!(is_unknown(house.submit(&by("idp-rsa", "idp-rsa", "4")).await));
 
     // Four rounds of forty unknown keys, a pause apart.
