@@ -222,6 +222,9 @@ impl Running {
             }
         }
         log_head(&*self.store).await;
+        if let Err(error) = self.store.settle().await {
+            tracing::warn!(%error, "the write-ahead log stays beside the database; copy both");
+        }
     }
 }
 

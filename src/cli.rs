@@ -3,6 +3,8 @@
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 refused, not found or faulty;
 //! 2 a command line that cannot be read.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to whoever typed them")]
+
 pub mod audit;
 pub mod check;
 pub mod demo;
@@ -43,6 +45,8 @@ enum Command {
     Group(group::GroupCommand),
     /// Read the audit chain, and verify it
     Audit(audit::AuditCommand),
+    /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
+    Demo(demo::Demo),
 }
 
 /// Why a command ended without doing what was asked. Printed to standard error as it is.
@@ -97,6 +101,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Demo(demo) => demo.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

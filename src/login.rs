@@ -156,9 +156,8 @@ async fn verified(
     let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
         return first.map_err(Unbelieved::Fault);
     };
-    let fetched_before = published.fetched_at;
     match services.keys.look_again(name).await {
-        Ok(again) if again.fetched_at > fetched_before => {
+        Ok(again) if !Arc::ptr_eq(&again, &published) => {
             verify_once(services, captured, again.keys.clone(), remembered, now).await.map_err(Unbelieved::Fault)
         }
         _ => Err(Unbelieved::Fault(refused.clone())),

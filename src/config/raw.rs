@@ -444,10 +444,10 @@ mod tests {
             .entries(kind)
             .map(|entry| {
                 let fields = entry.fields().map(|(key, key_at, value, value_at)| {
-                    assert_eq!(&text[key_at], key);
+                    assert_eq!(text.get(key_at).unwrap(), key);
                     let value = match value {
                         PlainValue::Text(value) => {
-                            assert_eq!(&text[value_at.start + 1..value_at.end - 1], value);
+                            assert_eq!(text.get(value_at.start + 1..value_at.end - 1).unwrap(), value);
                             format!("{value:?}")
                         }
                         PlainValue::Truth(truth) => truth.to_string(),

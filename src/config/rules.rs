@@ -83,7 +83,7 @@ fn each_entry<'a>(root: &Section<'a>, kind: Kind, mut read: impl FnMut(Entry<'a>
             format!("is written as a value here and as `[[{}]]` in line {line}; expected one form", kind.key());
         root.raise(&span, kind.key(), message);
     }
-    while let Some(entry) = plain.next() {
+    for entry in plain {
         while let Some(section) = tree.next_if(|section| section.span.start < entry.at) {
             read(Entry::Tree(section));
         }

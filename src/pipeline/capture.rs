@@ -31,6 +31,7 @@ pub struct CallbackMessage<'a> {
 
 /// What arrived.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once a login and taken apart at once")]
 pub enum Arrival {
     /// Nothing that an app could read as a login, or an answer that denies one: passes unread.
     NoLogin,

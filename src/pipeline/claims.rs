@@ -259,6 +259,12 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
             }
             name_id.value.clone()
         }
+        // OIDC Core section 2: a string. A list of one names somebody here and nobody in an app that reads by the book.
+        (UserClaim::Subject, Statement::Oidc(payload)) => match payload.get("sub") {
+            Some(Value::String(subject)) => subject.clone(),
+            Some(_) => return Err(no_user("not a string")),
+            None => return Err(no_user("missing")),
+        },
         _ => single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?,
     };
     let value = match rule.fold {
@@ -275,12 +281,12 @@ const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 /// The one text value of a claim, if it has exactly one.
 fn single(statement: &Statement, claim: &str) -> Option<String> {
     let selector = Selector::parse(claim).ok()?;
-    let (state, _) = match statement {
+    let (state, skipped) = match statement {
         Statement::Oidc(payload) => oidc_state(payload, &selector),
         Statement::Saml(statement) => saml_state(statement, &selector),
     };
     match state {
-        ClaimState::Values(values) => <[String; 1]>::try_from(values).ok().map(|[value]| value),
+        ClaimState::Values(values) if skipped == 0 => <[String; 1]>::try_from(values).ok().map(|[value]| value),
         _ => None,
     }
 }

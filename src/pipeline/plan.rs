@@ -224,7 +224,12 @@ impl fmt::Display for Plan {
         ];
         for (sign, words, changes) in lists {
             for change in changes {
-                writeln!(f, "  {sign} {}  {words} `{}`", change.target, change.label)?;
+                let note = match (sign, self.after.holds(&change.target)) {
+                    ("-", true) => "  (still held, for another reason)",
+                    ("-", false) | (_, true) => "",
+                    (_, false) => "  (denied)",
+                };
+                writeln!(f, "  {sign} {}  {words} `{}`{note}", change.target, change.label)?;
             }
         }
         if self.changes_nothing() {

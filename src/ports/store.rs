@@ -203,6 +203,9 @@ pub trait Store: Send + Sync {
     /// Keys that seal cookies, made at first use: kept so that a restart does not break logins under way.
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
 
+    /// Brings everything that was committed into one place, for whoever copies files once the program has ended.
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Whether a login could be applied now.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }

@@ -1,11 +1,12 @@
 //! Connections: taken, bounded, watched, drained.
 //!
 //! hyper speaks HTTP on them. What it leaves to its user is here: how long a connection may be idle, how long a head may
-//! take, how long a client may refuse to read, and how all of them end when the process does. An idle connection costs one
-//! timer, and a busy one none.
+//! take, how long a client may refuse to read, and how all of them end when the process does. A busy connection costs no
+//! timer. One that has been idle for a moment gives back everything that hyper keeps for it, its buffer above all, and is
+//! a socket and a timer until its next byte.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,12 +16,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::Request;
 use http::header::HeaderValue;
-use http::{Request, Version};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -31,6 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 
+use super::proxy::body::Answer;
 use super::proxy::{Counters, Site, handle};
 use crate::config::{Listen, TlsFiles};
 
@@ -59,7 +62,8 @@ pub async fn run(
     let (phase, watched) = watch::channel(Phase::Serving);
     let counters = site.load().counters();
     let server = Arc::new(Server {
-        builder: builder(),
+        http1: http1_builder(),
+        http2: http2_builder(),
         tls: tls.map(Tls::acceptor),
         limits: Limits::of(&settings),
         site,
@@ -93,7 +97,8 @@ enum Phase {
 }
 
 struct Server {
-    builder: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
     limits: Limits,
     site: Arc<ArcSwap<Site>>,
@@ -115,19 +120,17 @@ impl Limits {
 
 /// A head of a request, in bytes; past it the answer is 431. Also what one read brings at the most.
 const MAX_HEAD: usize = 64 * 1024;
-const MAX_HEADERS: usize = 100;
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Our own timers tell an idle connection from a slow head. Header lines are a hundred at the most: hyper's default.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_HEAD);
     builder
-        .http1()
-        .timer(TokioTimer::new())
-        // Ours tells an idle connection from a slow head.
-        .header_read_timeout(None)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .max_header_list_size(64 * 1024)
@@ -184,30 +187,103 @@ async fn serve<S>(stream: S, peer: Arc<Peer>, server: &Server)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&peer), server.limits));
+    let mut io = Watched::new(stream, Arc::clone(&peer), server.limits);
     let mut phase = peer.phase.clone();
+    if !peer.multiplexed.load(Ordering::Relaxed) && !wakes(io.peek(PREFACE.len()), &mut phase).await {
+        return;
+    }
+    let speaks_http2 = peer.multiplexed.load(Ordering::Relaxed) || io.early.starts_with(PREFACE);
+    peer.multiplexed.store(speaks_http2, Ordering::Relaxed);
     let site = Arc::clone(&server.site);
+    let its_peer = Arc::clone(&peer);
     let service = service_fn(move |request: Request<Incoming>| {
-        if request.version() == Version::HTTP_2 {
-            peer.multiplexed.store(true, Ordering::Relaxed);
-        }
-        // On the heap, so that an idle connection does not keep room for it.
-        let answer = Box::pin(handle(site.load_full(), Arc::clone(&peer), request));
+        // On the heap, so that a connection does not keep room for it.
+        let answer = Box::pin(handle(site.load_full(), Arc::clone(&its_peer), request));
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
-    let mut connection = std::pin::pin!(server.builder.serve_connection_with_upgrades(io, service));
-    let draining = tokio::select! {
-        biased;
-        // Clients break off all the time, and what matters of it is logged with its request.
-        _ = connection.as_mut() => false,
-        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => true,
-    };
-    if draining {
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            _ = connection.as_mut() => {}
-            _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
+    if speaks_http2 {
+        let connection = Box::pin(server.http2.serve_connection(TokioIo::new(io), service));
+        run_connection(connection, |connection| connection.graceful_shutdown(), &mut phase).await;
+    } else {
+        serve_http1(io, service, &peer, server, &mut phase).await;
+    }
+}
+
+/// What no method of HTTP/1.1 begins with, and the preface of HTTP/2 does (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI";
+
+/// Whether a connection has something to say before the process drains.
+async fn wakes(peek: impl Future<Output = io::Result<bool>>, phase: &mut watch::Receiver<Phase>) -> bool {
+    tokio::select! {
+        woken = peek => woken.unwrap_or(false),
+        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => false,
+    }
+}
+
+/// HTTP/1.1 in turns: hyper while something goes on, nothing but the socket while nothing does.
+async fn serve_http1<S, F>(
+    mut io: Watched<S>,
+    mut service: F,
+    peer: &Peer,
+    server: &Server,
+    phase: &mut watch::Receiver<Phase>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: HttpService<Incoming, ResBody = Answer<Guard>, Error = std::convert::Infallible> + Unpin,
+    F::Future: Send,
+{
+    loop {
+        let mut connection = Box::pin(server.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let turn = poll_fn(|context| match connection.as_mut().poll(context) {
+            // Clients break off all the time, and what matters of it is logged with its request.
+            Poll::Ready(_) => Poll::Ready(Turn::Ended),
+            Poll::Pending if peer.rests.load(Ordering::Relaxed) => Poll::Ready(Turn::Rests),
+            Poll::Pending => Poll::Pending,
+        });
+        let turn = tokio::select! {
+            biased;
+            turn = turn => turn,
+            _ = phase.wait_for(|phase| *phase >= Phase::Draining) => Turn::Drains,
+        };
+        match turn {
+            Turn::Ended => return,
+            Turn::Drains => {
+                return run_connection(connection, |connection| connection.graceful_shutdown(), phase).await;
+            }
+            Turn::Rests => {}
         }
+        let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
+        io = parts.io.into_inner();
+        io.early = parts.read_buf;
+        service = parts.service;
+        if !wakes(io.peek(1), phase).await {
+            return;
+        }
+        peer.rests.store(false, Ordering::Relaxed);
+    }
+}
+
+enum Turn {
+    Ended,
+    Drains,
+    Rests,
+}
+
+/// Runs a connection to its end, and to an early one when the process drains.
+async fn run_connection<C: Future>(
+    mut connection: Pin<Box<C>>,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    phase: &mut watch::Receiver<Phase>,
+) {
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        _ = phase.wait_for(|phase| *phase >= Phase::Draining) => {}
+    }
+    shut_down(connection.as_mut());
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
     }
 }
 
@@ -222,6 +298,8 @@ pub struct Peer {
     /// HTTP/2: bytes that come between requests are no head of one.
     multiplexed: AtomicBool,
     tunnelled: AtomicBool,
+    /// Nothing has gone on for [`REST`]: hyper is not needed.
+    rests: AtomicBool,
     /// The head that came last states its length in two ways.
     two_lengths: AtomicBool,
     phase: watch::Receiver<Phase>,
@@ -241,6 +319,7 @@ impl Peer {
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             tunnelled: AtomicBool::new(false),
+            rests: AtomicBool::new(false),
             two_lengths: AtomicBool::new(false),
             phase: server.phase.clone(),
             counters: Arc::clone(&server.counters),
@@ -332,6 +411,8 @@ struct Watched<S> {
     writing: Option<Instant>,
     head_begun: bool,
     head: HeadScan,
+    /// Bytes that were read to see what comes.
+    early: Bytes,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -347,6 +428,7 @@ impl<S> Watched<S> {
             writing: None,
             head_begun: false,
             head: HeadScan::default(),
+            early: Bytes::new(),
             sleep: None,
         }
     }
@@ -358,19 +440,39 @@ impl<S> Watched<S> {
             self.head_begun = false;
             return None;
         }
-        let begun = self.peer.begun.load(Ordering::Relaxed);
-        if begun != self.begun {
-            // A request has come and gone since.
-            self.begun = begun;
-            self.reading = None;
-            self.head_begun = false;
-        }
+        self.notice_requests();
         let in_head = self.head_begun && !self.peer.multiplexed.load(Ordering::Relaxed);
         let limit = if in_head { self.limits.header } else { self.limits.idle };
         Some(*self.reading.get_or_insert_with(Instant::now) + limit)
     }
 
+    /// If a request has come and gone since the last look, what was known of a head is of an old one.
+    fn notice_requests(&mut self) {
+        let begun = self.peer.begun.load(Ordering::Relaxed);
+        if begun != self.begun {
+            self.begun = begun;
+            self.reading = None;
+            self.head_begun = false;
+        }
+    }
+
+    /// An answer has gone out: hyper may well not look for the next request before there is one, so the wait begins here.
+    fn begin_to_wait(&mut self, context: &mut Context<'_>) {
+        if self.peer.begun.load(Ordering::Relaxed) == self.begun {
+            return;
+        }
+        if let Some(due) = self.wait_to_read() {
+            if self.poll_due(due, context).is_ready() {
+                context.waker().wake_by_ref();
+            }
+            self.consider_rest(context);
+        }
+    }
+
     fn has_read(&mut self, bytes: &[u8]) {
+        if self.peer.in_flight.load(Ordering::Relaxed) == 0 {
+            self.notice_requests();
+        }
         let between = self.peer.in_flight.load(Ordering::Relaxed) == 0;
         if between && !self.peer.tunnelled.load(Ordering::Relaxed) && !self.peer.multiplexed.load(Ordering::Relaxed) {
             let begun = self.peer.begun.load(Ordering::Relaxed);
@@ -387,6 +489,19 @@ impl<S> Watched<S> {
             if !self.peer.multiplexed.load(Ordering::Relaxed) {
                 self.reading = None;
             }
+        }
+    }
+
+    /// Says when hyper is not needed any more: after a request, before the next, with nothing left to write.
+    fn consider_rest(&mut self, context: &mut Context<'_>) {
+        let rests = self.peer.rests.load(Ordering::Relaxed) || self.peer.multiplexed.load(Ordering::Relaxed);
+        if rests || self.head_begun || self.begun == 0 || self.writing.is_some() {
+            return;
+        }
+        if let Some(since) = self.reading
+            && self.poll_due(since + REST, context).is_ready()
+        {
+            self.peer.rests.store(true, Ordering::Relaxed);
         }
     }
 
@@ -450,12 +565,24 @@ fn timed_out() -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Waits for bytes, and reads as many as asked for unless they cannot be [`PREFACE`] any more. `false`: there are none
+    /// to come.
+    async fn peek(&mut self, count: usize) -> io::Result<bool> {
+        while self.early.len() < count && PREFACE.starts_with(&self.early) {
+            let mut bytes = [0; PREFACE.len()];
+            let room = bytes.get_mut(..count - self.early.len()).unwrap_or_default();
+            let mut buffer = ReadBuf::new(room);
+            poll_fn(|context| self.poll_socket(context, &mut buffer)).await?;
+            if buffer.filled().is_empty() {
+                return Ok(false);
+            }
+            self.early = [&self.early, buffer.filled()].concat().into();
+        }
+        Ok(true)
+    }
+
+    fn poll_socket(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
@@ -464,9 +591,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
             Poll::Pending => match self.wait_to_read() {
                 Some(due) if self.poll_due(due, context).is_ready() => Poll::Ready(Err(timed_out())),
-                _ => Poll::Pending,
+                Some(_) => {
+                    self.consider_rest(context);
+                    Poll::Pending
+                }
+                None => Poll::Pending,
             },
         }
+    }
+}
+
+/// How long nothing goes on before a connection gives back its buffers. A busy one never comes to it.
+const REST: Duration = Duration::from_millis(100);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return self.poll_socket(context, buffer);
+        }
+        let fitting = self.early.len().min(buffer.remaining());
+        let early = self.early.split_to(fitting);
+        buffer.put_slice(&early);
+        // What follows them is there already, most of the time. An error shows again at the next read.
+        let _ = self.poll_socket(context, buffer);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -502,7 +654,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(context);
-        self.watch_write(polled, context)
+        let polled = self.watch_write(polled, context);
+        self.begin_to_wait(context);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -542,6 +696,7 @@ impl Tls {
         Ok(())
     }
 
+    #[allow(clippy::expect_used, reason = "a fixed choice of the library's own suites")]
     fn acceptor(self: Arc<Self>) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -573,4 +728,27 @@ fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
         .map_err(|error| TlsError::Pair(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_with_two_lengths_is_seen_however_it_is_cut() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\ncontent-length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            ("GET / HTTP/1.1\nTRANSFER-ENCODING:chunked\nContent-Length:1\n\n", true),
+            ("GET / HTTP/1.1\r\ncontent-length: 1\r\n\r\ntransfer-encoding: chunked\r\n", false),
+            ("GET / HTTP/1.1\r\nx-content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
+        ] {
+            for cut in 0..head.len() {
+                let mut scan = HeadScan::default();
+                scan.read(&head.as_bytes()[..cut]);
+                scan.read(&head.as_bytes()[cut..]);
+                assert_eq!(scan.length && scan.encoding, expected, "{head:?} cut at {cut}");
+            }
+        }
+    }
 }

@@ -272,7 +272,7 @@ fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Request<O
     if body.is_end_stream() {
         return (Request::from_parts(parts, Outgoing::Empty), None);
     }
-    let (body, upload) = Streamed::new(body, site.listen.idle_timeout, watch);
+    let (body, upload) = Streamed::through(body, site.listen.idle_timeout, watch);
     (Request::from_parts(parts, body), Some(upload))
 }
 
@@ -467,6 +467,14 @@ impl Arrival {
             granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
             "login applied"
         );
+        if !plan.guarded.is_empty() {
+            site.counters.guarded.inc_by(plan.guarded.len() as u64);
+            let targets: Vec<String> = plan.guarded.iter().map(|change| change.target.to_string()).collect();
+            tracing::warn!(
+                %id, provider = %plan.provider, ?targets,
+                "the last holder of something protected keeps it, though no claim gives it any more"
+            );
+        }
         let mut identity = HeaderMap::new();
         let (email, display_name) = (claims.email.as_deref(), claims.display_name.as_deref());
         let told = headers::set_identity(&mut identity, &site.identity, plan, email, display_name);
@@ -545,12 +553,17 @@ fn log(id: &str, trouble: &Trouble, status: StatusCode) {
         Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
         _ => "",
     };
+    // Every reason is short by itself. Should one ever quote a stranger at length, it must not fill the disk.
+    let reason: String = trouble.to_string().chars().take(MOST_REASON).collect();
     if status.is_server_error() {
-        tracing::error!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request failed");
+        tracing::error!(%id, stage, provider, reason, status = status.as_u16(), "request failed");
     } else {
-        tracing::warn!(%id, stage, provider, reason = %trouble, status = status.as_u16(), "request refused");
+        tracing::warn!(%id, stage, provider, reason, status = status.as_u16(), "request refused");
     }
 }
+
+/// Characters of a reason in the log.
+const MOST_REASON: usize = 1000;
 
 /// 96 random bits in hexadecimal.
 fn new_id() -> String {

@@ -31,11 +31,15 @@ pub struct Seen {
     pub body: Bytes,
 }
 
+/// Runs when a request reaches the app, before the app does anything else.
+type OnArrival = Arc<dyn Fn(&HeaderMap) + Send + Sync>;
+
 /// An app that keeps what it gets. `/leave` sends the browser to wherever [`App::leave_to`] says.
 #[derive(Clone, Default)]
 pub struct App {
     seen: Arc<Mutex<Vec<Seen>>>,
     leave_to: Arc<Mutex<Option<String>>>,
+    on_arrival: Arc<Mutex<Option<OnArrival>>>,
 }
 
 impl App {
@@ -47,7 +51,11 @@ impl App {
         *self.leave_to.lock().unwrap() = Some(address.to_owned());
     }
 
-    async fn start(&self) -> std::net::SocketAddr {
+    pub fn on_arrival(&self, look: impl Fn(&HeaderMap) + Send + Sync + 'static) {
+        *self.on_arrival.lock().unwrap() = Some(Arc::new(look));
+    }
+
+    pub async fn start(&self) -> std::net::SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let app = self.clone();
@@ -70,6 +78,10 @@ impl App {
                 .body(axum::body::Body::empty())
                 .unwrap();
         }
+        let look = self.on_arrival.lock().unwrap().clone();
+        if let Some(look) = look {
+            look(&parts.headers);
+        }
         let seen =
             Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
         self.seen.lock().unwrap().push(seen);
@@ -84,6 +96,7 @@ pub struct House {
     pub plans: Arc<Mutex<Vec<Plan>>>,
     pub clock: Clock,
     pub folder: tempfile::TempDir,
+    pub app_url: String,
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
@@ -99,23 +112,41 @@ impl House {
     /// Starts what a configuration text asks for, on free ports, with a store of its own. `file` is where relative paths
     /// start from.
     pub async fn open(text: &str, file: &Path, now: Timestamp) -> Self {
+        let app = App::default();
+        let app_url = format!("http://{}", app.start().await);
+        Self::start(text, file, Clock::fixed(now), app, app_url, tempfile::tempdir().unwrap()).await
+    }
+
+    /// Stops, and starts again over the same store and the same app.
+    pub async fn restart(self, text: &str, file: &Path) -> Self {
+        let Self { running, app, clock, folder, app_url, .. } = self;
+        running.stop().await;
+        Self::start(text, file, clock, app, app_url, folder).await
+    }
+
+    async fn start(
+        text: &str,
+        file: &Path,
+        clock: Clock,
+        app: App,
+        app_url: String,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let now = clock.now();
         let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now };
         let mut config = Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}"));
-        let app = App::default();
-        let folder = tempfile::tempdir().unwrap();
-        config.app.url = format!("http://{}", app.start().await).parse().unwrap();
+        config.app.url = app_url.parse().unwrap();
         config.listen.address = ([127, 0, 0, 1], 0).into();
         config.admin.address = ([127, 0, 0, 1], 0).into();
         config.store.path = folder.path().join("store.db");
         let plans: Arc<Mutex<Vec<Plan>>> = Arc::default();
-        let clock = Clock::fixed(now);
         let record = Arc::clone(&plans);
         let path = folder.path().join("unwatched.toml");
         let running = app::start(path, config, clock.clone(), |store| Arc::new(Recording { store, plans: record }))
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { running, app, plans, clock, folder, client }
+        Self { running, app, plans, clock, folder, app_url, client }
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -225,6 +256,9 @@ impl Store for Recording {
     }
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
         self.store.cookie_keys()
+    }
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.settle()
     }
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.ready()

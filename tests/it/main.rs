@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -11,7 +12,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod attacks;
 mod config;
+mod demo;
 mod deploy;
 mod fixtures;
 mod front_door;
@@ -20,8 +23,10 @@ mod layers;
 mod login_cases;
 mod oidc_verify;
 mod plan_laws;
+mod promises;
 mod proxy;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;
 mod support;
+mod threat_table;

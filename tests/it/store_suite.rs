@@ -463,6 +463,29 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn a_settled_database_is_one_file() {
+    let opened = open();
+    let rules = Arc::new(rules());
+    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    opened.store.settle().await.unwrap();
+    let copy = opened.folder.path().join("copy.db");
+    std::fs::copy(opened.path(), &copy).unwrap();
+    let restored = SqliteStore::open(&copy, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap();
+    assert_eq!(groups(&restored, &rules, "alice").await, ["B"]);
+}
+
+#[tokio::test]
+async fn the_database_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let opened = open();
+    opened.store.cookie_keys().await.unwrap();
+    for entry in std::fs::read_dir(opened.folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
+    }
+}
+
+#[tokio::test]
 async fn a_locked_store_refuses_in_time() {
     let opened = open();
     let rules = Arc::new(rules());

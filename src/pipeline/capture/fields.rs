@@ -64,8 +64,11 @@ impl ProtocolFields {
     }
 
     /// # Errors
-    /// As for [`Self::read_query`].
+    /// As for [`Self::read_query`], and when the body is in an encoding whose bytes are not the letters that we compare.
     pub fn read_body(&mut self, body: &[u8]) -> Result<(), CaptureRefusal> {
+        if has_foreign_mark(body) || body.contains(&0) {
+            return Err(CaptureRefusal::Form("it is in UTF-16 or UTF-32".into()));
+        }
         self.read(body, Place::Body)
     }
 
@@ -132,6 +135,8 @@ pub struct FieldScan {
     head: Vec<u8>,
     /// Digits of an escape in a value that are still to come, and what was read of it.
     escape: Escape,
+    /// The first bytes of all.
+    opening: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,11 +161,13 @@ pub enum Sighting {
     Clear,
     /// A field that carries a login: `id_token`, or a `SAMLResponse` that is no LogoutResponse.
     Login(Field),
+    /// A byte order mark by which an app may read other letters than we do.
+    Foreign,
 }
 
 impl Default for FieldScan {
     fn default() -> Self {
-        Self { place: ScanPlace::Name, name: Vec::new(), head: Vec::new(), escape: Escape::None }
+        Self { place: ScanPlace::Name, name: Vec::new(), head: Vec::new(), escape: Escape::None, opening: Vec::new() }
     }
 }
 
@@ -168,6 +175,12 @@ impl FieldScan {
     /// Reads the next piece. `answers_logout` says of the base64 head of a `SAMLResponse` whether its root is a
     /// LogoutResponse.
     pub fn read(&mut self, mut piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
+        if self.opening.len() < MARK {
+            self.opening.extend_from_slice(piece.get(..piece.len().min(MARK - self.opening.len())).unwrap_or_default());
+            if has_foreign_mark(&self.opening) {
+                return Sighting::Foreign;
+            }
+        }
         while !piece.is_empty() {
             let (consumed, sighting) = match self.place {
                 ScanPlace::Name => self.read_name(piece),
@@ -205,12 +218,12 @@ impl FieldScan {
         (end + 1, sighting)
     }
 
-    /// Keeps what [`field_named`] looks at. Leading space is dropped at once, however much of it comes.
+    /// Keeps what [`field_named`] looks at. Leading padding is dropped at once, however much of it comes.
     fn keep_name(&mut self, mut bytes: &[u8]) {
         while self.name.len() < MAX_RAW_NAME && !bytes.is_empty() {
             let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - self.name.len()));
             self.name.extend_from_slice(now);
-            let stripped = strip_leading_space(&self.name).len();
+            let stripped = strip_padding(&self.name).len();
             self.name.drain(..self.name.len() - stripped);
             bytes = later;
         }
@@ -285,6 +298,9 @@ impl FieldScan {
     }
 }
 
+/// The longest byte order mark.
+const MARK: usize = 4;
+
 /// How much of a `SAMLResponse` value is held, in base64: enough for an XML declaration, a comment and the root's name.
 const MAX_HEAD: usize = 4096;
 
@@ -292,7 +308,7 @@ const MAX_HEAD: usize = 4096;
 /// escape begins with the very letters of the field, whatever a lax reader makes of its separators.
 pub fn may_carry_login(query: &str) -> bool {
     let bytes = query.as_bytes();
-    if memchr::memchr(b'%', bytes).is_some() {
+    if !bytes.is_ascii() || memchr::memchr(b'%', bytes).is_some() {
         return true;
     }
     memchr::memchr2_iter(b's', b'S', bytes).any(|at| starts_with(bytes, at, b"samlresponse"))
@@ -322,6 +338,12 @@ pub fn has_foreign_charset(content_type: &[u8]) -> bool {
     })
 }
 
+/// Whether a body begins with the byte order mark of UTF-16 or UTF-32. Some frameworks (Katana for one) follow it whatever the
+/// media type says, and then read names that we never saw.
+fn has_foreign_mark(body: &[u8]) -> bool {
+    body.starts_with(&[0xfe, 0xff]) || body.starts_with(&[0xff, 0xfe]) || body.starts_with(&[0, 0, 0xfe, 0xff])
+}
+
 /// Whether a media type is `application/x-www-form-urlencoded`, parameters aside.
 pub fn is_form(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default();
@@ -329,39 +351,88 @@ pub fn is_form(content_type: &str) -> bool {
 }
 
 /// The protocol field that the laxest app would read under a raw name. PHP strips leading space and reads `.`, space and a
-/// lone `[` as `_`; PHP and Rack read `name[]` as a list called `name`; C programs stop at NUL.
+/// lone `[` as `_`; PHP, Rack and qs (Express) read `name[]` as a list called `name`; qs reads `[name]` as `name`, and Rack
+/// did with any brackets around it; ASP.NET reads `%u0069` as `i`; C programs stop at NUL.
 fn field_named(raw: &[u8]) -> Option<Field> {
-    let raw = raw.trim_ascii_start();
-    let raw = strip_leading_space(raw);
-    let raw = whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default());
-    let decoded: Vec<u8> = percent_encoding::percent_decode(raw).collect();
+    let raw = strip_padding(raw);
+    let decoded = decode_name(whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);
     let text = text.split('\0').next().unwrap_or_default();
-    let joined: String = text.trim().chars().map(|c| if matches!(c, ' ' | '.' | '+') { '_' } else { c }).collect();
-    Field::named(joined.split('[').next().unwrap_or_default()).or_else(|| Field::named(&joined.replacen('[', "_", 1)))
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let joined: String = text.chars().map(fold).collect();
+    let bare = joined.trim_start_matches(['[', ']']);
+    Field::named(bare.split(['[', ']']).next().unwrap_or_default())
+        .or_else(|| Field::named(&joined.replacen('[', "_", 1)))
+}
+
+/// What some reader takes for an underscore, or some comparison without case for an ASCII letter.
+fn fold(c: char) -> char {
+    match c {
+        ' ' | '.' => '_',
+        'ı' | 'İ' => 'i',
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        _ => c,
+    }
+}
+
+/// Decodes a form's name, and `%uXXXX` with it.
+fn decode_name(mut raw: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    while let Some((byte, rest)) = raw.split_first() {
+        let digits = |at: usize, count: usize| {
+            let digits = rest.get(at..at + count).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+            u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let escaped = (*byte == b'%').then(|| match rest.first() {
+            Some(b'u' | b'U') => digits(1, 4).and_then(char::from_u32).map(|c| (c, 5)),
+            _ => None,
+        });
+        if let Some(Some((c, length))) = escaped {
+            decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            raw = rest.get(length..).unwrap_or_default();
+        } else if let (b'%', Some(value)) = (byte, digits(0, 2).and_then(|value| u8::try_from(value).ok())) {
+            decoded.push(value);
+            raw = rest.get(2..).unwrap_or_default();
+        } else {
+            decoded.push(if *byte == b'+' { b' ' } else { *byte });
+            raw = rest;
+        }
+    }
+    decoded
 }
 
 /// Drops an escape that a cut at [`MAX_RAW_NAME`] left incomplete; it would make a padded name one of its own.
 fn whole_escapes(raw: &[u8]) -> &[u8] {
-    match raw {
-        [rest @ .., b'%'] | [rest @ .., b'%', _] if raw.len() + 1 >= MAX_RAW_NAME => rest,
+    if raw.len() < MAX_RAW_NAME {
+        return raw;
+    }
+    match raw.iter().rposition(|byte| *byte == b'%') {
+        Some(at) if raw.len() - at < ESCAPE => raw.get(..at).unwrap_or_default(),
         _ => raw,
     }
 }
 
-fn strip_leading_space(mut raw: &[u8]) -> &[u8] {
+/// Drops what some reader drops before a name: white space, brackets, a byte order mark.
+fn strip_padding(mut raw: &[u8]) -> &[u8] {
     loop {
         raw = match raw {
-            [b'+' | b' ' | b'\t' | b'\r' | b'\n', rest @ ..] => rest,
+            [b'+' | b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'[' | b']', rest @ ..] => rest,
+            [0xef, 0xbb, 0xbf, rest @ ..] => rest,
             [b'%', b'2', b'0', rest @ ..] => rest,
-            [b'%', b'0', b'9' | b'a' | b'A' | b'd' | b'D', rest @ ..] => rest,
+            [b'%', b'0', b'9' | b'a'..=b'd' | b'A'..=b'D', rest @ ..] => rest,
+            [b'%', b'5', b'b' | b'B' | b'd' | b'D', rest @ ..] => rest,
             _ => return raw,
         };
     }
 }
 
-/// How much of a raw name is looked at: `SAMLResponse` with every byte escaped takes 36.
-const MAX_RAW_NAME: usize = 64;
+/// How much of a raw name is looked at: `SAMLResponse` with every byte escaped at the longest takes 72.
+const MAX_RAW_NAME: usize = 96;
+
+/// The longest escape, `%uXXXX`.
+const ESCAPE: usize = 6;
 
 fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
     if !raw.iter().any(|byte| matches!(byte, b'+' | b'%')) {
@@ -390,14 +461,33 @@ mod tests {
             "id_token[0]",
             "id[token",
             "id_token%00x",
+            "id_token+%20",
             "%69%64%5f%74%6f%6b%65%6e",
+            "[id_token]",
+            "[id_token][0]",
+            "[id_token]x",
+            "%5Bid_token%5D",
+            "]id_token",
+            "[[]][id_token",
+            "id_token]",
+            "%u0069d_token",
+            "%U0069%u0064%u005f%u0074%u006f%u006B%u0065%u006e",
+            "\u{feff}id_token",
+            "%EF%BB%BFid_token",
+            "\u{131}d_token",
+            "id_to%e2%84%aaen",
+            "\u{ff49}d_token",
         ] {
             assert_eq!(field_named(name.as_bytes()), Some(Field::IdToken), "{name}");
         }
-        for name in ["id_tokens", "my_id_token", "idtoken", "", "="] {
+        for name in ["id_tokens", "my_id_token", "idtoken", "", "=", "[]", "a[id_token]", "%", "%u", "%u00"] {
             assert_eq!(field_named(name.as_bytes()), None, "{name}");
         }
         assert_eq!(field_named(b"SAMLResponse"), Some(Field::SamlResponse));
+        let longest: String = "\u{17f}amlresponse".encode_utf16().map(|unit| format!("%u{unit:04x}")).collect();
+        for padding in ["", "%20%20%20%20%20%20%20%20%20%20%20%20", "[[[[[[[[[[[[[[[[", "%20%20%20%20%20%20%20%u0020"] {
+            assert_eq!(field_named(format!("{longest}{padding}").as_bytes()), Some(Field::SamlResponse), "{padding}");
+        }
     }
 
     fn scan(pieces: &[&[u8]]) -> Sighting {
@@ -414,7 +504,11 @@ mod tests {
 
     #[test]
     fn a_scan_sees_what_is_split_anywhere() {
-        let forms: [(&[u8], Sighting); 12] = [
+        let forms: [(&[u8], Sighting); 16] = [
+            (b"[id_token]=x", Sighting::Login(Field::IdToken)),
+            (b"\xef\xbb\xbfid_token=x", Sighting::Login(Field::IdToken)),
+            (b"\xff\xfei\0d\0", Sighting::Foreign),
+            (b"\0\0\xfe\xff\0\0\0i", Sighting::Foreign),
             (b"a=1&b=2", Sighting::Clear),
             (b"a=id_token&b=SAMLResponse", Sighting::Clear),
             (b"a=1&id_token=x&b=2", Sighting::Login(Field::IdToken)),
@@ -459,7 +553,15 @@ mod tests {
         for query in ["page=2&sort=name", "q=hello+world", "s=1&same=x"] {
             assert!(!may_carry_login(query), "{query}");
         }
-        for query in ["id_token=1", "a=1&ID.token=1", "SAMLResponse=1", "%73amlresponse=1", "id[token=1"] {
+        for query in [
+            "id_token=1",
+            "a=1&ID.token=1",
+            "SAMLResponse=1",
+            "%73amlresponse=1",
+            "id[token=1",
+            "[id_token]=1",
+            "ſamlresponse=1",
+        ] {
             assert!(may_carry_login(query), "{query}");
         }
     }

@@ -115,6 +115,10 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, IdTokenError> {
 }
 
 fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, IdTokenError> {
+    // The parser's own complaint would quote the value that it found.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(IdTokenError::Json { part, why: "it begins otherwise".into() });
+    }
     let unique: UniqueObject =
         serde_json::from_slice(bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
     Ok(unique.0)
@@ -178,7 +182,8 @@ impl<'de> serde::Deserialize<'de> for UniqueObject {
                 let mut members = Map::new();
                 while let Some((name, value)) = access.next_entry::<String, Value>()? {
                     if members.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format!("member `{name}` appears twice")));
+                        let shown: String = name.chars().take(60).collect();
+                        return Err(serde::de::Error::custom(format!("member `{shown}` appears twice")));
                     }
                     members.insert(name, value);
                 }

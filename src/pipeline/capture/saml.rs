@@ -37,6 +37,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// A SAML protocol message at a callback path.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once a login and taken apart at once")]
 pub enum Message {
     Response(GuardedResponse),
     /// The answer to a logout: holds no assertion anywhere.

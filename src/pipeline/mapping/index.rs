@@ -11,8 +11,10 @@ use crate::pipeline::ids::{ClaimName, ProviderName};
 /// claim's own). Only active mappings are in it.
 #[derive(Debug, Default)]
 pub struct Index {
-    claims: HashMap<(ProviderName, ClaimName), Vec<(Option<Delimiter>, Table)>>,
+    claims: HashMap<(ProviderName, ClaimName), Tables>,
 }
+
+type Tables = Vec<(Option<Delimiter>, Table)>;
 
 /// From a value to the mappings on it, as positions in the rule set.
 #[derive(Debug, Default)]

@@ -73,6 +73,7 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be opened or written, or was written by a newer version.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+        create_private(path).map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", path.display())))?;
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
         migrate(&writer)?;
@@ -190,17 +191,29 @@ fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64
     let several = batch.len() > 1;
     let mut done = Vec::with_capacity(batch.len());
     // Waiting for another process's lock may have taken longer than a caller waits.
-    for mut job in batch.into_iter().filter(|job| job.wanted()) {
+    let mut jobs = batch.into_iter().filter(|job| job.wanted());
+    let mut lost = None;
+    for mut job in jobs.by_ref() {
         let mut session = Session { connection, sealer, epoch };
         match run_job(&mut session, &mut job, several) {
             Ok(()) => done.push(job),
-            Err(error) => job.answer(Err(error)),
+            Err(error) => {
+                // A full disk or a failing one makes SQLite roll back the whole transaction by itself. A further job would
+                // then begin and commit one of its own, while its caller is told that nothing was written.
+                lost = connection.is_autocommit().then(|| error.clone());
+                job.answer(Err(error));
+            }
+        }
+        if lost.is_some() {
+            break;
         }
     }
-    let committed = match done.is_empty() {
-        true => execute(connection, "ROLLBACK"),
-        false => execute(connection, "COMMIT"),
+    let committed = match lost {
+        Some(error) => Err(error),
+        None if done.is_empty() => execute(connection, "ROLLBACK"),
+        None => execute(connection, "COMMIT"),
     };
+    jobs.for_each(|job| job.answer(committed.clone()));
     if committed.is_err() {
         *epoch = epoch_before;
         // A commit that failed may have left the transaction open; one that has none to end changes nothing here.
@@ -259,6 +272,16 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
         connection.execute_batch(&script).map_err(unavailable)?;
     }
     Ok(())
+}
+
+/// Makes the file for its owner's eyes alone: it may hold the keys of binding cookies. One that is there is left as it is.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -355,6 +378,10 @@ impl Store for SqliteStore {
 
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
         Box::pin(self.write(act::cookie_keys))
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.truncate_log())
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

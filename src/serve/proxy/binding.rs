@@ -367,3 +367,92 @@ fn unframe(framed: &[u8]) -> Option<(Timestamp, Remembered)> {
     };
     rest.is_empty().then_some((Timestamp(i64::from_be_bytes(*at)), Remembered { provider, request }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn binder(keys: &[u8]) -> Binder {
+        let keys: Vec<Secret> = keys.iter().map(|byte| Secret::new(vec![*byte; 32])).collect();
+        let public_url = PublicUrl { origin: "https://app.example".into(), secure: true };
+        Binder::new(&keys, &public_url, Vec::new()).unwrap()
+    }
+
+    fn request(state: &str, nonce: &str) -> Remembered {
+        let request = RememberedRequest::Oidc { state: Some(state.into()), nonce: Some(nonce.into()) };
+        Remembered { provider: ProviderName::parse("p").unwrap(), request }
+    }
+
+    fn sealed(binder: &Binder, request: &Remembered) -> (String, String) {
+        let name = binder.name(request);
+        let value = binder.seal(&name, request, NOW).unwrap();
+        (name, value)
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_open() {
+        let (name, value) = sealed(&binder(&[1]), &request("s", "n"));
+        assert_eq!(binder(&[2, 1]).unseal(&name, &value), Some((NOW, request("s", "n"))));
+        assert_eq!(binder(&[2, 3]).unseal(&name, &value), None);
+        assert!(matches!(
+            Binder::new(&[], &PublicUrl { origin: String::new(), secure: true }, Vec::new()),
+            Err(CookieKeyError::None)
+        ));
+    }
+
+    #[test]
+    fn every_kind_of_request_comes_back_as_it_was() {
+        let binder = binder(&[1]);
+        for request in [
+            RememberedRequest::Oidc { state: None, nonce: Some(String::new()) },
+            RememberedRequest::Oidc { state: Some("ä".into()), nonce: None },
+            RememberedRequest::Saml { request_id: "_1".into() },
+        ] {
+            let request = Remembered { provider: ProviderName::parse("p").unwrap(), request };
+            let (name, value) = sealed(&binder, &request);
+            assert_eq!(binder.unseal(&name, &value), Some((NOW, request)));
+        }
+    }
+
+    /// Threat 36: a value that was touched anywhere opens to nothing, and nothing breaks.
+    #[test]
+    fn a_touched_value_does_not_open() {
+        let binder = binder(&[1]);
+        let (name, value) = sealed(&binder, &request("s", "n"));
+        let bytes = URL_SAFE_NO_PAD.decode(&value).unwrap();
+        for at in 0..bytes.len() {
+            let mut touched = bytes.clone();
+            touched[at] ^= 1;
+            assert_eq!(binder.unseal(&name, &URL_SAFE_NO_PAD.encode(&touched)), None, "byte {at}");
+            assert_eq!(binder.unseal(&name, &URL_SAFE_NO_PAD.encode(&bytes[..at])), None, "cut at {at}");
+        }
+        for junk in ["", "=", "%%%", "AAAA", "ä", "99999999"] {
+            assert_eq!(binder.unseal(&name, junk), None, "{junk}");
+        }
+        assert_eq!(binder.unseal(&format!("{name}x"), &value), None, "under another name");
+    }
+
+    /// Threat 35: no byte of one field can count for another.
+    #[test]
+    fn fields_do_not_slide_into_each_other() {
+        let frames: Vec<Vec<u8>> =
+            [("ab", "c"), ("a", "bc"), ("", "abc"), ("abc", "")].map(|(s, n)| frame(&request(s, n), Some(NOW))).into();
+        for (at, one) in frames.iter().enumerate() {
+            assert!(frames.iter().skip(at + 1).all(|other| one != other));
+            assert!(unframe(one).is_some());
+            for cut in 0..one.len() {
+                assert_eq!(unframe(&one[..cut]).filter(|(_, request)| frame(request, Some(NOW)) != one[..cut]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_old_cookie_is_ignored() {
+        let binder = binder(&[1]);
+        let jar = Jar(vec![sealed(&binder, &request("s", "n"))]);
+        assert_eq!(binder.open(&jar, NOW.plus(LIFETIME).minus(std::time::Duration::from_millis(1))).len(), 1);
+        assert_eq!(binder.open(&jar, NOW.plus(LIFETIME)).len(), 0);
+    }
+}

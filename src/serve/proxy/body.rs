@@ -24,6 +24,7 @@ use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     Login,
+    Foreign,
     Stalled,
     Broken,
 }
@@ -32,6 +33,7 @@ impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stop::Login => "the body carries a login",
+            Stop::Foreign => "the body begins with a byte order mark",
             Stop::Stalled => "the body stopped arriving",
             Stop::Broken => "the body broke off",
         })
@@ -103,6 +105,7 @@ impl Upload {
             2 => Some((Stop::Login, Field::SamlResponse)),
             3 => Some((Stop::Stalled, Field::State)),
             4 => Some((Stop::Broken, Field::State)),
+            5 => Some((Stop::Foreign, Field::State)),
             _ => None,
         }
     }
@@ -113,6 +116,7 @@ impl Upload {
             (Stop::Login, _) => 1,
             (Stop::Stalled, _) => 3,
             (Stop::Broken, _) => 4,
+            (Stop::Foreign, _) => 5,
         };
         self.stopped.store(code, Ordering::Release);
         stop
@@ -151,7 +155,7 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    pub fn new(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
         let scan = watch.then(FieldScan::default);
@@ -191,10 +195,10 @@ impl Streamed {
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
-        if let Some(scan) = &mut self.scan
-            && let Sighting::Login(field) = scan.read(data, post_answers_logout)
-        {
-            return Some(self.upload.stop(Stop::Login, Some(field)));
+        match self.scan.as_mut().map_or(Sighting::Clear, |scan| scan.read(data, post_answers_logout)) {
+            Sighting::Clear => {}
+            Sighting::Login(field) => return Some(self.upload.stop(Stop::Login, Some(field))),
+            Sighting::Foreign => return Some(self.upload.stop(Stop::Foreign, None)),
         }
         let remaining = self.remaining.as_mut()?;
         *remaining = remaining.saturating_sub(data.len() as u64);
@@ -251,7 +255,7 @@ enum Content {
     App {
         inner: Incoming,
         stall: Stall,
-        first: Option<Box<VecDeque<Bytes>>>,
+        first: VecDeque<Bytes>,
     },
 }
 
@@ -261,11 +265,11 @@ impl<G> Answer<G> {
     }
 
     pub fn app(inner: Incoming, limit: Duration, guard: G) -> Self {
-        Self { content: Content::App { inner, stall: Stall::new(limit), first: None }, _guard: guard }
+        Self { content: Content::App { inner, stall: Stall::new(limit), first: VecDeque::new() }, _guard: guard }
     }
 
     pub fn app_after(first: VecDeque<Bytes>, inner: Incoming, limit: Duration, guard: G) -> Self {
-        let content = Content::App { inner, stall: Stall::new(limit), first: Some(Box::new(first)) };
+        let content = Content::App { inner, stall: Stall::new(limit), first };
         Self { content, _guard: guard }
     }
 }
@@ -280,7 +284,7 @@ impl<G: Unpin> Body for Answer<G> {
                 Poll::Ready(bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))))
             }
             Content::App { inner, stall, first } => {
-                if let Some(bytes) = first.as_mut().and_then(|first| first.pop_front()) {
+                if let Some(bytes) = first.pop_front() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 match Pin::new(inner).poll_frame(context) {
@@ -300,17 +304,14 @@ impl<G: Unpin> Body for Answer<G> {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Page(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Content::App { inner, first, .. } => {
-                inner.is_end_stream() && first.as_ref().is_none_or(|first| first.is_empty())
-            }
+            Content::App { inner, first, .. } => inner.is_end_stream() && first.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Page(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Content::App { inner, first: None, .. } => inner.size_hint(),
-            Content::App { inner, first: Some(first), .. } => {
+            Content::App { inner, first, .. } => {
                 let held = first.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
                 inner.size_hint().exact().map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + held))
             }

@@ -157,6 +157,7 @@ fn trouble(error: &Error, upload: Option<&Upload>) -> Trouble {
     match upload.and_then(Upload::stopped) {
         Some((Stop::Login, Field::SamlResponse)) => Trouble::Elsewhere { field: "SAMLResponse", place: "body" },
         Some((Stop::Login, _)) => Trouble::Elsewhere { field: "id_token", place: "body" },
+        Some((Stop::Foreign, _)) => Trouble::UnreadableForm("the byte order mark of UTF-16 or UTF-32"),
         Some((Stop::Stalled, _)) => Trouble::BodyStalled,
         Some((Stop::Broken, _)) => Trouble::BodyBroken,
         None => Trouble::AppUnreachable(chain(error)),

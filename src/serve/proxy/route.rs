@@ -7,6 +7,7 @@
 //! /Login/Callback      case              /login//callback      repeated slashes
 //! /login/callback/     trailing slash    /login%2fcallback     escapes, also escaped again (%252f)
 //! /login\callback      backslash         /login;a=b/callback   parameters
+//! /login/callback.json format            /acs.php/x            what follows a script
 //! /login/callback#x    fragment          /ｌogin/callback      full-width forms and letters that fold to ASCII
 //! /login/x/../callback refused           /login%00/callback    refused
 //! ```
@@ -36,6 +37,8 @@ pub enum Route<'a> {
 #[derive(Debug, Default)]
 pub struct Router {
     paths: HashMap<Box<str>, Meaning>,
+    /// Of the paths, in bytes.
+    longest: usize,
 }
 
 #[derive(Debug)]
@@ -59,7 +62,8 @@ impl Router {
                 }
             }
         }
-        Self { paths }
+        let longest = paths.keys().map(|path| path.len()).max().unwrap_or_default();
+        Self { paths, longest }
     }
 
     /// Costs one look-up for a path of plain lower-case segments, and allocates nothing then.
@@ -75,10 +79,39 @@ impl Router {
     }
 
     fn look_up(&self, normal: &str) -> Option<Route<'_>> {
-        self.paths.get(normal).map(|meaning| match meaning {
-            Meaning::Callback(providers) => Route::Callback(providers),
-            Meaning::LoginPath => Route::LoginPath,
-        })
+        match self.paths.get(normal) {
+            Some(Meaning::Callback(providers)) => Some(Route::Callback(providers)),
+            Some(Meaning::LoginPath) => Some(Route::LoginPath),
+            None => self.beneath(normal),
+        }
+    }
+
+    /// Rails and its like take `/acs.json` for `/acs`; CGI, PHP and ASP.NET give `/acs.php/x` to `/acs.php`. What can be posted
+    /// there as JSON or multipart would be a login that nobody looked into.
+    fn beneath(&self, normal: &str) -> Option<Route<'_>> {
+        memchr::memchr(b'.', normal.as_bytes())?;
+        // Heads longer than any callback are none, which also bounds what a long path costs.
+        let heads = normal.char_indices().take_while(|(at, _)| *at <= self.longest);
+        let (mut name, mut dotted) = (0, false);
+        let last = normal.rfind('/').unwrap_or_default();
+        for (at, c) in heads {
+            let is_end = match c {
+                '/' => std::mem::replace(&mut dotted, false),
+                '.' => {
+                    dotted = true;
+                    at > name + 1 && name == last
+                }
+                _ => false,
+            };
+            if c == '/' {
+                name = at;
+            }
+            if is_end && let Some(Meaning::Callback(providers)) = normal.get(..at).and_then(|head| self.paths.get(head))
+            {
+                return Some(Route::Callback(providers));
+            }
+        }
+        None
     }
 
     /// Tries every reading: each depth of escaping, backslash as slash or not, cut at `#` and `?` or not.
@@ -213,11 +246,12 @@ mod tests {
 
     fn router() -> Router {
         let mut paths = HashMap::new();
-        for path in ["/login/callback", "/saml/ACS", "/x/callback", "/"] {
+        for path in ["/login/callback", "/saml/ACS", "/x/callback", "/", "/legacy/acs.php"] {
             paths.insert(normal(path), Meaning::Callback(Vec::new()));
         }
         paths.insert(normal("/login"), Meaning::LoginPath);
-        Router { paths }
+        let longest = paths.keys().map(|path| path.len()).max().unwrap();
+        Router { paths, longest }
     }
 
     #[test]
@@ -253,6 +287,14 @@ mod tests {
             "/x;%2523/callback",
             "/x;%5cy/callback",
             "/x;%252fy/callback",
+            "/login/callback.json",
+            "/login/callback.XML/",
+            "/login/callback.a.b",
+            "/login/callback%2ejson",
+            "/legacy/acs.php/x",
+            "/legacy/acs.php/x/y.z",
+            "/Legacy//acs.PHP/x.json",
+            "/legacy/acs.php.json",
             "/",
             "",
             "//",
@@ -286,9 +328,22 @@ mod tests {
     #[test]
     fn other_paths_are_left_alone() {
         let router = router();
-        for path in
-            ["/login/callbacks", "/wiki/C%23", "/a..b/c...d", "/api/Items/42", "/logincallback", "/%e4%bd%a0", "*"]
-        {
+        for path in [
+            "/login/callbacks",
+            "/login/callback/x",
+            "/login/callback/x.json",
+            "/.well-known/x",
+            "/.json",
+            "/legacy/acs",
+            "/legacy/acs.phpx",
+            "/login/callbacks.json",
+            "/wiki/C%23",
+            "/a..b/c...d",
+            "/api/Items/42",
+            "/logincallback",
+            "/%e4%bd%a0",
+            "*",
+        ] {
             assert!(matches!(router.route(path), Route::Other), "{path:?} is {:?}", router.route(path));
         }
         assert!(matches!(router.route("/LOGIN"), Route::LoginPath));

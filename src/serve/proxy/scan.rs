@@ -16,13 +16,13 @@ pub fn query_carries_login(query: &str) -> Option<Field> {
         return None;
     }
     let mut scan = FieldScan::default();
-    match scan.read(query.as_bytes(), redirect_answers_logout) {
-        Sighting::Login(field) => return Some(field),
-        Sighting::Clear => {}
-    }
-    match scan.finish(redirect_answers_logout) {
+    let sighting = match scan.read(query.as_bytes(), redirect_answers_logout) {
+        Sighting::Clear => scan.finish(redirect_answers_logout),
+        sighting => sighting,
+    };
+    match sighting {
         Sighting::Login(field) => Some(field),
-        Sighting::Clear => None,
+        Sighting::Clear | Sighting::Foreign => None,
     }
 }
 

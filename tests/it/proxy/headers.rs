@@ -160,11 +160,13 @@ async fn identity_over_budget_is_left_out_and_counted() {
 async fn connection_cannot_name_our_headers_away() {
     let app = App::start().await;
     let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
-    let mut issued = 0;
-    for connection in
-        ["close, x-loginsync-groups", "X-Loginsync-Groups, X-LOGINSYNC-USER", "x-forwarded-for", "host, content-length"]
-    {
-        issued += 1;
+    let connections = [
+        "close, x-loginsync-groups",
+        "X-Loginsync-Groups, X-LOGINSYNC-USER",
+        "x-forwarded-for",
+        "host, content-length",
+    ];
+    for (issued, connection) in connections.into_iter().enumerate() {
         let form =
             format!("id_token={}", proxy.token(|claims| claims["jti"] = serde_json::json!(format!("t{issued}"))));
         let answer = post(proxy.address, "/login/callback", &format!("connection: {connection}\r\n"), &form).await;

@@ -144,7 +144,7 @@ async fn a_login_that_this_browser_did_not_begin_is_refused() {
         format!("id_token={}", proxy.token(|_| {})),
         format!("id_token={}&state=s-1", proxy.token(|claims| claims["nonce"] = json!("n-2"))),
     ] {
-        assert_eq!(log_in(&proxy, &[cookie.clone()], &form).await.status, 403);
+        assert_eq!(log_in(&proxy, std::slice::from_ref(&cookie), &form).await.status, 403);
     }
     proxy.clock.set(crate::support::NOW.plus(std::time::Duration::from_secs(901)));
     let late = format!(

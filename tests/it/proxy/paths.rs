@@ -82,6 +82,8 @@ async fn the_path_that_is_decided_on_is_the_path_that_is_forwarded() {
         assert_eq!(answer.status, 200, "{target}: {answer:?}");
         assert_eq!(app.last().target(), target);
     }
+    assert_eq!(send(proxy.address, "OPTIONS * HTTP/1.1\r\nhost: app.example\r\n\r\n").await.status, 200);
+    assert_eq!(app.last().target(), "*");
 }
 
 #[tokio::test]

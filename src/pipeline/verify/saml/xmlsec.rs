@@ -4,6 +4,8 @@
 //! MD5. The guard of [`crate::pipeline::capture::saml`] is the first wall against that; [`lock_down`] is the second: it
 //! takes away from the library, for the whole process, everything that a login does not need.
 
+#![allow(unsafe_code, reason = "libxmlsec1 and libxml2 are set up through their C functions, here and nowhere else")]
+
 use std::ffi::{CString, c_int, c_uchar, c_uint, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;

@@ -1,0 +1,167 @@
+//! A store that tells what became of each login, so that the demo can print it: a decorator, with no hook in the store.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::mapping::{Candidates, RuleSet};
+use crate::pipeline::plan::Plan;
+use crate::ports::BoxFuture;
+use crate::ports::store::{Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView};
+
+/// What became of a login whose signature held.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Durably written.
+    Committed(Box<Plan>),
+    /// Not written, and why, in words.
+    Refused { who: String, why: String },
+}
+
+/// How many events are remembered.
+const KEPT: usize = 200;
+
+/// What has happened so far, oldest first.
+pub struct Journal {
+    kept: Mutex<VecDeque<Event>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { kept: Mutex::new(VecDeque::new()), count: watch::channel(0).0 }
+    }
+}
+
+impl Journal {
+    fn note(&self, event: Event) {
+        let mut kept = self.lock();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event);
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    /// How many events there were.
+    pub fn count(&self) -> usize {
+        *self.count.borrow()
+    }
+
+    /// Tells whenever there is another.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// The events after the first `seen`.
+    pub fn after(&self, seen: usize) -> Vec<Event> {
+        let kept = self.lock();
+        let new = self.count().saturating_sub(seen).min(kept.len());
+        kept.iter().skip(kept.len() - new).cloned().collect()
+    }
+
+    /// The newest plan of one user.
+    pub fn last_plan_of(&self, user: &UserId) -> Option<Plan> {
+        self.lock().iter().rev().find_map(|event| match event {
+            Event::Committed(plan) if plan.user == *user => Some((**plan).clone()),
+            _ => None,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Event>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A store around a store.
+pub struct RecordingStore {
+    inner: Arc<dyn Store>,
+    journal: Arc<Journal>,
+}
+
+impl RecordingStore {
+    pub fn new(inner: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
+        Self { inner, journal }
+    }
+}
+
+impl Store for RecordingStore {
+    fn apply(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Applied, StoreError>> {
+        Box::pin(async move {
+            let who = format!("{} through {}", login.user, login.provider);
+            let applied = self.inner.apply(login, candidates, rules).await;
+            let refused = |why: &str| Event::Refused { who: who.clone(), why: why.to_owned() };
+            match &applied {
+                Ok(Applied::Committed(plan)) => self.journal.note(Event::Committed(plan.clone())),
+                Ok(Applied::Replay) => self.journal.note(refused("this login was used before")),
+                Ok(Applied::Disabled) => self.journal.note(refused("an operator has disabled this user")),
+                // Comes again at once, by the new rules.
+                Ok(Applied::Stale) => {}
+                Err(error) => self.journal.note(refused(&error.to_string())),
+            }
+            applied
+        })
+    }
+
+    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
+        let who = format!("a login through {}", refusal.provider);
+        self.journal.note(Event::Refused { who, why: refusal.reason.clone() });
+        self.inner.record_refusal(refusal)
+    }
+
+    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
+        self.inner.adopt(rules, now)
+    }
+
+    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.act(user, act, by, now)
+    }
+
+    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {
+        self.inner.user(user, rules)
+    }
+
+    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        self.inner.users(after, limit)
+    }
+
+    fn members(
+        &self,
+        target: Target,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
+        self.inner.members(target, after, limit)
+    }
+
+    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        self.inner.audit(after, limit)
+    }
+
+    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
+        self.inner.audit_head()
+    }
+
+    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+        self.inner.verify_audit()
+    }
+
+    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        self.inner.cookie_keys()
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.settle()
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.ready()
+    }
+}

@@ -1,0 +1,187 @@
+//! The sidecar of the demo: the real one, by a real configuration in a temporary directory.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::app::{OIDC_CALLBACK, SAML_CALLBACK};
+use super::fresh_id;
+use super::people::DELIMITER;
+use super::provider::{Provider, Registration};
+use crate::cli::Failure;
+
+/// Where users live: both providers speak of the same people.
+pub const NAMESPACE: &str = "staff";
+/// The providers' names, by protocol.
+pub const OIDC: &str = "oidc";
+pub const SAML: &str = "saml";
+
+const CLIENT_ID: &str = "demo-app";
+
+/// One of the provider's groups, and what it gives in the app.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapped {
+    pub value: &'static str,
+    /// `group` or `role`.
+    pub kind: &'static str,
+    pub target: &'static str,
+}
+
+/// What the demo's configuration maps, for both providers.
+pub const MAPPED: [Mapped; 5] = [
+    Mapped { value: "engineering", kind: "group", target: "Engineering" },
+    Mapped { value: "on-call", kind: "group", target: "On-call" },
+    Mapped { value: "marketing", kind: "group", target: "Marketing" },
+    Mapped { value: "editors", kind: "role", target: "author" },
+    Mapped { value: "administrators", kind: "group", target: "Administrators" },
+];
+
+/// Where everybody is: addresses without a trailing slash.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The sidecar, which is the app as browsers see it.
+    pub proxy: String,
+    pub provider: String,
+    /// The app itself, where no browser goes.
+    pub app: String,
+    pub admin: String,
+}
+
+impl Addresses {
+    /// The app, as it registers with the provider.
+    pub fn registration(&self) -> Registration {
+        Registration {
+            client_id: CLIENT_ID.into(),
+            redirect_uri: format!("{}{OIDC_CALLBACK}", self.proxy),
+            entity_id: format!("{}/saml", self.proxy),
+            acs_url: format!("{}{SAML_CALLBACK}", self.proxy),
+        }
+    }
+}
+
+/// Where the sidecar's files are; gone when dropped.
+pub struct Directory(TempDir);
+
+impl Directory {
+    /// Writes configuration and audit key. Nobody else on this machine can read them.
+    ///
+    /// # Errors
+    /// When the system's temporary directory cannot be written.
+    pub fn make(addresses: &Addresses) -> Result<Self, Failure> {
+        let cannot = |error: std::io::Error| Failure(format!("the demo's files cannot be written: {error}"));
+        let directory = tempfile::Builder::new().prefix("loginsync-demo-").tempdir().map_err(cannot)?;
+        let this = Self(directory);
+        std::fs::write(this.path().join("audit.key"), format!("{}{}", fresh_id()?, fresh_id()?)).map_err(cannot)?;
+        std::fs::write(this.config(), configuration(addresses)).map_err(cannot)?;
+        Ok(this)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path().join("loginsync.toml")
+    }
+}
+
+/// The whole configuration, commented for whoever opens it.
+fn configuration(addresses: &Addresses) -> String {
+    let Addresses { proxy, provider, app, admin } = addresses;
+    let entity_id = Provider::entity_id(provider);
+    let audience = addresses.registration().entity_id;
+    let without_scheme = |address: &str| address.trim_start_matches("http://").to_owned();
+    let (listen, admin) = (without_scheme(proxy), without_scheme(admin));
+    let mappings: String =
+        [OIDC, SAML].iter().flat_map(|provider| MAPPED.iter().map(|mapped| mapping(provider, mapped))).collect();
+    format!(
+        r#"# The configuration of `loginsync demo`. It is a real one: edit it while the demo runs, and it is read again.
+# Every key that there is, with its default: config/example.toml.
+
+public_url = "{proxy}"        # the app as browsers see it
+
+[listen]
+address = "{listen}"
+
+[app]
+url = "{app}"               # the app itself
+
+[admin]
+address = "{admin}"
+
+[store]
+path = "loginsync.db"
+
+[audit]
+key_file = "audit.key"
+
+[log]
+format = "text"
+level  = "warn"
+
+# ---------------------------------------------------------------- who asserts logins
+# One provider, two ways to log in. Both know people by the same account, so they share a namespace: somebody who uses
+# both is one user, who holds what either way gives.
+
+[[provider]]
+name       = "{OIDC}"
+mode       = "oidc-form-post"
+issuer     = "{provider}"
+client_id  = "{CLIENT_ID}"
+callback   = "{OIDC_CALLBACK}"
+namespace  = "{NAMESPACE}"
+user_claim = "account"
+
+[provider.claims.groups]                  # a list in the token: nothing to split
+
+[[provider]]
+name         = "{SAML}"
+mode         = "saml-post"
+issuer       = "{entity_id}"
+audience     = "{audience}"
+metadata_url = "{entity_id}/metadata"
+callback     = "{SAML_CALLBACK}"
+namespace    = "{NAMESPACE}"
+user_claim   = "account"
+email_claim  = "email"
+
+[provider.claims.groups]                  # one attribute, "marketing;editors"
+delimiter = "{DELIMITER}"
+
+# ---------------------------------------------------------------- what the app has
+[[role]]
+name = "author"
+
+[[role]]
+name = "deployer"
+
+[[role]]
+name      = "admin"
+protected = true                          # its last holder is never removed by a login
+
+[[group]]
+name  = "Engineering"
+roles = ["deployer"]
+
+[[group]]
+name = "On-call"
+
+[[group]]
+name = "Marketing"
+
+[[group]]
+name      = "Administrators"
+roles     = ["admin"]
+protected = true
+
+# ---------------------------------------------------------------- which claim gives what
+{mappings}"#
+    )
+}
+
+fn mapping(provider: &str, mapped: &Mapped) -> String {
+    let Mapped { value, kind, target } = mapped;
+    format!(
+        "[[mapping]]\nprovider = \"{provider}\"\nclaim    = \"groups\"\nvalue    = \"{value}\"\n{kind:<8} = \"{target}\"\n\n"
+    )
+}

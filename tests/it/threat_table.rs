@@ -1,0 +1,74 @@
+//! The tables of `docs/threat-model.md` cannot rot: every line is there, and every test that one names exists.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// How many failures the survey has.
+const SURVEYED: usize = 93;
+
+fn file(path: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).ok()
+}
+
+/// Whether `a::b::name` is a test function in `tests/it/a/b.rs`.
+fn exists(test: &str) -> bool {
+    let (module, name) = test.rsplit_once("::").expect("a module and a name");
+    let Some(text) = file(&format!("tests/it/{}.rs", module.replace("::", "/"))) else { return false };
+    let head = format!("fn {name}(");
+    text.lines().enumerate().any(|(number, line)| {
+        let is_function = line.trim_start().trim_start_matches("async ").starts_with(&head);
+        let before: Vec<&str> = text.lines().take(number).collect();
+        // Between the attribute and the function there may be others.
+        let is_test = before.iter().rev().take(4).any(|line| line.trim_start().starts_with("#[t"));
+        is_function && (is_test || text.contains("proptest!"))
+    })
+}
+
+/// The cells of the tables' lines.
+fn lines(page: &str) -> Vec<Vec<&str>> {
+    let tables = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| #"));
+    tables.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+fn tests_of(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').filter(|part| part.contains("::"))
+}
+
+#[test]
+fn every_surveyed_failure_has_a_test_or_a_reason() {
+    let page = file("docs/threat-model.md").unwrap();
+    let mut seen = Vec::new();
+    for cells in lines(&page) {
+        let [number, what, shown, remark] = cells[..] else { continue };
+        let Ok(number) = number.parse::<usize>() else { continue };
+        seen.push(number);
+        let tests: Vec<&str> = tests_of(shown).collect();
+        for test in &tests {
+            assert!(exists(test), "{number}, {what}: there is no test `{test}`");
+        }
+        let reasoned = remark.trim_end_matches('|').trim().starts_with("No: ");
+        assert_ne!(tests.is_empty(), !reasoned, "{number}, {what}: a test or a reason, and not both");
+    }
+    assert_eq!(seen, (1..=SURVEYED).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_test_that_the_page_names_exists() {
+    let page = file("docs/threat-model.md").unwrap();
+    let named: BTreeSet<&str> = page.lines().filter(|line| line.starts_with("| ")).flat_map(tests_of).collect();
+    assert!(named.len() > 60, "{}", named.len());
+    for test in named {
+        assert!(exists(test), "there is no test `{test}`");
+    }
+}
+
+#[test]
+fn every_promise_has_a_test() {
+    let mut text = String::new();
+    for name in ["layers", "plan_laws", "promises", "store_suite"] {
+        text.push_str(&file(&format!("tests/it/{name}.rs")).unwrap());
+    }
+    for number in 1..=10 {
+        assert!(text.contains(&format!("fn promise_{number:02}_")), "promise {number}");
+    }
+}
