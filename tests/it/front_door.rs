@@ -11,16 +11,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use loginsync::app::{self, Running};
+use loginsync::cli::demo::recording::{Event, Journal, RecordingStore};
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::ids::Timestamp;
-use loginsync::pipeline::ids::{Target, UserId};
-use loginsync::pipeline::mapping::{Candidates, RuleSet};
+use loginsync::pipeline::mapping::RuleSet;
 use loginsync::pipeline::plan::Plan;
-use loginsync::ports::BoxFuture;
-use loginsync::ports::store::{
-    Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView,
-};
+use loginsync::ports::store::{AuditRow, Store};
 
 /// What reached the app.
 #[derive(Debug, Clone)]
@@ -93,7 +90,7 @@ impl App {
 pub struct House {
     pub running: Running,
     pub app: App,
-    pub plans: Arc<Mutex<Vec<Plan>>>,
+    journal: Arc<Journal>,
     pub clock: Clock,
     pub folder: tempfile::TempDir,
     pub app_url: String,
@@ -139,14 +136,28 @@ impl House {
         config.listen.address = ([127, 0, 0, 1], 0).into();
         config.admin.address = ([127, 0, 0, 1], 0).into();
         config.store.path = folder.path().join("store.db");
-        let plans: Arc<Mutex<Vec<Plan>>> = Arc::default();
-        let record = Arc::clone(&plans);
+        let journal: Arc<Journal> = Arc::default();
+        let record = Arc::clone(&journal);
         let path = folder.path().join("unwatched.toml");
-        let running = app::start(path, config, clock.clone(), |store| Arc::new(Recording { store, plans: record }))
+        let running = app::start(path, config, clock.clone(), |store| Arc::new(RecordingStore::new(store, record)))
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { running, app, plans, clock, folder, app_url, client }
+        Self { running, app, journal, clock, folder, app_url, client }
+    }
+
+    /// How much has happened, to ask [`Self::plans_after`] for what comes next.
+    pub fn happened(&self) -> usize {
+        self.journal.count()
+    }
+
+    /// The plans that were committed since.
+    pub fn plans_after(&self, seen: usize) -> Vec<Plan> {
+        let plan = |event| match event {
+            Event::Committed(plan) => Some(*plan),
+            Event::Refused { .. } => None,
+        };
+        self.journal.after(seen).into_iter().filter_map(plan).collect()
     }
 
     pub fn store(&self) -> &dyn Store {
@@ -198,69 +209,5 @@ impl House {
 
     pub async fn events(&self) -> Vec<AuditRow> {
         self.store().audit(0, 1000).await.unwrap()
-    }
-}
-
-/// A store that remembers the plans it committed.
-struct Recording {
-    store: Arc<dyn Store>,
-    plans: Arc<Mutex<Vec<Plan>>>,
-}
-
-impl Store for Recording {
-    fn apply(
-        &self,
-        login: Login,
-        candidates: Candidates,
-        rules: Arc<RuleSet>,
-    ) -> BoxFuture<'_, Result<Applied, StoreError>> {
-        Box::pin(async move {
-            let applied = self.store.apply(login, candidates, rules).await?;
-            if let Applied::Committed(plan) = &applied {
-                self.plans.lock().unwrap().push((**plan).clone());
-            }
-            Ok(applied)
-        })
-    }
-    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.record_refusal(refusal)
-    }
-    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
-        self.store.adopt(rules, now)
-    }
-    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.act(user, act, by, now)
-    }
-    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {
-        self.store.user(user, rules)
-    }
-    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        self.store.users(after, limit)
-    }
-    fn members(
-        &self,
-        target: Target,
-        after: Option<UserId>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        self.store.members(target, after, limit)
-    }
-    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
-        self.store.audit(after, limit)
-    }
-    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
-        self.store.audit_head()
-    }
-    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
-        self.store.verify_audit()
-    }
-    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        self.store.cookie_keys()
-    }
-    fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.settle()
-    }
-    fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.ready()
     }
 }

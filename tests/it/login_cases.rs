@@ -34,6 +34,7 @@ async fn run(case: &Path) {
     let house = House::open(&read("config.toml"), &case.join("config.toml"), now).await;
     prepare(&house, &serde_json::from_str(&read("before.json")).unwrap(), now).await;
     let before = house.memberships().await;
+    let happened = house.happened();
     let cookies = match about["leave"].as_str() {
         Some(address) => house.leave(address).await,
         None => String::new(),
@@ -52,7 +53,7 @@ async fn run(case: &Path) {
 
     let arrivals = house.app.seen();
     let mut outcome = format!("# {}\n\nstatus {}\n", about["title"].as_str().unwrap(), answer.status);
-    for plan in house.plans.lock().unwrap().iter() {
+    for plan in house.plans_after(happened) {
         let _ = write!(outcome, "\n{plan}");
     }
     if let Some(seen) = arrivals.first() {
@@ -134,5 +135,4 @@ async fn prepare(house: &House, before: &Value, now: Timestamp) {
             house.store().act(id.clone(), act, "test".into(), now).await.unwrap();
         }
     }
-    house.plans.lock().unwrap().clear();
 }
