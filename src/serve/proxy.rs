@@ -363,7 +363,9 @@ async fn callback(
     if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| fields::has_foreign_charset(kind.as_bytes())) {
         return Err(Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter").into());
     }
-    let body = read(body, site.limits.callback_body, site.listen.idle_timeout).await?;
+    // What is held here is memory that a stranger chose, so a login may take no longer to arrive than to be decided.
+    let time = site.listen.idle_timeout.min(site.limits.login_timeout);
+    let body = read(body, site.limits.callback_body, time).await?;
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
     let arrival = Arrival { id: new_id(), providers, jar, parts, body };
     match tokio::spawn(arrival.enter(site)).await {
