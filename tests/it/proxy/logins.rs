@@ -109,7 +109,8 @@ async fn a_login_that_this_browser_did_not_begin_is_refused() {
     let proxy = Proxy::start(app.address).await;
     let cookie = get(proxy.address, "/go", "").await.cookies().remove(0);
     let (name, value) = cookie.split_once('=').unwrap();
-    let flipped = format!("{name}={}A{}", &value[..20], &value[21..]);
+    let other = if &value[20..21] == "A" { "B" } else { "A" };
+    let flipped = format!("{name}={}{other}{}", &value[..20], &value[21..]);
     let other_name = format!("{name}x={value}");
     let unprefixed = cookie.replace("__Host-", "");
     let truncated = cookie[..cookie.len() - 4].to_owned();
