@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
 use crate::pipeline::ids::ProviderName;
+use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::saml;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
@@ -147,7 +148,7 @@ pub async fn start(
     clock: Clock,
     wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
 ) -> Result<Running, StartError> {
-    saml::lock_down()?;
+    prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
     let store = wrap(Arc::new(open_store(&config)?));
@@ -250,6 +251,7 @@ impl Core {
         warn_of_fixed_settings(&before.config, &config);
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         set_epoch(&mut config, before.config.rules.epoch + 1);
+        prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
         let services = services(&keys, &self.store, &self.rules, &self.clock, &self.verifiers);
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
@@ -282,6 +284,12 @@ impl Inspect for Core {
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry)
     }
+}
+
+/// Shows at once, not at the first login, that the XML library can be used. Without SAML it is never loaded with anything.
+fn prepare_saml(config: &Config) -> Result<(), saml::LockDownFailed> {
+    let needed = config.providers.iter().any(|settings| matches!(settings.provider.protocol, Protocol::Saml(_)));
+    if needed { saml::lock_down() } else { Ok(()) }
 }
 
 fn set_epoch(config: &mut Config, epoch: u64) {

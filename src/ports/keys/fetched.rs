@@ -40,7 +40,8 @@ pub struct FetchedKeys {
 /// One provider's copy.
 struct Slot {
     settings: ProviderSettings,
-    client: HttpClient,
+    /// `None` where keys come from files: the certificate authorities that a client trusts take memory and time to read.
+    client: Option<HttpClient>,
     clock: Clock,
     published: ArcSwapOption<Published>,
     /// One fetch at a time, and when the last one began.
@@ -62,7 +63,7 @@ impl FetchedKeys {
         let mut slots = HashMap::new();
         for settings in providers {
             let slot = Arc::new(Slot {
-                client: HttpClient::new(settings.keys.ca_file.as_deref())?,
+                client: client_for(settings)?,
                 settings: settings.clone(),
                 clock: clock.clone(),
                 published: ArcSwapOption::new(previous.and_then(|previous| previous.lend(settings))),
@@ -145,6 +146,15 @@ impl KeySource for FetchedKeys {
     }
 }
 
+fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchError> {
+    match settings.keys.source {
+        KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) => {
+            HttpClient::new(settings.keys.ca_file.as_deref()).map(Some)
+        }
+        KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_) => Ok(None),
+    }
+}
+
 /// Keeps one copy fresh until nobody holds it.
 async fn refresh(slot: Weak<Slot>) {
     let mut pause = Duration::ZERO;
@@ -198,14 +208,20 @@ impl Slot {
         }
     }
 
+    fn client(&self) -> Result<&HttpClient, FetchError> {
+        self.client.as_ref().ok_or_else(|| FetchError::Content("these keys come from files".into()))
+    }
+
     async fn fetch(&self) -> Result<Published, FetchError> {
         let now = self.clock.now();
         match &self.settings.keys.source {
             KeyOrigin::Discovery => self.discover(now).await,
-            KeyOrigin::JwksUrl(url) => published_jwks(&self.client.get(url.as_str(), MAX_JSON).await?, Vec::new(), now),
+            KeyOrigin::JwksUrl(url) => {
+                published_jwks(&self.client()?.get(url.as_str(), MAX_JSON).await?, Vec::new(), now)
+            }
             KeyOrigin::JwksFile(path) => published_jwks(&read_file(path).await?, Vec::new(), now),
             KeyOrigin::MetadataUrl(url) => {
-                self.published_metadata(self.client.get(url.as_str(), MAX_METADATA).await?, now)
+                self.published_metadata(self.client()?.get(url.as_str(), MAX_METADATA).await?, now)
             }
             KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
             KeyOrigin::Certificates(certificates) => {
@@ -219,7 +235,7 @@ impl Slot {
     async fn discover(&self, now: Timestamp) -> Result<Published, FetchError> {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
         let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
-        let exchanges = Exchanges { client: &self.client, last_body: Mutex::new(Vec::new()) };
+        let exchanges = Exchanges { client: self.client()?, last_body: Mutex::new(Vec::new()) };
         let metadata = CoreProviderMetadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
             openidconnect::DiscoveryError::Request(error) => error,
             other => content(&other),
