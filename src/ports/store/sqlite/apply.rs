@@ -12,9 +12,6 @@ use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::{Candidates, Hit, RuleSet};
 use crate::pipeline::plan::{self, Change, Grant, Plan, Snapshot, Source};
 
-/// Expired token records that one login clears away: more than it adds, so that the table shrinks under load.
-const SWEEP: i64 = 4;
-
 pub(super) fn apply(
     session: &mut Session<'_>,
     login: Login,
@@ -175,14 +172,16 @@ fn remember(session: &Session<'_>, token: &[u8], spent: bool, until: Timestamp) 
     Ok(inserted == 1)
 }
 
+/// Clears away a few expired token records: more than one login adds, so that the table shrinks under load. The limit is
+/// written out: profiles showed SQLite compiling the statement anew at every login while it was a bound parameter.
 fn sweep(session: &Session<'_>, now: Timestamp) -> Result<(), StoreError> {
     session
         .connection
         .prepare_cached(
             "DELETE FROM tokens WHERE (digest, spent) IN
-             (SELECT digest, spent FROM tokens WHERE until < ?1 ORDER BY until LIMIT ?2)",
+             (SELECT digest, spent FROM tokens WHERE until < ?1 ORDER BY until LIMIT 4)",
         )
-        .and_then(|mut delete| delete.execute(params![now.0, SWEEP]))
+        .and_then(|mut delete| delete.execute(params![now.0]))
         .map_err(unavailable)?;
     Ok(())
 }
