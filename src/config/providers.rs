@@ -8,6 +8,7 @@ use super::reader::{Context, Found, Section, shown};
 use super::settings::{authority, seconds};
 use super::values::{self, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, files};
+use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::claims::{ClaimRule, WhenMissing};
@@ -190,7 +191,7 @@ fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
     let (mut paths, mut spans) = (Vec::<String>::new(), Vec::new());
     for text in texts {
         let Some(Found { value: path, span }) = section.parse("callback", text, values::app_path) else { continue };
-        match paths.iter().find(|first| values::laxly(first) == values::laxly(&path)) {
+        match paths.iter().find(|first| normal_form(first) == normal_form(&path)) {
             Some(first) => {
                 let message = format!("`{path}` may be the same path as `{first}` to the app; expected one of them");
                 section.raise(&span, "callback", message);
@@ -584,8 +585,7 @@ fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
                 continue;
             }
             for (path, span) in ours.callbacks.iter().zip(&later.callbacks) {
-                let Some(other) = theirs.callbacks.iter().find(|other| values::laxly(other) == values::laxly(path))
-                else {
+                let Some(other) = theirs.callbacks.iter().find(|other| normal_form(other) == normal_form(path)) else {
                     continue;
                 };
                 let message = format!(

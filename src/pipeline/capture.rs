@@ -6,6 +6,7 @@
 
 pub mod fields;
 pub mod oidc;
+pub mod path;
 pub mod saml;
 
 use std::sync::Arc;

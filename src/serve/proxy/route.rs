@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::pipeline::capture::path::{MAX_DEPTH, normal_form, reading};
 use crate::pipeline::provider::Provider;
 
 /// What a path means.
@@ -52,11 +53,11 @@ impl Router {
         let mut paths: HashMap<Box<str>, Meaning> = HashMap::new();
         for (provider, login_paths) in providers {
             for path in login_paths {
-                paths.entry(normal(path)).or_insert(Meaning::LoginPath);
+                paths.entry(normal_form(path).into_boxed_str()).or_insert(Meaning::LoginPath);
             }
             for path in &provider.callbacks {
                 // A path that is both is a callback: that rule is the stricter one.
-                match paths.entry(normal(path)).or_insert(Meaning::Callback(Vec::new())) {
+                match paths.entry(normal_form(path).into_boxed_str()).or_insert(Meaning::Callback(Vec::new())) {
                     Meaning::Callback(providers) => providers.push(Arc::clone(provider)),
                     other => *other = Meaning::Callback(vec![Arc::clone(provider)]),
                 }
@@ -144,9 +145,6 @@ impl Router {
     }
 }
 
-/// How often a path may be escaped. Each round shortens it, and nobody sends more than two.
-const MAX_DEPTH: usize = 4;
-
 /// Whether the path is its own normal form.
 fn is_plain(path: &[u8]) -> bool {
     let mut previous = 0;
@@ -201,55 +199,16 @@ fn is_ambiguous(text: &[u8]) -> bool {
         })
 }
 
-/// The normal form of one reading of a path.
-fn reading(text: &[u8], backslash_is_slash: bool, cut: bool) -> String {
-    let end = if cut { text.iter().position(|b| matches!(b, b'#' | b'?')).unwrap_or(text.len()) } else { text.len() };
-    let lossy = String::from_utf8_lossy(text.get(..end).unwrap_or_default());
-    let folded: String = lossy.chars().filter(|c| !c.is_control()).flat_map(fold).collect();
-    let mut normal = String::with_capacity(folded.len() + 1);
-    for segment in folded.split(|c| c == '/' || (backslash_is_slash && c == '\\')) {
-        let name = segment.split(';').next().unwrap_or_default().trim_end_matches(['.', ' ']);
-        // Drops empty segments and single dots with the trailing ones.
-        if !name.is_empty() {
-            normal.push('/');
-            normal.push_str(name);
-        }
-    }
-    if normal.is_empty() {
-        normal.push('/');
-    }
-    normal
-}
-
-/// Lower case, and what some comparison or normalization takes for an ASCII letter: full-width forms (NFKC), the dotless and
-/// dotted i, the long s and the Kelvin sign (simple case folding).
-fn fold(c: char) -> impl Iterator<Item = char> {
-    let narrow = match c {
-        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
-        'ı' | 'İ' => 'i',
-        'ſ' => 's',
-        'K' => 'k',
-        _ => c,
-    };
-    narrow.to_lowercase()
-}
-
-/// The normal form of a configured path.
-fn normal(path: &str) -> Box<str> {
-    let decoded: Vec<u8> = percent_encoding::percent_decode(path.as_bytes()).collect();
-    reading(&decoded, true, true).into_boxed_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn router() -> Router {
         let mut paths = HashMap::new();
-        for path in ["/login/callback", "/saml/ACS", "/x/callback", "/", "/legacy/acs.php"] {
-            paths.insert(normal(path), Meaning::Callback(Vec::new()));
+        for path in ["/login/callback", "/saml/ACS", "/x/callback", "/", "/legacy/acs.php", "/x/../dots/acs"] {
+            paths.insert(normal_form(path).into_boxed_str(), Meaning::Callback(Vec::new()));
         }
-        paths.insert(normal("/login"), Meaning::LoginPath);
+        paths.insert(normal_form("/login").into_boxed_str(), Meaning::LoginPath);
         let longest = paths.keys().map(|path| path.len()).max().unwrap();
         Router { paths, longest }
     }
@@ -292,6 +251,7 @@ mod tests {
             "/login/callback.a.b",
             "/login/callback%2ejson",
             "/legacy/acs.php/x",
+            "/dots/acs",
             "/legacy/acs.php/x/y.z",
             "/Legacy//acs.PHP/x.json",
             "/legacy/acs.php.json",
