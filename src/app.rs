@@ -220,6 +220,13 @@ impl Running {
 }
 
 impl Core {
+    /// The configuration file, and the certificate that it names.
+    fn watched(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
+        let tls = self.current().config.listen.tls.clone();
+        let named = tls.into_iter().flat_map(|files| [files.certificate, files.key]);
+        std::iter::once(self.path.clone()).chain(named).map(|path| signature(&path)).collect()
+    }
+
     fn current(&self) -> Current {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -245,7 +252,8 @@ impl Core {
         }
     }
 
-    /// Makes a checked configuration the current one. Whatever can fail comes before the first thing that changes.
+    /// Makes a checked configuration the current one. Whatever can fail comes before the first thing that changes, but a new
+    /// certificate, which is good by itself.
     async fn adopt(&self, mut config: Config) -> Result<(), StartError> {
         let before = self.current();
         warn_of_fixed_settings(&before.config, &config);
@@ -375,15 +383,6 @@ async fn serve_admin(listener: TcpListener, core: Arc<Core>, shutdown: impl Futu
 fn signature(path: &Path) -> Option<(SystemTime, u64, u64)> {
     let found = std::fs::metadata(path).ok()?;
     Some((found.modified().ok()?, found.len(), found.ino()))
-}
-
-impl Core {
-    /// The configuration file, and the certificate that it names.
-    fn watched(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
-        let tls = self.current().config.listen.tls.clone();
-        let named = tls.into_iter().flat_map(|files| [files.certificate, files.key]);
-        std::iter::once(self.path.clone()).chain(named).map(|path| signature(&path)).collect()
-    }
 }
 
 /// Looks at a few files once a second. Being told of changes would mean being told of every write to a database that lives

@@ -13,8 +13,8 @@ use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, ProviderKeys, Remembered, Verified};
-use crate::ports::keys::{KeySource, KeysError};
+use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Remembered, Verified};
+use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
 
@@ -152,13 +152,13 @@ async fn verified(
 ) -> Result<Verified<Assertion>, Unbelieved> {
     let name = &captured.provider.name;
     let published = services.keys.current(name).await.map_err(Unbelieved::Keys)?;
-    let first = verify_once(services, captured, published.keys.clone(), remembered, now).await;
+    let first = verify_once(services, captured, &published, remembered, now).await;
     let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
         return first.map_err(Unbelieved::Fault);
     };
     match services.keys.look_again(name).await {
         Ok(again) if !Arc::ptr_eq(&again, &published) => {
-            verify_once(services, captured, again.keys.clone(), remembered, now).await.map_err(Unbelieved::Fault)
+            verify_once(services, captured, &again, remembered, now).await.map_err(Unbelieved::Fault)
         }
         _ => Err(Unbelieved::Fault(refused.clone())),
     }
@@ -173,19 +173,19 @@ fn may_be_new_key(refused: &verify::Refused) -> bool {
 async fn verify_once(
     services: &Services,
     captured: &Arc<Captured>,
-    keys: ProviderKeys,
+    published: &Arc<Published>,
     remembered: &[Remembered],
     now: Timestamp,
 ) -> Result<Verified<Assertion>, verify::Refused> {
     match captured.provider.protocol {
         // A few microseconds: moving it to another thread would cost more.
-        Protocol::Oidc(_) => verify::verify(captured, &keys, remembered, now),
+        Protocol::Oidc(_) => verify::verify(captured, &published.keys, remembered, now),
         Protocol::Saml(_) => {
             let internal = || verify::Refused::unsigned(Fault::Internal);
             let permit = Arc::clone(&services.verifiers).acquire_owned().await.map_err(|_| internal())?;
-            let (captured, remembered) = (Arc::clone(captured), remembered.to_vec());
+            let (captured, published, remembered) = (Arc::clone(captured), Arc::clone(published), remembered.to_vec());
             let job = move || {
-                let verdict = verify::verify(&captured, &keys, &remembered, now);
+                let verdict = verify::verify(&captured, &published.keys, &remembered, now);
                 drop(permit);
                 verdict
             };

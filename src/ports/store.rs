@@ -25,7 +25,7 @@ pub struct Login {
     pub display_name: Option<String>,
     pub token_id: String,
     pub issued_at: Timestamp,
-    /// Until when a second arrival of this token is recognised: expiry plus leeway.
+    /// Until when a second arrival of this token is recognised: past it, `max_age` refuses the token whatever it says.
     pub remember_until: Timestamp,
     pub now: Timestamp,
     pub binding: &'static str,

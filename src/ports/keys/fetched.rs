@@ -46,7 +46,6 @@ struct Slot {
     published: ArcSwapOption<Published>,
     /// One fetch at a time, and when the last one began.
     fetching: tokio::sync::Mutex<Option<Instant>>,
-    last_error: Mutex<Option<String>>,
 }
 
 impl FetchedKeys {
@@ -68,7 +67,6 @@ impl FetchedKeys {
                 clock: clock.clone(),
                 published: ArcSwapOption::new(previous.and_then(|previous| previous.lend(settings))),
                 fetching: tokio::sync::Mutex::new(None),
-                last_error: Mutex::new(None),
             });
             tokio::spawn(refresh(Arc::downgrade(&slot)));
             slots.insert(settings.provider.name.clone(), slot);
@@ -81,21 +79,6 @@ impl FetchedKeys {
     pub fn with_cool_down(mut self, cool_down: Duration) -> Self {
         self.cool_down = cool_down;
         self
-    }
-
-    /// Providers without usable keys, and why.
-    pub fn failing(&self) -> Vec<(ProviderName, String)> {
-        let mut failing: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.usable().is_err())
-            .map(|(name, slot)| {
-                let error = slot.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-                (name.clone(), error.clone().unwrap_or_else(|| "not fetched yet".into()))
-            })
-            .collect();
-        failing.sort();
-        failing
     }
 
     fn lend(&self, settings: &ProviderSettings) -> Option<Arc<Published>> {
@@ -192,17 +175,14 @@ impl Slot {
         *began = Some(Instant::now());
         let outcome = self.fetch().await;
         let name = &self.settings.provider.name;
-        let mut last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
             Ok(published) => {
                 tracing::debug!(provider = %name, "keys fetched");
                 self.published.store(Some(Arc::new(published)));
-                *last_error = None;
                 true
             }
             Err(error) => {
                 tracing::warn!(provider = %name, %error, "the provider's keys could not be fetched; the last good copy serves");
-                *last_error = Some(error.to_string());
                 false
             }
         }
