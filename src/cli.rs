@@ -21,7 +21,8 @@ use clap::{Parser, Subcommand};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ports::store::Store;
+use crate::pipeline::ids::UserId;
+use crate::ports::store::{Store, StoreError};
 
 /// Syncs group membership and roles at every login, in front of your app.
 #[derive(Debug, Parser)]
@@ -116,6 +117,24 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(work)
+}
+
+/// How many users are asked for at once.
+const PAGE: usize = 1000;
+
+/// All users, asked for page by page: `page` gives those after one of them.
+async fn all_users(
+    page: impl AsyncFn(Option<UserId>) -> Result<Vec<UserId>, StoreError>,
+) -> Result<Vec<UserId>, Failure> {
+    let mut all: Vec<UserId> = Vec::new();
+    loop {
+        let found = page(all.last().cloned()).await.map_err(Failure::new)?;
+        let complete = found.len() < PAGE;
+        all.extend(found);
+        if complete {
+            return Ok(all);
+        }
+    }
 }
 
 /// Prints a value as JSON, indented.

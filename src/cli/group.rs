@@ -3,9 +3,9 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::user::{PAGE, print_users};
-use super::{ConfigArgument, Failure, block_on, print_json};
-use crate::pipeline::ids::{GroupName, RoleName, Target, UserId};
+use super::user::print_users;
+use super::{ConfigArgument, Failure, PAGE, all_users, block_on, print_json};
+use crate::pipeline::ids::{GroupName, RoleName, Target};
 
 #[derive(Debug, Args)]
 pub struct GroupCommand {
@@ -96,16 +96,6 @@ fn members(arguments: &ConfigArgument, name: &str, role: bool, json: bool) -> Re
         false => GroupName::parse(name).map(Target::Group),
     };
     let target = target.map_err(|error| Failure(format!("the name {error}")))?;
-    let users = block_on(async {
-        let mut all: Vec<UserId> = Vec::new();
-        loop {
-            let page = store.members(target.clone(), all.last().cloned(), PAGE).await.map_err(Failure::new)?;
-            let complete = page.len() < PAGE;
-            all.extend(page);
-            if complete {
-                return Ok(all);
-            }
-        }
-    })?;
+    let users = block_on(all_users(async |after| store.members(target.clone(), after, PAGE).await))?;
     print_users(&users, json)
 }

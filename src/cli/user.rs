@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgument, Failure, block_on, print_json};
+use super::{ConfigArgument, Failure, PAGE, all_users, block_on, print_json};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, UserId};
@@ -167,22 +167,9 @@ fn carry_out(store: &dyn Store, arguments: &UserAct, act: Act) -> Result<(), Fai
 
 fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
     let (_, store) = config.open()?;
-    let users = block_on(async {
-        let mut all: Vec<UserId> = Vec::new();
-        loop {
-            let page = store.users(all.last().cloned(), PAGE).await.map_err(Failure::new)?;
-            let complete = page.len() < PAGE;
-            all.extend(page);
-            if complete {
-                return Ok(all);
-            }
-        }
-    })?;
+    let users = block_on(all_users(async |after| store.users(after, PAGE).await))?;
     print_users(&users, json)
 }
-
-/// How many users are asked for at once.
-pub(super) const PAGE: usize = 1000;
 
 /// Prints users one a line, or as a JSON list.
 pub(super) fn print_users(users: &[UserId], json: bool) -> Result<(), Failure> {

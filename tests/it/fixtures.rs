@@ -654,10 +654,6 @@ fn two_groups() -> Value {
     json!({"users": [{"user": "alice", "mapped": ["groups = staff", "groups = on-call"]}]})
 }
 
-fn two_saml_groups() -> Value {
-    two_groups()
-}
-
 fn oidc_request(own: &Value) -> String {
     oidc_form(&id_token_claims(OIDC_ISSUER, CLIENT, own), "idp-rsa")
 }
@@ -1007,7 +1003,7 @@ pub const CASES: &[Case] = &[
         name: "saml-missing-clears",
         title: "an attribute that is not there clears by default",
         config: "",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || saml_request(&saml_login(Vec::new())),
     },
@@ -1015,7 +1011,7 @@ pub const CASES: &[Case] = &[
         name: "saml-nil-is-missing",
         title: "xsi:nil counts as missing",
         config: "\n[provider.claims.groups]\nwhen_missing = \"keep\"\n",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || {
             let nil = MintAttribute { name: "groups".into(), friendly_name: None, values: vec![MintValue::Nil] };
@@ -1026,7 +1022,7 @@ pub const CASES: &[Case] = &[
         name: "saml-empty-revokes",
         title: "an attribute without values is empty, and revokes all",
         config: "",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || saml_request(&saml_login(groups_attribute(&[]))),
     },
@@ -1034,7 +1030,7 @@ pub const CASES: &[Case] = &[
         name: "saml-overage-keeps",
         title: "Entra's link in place of more than 150 groups revokes nothing",
         config: "\n[provider.claims.groups]\nname = \"http://schemas.microsoft.com/ws/2008/06/identity/claims/groups\"\n",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || {
             saml_request(&saml_login(vec![MintAttribute::of(
@@ -1047,7 +1043,7 @@ pub const CASES: &[Case] = &[
         name: "saml-malformed-keeps",
         title: "values that are markup make the claim malformed: nothing is revoked",
         config: "",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || {
             let values = vec![MintValue::Markup("<saml:NameID>staff</saml:NameID>".into())];
@@ -1094,7 +1090,7 @@ pub const CASES: &[Case] = &[
         name: "saml-wrong-audience",
         title: "an assertion for another app is refused",
         config: "",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || {
             let mut login = saml_login(groups_attribute(&["staff"]));
@@ -1106,7 +1102,7 @@ pub const CASES: &[Case] = &[
         name: "saml-denied-by-the-provider",
         title: "a Response with another status than success and no assertion passes to the app",
         config: "",
-        before: two_saml_groups,
+        before: two_groups,
         leave: Some("saml"),
         request: || {
             let mut login = saml_login(Vec::new());

@@ -163,10 +163,6 @@ impl MintKey {
         Ok(Self { pkcs8, pair })
     }
 
-    pub fn to_pem(&self) -> Zeroizing<String> {
-        Zeroizing::new(pem("PRIVATE KEY", &self.pkcs8))
-    }
-
     pub fn kind(&self) -> KeyKind {
         match &self.pair {
             Pair::Rsa(_) => KeyKind::Rsa,

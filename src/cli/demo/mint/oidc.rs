@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{Curve, Hash, KeyKind, MintError, MintKey, Pair, Scheme};
+use super::{Curve, Hash, MintError, MintKey, Pair, Scheme};
 
 /// Signs an ID token in compact form (RFC 7515 section 7.1), with header and claims as they are given.
 ///
@@ -55,17 +55,6 @@ pub fn jwk(key: &MintKey, key_id: &str) -> Result<Value, MintError> {
 /// The JWK Set of several keys.
 pub fn jwks(keys: &[Value]) -> Value {
     json!({ "keys": keys })
-}
-
-/// The algorithm that a key signs with where nobody asks for another.
-pub fn usual_algorithm(key: &MintKey) -> &'static str {
-    match key.kind() {
-        KeyKind::Rsa => "RS256",
-        KeyKind::Ec(Curve::P256) => "ES256",
-        KeyKind::Ec(Curve::P384) => "ES384",
-        KeyKind::Ec(Curve::P521) => "ES512",
-        KeyKind::Ed25519 => "EdDSA",
-    }
 }
 
 fn curve_name(curve: Curve) -> &'static str {
