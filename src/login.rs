@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured};
+use crate::pipeline::claims::sources::Sources;
 use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
@@ -126,7 +127,8 @@ async fn walk(services: &Services, request: Request<'_>) -> Result<Passed, Refus
     };
 
     // Enrich: userinfo and overage look-ups have their place here; no provider of these modes has any.
-    let claims = match claims::read(&assertion, &provider) {
+    let sources = Sources::default();
+    let claims = match claims::read(&assertion, &sources, &provider) {
         Ok(claims) => claims,
         Err(refusal) => {
             record(services, &request.id, &provider, assertion.get().token_id.clone(), &refusal, now).await;

@@ -10,6 +10,7 @@ use super::values::{self, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, files};
 use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
+use crate::pipeline::claims::sources::{Source, Take};
 use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::claims::{ClaimRule, WhenMissing};
 use crate::pipeline::ids::{ClaimName, Issuer, Namespace, ProviderName, Stage};
@@ -44,6 +45,19 @@ enum Mode {
 const MODES: [(&str, Mode); 2] = [("saml-post", Mode::SamlPost), ("oidc-form-post", Mode::OidcFormPost)];
 /// Ways of capturing that this version does not have.
 const LATER_MODES: [&str; 4] = ["token-relay", "relying-party", "bearer", "forward-auth"];
+
+impl Mode {
+    /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
+    fn brings(self) -> &'static [(&'static str, Source)] {
+        match self {
+            Mode::SamlPost => &[("assertion", Source::Assertion)],
+            Mode::OidcFormPost => &[("id_token", Source::Assertion)],
+        }
+    }
+}
+
+/// All payloads that any mode brings.
+const SOURCES: [&str; 4] = ["id_token", "userinfo", "access_token", "assertion"];
 
 const OIDC_KEYS: [&str; 5] = ["client_id", "algorithms", "jwks_url", "jwks_file", "authorization_endpoint"];
 const SAML_KEYS: [&str; 8] = [
@@ -258,7 +272,8 @@ fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &
             None
         })
     });
-    sources(section, mode);
+    let from = sources(section, mode);
+    let take = section.word("take", &[("first", Take::First), ("union", Take::Union)], Take::First);
     let name = match ClaimName::parse(key.value) {
         Ok(name) => name,
         Err(why) => {
@@ -270,7 +285,7 @@ fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &
         section.context.raise(&key.span, section.name.clone(), why);
     }
     let selector = selector.unwrap_or_else(|| Selector::Name(key.value.to_owned()));
-    Some(ClaimRule { name, selector, delimiter, when_missing })
+    Some(ClaimRule { name, selector, from, take, delimiter, when_missing })
 }
 
 /// Where a token holds a claim.
@@ -297,23 +312,27 @@ fn selector(
 }
 
 /// `from` may name only what the mode brings, so that nobody waits for a source that never comes.
-fn sources(section: &Section<'_>, mode: Option<Mode>) {
-    let brought = match mode {
-        Some(Mode::OidcFormPost) => "id_token",
-        Some(Mode::SamlPost) => "assertion",
-        None => return section.accept(&["from"]),
+fn sources(section: &Section<'_>, mode: Option<Mode>) -> Vec<Source> {
+    let Some(mode) = mode else {
+        section.accept(&["from"]);
+        return vec![Source::Assertion];
     };
-    let known = ["id_token", "userinfo", "access_token", "assertion"];
-    let sources = section.list("from", false, |text| match text {
-        text if text == brought => Ok(()),
-        text if known.contains(&text) => {
-            Err(Wrong::expected(format!("`{brought}` alone: this provider's mode brings nothing else")))
+    let brought = mode.brings();
+    let words = || brought.iter().map(|(word, _)| *word);
+    let sources = section.list("from", false, |text| match brought.iter().find(|(word, _)| *word == text) {
+        Some((_, source)) => Ok(*source),
+        None if SOURCES.contains(&text) => {
+            let alone = if brought.len() == 1 { " alone" } else { "" };
+            Err(Wrong::expected(format!("{}{alone}: this provider's mode brings nothing else", alternatives(words()))))
         }
-        text => Err(Wrong { expected: format!("`{brought}`"), nearest: nearest(text, known) }),
+        None => Err(Wrong { expected: alternatives(words()), nearest: nearest(text, SOURCES) }),
     });
-    if let (Some(_), Some(span), true) = (sources, section.written("from"), section.is_empty_list("from")) {
-        section.raise(&span, "from", format!("names no source; expected [\"{brought}\"]"));
+    if let (Some(_), Some(span), true) = (&sources, section.written("from"), section.is_empty_list("from")) {
+        let first = words().next().unwrap_or_default();
+        section.raise(&span, "from", format!("names no source; expected [\"{first}\"]"));
     }
+    let default = brought.iter().take(1).map(|(_, source)| *source).collect();
+    sources.filter(|sources| !sources.is_empty()).unwrap_or(default)
 }
 
 /// `""` is no delimiter at all.

@@ -11,8 +11,11 @@
 //! "groups": [{...}, {...}]    malformed: keeps
 //! "_claim_names": {"groups"}  unresolved: keeps
 //! ```
+//!
+//! A claim may be read from several payloads of one login; [`sources`] says how they make one.
 
 pub mod selector;
+pub mod sources;
 pub mod split;
 
 use std::fmt;
@@ -20,6 +23,7 @@ use std::fmt;
 use serde_json::Value;
 
 use self::selector::Selector;
+use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, Subject, UserId};
 use super::provider::{ClaimLimits, Fold, Provider, UserClaim};
@@ -32,6 +36,9 @@ pub struct ClaimRule {
     /// The name by which mappings speak of it.
     pub name: ClaimName,
     pub selector: Selector,
+    /// Where it is looked for, in this order; never empty.
+    pub from: Vec<Source>,
+    pub take: Take,
     /// `None`: values are not split and not trimmed.
     pub delimiter: Option<Delimiter>,
     pub when_missing: WhenMissing,
@@ -62,13 +69,19 @@ pub enum ClaimState {
     Unresolved(Unresolved),
 }
 
-/// Why the token does not say what the claim holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a login does not say what the claim holds. Of several reasons the last in this order is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unresolved {
-    /// The provider left the values out and points elsewhere for them.
-    Overage,
+    /// A source that the rule names does not come with this login.
+    NotInToken,
+    /// A source that the rule names was asked for and did not come.
+    FetchFailed,
     /// More values or bytes than the limits allow.
     OverLimit,
+    /// The provider left the values out, and the directory that has them could not be asked.
+    LookUpFailed,
+    /// The provider left the values out and points elsewhere for them.
+    Overage,
 }
 
 impl ClaimState {
@@ -81,6 +94,9 @@ impl ClaimState {
             ClaimState::Malformed => "malformed",
             ClaimState::Unresolved(Unresolved::Overage) => "unresolved (overage)",
             ClaimState::Unresolved(Unresolved::OverLimit) => "unresolved (over a limit)",
+            ClaimState::Unresolved(Unresolved::NotInToken) => "unresolved (not in this token)",
+            ClaimState::Unresolved(Unresolved::FetchFailed) => "unresolved (fetch failed)",
+            ClaimState::Unresolved(Unresolved::LookUpFailed) => "unresolved (overage, look-up failed)",
         }
     }
 }
@@ -141,14 +157,14 @@ pub enum ClaimsRefusal {
 ///
 /// # Errors
 /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
-pub fn read(assertion: &Verified<Assertion>, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
+pub fn read(assertion: &Verified<Assertion>, sources: &Sources, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
     let statement = &assertion.get().statement;
     let user = user(statement, provider)?;
     let mut claims = Vec::with_capacity(provider.claims.len());
     for rule in &provider.claims {
-        claims.push(read_claim(statement, rule, provider)?);
+        claims.push(read_claim(look(statement, sources, rule), rule, provider)?);
     }
-    let first = |name: &Option<String>| name.as_deref().and_then(|name| single(statement, name));
+    let first = |name: &Option<String>| name.as_deref().and_then(|name| about_the_person(statement, sources, name));
     Ok(Claims {
         user,
         email: first(&provider.user.email_claim),
@@ -157,11 +173,18 @@ pub fn read(assertion: &Verified<Assertion>, provider: &Provider) -> Result<Clai
     })
 }
 
-fn read_claim(statement: &Statement, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
-    let (state, skipped) = match statement {
-        Statement::Oidc(payload) => oidc_state(payload, &rule.selector),
-        Statement::Saml(statement) => saml_state(statement, &rule.selector),
-    };
+/// The claims that the provider left out of its token and that nothing else tells: what a directory is worth asking for.
+pub fn left_out<'p>(
+    assertion: &Verified<Assertion>,
+    sources: &Sources,
+    provider: &'p Provider,
+) -> impl Iterator<Item = &'p ClaimRule> {
+    let overage = ClaimState::Unresolved(Unresolved::Overage);
+    provider.claims.iter().filter(move |rule| look(&assertion.get().statement, sources, rule).state == overage)
+}
+
+fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
+    let Reading { state, skipped } = found;
     let state = within_limits(state, rule.delimiter.as_ref(), provider.limits);
     let undecided = matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed);
     if state == ClaimState::Missing && rule.when_missing == WhenMissing::Refuse {
@@ -180,12 +203,44 @@ fn read_claim(statement: &Statement, rule: &ClaimRule, provider: &Provider) -> R
     })
 }
 
-fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> (ClaimState, usize) {
+/// What the sources of a rule say together.
+fn look(statement: &Statement, sources: &Sources, rule: &ClaimRule) -> Reading {
+    let of_payload = |brought| sources::of_payload(brought, |payload| oidc_state(payload, &rule.selector));
+    let readings = rule.from.iter().map(|source| match source {
+        Source::Assertion => of_statement(statement, &rule.selector),
+        Source::Userinfo => of_payload(&sources.userinfo),
+        Source::AccessToken => of_payload(&sources.access_token),
+    });
+    match rule.take {
+        Take::First => completed(sources::first(readings), &sources.directory),
+        Take::Union => sources::union(readings.map(|found| completed(found, &sources.directory))),
+    }
+}
+
+/// Puts what a directory answered in the place of what was left out.
+fn completed(found: Reading, directory: &Brought<Vec<String>>) -> Reading {
+    match (&found.state, directory) {
+        (ClaimState::Unresolved(Unresolved::Overage), Brought::Failed) => Reading::unresolved(Unresolved::LookUpFailed),
+        (ClaimState::Unresolved(Unresolved::Overage), Brought::Present(values)) => {
+            Reading { state: state_of(values.clone(), 0, 0), skipped: 0 }
+        }
+        _ => found,
+    }
+}
+
+fn of_statement(statement: &Statement, selector: &Selector) -> Reading {
+    match statement {
+        Statement::Oidc(payload) => oidc_state(payload, selector),
+        Statement::Saml(statement) => saml_state(statement, selector),
+    }
+}
+
+fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> Reading {
     // A marker says that the claim was left out, so it counts before anything else.
     if selector::oidc_overage(payload, selector) {
-        return (ClaimState::Unresolved(Unresolved::Overage), 0);
+        return Reading::unresolved(Unresolved::Overage);
     }
-    let Some(found) = selector.find(payload) else { return (ClaimState::Missing, 0) };
+    let Some(found) = selector.find(payload) else { return Reading { state: ClaimState::Missing, skipped: 0 } };
     let mut values = Vec::new();
     let (mut blank, mut skipped) = (0, 0);
     for element in found {
@@ -197,12 +252,12 @@ fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> 
             Value::Null | Value::Array(_) | Value::Object(_) => skipped += 1,
         }
     }
-    (state_of(values, blank, skipped), skipped)
+    Reading { state: state_of(values, blank, skipped), skipped }
 }
 
-fn saml_state(statement: &SamlStatement, selector: &Selector) -> (ClaimState, usize) {
+fn saml_state(statement: &SamlStatement, selector: &Selector) -> Reading {
     if selector::saml_overage(statement, selector) {
-        return (ClaimState::Unresolved(Unresolved::Overage), 0);
+        return Reading::unresolved(Unresolved::Overage);
     }
     let mut present = false;
     let mut values = Vec::new();
@@ -220,9 +275,9 @@ fn saml_state(statement: &SamlStatement, selector: &Selector) -> (ClaimState, us
     }
     // Nothing but nil is null, which counts as missing in both protocols.
     if !present || (nil > 0 && values.is_empty() && blank == 0 && skipped == 0) {
-        return (ClaimState::Missing, 0);
+        return Reading { state: ClaimState::Missing, skipped: 0 };
     }
-    (state_of(values, blank, skipped), skipped)
+    Reading { state: state_of(values, blank, skipped), skipped }
 }
 
 fn state_of(values: Vec<String>, blank: usize, skipped: usize) -> ClaimState {
@@ -280,13 +335,21 @@ const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 
 /// The one text value of a claim, if it has exactly one.
 fn single(statement: &Statement, claim: &str) -> Option<String> {
+    only_text(of_statement(statement, &Selector::parse(claim).ok()?))
+}
+
+/// What the headers say of a person, wherever the login says it.
+fn about_the_person(statement: &Statement, sources: &Sources, claim: &str) -> Option<String> {
     let selector = Selector::parse(claim).ok()?;
-    let (state, skipped) = match statement {
-        Statement::Oidc(payload) => oidc_state(payload, &selector),
-        Statement::Saml(statement) => saml_state(statement, &selector),
-    };
-    match state {
-        ClaimState::Values(values) if skipped == 0 => <[String; 1]>::try_from(values).ok().map(|[value]| value),
+    only_text(of_statement(statement, &selector))
+        .or_else(|| only_text(sources::of_payload(&sources.userinfo, |payload| oidc_state(payload, &selector))))
+}
+
+fn only_text(found: Reading) -> Option<String> {
+    match found {
+        Reading { state: ClaimState::Values(values), skipped: 0 } => {
+            <[String; 1]>::try_from(values).ok().map(|[value]| value)
+        }
         _ => None,
     }
 }

@@ -21,6 +21,35 @@ impl<T> Verified<T> {
     }
 }
 
+/// The claims of a payload that comes beside the assertion: userinfo, or an access token.
+#[derive(Debug, Clone)]
+pub struct Payload(pub serde_json::Map<String, serde_json::Value>);
+
+/// A userinfo response that speaks of somebody else, or of nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "userinfo's `sub` is not that of the ID token, so that it must not be used (OpenID Connect Core 1.0 section 5.3.2)"
+)]
+pub struct OtherSubject;
+
+/// Believes a userinfo response, which the provider itself sent over TLS (or signed), where it speaks of the person whom the
+/// ID token names: a token of somebody else's could be substituted (OIDC Core 5.3.2).
+///
+/// # Errors
+/// When `sub` is not the same text in both.
+pub fn userinfo(
+    assertion: &Verified<Assertion>,
+    claims: serde_json::Map<String, serde_json::Value>,
+) -> Result<Verified<Payload>, OtherSubject> {
+    let Statement::Oidc(token) = &assertion.get().statement else { return Err(OtherSubject) };
+    match (token.get("sub"), claims.get("sub")) {
+        (Some(serde_json::Value::String(ours)), Some(serde_json::Value::String(theirs))) if ours == theirs => {
+            Ok(Verified(Payload(claims)))
+        }
+        _ => Err(OtherSubject),
+    }
+}
+
 /// What a token asserts, once it is believed.
 #[derive(Debug, Clone)]
 pub struct Assertion {

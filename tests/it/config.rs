@@ -293,6 +293,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.claims.groups.name", r#""roles""#, Changes),
     ("provider1.claims.groups.delimiter", r#"";""#, Changes),
     ("provider1.claims.groups.when_missing", r#""keep""#, Changes),
+    ("provider1.claims.groups.take", r#""union""#, Changes),
     ("provider1.claims.groups.from", r#"["userinfo"]"#, Fault("this provider's mode brings nothing else")),
     ("provider2.name", r#""adfs2""#, Fault("provider `adfs` is not declared")),
     ("provider2.mode", r#""oidc-form-post""#, Fault("belongs to mode `saml-post`")),

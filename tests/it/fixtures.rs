@@ -14,6 +14,7 @@ use loginsync::cli::demo::mint::{Hash, MintKey, oidc, saml};
 use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
 use loginsync::pipeline::claims;
+use loginsync::pipeline::claims::sources::Sources;
 use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::provider::Provider;
 use loginsync::pipeline::verify::oidc::KeySet;
@@ -469,7 +470,7 @@ fn provider(
 fn read_groups(arrival: Arrival, keys: &ProviderKeys, remembered: &[Remembered]) -> (String, Vec<String>) {
     let Arrival::Login(captured) = arrival else { panic!("expected a login") };
     let verified = verify::verify(&captured, keys, remembered, NOW).unwrap();
-    let claims = claims::read(&verified, &captured.provider).unwrap();
+    let claims = claims::read(&verified, &Sources::default(), &captured.provider).unwrap();
     let groups = claims.claims[0].pieces(None).into_iter().map(str::to_owned).collect();
     (claims.user.subject.to_string(), groups)
 }

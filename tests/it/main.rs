@@ -13,6 +13,7 @@
 )]
 
 mod attacks;
+mod claims;
 mod config;
 mod demo;
 mod deploy;

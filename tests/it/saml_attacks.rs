@@ -10,6 +10,7 @@ use loginsync::cli::demo::mint::saml::{
     self, ContentEncryption, KeyTransport, MintAttribute, Recipient, SamlLogin, Signer,
 };
 use loginsync::pipeline::claims;
+use loginsync::pipeline::claims::sources::Sources;
 use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::provider::{Provider, SamlPolicy};
 use loginsync::pipeline::verify::ProviderKeys;
@@ -1030,7 +1031,7 @@ fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, Stri
     };
     let keys = ProviderKeys::Saml(certificates(&["idp-rsa"]));
     let verified = loginsync::pipeline::verify::verify(&captured, &keys, &remembered(), NOW).unwrap();
-    claims::read(&verified, provider).map_err(|refusal| refusal.to_string())
+    claims::read(&verified, &Sources::default(), provider).map_err(|refusal| refusal.to_string())
 }
 
 #[test]
