@@ -1,6 +1,6 @@
 //! The path of a login: capture, verify, enrich, claims, mapping, apply, publish.
 //!
-//! Read [`login`] from top to bottom; each line is a stage, and each stage has its page below [`crate::pipeline`]. Whatever
+//! Read [`login`] and [`enter`] from top to bottom; each line is a stage, and each stage has its page below [`crate::pipeline`]. Whatever
 //! goes wrong is a [`Refused`] with its reason, and the login does not reach the app.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Remembered, Verified};
+use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
@@ -37,9 +37,18 @@ pub struct Request<'a> {
     pub providers: &'a [Arc<Provider>],
     pub message: CallbackMessage<'a>,
     /// What the browser's binding cookies remember.
-    pub remembered: &'a [Remembered],
+    pub remembered: Vec<Remembered>,
     /// Bytes of a decoded SAML document, at the most.
     pub max_document: usize,
+    /// For all that this login may wait for.
+    pub timeout: Duration,
+}
+
+/// A login that some mode has captured.
+pub struct Attempt {
+    pub id: String,
+    pub captured: Captured,
+    pub origin: Origin,
     /// For all that this login may wait for.
     pub timeout: Duration,
 }
@@ -92,37 +101,44 @@ pub enum Reason {
     Timeout,
 }
 
-/// Takes one message at a callback path from bytes to a committed plan.
+/// Takes one message at a callback path from bytes to a committed plan: the way in of the modes that watch.
 ///
 /// # Errors
 /// Anything but a clear pass refuses: a fault in the message, the token, its claims, the rules, the store or the time.
 pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, Refused> {
-    let timeout = request.timeout;
-    match tokio::time::timeout(timeout, walk(services, request)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Refused { provider: None, reason: Reason::Timeout }),
-    }
-}
-
-async fn walk(services: &Services, request: Request<'_>) -> Result<Passed, Refused> {
-    let now = services.clock.now();
-
     let captured = match capture::read(request.providers, request.message, request.max_document) {
         Ok(Arrival::NoLogin) => return Ok(Passed::NoLogin),
-        Ok(Arrival::Login(captured)) => Arc::new(captured),
+        Ok(Arrival::Login(captured)) => captured,
         Err(refusal) => return Err(Refused { provider: None, reason: refusal.into() }),
     };
-    let provider = Arc::clone(&captured.provider);
-    let refused = |reason: Reason| Refused { provider: Some(provider.name.clone()), reason };
+    let origin = Origin::Watched(request.remembered);
+    let entered = enter(services, Attempt { id: request.id, captured, origin, timeout: request.timeout }).await?;
+    Ok(Passed::Login(Box::new(entered)))
+}
 
-    let assertion = match verified(services, &captured, request.remembered, now).await {
+/// Takes a captured login to a committed plan: what all modes share.
+///
+/// # Errors
+/// As for [`login`].
+pub async fn enter(services: &Services, attempt: Attempt) -> Result<Entered, Refused> {
+    let Attempt { id, captured, origin, timeout } = attempt;
+    let provider = Arc::clone(&captured.provider);
+    let outcome = tokio::time::timeout(timeout, walk(services, &id, captured, origin)).await;
+    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+}
+
+async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Entered, Reason> {
+    let now = services.clock.now();
+    let provider = Arc::clone(&captured.provider);
+
+    let assertion = match verified(services, &Arc::new((captured, origin)), now).await {
         Ok(assertion) => assertion,
-        Err(Unbelieved::Keys(error)) => return Err(refused(error.into())),
+        Err(Unbelieved::Keys(error)) => return Err(error.into()),
         Err(Unbelieved::Fault(fault)) => {
             if let Some(signed) = fault.signed {
-                record(services, &request.id, &provider, signed.token_id, &fault.fault, now).await;
+                record(services, id, &provider, signed.token_id, &fault.fault, now).await;
             }
-            return Err(refused(Reason::Verify(fault.fault)));
+            return Err(Reason::Verify(fault.fault));
         }
     };
 
@@ -131,13 +147,13 @@ async fn walk(services: &Services, request: Request<'_>) -> Result<Passed, Refus
     let claims = match claims::read(&assertion, &sources, &provider) {
         Ok(claims) => claims,
         Err(refusal) => {
-            record(services, &request.id, &provider, assertion.get().token_id.clone(), &refusal, now).await;
-            return Err(refused(refusal.into()));
+            record(services, id, &provider, assertion.get().token_id.clone(), &refusal, now).await;
+            return Err(refusal.into());
         }
     };
 
-    let plan = apply(services, &request.id, &provider, assertion.get(), &claims, now).await.map_err(refused)?;
-    Ok(Passed::Login(Box::new(Entered { plan, claims, binding: assertion.get().binding })))
+    let plan = apply(services, id, &provider, assertion.get(), &claims, now).await?;
+    Ok(Entered { plan, claims, binding: assertion.get().binding })
 }
 
 enum Unbelieved {
@@ -148,19 +164,18 @@ enum Unbelieved {
 /// Verifies with the keys at hand, and once more where the provider may have newer ones.
 async fn verified(
     services: &Services,
-    captured: &Arc<Captured>,
-    remembered: &[Remembered],
+    arrived: &Arc<(Captured, Origin)>,
     now: Timestamp,
 ) -> Result<Verified<Assertion>, Unbelieved> {
-    let name = &captured.provider.name;
+    let name = &arrived.0.provider.name;
     let published = services.keys.current(name).await.map_err(Unbelieved::Keys)?;
-    let first = verify_once(services, captured, &published, remembered, now).await;
+    let first = verify_once(services, arrived, &published, now).await;
     let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
         return first.map_err(Unbelieved::Fault);
     };
     match services.keys.look_again(name).await {
         Ok(again) if !Arc::ptr_eq(&again, &published) => {
-            verify_once(services, captured, &again, remembered, now).await.map_err(Unbelieved::Fault)
+            verify_once(services, arrived, &again, now).await.map_err(Unbelieved::Fault)
         }
         _ => Err(Unbelieved::Fault(refused.clone())),
     }
@@ -174,20 +189,20 @@ fn may_be_new_key(refused: &verify::Refused) -> bool {
 
 async fn verify_once(
     services: &Services,
-    captured: &Arc<Captured>,
+    arrived: &Arc<(Captured, Origin)>,
     published: &Arc<Published>,
-    remembered: &[Remembered],
     now: Timestamp,
 ) -> Result<Verified<Assertion>, verify::Refused> {
+    let (captured, origin) = &**arrived;
     match captured.provider.protocol {
         // A few microseconds: moving it to another thread would cost more.
-        Protocol::Oidc(_) => verify::verify(captured, &published.keys, remembered, now),
+        Protocol::Oidc(_) => verify::verify(captured, &published.keys, origin, now),
         Protocol::Saml(_) => {
             let internal = || verify::Refused::unsigned(Fault::Internal);
             let permit = Arc::clone(&services.verifiers).acquire_owned().await.map_err(|_| internal())?;
-            let (captured, published, remembered) = (Arc::clone(captured), Arc::clone(published), remembered.to_vec());
+            let (arrived, published) = (Arc::clone(arrived), Arc::clone(published));
             let job = move || {
-                let verdict = verify::verify(&captured, &published.keys, &remembered, now);
+                let verdict = verify::verify(&arrived.0, &published.keys, &arrived.1, now);
                 drop(permit);
                 verdict
             };
@@ -229,14 +244,11 @@ fn describe(id: &str, provider: &Provider, assertion: &Assertion, claims: &Claim
         email: claims.email.clone(),
         display_name: claims.display_name.clone(),
         token_id: assertion.token_id.clone(),
-        issued_at: assertion.issued_at.min(now),
+        issued_at: Some(assertion.issued_at.min(now)),
+        spending: assertion.binding.spending(),
         remember_until: remember_until(provider, now),
         now,
-        binding: match assertion.binding {
-            BindingVerdict::Matched(_) => "matched",
-            BindingVerdict::Unsolicited => "unsolicited",
-            BindingVerdict::Missing => "missing (observed)",
-        },
+        binding: assertion.binding.word(),
         claims: claims.claims.iter().map(summary).collect(),
     }
 }

@@ -15,7 +15,7 @@ use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::claims::{ClaimRule, WhenMissing};
 use crate::pipeline::ids::{ClaimName, Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
-    Binding, ClaimLimits, Fold, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
 };
 use crate::pipeline::verify::oidc::SigningAlgorithm;
 
@@ -35,14 +35,6 @@ pub struct DeclaredProvider {
     span: Range<usize>,
 }
 
-/// How a provider's logins are captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    SamlPost,
-    OidcFormPost,
-}
-
-const MODES: [(&str, Mode); 2] = [("saml-post", Mode::SamlPost), ("oidc-form-post", Mode::OidcFormPost)];
 /// Ways of capturing that this version does not have.
 const LATER_MODES: [&str; 4] = ["token-relay", "relying-party", "bearer", "forward-auth"];
 
@@ -144,12 +136,26 @@ fn provider(
     let Some(Found { value: name, span }) = name else { return (None, None) };
     let declared =
         DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), span: span.clone() };
-    let (Some(issuer), Some(protocol), Some(user), Some(keys)) = (issuer, protocol, user, keys) else {
+    let (Some(issuer), Some(mode), Some(protocol), Some(user), Some(keys)) = (issuer, mode, protocol, user, keys)
+    else {
         return (Some(declared), None);
     };
     let limits = common.claim_limits;
-    let provider =
-        Provider { name, issuer, protocol, callbacks, binding, stages, user, claims, strict, leeway, max_age, limits };
+    let provider = Provider {
+        name,
+        issuer,
+        mode,
+        protocol,
+        callbacks,
+        binding,
+        stages,
+        user,
+        claims,
+        strict,
+        leeway,
+        max_age,
+        limits,
+    };
     let settings = ProviderSettings { provider: Arc::new(provider), keys, login_paths, email_trusted };
     (Some(declared), Some(Checked { settings, callbacks: callback_spans, namespace: namespace.unwrap_or(span) }))
 }
@@ -168,10 +174,10 @@ fn name(section: &Section<'_>, known: &[DeclaredProvider]) -> Option<Found<Provi
 
 fn mode(section: &Section<'_>) -> Option<Mode> {
     let text = section.required("mode", "oidc-form-post")?;
-    if let Some((_, mode)) = MODES.iter().find(|(word, _)| *word == text.value) {
-        return Some(*mode);
+    if let Some(mode) = Mode::named(text.value) {
+        return Some(mode);
     }
-    let words = || MODES.iter().map(|(word, _)| *word);
+    let words = || Mode::ALL.into_iter().map(Mode::word);
     let expected = alternatives(words());
     let (message, nearest) = match LATER_MODES.contains(&text.value) {
         true => (format!("this version does not have mode `{}`; expected {expected}", text.value), None),

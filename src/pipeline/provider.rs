@@ -15,6 +15,7 @@ use super::verify::saml::DecryptionKey;
 pub struct Provider {
     pub name: ProviderName,
     pub issuer: Issuer,
+    pub mode: Mode,
     pub protocol: Protocol,
     /// Paths of the app that receive this provider's logins, as written in the configuration; each begins with `/`.
     pub callbacks: Vec<String>,
@@ -31,6 +32,31 @@ pub struct Provider {
     /// A token issued longer ago than this is refused, which bounds how long replay records are kept.
     pub max_age: Duration,
     pub limits: ClaimLimits,
+}
+
+/// How a provider's logins are captured: exactly one way each, and so one form of token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A `SAMLResponse` that a browser posts to the app's ACS.
+    SamlPost,
+    /// An `id_token` that a browser posts to the app's callback.
+    OidcFormPost,
+}
+
+impl Mode {
+    pub const ALL: [Self; 2] = [Self::SamlPost, Self::OidcFormPost];
+
+    /// Its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::SamlPost => "saml-post",
+            Self::OidcFormPost => "oidc-form-post",
+        }
+    }
+
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
 }
 
 #[derive(Debug, Clone)]

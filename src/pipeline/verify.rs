@@ -7,6 +7,7 @@
 pub mod oidc;
 pub mod saml;
 
+use super::capture::oidc::AccessToken;
 use super::capture::{Captured, UntrustedToken};
 use super::ids::{Issuer, ProviderName, Timestamp};
 use super::provider::{Binding, Protocol, Provider};
@@ -72,15 +73,73 @@ pub enum Statement {
     Saml(saml::SamlStatement),
 }
 
-/// How the login is bound to a request that this browser left with.
+/// By which way a login reached us. It says what ties the login to its request, and whether its token may come again.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// A browser posted it to the app's callback. One of the requests that this browser remembers must match, by the
+    /// provider's `binding`; the token is spent.
+    Watched(Vec<Remembered>),
+    /// It answers a request of our own, and must match it whatever the configuration says of binding; the token is spent.
+    Asked { request: RememberedRequest, access_token: Option<AccessToken> },
+    /// The provider's token endpoint sent it, over TLS, in answer to the app. State and nonce stay with the app, and the
+    /// provider sees to it that a grant is spent once.
+    Exchanged { access_token: Option<AccessToken> },
+    /// A header of any request carries it, as often as its bearer likes.
+    Presented,
+}
+
+impl Origin {
+    /// What came beside the token and opens the provider's userinfo.
+    pub fn access_token(&self) -> Option<&AccessToken> {
+        match self {
+            Self::Asked { access_token, .. } | Self::Exchanged { access_token } => access_token.as_ref(),
+            Self::Watched(_) | Self::Presented => None,
+        }
+    }
+}
+
+/// How the login is bound to the request that it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindingVerdict {
-    /// Index into the remembered requests that were given.
+    /// Index into the remembered requests that were given; 0 for a request of our own.
     Matched(usize),
     /// IdP-initiated, which the operator allowed.
     Unsolicited,
     /// Nothing matched, which the operator only observes.
     Missing,
+    /// The app binds its own exchange.
+    Exchanged,
+    /// Bound to nothing: whoever bears the token is meant.
+    Presented,
+}
+
+impl BindingVerdict {
+    /// Its name in audit rows.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Matched(_) => "matched",
+            Self::Unsolicited => "unsolicited",
+            Self::Missing => "missing (observed)",
+            Self::Exchanged => "exchanged by the app",
+            Self::Presented => "presented",
+        }
+    }
+
+    /// Whether the token is spent by its login.
+    pub fn spending(self) -> Spending {
+        match self {
+            Self::Matched(_) | Self::Unsolicited | Self::Missing => Spending::Once,
+            Self::Exchanged | Self::Presented => Spending::Again,
+        }
+    }
+}
+
+/// How often one token may log somebody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spending {
+    /// A second arrival is a replay.
+    Once,
+    Again,
 }
 
 /// What the browser remembered of a request it left with, opened from a binding cookie.
@@ -143,6 +202,8 @@ pub enum Fault {
     Audience { found: String, expected: String },
     #[error("authorized party is `{found}`; expected `{expected}`")]
     AuthorizedParty { found: String, expected: String },
+    #[error("`at_hash` does not vouch for the access token that came beside it")]
+    AccessToken,
     #[error("expired at {at}; it is {now}")]
     Expired { at: Timestamp, now: Timestamp },
     #[error("not valid before {at}; it is {now}")]
@@ -176,35 +237,42 @@ pub enum Fault {
     Internal,
 }
 
-/// Verifies a captured token against the provider's keys, its policy, what the browser remembers, and the moment.
+/// Verifies a captured token against the provider's keys, its policy, the way it came by, and the moment.
 ///
 /// # Errors
 /// The first check that does not hold. [`Fault::UnknownKey`] is worth one look at the provider's current keys.
 pub fn verify(
     captured: &Captured,
     keys: &ProviderKeys,
-    remembered: &[Remembered],
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Verified<Assertion>, Refused> {
     let provider = &*captured.provider;
     match (&provider.protocol, &captured.token, keys) {
         (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state }, ProviderKeys::Oidc(keys)) => {
-            oidc::check(provider, policy, token, state.as_deref(), keys, remembered, now).map(Verified)
+            oidc::check(provider, policy, token, state.as_deref(), keys, origin, now).map(Verified)
         }
         (Protocol::Saml(policy), UntrustedToken::SamlResponse(response), ProviderKeys::Saml(keys)) => {
-            saml::check(provider, policy, response, keys, remembered, now).map(Verified)
+            saml::check(provider, policy, response, keys, origin, now).map(Verified)
         }
         _ => Err(Refused::unsigned(Fault::Internal)),
     }
 }
 
-/// The verdict on a login that should answer a remembered request, by the provider's rule.
+/// The verdict on a login that should answer a request.
 fn bind(
     provider: &Provider,
-    remembered: &[Remembered],
+    origin: &Origin,
     matches: impl Fn(&RememberedRequest) -> bool,
     otherwise: &'static str,
 ) -> Result<BindingVerdict, Fault> {
+    let remembered = match origin {
+        Origin::Watched(remembered) => remembered,
+        Origin::Asked { request, .. } if matches(request) => return Ok(BindingVerdict::Matched(0)),
+        Origin::Asked { .. } => return Err(Fault::Binding("it does not answer the request that was sent")),
+        Origin::Exchanged { .. } => return Ok(BindingVerdict::Exchanged),
+        Origin::Presented => return Ok(BindingVerdict::Presented),
+    };
     let found = remembered.iter().position(|request| request.provider == provider.name && matches(&request.request));
     match (found, provider.binding) {
         (Some(index), _) => Ok(BindingVerdict::Matched(index)),
@@ -213,12 +281,14 @@ fn bind(
     }
 }
 
-/// The checks of an issue instant that both protocols share: not in the future, not longer ago than `max_age`.
-fn check_issued(provider: &Provider, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
+/// The checks of an issue instant that both protocols share: not in the future, and a token that is spent not longer ago
+/// than `max_age`, since its record is kept for as long.
+fn check_issued(provider: &Provider, origin: &Origin, at: Timestamp, now: Timestamp) -> Result<(), Fault> {
     if at > now.plus(provider.leeway) {
         return Err(Fault::IssuedInFuture { at, now });
     }
-    if at < now.minus(provider.max_age).minus(provider.leeway) {
+    let spent = matches!(origin, Origin::Watched(_) | Origin::Asked { .. });
+    if spent && at < now.minus(provider.max_age).minus(provider.leeway) {
         return Err(Fault::TooOld { at, now });
     }
     Ok(())

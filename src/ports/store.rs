@@ -13,6 +13,7 @@ use super::BoxFuture;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::pipeline::plan::Plan;
+use crate::pipeline::verify::Spending;
 
 /// A verified login, ready to be applied.
 #[derive(Debug, Clone)]
@@ -24,7 +25,9 @@ pub struct Login {
     pub email: Option<String>,
     pub display_name: Option<String>,
     pub token_id: String,
-    pub issued_at: Timestamp,
+    /// `None` where no token says: the provider was asked just now, so that nothing is newer, and the watermark stays.
+    pub issued_at: Option<Timestamp>,
+    pub spending: Spending,
     /// Until when a second arrival of this token is recognised: past it, `max_age` refuses the token whatever it says.
     pub remember_until: Timestamp,
     pub now: Timestamp,

@@ -422,7 +422,7 @@ impl Arrival {
             id: self.id.clone(),
             providers: &self.providers,
             message: self.message(),
-            remembered: &remembered,
+            remembered,
             max_document: site.limits.saml_document,
             timeout: site.limits.login_timeout,
         };
@@ -435,7 +435,7 @@ impl Arrival {
             Ok(Passed::Login(entered)) => {
                 let spent = match entered.binding {
                     BindingVerdict::Matched(index) => names.get(index).cloned(),
-                    BindingVerdict::Unsolicited | BindingVerdict::Missing => None,
+                    _ => None,
                 };
                 self.deliver(&site, &entered, spent).await
             }

@@ -9,7 +9,7 @@ use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
 use loginsync::pipeline::provider::Provider;
 use loginsync::pipeline::verify::oidc::KeySet;
-use loginsync::pipeline::verify::{self, Assertion, ProviderKeys, Remembered, RememberedRequest, Verified};
+use loginsync::pipeline::verify::{self, Assertion, Origin, ProviderKeys, Remembered, RememberedRequest, Verified};
 use serde_json::Value;
 
 use crate::fixtures::{NOW, folder, id_token_claims, signed_id_token};
@@ -51,5 +51,6 @@ fn id_token(provider: &Provider, own: &Value) -> Verified<Assertion> {
     let jwks = std::fs::read(folder("tokens").join("jwks.json")).unwrap();
     let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_slice(&jwks).unwrap()));
     let request = RememberedRequest::Oidc { state: Some("s".into()), nonce: Some("nonce-1".into()) };
-    verify::verify(&captured, &keys, &[Remembered { provider: provider.name.clone(), request }], NOW).unwrap()
+    let origin = Origin::Watched(vec![Remembered { provider: provider.name.clone(), request }]);
+    verify::verify(&captured, &keys, &origin, NOW).unwrap()
 }

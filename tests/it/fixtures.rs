@@ -19,7 +19,7 @@ use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::provider::Provider;
 use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::pipeline::verify::saml::CertificateSet;
-use loginsync::pipeline::verify::{self, ProviderKeys, Remembered, RememberedRequest};
+use loginsync::pipeline::verify::{self, Origin, ProviderKeys, Remembered, RememberedRequest};
 use serde_json::{Value, json};
 
 /// 2026-03-01T12:00:00Z.
@@ -469,7 +469,7 @@ fn provider(
 
 fn read_groups(arrival: Arrival, keys: &ProviderKeys, remembered: &[Remembered]) -> (String, Vec<String>) {
     let Arrival::Login(captured) = arrival else { panic!("expected a login") };
-    let verified = verify::verify(&captured, keys, remembered, NOW).unwrap();
+    let verified = verify::verify(&captured, keys, &Origin::Watched(remembered.to_vec()), NOW).unwrap();
     let claims = claims::read(&verified, &Sources::default(), &captured.provider).unwrap();
     let groups = claims.claims[0].pieces(None).into_iter().map(str::to_owned).collect();
     (claims.user.subject.to_string(), groups)

@@ -10,11 +10,11 @@ use loginsync::cli::demo::mint::{Hash, saml::MintAttribute};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
 use loginsync::pipeline::ids::{Issuer, Namespace, ProviderName, Timestamp};
 use loginsync::pipeline::provider::{
-    Binding, ClaimLimits, Fold, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
 };
 use loginsync::pipeline::verify::oidc::SigningAlgorithm;
 use loginsync::pipeline::verify::saml::{CertificateSet, DecryptionKey};
-use loginsync::pipeline::verify::{self, Assertion, ProviderKeys, Remembered, RememberedRequest};
+use loginsync::pipeline::verify::{self, Assertion, Origin, ProviderKeys, Remembered, RememberedRequest};
 
 pub const ISSUER: &str = "https://idp.example/saml";
 pub const AUDIENCE: &str = "https://app.example/saml";
@@ -67,6 +67,7 @@ pub fn provider(protocol: Protocol) -> Provider {
     Provider {
         name: ProviderName::parse("idp").unwrap(),
         issuer: Issuer::parse(issuer).unwrap(),
+        mode: if matches!(protocol, Protocol::Saml(_)) { Mode::SamlPost } else { Mode::OidcFormPost },
         protocol,
         callbacks: vec!["/saml/acs".into()],
         binding: Binding::Require,
@@ -157,6 +158,17 @@ pub fn submit_body(
     remembered: &[Remembered],
     now: Timestamp,
 ) -> Result<Assertion, String> {
+    submit_by(&Origin::Watched(remembered.to_vec()), provider, keys, body, now)
+}
+
+/// Sends a form through capture and verification as if it had come that way.
+pub fn submit_by(
+    origin: &Origin,
+    provider: &Provider,
+    keys: &ProviderKeys,
+    body: &str,
+    now: Timestamp,
+) -> Result<Assertion, String> {
     let message = CallbackMessage {
         method: &Method::POST,
         query: None,
@@ -169,7 +181,7 @@ pub fn submit_body(
         Ok(Arrival::NoLogin) => return Err("capture: no login".into()),
         Err(refusal) => return Err(format!("capture: {refusal}")),
     };
-    match verify::verify(&captured, keys, remembered, now) {
+    match verify::verify(&captured, keys, origin, now) {
         Ok(verified) => Ok(verified.get().clone()),
         Err(refused) => {
             let signed = if refused.signed.is_some() { "signed" } else { "unsigned" };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use loginsync::pipeline::ids::{GroupName, Namespace, Subject, Target, Timestamp, UserId};
 use loginsync::pipeline::mapping::{Candidates, Hit};
+use loginsync::pipeline::verify::Spending;
 use loginsync::ports::store::{Act, Applied, Login};
 use serde_json::Value;
 
@@ -114,7 +115,8 @@ async fn prepare(house: &House, before: &Value, now: Timestamp) {
                 email: None,
                 display_name: None,
                 token_id: format!("before-{}", id.subject),
-                issued_at,
+                issued_at: Some(issued_at),
+                spending: Spending::Once,
                 remember_until: now,
                 now,
                 binding: "matched",

@@ -7,13 +7,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use loginsync::cli::demo::mint::MintKey;
 use loginsync::cli::demo::mint::oidc;
+use loginsync::pipeline::capture::oidc::AccessToken;
 use loginsync::pipeline::ids::ProviderName;
 use loginsync::pipeline::provider::{Binding, Protocol, Provider};
 use loginsync::pipeline::verify::oidc::{KeySet, SigningAlgorithm};
-use loginsync::pipeline::verify::{Assertion, BindingVerdict, ProviderKeys, Remembered, RememberedRequest};
+use loginsync::pipeline::verify::{Assertion, BindingVerdict, Origin, ProviderKeys, Remembered, RememberedRequest};
 use serde_json::{Value, json};
 
-use crate::kit::{CLIENT, NOW, OIDC_ISSUER, key, oidc_policy, processor_time, provider, submit_body};
+use crate::kit::{CLIENT, NOW, OIDC_ISSUER, key, oidc_policy, processor_time, provider, submit_body, submit_by};
 
 const STATE: &str = "state-1";
 const NONCE: &str = "nonce-1";
@@ -446,3 +447,77 @@ fn a_token_without_an_id_is_known_by_its_content() {
     later["iat"] = json!(NOW.seconds() + 1);
     assert_ne!(submit(&oidc_provider(), &rsa_keys(), &signed(&later)).unwrap().token_id, first.token_id);
 }
+
+#[test]
+fn the_way_a_token_came_by_says_what_it_must_match() {
+    let of_app = |access_token: Option<&str>| Origin::Exchanged {
+        access_token: access_token.map(|text| AccessToken::new(text.to_owned())),
+    };
+    let asked = |state: &str, nonce: &str| Origin::Asked {
+        request: RememberedRequest::Oidc { state: Some(state.into()), nonce: Some(nonce.into()) },
+        access_token: Some(AccessToken::new(ACCESS_TOKEN.into())),
+    };
+    // OIDC Core 3.1.3.8, for RS256: the left half of the SHA-256 of the token's ASCII.
+    let at_hash = |text: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        json!({"at_hash": URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])})
+    };
+    let old = json!({"iat": NOW.seconds() - 3600});
+    let binding = "this browser did not leave for this login";
+    let rows: [(&str, Origin, Value, Result<BindingVerdict, &str>); 14] = [
+        ("exchanged", of_app(None), json!({}), Ok(BindingVerdict::Exchanged)),
+        ("exchanged, an hour ago", of_app(None), old.clone(), Ok(BindingVerdict::Exchanged)),
+        (
+            "exchanged, its own access token",
+            of_app(Some(ACCESS_TOKEN)),
+            at_hash(ACCESS_TOKEN),
+            Ok(BindingVerdict::Exchanged),
+        ),
+        (
+            "exchanged, another access token",
+            of_app(Some("other")),
+            at_hash(ACCESS_TOKEN),
+            Err("`at_hash` does not vouch"),
+        ),
+        (
+            "exchanged, a hash that is none",
+            of_app(Some(ACCESS_TOKEN)),
+            json!({"at_hash": 5}),
+            Err("`at_hash` does not vouch"),
+        ),
+        ("exchanged, nothing to vouch for", of_app(None), at_hash(ACCESS_TOKEN), Ok(BindingVerdict::Exchanged)),
+        ("exchanged, another party", of_app(None), json!({"azp": "other"}), Err("authorized party is `other`")),
+        (
+            "exchanged, another client",
+            of_app(None),
+            json!({"aud": "other"}),
+            Err("capture: no provider at this callback"),
+        ),
+        ("presented", Origin::Presented, json!({}), Ok(BindingVerdict::Presented)),
+        ("presented, an hour ago", Origin::Presented, old.clone(), Ok(BindingVerdict::Presented)),
+        ("asked", asked(STATE, NONCE), json!({}), Ok(BindingVerdict::Matched(0))),
+        ("asked, another state", asked("state-2", NONCE), json!({}), Err(binding)),
+        ("asked, another nonce", asked(STATE, "nonce-2"), json!({}), Err(binding)),
+        ("asked, an hour ago", asked(STATE, NONCE), old, Err("longer ago than `max_age`")),
+    ];
+    let mut observing = oidc_provider();
+    observing.binding = Binding::Observe;
+    for (what, origin, claims, expected) in rows {
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("id_token", &signed(&with(claims)))
+            .append_pair("state", STATE)
+            .finish();
+        // What the watching modes are told of binding is no business of the others.
+        for provider in [oidc_provider(), observing.clone()] {
+            let outcome = submit_by(&origin, &provider, &rsa_keys(), &form, NOW);
+            match (&outcome, expected) {
+                (Ok(assertion), Ok(verdict)) => assert_eq!(assertion.binding, verdict, "{what}"),
+                (Err(found), Err(expected)) => assert!(found.contains(expected), "{what}: {found}"),
+                _ => panic!("{what}: expected {expected:?}, found {outcome:?}"),
+            }
+        }
+    }
+    assert!(!format!("{:?}", of_app(Some(ACCESS_TOKEN))).contains(ACCESS_TOKEN));
+}
+
+const ACCESS_TOKEN: &str = "an-access-token";

@@ -15,7 +15,7 @@ use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::provider::{Provider, SamlPolicy};
 use loginsync::pipeline::verify::ProviderKeys;
 use loginsync::pipeline::verify::saml::{CertificateSet, SamlValue, lock_down};
-use loginsync::pipeline::verify::{BindingVerdict, Statement};
+use loginsync::pipeline::verify::{BindingVerdict, Origin, Statement};
 use samael::crypto::{CertificateDer, Crypto, CryptoProvider as _, ReduceMode};
 
 use crate::kit::{
@@ -1030,7 +1030,7 @@ fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, Stri
         panic!("no login")
     };
     let keys = ProviderKeys::Saml(certificates(&["idp-rsa"]));
-    let verified = loginsync::pipeline::verify::verify(&captured, &keys, &remembered(), NOW).unwrap();
+    let verified = loginsync::pipeline::verify::verify(&captured, &keys, &Origin::Watched(remembered()), NOW).unwrap();
     claims::read(&verified, &Sources::default(), provider).map_err(|refusal| refusal.to_string())
 }
 

@@ -11,6 +11,7 @@ use loginsync::pipeline::ids::{
 };
 use loginsync::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, candidates};
 use loginsync::pipeline::plan::Plan;
+use loginsync::pipeline::verify::Spending;
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
 
@@ -108,11 +109,15 @@ struct Case<'a> {
     issued: i64,
     token: &'a str,
     values: &'a [&'a str],
+    /// No token says when: the provider was asked.
+    asked: bool,
+    spending: Spending,
 }
 
 impl Default for Case<'_> {
     fn default() -> Self {
-        Self { user: "alice", provider: "p", issued: 0, token: "t", values: &[] }
+        let spending = Spending::Once;
+        Self { user: "alice", provider: "p", issued: 0, token: "t", values: &[], asked: false, spending }
     }
 }
 
@@ -135,7 +140,8 @@ async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Resul
         email: claims.email,
         display_name: None,
         token_id: case.token.into(),
-        issued_at: Timestamp(NOW.0 + case.issued),
+        issued_at: (!case.asked).then_some(Timestamp(NOW.0 + case.issued)),
+        spending: case.spending,
         remember_until: Timestamp(NOW.0 + 600_000),
         now: NOW,
         binding: "matched",
@@ -350,6 +356,42 @@ async fn concurrent_logins_of_one_user_end_with_the_newest() {
     assert!(groups(&*store, &rules, "alice").await.contains(&"B".to_owned()));
     let newest: i64 = opened.intruder().query_row("SELECT issued_at FROM watermarks", [], |row| row.get(0)).unwrap();
     assert_eq!(newest, NOW.0 + 59);
+}
+
+#[tokio::test]
+async fn what_the_provider_was_asked_for_applies_and_leaves_the_watermark_alone() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    let watermark = || -> Vec<i64> {
+        let intruder = opened.intruder();
+        let mut select = intruder.prepare("SELECT issued_at FROM watermarks").unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    let asked = plan(store, &rules, Case { token: "2", values: &[], asked: true, ..Case::default() }).await;
+    assert!(!asked.older);
+    assert_eq!(watermark(), [NOW.0]);
+    assert!(groups(store, &rules, "alice").await.is_empty(), "an answer is newer than any token");
+    let older = plan(store, &rules, Case { token: "3", issued: -1, values: &["b"], ..Case::default() }).await;
+    assert!(older.older, "the watermark still counts");
+
+    let bob = |token, issued, asked| Case { user: "bob", token, issued, asked, values: &["b"], ..Case::default() };
+    plan(store, &rules, bob("4", 0, true)).await;
+    let first = plan(store, &rules, bob("5", -1000, false)).await;
+    assert!(!first.older, "an answer sets no watermark that could make a token old");
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_spent_may_come_again() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    let again = || Case { token: "1", values: &["b"], spending: Spending::Again, ..Case::default() };
+    plan(store, &rules, again()).await;
+    assert!(plan(store, &rules, again()).await.grants.is_empty());
+    let spent = plan(store, &rules, Case { spending: Spending::Once, ..again() }).await;
+    assert!(spent.grants.is_empty(), "it was not spent before");
+    let replay = apply(store, &rules, Case { spending: Spending::Once, ..again() }).await.unwrap();
+    assert!(matches!(replay, Applied::Replay));
 }
 
 #[tokio::test]

@@ -10,6 +10,27 @@ use super::super::verify::oidc::SigningAlgorithm;
 /// An ID token's length in bytes, at the most. A token of 2,000 group names stays well below.
 const MAX_TOKEN: usize = 512 * 1024;
 
+/// An access token as it came beside an ID token. Nothing prints it, and it is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken(zeroize::Zeroizing<String>);
+
+impl AccessToken {
+    pub fn new(text: String) -> Self {
+        Self(zeroize::Zeroizing::new(text))
+    }
+
+    /// The token itself; whoever asks must not print it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccessToken")
+    }
+}
+
 /// A JWT in compact serialization (RFC 7519 section 7.2, steps 1 to 10), parsed and not believed.
 #[derive(Debug, Clone)]
 pub struct UntrustedIdToken {

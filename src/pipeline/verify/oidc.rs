@@ -7,11 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
-use super::{Assertion, Fault, Refused, Remembered, RememberedRequest, SignedToken, Statement, bind, check_issued};
+use super::{Assertion, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind, check_issued};
 use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{OidcPolicy, Provider};
@@ -41,6 +43,16 @@ impl SigningAlgorithm {
     /// Every name that [`Self::named`] knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().map(|(name, _)| name)
+    }
+
+    /// Of the signature scheme; for Ed25519 the SHA-512 that it is built on (RFC 8032 section 5.1).
+    fn hash(self) -> &'static digest::Algorithm {
+        use Algorithm as A;
+        match self.0 {
+            A::RS384 | A::PS384 | A::ES384 => &digest::SHA384,
+            A::RS512 | A::PS512 | A::EdDSA => &digest::SHA512,
+            _ => &digest::SHA256,
+        }
     }
 
     fn fits(self, parameters: &AlgorithmParameters) -> bool {
@@ -134,19 +146,21 @@ pub(super) fn check(
     token: &UntrustedIdToken,
     state: Option<&str>,
     keys: &KeySet,
-    remembered: &[Remembered],
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Assertion, Refused> {
-    check_signature(policy, token, keys).map_err(Refused::unsigned)?;
+    let algorithm = check_signature(policy, token, keys).map_err(Refused::unsigned)?;
     let (payload, payload_bytes) = token.payload();
     let token_id = token_id(payload, payload_bytes);
-    check_claims(provider, policy, payload, state, remembered, now, token_id.clone()).map_err(|fault| Refused {
+    let checked = check_access_token(algorithm, payload, origin)
+        .and_then(|()| check_claims(provider, policy, payload, state, origin, now, token_id.clone()));
+    checked.map_err(|fault| Refused {
         fault,
         signed: Some(SignedToken { token_id, issued_at: numeric_date(payload, "iat").ok().flatten() }),
     })
 }
 
-fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet) -> Result<(), Fault> {
+fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet) -> Result<SigningAlgorithm, Fault> {
     let allowed = token.algorithm().filter(|algorithm| policy.algorithms.contains(algorithm));
     let Some(algorithm) = allowed else {
         let names: Vec<String> = policy.algorithms.iter().map(ToString::to_string).collect();
@@ -158,7 +172,7 @@ fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet)
     let holds = |key: &VerificationKey| {
         matches!(jsonwebtoken::crypto::verify(signature, signing_input, &key.key, algorithm.0), Ok(true))
     };
-    if chosen.into_iter().any(holds) { Ok(()) } else { Err(Fault::Signature) }
+    if chosen.into_iter().any(holds) { Ok(algorithm) } else { Err(Fault::Signature) }
 }
 
 fn check_claims(
@@ -166,7 +180,7 @@ fn check_claims(
     policy: &OidcPolicy,
     payload: &Map<String, Value>,
     state: Option<&str>,
-    remembered: &[Remembered],
+    origin: &Origin,
     now: Timestamp,
     token_id: String,
 ) -> Result<Assertion, Fault> {
@@ -182,7 +196,7 @@ fn check_claims(
     {
         return Err(Fault::NotYetValid { at, now });
     }
-    check_issued(provider, issued_at, now)?;
+    check_issued(provider, origin, issued_at, now)?;
     let nonce = match payload.get("nonce") {
         None => None,
         Some(Value::String(nonce)) => Some(nonce.as_str()),
@@ -191,7 +205,7 @@ fn check_claims(
     // OIDC Core 3.1.3.7 item 11: a nonce that was sent must come back. A request without either is none that we saw.
     let binding = bind(
         provider,
-        remembered,
+        origin,
         |request| match request {
             RememberedRequest::Oidc { state: left_state, nonce: left_nonce } => {
                 (left_state.is_some() || left_nonce.is_some())
@@ -243,6 +257,15 @@ fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(
         None if !several => Ok(()),
         found => Err(Fault::AuthorizedParty { found: describe(found), expected: policy.client_id.clone() }),
     }
+}
+
+/// OIDC Core 3.1.3.8: an access token that comes beside is the one that the ID token vouches for, where it does.
+fn check_access_token(algorithm: SigningAlgorithm, payload: &Map<String, Value>, origin: &Origin) -> Result<(), Fault> {
+    let (Some(hash), Some(access_token)) = (payload.get("at_hash"), origin.access_token()) else { return Ok(()) };
+    let digest = digest::digest(algorithm.hash(), access_token.expose().as_bytes());
+    let half = digest.as_ref().get(..digest.as_ref().len() / 2).unwrap_or_default();
+    let holds = hash.as_str() == Some(URL_SAFE_NO_PAD.encode(half).as_str());
+    if holds { Ok(()) } else { Err(Fault::AccessToken) }
 }
 
 /// The replay key of RFC 7519 tokens: `jti`, else the SHA-256 of the decoded payload.

@@ -27,7 +27,7 @@ pub use self::certificates::{CertificateError, CertificateSet};
 use self::conditions::Rules;
 pub use self::decrypt::{DecryptionKey, DecryptionKeyError};
 pub use self::xmlsec::{LockDownFailed, lock_down};
-use super::{Assertion, BindingVerdict, Fault, Refused, Remembered, RememberedRequest, SignedToken, Statement, bind};
+use super::{Assertion, BindingVerdict, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind};
 use crate::pipeline::capture::saml::names::{ASSERTION, PROTOCOL, XML_SCHEMA, XML_SCHEMA_INSTANCE};
 use crate::pipeline::capture::saml::tree::{is, named, only, parse};
 use crate::pipeline::capture::saml::{Content, GuardError, GuardedResponse, ResponseHead, response_head};
@@ -80,17 +80,17 @@ pub(super) fn check(
     policy: &SamlPolicy,
     response: &GuardedResponse,
     certificates: &CertificateSet,
-    remembered: &[Remembered],
+    origin: &Origin,
     now: Timestamp,
 ) -> Result<Assertion, Refused> {
-    let rules = Rules { provider, policy, now };
+    let rules = Rules { provider, policy, origin, now };
     let signed = match response.structure().content {
         Content::Nothing => {
             let status = response.structure().head.status.clone().unwrap_or_default();
             return Err(Refused::unsigned(Fault::Status(status)));
         }
         Content::Assertion => signed_plain(response, certificates).map_err(Refused::unsigned)?,
-        Content::EncryptedAssertion => signed_encrypted(rules, response, certificates, remembered)?,
+        Content::EncryptedAssertion => signed_encrypted(rules, response, certificates)?,
     };
     let document = parse(&signed.text).map_err(|error| Refused::unsigned(malformed(&error)))?;
     let assertion = the_assertion(document.root_element()).map_err(Refused::unsigned)?;
@@ -102,7 +102,7 @@ pub(super) fn check(
     if token_id.is_empty() || token_id.len() > MAX_TOKEN_ID {
         return Err(Refused::unsigned(Fault::Malformed("the assertion's ID is empty or too long".into())));
     }
-    check_signed(rules, &signed, assertion, remembered, token_id.clone()).map_err(|fault| Refused {
+    check_signed(rules, &signed, assertion, token_id.clone()).map_err(|fault| Refused {
         fault,
         signed: Some(SignedToken { token_id, issued_at: conditions::time(assertion, "IssueInstant").ok().flatten() }),
     })
@@ -115,12 +115,11 @@ fn check_signed(
     rules: Rules<'_>,
     signed: &Signed,
     assertion: Node<'_, '_>,
-    remembered: &[Remembered],
     token_id: String,
 ) -> Result<Assertion, Fault> {
     conditions::check_response(rules, &signed.head, signed.head_signed)?;
     let met = conditions::check_assertion(rules, assertion)?;
-    let binding = binding(rules, signed, met.in_response_to.as_deref(), remembered)?;
+    let binding = binding(rules, signed, met.in_response_to.as_deref())?;
     Ok(Assertion {
         provider: rules.provider.name.clone(),
         issuer: rules.provider.issuer.clone(),
@@ -135,12 +134,7 @@ fn check_signed(
 /// SAML Profiles sections 4.1.4.3 and 4.1.5: an answer names its request, and one that names none was not asked for.
 ///
 /// What ties an assertion to a request must be signed, or anybody could tie a stolen one to a request of their own.
-fn binding(
-    rules: Rules<'_>,
-    signed: &Signed,
-    confirmed: Option<&str>,
-    remembered: &[Remembered],
-) -> Result<BindingVerdict, Fault> {
+fn binding(rules: Rules<'_>, signed: &Signed, confirmed: Option<&str>) -> Result<BindingVerdict, Fault> {
     let of_response = signed.head.in_response_to.as_deref();
     if let (Some(response), Some(confirmed)) = (of_response, confirmed)
         && response != confirmed
@@ -148,13 +142,13 @@ fn binding(
         return Err(Fault::Binding("the response and its assertion answer different requests"));
     }
     if let Some(request) = confirmed.or(of_response.filter(|_| signed.head_signed)) {
-        return bind_request(rules.provider, remembered, request);
+        return bind_request(rules, request);
     }
     if !rules.policy.allow_idp_initiated {
         return Err(Fault::Unsolicited);
     }
     match of_response {
-        Some(request) => match bind_request(rules.provider, remembered, request)? {
+        Some(request) => match bind_request(rules, request)? {
             BindingVerdict::Matched(_) => Ok(BindingVerdict::Unsolicited),
             other => Ok(other),
         },
@@ -162,10 +156,10 @@ fn binding(
     }
 }
 
-fn bind_request(provider: &Provider, remembered: &[Remembered], id: &str) -> Result<BindingVerdict, Fault> {
+fn bind_request(rules: Rules<'_>, id: &str) -> Result<BindingVerdict, Fault> {
     bind(
-        provider,
-        remembered,
+        rules.provider,
+        rules.origin,
         |request| matches!(request, RememberedRequest::Saml { request_id } if request_id == id),
         "no request with this InResponseTo is remembered by it",
     )
@@ -198,14 +192,13 @@ fn signed_encrypted(
     rules: Rules<'_>,
     response: &GuardedResponse,
     certificates: &CertificateSet,
-    remembered: &[Remembered],
 ) -> Result<Signed, Refused> {
     let structure = response.structure();
     if rules.policy.decryption_keys.is_empty() {
         return Err(Refused::unsigned(Fault::NoDecryptionKey));
     }
     if !structure.response_signed {
-        return opened_alone(rules, response, certificates, remembered).map_err(Refused::unsigned);
+        return opened_alone(rules, response, certificates).map_err(Refused::unsigned);
     }
     let outer = xmlsec::signed_bytes(response.text(), certificates, structure.family).map_err(Refused::unsigned)?;
     let head = signed_head(&outer, &structure.head.id).map_err(Refused::unsigned)?;
@@ -240,12 +233,7 @@ fn opened_within(
 }
 
 /// Under nothing: the assertion must bring its own signature.
-fn opened_alone(
-    rules: Rules<'_>,
-    response: &GuardedResponse,
-    certificates: &CertificateSet,
-    remembered: &[Remembered],
-) -> Result<Signed, Fault> {
+fn opened_alone(rules: Rules<'_>, response: &GuardedResponse, certificates: &CertificateSet) -> Result<Signed, Fault> {
     let malleable = cipher_is_malleable(response.text())?;
     if malleable && !rules.policy.allow_cbc {
         return Err(Fault::CbcUnsigned);
@@ -255,7 +243,7 @@ fn opened_alone(
         // Whoever may ask what a changed ciphertext decrypts to learns the plaintext. So only a browser that left for this
         // login may ask, and hears one answer.
         match head.in_response_to.as_deref() {
-            Some(request) => bind_request(rules.provider, remembered, request).map(|_| ())?,
+            Some(request) => bind_request(rules, request).map(|_| ())?,
             None if rules.policy.allow_idp_initiated => {}
             None => return Err(Fault::Unsolicited),
         }

@@ -155,7 +155,7 @@ impl Impatient {
                 encoded: false,
                 body: body.as_bytes(),
             },
-            remembered: &[],
+            remembered: Vec::new(),
             max_document: 1000,
             timeout: Duration::from_secs(5),
         };

@@ -6,7 +6,7 @@
 use chrono::{DateTime, NaiveDateTime};
 use roxmltree::Node;
 
-use super::super::{Fault, check_issued};
+use super::super::{Fault, Origin, check_issued};
 use crate::pipeline::capture::saml::ResponseHead;
 use crate::pipeline::capture::saml::names::{ASSERTION, BEARER, SUCCESS};
 use crate::pipeline::capture::saml::tree::{attribute, elements, named, only, text};
@@ -18,6 +18,7 @@ use crate::pipeline::provider::{Provider, SamlPolicy};
 pub(super) struct Rules<'a> {
     pub(super) provider: &'a Provider,
     pub(super) policy: &'a SamlPolicy,
+    pub(super) origin: &'a Origin,
     pub(super) now: Timestamp,
 }
 
@@ -61,7 +62,7 @@ pub(super) fn check_assertion(rules: Rules<'_>, assertion: Node<'_, '_>) -> Resu
         return Err(wrong_issuer(rules, issuer.as_deref()));
     }
     let issued_at = required_time(assertion, "IssueInstant")?;
-    check_issued(rules.provider, issued_at, rules.now)?;
+    check_issued(rules.provider, rules.origin, issued_at, rules.now)?;
     let conditions_end = check_conditions(rules, required(assertion, "Conditions")?)?;
     let confirmation = check_subject(rules, required(assertion, "Subject")?)?;
     check_sessions(rules, assertion)?;

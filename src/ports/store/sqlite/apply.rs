@@ -11,6 +11,7 @@ use super::{Session, audit, kind_of, target_of, unavailable};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::{Candidates, Hit, RuleSet};
 use crate::pipeline::plan::{self, Change, Grant, Plan, Snapshot, Source};
+use crate::pipeline::verify::Spending;
 
 pub(super) fn apply(
     session: &mut Session<'_>,
@@ -22,7 +23,7 @@ pub(super) fn apply(
         return Ok(Applied::Stale);
     }
     let token = token_digest(&login.issuer, &login.token_id);
-    if !remember(session, &token, true, login.remember_until)? {
+    if login.spending == Spending::Once && !remember(session, &token, true, login.remember_until)? {
         refuse_once(session, &token, &login, "replay", "this token was used before")?;
         return Ok(Applied::Replay);
     }
@@ -37,7 +38,9 @@ pub(super) fn apply(
         Some(known) => snapshot(session, known.row, &login.provider)?,
         None => Snapshot::default(),
     };
-    let mut plan = plan::draft(login.user.clone(), &login.provider, login.issued_at, candidates, &snapshot, rules);
+    // What the provider was asked for just now is newer than any token.
+    let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
+    let mut plan = plan::draft(login.user.clone(), &login.provider, issued_at, candidates, &snapshot, rules);
     let last = last_held(session, user_row, &plan, rules)?;
     plan.guard(&last, &snapshot, rules);
     write_plan(session, user_row, &login, &plan)?;
@@ -94,7 +97,7 @@ struct LoginDetail<'a> {
     provider: &'a str,
     issuer: &'a str,
     token: &'a str,
-    issued_at: i64,
+    issued_at: Option<i64>,
     binding: &'a str,
     claims: &'a [ClaimSummary],
     /// Mappings that matched; every other one did not.
@@ -141,7 +144,7 @@ impl<'a> LoginDetail<'a> {
             provider: login.provider.as_str(),
             issuer: &login.issuer,
             token: &login.token_id,
-            issued_at: login.issued_at.0,
+            issued_at: login.issued_at.map(|at| at.0),
             binding: login.binding,
             claims: &login.claims,
             matched: candidates.hits.iter().map(matched).collect(),
@@ -367,10 +370,13 @@ fn write_plan(session: &Session<'_>, user_row: i64, login: &Login, plan: &Plan) 
     session
         .connection
         .prepare_cached(
-            "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (user_id, provider) DO UPDATE SET issued_at = ?3, last_login_at = ?4",
+            "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at) VALUES (?1, ?2, coalesce(?3, ?5), ?4)
+             ON CONFLICT (user_id, provider) DO UPDATE SET issued_at = coalesce(?3, issued_at), last_login_at = ?4",
         )
-        .and_then(|mut upsert| upsert.execute(params![user_row, provider, login.issued_at.0, login.now.0]))
+        .and_then(|mut upsert| {
+            let issued_at = login.issued_at.map(|at| at.0);
+            upsert.execute(params![user_row, provider, issued_at, login.now.0, i64::MIN])
+        })
         .map_err(unavailable)?;
     Ok(())
 }
