@@ -3,6 +3,7 @@
 pub mod http;
 pub mod keys;
 pub mod rules;
+pub mod sessions;
 pub mod store;
 
 use std::future::Future;

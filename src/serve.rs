@@ -4,6 +4,7 @@
 //! place.
 
 pub mod admin;
+pub mod cookies;
 pub mod listen;
 pub mod proxy;
 pub mod respond;

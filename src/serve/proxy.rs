@@ -31,13 +31,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use self::binding::{Binder, CookieKeyError, Jar};
+use self::binding::Binder;
 use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::headers::{Framing, PublicSide, Wishes};
 use self::route::{Route, Router};
+use super::cookies::{self, CookieKeyError, Jar, Sealer};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
@@ -88,15 +89,12 @@ impl Site {
         let providers = config.providers.iter().map(|settings| (&settings.provider, settings.login_paths.as_slice()));
         let public = &config.public_url;
         let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
+        let sealer = Sealer::new(cookie_keys, public)?;
         Ok(Self {
             listen: config.listen.clone(),
             router: Router::new(providers),
             app: App::new(&config.app)?,
-            binder: Binder::new(
-                cookie_keys,
-                public,
-                config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
-            )?,
+            binder: Binder::new(sealer, config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect()),
             services,
             public: PublicSide {
                 scheme: HeaderValue::from_static(if public.secure { "https" } else { "http" }),
@@ -291,7 +289,7 @@ fn switch(
     let idle = site.listen.idle_timeout;
     guard.spawn(upgrade::tunnel(client, app, idle));
     headers::clean_response(response.headers_mut());
-    binding::drop_foreign(response.headers_mut());
+    cookies::drop_foreign(response.headers_mut());
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(header::UPGRADE, protocol);
     Ok(Answered::Switched(response.map(|_| ())))
@@ -299,7 +297,7 @@ fn switch(
 
 /// Where a redirect sends the browser off to log in, it takes our memory of that along.
 fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<Incoming>) {
-    binding::drop_foreign(response.headers_mut());
+    cookies::drop_foreign(response.headers_mut());
     if !response.status().is_redirection() {
         return;
     }

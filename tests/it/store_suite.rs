@@ -12,6 +12,7 @@ use loginsync::pipeline::ids::{
 use loginsync::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, candidates};
 use loginsync::pipeline::plan::Plan;
 use loginsync::pipeline::verify::Spending;
+use loginsync::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Sessions};
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
 
@@ -20,6 +21,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 /// A store of its own for one test.
 struct Opened {
     store: Arc<dyn Store>,
+    sessions: Arc<dyn Sessions>,
     folder: tempfile::TempDir,
 }
 
@@ -49,7 +51,8 @@ fn open() -> Opened {
 fn open_with(key: Option<&[u8]>) -> Opened {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db"), settings(key)).unwrap();
-    Opened { store: Arc::new(store), folder }
+    let store = Arc::new(store);
+    Opened { sessions: Arc::<SqliteStore>::clone(&store), store, folder }
 }
 
 fn provider(name: &str) -> ProviderName {
@@ -220,7 +223,8 @@ async fn a_replay_changes_nothing_and_fills_one_row() {
 
 #[tokio::test]
 async fn a_replay_is_known_after_a_restart() {
-    let Opened { store, folder } = open();
+    let Opened { store, folder, sessions } = open();
+    drop(sessions);
     let rules = Arc::new(rules());
     plan(&*store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     drop(store);
@@ -493,7 +497,8 @@ async fn an_erased_person_leaves_a_chain_that_verifies() {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
-    let Opened { store, folder } = open();
+    let Opened { store, folder, sessions } = open();
+    drop(sessions);
     drop(store);
     let path = folder.path().join("store.db");
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
@@ -563,4 +568,138 @@ async fn cookie_keys_are_made_once() {
     let first = opened.store.cookie_keys().await.unwrap();
     assert_eq!(first.len(), 32);
     assert_eq!(opened.store.cookie_keys().await.unwrap(), first);
+}
+
+// ------------------------------------------------------------------------------------------------------------ sessions
+
+const HOUR: i64 = 3_600_000;
+
+fn at(milliseconds: i64) -> Timestamp {
+    Timestamp(NOW.0 + milliseconds)
+}
+
+fn session(key: &str, who: &str) -> NewSession {
+    NewSession {
+        key: Digest::of(key.as_bytes()),
+        replaces: None,
+        user: user(who),
+        provider: provider("p"),
+        login: format!("login-{key}"),
+        token: format!("token-{key}"),
+        at_provider: AtProvider { subject: who.into(), session: Some(format!("sid-{key}")), name_format: None },
+        app_cookie: None,
+        refresh: None,
+        now: NOW,
+        idle_until: at(HOUR),
+        expires_at: at(2 * HOUR),
+        most: 3,
+    }
+}
+
+async fn live(opened: &Opened, key: &str, rules: &Arc<RuleSet>, now: Timestamp) -> bool {
+    opened.sessions.find(Digest::of(key.as_bytes()), Arc::clone(rules), now).await.unwrap().is_some()
+}
+
+fn logout(subject: Option<&str>, sessions: &[&str], token: &str) -> Logout {
+    Logout {
+        provider: provider("p"),
+        issuer: "https://p.example.com".into(),
+        token: token.into(),
+        remember_until: at(HOUR),
+        subject: subject.map(str::to_owned),
+        sessions: sessions.iter().map(|sid| (*sid).to_owned()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn a_session_tells_what_its_user_holds_now() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    let begun = NewSession { app_cookie: Some(Digest::of(b"app")), refresh: Some(vec![1, 2]), ..session("k", "alice") };
+    assert!(opened.sessions.begin(begun).await.unwrap());
+    let find = || async { opened.sessions.find(Digest::of(b"k"), Arc::clone(&rules), NOW).await.unwrap().unwrap() };
+    let found = find().await;
+    assert_eq!((found.groups, found.roles), (vec!["A".to_owned(), "B".into()], vec!["admin".to_owned()]));
+    assert_eq!((found.email.as_deref(), found.token.as_str()), (Some("alice@example.com"), "token-k"));
+    assert_eq!((found.app_cookie, found.refresh), (Some(Digest::of(b"app")), Some(vec![1, 2])));
+    assert_eq!(found.at_provider.session.as_deref(), Some("sid-k"));
+    plan(store, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
+    assert_eq!(find().await.groups, ["B"], "a revocation shows");
+    opened.sessions.renewed(Digest::of(b"k"), Some(vec![3]), at(5)).await.unwrap();
+    let renewed = find().await;
+    assert_eq!((renewed.refresh, renewed.synced_at), (Some(vec![3]), at(5)));
+    let unknown = opened.sessions.begin(session("x", "nobody")).await.unwrap();
+    assert!(!unknown, "a session is of a user who is there");
+    let file = std::fs::read(opened.path().with_extension("db-wal")).unwrap();
+    assert!(!file.windows(7).any(|bytes| bytes == b"login-x"), "and nothing was written for the other");
+}
+
+#[tokio::test]
+async fn a_session_ends_by_idling_by_age_and_with_its_user() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    for who in ["alice", "bob", "carol"] {
+        plan(store, &rules, Case { user: who, token: who, values: &["b"], ..Case::default() }).await;
+        assert!(opened.sessions.begin(session(who, who)).await.unwrap());
+    }
+    assert!(live(&opened, "alice", &rules, at(HOUR - 1)).await);
+    assert!(!live(&opened, "alice", &rules, at(HOUR)).await, "it lay idle");
+    opened.sessions.extend(Digest::of(b"alice"), at(HOUR - 1), at(3 * HOUR)).await.unwrap();
+    assert!(live(&opened, "alice", &rules, at(2 * HOUR - 1)).await);
+    assert!(!live(&opened, "alice", &rules, at(2 * HOUR)).await, "no use extends its age");
+    opened.sessions.extend(Digest::of(b"alice"), NOW, NOW).await.unwrap();
+    assert!(live(&opened, "alice", &rules, at(HOUR)).await, "a late note does not shorten it");
+
+    store.act(user("bob"), Act::Disable, "test".into(), NOW).await.unwrap();
+    assert!(!live(&opened, "bob", &rules, NOW).await);
+    assert!(!opened.sessions.begin(session("bob-2", "bob")).await.unwrap());
+    store.act(user("bob"), Act::Enable, "test".into(), NOW).await.unwrap();
+    assert!(!live(&opened, "bob", &rules, NOW).await, "being enabled again brings none back");
+    store.act(user("carol"), Act::Erase, "test".into(), NOW).await.unwrap();
+    assert!(!live(&opened, "carol", &rules, NOW).await);
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_for_each_user_and_swept() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    for (number, key) in ["one", "two", "three", "four"].into_iter().enumerate() {
+        let now = at(i64::try_from(number).unwrap());
+        assert!(opened.sessions.begin(NewSession { now, ..session(key, "alice") }).await.unwrap());
+    }
+    assert!(!live(&opened, "one", &rules, at(4)).await, "the oldest made room");
+    assert_eq!(opened.sessions.of_user(user("alice"), at(4)).await.unwrap().len(), 3);
+    assert_eq!(opened.sessions.of_user(user("alice"), at(4)).await.unwrap()[0], Digest::of(b"four"));
+    let replaces = Some(Digest::of(b"four"));
+    let late = NewSession { now: at(3 * HOUR), expires_at: at(9 * HOUR), replaces, ..session("five", "alice") };
+    assert!(opened.sessions.begin(late).await.unwrap());
+    let rows: i64 = opened.intruder().query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1, "what had ended is gone");
+    assert!(opened.sessions.end(Digest::of(b"five")).await.unwrap());
+    assert!(!opened.sessions.end(Digest::of(b"five")).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_provider_ends_its_own_sessions_once_for_each_message() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    let begin = |key: &'static str| opened.sessions.begin(session(key, "alice"));
+    for key in ["one", "two"] {
+        begin(key).await.unwrap();
+    }
+    let other = NewSession { provider: provider("q"), ..session("other", "alice") };
+    opened.sessions.begin(other).await.unwrap();
+    let end = |logout: Logout| async { opened.sessions.log_out(logout).await.unwrap() };
+    assert_eq!(end(logout(Some("bob"), &["sid-one"], "a")).await, LoggedOut::Ended(0), "another person's");
+    assert_eq!(end(logout(Some("alice"), &["sid-one"], "b")).await, LoggedOut::Ended(1));
+    assert!(live(&opened, "two", &rules, NOW).await && !live(&opened, "one", &rules, NOW).await);
+    begin("one").await.unwrap();
+    assert_eq!(end(logout(Some("alice"), &[], "b")).await, LoggedOut::Replay, "the same message again");
+    assert!(live(&opened, "one", &rules, NOW).await);
+    assert_eq!(end(logout(Some("alice"), &[], "c")).await, LoggedOut::Ended(2));
+    assert!(live(&opened, "other", &rules, NOW).await, "another provider's stays");
+    assert_eq!(groups(store, &rules, "alice").await, ["B"], "memberships stay");
 }

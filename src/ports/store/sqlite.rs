@@ -8,6 +8,7 @@ mod act;
 mod apply;
 mod audit;
 mod look;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,9 +23,10 @@ use crate::config::{Secret, Synchronous};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
+use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 
 /// The schema that this program writes. A database of a later one is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 3;
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
 /// How many jobs may wait; a further one is told that the store is not available.
@@ -271,6 +273,13 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
             format!("BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = 1;\nCOMMIT;", include_str!("sqlite/schema.sql"));
         connection.execute_batch(&script).map_err(unavailable)?;
     }
+    if version < 3 {
+        let script = format!(
+            "BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = 3;\nCOMMIT;",
+            include_str!("sqlite/schema/3-sessions.sql")
+        );
+        connection.execute_batch(&script).map_err(unavailable)?;
+    }
     Ok(())
 }
 
@@ -387,5 +396,45 @@ impl Store for SqliteStore {
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         // A transaction that was begun for writing: a full disk or a lock that is held shows here as it would to a login.
         Box::pin(self.write(|session| execute(session.connection, "DELETE FROM settings WHERE name = 'probe'")))
+    }
+}
+
+impl Sessions for SqliteStore {
+    fn begin(&self, session: NewSession) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::begin(transaction, &session)))
+    }
+
+    fn find(
+        &self,
+        key: Digest,
+        rules: Arc<RuleSet>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Option<port::Session>, StoreError>> {
+        Box::pin(self.read(move |connection| sessions::find(connection, key, &rules, now)))
+    }
+
+    fn extend(&self, key: Digest, seen_at: Timestamp, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::extend(transaction, key, seen_at, idle_until)))
+    }
+
+    fn renewed(
+        &self,
+        key: Digest,
+        refresh: Option<Vec<u8>>,
+        synced_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::renewed(transaction, key, refresh.as_deref(), synced_at)))
+    }
+
+    fn end(&self, key: Digest) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::end(transaction, key)))
+    }
+
+    fn log_out(&self, logout: Logout) -> BoxFuture<'_, Result<LoggedOut, StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::log_out(transaction, &logout)))
+    }
+
+    fn of_user(&self, user: UserId, now: Timestamp) -> BoxFuture<'_, Result<Vec<Digest>, StoreError>> {
+        Box::pin(self.read(move |connection| sessions::of_user(connection, &user, now)))
     }
 }
