@@ -14,7 +14,7 @@ use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
+use crate::pipeline::verify::{self, Assertion, Fault, Origin, Remembered, Verified};
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
@@ -67,7 +67,7 @@ pub enum Passed {
 pub struct Entered {
     pub plan: Plan,
     pub claims: Claims,
-    pub binding: BindingVerdict,
+    pub assertion: Verified<Assertion>,
 }
 
 /// Why a message must not reach the app.
@@ -90,7 +90,7 @@ pub enum Reason {
     #[error(transparent)]
     Claims(#[from] ClaimsRefusal),
     #[error("this token was used before")]
-    Replay,
+    Replay { token: String },
     #[error("the user is disabled")]
     Disabled,
     #[error(transparent)]
@@ -153,7 +153,7 @@ async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin)
     };
 
     let plan = apply(services, id, &provider, assertion.get(), &claims, now).await?;
-    Ok(Entered { plan, claims, binding: assertion.get().binding })
+    Ok(Entered { plan, claims, assertion })
 }
 
 enum Unbelieved {
@@ -227,7 +227,7 @@ async fn apply(
         let login = describe(id, provider, assertion, claims, now);
         match services.store.apply(login, candidates, rules).await? {
             Applied::Committed(plan) => return Ok(*plan),
-            Applied::Replay => return Err(Reason::Replay),
+            Applied::Replay => return Err(Reason::Replay { token: assertion.token_id.clone() }),
             Applied::Disabled => return Err(Reason::Disabled),
             Applied::Stale => {}
         }

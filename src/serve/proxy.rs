@@ -94,7 +94,10 @@ impl Site {
             listen: config.listen.clone(),
             router: Router::new(providers),
             app: App::new(&config.app)?,
-            binder: Binder::new(sealer, config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect()),
+            binder: Binder::new(
+                sealer,
+                config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
+            ),
             services,
             public: PublicSide {
                 scheme: HeaderValue::from_static(if public.secure { "https" } else { "http" }),
@@ -431,7 +434,7 @@ impl Arrival {
         match passed {
             Ok(Passed::NoLogin) => Ok(Answered::App(self.send(&site, HeaderMap::new(), None).await?)),
             Ok(Passed::Login(entered)) => {
-                let spent = match entered.binding {
+                let spent = match entered.assertion.get().binding {
                     BindingVerdict::Matched(index) => names.get(index).cloned(),
                     _ => None,
                 };
@@ -460,7 +463,7 @@ impl Arrival {
 
     /// Lets a committed login through.
     async fn deliver(self, site: &Site, entered: &Entered, spent: Option<String>) -> Result<Answered, Box<Failed>> {
-        let Entered { plan, claims, binding: _ } = entered;
+        let Entered { plan, claims, assertion: _ } = entered;
         let id = self.id.clone();
         tracing::info!(
             %id, provider = %plan.provider, older = plan.older,

@@ -70,7 +70,7 @@ impl Trouble {
                 Reason::Keys(_) => "keys",
                 Reason::Verify(_) => "verify",
                 Reason::Claims(_) => "claims",
-                Reason::Replay => "replay",
+                Reason::Replay { .. } => "replay",
                 Reason::Disabled => "disabled",
                 Reason::Store(_) | Reason::Unsettled => "store",
                 Reason::Timeout => "timeout",
@@ -222,7 +222,7 @@ fn refused_login(reason: &Reason) -> Page {
         Reason::Keys(_) | Reason::Store(_) | Reason::Unsettled | Reason::Timeout | Reason::Verify(Fault::Internal) => {
             later()
         }
-        Reason::Replay => used_before(),
+        Reason::Replay { .. } => used_before(),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,
             "This login did not begin in this browser",
