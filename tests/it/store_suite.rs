@@ -624,8 +624,8 @@ async fn a_session_tells_what_its_user_holds_now() {
     assert_eq!((found.email.as_deref(), found.token.as_str()), (Some("alice@example.com"), "token-k"));
     assert_eq!((found.app_cookie, found.refresh), (Some(Digest::of(b"app")), Some(vec![1, 2])));
     assert_eq!(found.at_provider.session.as_deref(), Some("sid-k"));
-    plan(store, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
-    assert_eq!(find().await.groups, ["B"], "a revocation shows");
+    plan(store, &rules, Case { token: "2", issued: 1, values: &["a"], ..Case::default() }).await;
+    assert_eq!(find().await.groups, ["A"], "a revocation shows");
     opened.sessions.renewed(Digest::of(b"k"), Some(vec![3]), at(5)).await.unwrap();
     let renewed = find().await;
     assert_eq!((renewed.refresh, renewed.synced_at), (Some(vec![3]), at(5)));
