@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use loginsync::pipeline::claims::{Claim, ClaimState, Claims};
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{ClaimName, GroupName, Namespace, ProviderName, Subject, Target, UserId};
 use loginsync::pipeline::mapping::{Activity, Group, Mapping, RuleSet, candidates};
 
@@ -81,7 +81,7 @@ fn claims(mappings: usize, user: usize) -> Claims {
         claims: vec![Claim {
             name: claim(),
             state: ClaimState::Values(mapped.chain(others).collect()),
-            delimiter: None,
+            split: Split::default(),
             skipped: 0,
             decided: true,
         }],

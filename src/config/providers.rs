@@ -278,6 +278,9 @@ fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &
             None
         })
     });
+    let first_rdn = section.word("dn", &[("whole", false), ("first_rdn", true)], false);
+    let strip_prefix = strip_prefix(section, limits);
+    let observe = section.flag("observe", false);
     let from = sources(section, mode);
     let take = section.word("take", &[("first", Take::First), ("union", Take::Union)], Take::First);
     let name = match ClaimName::parse(key.value) {
@@ -291,7 +294,19 @@ fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &
         section.context.raise(&key.span, section.name.clone(), why);
     }
     let selector = selector.unwrap_or_else(|| Selector::Name(key.value.to_owned()));
-    Some(ClaimRule { name, selector, from, take, delimiter, when_missing })
+    Some(ClaimRule { name, selector, from, take, delimiter, first_rdn, strip_prefix, when_missing, observe })
+}
+
+/// Literal text in front of values.
+fn strip_prefix(section: &Section<'_>, limits: &Limits) -> Option<Arc<str>> {
+    let text = section.text("strip_prefix")?;
+    match within_limit(text.value, limits.claim_value, "claim_value") {
+        Ok(()) => (!text.value.is_empty()).then(|| Arc::from(text.value)),
+        Err(why) => {
+            section.raise(&text.span, "strip_prefix", why);
+            None
+        }
+    }
 }
 
 /// Where a token holds a claim.

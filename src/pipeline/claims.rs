@@ -14,11 +14,14 @@
 //!
 //! A claim may be read from several payloads of one login; [`sources`] says how they make one.
 
+pub mod dn;
+pub mod names;
 pub mod selector;
 pub mod sources;
 pub mod split;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -41,7 +44,13 @@ pub struct ClaimRule {
     pub take: Take,
     /// `None`: values are not split and not trimmed.
     pub delimiter: Option<Delimiter>,
+    /// Values that are distinguished names are reduced to the value of their first RDN.
+    pub first_rdn: bool,
+    /// Literal text that values lose at their front, such as the `/` of Keycloak's paths.
+    pub strip_prefix: Option<Arc<str>>,
     pub when_missing: WhenMissing,
+    /// What no mapping reads of it is worth counting, so that an operator learns what the provider sends.
+    pub observe: bool,
 }
 
 /// What a missing claim means.
@@ -58,7 +67,7 @@ pub enum WhenMissing {
 /// What a claim brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimState {
-    /// At least one value, as the token wrote it: not yet split.
+    /// At least one value, as the token wrote it: not yet split. Distinguished names that are reduced are split already.
     Values(Vec<String>),
     /// Present, and nothing in it: `[]`, `""`, an attribute without values.
     Empty,
@@ -112,18 +121,30 @@ impl fmt::Display for ClaimState {
 pub struct Claim {
     pub name: ClaimName,
     pub state: ClaimState,
-    pub delimiter: Option<Delimiter>,
+    pub split: Split,
     /// Elements of a wrong type that were passed over beside good ones.
     pub skipped: usize,
     /// Whether mappings can be decided on it: not when unresolved, malformed, or missing under `keep`.
     pub decided: bool,
 }
 
+/// How a claim's values come apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Split {
+    /// `None`: not at all, unless a mapping says so.
+    pub delimiter: Option<Delimiter>,
+    pub strip_prefix: Option<Arc<str>>,
+    /// The values are pieces already: no delimiter tears a name out of a distinguished name.
+    pub done: bool,
+}
+
 impl Claim {
-    /// The values that a mapping compares: split by its own delimiter, else by the claim's.
+    /// The values that a mapping compares: split by its own delimiter, else by the claim's, without the claim's prefix.
     pub fn pieces<'a>(&'a self, own: Option<&Delimiter>) -> Vec<&'a str> {
+        let Split { delimiter, strip_prefix, done } = &self.split;
+        let delimiter = if *done { None } else { own.or(delimiter.as_ref()) };
         match &self.state {
-            ClaimState::Values(values) => split::split(values, own.or(self.delimiter.as_ref())),
+            ClaimState::Values(values) => split::split(values, delimiter, strip_prefix.as_deref()),
             _ => Vec::new(),
         }
     }
@@ -186,6 +207,7 @@ pub fn left_out<'p>(
 fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
     let Reading { state, skipped } = found;
     let state = within_limits(state, rule.delimiter.as_ref(), provider.limits);
+    let state = if rule.first_rdn { reduced(state, rule.delimiter.as_ref()) } else { state };
     let undecided = matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed);
     if state == ClaimState::Missing && rule.when_missing == WhenMissing::Refuse {
         return Err(ClaimsRefusal::MissingRefused(rule.name.clone()));
@@ -198,9 +220,23 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<C
         name: rule.name.clone(),
         decided: !(undecided || kept),
         state,
-        delimiter: rule.delimiter.clone(),
+        split: Split {
+            delimiter: rule.delimiter.clone(),
+            strip_prefix: rule.strip_prefix.clone(),
+            done: rule.first_rdn,
+        },
         skipped,
     })
+}
+
+fn reduced(state: ClaimState, delimiter: Option<&Delimiter>) -> ClaimState {
+    match state {
+        ClaimState::Values(values) => {
+            let pieces: Vec<String> = values.iter().flat_map(|value| dn::pieces(value, delimiter)).collect();
+            state_of(pieces, 0, 0)
+        }
+        other => other,
+    }
 }
 
 /// What the sources of a rule say together.
@@ -262,7 +298,8 @@ fn saml_state(statement: &SamlStatement, selector: &Selector) -> Reading {
     let mut present = false;
     let mut values = Vec::new();
     let (mut blank, mut skipped, mut nil) = (0, 0, 0);
-    for attribute in statement.attributes.iter().filter(|attribute| selector.names_attribute(attribute)) {
+    let names = selector.attribute_names();
+    for attribute in statement.attributes.iter().filter(|attribute| names.is(attribute)) {
         present = true;
         for value in &attribute.values {
             match value {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Unresolved};
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, MappingId, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
@@ -61,7 +61,7 @@ fn rule_set(pairs: &[(u8, u8)]) -> RuleSet {
 fn claims(state: ClaimState) -> Claims {
     let decided = !matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed);
     let name = ClaimName::parse("groups").unwrap();
-    let claim = Claim { name, state, delimiter: None, skipped: 0, decided };
+    let claim = Claim { name, state, split: Split::default(), skipped: 0, decided };
     Claims { user: user(), email: None, display_name: None, claims: vec![claim] }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loginsync::config::{Secret, Synchronous};
-use loginsync::pipeline::claims::{Claim, ClaimState, Claims};
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
@@ -132,7 +132,7 @@ async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Resul
         user: user(case.user),
         email: Some(format!("{}@example.com", case.user)),
         display_name: None,
-        claims: vec![Claim { name, state, delimiter: None, skipped: 0, decided: true }],
+        claims: vec![Claim { name, state, split: Split::default(), skipped: 0, decided: true }],
     };
     let candidates = candidates(rules, &provider(case.provider), &claims);
     let login = Login {

@@ -2,15 +2,31 @@
 
 use serde_json::{Map, Value};
 
+use super::names;
 use crate::pipeline::verify::saml::{SamlAttribute, SamlStatement};
 
 /// A literal name, or a path that begins with `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// The top-level claim or SAML attribute (Name or FriendlyName) of exactly this name; dots, colons and URLs included.
+    /// In SAML also the attribute whose long name it is short for.
     Name(String),
     /// A JSON Pointer (RFC 6901), of which one segment may be `*`: every element of a list.
     Path(Vec<Segment>),
+}
+
+/// The names by which a claim is found among SAML attributes.
+pub(super) struct AttributeNames<'a> {
+    own: Option<&'a str>,
+    /// What `own` is short for.
+    long: Option<&'static str>,
+}
+
+impl AttributeNames<'_> {
+    pub fn is(&self, attribute: &SamlAttribute) -> bool {
+        let named = |name: Option<&str>| name.is_some() && (self.own == name || self.long == name);
+        named(Some(&attribute.name)) || (self.own.is_some() && attribute.friendly_name.as_deref() == self.own)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +75,11 @@ impl Selector {
         }
     }
 
-    /// Whether a SAML attribute is this claim.
-    pub fn names_attribute(&self, attribute: &SamlAttribute) -> bool {
+    /// Which SAML attributes are this claim.
+    pub(super) fn attribute_names(&self) -> AttributeNames<'_> {
         match self {
-            Self::Name(name) => attribute.name == *name || attribute.friendly_name.as_deref() == Some(name),
-            Self::Path(_) => false,
+            Self::Name(name) => AttributeNames { own: Some(name), long: names::long_name(name) },
+            Self::Path(_) => AttributeNames { own: None, long: None },
         }
     }
 
@@ -139,12 +155,12 @@ pub(super) fn oidc_overage(payload: &Map<String, Value>, selector: &Selector) ->
     distributed || flagged
 }
 
-const ENTRA_GROUPS: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/groups";
 /// The attribute by which Entra replaces its groups past 150 (learn.microsoft.com, SAML token claims reference).
 const ENTRA_GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
 
 /// Whether an assertion says that this attribute was left out.
 pub(super) fn saml_overage(statement: &SamlStatement, selector: &Selector) -> bool {
-    matches!(selector.top(), "groups" | ENTRA_GROUPS)
+    let groups = names::long_name("groups");
+    (selector.top() == "groups" || groups == Some(selector.top()))
         && statement.attributes.iter().any(|attribute| attribute.name == ENTRA_GROUPS_LINK)
 }

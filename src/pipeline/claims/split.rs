@@ -45,16 +45,18 @@ impl fmt::Debug for Delimiter {
 }
 
 /// The pieces of all values: trimmed, empty ones dropped, order kept, duplicates merged. Without a delimiter the values
-/// themselves, untrimmed.
-pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>) -> Vec<&'a str> {
+/// themselves, untrimmed. A piece that begins with the prefix loses it, once.
+pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>, prefix: Option<&str>) -> Vec<&'a str> {
     let mut seen = HashSet::with_capacity(values.len());
+    let bare = |piece: &'a str| prefix.and_then(|prefix| piece.strip_prefix(prefix)).unwrap_or(piece);
+    let mut is_new = |piece: &&'a str| !piece.is_empty() && seen.insert(*piece);
     match delimiter.filter(|delimiter| !delimiter.0.is_empty()) {
-        None => values.iter().map(String::as_str).filter(|value| seen.insert(*value)).collect(),
+        None => values.iter().map(|value| bare(value)).filter(|piece| is_new(piece)).collect(),
         Some(delimiter) => values
             .iter()
             .flat_map(|value| value.split(delimiter.as_str()))
-            .map(str::trim)
-            .filter(|piece| !piece.is_empty() && seen.insert(*piece))
+            .map(|piece| bare(piece.trim()))
+            .filter(|piece| is_new(piece))
             .collect(),
     }
 }
@@ -72,9 +74,23 @@ mod tests {
     use super::*;
 
     fn pieces(values: &[&str], delimiter: &str) -> Vec<String> {
+        bare_pieces(values, delimiter, None)
+    }
+
+    fn bare_pieces(values: &[&str], delimiter: &str, prefix: Option<&str>) -> Vec<String> {
         let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
         let delimiter = Delimiter::parse(delimiter).ok();
-        split(&values, delimiter.as_ref()).into_iter().map(str::to_owned).collect()
+        split(&values, delimiter.as_ref(), prefix).into_iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_prefix_goes_once_and_is_no_pattern() {
+        assert_eq!(
+            bare_pieces(&["/sales/admin", "//x", "staff", "/", "/staff"], "", Some("/")),
+            ["sales/admin", "/x", "staff"]
+        );
+        assert_eq!(bare_pieces(&[" app:a ; b;app:"], ";", Some("app:")), ["a", "b"]);
+        assert_eq!(bare_pieces(&["axb"], "", Some("a.")), ["axb"]);
     }
 
     #[test]
