@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::BoxFuture;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::verify::ProviderKeys;
+use crate::pipeline::verify::saml::metadata::SloLocation;
 
 /// What a provider publishes of itself.
 #[derive(Debug, Clone)]
@@ -14,7 +15,27 @@ pub struct Published {
     pub keys: ProviderKeys,
     /// Where the app sends people to log in: the authorization endpoint, or the SSO locations of both redirecting bindings.
     pub endpoints: Vec<String>,
+    /// Where we ourselves talk to the provider, or send people to it.
+    pub offered: Offered,
     pub fetched_at: Timestamp,
+}
+
+/// The addresses that a provider offers, as far as it publishes them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offered {
+    /// OpenID Connect Discovery 1.0 section 3.
+    pub authorization: Option<String>,
+    pub token: Option<String>,
+    pub userinfo: Option<String>,
+    /// RFC 7009, by RFC 8414 section 2.
+    pub revocation: Option<String>,
+    /// OpenID Connect RP-Initiated Logout 1.0 section 2.1.
+    pub end_session: Option<String>,
+    /// Answers of the authorization endpoint name their issuer (RFC 9207 section 3).
+    pub names_issuer: bool,
+    /// SAML, by redirect.
+    pub sso: Option<String>,
+    pub slo: Option<SloLocation>,
 }
 
 /// Why no keys are to be had.

@@ -17,7 +17,7 @@ use loginsync::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, User
 use loginsync::pipeline::verify::ProviderKeys;
 use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::ports::BoxFuture;
-use loginsync::ports::keys::{KeySource, KeysError, Published};
+use loginsync::ports::keys::{KeySource, KeysError, Offered, Published};
 use loginsync::ports::rules::Rules;
 use loginsync::ports::store::Store;
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
@@ -237,7 +237,14 @@ impl Keys {
     fn of(key: &MintKey) -> Self {
         let jwks = oidc::jwks(&[oidc::jwk(key, "k").unwrap()]);
         let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_value(jwks).unwrap()));
-        Self { published: Arc::new(Published { keys, endpoints: vec![OIDC_ENDPOINT.into()], fetched_at: NOW }) }
+        Self {
+            published: Arc::new(Published {
+                keys,
+                endpoints: vec![OIDC_ENDPOINT.into()],
+                offered: Offered::default(),
+                fetched_at: NOW,
+            }),
+        }
     }
 }
 

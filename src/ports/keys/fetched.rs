@@ -10,11 +10,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jsonwebtoken::jwk::JwkSet;
-use openidconnect::core::CoreProviderMetadata;
-use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl};
+use openidconnect::core::{
+    CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
+    CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
+    CoreSubjectIdentifierType,
+};
+use openidconnect::{
+    AdditionalProviderMetadata, AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl, ProviderMetadata,
+};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{KeySource, KeysError, Published};
+use super::{KeySource, KeysError, Offered, Published};
 use crate::clock::Clock;
 use crate::config::{KeyOrigin, ProviderSettings};
 use crate::pipeline::ids::{ProviderName, Timestamp};
@@ -197,15 +204,17 @@ impl Slot {
         match &self.settings.keys.source {
             KeyOrigin::Discovery => self.discover(now).await,
             KeyOrigin::JwksUrl(url) => {
-                published_jwks(&self.client()?.get(url.as_str(), MAX_JSON).await?, Vec::new(), now)
+                published_jwks(&self.client()?.get(url.as_str(), MAX_JSON).await?, Offered::default(), now)
             }
-            KeyOrigin::JwksFile(path) => published_jwks(&read_file(path).await?, Vec::new(), now),
+            KeyOrigin::JwksFile(path) => published_jwks(&read_file(path).await?, Offered::default(), now),
             KeyOrigin::MetadataUrl(url) => {
                 self.published_metadata(self.client()?.get(url.as_str(), MAX_METADATA).await?, now)
             }
             KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
             KeyOrigin::Certificates(certificates) => {
-                Ok(Published { keys: ProviderKeys::Saml(certificates.clone()), endpoints: Vec::new(), fetched_at: now })
+                let keys = ProviderKeys::Saml(certificates.clone());
+                let offered = Offered { sso: self.settings.keys.endpoint.clone(), ..Offered::default() };
+                Ok(Published { keys, endpoints: Vec::new(), offered, fetched_at: now })
             }
         }
     }
@@ -216,12 +225,12 @@ impl Slot {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
         let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
         let exchanges = Exchanges { client: self.client()?, last_body: Mutex::new(Vec::new()) };
-        let metadata = CoreProviderMetadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
+        let metadata = Metadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
             openidconnect::DiscoveryError::Request(error) => error,
             other => content(&other),
         })?;
         let jwks = exchanges.last_body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        published_jwks(&jwks, vec![metadata.authorization_endpoint().to_string()], now)
+        published_jwks(&jwks, offered(&metadata), now)
     }
 
     fn published_metadata(&self, document: Vec<u8>, now: Timestamp) -> Result<Published, FetchError> {
@@ -232,6 +241,7 @@ impl Slot {
         Ok(Published {
             keys: ProviderKeys::Saml(metadata.certificates),
             endpoints: metadata.sso_locations,
+            offered: Offered { sso: metadata.sso_redirect, slo: metadata.slo, ..Offered::default() },
             fetched_at: now,
         })
     }
@@ -256,14 +266,53 @@ impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
     }
 }
 
-fn published_jwks(document: &[u8], endpoints: Vec<String>, now: Timestamp) -> Result<Published, FetchError> {
+/// What discovery says beside OpenID Connect Discovery 1.0 itself.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct Further {
+    end_session_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+}
+
+impl AdditionalProviderMetadata for Further {}
+
+type Metadata = ProviderMetadata<
+    Further,
+    CoreAuthDisplay,
+    CoreClientAuthMethod,
+    CoreClaimName,
+    CoreClaimType,
+    CoreGrantType,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm,
+    CoreJsonWebKey,
+    CoreResponseMode,
+    CoreResponseType,
+    CoreSubjectIdentifierType,
+>;
+
+fn offered(metadata: &Metadata) -> Offered {
+    let further = metadata.additional_metadata();
+    Offered {
+        authorization: Some(metadata.authorization_endpoint().to_string()),
+        token: metadata.token_endpoint().map(|url| url.to_string()),
+        userinfo: metadata.userinfo_endpoint().map(|url| url.to_string()),
+        revocation: further.revocation_endpoint.clone(),
+        end_session: further.end_session_endpoint.clone(),
+        names_issuer: further.authorization_response_iss_parameter_supported.unwrap_or_default(),
+        ..Offered::default()
+    }
+}
+
+fn published_jwks(document: &[u8], offered: Offered, now: Timestamp) -> Result<Published, FetchError> {
     let jwks: JwkSet = serde_json::from_slice(document)
         .map_err(|error| FetchError::Content(format!("the JWK Set cannot be read: {error}")))?;
     let keys = KeySet::from_jwks(jwks);
     if keys.is_empty() {
         return Err(FetchError::Content("the JWK Set holds no key that verifies signatures".into()));
     }
-    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, fetched_at: now })
+    let endpoints = offered.authorization.iter().cloned().collect();
+    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, offered, fetched_at: now })
 }
 
 async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {

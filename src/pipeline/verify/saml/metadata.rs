@@ -25,8 +25,18 @@ pub struct IdpMetadata {
     pub certificates: CertificateSet,
     /// The addresses of both redirecting bindings, each once, in document order.
     pub sso_locations: Vec<String>,
+    /// Where an AuthnRequest of our own goes, by redirect.
+    pub sso_redirect: Option<String>,
+    pub slo: Option<SloLocation>,
     /// The earliest `validUntil` that covers the provider.
     pub valid_until: Option<Timestamp>,
+}
+
+/// Where logout messages go, by redirect (SAML Metadata section 2.4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SloLocation {
+    pub requests: String,
+    pub responses: String,
 }
 
 /// Why metadata cannot be used.
@@ -50,8 +60,8 @@ pub enum MetadataError {
     Base64 { position: usize },
     #[error("the signing certificates cannot be used: {0}")]
     Certificates(#[from] CertificateError),
-    #[error("`SingleSignOnService` location `{0}`; expected an http or https address")]
-    Location(String),
+    #[error("`{0}` location `{1}`; expected an http or https address")]
+    Location(&'static str, String),
     #[error("it has no `SingleSignOnService` with the redirect or the POST binding")]
     NoLocation,
 }
@@ -72,7 +82,21 @@ pub fn read(metadata: &str, entity_id: &str, now: Timestamp) -> Result<IdpMetada
     if let Some(at) = valid_until.filter(|at| *at <= now) {
         return Err(MetadataError::Expired { at, now });
     }
-    Ok(IdpMetadata { certificates: certificates(idp)?, sso_locations: locations(idp)?, valid_until })
+    let locations = locations(idp)?;
+    let redirected = locations.iter().find(|(binding, _)| *binding == REDIRECT);
+    let mut sso_locations: Vec<String> = Vec::new();
+    for (_, location) in &locations {
+        if !sso_locations.contains(location) {
+            sso_locations.push(location.clone());
+        }
+    }
+    Ok(IdpMetadata {
+        certificates: certificates(idp)?,
+        sso_redirect: redirected.map(|(_, location)| location.clone()),
+        sso_locations,
+        slo: slo(idp)?,
+        valid_until,
+    })
 }
 
 fn entity<'a, 'input: 'a>(root: Node<'a, 'input>, entity_id: &str) -> Result<Node<'a, 'input>, MetadataError> {
@@ -130,21 +154,36 @@ fn certificates(idp: Node<'_, '_>) -> Result<CertificateSet, MetadataError> {
     Ok(CertificateSet::from_ders(ders)?)
 }
 
-fn locations(idp: Node<'_, '_>) -> Result<Vec<String>, MetadataError> {
+/// Binding and address of each way to log in.
+fn locations<'a>(idp: Node<'a, 'a>) -> Result<Vec<(&'a str, String)>, MetadataError> {
     let mut locations = Vec::new();
     for service in named(idp, METADATA, "SingleSignOnService") {
-        if !matches!(service.attribute("Binding"), Some(REDIRECT | POST)) {
-            continue;
-        }
-        let location = service.attribute("Location").unwrap_or_default();
-        // A `javascript:` address would run in the browser that is sent there.
-        let scheme = Url::parse(location).ok().map(|url| url.scheme().to_owned());
-        if !matches!(scheme.as_deref(), Some("https" | "http")) {
-            return Err(MetadataError::Location(location.chars().take(200).collect()));
-        }
-        if !locations.iter().any(|known| known == location) {
-            locations.push(location.to_owned());
+        if let Some(binding @ (REDIRECT | POST)) = service.attribute("Binding") {
+            locations.push((binding, address(service, "Location", "SingleSignOnService")?));
         }
     }
     if locations.is_empty() { Err(MetadataError::NoLocation) } else { Ok(locations) }
+}
+
+fn slo(idp: Node<'_, '_>) -> Result<Option<SloLocation>, MetadataError> {
+    let mut services = named(idp, METADATA, "SingleLogoutService");
+    let Some(service) = services.find(|service| service.attribute("Binding") == Some(REDIRECT)) else {
+        return Ok(None);
+    };
+    let requests = address(service, "Location", "SingleLogoutService")?;
+    let responses = match service.attribute("ResponseLocation") {
+        Some(_) => address(service, "ResponseLocation", "SingleLogoutService")?,
+        None => requests.clone(),
+    };
+    Ok(Some(SloLocation { requests, responses }))
+}
+
+/// A `javascript:` address would run in the browser that is sent there.
+fn address(service: Node<'_, '_>, attribute: &str, element: &'static str) -> Result<String, MetadataError> {
+    let location = service.attribute(attribute).unwrap_or_default();
+    let scheme = Url::parse(location).ok().map(|url| url.scheme().to_owned());
+    match scheme.as_deref() {
+        Some("https" | "http") => Ok(location.to_owned()),
+        _ => Err(MetadataError::Location(element, location.chars().take(200).collect())),
+    }
 }
