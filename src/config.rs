@@ -5,6 +5,7 @@
 //! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
 
 mod files;
+pub mod presets;
 pub mod problem;
 mod providers;
 mod raw;

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::presets::{Defaults, PRESETS, PresetClaim};
 use super::problem::{alternatives, nearest};
-use super::reader::{Context, Found, Section, shown};
+use super::reader::{Context, Found, Section, Value, shown};
 use super::settings::{authority, seconds};
 use super::values::{self, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, files};
@@ -123,9 +124,10 @@ fn provider(
         section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
     let acs_urls = acs_urls(common.public_url, &callbacks);
     let stages = stages(section, mode);
-    let claims = claims(section, mode, common.limits);
-    let (user, namespace) = user(section, name.as_ref(), mode);
-    let protocol = protocol(section, mode, acs_urls);
+    let preset = preset(section, mode);
+    let claims = claims(section, mode, preset, common.limits);
+    let (user, namespace) = user(section, name.as_ref(), mode, preset);
+    let protocol = protocol(section, mode, preset, acs_urls);
     let keys = keys(section, mode, issuer.as_ref(), warnings);
     check_endpoint(section, keys.as_ref(), binding, protocol.as_ref());
     let strict = section.flag("strict", false);
@@ -247,10 +249,32 @@ pub fn stage(text: &str) -> Result<Stage, Wrong> {
 
 // ---------------------------------------------------------------------------------------------------------- claims
 
-fn claims(section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Vec<ClaimRule> {
+/// What the provider's vendor is known to do.
+fn preset(section: &Section<'_>, mode: Option<Mode>) -> Option<Defaults> {
+    let names = || PRESETS.iter().map(|preset| preset.name);
+    let text = section.text("preset")?;
+    let Some(preset) = PRESETS.iter().find(|preset| preset.name == text.value) else {
+        let message = format!("found `{}`; expected {}", shown(text.value), alternatives(names()));
+        section.context.raise_near(&text.span, section.key("preset"), message, nearest(text.value, names()));
+        return None;
+    };
+    let defaults = if mode? == Mode::SamlPost { preset.saml } else { preset.oidc };
+    if defaults.is_none() {
+        section.raise(
+            &text.span,
+            "preset",
+            format!("`{}` is no SAML identity provider; expected an OIDC mode", text.value),
+        );
+    }
+    defaults
+}
+
+fn claims(section: &Section<'_>, mode: Option<Mode>, preset: Option<Defaults>, limits: &Limits) -> Vec<ClaimRule> {
+    let known = preset.map(|preset| preset_claims(section, mode, preset)).unwrap_or_default();
     let mut claims: Vec<ClaimRule> = Vec::new();
     for (key, section) in section.section("claims").named_sections() {
-        let rule = claim(&key, &section, mode, limits);
+        let preset = known.iter().find(|rule| rule.name.as_str() == key.value);
+        let rule = claim(&key, &section, mode, preset, limits);
         section.finish();
         let Some(rule) = rule else { continue };
         let folded = key.value.to_lowercase();
@@ -259,16 +283,55 @@ fn claims(section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Vec<Cla
                 format!("claim `{}` of this provider has this name, case aside; expected another", first.name);
             section.context.raise(&key.span, section.name.clone(), message);
         }
+        if let Some(known) = known.iter().find(|known| known.name.as_str().to_lowercase() == folded)
+            && known.name != rule.name
+        {
+            let message =
+                format!("the preset brings claim `{}`, the same case aside; expected that or another", known.name);
+            section.context.raise(&key.span, section.name.clone(), message);
+        }
         claims.push(rule);
     }
+    let unwritten = |rule: &ClaimRule| !claims.iter().any(|written| written.name == rule.name);
+    let unwritten: Vec<ClaimRule> = known.into_iter().filter(unwritten).collect();
+    claims.extend(unwritten);
     claims
 }
 
-fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &Limits) -> Option<ClaimRule> {
+/// The claims that a preset brings: those of which the mode brings a source.
+fn preset_claims(section: &Section<'_>, mode: Option<Mode>, preset: Defaults) -> Vec<ClaimRule> {
+    let Some(mode) = mode else { return Vec::new() };
+    let client_id = section.fields().find_map(|(key, value, _)| match value {
+        Value::Text(text) if key.value == "client_id" => Some(text),
+        _ => None,
+    });
+    let rule = |claim: &PresetClaim| {
+        let brought = |source: &&Source| mode.brings().iter().any(|(_, brought)| *brought == **source);
+        let from: Vec<Source> = match claim.from {
+            [] => default_sources(mode),
+            from => from.iter().filter(brought).copied().collect(),
+        };
+        if from.is_empty() {
+            return None;
+        }
+        let selector = Selector::parse(&claim.name_for(client_id)).ok()?;
+        Some(ClaimRule::plain(ClaimName::parse(claim.key).ok()?, selector, from))
+    };
+    preset.claims.iter().filter_map(rule).collect()
+}
+
+fn claim(
+    key: &Found<&str>,
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    preset: Option<&ClaimRule>,
+    limits: &Limits,
+) -> Option<ClaimRule> {
     let selected = section.text("name");
-    let selector = match &selected {
-        Some(text) => selector(section, "name", text, mode, Some(limits)),
-        None => Some(Selector::Name(key.value.to_owned())),
+    let selector = match (&selected, preset) {
+        (Some(text), _) => selector(section, "name", text, mode, Some(limits)),
+        (None, Some(preset)) => Some(preset.selector.clone()),
+        (None, None) => Some(Selector::Name(key.value.to_owned())),
     };
     let words = [("clear", WhenMissing::Clear), ("keep", WhenMissing::Keep), ("refuse", WhenMissing::Refuse)];
     let when_missing = section.word("when_missing", &words, WhenMissing::Clear);
@@ -281,7 +344,11 @@ fn claim(key: &Found<&str>, section: &Section<'_>, mode: Option<Mode>, limits: &
     let first_rdn = section.word("dn", &[("whole", false), ("first_rdn", true)], false);
     let strip_prefix = strip_prefix(section, limits);
     let observe = section.flag("observe", false);
-    let from = sources(section, mode);
+    let from = sources(section, mode).unwrap_or_else(|| match (preset, mode) {
+        (Some(preset), _) => preset.from.clone(),
+        (None, Some(mode)) => default_sources(mode),
+        (None, None) => vec![Source::Assertion],
+    });
     let take = section.word("take", &[("first", Take::First), ("union", Take::Union)], Take::First);
     let name = match ClaimName::parse(key.value) {
         Ok(name) => name,
@@ -333,11 +400,9 @@ fn selector(
 }
 
 /// `from` may name only what the mode brings, so that nobody waits for a source that never comes.
-fn sources(section: &Section<'_>, mode: Option<Mode>) -> Vec<Source> {
-    let Some(mode) = mode else {
-        section.accept(&["from"]);
-        return vec![Source::Assertion];
-    };
+fn sources(section: &Section<'_>, mode: Option<Mode>) -> Option<Vec<Source>> {
+    section.accept(&["from"]);
+    let mode = mode?;
     let brought = mode.brings();
     let words = || brought.iter().map(|(word, _)| *word);
     let sources = section.list("from", false, |text| match brought.iter().find(|(word, _)| *word == text) {
@@ -352,8 +417,12 @@ fn sources(section: &Section<'_>, mode: Option<Mode>) -> Vec<Source> {
         let first = words().next().unwrap_or_default();
         section.raise(&span, "from", format!("names no source; expected [\"{first}\"]"));
     }
-    let default = brought.iter().take(1).map(|(_, source)| *source).collect();
-    sources.filter(|sources| !sources.is_empty()).unwrap_or(default)
+    sources.filter(|sources| !sources.is_empty())
+}
+
+/// Where a claim is looked for unless the operator says so.
+fn default_sources(mode: Mode) -> Vec<Source> {
+    mode.brings().iter().take(1).map(|(_, source)| *source).collect()
 }
 
 /// `""` is no delimiter at all.
@@ -382,6 +451,7 @@ fn user(
     section: &Section<'_>,
     name: Option<&Found<ProviderName>>,
     mode: Option<Mode>,
+    preset: Option<Defaults>,
 ) -> (Option<UserRule>, Option<Range<usize>>) {
     let namespace = section.text("namespace");
     let written = namespace.as_ref().map(|text| text.span.clone());
@@ -397,13 +467,15 @@ fn user(
     };
     let own = if mode == Some(Mode::SamlPost) { "NameID" } else { "sub" };
     let of_oidc = |default: &str| (mode == Some(Mode::OidcFormPost)).then(|| default.to_owned());
-    let user_claim = match claim("user_claim") {
+    let known = |claim: fn(&Defaults) -> Option<&'static str>| preset.as_ref().and_then(claim).map(str::to_owned);
+    let user_claim = match claim("user_claim").or_else(|| known(|preset| preset.user_claim)) {
         Some(named) if named != own => UserClaim::Named(named),
         _ => UserClaim::Subject,
     };
     let fold = section.word("user_fold", &[("exact", Fold::Exact), ("case", Fold::Case)], Fold::Exact);
-    let email_claim = claim("email_claim").or_else(|| of_oidc("email"));
-    let name_claim = claim("name_claim").or_else(|| of_oidc("preferred_username"));
+    let email_claim = claim("email_claim").or_else(|| known(|preset| preset.email_claim)).or_else(|| of_oidc("email"));
+    let name_claim =
+        claim("name_claim").or_else(|| known(|preset| preset.name_claim)).or_else(|| of_oidc("preferred_username"));
     let rule = namespace.map(|namespace| UserRule { namespace, claim: user_claim, fold, email_claim, name_claim });
     (rule, written)
 }
@@ -446,7 +518,12 @@ fn is_doubtful(checked: &Checked) -> bool {
 
 // -------------------------------------------------------------------------------------------------------- protocols
 
-fn protocol(section: &Section<'_>, mode: Option<Mode>, acs_urls: Vec<String>) -> Option<Protocol> {
+fn protocol(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    preset: Option<Defaults>,
+    acs_urls: Vec<String>,
+) -> Option<Protocol> {
     match mode {
         None => {
             section.accept(&OIDC_KEYS);
@@ -459,7 +536,7 @@ fn protocol(section: &Section<'_>, mode: Option<Mode>, acs_urls: Vec<String>) ->
         }
         Some(Mode::SamlPost) => {
             misplaced(section, &OIDC_KEYS, "oidc-form-post", "saml-post");
-            saml(section, acs_urls).map(Protocol::Saml)
+            saml(section, preset, acs_urls).map(Protocol::Saml)
         }
     }
 }
@@ -489,10 +566,10 @@ fn oidc(section: &Section<'_>) -> Option<OidcPolicy> {
     Some(OidcPolicy { client_id: identifier(section, "client_id", &client_id?)?, algorithms })
 }
 
-fn saml(section: &Section<'_>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
+fn saml(section: &Section<'_>, preset: Option<Defaults>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
     let audience = section.required("audience", "https://app.example.com/saml/metadata");
     let allow_idp_initiated = section.flag("allow_idp_initiated", false);
-    let allow_cbc = section.flag("allow_cbc", false);
+    let allow_cbc = section.flag("allow_cbc", preset.is_some_and(|preset| preset.allow_cbc));
     let decryption_keys = files::decryption_keys(section, "decryption_key_files").into_iter().map(Arc::new).collect();
     let audience = identifier(section, "audience", &audience?)?;
     Some(SamlPolicy { audience, acs_urls, allow_idp_initiated, allow_cbc, decryption_keys })

@@ -244,7 +244,6 @@ fn later(section: &str, key: &str) -> Option<&'static str> {
             Some("the long form of mappings; expected provider, claim, value and a group or role")
         }
         ("mapping", "until") => Some("mappings that end by themselves"),
-        ("provider", "preset") => Some("provider presets"),
         ("provider", "overage") => Some("overage look-ups"),
         ("group" | "role", "privileged" | "alias" | "hidden") => Some("this property of groups and roles"),
         ("", "gate" | "require" | "deny") => Some("gates"),

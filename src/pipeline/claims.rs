@@ -53,6 +53,23 @@ pub struct ClaimRule {
     pub observe: bool,
 }
 
+impl ClaimRule {
+    /// A claim of which nothing more is said than where it is.
+    pub fn plain(name: ClaimName, selector: Selector, from: Vec<Source>) -> Self {
+        Self {
+            name,
+            selector,
+            from,
+            take: Take::First,
+            delimiter: None,
+            first_rdn: false,
+            strip_prefix: None,
+            when_missing: WhenMissing::Clear,
+            observe: false,
+        }
+    }
+}
+
 /// What a missing claim means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenMissing {

@@ -1,5 +1,6 @@
 //! From a verified login and what came beside it to the claims that mappings read.
 
+mod presets;
 mod reading;
 mod sources;
 
@@ -52,7 +53,10 @@ fn load(own: &str) -> Result<Config, loginsync::config::problem::Faults> {
 
 /// A login of alice with these claims, signed and verified.
 fn id_token(provider: &Provider, own: &Value) -> Verified<Assertion> {
-    let token = signed_id_token(&id_token_claims(provider.issuer.as_str(), CLIENT, own), "idp-rsa");
+    signed(provider, &signed_id_token(&id_token_claims(provider.issuer.as_str(), CLIENT, own), "idp-rsa"))
+}
+
+fn signed(provider: &Provider, token: &str) -> Verified<Assertion> {
     let jwks = std::fs::read(folder("tokens").join("jwks.json")).unwrap();
     let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_slice(&jwks).unwrap()));
     let request = RememberedRequest::Oidc { state: Some("s".into()), nonce: Some("nonce-1".into()) };

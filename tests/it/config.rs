@@ -267,6 +267,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("limits.login_timeout", r#""11s""#, Changes),
     ("guard.elsewhere", r#""pass""#, Changes),
     ("provider1.name", r#""entra2""#, Fault("provider `entra` is not declared")),
+    ("provider1.preset", r#""keycloak""#, Changes),
     ("provider1.mode", r#""saml-post""#, Fault("belongs to mode `oidc-form-post`")),
     ("provider1.issuer", r#""https://idp.example.com""#, Changes),
     ("provider1.client_id", r#""other""#, Changes),

@@ -125,7 +125,22 @@ pub const TOKEN_SHAPES: &[TokenShape] = &[
         claims: || {
             json!({"sub": "f1c0a3a1-1f37-44a5-bb27-8e0a4ad0a1f0", "jti": "kc-1", "typ": "ID", "azp": "app", "acr": "1",
                 "sid": "session-1", "auth_time": 1_772_366_390, "email_verified": true, "preferred_username": "alice",
-                "groups": ["/sales/admin", "/engineering"], "realm_access": {"roles": ["editor", "offline_access"]}})
+                "groups": ["/sales/admin", "/engineering"], "realm_access": {"roles": ["editor", "offline_access"]},
+                "resource_access": {"app": {"roles": ["publisher"]}, "other": {"roles": ["admin"]}}})
+        },
+    },
+    TokenShape {
+        name: "adfs",
+        source: "learn.microsoft.com, AD FS OpenID Connect: claim types by their short names",
+        issuer: "https://adfs.example.com/adfs",
+        client_id: "adfs-client",
+        groups: "group",
+        expected: &["Domain Users", "Engineering"],
+        user_claim: "sub",
+        user: "alice-subject",
+        claims: || {
+            json!({"sub": "alice-subject", "auth_time": 1_772_366_390, "unique_name": "EXAMPLE\\alice", "upn": "alice@example.com",
+                "email": "alice@example.com", "group": ["Domain Users", "Engineering"], "role": "editor", "sid": "S-1-5-21-1"})
         },
     },
     TokenShape {
@@ -293,6 +308,16 @@ pub const SAML_SHAPES: &[SamlShape] = &[
                     &["4a0e2c1f-0c3b-4b7c-9a51-8f1f3c1f6a10"],
                 ),
                 MintAttribute::of(
+                    "http://schemas.microsoft.com/identity/claims/objectidentifier",
+                    &["b4a0f5a6-1f9a-4c1e-9d60-0d4d50f6ab01"],
+                ),
+                MintAttribute::of(
+                    "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
+                    &["alice@example.com"],
+                ),
+                MintAttribute::of("http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name", &["alice@example.com"]),
+                MintAttribute::of("http://schemas.microsoft.com/ws/2008/06/identity/claims/role", &["Task.Approver"]),
+                MintAttribute::of(
                     "http://schemas.microsoft.com/ws/2008/06/identity/claims/groups",
                     &["2f1c7d0a-51f2-4a5e-8a46-8b6f8c3b7a11"],
                 ),
@@ -375,6 +400,27 @@ pub const SAML_SHAPES: &[SamlShape] = &[
         sign: Signs::Response,
         style: Style::Prefixed,
         attributes: || vec![MintAttribute::of("groups", &["engineering"])],
+    },
+    SamlShape {
+        name: "auth0",
+        source: "auth0.com/docs, default attribute mappings of the SAML2 add-on",
+        issuer: "urn:example.eu.auth0.com",
+        name_id: ("auth0|5f7c8ec7c33c6c004bbafe82", UNSPECIFIED),
+        groups: "http://schemas.xmlsoap.org/claims/Group",
+        delimiter: None,
+        expected: &["Engineering"],
+        sign: Signs::Assertion,
+        style: Style::Typed,
+        attributes: || {
+            vec![
+                MintAttribute::of(
+                    "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress",
+                    &["alice@example.com"],
+                ),
+                MintAttribute::of("http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name", &["Alice Example"]),
+                MintAttribute::of("http://schemas.xmlsoap.org/claims/Group", &["Engineering"]),
+            ]
+        },
     },
 ];
 
