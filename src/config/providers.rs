@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::presets::{Defaults, PRESETS, PresetClaim};
 use super::problem::{alternatives, nearest};
@@ -33,6 +34,8 @@ pub struct DeclaredProvider {
     pub name: ProviderName,
     pub stages: Vec<Stage>,
     pub claims: Vec<ClaimRule>,
+    /// After how long without a login a mapped grant through it ends.
+    pub lease: Option<Duration>,
     span: Range<usize>,
 }
 
@@ -133,11 +136,12 @@ fn provider(
     let strict = section.flag("strict", false);
     let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
     let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
+    let lease = section.optional_duration("lease", seconds(60)..=seconds(10 * 366 * 86_400));
     let login_paths = section.list("login_paths", false, values::app_path).unwrap_or_default();
     let email_trusted = section.flag("email_trusted", false);
     let Some(Found { value: name, span }) = name else { return (None, None) };
     let declared =
-        DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), span: span.clone() };
+        DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), lease, span: span.clone() };
     let (Some(issuer), Some(mode), Some(protocol), Some(user), Some(keys)) = (issuer, mode, protocol, user, keys)
     else {
         return (Some(declared), None);

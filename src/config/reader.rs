@@ -240,13 +240,8 @@ impl<'a> Context<'a> {
 /// What other versions know: a better answer than "unknown".
 fn later(section: &str, key: &str) -> Option<&'static str> {
     match (section, key) {
-        ("mapping", "match" | "when" | "then" | "allow" | "always") => {
-            Some("the long form of mappings; expected provider, claim, value and a group or role")
-        }
-        ("mapping", "until") => Some("mappings that end by themselves"),
         ("provider", "overage") => Some("overage look-ups"),
-        ("group" | "role", "privileged" | "alias" | "hidden") => Some("this property of groups and roles"),
-        ("", "gate" | "require" | "deny") => Some("gates"),
+        ("group" | "role", "alias" | "hidden") => Some("this property of groups and roles"),
         ("", "identity" | "logout_paths" | "app_session_cookie") => Some("sessions"),
         _ => None,
     }
@@ -301,7 +296,8 @@ impl<'a> Section<'a> {
         self.context.raise(span, self.key(key), message);
     }
 
-    fn value(&self, key: &'static str) -> Option<(Value<'a>, Range<usize>)> {
+    /// Whatever a key holds, and where.
+    pub fn value(&self, key: &'static str) -> Option<(Value<'a>, Range<usize>)> {
         self.asked.borrow_mut().push(key);
         let value = self.table?.get(key)?;
         Some((value.get_ref().into(), self.context.span(value)))
@@ -445,15 +441,19 @@ impl<'a> Section<'a> {
     }
 
     pub fn duration(&self, key: &'static str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
+        self.optional_duration(key, range).unwrap_or(default)
+    }
+
+    pub fn optional_duration(&self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let parse = |text: &str| values::within(values::duration(text)?, &range, values::written);
         match self.value(key) {
-            Some((Value::Text(_), _)) => self.parsed(key, parse).map_or(default, |found| found.value),
+            Some((Value::Text(_), _)) => self.parsed(key, parse).map(|found| found.value),
             Some((other, span)) => {
                 let expected = "a duration in quotes such as \"250ms\", \"30s\", \"10m\", \"12h\" or \"7d\"";
                 self.raise(&span, key, format!("found {other}; expected {expected}"));
-                default
+                None
             }
-            None => default,
+            None => None,
         }
     }
 

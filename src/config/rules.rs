@@ -1,46 +1,101 @@
-//! What the app has, and which claim gives what: `[[role]]`, `[[group]]`, `[[mapping]]`.
+//! What the app has, which claim gives what, and who is kept out: `[[role]]`, `[[group]]`, `[[mapping]]`,
+//! `[mapping_table]`, `[[default]]`, `[[gate]]`, `[sync]`, `[brake]`.
 //!
 //! There may be a hundred thousand mappings, so each is read field by field without a table of its own, and the names of
 //! providers, claims, groups and roles in it are shared with their declarations.
 
+mod actions;
+mod conditions;
+mod gates;
+mod mappings;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
-use std::sync::Arc;
 
-use super::providers::{Declared, DeclaredProvider, delimiter, stage, within_limit};
+use aws_lc_rs::digest;
+
+use self::mappings::Mappings;
+use super::providers::{Declared, stage};
 use super::raw::{Kind, PlainEntry};
 use super::reader::{Context, Found, Section, Value, shown};
 use super::{HeaderPreset, Limits};
-use crate::pipeline::claims::ClaimRule;
-use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::ids::{GroupName, InvalidText, MappingId, RoleName, Stage, Target};
-use crate::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, stages_meet};
+use crate::pipeline::mapping::{Group, ProviderRules, Role, RuleSet, Rules};
 
+/// Reads everything below these keys. A value with a fault reads as its default, since a file with a fault is never used.
 pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: HeaderPreset) -> RuleSet {
     let roles = roles(root, preset);
     let groups = groups(root, &roles, preset);
-    let count = root.context.split.count(Kind::Mapping);
-    let mut reader = Mappings {
-        context: root.context,
-        declared,
-        limits,
-        roles: &roles,
-        groups: &groups,
-        names: HashMap::new(),
-        found: Vec::with_capacity(count),
-        places: Vec::with_capacity(count),
-    };
+    let targets = Targets { roles, groups };
+    let mut reader = Mappings::new(root.context, declared, limits, &targets);
     each_entry(root, Kind::Mapping, |entry| reader.entry(&entry));
-    let Mappings { found, places, .. } = reader;
+    reader.tables(&root.section("mapping_table"));
+    root.sections("default").iter().for_each(|section| reader.default(section));
+    let gates = gates::gates(root, &reader);
+    let sync = gates::sync(root);
+    let (mappings, places) = reader.into_found();
     check_count(root.context, &places, limits);
-    let ids: Vec<MappingId> = found.iter().map(|mapping| mapping.id).collect();
-    let (groups, roles) = (groups.into_declared(), roles.into_declared());
-    let rules = RuleSet::new(0, groups, roles, found);
+    let ids: Vec<MappingId> = mappings.iter().map(|mapping| mapping.id).collect();
+    let providers = declared.providers.iter().map(|provider| {
+        let rules = ProviderRules {
+            claims: provider.claims.clone(),
+            stages: provider.stages.clone(),
+            lease: provider.lease,
+        };
+        (provider.name.clone(), rules)
+    });
+    let Targets { roles, groups } = targets;
+    let rules = Rules {
+        groups: groups.into_declared(),
+        roles: roles.into_declared(),
+        mappings,
+        gates,
+        providers: providers.collect(),
+        sync,
+        source: Some(digest_of(root.context.split.text)),
+    };
+    let rules = RuleSet::compile(0, rules).unwrap_or_else(|why| {
+        root.context.raise(&root.span, "mapping", why.to_string());
+        RuleSet::default()
+    });
     if rules.mappings().len() < ids.len() {
         raise_repeated(root.context, &rules, &ids, &places);
     }
     rules
+}
+
+fn digest_of(text: &str) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref().get(..32).unwrap_or(&[0; 32]));
+    bytes
+}
+
+/// Everything that a mapping may give.
+struct Targets {
+    roles: Names<RoleName, Role>,
+    groups: Names<GroupName, Group>,
+}
+
+impl Targets {
+    fn is_privileged(&self, target: &Target) -> bool {
+        let role_is = |name: &RoleName| self.roles.declared.get(name).is_some_and(|role| role.privileged);
+        match target {
+            Target::Group(name) => {
+                let group = self.groups.declared.get(name);
+                group.is_some_and(|group| group.privileged || group.roles.iter().any(role_is))
+            }
+            Target::Role(name) => role_is(name),
+        }
+    }
+
+    /// The stages in which a target exists; empty for all.
+    fn stages(&self, target: &Target) -> &[Stage] {
+        match target {
+            Target::Group(name) => self.groups.declared.get(name).map(|group| group.stages.as_slice()).unwrap_or_default(),
+            Target::Role(_) => &[],
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------ entries
@@ -167,6 +222,8 @@ fn missing_name(context: &Context<'_>, span: &Range<usize>, kind: Kind) {
     );
 }
 
+const ROLE_KEYS: [&str; 4] = ["name", "protected", "privileged", "brake"];
+
 fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
     let context = root.context;
     let mut roles = Names::new("role");
@@ -178,7 +235,9 @@ fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
                 name = context.text("role.name", value, span);
             }
             "protected" => role.protected = context.truth("role.protected", value, &span).unwrap_or_default(),
-            unknown => context.raise_unknown(&key.span, unknown, "role", ["name", "protected"].into_iter()),
+            "privileged" => role.privileged = context.truth("role.privileged", value, &span).unwrap_or_default(),
+            "brake" => role.brake = context.truth("role.brake", value, &span).unwrap_or(true),
+            unknown => context.raise_unknown(&key.span, unknown, "role", ROLE_KEYS.into_iter()),
         });
         match name {
             Some(name) => roles.declare(context, &name, RoleName::parse, preset, role),
@@ -189,7 +248,7 @@ fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
     roles
 }
 
-const GROUP_KEYS: [&str; 4] = ["name", "roles", "stages", "protected"];
+const GROUP_KEYS: [&str; 6] = ["name", "roles", "stages", "protected", "privileged", "brake"];
 
 fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, preset: HeaderPreset) -> Names<GroupName, Group> {
     let context = root.context;
@@ -202,6 +261,8 @@ fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, preset: HeaderPrese
                 name = context.text("group.name", value, span);
             }
             "protected" => group.protected = context.truth("group.protected", value, &span).unwrap_or_default(),
+            "privileged" => group.privileged = context.truth("group.privileged", value, &span).unwrap_or_default(),
+            "brake" => group.brake = context.truth("group.brake", value, &span).unwrap_or(true),
             "roles" => group.roles = carried_roles(context, value, span, roles),
             "stages" => group.stages = stages(context, value, span),
             unknown => context.raise_unknown(&key.span, unknown, "group", GROUP_KEYS.into_iter()),
@@ -243,234 +304,6 @@ fn stages(context: &Context<'_>, value: Value<'_>, span: Range<usize>) -> Vec<St
         }
     }
     stages
-}
-
-// ----------------------------------------------------------------------------------------------------------- mappings
-
-/// A mapping as it is written.
-#[derive(Default)]
-struct Written<'a> {
-    name: Option<Found<&'a str>>,
-    provider: Option<Found<&'a str>>,
-    claim: Option<Found<&'a str>>,
-    value: Option<Found<&'a str>>,
-    delimiter: Option<Found<&'a str>>,
-    group: Option<Found<&'a str>>,
-    role: Option<Found<&'a str>>,
-    disabled: bool,
-    /// A key was not understood: what seems to be missing may be meant by it.
-    doubtful: bool,
-}
-
-const MAPPING_KEYS: [&str; 8] = ["name", "provider", "claim", "value", "delimiter", "group", "role", "enabled"];
-
-impl<'a> Written<'a> {
-    fn read(context: &Context<'a>, entry: &Entry<'a>) -> Self {
-        let mut written = Self::default();
-        let mut doubtful = false;
-        entry.each_field(|key, value, span| {
-            let (place, full) = match key.value {
-                "provider" => (&mut written.provider, "mapping.provider"),
-                "claim" => (&mut written.claim, "mapping.claim"),
-                "value" => (&mut written.value, "mapping.value"),
-                "delimiter" => (&mut written.delimiter, "mapping.delimiter"),
-                "group" => (&mut written.group, "mapping.group"),
-                "role" => (&mut written.role, "mapping.role"),
-                "name" => (&mut written.name, "mapping.name"),
-                "enabled" => {
-                    written.disabled = context.truth("mapping.enabled", value, &span) == Some(false);
-                    return;
-                }
-                unknown => {
-                    doubtful = true;
-                    return context.raise_unknown(&key.span, unknown, "mapping", MAPPING_KEYS.into_iter());
-                }
-            };
-            *place = context.text(full, value, span);
-            doubtful |= place.is_none();
-        });
-        Self { doubtful, ..written }
-    }
-}
-
-/// Collects the mappings of a file.
-struct Mappings<'a, 'c> {
-    context: &'c Context<'a>,
-    declared: &'c Declared,
-    limits: &'c Limits,
-    roles: &'c Names<RoleName, Role>,
-    groups: &'c Names<GroupName, Group>,
-    /// Folded, and where each was first given.
-    names: HashMap<String, usize>,
-    found: Vec<Mapping>,
-    /// Where each of `found` begins.
-    places: Vec<u32>,
-}
-
-impl<'a> Mappings<'a, '_> {
-    fn entry(&mut self, entry: &Entry<'a>) {
-        let span = entry.span(Kind::Mapping);
-        let written = Written::read(self.context, entry);
-        let name = written.name.as_ref().and_then(|name| self.name(name));
-        let Some(mapping) = self.mapping(&written, name, &span) else { return };
-        self.found.push(mapping);
-        self.places.push(u32::try_from(span.start).unwrap_or(u32::MAX));
-    }
-
-    /// Every part is looked at before the first that is missing ends it, so that all faults are noted.
-    fn mapping(&self, written: &Written<'a>, name: Option<Arc<str>>, span: &Range<usize>) -> Option<Mapping> {
-        let provider = self.provider(written, span);
-        let claim = self.claim(written, provider, span);
-        let value = self.value(written, span);
-        let delimiter = self.delimiter(written);
-        let (target, stages) = self.target(written, span)?;
-        let (provider, claim, value, delimiter) = (provider?, claim?, value?, delimiter?);
-        self.check_splits(written, claim, delimiter.as_ref());
-        let id = match &name {
-            Some(name) => Mapping::id_of_name(name),
-            None => Mapping::id_of_content(&provider.name, &claim.name, value, delimiter.as_ref(), &target),
-        };
-        let activity = match (written.disabled, stages_meet(&provider.stages, stages)) {
-            (true, _) => Activity::Disabled,
-            (false, false) => Activity::Inactive,
-            (false, true) => Activity::Active,
-        };
-        let (provider, claim) = (provider.name.clone(), claim.name.clone());
-        Some(Mapping { id, name, provider, claim, value: Arc::from(value), delimiter, target, activity })
-    }
-
-    fn absent(&self, written: &Written<'_>, span: &Range<usize>, key: &str, example: &str) {
-        if !written.doubtful {
-            let message = format!("missing in `mapping`; expected for instance {key} = \"{example}\"");
-            self.context.raise_absent(span, format!("mapping.{key}"), message);
-        }
-    }
-
-    fn name(&mut self, name: &Found<&str>) -> Option<Arc<str>> {
-        let raise = |message: String| self.context.raise(&name.span, "mapping.name", message);
-        // A mapping's name is no type of its own; it is bound by what binds other names.
-        if let Err(why) = GroupName::parse(name.value) {
-            raise(format!("`{}` {why}", shown(name.value)));
-            return None;
-        }
-        match self.names.get(&name.value.to_lowercase()) {
-            Some(first) => {
-                let line = self.context.line(*first);
-                raise(format!("a mapping has this name in line {line}, case aside; expected another"));
-            }
-            None => {
-                self.names.insert(name.value.to_lowercase(), name.span.start);
-            }
-        }
-        Some(Arc::from(name.value))
-    }
-
-    fn provider(&self, written: &Written<'_>, span: &Range<usize>) -> Option<&DeclaredProvider> {
-        let Some(name) = &written.provider else {
-            self.absent(written, span, "provider", "okta");
-            return None;
-        };
-        let providers = &self.declared.providers;
-        let found = providers.iter().find(|provider| provider.name.as_str() == name.value);
-        if found.is_none() && !self.declared.unnamed {
-            let names = providers.iter().map(|provider| provider.name.as_str());
-            self.context.raise_undeclared(name, "mapping.provider", "provider", "", names);
-        }
-        found
-    }
-
-    fn claim<'d>(
-        &self,
-        written: &Written<'_>,
-        provider: Option<&'d DeclaredProvider>,
-        span: &Range<usize>,
-    ) -> Option<&'d ClaimRule> {
-        let Some(name) = &written.claim else {
-            self.absent(written, span, "claim", "groups");
-            return None;
-        };
-        let provider = provider?;
-        let found = provider.claims.iter().find(|claim| claim.name.as_str() == name.value);
-        if found.is_none() {
-            let place =
-                format!(" under provider `{0}`; expected `[provider.claims.{1}]`", provider.name, shown(name.value));
-            let names = provider.claims.iter().map(|claim| claim.name.as_str());
-            self.context.raise_undeclared(name, "mapping.claim", "claim", &place, names);
-        }
-        found
-    }
-
-    fn value<'w>(&self, written: &Written<'w>, span: &Range<usize>) -> Option<&'w str> {
-        let Some(value) = &written.value else {
-            self.absent(written, span, "value", "marketing");
-            return None;
-        };
-        if let Err(why) = within_limit(value.value, self.limits.claim_value, "claim_value") {
-            self.context.raise(&value.span, "mapping.value", why);
-        }
-        if value.value.trim().is_empty() {
-            self.context.raise(
-                &value.span,
-                "mapping.value",
-                "is empty or blank, which no claim ever brings; expected a value",
-            );
-        }
-        Some(value.value)
-    }
-
-    /// Its own delimiter; `Some(None)` when it has none.
-    #[allow(clippy::option_option, reason = "the outer one says that the text is a fault")]
-    fn delimiter(&self, written: &Written<'_>) -> Option<Option<Delimiter>> {
-        let Some(text) = &written.delimiter else { return Some(None) };
-        match delimiter(text, self.limits) {
-            Ok(delimiter) => Some(Some(delimiter.unwrap_or_else(Delimiter::none))),
-            Err(why) => {
-                self.context.raise(&text.span, "mapping.delimiter", why);
-                None
-            }
-        }
-    }
-
-    /// A value that holds the delimiter by which it is split can never match.
-    fn check_splits(&self, written: &Written<'_>, claim: &ClaimRule, own: Option<&Delimiter>) {
-        let (Some(value), Some(delimiter)) = (&written.value, own.or(claim.delimiter.as_ref())) else { return };
-        if delimiter.as_str().is_empty() || !value.value.contains(delimiter.as_str()) {
-            return;
-        }
-        let whose = if own.is_some() { String::from("its own") } else { format!("claim `{}`'s", claim.name) };
-        let message = format!(
-            "`{}` holds {whose} delimiter `{}`, by which it would be split; expected one piece, or delimiter = \"\"",
-            shown(value.value),
-            shown(delimiter.as_str())
-        );
-        self.context.raise(&value.span, "mapping.value", message);
-    }
-
-    /// What it gives, and the stages in which that exists.
-    fn target(&self, written: &Written<'_>, span: &Range<usize>) -> Option<(Target, &[Stage])> {
-        match (&written.group, &written.role) {
-            (Some(_), Some(role)) => {
-                let message = "`group` is set too; expected one of them, or a mapping for each";
-                self.context.raise(&role.span, "mapping.role", message);
-                None
-            }
-            (Some(group), None) => {
-                let (name, group) = self.groups.find(self.context, group, "mapping.group")?;
-                Some((Target::Group(name.clone()), &group.stages))
-            }
-            (None, Some(role)) => {
-                let (name, _) = self.roles.find(self.context, role, "mapping.role")?;
-                Some((Target::Role(name.clone()), &[]))
-            }
-            (None, None) => {
-                if !written.doubtful {
-                    let message = "gives nothing; expected a `group` or a `role`";
-                    self.context.raise_absent(span, "mapping", message);
-                }
-                None
-            }
-        }
-    }
 }
 
 fn check_count(context: &Context<'_>, places: &[u32], limits: &Limits) {

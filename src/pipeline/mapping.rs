@@ -1,38 +1,73 @@
 //! Which memberships a login's claims ask for.
 //!
-//! The rules are compiled once into an index by provider, claim, delimiter and value, so that a login looks up its own
-//! values and never walks the rules. What needs the claims alone is decided here ([`candidates`]), before the store is
-//! asked; the store then calls [`super::plan::draft`] inside its transaction.
+//! The rules are compiled once into an index, so that a login looks up its own values and never walks the rules
+//! ([`index`]). What needs the claims alone is decided before the store is asked ([`candidates`]); what needs the person
+//! (roles, the last login, defaults) is decided inside the store's transaction ([`decide`]), mapping after mapping in the
+//! order of the rules.
 
+pub mod action;
+pub mod condition;
+mod decide;
 pub mod index;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 
+use self::action::{Give, Then};
+use self::condition::{ClaimCondition, Condition, Test};
+pub use self::decide::{Candidates, Decision, Hit, Standing, candidates, decide, exhaustive, truth_of};
 use self::index::Index;
-use super::claims::Claims;
+pub use self::index::IndexError;
+use super::claims::ClaimRule;
 use super::claims::split::Delimiter;
-use super::ids::{ClaimName, GroupName, MappingId, OfDigest, ProviderName, RoleName, Stage, Target};
+use super::ids::{ClaimName, GroupName, MappingId, OfDigest, ProviderName, RoleName, Stage, Target, Timestamp};
+
+/// Everything that decides what claims give, checked but not yet compiled.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    pub groups: HashMap<GroupName, Group>,
+    pub roles: HashMap<RoleName, Role>,
+    /// In the order in which they run.
+    pub mappings: Vec<Mapping>,
+    pub gates: Vec<Gate>,
+    pub providers: HashMap<ProviderName, ProviderRules>,
+    pub sync: Sync,
+    /// A digest of the file that they come from; a file with a mass revocation is confirmed by it.
+    pub source: Option<[u8; 32]>,
+}
 
 /// Everything that decides what claims give: one consistent set, swapped whole.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RuleSet {
     /// Grows with every set that a process makes current.
     pub epoch: u64,
     pub groups: HashMap<GroupName, Group>,
     pub roles: HashMap<RoleName, Role>,
+    pub gates: Vec<Gate>,
+    pub providers: HashMap<ProviderName, ProviderRules>,
+    pub sync: Sync,
+    /// A digest of the file that they come from.
+    pub source: Option<[u8; 32]>,
     mappings: Vec<Mapping>,
     positions: HashMap<MappingId, u32, BuildHasherDefault<OfDigest>>,
     index: Index,
+    /// Defaults, which are decided after everything else.
+    defaults: HashMap<ProviderName, Vec<u32>>,
+    /// Mappings that matter to others when their claims are undecided: those of the long form, and those that give a role
+    /// that some condition asks for.
+    dependable: Vec<u32>,
+    /// Claims that some mapping or gate reads, by provider; `None` for those that ask every provider.
+    read: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
 }
 
 /// A group of the app.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Group {
     /// Roles that every effective member holds.
     pub roles: Vec<RoleName>,
@@ -40,28 +75,145 @@ pub struct Group {
     pub stages: Vec<Stage>,
     /// Its last effective, enabled member is never removed by a login.
     pub protected: bool,
+    /// Takes exact matches from the file only; so does a group that carries a privileged role.
+    pub privileged: bool,
+    /// Whether the brake on mass revocation covers it.
+    pub brake: bool,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { roles: Vec::new(), stages: Vec::new(), protected: false, privileged: false, brake: true }
+    }
 }
 
 /// A role of the app.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Role {
     /// Its last effective, enabled holder is never removed by a login.
     pub protected: bool,
+    /// Takes exact matches from the file only.
+    pub privileged: bool,
+    /// Whether the brake on mass revocation covers it.
+    pub brake: bool,
 }
 
-/// One rule: a claim's value, and what it gives.
+impl Default for Role {
+    fn default() -> Self {
+        Self { protected: false, privileged: false, brake: true }
+    }
+}
+
+/// What rules need to know of a provider.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderRules {
+    pub claims: Vec<ClaimRule>,
+    /// Empty: belongs to every stage.
+    pub stages: Vec<Stage>,
+    /// After how long without a login a mapped grant through it ends; `None`: never.
+    pub lease: Option<Duration>,
+}
+
+/// How the whole sync goes about its work.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sync {
+    pub mode: Mode,
+    /// What an edited mapping does to standing grants.
+    pub apply: Apply,
+    /// Keeps the last mapped claims of each user, from which later plans are made.
+    pub record_claims: bool,
+    pub brake: Brake,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self { mode: Mode::Apply, apply: Apply::NextLogin, record_claims: true, brake: Brake::default() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Apply,
+    /// Decides and records, and changes no grant and refuses nobody by a gate.
+    Shadow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apply {
+    NextLogin,
+    /// At once, from recorded claims.
+    Now,
+}
+
+/// How many losses of one group through one provider look like a fault of the provider.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Brake {
+    pub window: Duration,
+    /// So many are never held.
+    pub minimum: u32,
+    /// Of the mapped members at the start of the window, from 0 to 1.
+    pub share: f64,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(3600), minimum: 5, share: 0.2 }
+    }
+}
+
+impl Brake {
+    /// How many of so many members may lose their membership within a window.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a count of people is far within what both types hold exactly"
+    )]
+    pub fn allowed(&self, members: u64) -> u64 {
+        u64::from(self.minimum).max((self.share * members as f64).floor() as u64)
+    }
+}
+
+/// One rule: what it asks of a login, and what it gives.
 #[derive(Debug, Clone)]
 pub struct Mapping {
     pub id: MappingId,
     /// The operator's name for it, if any.
     pub name: Option<Arc<str>>,
-    pub provider: ProviderName,
-    pub claim: ClaimName,
-    pub value: Arc<str>,
-    /// Replaces the claim's delimiter; [`Delimiter::none`] means the whole value.
-    pub delimiter: Option<Delimiter>,
-    pub target: Target,
+    /// `None`: applies to every provider.
+    pub provider: Option<ProviderName>,
+    pub when: When,
+    pub then: Then,
     pub activity: Activity,
+    /// From then on it is as if it were removed.
+    pub until: Option<Timestamp>,
+}
+
+/// When a mapping holds.
+#[derive(Debug, Clone)]
+pub enum When {
+    /// The short form: the claim has this value.
+    Value {
+        claim: ClaimName,
+        value: Arc<str>,
+        /// Replaces the claim's delimiter; [`Delimiter::none`] means the whole value.
+        delimiter: Option<Delimiter>,
+    },
+    /// The long form; never without a condition.
+    Conditions {
+        join: Join,
+        conditions: Box<[Condition]>,
+    },
+    /// For everyone who logs in.
+    Always,
+    /// A default: the claim is decided, and no other mapping on it holds.
+    Unmatched { claim: ClaimName },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    All,
+    Any,
 }
 
 /// Whether a mapping takes part.
@@ -74,7 +226,106 @@ pub enum Activity {
     Inactive,
 }
 
+/// Refuses logins, whatever the mappings give.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    pub name: Arc<str>,
+    /// `None`: for every provider.
+    pub provider: Option<ProviderName>,
+    pub rule: GateRule,
+    /// What the person is told.
+    pub message: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum GateRule {
+    /// Some mapping must give something; defaults do not count.
+    RequireAny,
+    /// One of these must.
+    Require(Vec<MappingId>),
+    /// Refuses where the conditions hold, and where they cannot be decided.
+    Deny { join: Join, conditions: Box<[Condition]> },
+}
+
+/// A value that would have matched but for its case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearMiss {
+    /// The mapping's place in the order of the rules.
+    pub position: u32,
+    pub expected: String,
+    pub found: String,
+}
+
+impl NearMiss {
+    /// Reported of one login at the most.
+    pub const MOST: usize = 32;
+}
+
+impl When {
+    /// The conditions by which the index files it: of them one must find a value for the mapping to hold. Empty when there
+    /// are none such.
+    pub(crate) fn anchors(&self) -> Vec<usize> {
+        let Self::Conditions { join, conditions } = self else { return Vec::new() };
+        let exact = |condition: &ClaimCondition| condition.exact().is_some();
+        let filed = |condition: &ClaimCondition| exact(condition) || condition.expression().is_some();
+        let of = |wanted: &dyn Fn(&ClaimCondition) -> bool| {
+            conditions.iter().position(|condition| condition.claim().is_some_and(wanted))
+        };
+        match join {
+            Join::All => of(&exact).or_else(|| of(&filed)).into_iter().collect(),
+            Join::Any if conditions.iter().all(|condition| condition.claim().is_some_and(filed)) => {
+                (0..conditions.len()).collect()
+            }
+            Join::Any => Vec::new(),
+        }
+    }
+
+    /// The claims that it reads.
+    pub fn claims(&self) -> impl Iterator<Item = &ClaimName> {
+        let (one, several) = match self {
+            Self::Value { claim, .. } | Self::Unmatched { claim } => (Some(claim), &[][..]),
+            Self::Conditions { conditions, .. } => (None, &conditions[..]),
+            Self::Always => (None, &[][..]),
+        };
+        one.into_iter().chain(several.iter().filter_map(|condition| Some(&condition.claim()?.claim)))
+    }
+
+    fn conditions(&self) -> &[Condition] {
+        match self {
+            Self::Conditions { conditions, .. } => conditions,
+            _ => &[],
+        }
+    }
+
+    /// The condition whose pattern captures.
+    pub fn capturing(&self) -> Option<&ClaimCondition> {
+        self.conditions().iter().filter_map(Condition::claim).find(|condition| match &condition.test {
+            Test::Regex(pattern) => pattern.captures().next().is_some(),
+            _ => false,
+        })
+    }
+}
+
 impl Mapping {
+    /// The short form, without a name: one claim value, one target.
+    pub fn of_value(
+        provider: ProviderName,
+        claim: ClaimName,
+        value: Arc<str>,
+        delimiter: Option<Delimiter>,
+        target: Target,
+    ) -> Self {
+        Self {
+            id: Self::id_of_content(&provider, &claim, &value, delimiter.as_ref(), &target),
+            name: None,
+            provider: Some(provider),
+            when: When::Value { claim, value, delimiter },
+            then: Then::Give(target),
+            activity: Activity::Active,
+            until: None,
+        }
+    }
+
     /// The identity of a named mapping: editing it keeps its grants until the holder's next login.
     pub fn id_of_name(name: &str) -> MappingId {
         digest_of(&["name", name])
@@ -95,12 +346,33 @@ impl Mapping {
         digest_of(&[kind, provider.as_str(), claim.as_str(), value, delimiter, target.kind(), target.name()])
     }
 
+    /// The identity of a default: its claim and its target.
+    pub fn id_of_default(provider: &ProviderName, claim: &ClaimName, target: &Target) -> MappingId {
+        digest_of(&["default", provider.as_str(), claim.as_str(), target.kind(), target.name()])
+    }
+
     /// A label for people: its name, or the sentence that it is.
     pub fn label(&self) -> String {
-        match &self.name {
-            Some(name) => name.to_string(),
-            None => format!("{} = {}", self.claim, self.value),
+        match (&self.name, &self.when) {
+            (Some(name), _) => name.to_string(),
+            (None, When::Value { claim, value, .. }) => format!("{claim} = {value}"),
+            (None, When::Unmatched { claim }) => format!("default of {claim}"),
+            // The long form has a name; this is for a store that was written by hand.
+            (None, When::Conditions { .. } | When::Always) => format!("mapping {}", self.id),
         }
+    }
+
+    pub fn applies_to(&self, provider: &ProviderName) -> bool {
+        self.provider.as_ref().is_none_or(|own| own == provider)
+    }
+
+    /// Whether it takes part at a moment.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.activity == Activity::Active && self.until.is_none_or(|until| now < until)
+    }
+
+    pub fn is_default(&self) -> bool {
+        matches!(self.when, When::Unmatched { .. })
     }
 }
 
@@ -123,14 +395,12 @@ pub fn stages_meet(provider: &[Stage], target: &[Stage]) -> bool {
 }
 
 impl RuleSet {
-    /// Compiles rules that the configuration has checked. Of two mappings with one identity the later is dropped, since it
-    /// says the same.
-    pub fn new(
-        epoch: u64,
-        groups: HashMap<GroupName, Group>,
-        roles: HashMap<RoleName, Role>,
-        mut mappings: Vec<Mapping>,
-    ) -> Self {
+    /// Compiles rules that were checked. Of two mappings with one identity the later is dropped, since it says the same.
+    ///
+    /// # Errors
+    /// When the index of the mappings would be larger than a login should pay for.
+    pub fn compile(epoch: u64, rules: Rules) -> Result<Self, IndexError> {
+        let Rules { groups, roles, mut mappings, gates, providers, sync, source } = rules;
         let mut positions = HashMap::with_capacity_and_hasher(mappings.len(), BuildHasherDefault::default());
         let mut next = 0_u32;
         mappings.retain(|mapping| {
@@ -139,8 +409,77 @@ impl RuleSet {
             next = next.saturating_add(1);
             true
         });
-        let index = Index::build(&mappings);
-        Self { epoch, groups, roles, mappings, positions, index }
+        let index = Index::build(&mappings)?;
+        let mut set = Self {
+            epoch,
+            groups,
+            roles,
+            gates,
+            providers,
+            sync,
+            source,
+            mappings,
+            positions,
+            index,
+            defaults: HashMap::new(),
+            dependable: Vec::new(),
+            read: HashMap::new(),
+        };
+        set.defaults = set.find_defaults();
+        set.dependable = set.find_dependable();
+        set.read = set.find_read();
+        Ok(set)
+    }
+
+    fn find_defaults(&self) -> HashMap<ProviderName, Vec<u32>> {
+        let mut defaults: HashMap<ProviderName, Vec<u32>> = HashMap::new();
+        for (mapping, position) in self.mappings.iter().zip(0..) {
+            if let (When::Unmatched { .. }, Some(provider)) = (&mapping.when, &mapping.provider) {
+                defaults.entry(provider.clone()).or_default().push(position);
+            }
+        }
+        defaults
+    }
+
+    fn find_dependable(&self) -> Vec<u32> {
+        let gates = self.gates.iter().map(|gate| match &gate.rule {
+            GateRule::Deny { conditions, .. } => &conditions[..],
+            _ => &[],
+        });
+        let conditions = self.mappings.iter().map(|mapping| mapping.when.conditions()).chain(gates).flatten();
+        let asked: HashSet<&RoleName> = conditions
+            .filter_map(|condition| match condition {
+                Condition::HasRole(role) | Condition::LacksRole(role) => Some(role),
+                _ => None,
+            })
+            .collect();
+        let gives_asked = |mapping: &Mapping| {
+            !asked.is_empty() && self.roles_by(mapping).iter().any(|role| asked.contains(role))
+        };
+        let listed = self.mappings.iter().zip(0..);
+        listed
+            .filter(|(mapping, _)| matches!(mapping.when, When::Conditions { .. } | When::Always) || gives_asked(mapping))
+            .map(|(_, position)| position)
+            .collect()
+    }
+
+    fn find_read(&self) -> HashMap<Option<ProviderName>, HashSet<ClaimName>> {
+        let mut read: HashMap<Option<ProviderName>, HashSet<ClaimName>> = HashMap::new();
+        let mut last: Option<(&Option<ProviderName>, &ClaimName)> = None;
+        for mapping in &self.mappings {
+            for claim in mapping.when.claims() {
+                // Neighbours mostly read the same.
+                if last.replace((&mapping.provider, claim)) != Some((&mapping.provider, claim)) {
+                    read.entry(mapping.provider.clone()).or_default().insert(claim.clone());
+                }
+            }
+        }
+        for gate in &self.gates {
+            let GateRule::Deny { conditions, .. } = &gate.rule else { continue };
+            let claims = conditions.iter().filter_map(|condition| Some(condition.claim()?.claim.clone()));
+            read.entry(gate.provider.clone()).or_default().extend(claims);
+        }
+        read
     }
 
     pub fn mappings(&self) -> &[Mapping] {
@@ -148,7 +487,30 @@ impl RuleSet {
     }
 
     pub fn mapping(&self, id: MappingId) -> Option<&Mapping> {
-        self.mappings.get(*self.positions.get(&id)? as usize)
+        self.mappings.get(self.position(id)? as usize)
+    }
+
+    fn position(&self, id: MappingId) -> Option<u32> {
+        self.positions.get(&id).copied()
+    }
+
+    /// Whether some mapping or gate reads a claim of a provider.
+    pub fn reads(&self, provider: &ProviderName, claim: &ClaimName) -> bool {
+        [Some(provider.clone()), None].iter().any(|key| self.read.get(key).is_some_and(|read| read.contains(claim)))
+    }
+
+    pub fn declares(&self, target: &Target) -> bool {
+        match target {
+            Target::Group(name) => self.groups.contains_key(name),
+            Target::Role(name) => self.roles.contains_key(name),
+        }
+    }
+
+    /// Whether a provider and a target have a stage in common.
+    pub fn meets(&self, provider: &ProviderName, target: &Target) -> bool {
+        let Target::Group(name) = target else { return true };
+        let stages = self.groups.get(name).map(|group| group.stages.as_slice()).unwrap_or_default();
+        stages_meet(self.providers.get(provider).map(|rules| rules.stages.as_slice()).unwrap_or_default(), stages)
     }
 
     /// Whether the loss of this target's last holder must be stopped.
@@ -159,64 +521,60 @@ impl RuleSet {
         }
     }
 
+    /// Whether only exact matches from the file may give this target.
+    pub fn is_privileged(&self, target: &Target) -> bool {
+        let role_is = |name: &RoleName| self.roles.get(name).is_some_and(|role| role.privileged);
+        match target {
+            Target::Group(name) => {
+                self.groups.get(name).is_some_and(|group| group.privileged || group.roles.iter().any(role_is))
+            }
+            Target::Role(name) => role_is(name),
+        }
+    }
+
+    /// Whether the brake on mass revocation covers this target. One that the rules no longer have is covered.
+    pub fn is_braked(&self, target: &Target) -> bool {
+        match target {
+            Target::Group(name) => self.groups.get(name).is_none_or(|group| group.brake),
+            Target::Role(name) => self.roles.get(name).is_none_or(|role| role.brake),
+        }
+    }
+
     /// The roles that a group carries.
     pub fn roles_of(&self, group: &GroupName) -> &[RoleName] {
         self.groups.get(group).map(|group| group.roles.as_slice()).unwrap_or_default()
     }
-}
 
-/// What the claims alone ask for: the input of the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidates {
-    /// Mappings that match, in the order of the rules.
-    pub hits: Vec<Hit>,
-    /// Claims on which nothing can be decided in this login: what they gave before stays, and nothing new comes of them.
-    pub undecided: Vec<ClaimName>,
-}
-
-/// A mapping that matched, and on what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
-    pub mapping: MappingId,
-    pub target: Target,
-    pub label: String,
-    pub claim: ClaimName,
-    pub value: Arc<str>,
-}
-
-impl fmt::Display for Hit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} from {} = {}", self.target, self.claim, self.value)
+    /// The lease of mapped grants through a provider.
+    pub fn lease(&self, provider: &ProviderName) -> Option<Duration> {
+        self.providers.get(provider)?.lease
     }
-}
 
-/// Evaluates the rules on a login's claims. Cost follows the values of these claims, not the number of rules.
-pub fn candidates(rules: &RuleSet, provider: &ProviderName, claims: &Claims) -> Candidates {
-    let mut positions: Vec<u32> = Vec::new();
-    let mut undecided = Vec::new();
-    for claim in &claims.claims {
-        if !claim.decided {
-            undecided.push(claim.name.clone());
-            continue;
-        }
-        for (delimiter, values) in rules.index.tables(provider, &claim.name) {
-            for piece in claim.pieces(delimiter.as_ref()) {
-                positions.extend_from_slice(values.get(piece));
+    /// Every role that a mapping may give, directly or through a group.
+    fn roles_by<'a>(&'a self, mapping: &'a Mapping) -> Vec<&'a RoleName> {
+        let mut roles: Vec<&RoleName> = Vec::new();
+        for target in mapping.then.named() {
+            match target {
+                Target::Group(group) => roles.extend(self.roles_of(group)),
+                Target::Role(role) => roles.push(role),
             }
         }
+        // What a capture comes to is not known before: any role may be meant that is not privileged.
+        let captured = matches!(&mapping.then, Then::Actions(actions)
+            if actions.gives.iter().any(|give| matches!(give, Give::Captured(..))));
+        if captured {
+            roles.extend(self.roles.iter().filter(|(_, role)| !role.privileged).map(|(name, _)| name));
+        }
+        roles
     }
-    positions.sort_unstable();
-    positions.dedup();
-    let hits = positions
-        .into_iter()
-        .filter_map(|position| rules.mappings.get(position as usize))
-        .map(|mapping| Hit {
-            mapping: mapping.id,
-            target: mapping.target.clone(),
-            label: mapping.label(),
-            claim: mapping.claim.clone(),
-            value: Arc::clone(&mapping.value),
+}
+
+impl fmt::Display for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Inactive => "inactive",
         })
-        .collect();
-    Candidates { hits, undecided }
+    }
 }

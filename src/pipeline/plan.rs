@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp, UserId};
-use super::mapping::{Activity, Candidates, RuleSet};
+use super::mapping::{Candidates, Decision, GateRule, Hit, Mode, NearMiss, RuleSet, Standing, decide};
 
 /// What the store knows of one user when a login arrives, read inside the login's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +20,10 @@ pub struct Snapshot {
     pub denies: BTreeSet<Target>,
     /// The issue instant of the newest login that was applied for this user through this provider.
     pub watermark: Option<Timestamp>,
+    /// The user's last login, through any provider.
+    pub last_login: Option<Timestamp>,
+    /// Grants through this provider whose revocation the brake has stopped.
+    pub held: BTreeSet<(Target, MappingId)>,
 }
 
 /// One reason why a user holds a group or a role.
@@ -43,15 +48,40 @@ pub struct Plan {
     pub provider: ProviderName,
     /// An older login than one that was applied: it authenticates and changes nothing.
     pub older: bool,
+    /// The sync decides and records, and changes no grant.
+    pub shadow: bool,
+    /// A gate, or an action of a mapping, refuses the login; then nothing is written.
+    pub refused: Option<Refused>,
     pub grants: Vec<Change>,
     pub keeps: Vec<Change>,
     pub revokes: Vec<Change>,
-    /// Would be revoked, but the claim behind it is undecided.
+    /// Would be revoked, but what the mapping asks cannot be decided.
     pub undecided: Vec<Change>,
+    /// Would be revoked, but too many lost it lately.
+    pub held: Vec<Change>,
+    /// Targets for which the brake acted on this login.
+    pub braked: Vec<Target>,
     /// Would be revoked, but it is the last holder of something protected.
     pub guarded: Vec<Change>,
+    /// Everything that a mapping gives, in the order of the rules.
+    pub hits: Vec<Hit>,
+    pub near_misses: Vec<NearMiss>,
+    /// Mappings whose captures named nothing that may be given so: label, and the name.
+    pub unknown: Vec<(String, String)>,
     pub before: Effective,
     pub after: Effective,
+}
+
+/// Why the rules refuse a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    Gate {
+        name: Arc<str>,
+        /// For the person.
+        message: String,
+    },
+    /// The mapping with this label disables the user.
+    Disables(String),
 }
 
 /// One mapped grant in a plan.
@@ -92,40 +122,53 @@ impl Effective {
         effective
     }
 
-    fn holds(&self, target: &Target) -> bool {
+    /// Whether the target is among them.
+    pub fn holds(&self, target: &Target) -> bool {
         match target {
             Target::Group(group) => self.groups.contains(group),
             Target::Role(role) => self.roles.contains(role),
         }
     }
 
-    fn targets(&self) -> impl Iterator<Item = Target> {
+    pub fn targets(&self) -> impl Iterator<Item = Target> {
         let groups = self.groups.iter().cloned().map(Target::Group);
         groups.chain(self.roles.iter().cloned().map(Target::Role))
     }
 }
 
-/// The plan of a login, before the last holders of protected targets are looked after (see [`Plan::guard`]).
+/// The plan of a login, before the brake and the last holders of protected targets are looked after (see [`Plan::hold`] and
+/// [`Plan::guard`]).
 ///
-/// `issued_at` is the smaller of the token's issue instant and now.
+/// `issued_at` is the smaller of the token's issue instant and `now`.
 pub fn draft(
     user: UserId,
-    provider: &ProviderName,
     issued_at: Timestamp,
+    now: Timestamp,
     candidates: &Candidates,
     snapshot: &Snapshot,
     rules: &RuleSet,
 ) -> Plan {
+    let provider = &candidates.provider;
+    let own = own_grants(snapshot, provider);
+    let decision = decide(rules, candidates, standing(snapshot, provider, now, rules), now);
+    let refused = refusal(&decision, &own, provider, rules);
     let before = Effective::of(snapshot.grants.iter().map(|grant| &grant.target), &snapshot.denies, rules);
     let mut plan = Plan {
         user,
         provider: provider.clone(),
         older: snapshot.watermark.is_some_and(|watermark| issued_at < watermark),
+        shadow: rules.sync.mode == Mode::Shadow,
+        refused,
         grants: Vec::new(),
         keeps: Vec::new(),
         revokes: Vec::new(),
         undecided: Vec::new(),
+        held: Vec::new(),
+        braked: Vec::new(),
         guarded: Vec::new(),
+        hits: Vec::new(),
+        near_misses: candidates.near_misses.clone(),
+        unknown: decision.unknown,
         after: before.clone(),
         before,
     };
@@ -133,21 +176,17 @@ pub fn draft(
         return plan;
     }
     let mut should: BTreeMap<(&Target, MappingId), &str> =
-        candidates.hits.iter().map(|hit| ((&hit.target, hit.mapping), hit.label.as_str())).collect();
-    for grant in &snapshot.grants {
-        let Source::Mapped { provider: owner, mapping } = &grant.source else { continue };
-        if owner != provider {
-            continue;
-        }
-        let rule = rules.mapping(*mapping);
-        let change = |label: String| Change { target: grant.target.clone(), mapping: *mapping, label };
+        decision.hits.iter().map(|hit| ((&hit.target, hit.mapping), hit.label.as_str())).collect();
+    for (target, mapping) in own {
+        let rule = rules.mapping(mapping);
+        let change = |label: String| Change { target: target.clone(), mapping, label };
         let label = rule.map_or_else(|| format!("removed mapping {mapping}"), |rule| rule.label());
-        if let Some(label) = should.remove(&(&grant.target, *mapping)) {
+        if let Some(label) = should.remove(&(target, mapping)) {
             plan.keeps.push(change(label.to_owned()));
-        } else if rule
-            .is_some_and(|rule| rule.activity == Activity::Active && candidates.undecided.contains(&rule.claim))
-        {
+        } else if decision.undecided.contains(&mapping) {
             plan.undecided.push(change(label));
+        } else if snapshot.held.contains(&(target.clone(), mapping)) {
+            plan.held.push(change(label));
         } else {
             plan.revokes.push(change(label));
         }
@@ -156,14 +195,89 @@ pub fn draft(
         .into_iter()
         .map(|((target, mapping), label)| Change { target: target.clone(), mapping, label: label.to_owned() })
         .collect();
-    for list in [&mut plan.keeps, &mut plan.revokes, &mut plan.undecided] {
+    plan.hits = decision.hits;
+    for list in [&mut plan.keeps, &mut plan.revokes, &mut plan.undecided, &mut plan.held] {
         list.sort_unstable();
     }
     plan.settle(snapshot, rules);
     plan
 }
 
+fn own_grants<'a>(snapshot: &'a Snapshot, provider: &ProviderName) -> Vec<(&'a Target, MappingId)> {
+    let own = snapshot.grants.iter().filter_map(|grant| match &grant.source {
+        Source::Mapped { provider: owner, mapping } if owner == provider => Some((&grant.target, *mapping)),
+        _ => None,
+    });
+    own.collect()
+}
+
+/// What conditions on the person see: everything but what this provider's mappings gave, which they are about to give anew.
+fn standing<'a>(snapshot: &'a Snapshot, provider: &ProviderName, now: Timestamp, rules: &RuleSet) -> Standing<'a> {
+    const DAY: i64 = 24 * 3600 * 1000;
+    let others = snapshot.grants.iter().filter(|grant| match &grant.source {
+        Source::Mapped { provider: owner, .. } => owner != provider,
+        Source::Assigned => true,
+    });
+    Standing {
+        roles: Effective::of(others.map(|grant| &grant.target), &snapshot.denies, rules).roles,
+        denied: &snapshot.denies,
+        idle_days: snapshot.last_login.map(|last| now.0.saturating_sub(last.0).div_euclid(DAY)),
+        mapped: own_grants(snapshot, provider).into_iter().map(|(_, mapping)| mapping).collect(),
+    }
+}
+
+fn refusal(
+    decision: &Decision,
+    own: &[(&Target, MappingId)],
+    provider: &ProviderName,
+    rules: &RuleSet,
+) -> Option<Refused> {
+    if rules.sync.mode == Mode::Shadow {
+        return None;
+    }
+    if let Some((name, message)) = &decision.denied_by {
+        return Some(Refused::Gate { name: Arc::clone(name), message: message.clone() });
+    }
+    if let Some(label) = &decision.disabled_by {
+        return Some(Refused::Disables(label.clone()));
+    }
+    // An undecided mapping opens a gate to those who hold something through it, and to nobody else.
+    let kept = own.iter().map(|(_, mapping)| *mapping).filter(|mapping| decision.undecided.contains(mapping));
+    let holding: BTreeSet<MappingId> = decision.hits.iter().map(|hit| hit.mapping).chain(kept).collect();
+    let counts = |id: &MappingId| rules.mapping(*id).is_some_and(|mapping| !mapping.is_default());
+    let applies = |gate: &&super::mapping::Gate| gate.provider.as_ref().is_none_or(|own| own == provider);
+    let shut = rules.gates.iter().filter(applies).find(|gate| match &gate.rule {
+        GateRule::RequireAny => !holding.iter().any(counts),
+        GateRule::Require(listed) => !listed.iter().any(|id| holding.contains(id)),
+        GateRule::Deny { .. } => false,
+    });
+    shut.map(|gate| Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone() })
+}
+
 impl Plan {
+    /// Targets that this login takes away from what the provider gave: those with a revocation and nothing that stays.
+    pub fn losses(&self) -> BTreeSet<&Target> {
+        let stays = |target: &Target| {
+            let lists = [&self.grants, &self.keeps, &self.undecided, &self.held, &self.guarded];
+            lists.into_iter().flatten().any(|change| change.target == *target)
+        };
+        self.revokes.iter().map(|change| &change.target).filter(|target| !stays(target)).collect()
+    }
+
+    /// Stops the revocations of targets that too many have lost lately.
+    pub fn hold(&mut self, braked: Vec<Target>, snapshot: &Snapshot, rules: &RuleSet) {
+        if braked.is_empty() {
+            return;
+        }
+        let (held, revokes): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.revokes).into_iter().partition(|change| braked.contains(&change.target));
+        self.held.extend(held);
+        self.held.sort_unstable();
+        self.revokes = revokes;
+        self.braked = braked;
+        self.settle(snapshot, rules);
+    }
+
     /// Protected targets that this user would effectively lose: for each of them the store says whether another enabled
     /// user holds it.
     pub fn protected_losses(&self, rules: &RuleSet) -> Vec<Target> {
@@ -191,11 +305,14 @@ impl Plan {
 
     /// Whether applying it writes any grant row.
     pub fn changes_nothing(&self) -> bool {
-        self.grants.is_empty() && self.revokes.is_empty()
+        self.shadow || (self.grants.is_empty() && self.revokes.is_empty())
     }
 
     /// Recomputes what the user holds once the plan is applied.
     fn settle(&mut self, snapshot: &Snapshot, rules: &RuleSet) {
+        if self.shadow {
+            return;
+        }
         let revoked = |grant: &&Grant| match &grant.source {
             Source::Mapped { provider, mapping } if *provider == self.provider => {
                 self.revokes.iter().any(|change| change.mapping == *mapping && change.target == grant.target)
@@ -212,14 +329,23 @@ impl fmt::Display for Plan {
     /// One line a change, as a person would want to read it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} through {}", self.user, self.provider)?;
+        match &self.refused {
+            Some(Refused::Gate { name, .. }) => return writeln!(f, "  x refused by gate `{name}`"),
+            Some(Refused::Disables(label)) => return writeln!(f, "  x refused: `{label}` disables the user"),
+            None => {}
+        }
         if self.older {
             return writeln!(f, "  = an older login than the last one applied: nothing changes");
+        }
+        if self.shadow {
+            writeln!(f, "  shadow: decided and recorded, nothing is written")?;
         }
         let lists = [
             ("+", "granted by", &self.grants),
             ("-", "no longer given by", &self.revokes),
             ("=", "still given by", &self.keeps),
-            ("?", "kept, since its claim is undecided:", &self.undecided),
+            ("?", "kept, since it cannot be decided:", &self.undecided),
+            ("#", "held by the brake, since too many lost it:", &self.held),
             ("!", "kept, since nobody else would hold it:", &self.guarded),
         ];
         for (sign, words, changes) in lists {

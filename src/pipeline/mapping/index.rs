@@ -1,112 +1,297 @@
-//! The exact rules, found by hash.
+//! Which mappings a login's values touch, without walking the mappings.
+//!
+//! Each mapping is filed under conditions of which at least one must find a value for it to hold: an exact one by hash, a
+//! pattern in one automaton for each claim. What has no such condition (negatives, roles, numbers, `always`) stays on a
+//! short list that every login of its provider evaluates.
+//!
+//! ```text
+//! all:  is "a" and is_not "b"         under "a"
+//! any:  is "a" or regex "^x"          under "a" and in the automaton
+//! any:  is "a" or absent              on the list
+//! ```
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 
-use super::{Activity, Mapping};
+use hashbrown::HashTable;
+use regex::{RegexSet, RegexSetBuilder};
+
+use super::condition::{ClaimCondition, Facts, Looked, folded};
+use super::{Activity, Mapping, NearMiss, When};
 use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::ids::{ClaimName, ProviderName};
 
-/// For each provider and claim the tables of values, one for each delimiter that a mapping sets for itself (`None`: the
-/// claim's own). Only active mappings are in it.
-#[derive(Debug, Default)]
-pub struct Index {
-    claims: HashMap<(ProviderName, ClaimName), Tables>,
+/// How many mappings may be without a condition to file them under.
+pub const MOST_UNFILED: usize = 1_000;
+
+/// Bytes that the automaton of one claim may take.
+const AUTOMATON_SIZE: usize = 64 << 20;
+
+/// Why rules cannot be compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    #[error(
+        "{found} mappings have no positive condition on a value (`is`, `contains`, `begins_with`, `ends_with`, `glob`, `regex`) \
+         and so cost every login; expected at most {MOST_UNFILED}"
+    )]
+    TooManyUnfiled { found: usize },
+    #[error("the patterns on claim `{claim}` take more than {AUTOMATON_SIZE} bytes together; expected fewer, or exact values")]
+    PatternsTooLarge { claim: ClaimName },
 }
 
-type Tables = Vec<(Option<Delimiter>, Table)>;
-
-/// From a value to the mappings on it, as positions in the rule set.
 #[derive(Debug, Default)]
-pub struct Table {
-    first: HashMap<Arc<str>, u32>,
-    /// All positions of the values that have more than one, by the first: few, so that the others cost four bytes each.
-    several: HashMap<u32, Vec<u32>>,
+pub struct Index {
+    claims: HashMap<(Option<ProviderName>, ClaimName), Vec<Table>>,
+    /// What [`Entry`] refers to where a mapping is not of the short form.
+    anchors: Vec<Anchor>,
+    unfiled: HashMap<Option<ProviderName>, Vec<u32>>,
+    hasher: RandomState,
+}
+
+/// Mappings on the values that one delimiter gives (`None`: the claim's own).
+#[derive(Debug, Default)]
+struct Table {
+    delimiter: Option<Delimiter>,
+    /// By the folded value, so that equality with and without case, and near misses, are one look-up.
+    values: HashTable<Entry>,
+    /// All entries of the folded values that have more than one, by the first: few, so that the others cost four bytes.
+    several: HashMap<Entry, Vec<Entry>>,
+    patterns: Vec<(u32, String)>,
+    automaton: Option<RegexSet>,
+}
+
+/// A mapping of the short form by its position, or an [`Anchor`] by its number with the highest bit set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Entry(u32);
+
+const LONG: u32 = 1 << 31;
+
+/// An exact condition of a mapping of the long form.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    position: u32,
+    condition: u32,
+}
+
+/// What an entry looks for.
+struct Sought<'m> {
+    position: u32,
+    value: &'m str,
+    ignore_case: bool,
 }
 
 impl Index {
-    pub fn build(mappings: &[Mapping]) -> Self {
-        let active = || mappings.iter().zip(0..).filter(|(mapping, _)| mapping.activity == Activity::Active);
-        // Counted first: a table that grows leaves its smaller selves behind as holes in the heap.
-        let mut numbers = Numbers::default();
-        active().for_each(|(mapping, _)| numbers.count(mapping));
-        let mut tables: Vec<Table> = numbers.counts.iter().map(|count| Table::with_capacity(*count)).collect();
-        for (mapping, position) in active() {
-            if let Some(table) = tables.get_mut(numbers.of(mapping)) {
-                table.add(&mapping.value, position);
-            }
-        }
+    /// # Errors
+    /// When the patterns, or what cannot be filed, are more than a login should pay for.
+    pub fn build(mappings: &[Mapping]) -> Result<Self, IndexError> {
         let mut index = Self::default();
-        for ((provider, claim, delimiter), table) in numbers.keys.into_iter().zip(tables) {
-            let tables = index.claims.entry((provider.clone(), claim.clone())).or_default();
-            tables.push((delimiter.clone(), table));
-        }
-        index
-    }
-
-    /// The tables that a claim's values are looked up in.
-    pub fn tables(&self, provider: &ProviderName, claim: &ClaimName) -> &[(Option<Delimiter>, Table)] {
-        self.claims.get(&(provider.clone(), claim.clone())).map(Vec::as_slice).unwrap_or_default()
-    }
-}
-
-type Key<'m> = (&'m ProviderName, &'m ClaimName, &'m Option<Delimiter>);
-
-/// Which table each mapping belongs to, as a number.
-#[derive(Default)]
-struct Numbers<'m> {
-    numbers: HashMap<Key<'m>, usize>,
-    keys: Vec<Key<'m>>,
-    counts: Vec<usize>,
-    /// Neighbours in a file mostly share a table.
-    last: Option<(Key<'m>, usize)>,
-}
-
-impl<'m> Numbers<'m> {
-    fn of(&mut self, mapping: &'m Mapping) -> usize {
-        let key = (&mapping.provider, &mapping.claim, &mapping.delimiter);
-        match self.last {
-            Some((last, number)) if last == key => number,
-            _ => {
-                let next = self.keys.len();
-                let number = *self.numbers.entry(key).or_insert(next);
-                if number == next {
-                    self.keys.push(key);
-                    self.counts.push(0);
-                }
-                self.last = Some((key, number));
-                number
+        index.reserve(mappings);
+        for (mapping, position) in mappings.iter().zip(0..) {
+            if mapping.activity == Activity::Active {
+                index.file(mapping, position, mappings);
             }
         }
+        let found = index.unfiled.values().map(Vec::len).sum();
+        if found > MOST_UNFILED {
+            return Err(IndexError::TooManyUnfiled { found });
+        }
+        for ((_, claim), tables) in &mut index.claims {
+            for table in tables {
+                table.compile().map_err(|_| IndexError::PatternsTooLarge { claim: claim.clone() })?;
+            }
+        }
+        Ok(index)
     }
 
-    fn count(&mut self, mapping: &'m Mapping) {
-        let number = self.of(mapping);
-        if let Some(count) = self.counts.get_mut(number) {
-            *count += 1;
+    /// Makes the tables of the short forms as large as they will be: a table that grows leaves its smaller selves behind
+    /// as holes in the heap.
+    fn reserve(&mut self, mappings: &[Mapping]) {
+        let mut counts: HashMap<Key<'_>, usize> = HashMap::new();
+        let mut last: Option<(Key<'_>, usize)> = None;
+        for mapping in mappings.iter().filter(|mapping| mapping.activity == Activity::Active) {
+            let Some(key) = short_key(mapping) else { continue };
+            match &mut last {
+                // Neighbours in a file mostly share a table.
+                Some((same, count)) if *same == key => *count += 1,
+                _ => {
+                    if let Some((key, count)) = last.replace((key, 1)) {
+                        *counts.entry(key).or_default() += count;
+                    }
+                }
+            }
+        }
+        if let Some((key, count)) = last {
+            *counts.entry(key).or_default() += count;
+        }
+        for ((provider, claim, delimiter), count) in counts {
+            let table = self.table(provider, claim, delimiter.as_ref());
+            table.values = HashTable::with_capacity(count);
+        }
+    }
+
+    fn table(&mut self, provider: &Option<ProviderName>, claim: &ClaimName, delimiter: Option<&Delimiter>) -> &mut Table {
+        let tables = self.claims.entry((provider.clone(), claim.clone())).or_default();
+        let at = match tables.iter().position(|table| table.delimiter.as_ref() == delimiter) {
+            Some(at) => at,
+            None => {
+                tables.push(Table { delimiter: delimiter.cloned(), ..Table::default() });
+                tables.len() - 1
+            }
+        };
+        #[expect(clippy::indexing_slicing, reason = "the position was found, or pushed, two lines above")]
+        &mut tables[at]
+    }
+
+    fn file(&mut self, mapping: &Mapping, position: u32, mappings: &[Mapping]) {
+        match &mapping.when {
+            When::Value { claim, value, delimiter } => {
+                self.file_value(mapping, claim, delimiter.as_ref(), value, Entry(position), mappings);
+            }
+            When::Conditions { conditions, .. } => {
+                for number in mapping.when.anchors() {
+                    let Some(condition) = conditions.get(number).and_then(|condition| condition.claim()) else { continue };
+                    self.file_condition(mapping, position, number, condition, mappings);
+                }
+                if mapping.when.anchors().is_empty() {
+                    self.unfiled.entry(mapping.provider.clone()).or_default().push(position);
+                }
+            }
+            When::Always => self.unfiled.entry(mapping.provider.clone()).or_default().push(position),
+            // Defaults are not found by values: the rule set keeps them by provider.
+            When::Unmatched { .. } => {}
+        }
+    }
+
+    fn file_condition(
+        &mut self,
+        mapping: &Mapping,
+        position: u32,
+        number: usize,
+        condition: &ClaimCondition,
+        mappings: &[Mapping],
+    ) {
+        let delimiter = condition.delimiter.as_ref();
+        if let Some(value) = condition.exact() {
+            let entry = Entry(LONG | u32::try_from(self.anchors.len()).unwrap_or(u32::MAX));
+            self.anchors.push(Anchor { position, condition: u32::try_from(number).unwrap_or(u32::MAX) });
+            self.file_value(mapping, &condition.claim, delimiter, value, entry, mappings);
+        } else if let Some(expression) = condition.expression() {
+            self.table(&mapping.provider, &condition.claim, delimiter).patterns.push((position, expression));
+        }
+    }
+
+    fn file_value(
+        &mut self,
+        mapping: &Mapping,
+        claim: &ClaimName,
+        delimiter: Option<&Delimiter>,
+        value: &str,
+        entry: Entry,
+        mappings: &[Mapping],
+    ) {
+        let value = folded(value);
+        let hash = self.hasher.hash_one(&*value);
+        let (anchors, hasher) = (std::mem::take(&mut self.anchors), self.hasher.clone());
+        let of = |entry: &Entry| sought(*entry, &anchors, mappings).map(|sought| folded(sought.value));
+        let table = self.table(&mapping.provider, claim, delimiter);
+        match table.values.find(hash, |known| of(known).is_some_and(|known| known == value)) {
+            Some(first) => {
+                let first = *first;
+                table.several.entry(first).or_insert_with(|| vec![first]).push(entry);
+            }
+            None => {
+                let rehash = |entry: &Entry| hasher.hash_one(of(entry).as_deref().unwrap_or_default());
+                table.values.insert_unique(hash, entry, rehash);
+            }
+        }
+        self.anchors = anchors;
+    }
+
+    /// The mappings that some value of this login touches, by position in order, and those that it misses by case alone.
+    pub fn touched(&self, provider: &ProviderName, facts: &Facts<'_>, mappings: &[Mapping]) -> (Vec<u32>, Vec<NearMiss>) {
+        let mut positions = Vec::new();
+        let mut near = Vec::new();
+        let own = Some(provider.clone());
+        for claim in &facts.claims().claims {
+            for whose in [&own, &None] {
+                // A key is made of two pointers; looking up by borrowed parts would need a key type of its own.
+                let Some(tables) = self.claims.get(&(whose.clone(), claim.name.clone())) else { continue };
+                for table in tables {
+                    let Looked::Pieces(pieces) = facts.look(&claim.name, table.delimiter.as_ref()) else { continue };
+                    for piece in pieces.iter() {
+                        self.touched_by(table, piece, mappings, &mut positions, &mut near);
+                    }
+                }
+            }
+        }
+        for whose in [&own, &None] {
+            positions.extend_from_slice(self.unfiled.get(whose).map(Vec::as_slice).unwrap_or_default());
+        }
+        positions.sort_unstable();
+        positions.dedup();
+        near.retain(|miss| positions.binary_search(&miss.position).is_err());
+        (positions, near)
+    }
+
+    fn touched_by(
+        &self,
+        table: &Table,
+        piece: &str,
+        mappings: &[Mapping],
+        positions: &mut Vec<u32>,
+        near: &mut Vec<NearMiss>,
+    ) {
+        if !table.values.is_empty() {
+            let value = folded(piece);
+            let of = |entry: &Entry| sought(*entry, &self.anchors, mappings);
+            let is_it = |entry: &Entry| of(entry).is_some_and(|sought| folded(sought.value) == value);
+            if let Some(first) = table.values.find(self.hasher.hash_one(&*value), is_it) {
+                let all = table.several.get(first).map_or(std::slice::from_ref(first), Vec::as_slice);
+                for sought in all.iter().filter_map(of) {
+                    if sought.ignore_case || sought.value == piece {
+                        positions.push(sought.position);
+                    } else if near.len() < NearMiss::MOST {
+                        let position = sought.position;
+                        near.push(NearMiss { position, expected: sought.value.to_owned(), found: piece.to_owned() });
+                    }
+                }
+            }
+        }
+        if let Some(automaton) = &table.automaton {
+            let found = automaton.matches(piece);
+            positions.extend(found.iter().filter_map(|at| table.patterns.get(at)).map(|(position, _)| *position));
         }
     }
 }
 
 impl Table {
-    fn with_capacity(count: usize) -> Self {
-        Self { first: HashMap::with_capacity(count), several: HashMap::new() }
-    }
-
-    fn add(&mut self, value: &Arc<str>, position: u32) {
-        match self.first.get(value) {
-            None => {
-                self.first.insert(Arc::clone(value), position);
-            }
-            Some(first) => self.several.entry(*first).or_insert_with(|| vec![*first]).push(position),
+    fn compile(&mut self) -> Result<(), regex::Error> {
+        if self.patterns.is_empty() {
+            return Ok(());
         }
+        let expressions = self.patterns.iter_mut().map(|(_, expression)| std::mem::take(expression));
+        let set = RegexSetBuilder::new(expressions).size_limit(AUTOMATON_SIZE).dfa_size_limit(8 << 20).build()?;
+        self.automaton = Some(set);
+        Ok(())
     }
+}
 
-    /// The mappings on exactly this value.
-    pub fn get(&self, value: &str) -> &[u32] {
-        match self.first.get(value) {
-            None => &[],
-            Some(first) => self.several.get(first).map_or(std::slice::from_ref(first), Vec::as_slice),
-        }
+type Key<'m> = (&'m Option<ProviderName>, &'m ClaimName, &'m Option<Delimiter>);
+
+fn short_key(mapping: &Mapping) -> Option<Key<'_>> {
+    match &mapping.when {
+        When::Value { claim, delimiter, .. } => Some((&mapping.provider, claim, delimiter)),
+        _ => None,
     }
+}
+
+fn sought<'m>(entry: Entry, anchors: &[Anchor], mappings: &'m [Mapping]) -> Option<Sought<'m>> {
+    if entry.0 & LONG == 0 {
+        let When::Value { value, .. } = &mappings.get(entry.0 as usize)?.when else { return None };
+        return Some(Sought { position: entry.0, value, ignore_case: false });
+    }
+    let anchor = anchors.get((entry.0 & !LONG) as usize)?;
+    let When::Conditions { conditions, .. } = &mappings.get(anchor.position as usize)?.when else { return None };
+    let condition = conditions.get(anchor.condition as usize)?.claim()?;
+    Some(Sought { position: anchor.position, value: condition.exact()?, ignore_case: condition.ignore_case })
 }
