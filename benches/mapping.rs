@@ -3,14 +3,13 @@
 
 #![allow(clippy::expect_used, reason = "what cannot be set up cannot be measured")]
 
-use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{ClaimName, GroupName, Namespace, ProviderName, Subject, Target, UserId};
-use loginsync::pipeline::mapping::{Activity, Group, Mapping, RuleSet, candidates};
+use loginsync::pipeline::mapping::{Candidates, Group, Mapping, RuleSet, Rules, candidates};
 
 const MATCHED: usize = 10;
 
@@ -19,13 +18,13 @@ fn evaluate(criterion: &mut Criterion) {
     for mappings in [10, 1000, 100_000] {
         let rules = rules(mappings);
         // Users differ, so that it is not always the same few places that are looked at.
-        let logins: Vec<Claims> = (0..64).map(|user| claims(mappings, user)).collect();
+        let logins: Vec<Arc<Claims>> = (0..64).map(|user| Arc::new(claims(mappings, user))).collect();
         let provider = provider();
         let mut next = logins.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(mappings), |bencher| {
             bencher.iter(|| {
                 let candidates = next.next().map(|login| candidates(&rules, &provider, black_box(login)));
-                assert_eq!(candidates.as_ref().map(|found| found.hits.len()), Some(MATCHED));
+                assert_eq!(candidates.as_ref().map(Candidates::touched), Some(MATCHED));
                 candidates
             });
         });
@@ -49,22 +48,14 @@ fn rules(count: usize) -> RuleSet {
     let mappings = (0..count)
         .map(|at| {
             let target = Target::Group(GroupName::parse(&format!("Group {}", at % 1000)).expect("a name"));
-            Mapping {
-                id: Mapping::id_of_content(&provider(), &claim(), &value(at), None, &target),
-                name: None,
-                provider: provider(),
-                claim: claim(),
-                value: Arc::from(value(at)),
-                delimiter: None,
-                target,
-                activity: Activity::Active,
-            }
+            Mapping::of_value(provider(), claim(), Arc::from(value(at)), None, target)
         })
         .collect();
     let groups = (0..count.min(1000))
         .map(|at| (GroupName::parse(&format!("Group {at}")).expect("a name"), Group::default()))
         .collect();
-    RuleSet::new(1, groups, HashMap::new(), mappings)
+    let rules = Rules { groups, mappings, ..Rules::default() };
+    RuleSet::compile(1, rules).expect("a small index")
 }
 
 fn claims(mappings: usize, user: usize) -> Claims {

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
 use crate::pipeline::ids::ProviderName;
+use crate::pipeline::mapping::{Apply, RuleSet};
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::saml;
 use crate::ports::http::FetchError;
@@ -25,16 +26,19 @@ use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
-use crate::ports::store::{Adopted, Store, StoreError};
+use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::{self, Inspect};
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
+use crate::telemetry::meters::Meters;
 
 /// How often the configuration file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a change of the configuration file must have settled: editors and volume mounts write in several steps.
 const SETTLE: Duration = Duration::from_millis(300);
+/// How many looks at the rules go by between two rounds of the reaper.
+const REAP_INTERVAL: u32 = 60;
 /// How often the head of the audit chain is logged, so that a chain cut off at its end shows.
 const HEAD_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -74,6 +78,7 @@ struct Core {
     store: Arc<dyn Store>,
     rules: Arc<Rules>,
     clock: Clock,
+    meters: Arc<Meters>,
     counters: Arc<Counters>,
     registry: Arc<Registry>,
     verifiers: Arc<Semaphore>,
@@ -154,17 +159,19 @@ pub async fn start(
     let store = wrap(Arc::new(open_store(&config)?));
     let adopted = store.adopt(Arc::clone(&config.rules), clock.now()).await?;
     log_adopted(adopted);
+    let meters = Arc::new(Meters::default());
     let rules = Arc::new(Rules::new(Arc::clone(&config.rules)));
     let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
     let counters = Arc::new(Counters::default());
     let mut registry = Registry::with_prefix("loginsync");
     counters.register(&mut registry);
+    meters.register(&mut registry);
 
     let proxy_listener = bind(config.listen.address).await?;
     let admin_listener = bind(config.admin.address).await?;
     let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
-    let services = services(&keys, &store, &rules, &clock, &verifiers);
+    let services = services(&keys, &store, &rules, &clock, &meters, &verifiers);
     let cookie_keys = cookie_keys(&config, &*store).await?;
     let site = Site::new(&config, services, &cookie_keys, Arc::clone(&counters))?;
     let core = Arc::new(Core {
@@ -172,6 +179,7 @@ pub async fn start(
         store: Arc::clone(&store),
         rules: Arc::clone(&rules),
         clock,
+        meters,
         counters,
         registry: Arc::new(registry),
         verifiers,
@@ -193,7 +201,8 @@ fn run(core: Arc<Core>, proxy_listener: TcpListener, admin_listener: TcpListener
         tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(reload_on_change(Arc::clone(&core), until(stopping.clone()))),
-        tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping))),
+        tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping.clone()))),
+        tokio::spawn(reap(Arc::clone(&core), until(stopping))),
     ];
     Running { proxy, admin, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks }
 }
@@ -261,7 +270,7 @@ impl Core {
         set_epoch(&mut config, before.config.rules.epoch + 1);
         prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
-        let services = services(&keys, &self.store, &self.rules, &self.clock, &self.verifiers);
+        let services = services(&keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers);
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
         let site = Site::new(&config, services, &cookie_keys, Arc::clone(&self.counters))?;
         if let (Some(tls), Some(files)) = (&self.tls, &config.listen.tls) {
@@ -269,6 +278,7 @@ impl Core {
         }
         let adopted = self.store.adopt(Arc::clone(&config.rules), self.clock.now()).await?;
         self.rules.swap(Arc::clone(&config.rules));
+        self.meters.retain(&config.rules);
         self.site.store(Arc::new(site));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };
         log_adopted(adopted);
@@ -287,6 +297,14 @@ impl Inspect for Core {
 
     fn providers(&self) -> Vec<ProviderName> {
         self.current().config.providers.iter().map(|settings| settings.provider.name.clone()).collect()
+    }
+
+    fn rules(&self) -> Arc<RuleSet> {
+        self.rules.current()
+    }
+
+    fn meters(&self) -> Arc<Meters> {
+        Arc::clone(&self.meters)
     }
 
     fn registry(&self) -> Arc<Registry> {
@@ -312,6 +330,7 @@ fn services(
     store: &Arc<dyn Store>,
     rules: &Arc<Rules>,
     clock: &Clock,
+    meters: &Arc<Meters>,
     verifiers: &Arc<Semaphore>,
 ) -> Services {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
@@ -320,6 +339,7 @@ fn services(
         store: Arc::clone(store),
         rules: Arc::clone(rules),
         clock: clock.clone(),
+        meters: Arc::clone(meters),
         verifiers: Arc::clone(verifiers),
     }
 }
@@ -425,6 +445,75 @@ async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     tokio::select! {
         () = heads => {}
         () = shutdown => {}
+    }
+}
+
+/// Ends what is due, and plans everyone anew where the rules changed and `sync.apply` is `now`. One after the other, so that
+/// logins find the store free in between.
+async fn reap(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
+    let rounds = async {
+        loop {
+            let rules = core.rules.current();
+            reap_all(&core, &rules).await;
+            if rules.sync.apply == Apply::Now {
+                replan_all(&core, &rules).await;
+            }
+            // A reload is looked for often, since `now` means it; what is due can wait as long as an operator's patience.
+            for _ in 0..REAP_INTERVAL {
+                tokio::time::sleep(LOOK).await;
+                if !Arc::ptr_eq(&core.rules.current(), &rules) {
+                    break;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        () = shutdown => {}
+    }
+}
+
+async fn reap_all(core: &Core, rules: &Arc<RuleSet>) {
+    loop {
+        match core.store.reap(Arc::clone(rules), core.clock.now()).await {
+            Ok(reaped) if reaped == Reaped::default() => return,
+            Ok(reaped) => {
+                tracing::info!(
+                    leases = reaped.leases,
+                    denies = reaped.denies,
+                    expired = reaped.expired,
+                    "leases, denies and mappings that were due have ended"
+                );
+                if reaped.leases == 0 {
+                    return;
+                }
+            }
+            Err(error) => {
+                return tracing::error!(%error, "what is due could not be ended; it is tried again in a minute");
+            }
+        }
+    }
+}
+
+async fn replan_all(core: &Core, rules: &Arc<RuleSet>) {
+    let (mut after, mut changed) = (None, 0);
+    loop {
+        match core.store.replan(Arc::clone(rules), after, core.clock.now()).await {
+            Ok(replanned) => {
+                changed += replanned.changed;
+                after = replanned.next;
+            }
+            Err(error) => {
+                return tracing::error!(%error, "users could not be planned anew; it is tried again in a minute");
+            }
+        }
+        // Newer rules plan everyone again.
+        if after.is_none() || !Arc::ptr_eq(&core.rules.current(), rules) {
+            break;
+        }
+    }
+    if changed > 0 {
+        tracing::info!(changed, "users were planned anew by the changed rules");
     }
 }
 

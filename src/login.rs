@@ -18,6 +18,7 @@ use crate::pipeline::verify::{self, Assertion, Fault, Origin, Remembered, Verifi
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
+use crate::telemetry::meters::Meters;
 
 /// What a login needs of the world.
 pub struct Services {
@@ -25,6 +26,7 @@ pub struct Services {
     pub store: Arc<dyn Store>,
     pub rules: Arc<Rules>,
     pub clock: Clock,
+    pub meters: Arc<Meters>,
     /// SAML verification is C code that cannot be cancelled: this many run at once, on threads that may block.
     pub verifiers: Arc<tokio::sync::Semaphore>,
 }
@@ -66,7 +68,7 @@ pub enum Passed {
 #[derive(Debug)]
 pub struct Entered {
     pub plan: Plan,
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     pub assertion: Verified<Assertion>,
 }
 
@@ -93,6 +95,12 @@ pub enum Reason {
     Replay { token: String },
     #[error("the user is disabled")]
     Disabled,
+    #[error("refused by gate `{gate}`")]
+    Gate {
+        gate: String,
+        /// For the person.
+        message: String,
+    },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the rules changed three times while this login was decided")]
@@ -145,7 +153,7 @@ async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin)
     // Enrich: userinfo and overage look-ups have their place here; no provider of these modes has any.
     let sources = Sources::default();
     let claims = match claims::read(&assertion, &sources, &provider) {
-        Ok(claims) => claims,
+        Ok(claims) => Arc::new(claims),
         Err(refusal) => {
             record(services, id, &provider, assertion.get().token_id.clone(), &refusal, now).await;
             return Err(refusal.into());
@@ -218,17 +226,23 @@ async fn apply(
     id: &str,
     provider: &Provider,
     assertion: &Assertion,
-    claims: &Claims,
+    claims: &Arc<Claims>,
     now: Timestamp,
 ) -> Result<Plan, Reason> {
     for _ in 0..3 {
         let rules = services.rules.current();
+        let observed = Arc::clone(&rules);
         let candidates = mapping::candidates(&rules, &provider.name, claims);
         let login = describe(id, provider, assertion, claims, now);
         match services.store.apply(login, candidates, rules).await? {
-            Applied::Committed(plan) => return Ok(*plan),
+            Applied::Committed(plan) => {
+                services.meters.committed(id, &plan, now);
+                services.meters.observe(&observed, &provider.name, claims);
+                return Ok(*plan);
+            }
             Applied::Replay => return Err(Reason::Replay { token: assertion.token_id.clone() }),
             Applied::Disabled => return Err(Reason::Disabled),
+            Applied::Gated { gate, message } => return Err(Reason::Gate { gate, message }),
             Applied::Stale => {}
         }
     }

@@ -1,4 +1,6 @@
-//! Structured logs on standard error.
+//! Structured logs on standard error, and what is counted.
+
+pub mod meters;
 
 use std::io::IsTerminal;
 

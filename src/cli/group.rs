@@ -69,7 +69,12 @@ fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
                 roles: group.roles.iter().map(RoleName::as_str).collect(),
                 stages: group.stages.iter().map(|stage| stage.as_str()).collect(),
                 protected: group.protected,
-                mappings: config.rules.mappings().iter().filter(|mapping| mapping.then.named().any(|given| *given == target)).count(),
+                mappings: config
+                    .rules
+                    .mappings()
+                    .iter()
+                    .filter(|mapping| mapping.then.named().any(|given| *given == target))
+                    .count(),
             }
         })
         .collect();

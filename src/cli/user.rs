@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{ConfigArgument, Failure, PAGE, all_users, block_on, print_json};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, UserId};
+use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::store::{Act, Store, UserView};
 
@@ -46,6 +46,9 @@ enum Action {
         /// Why; shown wherever the deny is
         #[arg(long)]
         reason: String,
+        /// When it ends by itself, such as 2027-01-31T00:00:00Z; without it, when it is lifted
+        #[arg(long, value_parser = moment)]
+        until: Option<Timestamp>,
     },
     /// Lift a deny
     Undeny(TargetAct),
@@ -53,6 +56,13 @@ enum Action {
     Disable(UserAct),
     /// Allow the user's logins again
     Enable(UserAct),
+    /// Everything that is kept of one person, as JSON; times are milliseconds since 1970
+    Export {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        user: UserArgument,
+    },
     /// Remove the user and their personal fields; the audit chain still verifies
     Erase(UserAct),
 }
@@ -118,6 +128,14 @@ impl TargetArgument {
     }
 }
 
+/// A moment as RFC 3339 writes it.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    parsed
+        .map(|date| Timestamp(date.timestamp_millis()))
+        .map_err(|error| format!("{error}; expected a moment such as 2027-01-31T00:00:00Z"))
+}
+
 fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
     let nearest = known.min_by_key(|candidate| strsim::levenshtein(candidate, name));
     let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
@@ -133,7 +151,8 @@ impl UserCommand {
             Action::Show { config, user, json } => show(&config, &user, json),
             Action::Assign(act) => act.on_target(Act::Assign),
             Action::Unassign(act) => act.on_target(Act::Unassign),
-            Action::Deny { act, reason } => act.on_target(|target| Act::Deny { target, reason }),
+            Action::Deny { act, reason, until } => act.on_target(|target| Act::Deny { target, reason, until }),
+            Action::Export { config, user } => export(&config, &user),
             Action::Undeny(act) => act.on_target(Act::Undeny),
             Action::Disable(act) => act.carry_out(Act::Disable),
             Action::Enable(act) => act.carry_out(Act::Enable),
@@ -217,4 +236,12 @@ pub fn in_words(view: &UserView) -> String {
         let _ = writeln!(text, "role {} (through {})", role.role, role.groups.join(", "));
     }
     text
+}
+
+fn export(config: &ConfigArgument, user: &UserArgument) -> Result<(), Failure> {
+    let (_, store) = config.open()?;
+    let id = user.id()?;
+    let found = block_on(async { store.export(id.clone()).await.map_err(Failure::new) })?;
+    let Some(found) = found else { return Err(Failure(format!("no such user: `{id}`"))) };
+    print_json(&found)
 }

@@ -140,8 +140,13 @@ fn provider(
     let login_paths = section.list("login_paths", false, values::app_path).unwrap_or_default();
     let email_trusted = section.flag("email_trusted", false);
     let Some(Found { value: name, span }) = name else { return (None, None) };
-    let declared =
-        DeclaredProvider { name: name.clone(), stages: stages.clone(), claims: claims.clone(), lease, span: span.clone() };
+    let declared = DeclaredProvider {
+        name: name.clone(),
+        stages: stages.clone(),
+        claims: claims.clone(),
+        lease,
+        span: span.clone(),
+    };
     let (Some(issuer), Some(mode), Some(protocol), Some(user), Some(keys)) = (issuer, mode, protocol, user, keys)
     else {
         return (Some(declared), None);

@@ -38,11 +38,8 @@ pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: He
     check_count(root.context, &places, limits);
     let ids: Vec<MappingId> = mappings.iter().map(|mapping| mapping.id).collect();
     let providers = declared.providers.iter().map(|provider| {
-        let rules = ProviderRules {
-            claims: provider.claims.clone(),
-            stages: provider.stages.clone(),
-            lease: provider.lease,
-        };
+        let rules =
+            ProviderRules { claims: provider.claims.clone(), stages: provider.stages.clone(), lease: provider.lease };
         (provider.name.clone(), rules)
     });
     let Targets { roles, groups } = targets;
@@ -92,7 +89,9 @@ impl Targets {
     /// The stages in which a target exists; empty for all.
     fn stages(&self, target: &Target) -> &[Stage] {
         match target {
-            Target::Group(name) => self.groups.declared.get(name).map(|group| group.stages.as_slice()).unwrap_or_default(),
+            Target::Group(name) => {
+                self.groups.declared.get(name).map(|group| group.stages.as_slice()).unwrap_or_default()
+            }
             Target::Role(_) => &[],
         }
     }

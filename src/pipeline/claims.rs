@@ -68,6 +68,15 @@ impl ClaimRule {
             observe: false,
         }
     }
+
+    /// What of the rule shapes the values before mappings split them, as a text to compare: values that were read by
+    /// another rule say nothing about this one.
+    pub fn reading(&self) -> String {
+        let Self { name: _, selector, from, take, delimiter, first_rdn, strip_prefix: _, when_missing: _, observe: _ } =
+            self;
+        let torn_before = delimiter.as_ref().filter(|_| *first_rdn);
+        format!("{selector:?} {from:?} {take:?} {first_rdn} {torn_before:?}")
+    }
 }
 
 /// What a missing claim means.
@@ -104,6 +113,8 @@ pub enum Unresolved {
     FetchFailed,
     /// More values or bytes than the limits allow.
     OverLimit,
+    /// No login's claims are at hand but recorded ones, and this one was not recorded, or was read otherwise.
+    NotRecorded,
     /// The provider left the values out, and the directory that has them could not be asked.
     LookUpFailed,
     /// The provider left the values out and points elsewhere for them.
@@ -122,6 +133,7 @@ impl ClaimState {
             ClaimState::Unresolved(Unresolved::OverLimit) => "unresolved (over a limit)",
             ClaimState::Unresolved(Unresolved::NotInToken) => "unresolved (not in this token)",
             ClaimState::Unresolved(Unresolved::FetchFailed) => "unresolved (fetch failed)",
+            ClaimState::Unresolved(Unresolved::NotRecorded) => "unresolved (not recorded)",
             ClaimState::Unresolved(Unresolved::LookUpFailed) => "unresolved (overage, look-up failed)",
         }
     }

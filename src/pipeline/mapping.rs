@@ -200,10 +200,7 @@ pub enum When {
         delimiter: Option<Delimiter>,
     },
     /// The long form; never without a condition.
-    Conditions {
-        join: Join,
-        conditions: Box<[Condition]>,
-    },
+    Conditions { join: Join, conditions: Box<[Condition]> },
     /// For everyone who logs in.
     Always,
     /// A default: the claim is decided, and no other mapping on it holds.
@@ -453,12 +450,13 @@ impl RuleSet {
                 _ => None,
             })
             .collect();
-        let gives_asked = |mapping: &Mapping| {
-            !asked.is_empty() && self.roles_by(mapping).iter().any(|role| asked.contains(role))
-        };
+        let gives_asked =
+            |mapping: &Mapping| !asked.is_empty() && self.roles_by(mapping).iter().any(|role| asked.contains(role));
         let listed = self.mappings.iter().zip(0..);
         listed
-            .filter(|(mapping, _)| matches!(mapping.when, When::Conditions { .. } | When::Always) || gives_asked(mapping))
+            .filter(|(mapping, _)| {
+                matches!(mapping.when, When::Conditions { .. } | When::Always) || gives_asked(mapping)
+            })
             .map(|(_, position)| position)
             .collect()
     }
@@ -492,6 +490,11 @@ impl RuleSet {
 
     fn position(&self, id: MappingId) -> Option<u32> {
         self.positions.get(&id).copied()
+    }
+
+    /// Whether some active mapping looks for this value of a claim.
+    pub fn maps(&self, provider: &ProviderName, claim: &ClaimName, value: &str) -> bool {
+        self.index.finds(provider, claim, value, &self.mappings)
     }
 
     /// Whether some mapping or gate reads a claim of a provider.

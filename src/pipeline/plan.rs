@@ -172,11 +172,12 @@ pub fn draft(
         after: before.clone(),
         before,
     };
+    plan.hits = decision.hits;
     if plan.older {
         return plan;
     }
     let mut should: BTreeMap<(&Target, MappingId), &str> =
-        decision.hits.iter().map(|hit| ((&hit.target, hit.mapping), hit.label.as_str())).collect();
+        plan.hits.iter().map(|hit| ((&hit.target, hit.mapping), hit.label.as_str())).collect();
     for (target, mapping) in own {
         let rule = rules.mapping(mapping);
         let change = |label: String| Change { target: target.clone(), mapping, label };
@@ -195,7 +196,6 @@ pub fn draft(
         .into_iter()
         .map(|((target, mapping), label)| Change { target: target.clone(), mapping, label: label.to_owned() })
         .collect();
-    plan.hits = decision.hits;
     for list in [&mut plan.keeps, &mut plan.revokes, &mut plan.undecided, &mut plan.held] {
         list.sort_unstable();
     }

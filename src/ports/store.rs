@@ -5,6 +5,7 @@
 
 pub mod sqlite;
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -51,8 +52,14 @@ pub enum Applied {
     Committed(Box<Plan>),
     /// This token was here before. Recorded, once.
     Replay,
-    /// An operator disabled the user. Recorded.
+    /// An operator, or a mapping, disabled the user. Recorded.
     Disabled,
+    /// A gate keeps the person out. Recorded.
+    Gated {
+        gate: String,
+        /// For the person.
+        message: String,
+    },
     /// The rules have changed since the candidates were computed; nothing was written.
     Stale,
 }
@@ -78,6 +85,99 @@ pub enum StoreError {
     Unavailable(String),
     #[error("{0}")]
     Invalid(String),
+    /// New rules would revoke over the brake's limit.
+    #[error("{}", braked(.0))]
+    Braked(Vec<Excess>),
+}
+
+/// A target from which new rules would take more members than the brake lets pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excess {
+    pub provider: ProviderName,
+    pub target: Target,
+    pub losing: u64,
+    pub members: u64,
+    pub allowed: u64,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, target, losing, members, allowed } = self;
+        write!(
+            f,
+            "{target} would go from {losing} of {members} who have it through `{provider}`; the brake lets {allowed} pass"
+        )
+    }
+}
+
+fn braked(excesses: &[Excess]) -> String {
+    let mut text = String::from("the rules revoke too much at once:");
+    for excess in excesses {
+        text.push_str("\n  ");
+        text.push_str(&excess.to_string());
+    }
+    text.push_str(
+        "\n  look with `loginsync plan --config FILE`; if it is meant, `loginsync plan --config FILE --confirm`",
+    );
+    text
+}
+
+/// A mapped grant whose lease ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseView {
+    pub namespace: String,
+    pub subject: String,
+    pub provider: String,
+    pub target: Target,
+    /// The mapping as people know it.
+    pub mapping: String,
+    pub ends_at: Timestamp,
+}
+
+/// A revocation that the brake has stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldView {
+    pub user: UserId,
+    pub provider: ProviderName,
+    pub target: Target,
+    /// The mapping as people know it.
+    pub mapping: String,
+    pub since: Timestamp,
+}
+
+/// Which holds are meant; what is not set takes all.
+#[derive(Debug, Clone, Default)]
+pub struct HoldFilter {
+    pub user: Option<UserId>,
+    pub provider: Option<ProviderName>,
+    pub target: Option<Target>,
+}
+
+impl HoldFilter {
+    pub fn takes(&self, hold: &HoldView) -> bool {
+        let Self { user, provider, target } = self;
+        user.as_ref().is_none_or(|user| *user == hold.user)
+            && provider.as_ref().is_none_or(|provider| *provider == hold.provider)
+            && target.as_ref().is_none_or(|target| *target == hold.target)
+    }
+}
+
+/// What the reaper ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reaped {
+    pub leases: u64,
+    pub denies: u64,
+    /// Grants of mappings that have passed their `until`.
+    pub expired: u64,
+}
+
+/// How far planning anew has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replanned {
+    /// Where to go on; `None` when all are done.
+    pub next: Option<(i64, String)>,
+    /// Users for whom something changed.
+    pub changed: u64,
 }
 
 /// A user as the store knows them.
@@ -155,6 +255,8 @@ pub enum Act {
     Deny {
         target: Target,
         reason: String,
+        /// `None`: until it is lifted.
+        until: Option<Timestamp>,
     },
     Undeny(Target),
     Disable,
@@ -178,6 +280,53 @@ pub trait Store: Send + Sync {
 
     /// Makes a rule set the current one: ends the grants of mappings that it no longer has, or that are no longer active.
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>>;
+
+    /// Notes that the rules of a file, by its digest, may revoke over the brake's limit.
+    fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Plans the next users with recorded claims anew, by the current rules. `None` as the place to go on from begins, and
+    /// answers at once when all were planned by the rules of this file before.
+    fn replan(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<(i64, String)>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Replanned, StoreError>>;
+
+    /// Mapped grants whose lease ends before a moment, the first to end at the front.
+    fn leases(
+        &self,
+        rules: Arc<RuleSet>,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LeaseView>, StoreError>>;
+
+    /// Ends what is due: leases, mappings and denies past their `until`. A part of it where there is much.
+    fn reap(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Reaped, StoreError>>;
+
+    /// What the brake holds, the oldest first.
+    fn holds(&self, filter: HoldFilter, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<HoldView>, StoreError>>;
+
+    /// Plans what is held anew, without the brake. Returns how many holds that were.
+    fn release(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Forgets what is held: the grants stay until a login says otherwise. Returns how many holds that were.
+    fn discard(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Everything that is kept of one person, as JSON; `None` when there is no such user.
+    fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>>;
 
     /// Carries out an operator's act. `by` names who. Assigning creates the user when absent.
     fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;

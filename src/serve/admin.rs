@@ -13,8 +13,10 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::pipeline::ids::ProviderName;
+use crate::pipeline::mapping::RuleSet;
 use crate::ports::keys::KeySource;
 use crate::ports::store::Store;
+use crate::telemetry::meters::Meters;
 
 /// What the admin pages look at.
 pub trait Inspect: Send + Sync + 'static {
@@ -22,6 +24,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn keys(&self) -> Arc<dyn KeySource>;
     fn providers(&self) -> Vec<ProviderName>;
     fn registry(&self) -> Arc<Registry>;
+    fn rules(&self) -> Arc<RuleSet>;
+    fn meters(&self) -> Arc<Meters>;
 }
 
 /// Serves until `shutdown` resolves.
@@ -33,11 +37,15 @@ pub async fn run(
     inspect: Arc<dyn Inspect>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let pages = Router::new()
+    let mut pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
-        .with_state(inspect);
+        .route("/metrics", get(metrics));
+    // Nobody is asked who they are, so what a directory holds is for this machine alone.
+    if listener.local_addr()?.ip().is_loopback() {
+        pages = pages.route("/mappings/hits", get(hits)).route("/claims/unmapped", get(unmapped));
+    }
+    let pages = pages.with_state(inspect);
     axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
 }
 
@@ -80,4 +88,14 @@ async fn metrics(State(inspect): State<Arc<dyn Inspect>>) -> Response {
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// How often each mapping held since the process began, those that never did first.
+async fn hits(State(inspect): State<Arc<dyn Inspect>>) -> Response {
+    Json(inspect.meters().hits(&inspect.rules())).into_response()
+}
+
+/// Values of observed claims that no mapping reads.
+async fn unmapped(State(inspect): State<Arc<dyn Inspect>>) -> Response {
+    Json(inspect.meters().unmapped()).into_response()
 }

@@ -470,14 +470,6 @@ impl Arrival {
             granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
             "login applied"
         );
-        if !plan.guarded.is_empty() {
-            site.counters.guarded.inc_by(plan.guarded.len() as u64);
-            let targets: Vec<String> = plan.guarded.iter().map(|change| change.target.to_string()).collect();
-            tracing::warn!(
-                %id, provider = %plan.provider, ?targets,
-                "the last holder of something protected keeps it, though no claim gives it any more"
-            );
-        }
         let mut identity = HeaderMap::new();
         let (email, display_name) = (claims.email.as_deref(), claims.display_name.as_deref());
         let told = headers::set_identity(&mut identity, &site.identity, plan, email, display_name);

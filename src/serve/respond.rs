@@ -72,6 +72,7 @@ impl Trouble {
                 Reason::Claims(_) => "claims",
                 Reason::Replay { .. } => "replay",
                 Reason::Disabled => "disabled",
+                Reason::Gate { .. } => "gate",
                 Reason::Store(_) | Reason::Unsettled => "store",
                 Reason::Timeout => "timeout",
             },
@@ -155,14 +156,14 @@ pub fn accepts_html(accept: Option<&HeaderValue>) -> bool {
     })
 }
 
-struct Page {
+struct Page<'a> {
     status: StatusCode,
     title: &'static str,
-    advice: &'static str,
+    advice: &'a str,
     start_again: bool,
 }
 
-fn page(trouble: &Trouble) -> Page {
+fn page(trouble: &Trouble) -> Page<'_> {
     let page = |status, title, advice| Page { status, title, advice, start_again: false };
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
     let bad_request = |advice| page(StatusCode::BAD_REQUEST, "This request cannot be passed on", advice);
@@ -208,7 +209,7 @@ fn page(trouble: &Trouble) -> Page {
     }
 }
 
-fn refused_login(reason: &Reason) -> Page {
+fn refused_login(reason: &Reason) -> Page<'_> {
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
     let later = || {
         login(
@@ -242,6 +243,12 @@ fn refused_login(reason: &Reason) -> Page {
             "This login lacks something",
             "The login service did not say everything that this app needs of you. Please tell your administrator.",
         ),
+        Reason::Gate { message, .. } => Page {
+            status: StatusCode::FORBIDDEN,
+            title: "This account may not enter",
+            advice: message,
+            start_again: true,
+        },
         Reason::Disabled => Page {
             status: StatusCode::FORBIDDEN,
             title: "This account is disabled",
@@ -251,7 +258,7 @@ fn refused_login(reason: &Reason) -> Page {
     }
 }
 
-fn refused_capture(refusal: &CaptureRefusal) -> Page {
+fn refused_capture(refusal: &CaptureRefusal) -> Page<'static> {
     let status = match refusal {
         CaptureRefusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
         CaptureRefusal::ContentType(_) | CaptureRefusal::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -268,7 +275,7 @@ fn refused_capture(refusal: &CaptureRefusal) -> Page {
     Page { status, title: "This login cannot be read", advice, start_again: true }
 }
 
-fn used_before() -> Page {
+fn used_before() -> Page<'static> {
     Page {
         status: StatusCode::CONFLICT,
         title: "This login was used before",

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{GroupName, Namespace, Subject, Target, Timestamp, UserId};
-use loginsync::pipeline::mapping::{Candidates, Hit};
+use loginsync::pipeline::mapping::{Mapping, When, candidates};
 use loginsync::pipeline::verify::Spending;
 use loginsync::ports::store::{Act, Applied, Login};
 use serde_json::Value;
@@ -79,10 +80,31 @@ async fn run(case: &Path) {
     house.running.stop().await;
 }
 
+/// Claims that make mappings of the short form match.
+fn bring(mapped: &[&Mapping]) -> Vec<Claim> {
+    let mut claims: Vec<Claim> = Vec::new();
+    for mapping in mapped {
+        let When::Value { claim, value, .. } = &mapping.when else {
+            panic!("`{}` is of the long form", mapping.label())
+        };
+        match claims.iter_mut().find(|known| known.name == *claim) {
+            Some(Claim { state: ClaimState::Values(values), .. }) => values.push(value.to_string()),
+            _ => claims.push(Claim {
+                name: claim.clone(),
+                state: ClaimState::Values(vec![value.to_string()]),
+                split: Split::default(),
+                skipped: 0,
+                decided: true,
+            }),
+        }
+    }
+    claims
+}
+
 /// Brings the store into the state that a case starts from.
 async fn prepare(house: &House, before: &Value, now: Timestamp) {
     let rules = house.rules();
-    let provider = rules.mappings().first().unwrap().provider.clone();
+    let provider = rules.mappings().first().unwrap().provider.clone().unwrap();
     let list = |user: &Value, key: &str| -> Vec<String> {
         user[key].as_array().into_iter().flatten().map(|name| name.as_str().unwrap().to_owned()).collect()
     };
@@ -92,20 +114,10 @@ async fn prepare(house: &House, before: &Value, now: Timestamp) {
             subject: Subject::parse(user["user"].as_str().unwrap()).unwrap(),
         };
         let labels = list(user, "mapped");
-        let hits: Vec<Hit> = rules
-            .mappings()
-            .iter()
-            .filter(|mapping| labels.contains(&mapping.label()))
-            .map(|mapping| Hit {
-                mapping: mapping.id,
-                target: mapping.target.clone(),
-                label: mapping.label(),
-                claim: mapping.claim.clone(),
-                value: Arc::clone(&mapping.value),
-            })
-            .collect();
-        assert_eq!(hits.len(), labels.len(), "unknown mapping among {labels:?}");
-        if !hits.is_empty() {
+        let mapped: Vec<&Mapping> =
+            rules.mappings().iter().filter(|mapping| labels.contains(&mapping.label())).collect();
+        assert_eq!(mapped.len(), labels.len(), "unknown mapping among {labels:?}");
+        if !mapped.is_empty() {
             let issued_at = Timestamp(user["issued_at"].as_i64().unwrap_or(now.0 - 60_000));
             let login = Login {
                 id: "before".into(),
@@ -122,14 +134,16 @@ async fn prepare(house: &House, before: &Value, now: Timestamp) {
                 binding: "matched",
                 claims: Vec::new(),
             };
-            let candidates = Candidates { hits, undecided: Vec::new() };
+            let claims = Arc::new(Claims { user: id.clone(), email: None, display_name: None, claims: bring(&mapped) });
+            let candidates = candidates(&rules, &provider, &claims);
+            assert_eq!(candidates.touched(), labels.len());
             let applied = house.store().apply(login, candidates, Arc::clone(&rules)).await.unwrap();
             assert!(matches!(applied, Applied::Committed(_)));
         }
         let group = |name: &String| Target::Group(GroupName::parse(name).unwrap());
         let mut acts: Vec<Act> = list(user, "assigned").iter().map(|name| Act::Assign(group(name))).collect();
         let denied = list(user, "denied");
-        acts.extend(denied.iter().map(|name| Act::Deny { target: group(name), reason: "a test".into() }));
+        acts.extend(denied.iter().map(|name| Act::Deny { target: group(name), reason: "a test".into(), until: None }));
         if user["disabled"].as_bool() == Some(true) {
             acts.push(Act::Disable);
         }

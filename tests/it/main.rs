@@ -22,6 +22,7 @@ mod front_door;
 mod kit;
 mod layers;
 mod login_cases;
+mod mapping_laws;
 mod oidc_verify;
 mod plan_laws;
 mod promises;

@@ -7,7 +7,7 @@ use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, MappingId, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
-use loginsync::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, candidates};
+use loginsync::pipeline::mapping::{Group, Mapping, Role, RuleSet, Rules, candidates};
 use loginsync::pipeline::plan::{Grant, Plan, Snapshot, Source, draft};
 use proptest::prelude::*;
 
@@ -32,16 +32,7 @@ fn rule_set(pairs: &[(u8, u8)]) -> RuleSet {
     let claim = ClaimName::parse("groups").unwrap();
     let mappings = pairs.iter().map(|(value, to)| {
         let (provider, value, target) = (provider("p"), value.to_string(), target(*to));
-        Mapping {
-            id: Mapping::id_of_content(&provider, &claim, &value, None, &target),
-            name: None,
-            provider,
-            claim: claim.clone(),
-            value: Arc::from(value.as_str()),
-            delimiter: None,
-            target,
-            activity: Activity::Active,
-        }
+        Mapping::of_value(provider, claim.clone(), Arc::from(value.as_str()), None, target)
     });
     let groups: HashMap<GroupName, Group> = (0..40)
         .filter_map(|number| match target(number) {
@@ -55,7 +46,8 @@ fn rule_set(pairs: &[(u8, u8)]) -> RuleSet {
             Target::Group(_) => None,
         })
         .collect();
-    RuleSet::new(1, groups, roles, mappings.collect())
+    let mappings = mappings.collect();
+    RuleSet::compile(1, Rules { groups, roles, mappings, ..Rules::default() }).unwrap()
 }
 
 fn claims(state: ClaimState) -> Claims {
@@ -73,8 +65,8 @@ fn values(values: &[u8]) -> Claims {
 }
 
 fn plan(rules: &RuleSet, claims: &Claims, snapshot: &Snapshot) -> Plan {
-    let candidates = candidates(rules, &provider("p"), claims);
-    draft(user(), &provider("p"), NOW, &candidates, snapshot, rules)
+    let candidates = candidates(rules, &provider("p"), &Arc::new(claims.clone()));
+    draft(user(), NOW, NOW, &candidates, snapshot, rules)
 }
 
 /// What the store would hold once the plan is written.
@@ -86,7 +78,7 @@ fn applied(plan: &Plan, snapshot: &Snapshot) -> Snapshot {
     let revoked: Vec<Grant> = plan.revokes.iter().map(mapped).collect();
     let mut grants: Vec<Grant> = snapshot.grants.iter().filter(|grant| !revoked.contains(grant)).cloned().collect();
     grants.extend(plan.grants.iter().map(mapped));
-    Snapshot { grants, denies: snapshot.denies.clone(), watermark: Some(NOW) }
+    Snapshot { grants, denies: snapshot.denies.clone(), watermark: Some(NOW), ..Snapshot::default() }
 }
 
 /// Grants that are not the provider's own: by hand, and by another provider.
@@ -142,10 +134,14 @@ proptest! {
     fn the_order_of_values_and_mappings_is_irrelevant(mut rules in pairs(), mut now in numbers(), before in numbers()) {
         let one = rule_set(&rules);
         let snapshot = applied(&plan(&one, &values(&before), &Snapshot::default()), &Snapshot::default());
-        let forwards = plan(&one, &values(&now), &snapshot);
+        let mut forwards = plan(&one, &values(&now), &snapshot);
         rules.reverse();
         now.reverse();
-        let backwards = plan(&rule_set(&rules), &values(&now), &snapshot);
+        let mut backwards = plan(&rule_set(&rules), &values(&now), &snapshot);
+        // The record of what matched is in the order of the rules; what comes of it is not.
+        for plan in [&mut forwards, &mut backwards] {
+            plan.hits.sort();
+        }
         prop_assert_eq!(forwards, backwards);
     }
 
@@ -176,16 +172,6 @@ proptest! {
         let snapshot = applied(&plan(&rule_set, &values(&before), &Snapshot::default()), &Snapshot::default());
         let after = applied(&plan(&rule_set, &values(&[]), &snapshot), &snapshot);
         prop_assert!(own(&after).is_empty());
-    }
-
-    #[test]
-    fn the_index_agrees_with_walking_the_rules(rules in pairs(), now in numbers()) {
-        let rule_set = rule_set(&rules);
-        let by_index: BTreeSet<Target> =
-            candidates(&rule_set, &provider("p"), &values(&now)).hits.into_iter().map(|hit| hit.target).collect();
-        let by_walking: BTreeSet<Target> =
-            rules.iter().filter(|(value, _)| now.contains(value)).map(|(_, to)| target(*to)).collect();
-        prop_assert_eq!(by_index, by_walking);
     }
 }
 

@@ -323,7 +323,7 @@ async fn promise_10_nothing_secret_is_written() {
         .replace("http://127.0.0.1:1", &format!("http://{address}"))
         .replace("fixtures/", &format!("{}/fixtures/", env!("CARGO_MANIFEST_DIR")));
     let text = format!(
-        "{text}\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[log]\nlevel = \"trace\"\n\
+        "{text}\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n[sync]\nrecord_claims = false\n[log]\nlevel = \"trace\"\n\
          [audit]\nkey_file = \"audit.key\"\n[cookies]\nkeys_file = \"cookie.keys\"\n"
     );
     let file = folder.path().join("loginsync.toml");

@@ -9,7 +9,7 @@ use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
-use loginsync::pipeline::mapping::{Activity, Group, Mapping, Role, RuleSet, candidates};
+use loginsync::pipeline::mapping::{Group, Mapping, Role, RuleSet, Rules, candidates};
 use loginsync::pipeline::plan::Plan;
 use loginsync::pipeline::verify::Spending;
 use loginsync::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Sessions};
@@ -82,16 +82,7 @@ fn rules_without(gone: &[&str], epoch: u64) -> RuleSet {
     for owner in ["p", "q"] {
         for value in ["a", "b", "c"].into_iter().filter(|value| !gone.contains(value)) {
             let (provider, target) = (provider(owner), group(&value.to_uppercase()));
-            mappings.push(Mapping {
-                id: Mapping::id_of_content(&provider, &claim, value, None, &target),
-                name: None,
-                provider,
-                claim: claim.clone(),
-                value: Arc::from(value),
-                delimiter: None,
-                target,
-                activity: Activity::Active,
-            });
+            mappings.push(Mapping::of_value(provider, claim.clone(), Arc::from(value), None, target));
         }
     }
     let admin = RoleName::parse("admin").unwrap();
@@ -100,9 +91,11 @@ fn rules_without(gone: &[&str], epoch: u64) -> RuleSet {
         (GroupName::parse("B").unwrap(), Group::default()),
         (GroupName::parse("C").unwrap(), Group { protected: true, ..Group::default() }),
     ]);
-    let roles =
-        HashMap::from([(admin, Role { protected: true }), (RoleName::parse("editor").unwrap(), Role::default())]);
-    RuleSet::new(epoch, groups, roles, mappings)
+    let roles = HashMap::from([
+        (admin, Role { protected: true, ..Role::default() }),
+        (RoleName::parse("editor").unwrap(), Role::default()),
+    ]);
+    RuleSet::compile(epoch, Rules { groups, roles, mappings, ..Rules::default() }).unwrap()
 }
 
 /// A login as data: who, through which provider, when it was issued, with which values.
@@ -134,7 +127,7 @@ async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Resul
         display_name: None,
         claims: vec![Claim { name, state, split: Split::default(), skipped: 0, decided: true }],
     };
-    let candidates = candidates(rules, &provider(case.provider), &claims);
+    let candidates = candidates(rules, &provider(case.provider), &Arc::new(claims.clone()));
     let login = Login {
         id: format!("login-{}", case.token),
         provider: provider(case.provider),
@@ -249,7 +242,7 @@ async fn a_disabled_user_is_refused_and_not_enabled() {
 async fn a_deny_outranks_every_grant() {
     let opened = open();
     let (store, rules) = (&*opened.store, Arc::new(rules()));
-    let deny = Act::Deny { target: group("B"), reason: "leaving".into() };
+    let deny = Act::Deny { target: group("B"), reason: "leaving".into(), until: None };
     store.act(user("alice"), deny, "test".into(), NOW).await.unwrap();
     let plan = plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
     assert_eq!(plan.grants.len(), 2, "the grant is recorded, so that lifting the deny restores it");

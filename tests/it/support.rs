@@ -159,6 +159,7 @@ impl Proxy {
             store: Arc::clone(&store),
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock: clock.clone(),
+            meters: Arc::default(),
             verifiers: Arc::new(Semaphore::new(2)),
         };
         let counters = Arc::new(Counters::default());

@@ -9,7 +9,10 @@ use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::pipeline::plan::Plan;
 use crate::ports::BoxFuture;
-use crate::ports::store::{Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView};
+use crate::ports::store::{
+    Act, Adopted, Applied, AuditRow, ChainReport, HoldFilter, HoldView, LeaseView, Login, Reaped, Refusal, Replanned,
+    Store, StoreError, UserView,
+};
 
 /// What became of a login whose signature held.
 #[derive(Debug, Clone)]
@@ -102,6 +105,7 @@ impl Store for RecordingStore {
                 Ok(Applied::Committed(plan)) => self.journal.note(Event::Committed(plan.clone())),
                 Ok(Applied::Replay) => self.journal.note(refused("this login was used before")),
                 Ok(Applied::Disabled) => self.journal.note(refused("an operator has disabled this user")),
+                Ok(Applied::Gated { gate, .. }) => self.journal.note(refused(&format!("gate `{gate}`"))),
                 // Comes again at once, by the new rules.
                 Ok(Applied::Stale) => {}
                 Err(error) => self.journal.note(refused(&error.to_string())),
@@ -118,6 +122,60 @@ impl Store for RecordingStore {
 
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
         self.inner.adopt(rules, now)
+    }
+
+    fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.confirm(source, by, now)
+    }
+
+    fn replan(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<(i64, String)>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Replanned, StoreError>> {
+        self.inner.replan(rules, after, now)
+    }
+
+    fn leases(
+        &self,
+        rules: Arc<RuleSet>,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LeaseView>, StoreError>> {
+        self.inner.leases(rules, before, limit)
+    }
+
+    fn reap(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Reaped, StoreError>> {
+        self.inner.reap(rules, now)
+    }
+
+    fn holds(&self, filter: HoldFilter, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<HoldView>, StoreError>> {
+        self.inner.holds(filter, rules)
+    }
+
+    fn release(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.release(filter, rules, by, now)
+    }
+
+    fn discard(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.discard(filter, rules, by, now)
+    }
+
+    fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>> {
+        self.inner.export(user)
     }
 
     fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -70,7 +70,11 @@ fn give(section: &Section<'_>, key: &str, name: &Found<&str>, kind: Kind, target
     match Template::parse(name.value) {
         Some(Ok(template)) => Some(Give::Captured(kind, template)),
         Some(Err(why)) => {
-            section.raise(&name.span, key, format!("`{}` {why}; expected for instance `team-${{team}}`", shown(name.value)));
+            section.raise(
+                &name.span,
+                key,
+                format!("`{}` {why}; expected for instance `team-${{team}}`", shown(name.value)),
+            );
             None
         }
         None => find(section.context, &section.key(key), name, kind, targets).map(Give::Target),
@@ -145,7 +149,8 @@ fn captures(context: &Context<'_>, when: &When, gives: &[(Give, Place)]) -> Vec<
     let capturing: Vec<&ClaimCondition> =
         conditions.iter().filter_map(|condition| condition.claim()).filter(named).collect();
     if let (Some((_, place)), [_, _, ..]) = (captured, capturing.as_slice()) {
-        let message = "two conditions capture, so which value belongs to which is open; expected captures in one `regex`";
+        let message =
+            "two conditions capture, so which value belongs to which is open; expected captures in one `regex`";
         context.raise(place, "mapping.then", message);
     }
     match capturing.first().map(|condition| &condition.test) {

@@ -137,11 +137,7 @@ fn last_login(section: &Section<'_>) -> Option<Condition> {
     }
 }
 
-fn claim_condition(
-    reader: &Mappings<'_, '_>,
-    section: &Section<'_>,
-    readers: &Readers<'_>,
-) -> Option<ClaimCondition> {
+fn claim_condition(reader: &Mappings<'_, '_>, section: &Section<'_>, readers: &Readers<'_>) -> Option<ClaimCondition> {
     let claim = claim(section, readers);
     let own = match section.text("delimiter").map(|text| (delimiter(&text, reader.limits), text.span)) {
         None => None,
@@ -185,12 +181,7 @@ fn claim(section: &Section<'_>, readers: &Readers<'_>) -> Option<ClaimName> {
     found.map(|rule| rule.name.clone())
 }
 
-fn test(
-    reader: &Mappings<'_, '_>,
-    section: &Section<'_>,
-    operator: &'static str,
-    ignore_case: bool,
-) -> Option<Test> {
+fn test(reader: &Mappings<'_, '_>, section: &Section<'_>, operator: &'static str, ignore_case: bool) -> Option<Test> {
     match operator {
         "present" | "absent" => {
             let (value, span) = section.value(operator)?;
@@ -266,9 +257,10 @@ fn check_splits(
     let Some((Value::Text(value), span)) = section.value(operator) else { return };
     let rules = readers.providers.iter().flat_map(|provider| &provider.claims).filter(|rule| rule.name == *claim);
     let theirs = rules.filter_map(|rule| rule.delimiter.as_ref());
-    let split = own.into_iter().chain(theirs.filter(|_| own.is_none())).find(|delimiter| {
-        !delimiter.as_str().is_empty() && value.contains(delimiter.as_str())
-    });
+    let split = own
+        .into_iter()
+        .chain(theirs.filter(|_| own.is_none()))
+        .find(|delimiter| !delimiter.as_str().is_empty() && value.contains(delimiter.as_str()));
     if let Some(delimiter) = split {
         let message = format!(
             "`{}` holds the delimiter `{}`, by which the claim is split; expected a part of one piece, or delimiter = \"\"",

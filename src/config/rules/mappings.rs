@@ -41,7 +41,19 @@ struct Written<'a> {
 }
 
 const MAPPING_KEYS: [&str; 14] = [
-    "name", "provider", "claim", "value", "delimiter", "group", "role", "enabled", "match", "when", "then", "allow", "until",
+    "name",
+    "provider",
+    "claim",
+    "value",
+    "delimiter",
+    "group",
+    "role",
+    "enabled",
+    "match",
+    "when",
+    "then",
+    "allow",
+    "until",
     "always",
 ];
 
@@ -66,7 +78,9 @@ impl<'a> Written<'a> {
                 "always" => {
                     match context.truth("mapping.always", value, &span) {
                         Some(true) => written.always = Some(span),
-                        Some(false) => context.raise(&span, "mapping.always", "found false; expected true, or no such key"),
+                        Some(false) => {
+                            context.raise(&span, "mapping.always", "found false; expected true, or no such key")
+                        }
                         None => doubtful = true,
                     }
                     return;
@@ -144,9 +158,16 @@ impl<'a, 'c> Mappings<'a, 'c> {
 
     /// Every part is looked at before the first that is missing ends it, so that all faults are noted.
     fn short(&self, written: &Written<'a>, name: Option<Arc<str>>, span: &Range<usize>) -> Option<Mapping> {
-        for (found, key) in [(written.join.as_ref().map(|join| &join.span), "match"), (written.allow.as_ref().map(|allow| &allow.span), "allow")] {
+        for (found, key) in [
+            (written.join.as_ref().map(|join| &join.span), "match"),
+            (written.allow.as_ref().map(|allow| &allow.span), "allow"),
+        ] {
             if let Some(place) = found {
-                self.context.raise(place, format!("mapping.{key}"), "is for mappings with `when`; expected no such key");
+                self.context.raise(
+                    place,
+                    format!("mapping.{key}"),
+                    "is for mappings with `when`; expected no such key",
+                );
             }
         }
         let provider = self.provider(written, span);
@@ -348,10 +369,7 @@ impl<'a, 'c> Mappings<'a, 'c> {
         if name.is_none() && written.name.is_none() {
             self.absent(written, span, "name", "engineering leads");
         }
-        let provider = match &written.provider {
-            Some(name) => Some(self.find_provider(name, "mapping.provider")),
-            None => None,
-        };
+        let provider = written.provider.as_ref().map(|name| self.find_provider(name, "mapping.provider"));
         let readers = self.readers(provider);
         let when = self.when(written, &readers, span);
         let until = self.until(written);
@@ -508,7 +526,8 @@ impl<'a, 'c> Mappings<'a, 'c> {
 
     /// `[[default]]`: what holds while no mapping on the claim does.
     pub fn default(&mut self, section: &Section<'a>) {
-        let provider = section.required("provider", "okta").and_then(|name| self.find_provider(&name, "default.provider"));
+        let provider =
+            section.required("provider", "okta").and_then(|name| self.find_provider(&name, "default.provider"));
         let claim = section.required("claim", "groups");
         let claim = claim.zip(provider).and_then(|(name, provider)| self.find_claim(&name, "default.claim", provider));
         let (group, role) = (section.text("group"), section.text("role"));

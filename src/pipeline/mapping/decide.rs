@@ -27,6 +27,13 @@ struct Touched {
     given: Option<Arc<Given>>,
 }
 
+impl Candidates {
+    /// How many mappings these claims touch.
+    pub fn touched(&self) -> usize {
+        self.touched.len()
+    }
+}
+
 /// Evaluates the rules on a login's claims. Cost follows the values of these claims, not the number of rules.
 pub fn candidates(rules: &RuleSet, provider: &ProviderName, claims: &Arc<Claims>) -> Candidates {
     let facts = Facts::new(claims);
@@ -248,11 +255,8 @@ impl<'a> Run<'a> {
                 }
                 Looked::Pieces(_) => {
                     let met = mapping.then.named().filter(|target| rules.meets(self.provider, target));
-                    let hits = met.map(|target| Hit {
-                        mapping: mapping.id,
-                        target: target.clone(),
-                        label: mapping.label(),
-                    });
+                    let hits =
+                        met.map(|target| Hit { mapping: mapping.id, target: target.clone(), label: mapping.label() });
                     self.decision.hits.extend(hits);
                 }
             }

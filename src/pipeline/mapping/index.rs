@@ -35,7 +35,9 @@ pub enum IndexError {
          and so cost every login; expected at most {MOST_UNFILED}"
     )]
     TooManyUnfiled { found: usize },
-    #[error("the patterns on claim `{claim}` take more than {AUTOMATON_SIZE} bytes together; expected fewer, or exact values")]
+    #[error(
+        "the patterns on claim `{claim}` take more than {AUTOMATON_SIZE} bytes together; expected fewer, or exact values"
+    )]
     PatternsTooLarge { claim: ClaimName },
 }
 
@@ -129,7 +131,12 @@ impl Index {
         }
     }
 
-    fn table(&mut self, provider: &Option<ProviderName>, claim: &ClaimName, delimiter: Option<&Delimiter>) -> &mut Table {
+    fn table(
+        &mut self,
+        provider: &Option<ProviderName>,
+        claim: &ClaimName,
+        delimiter: Option<&Delimiter>,
+    ) -> &mut Table {
         let tables = self.claims.entry((provider.clone(), claim.clone())).or_default();
         let at = match tables.iter().position(|table| table.delimiter.as_ref() == delimiter) {
             Some(at) => at,
@@ -149,7 +156,9 @@ impl Index {
             }
             When::Conditions { conditions, .. } => {
                 for number in mapping.when.anchors() {
-                    let Some(condition) = conditions.get(number).and_then(|condition| condition.claim()) else { continue };
+                    let Some(condition) = conditions.get(number).and_then(|condition| condition.claim()) else {
+                        continue;
+                    };
                     self.file_condition(mapping, position, number, condition, mappings);
                 }
                 if mapping.when.anchors().is_empty() {
@@ -208,7 +217,12 @@ impl Index {
     }
 
     /// The mappings that some value of this login touches, by position in order, and those that it misses by case alone.
-    pub fn touched(&self, provider: &ProviderName, facts: &Facts<'_>, mappings: &[Mapping]) -> (Vec<u32>, Vec<NearMiss>) {
+    pub fn touched(
+        &self,
+        provider: &ProviderName,
+        facts: &Facts<'_>,
+        mappings: &[Mapping],
+    ) -> (Vec<u32>, Vec<NearMiss>) {
         let mut positions = Vec::new();
         let mut near = Vec::new();
         let own = Some(provider.clone());
@@ -231,6 +245,17 @@ impl Index {
         positions.dedup();
         near.retain(|miss| positions.binary_search(&miss.position).is_err());
         (positions, near)
+    }
+
+    /// Whether some mapping is filed under this value of a claim.
+    pub fn finds(&self, provider: &ProviderName, claim: &ClaimName, value: &str, mappings: &[Mapping]) -> bool {
+        let (mut positions, mut near) = (Vec::new(), Vec::new());
+        for whose in [Some(provider.clone()), None] {
+            for table in self.claims.get(&(whose, claim.clone())).into_iter().flatten() {
+                self.touched_by(table, value, mappings, &mut positions, &mut near);
+            }
+        }
+        !positions.is_empty()
     }
 
     fn touched_by(

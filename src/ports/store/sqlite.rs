@@ -7,8 +7,14 @@
 mod act;
 mod apply;
 mod audit;
+mod brake;
+mod lease;
 mod look;
+mod recorded;
+mod replan;
 mod sessions;
+mod standing;
+mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +24,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
 use self::audit::Sealer;
-use super::{Act, Adopted, Applied, AuditRow, ChainReport, Login, Refusal, Store, StoreError, UserView};
+use super::{
+    Act, Adopted, Applied, AuditRow, ChainReport, HoldFilter, HoldView, LeaseView, Login, Reaped, Refusal, Replanned,
+    Store, StoreError, UserView,
+};
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
@@ -27,6 +36,12 @@ use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession
 
 /// The schema that this program writes. A database of a later one is refused.
 const SCHEMA_VERSION: i64 = 3;
+/// What brings a database from each version to the next, the first from nothing.
+const SCRIPTS: [&str; 3] = [
+    include_str!("sqlite/schema/1-logins.sql"),
+    include_str!("sqlite/schema/2-rules.sql"),
+    include_str!("sqlite/schema/3-sessions.sql"),
+];
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
 /// How many jobs may wait; a further one is told that the store is not available.
@@ -268,16 +283,8 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
             "the database has schema version {version}, written by a newer loginsync; this one knows {SCHEMA_VERSION}"
         )));
     }
-    if version < 1 {
-        let script =
-            format!("BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = 1;\nCOMMIT;", include_str!("sqlite/schema.sql"));
-        connection.execute_batch(&script).map_err(unavailable)?;
-    }
-    if version < 3 {
-        let script = format!(
-            "BEGIN IMMEDIATE;\n{}\nPRAGMA user_version = 3;\nCOMMIT;",
-            include_str!("sqlite/schema/3-sessions.sql")
-        );
+    for (number, script) in (1..).zip(SCRIPTS).filter(|(number, _)| *number > version) {
+        let script = format!("BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;");
         connection.execute_batch(&script).map_err(unavailable)?;
     }
     Ok(())
@@ -345,6 +352,78 @@ impl Store for SqliteStore {
 
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
         Box::pin(self.write(move |session| act::adopt(session, &rules, now)))
+    }
+
+    fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| act::confirm(session, source, &by, now)))
+    }
+
+    fn replan(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<(i64, String)>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Replanned, StoreError>> {
+        Box::pin(self.write(move |session| {
+            let Some(source) = rules.source else { return Ok(Replanned { next: None, changed: 0 }) };
+            if after.is_none() && act::is_planned(session, source)? {
+                return Ok(Replanned { next: None, changed: 0 });
+            }
+            let replanned = replan::next(session, &rules, after, now)?;
+            if replanned.next.is_none() {
+                act::set_planned(session, source)?;
+            }
+            Ok(replanned)
+        }))
+    }
+
+    fn leases(
+        &self,
+        rules: Arc<RuleSet>,
+        before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<LeaseView>, StoreError>> {
+        Box::pin(self.read(move |connection| lease::due(connection, &rules, before, limit)))
+    }
+
+    fn reap(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Reaped, StoreError>> {
+        Box::pin(async move {
+            let due = self.leases(Arc::clone(&rules), now, lease::MOST_AT_ONCE).await?;
+            self.write(move |session| {
+                let expired = act::expire(session, &rules, now)?;
+                let reaped = lease::reap(session, &due, &rules, now)?;
+                Ok(Reaped { expired: expired.ended_grants, ..reaped })
+            })
+            .await
+        })
+    }
+
+    fn holds(&self, filter: HoldFilter, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<HoldView>, StoreError>> {
+        Box::pin(self.read(move |connection| replan::holds(connection, &filter, &rules)))
+    }
+
+    fn release(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |session| replan::release(session, &filter, &rules, &by, now)))
+    }
+
+    fn discard(
+        &self,
+        filter: HoldFilter,
+        rules: Arc<RuleSet>,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |session| replan::discard(session, &filter, &rules, &by, now)))
+    }
+
+    fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>> {
+        Box::pin(self.read(move |connection| look::export(connection, &user)))
     }
 
     fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {

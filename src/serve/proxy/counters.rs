@@ -53,8 +53,6 @@ pub struct Counters {
     pub undelivered: Counter,
     /// Logins whose groups and roles did not fit into `headers.max_bytes`.
     pub headers_over_budget: Counter,
-    /// Revocations that were skipped, since nobody else would hold something protected.
-    pub guarded: Counter,
 }
 
 impl Default for Counters {
@@ -73,7 +71,6 @@ impl Default for Counters {
             app_errors: Counter::default(),
             undelivered: Counter::default(),
             headers_over_budget: Counter::default(),
-            guarded: Counter::default(),
         }
     }
 }
@@ -101,7 +98,5 @@ impl Counters {
         registry.register("logins_undelivered", "Logins committed that the app did not take", self.undelivered.clone());
         let budget = "Logins whose groups and roles were left out of the headers";
         registry.register("headers_over_budget", budget, self.headers_over_budget.clone());
-        let guarded = "Revocations skipped, since nobody else would hold something protected";
-        registry.register("revocations_guarded", guarded, self.guarded.clone());
     }
 }

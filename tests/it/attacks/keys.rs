@@ -137,6 +137,7 @@ impl Impatient {
             store,
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock,
+            meters: Arc::default(),
             verifiers: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         Self { services, config, _folder: folder }

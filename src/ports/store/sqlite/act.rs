@@ -5,9 +5,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{Act, Adopted, StoreError};
-use super::{Session, audit, kind_of, unavailable, user_row};
+use super::{Session, audit, brake, kind_of, unavailable, user_row};
 use crate::pipeline::ids::{MappingId, Target, Timestamp, UserId};
-use crate::pipeline::mapping::{Activity, RuleSet};
+use crate::pipeline::mapping::{Mode, RuleSet};
 
 #[derive(Serialize)]
 struct ActDetail<'a> {
@@ -35,7 +35,7 @@ pub(super) fn act(
     let (event, target, reason) = match act {
         Act::Assign(target) => ("assigned", Some(target), None),
         Act::Unassign(target) => ("unassigned", Some(target), None),
-        Act::Deny { target, reason } => ("denied", Some(target), Some(reason.as_str())),
+        Act::Deny { target, reason, .. } => ("denied", Some(target), Some(reason.as_str())),
         Act::Undeny(target) => ("deny_lifted", Some(target), None),
         Act::Disable => ("user_disabled", None, None),
         Act::Enable => ("user_enabled", None, None),
@@ -71,10 +71,10 @@ fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestam
             "DELETE FROM grants WHERE user_id = ?1 AND kind = ?2 AND name = ?3 AND provider = ''",
             &[&row, &kind_of(target), &target.name()],
         ),
-        Act::Deny { target, reason } => run(
-            "INSERT INTO denies (user_id, kind, name, denied_at, denied_by, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT DO NOTHING",
-            &[&row, &kind_of(target), &target.name(), &now.0, &by, reason],
+        Act::Deny { target, reason, until } => run(
+            "INSERT INTO denies (user_id, kind, name, denied_at, denied_by, reason, until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            &[&row, &kind_of(target), &target.name(), &now.0, &by, reason, &until.map(|until| until.0)],
         ),
         Act::Undeny(target) => run(
             "DELETE FROM denies WHERE user_id = ?1 AND kind = ?2 AND name = ?3",
@@ -128,32 +128,113 @@ const MAPPINGS_WITH_GRANTS: &str = "
         FROM named WHERE named.mapping IS NOT NULL)
     SELECT mapping FROM named WHERE mapping IS NOT NULL";
 
-/// Ends the grants of mappings that the new rules lack, or hold as disabled or inactive. The grants themselves carry the
-/// identities, so nothing else has to be kept in step with the file.
+/// Ends the grants of mappings that the new rules lack, hold as disabled or inactive, or have let expire. The grants
+/// themselves carry the identities, so nothing else has to be kept in step with the file.
 pub(super) fn adopt(session: &mut Session<'_>, rules: &RuleSet, now: Timestamp) -> Result<Adopted, StoreError> {
-    let named: Vec<[u8; 16]> = session
+    if rules.sync.mode == Mode::Shadow {
+        *session.epoch = Some(rules.epoch);
+        return Ok(Adopted::default());
+    }
+    let named = mappings_with_grants(session)?;
+    let excesses = brake::excesses(session, &named, rules)?;
+    if !excesses.is_empty() && !is_confirmed(session, rules)? {
+        return Err(StoreError::Braked(excesses));
+    }
+    let adopted = end_mappings(session, &named, rules, now)?;
+    *session.epoch = Some(rules.epoch);
+    Ok(adopted)
+}
+
+fn mappings_with_grants(session: &Session<'_>) -> Result<Vec<MappingId>, StoreError> {
+    session
         .connection
         .prepare_cached(MAPPINGS_WITH_GRANTS)
-        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
-        .map_err(unavailable)?;
+        .and_then(|mut select| select.query_map([], |row| row.get(0).map(MappingId))?.collect())
+        .map_err(unavailable)
+}
+
+/// Ends the grants of those mappings that no longer live.
+fn end_mappings(
+    session: &Session<'_>,
+    named: &[MappingId],
+    rules: &RuleSet,
+    now: Timestamp,
+) -> Result<Adopted, StoreError> {
     let mut adopted = Adopted::default();
     for id in named {
-        let live = rules.mapping(MappingId(id)).is_some_and(|mapping| mapping.activity == Activity::Active);
-        if live {
+        if rules.mapping(*id).is_some_and(|mapping| mapping.is_live(now)) {
             continue;
         }
         let grants = session
             .connection
             .prepare_cached("DELETE FROM grants WHERE mapping = ?1 AND mapping <> x''")
-            .and_then(|mut delete| delete.execute(params![id]))
+            .and_then(|mut delete| delete.execute(params![id.0]))
             .map_err(unavailable)?;
         adopted.ended_mappings += 1;
         adopted.ended_grants += grants as u64;
-        let detail = EndedDetail { mapping: MappingId(id).to_string(), grants };
+        let detail = EndedDetail { mapping: id.to_string(), grants };
         audit::append(session, now, "mapping_ended", &detail, None)?;
     }
-    *session.epoch = Some(rules.epoch);
     Ok(adopted)
+}
+
+/// Ends the grants of mappings that have passed their `until` since the rules were adopted.
+pub(super) fn expire(session: &Session<'_>, rules: &RuleSet, now: Timestamp) -> Result<Adopted, StoreError> {
+    let passed = rules.mappings().iter().filter(|mapping| mapping.until.is_some_and(|until| until <= now));
+    let passed: Vec<MappingId> = passed.map(|mapping| mapping.id).collect();
+    if passed.is_empty() {
+        return Ok(Adopted::default());
+    }
+    let mut named = mappings_with_grants(session)?;
+    named.retain(|id| passed.contains(id));
+    end_mappings(session, &named, rules, now)
+}
+
+/// Whether an operator has confirmed the file that these rules come from.
+fn is_confirmed(session: &Session<'_>, rules: &RuleSet) -> Result<bool, StoreError> {
+    let confirmed: Option<Vec<u8>> = setting(session, "confirmed")?;
+    Ok(rules.source.is_some_and(|source| confirmed.as_deref() == Some(&source)))
+}
+
+fn setting(session: &Session<'_>, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    session
+        .connection
+        .prepare_cached("SELECT value FROM settings WHERE name = ?1")
+        .and_then(|mut select| select.query_row(params![name], |row| row.get(0)).optional())
+        .map_err(unavailable)
+}
+
+fn set(session: &Session<'_>, name: &str, value: &[u8]) -> Result<(), StoreError> {
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2",
+        )
+        .and_then(|mut upsert| upsert.execute(params![name, value]))
+        .map_err(unavailable)?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct ConfirmedDetail<'a> {
+    by: &'a str,
+    file: String,
+}
+
+/// Notes that the rules of a file may revoke over the brake's limit.
+pub(super) fn confirm(session: &Session<'_>, source: [u8; 32], by: &str, now: Timestamp) -> Result<(), StoreError> {
+    set(session, "confirmed", &source)?;
+    let file = source.iter().map(|byte| format!("{byte:02x}")).collect();
+    audit::append(session, now, "rules_confirmed", &ConfirmedDetail { by, file }, None)
+}
+
+/// Whether every user with recorded claims was planned by the rules of this file.
+pub(super) fn is_planned(session: &Session<'_>, source: [u8; 32]) -> Result<bool, StoreError> {
+    Ok(setting(session, "planned")?.as_deref() == Some(&source))
+}
+
+pub(super) fn set_planned(session: &Session<'_>, source: [u8; 32]) -> Result<(), StoreError> {
+    set(session, "planned", &source)
 }
 
 /// The keys that seal cookies: one of 32 bytes, made when first asked for.

@@ -1,16 +1,15 @@
 //! One login's transaction: read the snapshot, plan, write the difference, the replay record and the audit row.
 
-use std::collections::BTreeSet;
-
 use aws_lc_rs::digest;
 use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{Applied, ClaimSummary, Login, Refusal, StoreError};
-use super::{Session, audit, kind_of, target_of, unavailable};
-use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
-use crate::pipeline::mapping::{Candidates, Hit, RuleSet};
-use crate::pipeline::plan::{self, Change, Grant, Plan, Snapshot, Source};
+use super::standing::{self, Standing};
+use super::{Session, audit, brake, kind_of, lease, recorded, unavailable, write};
+use crate::pipeline::ids::{Target, Timestamp};
+use crate::pipeline::mapping::{Candidates, Hit, NearMiss, RuleSet};
+use crate::pipeline::plan::{self, Change, Plan, Refused};
 use crate::pipeline::verify::Spending;
 
 pub(super) fn apply(
@@ -33,21 +32,61 @@ pub(super) fn apply(
         refuse_once(session, &token, &login, "disabled", "the user is disabled")?;
         return Ok(Applied::Disabled);
     }
-    let user_row = touch_user(session, &login, known.as_ref())?;
-    let snapshot = match &known {
-        Some(known) => snapshot(session, known.row, &login.provider)?,
-        None => Snapshot::default(),
+    if let Some(known) = &known {
+        lease::end_of_user(session, (known.row, &login.user), &login.provider, rules, login.now)?;
+    }
+    let standing = match &known {
+        Some(known) => standing::read(session, known.row, &login.provider, login.now)?,
+        None => Standing::default(),
     };
+    let snapshot = &standing.snapshot;
     // What the provider was asked for just now is newer than any token.
     let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
-    let mut plan = plan::draft(login.user.clone(), &login.provider, issued_at, candidates, &snapshot, rules);
+    let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, snapshot, rules);
+    if let Some(refused) = plan.refused.take() {
+        return refuse(session, &token, &login, known.as_ref(), refused);
+    }
+    let stopped = brake::stopped(session, &plan, rules, login.now)?;
+    plan.hold(stopped, snapshot, rules);
+    let user_row = touch_user(session, &login, known.as_ref())?;
     let last = last_held(session, user_row, &plan, rules)?;
-    plan.guard(&last, &snapshot, rules);
-    write_plan(session, user_row, &login, &plan)?;
-    let detail = LoginDetail::new(&login, candidates, &plan);
+    plan.guard(&last, snapshot, rules);
+    write::plan(session, user_row, &plan, &standing, rules.lease(&login.provider).is_some(), login.now)?;
+    note_login(session, user_row, &login, candidates, &plan, &standing, rules)?;
+    let event = match (plan.older, plan.shadow) {
+        (true, _) => "login_older",
+        (false, true) => "login_shadow",
+        (false, false) => "login",
+    };
     let person = Some((user_row, &login.user, login.email.as_deref()));
-    audit::append(session, login.now, if plan.older { "login_older" } else { "login" }, &detail, person)?;
+    audit::append(session, login.now, event, &LoginDetail::new(&login, &plan, rules), person)?;
     Ok(Applied::Committed(Box::new(plan)))
+}
+
+/// The rules refuse this login: nothing is written but that it was refused, and the user whom a mapping disables.
+fn refuse(
+    session: &mut Session<'_>,
+    token: &[u8],
+    login: &Login,
+    known: Option<&KnownUser>,
+    refused: Refused,
+) -> Result<Applied, StoreError> {
+    match refused {
+        Refused::Gate { name, message } => {
+            refuse_once(session, token, login, "gate", &format!("refused by gate `{name}`"))?;
+            Ok(Applied::Gated { gate: name.to_string(), message })
+        }
+        Refused::Disables(label) => {
+            let row = touch_user(session, login, known)?;
+            session
+                .connection
+                .prepare_cached("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")
+                .and_then(|mut update| update.execute(params![row, login.now.0]))
+                .map_err(unavailable)?;
+            refuse_once(session, token, login, "disabled", &format!("mapping `{label}` disables the user"))?;
+            Ok(Applied::Disabled)
+        }
+    }
 }
 
 /// Records a login that was refused after its signature held, once for each token.
@@ -107,7 +146,21 @@ struct LoginDetail<'a> {
     /// How many of the grants that were there still match.
     kept: usize,
     undecided: Vec<Entry<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<Entry<'a>>,
     guarded: Vec<Entry<'a>>,
+    /// Values that a mapping would have matched but for their case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    near_misses: Vec<NearMissDetail<'a>>,
+    /// Mappings whose captures named nothing that may be given so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NearMissDetail<'a> {
+    mapping: String,
+    found: &'a str,
 }
 
 /// A mapping and its target.
@@ -135,7 +188,7 @@ impl<'a> From<&'a Target> for TargetDetail<'a> {
 }
 
 impl<'a> LoginDetail<'a> {
-    fn new(login: &'a Login, candidates: &'a Candidates, plan: &'a Plan) -> Self {
+    fn new(login: &'a Login, plan: &'a Plan, rules: &RuleSet) -> Self {
         let entry = |label: &'a str, target: &'a Target| Entry { mapping: label, target: target.into() };
         let matched = |hit: &'a Hit| entry(&hit.label, &hit.target);
         let moved = |changes: &'a [Change]| changes.iter().map(|change| entry(&change.label, &change.target)).collect();
@@ -147,13 +200,23 @@ impl<'a> LoginDetail<'a> {
             issued_at: login.issued_at.map(|at| at.0),
             binding: login.binding,
             claims: &login.claims,
-            matched: candidates.hits.iter().map(matched).collect(),
+            matched: plan.hits.iter().map(matched).collect(),
             added: moved(&plan.grants),
             removed: moved(&plan.revokes),
             kept: plan.keeps.len(),
             undecided: moved(&plan.undecided),
+            held: moved(&plan.held),
             guarded: moved(&plan.guarded),
+            near_misses: plan.near_misses.iter().filter_map(|miss| NearMissDetail::new(miss, rules)).collect(),
+            unknown: plan.unknown.iter().map(|(mapping, _)| mapping.as_str()).collect(),
         }
+    }
+}
+
+impl<'a> NearMissDetail<'a> {
+    fn new(miss: &'a NearMiss, rules: &RuleSet) -> Option<Self> {
+        let mapping = rules.mappings().get(miss.position as usize)?;
+        Some(Self { mapping: mapping.label(), found: &miss.found })
     }
 }
 
@@ -238,49 +301,13 @@ fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -
         .map_err(unavailable)
 }
 
-/// What the user holds now, whoever gave it.
-fn snapshot(session: &Session<'_>, user_row: i64, provider: &ProviderName) -> Result<Snapshot, StoreError> {
-    let mut grants = Vec::new();
-    let mut select = session
-        .connection
-        .prepare_cached("SELECT kind, name, provider, mapping FROM grants WHERE user_id = ?1")
-        .map_err(unavailable)?;
-    let mut rows = select.query(params![user_row]).map_err(unavailable)?;
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        grants.push(read_grant(row)?);
-    }
-    let mut denies = BTreeSet::new();
-    let mut select =
-        session.connection.prepare_cached("SELECT kind, name FROM denies WHERE user_id = ?1").map_err(unavailable)?;
-    let mut rows = select.query(params![user_row]).map_err(unavailable)?;
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        let name: String = row.get(1).map_err(unavailable)?;
-        denies.insert(target_of(row.get(0).map_err(unavailable)?, &name)?);
-    }
-    let watermark = session
-        .connection
-        .prepare_cached("SELECT issued_at FROM watermarks WHERE user_id = ?1 AND provider = ?2")
-        .and_then(|mut select| select.query_row(params![user_row, provider.as_str()], |row| row.get(0)).optional())
-        .map_err(unavailable)?
-        .map(Timestamp);
-    Ok(Snapshot { grants, denies, watermark })
-}
-
-fn read_grant(row: &rusqlite::Row<'_>) -> Result<Grant, StoreError> {
-    let text = |at: usize| row.get_ref(at).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-    let target = target_of(row.get(0).map_err(unavailable)?, text(1))?;
-    let source = match text(2) {
-        "" => Source::Assigned,
-        provider => Source::Mapped {
-            provider: ProviderName::parse(provider).map_err(|error| StoreError::Invalid(error.to_string()))?,
-            mapping: MappingId(row.get(3).map_err(unavailable)?),
-        },
-    };
-    Ok(Grant { target, source })
-}
-
 /// Of the protected targets that the plan would take away, those that no other enabled user effectively holds.
-fn last_held(session: &Session<'_>, user_row: i64, plan: &Plan, rules: &RuleSet) -> Result<Vec<Target>, StoreError> {
+pub(super) fn last_held(
+    session: &Session<'_>,
+    user_row: i64,
+    plan: &Plan,
+    rules: &RuleSet,
+) -> Result<Vec<Target>, StoreError> {
     let mut last = Vec::new();
     for target in plan.protected_losses(rules) {
         if !held_by_another(session, user_row, &target, rules)? {
@@ -326,56 +353,38 @@ fn granted_to_another(
         .map_err(unavailable)
 }
 
-fn write_plan(session: &Session<'_>, user_row: i64, login: &Login, plan: &Plan) -> Result<(), StoreError> {
-    let provider = login.provider.as_str();
+/// The watermark, from when leases count, and what the claims were.
+fn note_login(
+    session: &Session<'_>,
+    user_row: i64,
+    login: &Login,
+    candidates: &Candidates,
+    plan: &Plan,
+    standing: &Standing,
+    rules: &RuleSet,
+) -> Result<(), StoreError> {
+    let provider = &login.provider;
     if plan.older {
         session
             .connection
             .prepare_cached("UPDATE watermarks SET last_login_at = ?3 WHERE user_id = ?1 AND provider = ?2")
-            .and_then(|mut update| update.execute(params![user_row, provider, login.now.0]))
+            .and_then(|mut update| update.execute(params![user_row, provider.as_str(), login.now.0]))
             .map_err(unavailable)?;
         return Ok(());
     }
-    for change in &plan.revokes {
-        session
-            .connection
-            .prepare_cached(
-                "DELETE FROM grants WHERE user_id = ?1 AND kind = ?2 AND name = ?3 AND provider = ?4 AND mapping = ?5",
-            )
-            .and_then(|mut delete| {
-                let target = &change.target;
-                delete.execute(params![user_row, kind_of(target), target.name(), provider, change.mapping.0])
-            })
-            .map_err(unavailable)?;
-    }
-    for change in &plan.grants {
-        session
-            .connection
-            .prepare_cached(
-                "INSERT INTO grants (user_id, kind, name, provider, mapping, granted_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )
-            .and_then(|mut insert| {
-                let target = &change.target;
-                insert.execute(params![
-                    user_row,
-                    kind_of(target),
-                    target.name(),
-                    provider,
-                    change.mapping.0,
-                    login.now.0
-                ])
-            })
-            .map_err(unavailable)?;
-    }
+    let known = standing.claims_digest.as_deref();
+    let digest = recorded::record(session, user_row, provider, &candidates.claims, rules, known)?;
     session
         .connection
         .prepare_cached(
-            "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at) VALUES (?1, ?2, coalesce(?3, ?5), ?4)
-             ON CONFLICT (user_id, provider) DO UPDATE SET issued_at = coalesce(?3, issued_at), last_login_at = ?4",
+            "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at, renewed_at, claims_digest)
+             VALUES (?1, ?2, coalesce(?3, ?5), ?4, ?4, ?6)
+             ON CONFLICT (user_id, provider) DO UPDATE
+             SET issued_at = coalesce(?3, issued_at), last_login_at = ?4, renewed_at = ?4, claims_digest = ?6",
         )
         .and_then(|mut upsert| {
             let issued_at = login.issued_at.map(|at| at.0);
-            upsert.execute(params![user_row, provider, issued_at, login.now.0, i64::MIN])
+            upsert.execute(params![user_row, provider.as_str(), issued_at, login.now.0, i64::MIN, digest])
         })
         .map_err(unavailable)?;
     Ok(())

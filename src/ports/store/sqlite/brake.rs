@@ -112,11 +112,7 @@ fn members(session: &Session<'_>, provider: &ProviderName, target: &Target) -> R
 
 /// What the end of some mappings would take from more members than the brake lets pass. One that ended by its own `until`
 /// is no surprise and does not count.
-pub(super) fn excesses(
-    session: &Session<'_>,
-    named: &[MappingId],
-    rules: &RuleSet,
-) -> Result<Vec<Excess>, StoreError> {
+pub(super) fn excesses(session: &Session<'_>, named: &[MappingId], rules: &RuleSet) -> Result<Vec<Excess>, StoreError> {
     let ends = |id: &&MappingId| rules.mapping(**id).is_none_or(|mapping| mapping.activity != Activity::Active);
     let ending: Vec<&MappingId> = named.iter().filter(ends).collect();
     let run = |statement: &str| session.connection.execute_batch(statement).map_err(unavailable);

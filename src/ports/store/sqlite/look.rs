@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{MembershipView, RoleThroughGroups, StoreError, UserView};
-use super::{kind_of, target_of, unavailable};
+use super::{kind_of, target_of, unavailable, user_row};
 use crate::pipeline::ids::{MappingId, Namespace, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Effective;
@@ -134,6 +134,41 @@ fn roles_through_groups(reasons: &BTreeMap<Target, Reasons>, rules: &RuleSet) ->
         }
     }
     roles.into_iter().map(|(role, groups)| RoleThroughGroups { role: role.to_owned(), groups }).collect()
+}
+
+/// Everything that is kept of one person.
+pub(super) fn export(connection: &Connection, user: &UserId) -> Result<Option<serde_json::Value>, StoreError> {
+    let Some(row) = user_row(connection, user)? else { return Ok(None) };
+    let list = |statement: &str| json_rows(connection, statement, row);
+    Ok(Some(serde_json::json!({
+        "user": list("SELECT json_object('namespace', namespace, 'subject', subject, 'email', email, 'display_name', \
+                      display_name, 'created_at', created_at, 'disabled_at', disabled_at) FROM users WHERE id = ?1")?,
+        "logins": list("SELECT json_object('provider', provider, 'issued_at', issued_at, 'last_login_at', last_login_at) \
+                        FROM watermarks WHERE user_id = ?1")?,
+        "claims": list("SELECT json_object('provider', provider, 'claims', json(claims)) FROM recorded_claims \
+                        WHERE user_id = ?1")?,
+        "grants": list("SELECT json_object('kind', iif(kind = 0, 'group', 'role'), 'name', name, 'provider', provider, \
+                        'mapping', hex(mapping), 'granted_at', granted_at, 'granted_by', granted_by, 'held_at', held_at) \
+                        FROM grants WHERE user_id = ?1")?,
+        "denies": list("SELECT json_object('kind', iif(kind = 0, 'group', 'role'), 'name', name, 'denied_at', denied_at, \
+                        'denied_by', denied_by, 'reason', reason, 'until', until) FROM denies WHERE user_id = ?1")?,
+        "sessions": list("SELECT json_object('provider', provider, 'created_at', created_at, 'seen_at', seen_at, \
+                          'expires_at', expires_at) FROM sessions WHERE user_id = ?1")?,
+        "audit": list("SELECT json_object('sequence', sequence, 'at', at, 'event', event, 'detail', json(detail), 'person', \
+                       json(fields)) FROM audit WHERE user_id = ?1 ORDER BY sequence")?,
+    })))
+}
+
+/// The rows of a statement that answers one JSON object a row; times are milliseconds since 1970.
+fn json_rows(connection: &Connection, statement: &str, user_row: i64) -> Result<Vec<serde_json::Value>, StoreError> {
+    let mut select = connection.prepare(statement).map_err(unavailable)?;
+    let mut rows = select.query(params![user_row]).map_err(unavailable)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        let text: String = row.get(0).map_err(unavailable)?;
+        all.push(serde_json::from_str(&text).map_err(|error| StoreError::Invalid(error.to_string()))?);
+    }
+    Ok(all)
 }
 
 pub(super) fn users(connection: &Connection, after: Option<&UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {

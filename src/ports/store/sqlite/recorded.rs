@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
 use super::{Session, unavailable};
-use crate::pipeline::claims::{Claim, ClaimState, Claims, Unresolved, WhenMissing};
+use crate::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved, WhenMissing};
 use crate::pipeline::ids::{ProviderName, UserId};
 use crate::pipeline::mapping::RuleSet;
 
@@ -116,7 +116,9 @@ pub fn claims(text: &str, user: &UserId, provider: &ProviderName, rules: &RuleSe
             ClaimState::Missing => rule.when_missing != WhenMissing::Clear,
             _ => false,
         };
-        Claim { name: rule.name.clone(), state, delimiter: rule.delimiter.clone(), skipped: 0, decided: !undecided }
+        let split =
+            Split { delimiter: rule.delimiter.clone(), strip_prefix: rule.strip_prefix.clone(), done: rule.first_rdn };
+        Claim { name: rule.name.clone(), state, split, skipped: 0, decided: !undecided }
     });
     let claims = claims.collect();
     Ok(Arc::new(Claims { user: user.clone(), email: None, display_name: None, claims }))
