@@ -21,6 +21,7 @@ use crate::pipeline::ids::ProviderName;
 use crate::pipeline::mapping::{Apply, RuleSet};
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::saml;
+use crate::ports::back_channel::http::HttpBackChannel;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
@@ -31,6 +32,7 @@ use crate::serve::admin::{self, Inspect};
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
+use crate::serve::relay::{self, Relay};
 use crate::telemetry::meters::Meters;
 
 /// How often the configuration file is looked at.
@@ -65,6 +67,7 @@ pub enum StartError {
 pub struct Running {
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    pub relay: Option<SocketAddr>,
     pub store: Arc<dyn Store>,
     pub rules: Arc<Rules>,
     core: Arc<Core>,
@@ -84,9 +87,16 @@ struct Core {
     verifiers: Arc<Semaphore>,
     site: Arc<ArcSwap<Site>>,
     tls: Option<Arc<Tls>>,
+    relay: Option<RelayCore>,
     current: Mutex<Current>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+}
+
+/// What answers the app at the back channel.
+struct RelayCore {
+    relay: Arc<ArcSwap<Relay>>,
+    tls: Option<Arc<Tls>>,
 }
 
 #[derive(Clone)]
@@ -171,7 +181,12 @@ pub async fn start(
     let admin_listener = bind(config.admin.address).await?;
     let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
-    let services = services(&keys, &store, &rules, &clock, &meters, &verifiers);
+    let relay_listener = match &config.relay {
+        Some(relay) => Some(bind(relay.address).await?),
+        None => None,
+    };
+    let services = services(&config, &keys, &store, &rules, &clock, &meters, &verifiers)?;
+    let relay = relay(&config, &services, &counters)?;
     let cookie_keys = cookie_keys(&config, &*store).await?;
     let site = Site::new(&config, services, &cookie_keys, Arc::clone(&counters))?;
     let core = Arc::new(Core {
@@ -185,26 +200,37 @@ pub async fn start(
         verifiers,
         site: Arc::new(ArcSwap::from_pointee(site)),
         tls,
+        relay,
         current: Mutex::new(Current { config: Arc::new(config), keys }),
         reloading: tokio::sync::Mutex::new(()),
     });
-    Ok(run(core, proxy_listener, admin_listener))
+    Ok(run(core, proxy_listener, admin_listener, relay_listener))
 }
 
 /// Puts the listeners and the background tasks to work.
-fn run(core: Arc<Core>, proxy_listener: TcpListener, admin_listener: TcpListener) -> Running {
+fn run(
+    core: Arc<Core>,
+    proxy_listener: TcpListener,
+    admin_listener: TcpListener,
+    relay_listener: Option<TcpListener>,
+) -> Running {
     let (stop, stopping) = watch::channel(false);
     let address =
         |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
-    let tasks = vec![
+    let relay = relay_listener.as_ref().map(address);
+    let mut tasks = vec![
         tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(reload_on_change(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping.clone()))),
-        tokio::spawn(reap(Arc::clone(&core), until(stopping))),
+        tokio::spawn(reap(Arc::clone(&core), until(stopping.clone()))),
     ];
-    Running { proxy, admin, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks }
+    if let (Some(listener), Some(RelayCore { relay, tls })) = (relay_listener, &core.relay) {
+        let (relay, tls) = (Arc::clone(relay), tls.clone());
+        tasks.push(tokio::spawn(relay::server::run(listener, relay, tls, until(stopping))));
+    }
+    Running { proxy, admin, relay, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks }
 }
 
 impl Running {
@@ -231,8 +257,9 @@ impl Running {
 impl Core {
     /// The configuration file, and the certificate that it names.
     fn watched(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
-        let tls = self.current().config.listen.tls.clone();
-        let named = tls.into_iter().flat_map(|files| [files.certificate, files.key]);
+        let config = self.current().config;
+        let tls = [config.listen.tls.clone(), config.relay.as_ref().and_then(|relay| relay.tls.clone())];
+        let named = tls.into_iter().flatten().flat_map(|files| [files.certificate, files.key]);
         std::iter::once(self.path.clone()).chain(named).map(|path| signature(&path)).collect()
     }
 
@@ -270,16 +297,24 @@ impl Core {
         set_epoch(&mut config, before.config.rules.epoch + 1);
         prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
-        let services = services(&keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers);
+        let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers)?;
+        let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
         let site = Site::new(&config, services, &cookie_keys, Arc::clone(&self.counters))?;
-        if let (Some(tls), Some(files)) = (&self.tls, &config.listen.tls) {
-            tls.reload(files)?;
+        let relay_tls = self.relay.as_ref().and_then(|relay| relay.tls.as_ref());
+        let relay_files = config.relay.as_ref().and_then(|relay| relay.tls.as_ref());
+        for (tls, files) in [(self.tls.as_ref(), config.listen.tls.as_ref()), (relay_tls, relay_files)] {
+            if let (Some(tls), Some(files)) = (tls, files) {
+                tls.reload(files)?;
+            }
         }
         let adopted = self.store.adopt(Arc::clone(&config.rules), self.clock.now()).await?;
         self.rules.swap(Arc::clone(&config.rules));
         self.meters.retain(&config.rules);
         self.site.store(Arc::new(site));
+        if let (Some(current), Some(relay)) = (&self.relay, relay) {
+            current.relay.store(Arc::new(relay));
+        }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };
         log_adopted(adopted);
         Ok(())
@@ -325,23 +360,32 @@ fn set_epoch(config: &mut Config, epoch: u64) {
     }
 }
 
+fn relay(config: &Config, services: &Services, counters: &Arc<Counters>) -> Result<Option<RelayCore>, StartError> {
+    let Some(relay) = Relay::new(config, services.clone(), Arc::clone(counters)) else { return Ok(None) };
+    let files = config.relay.as_ref().and_then(|relay| relay.tls.as_ref());
+    let tls = files.map(Tls::load).transpose()?.map(Arc::new);
+    Ok(Some(RelayCore { relay: Arc::new(ArcSwap::from_pointee(relay)), tls }))
+}
+
 fn services(
+    config: &Config,
     keys: &Arc<FetchedKeys>,
     store: &Arc<dyn Store>,
     rules: &Arc<Rules>,
     clock: &Clock,
     meters: &Arc<Meters>,
     verifiers: &Arc<Semaphore>,
-) -> Services {
+) -> Result<Services, FetchError> {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
-    Services {
+    Ok(Services {
+        back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys))?),
         keys,
         store: Arc::clone(store),
         rules: Arc::clone(rules),
         clock: clock.clone(),
         meters: Arc::clone(meters),
         verifiers: Arc::clone(verifiers),
-    }
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -361,6 +405,11 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
     let fixed = [
         ("listen.address", before.listen.address != after.listen.address),
         ("listen.tls_certificate", before.listen.tls.is_some() != after.listen.tls.is_some()),
+        (
+            "relay",
+            before.relay.as_ref().map(|relay| (relay.address, relay.tls.is_some()))
+                != after.relay.as_ref().map(|relay| (relay.address, relay.tls.is_some())),
+        ),
         ("admin.address", before.admin.address != after.admin.address),
         ("store.path", before.store.path != after.store.path),
         ("store.synchronous", before.store.synchronous != after.store.synchronous),

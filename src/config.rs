@@ -27,7 +27,7 @@ use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::provider::Provider;
+use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::verify::saml::CertificateSet;
 
 /// One configuration file, checked.
@@ -37,6 +37,8 @@ pub struct Config {
     pub listen: Listen,
     pub app: App,
     pub admin: Admin,
+    /// `None`: no provider is in mode `token-relay`.
+    pub relay: Option<Relay>,
     pub store: StoreSettings,
     pub audit_key: Option<Secret>,
     /// 32 bytes each; the first seals. `None`: kept in the store.
@@ -123,6 +125,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let listen = settings::listen(&root.section("listen"), &mut warnings);
     let app = settings::app(&root.section("app"));
     let admin = settings::admin(&root.section("admin"));
+    let relay_section = root.section("relay");
+    let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
     let store = settings::store(&root.section("store"));
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
@@ -131,6 +135,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
     let elsewhere = settings::guard(&root.section("guard"));
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
+    check_relay(&root, &declared.settings);
     let rules = rules::read(&root, &declared, &limits, headers.preset);
     root.finish();
     Some(Config {
@@ -138,6 +143,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         listen,
         app: app?,
         admin,
+        relay,
         store,
         audit_key,
         cookie_keys,
@@ -149,6 +155,25 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         rules: Arc::new(rules),
         warnings,
     })
+}
+
+/// Providers whose logins pass the relay need one, and a relay needs them.
+fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
+    let relayed = providers.iter().find(|settings| settings.provider.mode == Mode::TokenRelay);
+    match (relayed, root.written("relay")) {
+        (Some(settings), None) => {
+            let message = format!(
+                "missing; provider `{}` is in mode `token-relay`, whose app asks us for tokens; \
+                 expected for instance [relay] with address = \"127.0.0.1:8090\"",
+                settings.provider.name
+            );
+            root.context.raise_absent(&root.span, "relay", message);
+        }
+        (None, Some(span)) if !providers.is_empty() => {
+            root.raise(&span, "relay", "no provider is in mode `token-relay`, so that nobody would ask here");
+        }
+        _ => {}
+    }
 }
 
 /// The app's address as browsers see it: scheme and authority, without a path.
@@ -213,6 +238,22 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The address may be one that others reach. It serves health and metrics alone, since nobody is asked who they are.
     pub allow_remote: bool,
+}
+
+/// The back channel, by which the app exchanges its codes.
+#[derive(Debug, Clone)]
+pub struct Relay {
+    pub address: SocketAddr,
+    /// The address may be one that others reach.
+    pub allow_remote: bool,
+    pub tls: Option<TlsFiles>,
+    /// Scheme and authority by which the app reaches it.
+    pub url: String,
+    pub request_body: usize,
+    pub reply_body: usize,
+    /// From the app's request to the provider's whole reply.
+    pub timeout: Duration,
+    pub max_connections: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -300,9 +341,40 @@ pub struct KeySettings {
     pub source: KeyOrigin,
     /// Where the app sends people to log in, if the source does not say (`authorization_endpoint`, `sso_url`).
     pub endpoint: Option<String>,
+    /// Endpoints that the configuration names. They go before what the discovery document says.
+    pub named: Vec<(Endpoint, Url)>,
+    /// What we show a provider that wants to know its clients by certificate (RFC 8705 section 2).
+    pub identity: Option<TlsFiles>,
     pub refresh: Duration,
     pub max_stale: Duration,
     pub ca_file: Option<PathBuf>,
+}
+
+/// An address of an OIDC provider that is asked behind the browser's back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// OIDC Core 3.1.3.
+    Token,
+    /// OIDC Core 5.3.
+    Userinfo,
+    /// RFC 7009.
+    Revocation,
+    /// OIDC RP-Initiated Logout 2.1. Browsers are sent there.
+    EndSession,
+}
+
+impl Endpoint {
+    pub const ALL: [Self; 4] = [Self::Token, Self::Userinfo, Self::Revocation, Self::EndSession];
+
+    /// Its member of the discovery document (OIDC Discovery 3, RFC 8414 section 2), and its key in the configuration.
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::Token => "token_endpoint",
+            Self::Userinfo => "userinfo_endpoint",
+            Self::Revocation => "revocation_endpoint",
+            Self::EndSession => "end_session_endpoint",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,26 +3,33 @@
 //! Read [`login`] and [`enter`] from top to bottom; each line is a stage, and each stage has its page below [`crate::pipeline`]. Whatever
 //! goes wrong is a [`Refused`] with its reason, and the login does not reach the app.
 
+mod enrich;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::enrich::{Unread, ask_userinfo, enrich};
 use crate::clock::Clock;
+use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured};
-use crate::pipeline::claims::sources::Sources;
+use crate::pipeline::claims::sources::{Brought, Sources};
 use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::verify::{self, Assertion, Fault, Origin, Remembered, Verified};
+use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
+use crate::ports::back_channel::BackChannel;
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
 use crate::telemetry::meters::Meters;
 
 /// What a login needs of the world.
+#[derive(Clone)]
 pub struct Services {
     pub keys: Arc<dyn KeySource>,
+    pub back_channel: Arc<dyn BackChannel>,
     pub store: Arc<dyn Store>,
     pub rules: Arc<Rules>,
     pub clock: Clock,
@@ -52,6 +59,14 @@ pub struct Attempt {
     pub captured: Captured,
     pub origin: Origin,
     /// For all that this login may wait for.
+    pub timeout: Duration,
+}
+
+/// Somebody to be brought up to date.
+pub struct Resync {
+    pub id: String,
+    pub provider: Arc<Provider>,
+    pub access_token: AccessToken,
     pub timeout: Duration,
 }
 
@@ -91,6 +106,8 @@ pub enum Reason {
     Verify(Fault),
     #[error(transparent)]
     Claims(#[from] ClaimsRefusal),
+    #[error(transparent)]
+    Userinfo(#[from] Unread),
     #[error("this token was used before")]
     Replay { token: String },
     #[error("the user is disabled")]
@@ -107,6 +124,24 @@ pub enum Reason {
     Unsettled,
     #[error("the login took longer than `limits.login_timeout`")]
     Timeout,
+}
+
+impl Reason {
+    /// Whether this is a decision against the person, and not a failure of somebody's.
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Disabled | Self::Gate { .. } => true,
+            Self::Capture(_)
+            | Self::Keys(_)
+            | Self::Verify(_)
+            | Self::Claims(_)
+            | Self::Userinfo(_)
+            | Self::Replay { .. }
+            | Self::Store(_)
+            | Self::Unsettled
+            | Self::Timeout => false,
+        }
+    }
 }
 
 /// Takes one message at a callback path from bytes to a committed plan: the way in of the modes that watch.
@@ -138,6 +173,7 @@ pub async fn enter(services: &Services, attempt: Attempt) -> Result<Entered, Ref
 async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Entered, Reason> {
     let now = services.clock.now();
     let provider = Arc::clone(&captured.provider);
+    let access_token = origin.access_token().cloned();
 
     let assertion = match verified(services, &Arc::new((captured, origin)), now).await {
         Ok(assertion) => assertion,
@@ -150,17 +186,48 @@ async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin)
         }
     };
 
-    // Enrich: userinfo and overage look-ups have their place here; no provider of these modes has any.
-    let sources = Sources::default();
-    let claims = match claims::read(&assertion, &sources, &provider) {
+    let access_token = access_token.as_ref();
+    let sources = enrich(services, id, &provider, &assertion, access_token, Sources::default(), now).await;
+    decide(services, id, &provider, assertion, &sources, now).await
+}
+
+/// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token. No
+/// token is read, so that the order of tokens stays what it was.
+///
+/// # Errors
+/// When the provider does not answer, and as for [`enter`].
+pub async fn resync(services: &Services, resync: Resync) -> Result<Entered, Refused> {
+    let Resync { id, provider, access_token, timeout } = resync;
+    let walk = async {
+        let now = services.clock.now();
+        let claims = ask_userinfo(services, &provider, &access_token, now).await?;
+        let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
+        let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
+        let sources = enrich(services, &id, &provider, &assertion, Some(&access_token), sources, now).await;
+        decide(services, &id, &provider, assertion, &sources, now).await
+    };
+    let outcome = tokio::time::timeout(timeout, walk).await;
+    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+}
+
+/// Reads the claims of a verified login, decides and commits.
+async fn decide(
+    services: &Services,
+    id: &str,
+    provider: &Provider,
+    assertion: Verified<Assertion>,
+    sources: &Sources,
+    now: Timestamp,
+) -> Result<Entered, Reason> {
+    let claims = match claims::read(&assertion, sources, provider) {
         Ok(claims) => Arc::new(claims),
         Err(refusal) => {
-            record(services, id, &provider, assertion.get().token_id.clone(), &refusal, now).await;
+            record(services, id, provider, assertion.get().token_id.clone(), &refusal, now).await;
             return Err(refusal.into());
         }
     };
 
-    let plan = apply(services, id, &provider, assertion.get(), &claims, now).await?;
+    let plan = apply(services, id, provider, assertion.get(), &claims, now).await?;
     Ok(Entered { plan, claims, assertion })
 }
 
@@ -258,7 +325,10 @@ fn describe(id: &str, provider: &Provider, assertion: &Assertion, claims: &Claim
         email: claims.email.clone(),
         display_name: claims.display_name.clone(),
         token_id: assertion.token_id.clone(),
-        issued_at: Some(assertion.issued_at.min(now)),
+        issued_at: match assertion.binding {
+            BindingVerdict::Userinfo => None,
+            _ => Some(assertion.issued_at.min(now)),
+        },
         spending: assertion.binding.spending(),
         remember_until: remember_until(provider, now),
         now,

@@ -1,10 +1,11 @@
 //! What listens: the proxy in front of the app, and the operator's pages.
 //!
 //! [`proxy`] decides what a request is and where it goes, [`listen`] takes connections, [`respond`] answers in the app's
-//! place.
+//! place; [`relay`] is the app's own way to its provider.
 
 pub mod admin;
 pub mod cookies;
 pub mod listen;
 pub mod proxy;
+pub mod relay;
 pub mod respond;

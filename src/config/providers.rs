@@ -4,12 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::presets::{Defaults, PRESETS, PresetClaim};
 use super::problem::{alternatives, nearest};
 use super::reader::{Context, Found, Section, Value, shown};
-use super::settings::{authority, seconds};
+use super::settings::{authority, seconds, tls_files};
 use super::values::{self, Wrong};
-use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, files};
+use super::{Endpoint, KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, TlsFiles, files};
 use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::{Source, Take};
@@ -40,7 +42,7 @@ pub struct DeclaredProvider {
 }
 
 /// Ways of capturing that this version does not have.
-const LATER_MODES: [&str; 4] = ["token-relay", "relying-party", "bearer", "forward-auth"];
+const LATER_MODES: [&str; 3] = ["relying-party", "bearer", "forward-auth"];
 
 impl Mode {
     /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
@@ -48,6 +50,11 @@ impl Mode {
         match self {
             Mode::SamlPost => &[("assertion", Source::Assertion)],
             Mode::OidcFormPost => &[("id_token", Source::Assertion)],
+            Mode::TokenRelay => &[
+                ("id_token", Source::Assertion),
+                ("userinfo", Source::Userinfo),
+                ("access_token", Source::AccessToken),
+            ],
         }
     }
 }
@@ -55,16 +62,35 @@ impl Mode {
 /// All payloads that any mode brings.
 const SOURCES: [&str; 4] = ["id_token", "userinfo", "access_token", "assertion"];
 
-const OIDC_KEYS: [&str; 5] = ["client_id", "algorithms", "jwks_url", "jwks_file", "authorization_endpoint"];
-const SAML_KEYS: [&str; 8] = [
-    "audience",
-    "metadata_url",
-    "metadata_file",
-    "certificate_files",
-    "sso_url",
-    "decryption_key_files",
-    "allow_cbc",
-    "allow_idp_initiated",
+const WATCHED: &[Mode] = &[Mode::SamlPost, Mode::OidcFormPost];
+const SAML: &[Mode] = &[Mode::SamlPost];
+const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay];
+const RELAY: &[Mode] = &[Mode::TokenRelay];
+
+/// The keys that not every mode has, and the modes that have them.
+const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
+    ("callback", &[Mode::SamlPost, Mode::OidcFormPost, Mode::TokenRelay]),
+    ("binding", WATCHED),
+    ("max_age", WATCHED),
+    ("login_paths", WATCHED),
+    ("audience", SAML),
+    ("metadata_url", SAML),
+    ("metadata_file", SAML),
+    ("certificate_files", SAML),
+    ("sso_url", SAML),
+    ("decryption_key_files", SAML),
+    ("allow_cbc", SAML),
+    ("allow_idp_initiated", SAML),
+    ("client_id", OIDC),
+    ("algorithms", OIDC),
+    ("jwks_url", OIDC),
+    ("jwks_file", OIDC),
+    ("authorization_endpoint", &[Mode::OidcFormPost]),
+    ("token_endpoint", RELAY),
+    ("userinfo_endpoint", RELAY),
+    ("revocation_endpoint", RELAY),
+    ("client_certificate", RELAY),
+    ("client_key", RELAY),
 ];
 
 /// What all providers of a file share.
@@ -121,6 +147,7 @@ fn provider(
 ) -> (Option<DeclaredProvider>, Option<Checked>) {
     let name = name(section, known);
     let mode = mode(section);
+    misplaced(section, mode);
     let issuer = issuer(section, mode);
     let (callbacks, callback_spans) = callbacks(section);
     let binding =
@@ -128,11 +155,13 @@ fn provider(
     let acs_urls = acs_urls(common.public_url, &callbacks);
     let stages = stages(section, mode);
     let preset = preset(section, mode);
-    let claims = claims(section, mode, preset, common.limits);
+    let has_userinfo = has_userinfo(section);
+    let claims = claims(section, mode, preset, default_sources(mode, has_userinfo), common.limits);
+    check_userinfo(section, mode, has_userinfo, &claims);
     let (user, namespace) = user(section, name.as_ref(), mode, preset);
     let protocol = protocol(section, mode, preset, acs_urls);
     let keys = keys(section, mode, issuer.as_ref(), warnings);
-    check_endpoint(section, keys.as_ref(), binding, protocol.as_ref());
+    check_endpoint(section, mode, keys.as_ref(), binding, protocol.as_ref());
     let strict = section.flag("strict", false);
     let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
     let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
@@ -202,7 +231,7 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
     let text = section.required("issuer", "https://idp.example.com")?;
     let issuer = section.checked("issuer", &text, Issuer::parse)?;
     section.parse("issuer", text, |text| match mode {
-        Some(Mode::OidcFormPost) => values::oidc_issuer(text),
+        Some(Mode::OidcFormPost | Mode::TokenRelay) => values::oidc_issuer(text),
         // An entity ID is any URI (SAML Core 8.3.6), compared byte for byte.
         _ => values::single_tenant(text),
     });
@@ -278,12 +307,18 @@ fn preset(section: &Section<'_>, mode: Option<Mode>) -> Option<Defaults> {
     defaults
 }
 
-fn claims(section: &Section<'_>, mode: Option<Mode>, preset: Option<Defaults>, limits: &Limits) -> Vec<ClaimRule> {
-    let known = preset.map(|preset| preset_claims(section, mode, preset)).unwrap_or_default();
+fn claims(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    preset: Option<Defaults>,
+    default: &[Source],
+    limits: &Limits,
+) -> Vec<ClaimRule> {
+    let known = preset.map(|preset| preset_claims(section, mode, preset, default)).unwrap_or_default();
     let mut claims: Vec<ClaimRule> = Vec::new();
     for (key, section) in section.section("claims").named_sections() {
         let preset = known.iter().find(|rule| rule.name.as_str() == key.value);
-        let rule = claim(&key, &section, mode, preset, limits);
+        let rule = claim(&key, &section, mode, preset, default, limits);
         section.finish();
         let Some(rule) = rule else { continue };
         let folded = key.value.to_lowercase();
@@ -308,7 +343,7 @@ fn claims(section: &Section<'_>, mode: Option<Mode>, preset: Option<Defaults>, l
 }
 
 /// The claims that a preset brings: those of which the mode brings a source.
-fn preset_claims(section: &Section<'_>, mode: Option<Mode>, preset: Defaults) -> Vec<ClaimRule> {
+fn preset_claims(section: &Section<'_>, mode: Option<Mode>, preset: Defaults, default: &[Source]) -> Vec<ClaimRule> {
     let Some(mode) = mode else { return Vec::new() };
     let client_id = section.fields().find_map(|(key, value, _)| match value {
         Value::Text(text) if key.value == "client_id" => Some(text),
@@ -317,7 +352,7 @@ fn preset_claims(section: &Section<'_>, mode: Option<Mode>, preset: Defaults) ->
     let rule = |claim: &PresetClaim| {
         let brought = |source: &&Source| mode.brings().iter().any(|(_, brought)| *brought == **source);
         let from: Vec<Source> = match claim.from {
-            [] => default_sources(mode),
+            [] => default.to_vec(),
             from => from.iter().filter(brought).copied().collect(),
         };
         if from.is_empty() {
@@ -334,6 +369,7 @@ fn claim(
     section: &Section<'_>,
     mode: Option<Mode>,
     preset: Option<&ClaimRule>,
+    default: &[Source],
     limits: &Limits,
 ) -> Option<ClaimRule> {
     let selected = section.text("name");
@@ -353,11 +389,7 @@ fn claim(
     let first_rdn = section.word("dn", &[("whole", false), ("first_rdn", true)], false);
     let strip_prefix = strip_prefix(section, limits);
     let observe = section.flag("observe", false);
-    let from = sources(section, mode).unwrap_or_else(|| match (preset, mode) {
-        (Some(preset), _) => preset.from.clone(),
-        (None, Some(mode)) => default_sources(mode),
-        (None, None) => vec![Source::Assertion],
-    });
+    let from = sources(section, mode).unwrap_or_else(|| preset.map_or(default, |preset| &preset.from).to_vec());
     let take = section.word("take", &[("first", Take::First), ("union", Take::Union)], Take::First);
     let name = match ClaimName::parse(key.value) {
         Ok(name) => name,
@@ -429,9 +461,30 @@ fn sources(section: &Section<'_>, mode: Option<Mode>) -> Option<Vec<Source>> {
     sources.filter(|sources| !sources.is_empty())
 }
 
-/// Where a claim is looked for unless the operator says so.
-fn default_sources(mode: Mode) -> Vec<Source> {
-    mode.brings().iter().take(1).map(|(_, source)| *source).collect()
+/// Where a claim is looked for unless the operator says so. A relayed ID token may be thin, and then userinfo has the rest.
+fn default_sources(mode: Option<Mode>, has_userinfo: bool) -> &'static [Source] {
+    match mode {
+        Some(Mode::TokenRelay) if has_userinfo => &[Source::Assertion, Source::Userinfo],
+        _ => &[Source::Assertion],
+    }
+}
+
+/// Whether anything says where the provider's userinfo is.
+fn has_userinfo(section: &Section<'_>) -> bool {
+    let discovers = section.written("jwks_url").is_none() && section.written("jwks_file").is_none();
+    discovers || section.written(Endpoint::Userinfo.member()).is_some()
+}
+
+fn check_userinfo(section: &Section<'_>, mode: Option<Mode>, has_userinfo: bool, claims: &[ClaimRule]) {
+    let asks = |rule: &&ClaimRule| rule.from.contains(&Source::Userinfo);
+    if let (Some(Mode::TokenRelay), false, Some(rule)) = (mode, has_userinfo, claims.iter().find(asks)) {
+        let key = Endpoint::Userinfo.member();
+        let message = format!(
+            "missing in `{}`; claim `{}` is read from userinfo, and without discovery nothing says where that is",
+            section.name, rule.name
+        );
+        section.context.raise_absent(&section.span, section.key(key), message);
+    }
 }
 
 /// `""` is no delimiter at all.
@@ -475,7 +528,7 @@ fn user(
         Some(text.value.to_owned())
     };
     let own = if mode == Some(Mode::SamlPost) { "NameID" } else { "sub" };
-    let of_oidc = |default: &str| (mode == Some(Mode::OidcFormPost)).then(|| default.to_owned());
+    let of_oidc = |default: &str| mode.is_some_and(|mode| OIDC.contains(&mode)).then(|| default.to_owned());
     let known = |claim: fn(&Defaults) -> Option<&'static str>| preset.as_ref().and_then(claim).map(str::to_owned);
     let user_claim = match claim("user_claim").or_else(|| known(|preset| preset.user_claim)) {
         Some(named) if named != own => UserClaim::Named(named),
@@ -533,29 +586,22 @@ fn protocol(
     preset: Option<Defaults>,
     acs_urls: Vec<String>,
 ) -> Option<Protocol> {
-    match mode {
-        None => {
-            section.accept(&OIDC_KEYS);
-            section.accept(&SAML_KEYS);
-            None
-        }
-        Some(Mode::OidcFormPost) => {
-            misplaced(section, &SAML_KEYS, "saml-post", "oidc-form-post");
-            oidc(section).map(Protocol::Oidc)
-        }
-        Some(Mode::SamlPost) => {
-            misplaced(section, &OIDC_KEYS, "oidc-form-post", "saml-post");
-            saml(section, preset, acs_urls).map(Protocol::Saml)
-        }
+    match mode? {
+        Mode::OidcFormPost | Mode::TokenRelay => oidc(section).map(Protocol::Oidc),
+        Mode::SamlPost => saml(section, preset, acs_urls).map(Protocol::Saml),
     }
 }
 
-/// A key of the other protocol is a mistake of another kind than one that nobody knows.
-fn misplaced(section: &Section<'_>, keys: &[&'static str], theirs: &str, ours: &str) {
-    section.accept(keys);
-    for key in keys {
-        if let Some(span) = section.written(key) {
-            section.raise(&span, key, format!("belongs to mode `{theirs}`; this provider's mode is `{ours}`"));
+/// A key of another mode is a mistake of another kind than one that nobody knows.
+fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
+    for (key, modes) in KEYS_OF_MODES {
+        section.accept(&[key]);
+        if let (Some(mode), Some(span)) = (mode, section.written(key))
+            && !modes.contains(&mode)
+        {
+            let theirs = alternatives(modes.iter().map(|mode| mode.word()));
+            let message = format!("belongs to mode {theirs}; this provider's mode is `{}`", mode.word());
+            section.raise(&span, key, message);
         }
     }
 }
@@ -606,11 +652,12 @@ fn keys(
     let ca_file = authority(section);
     let (source, endpoint) = match mode? {
         Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
+        Mode::TokenRelay => (oidc_source(section), None),
         Mode::SamlPost => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
     };
     let fetched =
         !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
-    if let (Some(file), false) = (&ca_file, fetched) {
+    if let (Some(file), false) = (&ca_file, fetched || mode == Some(Mode::TokenRelay)) {
         section.raise(
             &file.span,
             "ca_file",
@@ -618,7 +665,36 @@ fn keys(
         );
     }
     let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
-    Some(KeySettings { source: source?, endpoint, refresh, max_stale, ca_file })
+    let named = named_endpoints(section, mode);
+    let identity = identity(section, warnings);
+    let source = source?;
+    if mode == Some(Mode::TokenRelay) && source != KeyOrigin::Discovery && section.written("token_endpoint").is_none() {
+        let message = format!(
+            "missing in `{}`; without discovery nothing says where tokens come from; \
+             expected for instance token_endpoint = \"https://idp.example.com/token\"",
+            section.name
+        );
+        section.context.raise_absent(&section.span, section.key("token_endpoint"), message);
+    }
+    Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file })
+}
+
+/// Endpoints that the operator names, since the provider has no discovery document or a wrong one.
+fn named_endpoints(section: &Section<'_>, mode: Option<Mode>) -> Vec<(Endpoint, Url)> {
+    let has = |endpoint: &Endpoint| {
+        let modes = KEYS_OF_MODES.iter().find(|(key, _)| *key == endpoint.member()).map(|(_, modes)| *modes);
+        mode.is_some_and(|mode| modes.is_some_and(|modes| modes.contains(&mode)))
+    };
+    let named = Endpoint::ALL.into_iter().filter(has).filter_map(|endpoint| {
+        let address = section.parsed(endpoint.member(), values::endpoint)?;
+        Some((endpoint, address.value))
+    });
+    named.collect()
+}
+
+/// The certificate by which a provider knows us.
+fn identity(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {
+    tls_files(section, "client_certificate", "client_key", warnings)
 }
 
 /// An address that people are sent to, as it is written: it is compared with what the app sends.
@@ -682,8 +758,17 @@ fn saml_source(section: &Section<'_>, issuer: Option<&Issuer>, warnings: &mut Ve
 }
 
 /// Binding needs to know where the app sends people; not every source of keys says so.
-fn check_endpoint(section: &Section<'_>, keys: Option<&KeySettings>, binding: Binding, protocol: Option<&Protocol>) {
+fn check_endpoint(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    keys: Option<&KeySettings>,
+    binding: Binding,
+    protocol: Option<&Protocol>,
+) {
     let (Some(keys), Some(protocol), Binding::Require) = (keys, protocol, binding) else { return };
+    if mode.is_none_or(|mode| !mode.is_watched()) {
+        return;
+    }
     let (source, key) = match (&keys.source, protocol) {
         (KeyOrigin::JwksUrl(_), _) => ("jwks_url", "authorization_endpoint"),
         (KeyOrigin::JwksFile(_), _) => ("jwks_file", "authorization_endpoint"),
@@ -707,18 +792,25 @@ fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
     for (position, later) in all.iter().enumerate() {
         for first in all.get(..position).unwrap_or_default() {
             let (ours, theirs) = (&later.settings.provider, &first.settings.provider);
-            if !same_tokens(ours, theirs) {
+            let alike = ours.mode.is_watched() == theirs.mode.is_watched();
+            if alike && !same_tokens(ours, theirs) {
                 continue;
             }
             for (path, span) in ours.callbacks.iter().zip(&later.callbacks) {
                 let Some(other) = theirs.callbacks.iter().find(|other| normal_form(other) == normal_form(path)) else {
                     continue;
                 };
-                let message = format!(
-                    "provider `{}` has the same issuer at `{other}`, so that a login at `{path}` could be either's; \
-                     expected one provider for each path and issuer",
-                    theirs.name
-                );
+                let name = &theirs.name;
+                let message = match alike {
+                    true => format!(
+                        "provider `{name}` has the same issuer at `{other}`, so that a login at `{path}` could be either's; \
+                         expected one provider for each path and issuer"
+                    ),
+                    false => format!(
+                        "provider `{name}` has this path too, `{other}`, and only one of the two has its logins read there; \
+                         expected a path of its own for mode `token-relay`"
+                    ),
+                };
                 context.raise(span, "provider.callback", message);
             }
         }

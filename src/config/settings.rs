@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::reader::{Found, Section};
 use super::values;
 use super::{
-    Admin, App, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Secret, StoreSettings, Synchronous,
-    TlsFiles, files,
+    Admin, App, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
+    Synchronous, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::MAX_NAME;
@@ -36,21 +36,32 @@ pub fn listen(section: &Section<'_>, warnings: &mut Vec<String>) -> Listen {
 }
 
 fn tls(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<TlsFiles> {
-    let certificate = files::file(section, "tls_certificate");
-    let key = files::file(section, "tls_key");
-    match (section.written("tls_certificate"), section.written("tls_key")) {
-        (Some(span), None) => section.raise(&span, "tls_certificate", "`tls_key` is missing; expected both or neither"),
-        (None, Some(span)) => section.raise(&span, "tls_key", "`tls_certificate` is missing; expected both or neither"),
+    tls_files(section, "tls_certificate", "tls_key", warnings)
+}
+
+/// A certificate chain and its key, in files.
+pub fn tls_files(
+    section: &Section<'_>,
+    certificate_key: &'static str,
+    key_key: &'static str,
+    warnings: &mut Vec<String>,
+) -> Option<TlsFiles> {
+    let certificate = files::file(section, certificate_key);
+    let key = files::file(section, key_key);
+    let alone = |missing: &str| format!("`{missing}` is missing; expected both or neither");
+    match (section.written(certificate_key), section.written(key_key)) {
+        (Some(span), None) => section.raise(&span, certificate_key, alone(key_key)),
+        (None, Some(span)) => section.raise(&span, key_key, alone(certificate_key)),
         _ => {}
     }
     let (certificate, key) = (certificate?, key?);
     let name = certificate.value.path.to_string_lossy().into_owned();
     if let Err(why) = files::certificates(&certificate.value.bytes) {
-        section.raise(&certificate.span, "tls_certificate", format!("`{name}` {why}"));
+        section.raise(&certificate.span, certificate_key, format!("`{name}` {why}"));
         return None;
     }
     if let Err(why) = files::check_tls(&certificate.value.bytes, &key.value.bytes) {
-        section.raise(&key.span, "tls_key", format!("`{}` {why}", key.value.path.to_string_lossy()));
+        section.raise(&key.span, key_key, format!("`{}` {why}", key.value.path.to_string_lossy()));
         return None;
     }
     warnings.extend(files::expiry_warnings(
@@ -104,6 +115,38 @@ pub fn admin(section: &Section<'_>) -> Admin {
         section.raise(&span, "address", message);
     }
     Admin { address, allow_remote }
+}
+
+/// The back channel. Absent unless it is written: nothing listens that nobody asked for.
+pub fn relay(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Relay> {
+    let address = section.required("address", "127.0.0.1:8090");
+    let address = address.and_then(|text| section.parse("address", text, values::address));
+    let allow_remote = section.flag("allow_remote", false);
+    let tls = tls(section, warnings);
+    let url = section.parsed("url", values::app_url);
+    let request_body = section.size("request_body", 64 << 10, 1 << 10..=16 << 20);
+    let reply_body = section.size("reply_body", 1 << 20, 1 << 10..=64 << 20);
+    let timeout = section.duration("timeout", seconds(20), TIMEOUT);
+    let max_connections = section.count("max_connections", 1_000, 1..=1_000_000);
+    section.finish();
+    let Found { value: address, span } = address?;
+    if !address.ip().is_loopback() && !allow_remote {
+        let message = format!(
+            "found `{address}`; expected a loopback address, since client secrets and tokens pass here; \
+             `allow_remote = true` opens it to the network"
+        );
+        section.raise(&span, "address", message);
+    }
+    if !address.ip().is_loopback() && tls.is_none() {
+        warnings.push(format!(
+            "the relay at {address} is reached over the network without TLS, and client secrets and tokens pass there; \
+             set `relay.tls_certificate` and `relay.tls_key`"
+        ));
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let own = || format!("{scheme}://{address}");
+    let url = url.map_or_else(own, |found| found.value.origin().ascii_serialization());
+    Some(Relay { address, allow_remote, tls, url, request_body, reply_body, timeout, max_connections })
 }
 
 pub fn store(section: &Section<'_>) -> StoreSettings {

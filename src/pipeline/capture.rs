@@ -7,6 +7,7 @@
 pub mod fields;
 pub mod oidc;
 pub mod path;
+pub mod relay;
 pub mod saml;
 
 use std::sync::Arc;
@@ -73,6 +74,11 @@ pub enum CaptureRefusal {
          use mode `token-relay` for an app that exchanges codes"
     )]
     CodeOnly,
+    #[error(
+        "an `id_token` without a `code`: this provider's mode reads what the app exchanges a code for; \
+         use mode `oidc-form-post` for an app that takes ID tokens from the browser"
+    )]
+    TokenOnly,
     #[error("a `SAMLart` artifact; only the POST binding is read")]
     Artifact,
     #[error(
@@ -105,6 +111,9 @@ pub fn read(
     if fields.is_empty() {
         return Ok(Arrival::NoLogin);
     }
+    if providers.iter().any(|provider| !provider.mode.is_watched()) {
+        return read_relayed(&fields).map(|()| Arrival::NoLogin);
+    }
     if message.method != Method::POST {
         // An error answer by redirect carries nothing that an app could take for a login.
         let denies = fields.has(Field::Error) && !fields.carries_token();
@@ -132,6 +141,20 @@ pub fn read(
         (None, None) if fields.has(Field::AccessToken) => Err(CaptureRefusal::OtherToken(Field::AccessToken.name())),
         (None, None) => Ok(Arrival::NoLogin),
     }
+}
+
+/// What may reach the app at the callback of a provider whose login is the app's own exchange: a code, by whichever method,
+/// perhaps with an ID token beside it, or an error. The configuration sees to it that no other mode has this path.
+fn read_relayed(fields: &ProtocolFields) -> Result<(), CaptureRefusal> {
+    let others =
+        [Field::SamlResponse, Field::SamlArt, Field::AccessToken, Field::Response, Field::Credential, Field::WsResult];
+    if let Some(field) = others.into_iter().find(|field| fields.has(*field)) {
+        return Err(CaptureRefusal::OtherToken(field.name()));
+    }
+    if fields.has(Field::IdToken) && !fields.has(Field::Code) {
+        return Err(CaptureRefusal::TokenOnly);
+    }
+    Ok(())
 }
 
 fn saml_arrival(providers: &[Arc<Provider>], response: &str, max_document: usize) -> Result<Arrival, CaptureRefusal> {

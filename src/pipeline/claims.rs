@@ -223,6 +223,15 @@ pub fn read(assertion: &Verified<Assertion>, sources: &Sources, provider: &Provi
     })
 }
 
+/// Whether a source that did not come with the login may tell what the others do not.
+pub fn lacks(assertion: &Verified<Assertion>, sources: &Sources, provider: &Provider, source: Source) -> bool {
+    let lacking = |rule: &ClaimRule| {
+        let found = look(&assertion.get().statement, sources, rule);
+        matches!(found.state, ClaimState::Missing | ClaimState::Unresolved(_))
+    };
+    provider.claims.iter().any(|rule| rule.from.contains(&source) && lacking(rule))
+}
+
 /// The claims that the provider left out of its token and that nothing else tells: what a directory is worth asking for.
 pub fn left_out<'p>(
     assertion: &Verified<Assertion>,
@@ -272,6 +281,7 @@ fn reduced(state: ClaimState, delimiter: Option<&Delimiter>) -> ClaimState {
 fn look(statement: &Statement, sources: &Sources, rule: &ClaimRule) -> Reading {
     let of_payload = |brought| sources::of_payload(brought, |payload| oidc_state(payload, &rule.selector));
     let readings = rule.from.iter().map(|source| match source {
+        Source::Assertion if matches!(statement, Statement::Userinfo(_)) => Reading::unresolved(Unresolved::NotInToken),
         Source::Assertion => of_statement(statement, &rule.selector),
         Source::Userinfo => of_payload(&sources.userinfo),
         Source::AccessToken => of_payload(&sources.access_token),
@@ -295,7 +305,7 @@ fn completed(found: Reading, directory: &Brought<Vec<String>>) -> Reading {
 
 fn of_statement(statement: &Statement, selector: &Selector) -> Reading {
     match statement {
-        Statement::Oidc(payload) => oidc_state(payload, selector),
+        Statement::Oidc(payload) | Statement::Userinfo(payload) => oidc_state(payload, selector),
         Statement::Saml(statement) => saml_state(statement, selector),
     }
 }
@@ -368,7 +378,7 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
     let rule = &provider.user;
     let claim = match (&rule.claim, statement) {
         (UserClaim::Named(name), _) => name.as_str(),
-        (UserClaim::Subject, Statement::Oidc(_)) => "sub",
+        (UserClaim::Subject, Statement::Oidc(_) | Statement::Userinfo(_)) => "sub",
         (UserClaim::Subject, Statement::Saml(_)) => "NameID",
     };
     let no_user = |found: &str| ClaimsRefusal::NoUser { claim: claim.to_owned(), found: found.to_owned() };
@@ -381,7 +391,7 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
             name_id.value.clone()
         }
         // OIDC Core section 2: a string. A list of one names somebody here and nobody in an app that reads by the book.
-        (UserClaim::Subject, Statement::Oidc(payload)) => match payload.get("sub") {
+        (UserClaim::Subject, Statement::Oidc(payload) | Statement::Userinfo(payload)) => match payload.get("sub") {
             Some(Value::String(subject)) => subject.clone(),
             Some(_) => return Err(no_user("not a string")),
             None => return Err(no_user("missing")),

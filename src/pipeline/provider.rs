@@ -41,16 +41,27 @@ pub enum Mode {
     SamlPost,
     /// An `id_token` that a browser posts to the app's callback.
     OidcFormPost,
+    /// The app's own code exchange, which goes through our token endpoint.
+    TokenRelay,
 }
 
 impl Mode {
-    pub const ALL: [Self; 2] = [Self::SamlPost, Self::OidcFormPost];
+    pub const ALL: [Self; 3] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay];
 
     /// Its name in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::SamlPost => "saml-post",
             Self::OidcFormPost => "oidc-form-post",
+            Self::TokenRelay => "token-relay",
+        }
+    }
+
+    /// Whether a login is read as a browser brings it to the app's callback, so that it must be bound to that browser.
+    pub fn is_watched(self) -> bool {
+        match self {
+            Self::SamlPost | Self::OidcFormPost => true,
+            Self::TokenRelay => false,
         }
     }
 

@@ -7,7 +7,7 @@
 pub mod oidc;
 pub mod saml;
 
-use super::capture::oidc::AccessToken;
+use super::capture::oidc::{AccessToken, UntrustedIdToken};
 use super::capture::{Captured, UntrustedToken};
 use super::ids::{Issuer, ProviderName, Timestamp};
 use super::provider::{Binding, Protocol, Provider};
@@ -42,13 +42,73 @@ pub fn userinfo(
     assertion: &Verified<Assertion>,
     claims: serde_json::Map<String, serde_json::Value>,
 ) -> Result<Verified<Payload>, OtherSubject> {
-    let Statement::Oidc(token) = &assertion.get().statement else { return Err(OtherSubject) };
+    if speaks_of_the_same(assertion, &claims) { Ok(Verified(Payload(claims))) } else { Err(OtherSubject) }
+}
+
+fn speaks_of_the_same(assertion: &Verified<Assertion>, claims: &serde_json::Map<String, serde_json::Value>) -> bool {
+    let (Statement::Oidc(token) | Statement::Userinfo(token)) = &assertion.get().statement else { return false };
     match (token.get("sub"), claims.get("sub")) {
-        (Some(serde_json::Value::String(ours)), Some(serde_json::Value::String(theirs))) if ours == theirs => {
-            Ok(Verified(Payload(claims)))
-        }
-        _ => Err(OtherSubject),
+        (Some(serde_json::Value::String(ours)), Some(serde_json::Value::String(theirs))) => ours == theirs,
+        _ => false,
     }
+}
+
+/// The claims of a userinfo response that is a signed JWT (OIDC Core 5.3.2): by the provider's key, of its issuer, for us.
+/// Whom it speaks of is for [`userinfo`] to say.
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn signed_userinfo(
+    provider: &Provider,
+    keys: &ProviderKeys,
+    token: &UntrustedIdToken,
+    now: Timestamp,
+) -> Result<serde_json::Map<String, serde_json::Value>, Fault> {
+    let (Protocol::Oidc(policy), ProviderKeys::Oidc(keys)) = (&provider.protocol, keys) else {
+        return Err(Fault::Internal);
+    };
+    oidc::check_beside(provider, policy, token, keys, oidc::Audience::Ours, now)
+}
+
+/// The claims of an access token in the form of a JWT that the token endpoint sent beside an ID token. It is meant for
+/// another audience, so that nothing is asked of that; it counts by its signature and by speaking of the same person.
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn access_token(
+    assertion: &Verified<Assertion>,
+    provider: &Provider,
+    keys: &ProviderKeys,
+    token: &UntrustedIdToken,
+    now: Timestamp,
+) -> Result<Verified<Payload>, Fault> {
+    let (Protocol::Oidc(policy), ProviderKeys::Oidc(keys)) = (&provider.protocol, keys) else {
+        return Err(Fault::Internal);
+    };
+    let claims = oidc::check_beside(provider, policy, token, keys, oidc::Audience::Any, now)?;
+    match speaks_of_the_same(assertion, &claims) {
+        true => Ok(Verified(Payload(claims))),
+        false => Err(Fault::Malformed("claim `sub` is not that of the ID token".into())),
+    }
+}
+
+/// A login by userinfo alone: what the provider said just now, over TLS, to whoever bears an access token that it has just
+/// issued. There is no token, and so neither an issue instant nor anything to spend.
+pub fn by_userinfo(
+    provider: &Provider,
+    claims: serde_json::Map<String, serde_json::Value>,
+    now: Timestamp,
+) -> (Verified<Assertion>, Verified<Payload>) {
+    let assertion = Assertion {
+        provider: provider.name.clone(),
+        issuer: provider.issuer.clone(),
+        token_id: String::from("userinfo"),
+        issued_at: now,
+        expires_at: now,
+        binding: BindingVerdict::Userinfo,
+        statement: Statement::Userinfo(claims.clone()),
+    };
+    (Verified(assertion), Verified(Payload(claims)))
 }
 
 /// What a token asserts, once it is believed.
@@ -71,6 +131,8 @@ pub struct Assertion {
 pub enum Statement {
     Oidc(serde_json::Map<String, serde_json::Value>),
     Saml(saml::SamlStatement),
+    /// No token: userinfo alone says who this is. What only a token carries is not known.
+    Userinfo(serde_json::Map<String, serde_json::Value>),
 }
 
 /// By which way a login reached us. It says what ties the login to its request, and whether its token may come again.
@@ -111,6 +173,8 @@ pub enum BindingVerdict {
     Exchanged,
     /// Bound to nothing: whoever bears the token is meant.
     Presented,
+    /// No token came: the provider was asked for userinfo.
+    Userinfo,
 }
 
 impl BindingVerdict {
@@ -122,6 +186,7 @@ impl BindingVerdict {
             Self::Missing => "missing (observed)",
             Self::Exchanged => "exchanged by the app",
             Self::Presented => "presented",
+            Self::Userinfo => "userinfo",
         }
     }
 
@@ -129,7 +194,7 @@ impl BindingVerdict {
     pub fn spending(self) -> Spending {
         match self {
             Self::Matched(_) | Self::Unsolicited | Self::Missing => Spending::Once,
-            Self::Exchanged | Self::Presented => Spending::Again,
+            Self::Exchanged | Self::Presented | Self::Userinfo => Spending::Again,
         }
     }
 }

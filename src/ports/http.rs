@@ -12,8 +12,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::TlsFiles;
 
 /// For one request, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,14 +44,24 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
+    /// `identity` is shown to servers that ask for a client's certificate.
+    ///
     /// # Errors
-    /// When the CA file cannot be read or holds no certificate.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, FetchError> {
+    /// When a file cannot be read or holds something else.
+    pub fn new(ca_file: Option<&Path>, identity: Option<&TlsFiles>) -> Result<Self, FetchError> {
         let builder =
             rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
                 .map_err(|error| FetchError::Content(error.to_string()))?;
-        let config = builder.with_root_certificates(roots(ca_file)?).with_no_client_auth();
+        let builder = builder.with_root_certificates(roots(ca_file)?);
+        let config = match identity {
+            None => builder.with_no_client_auth(),
+            Some(files) => {
+                let chain = certificates(&files.certificate)?;
+                let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_file(&files.key, &error))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| of_file(&files.key, &error))?
+            }
+        };
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(config)
             .https_or_http()
@@ -104,12 +116,9 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let shown = path.display();
-            let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            let certificates = read.map_err(|error| FetchError::Content(format!("`{shown}`: {error}")))?;
-            roots.add_parsable_certificates(certificates);
+            roots.add_parsable_certificates(certificates(path)?);
             if roots.is_empty() {
-                return Err(FetchError::Content(format!("`{shown}` holds no certificate")));
+                return Err(of_file(path, &"holds no certificate"));
             }
         }
         // A machine without any is no fault as long as nothing is fetched over https.
@@ -118,6 +127,15 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
         }
     }
     Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FetchError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    read.map_err(|error| of_file(path, &error))
+}
+
+fn of_file(path: &Path, why: &dyn std::fmt::Display) -> FetchError {
+    FetchError::Content(format!("`{}`: {why}", path.display()))
 }
 
 fn require_secure(address: &Uri) -> Result<(), FetchError> {

@@ -4,7 +4,10 @@ pub mod fetched;
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::BoxFuture;
+use crate::config::Endpoint;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::verify::ProviderKeys;
 use crate::pipeline::verify::saml::metadata::SloLocation;
@@ -17,6 +20,8 @@ pub struct Published {
     pub endpoints: Vec<String>,
     /// Where we ourselves talk to the provider, or send people to it.
     pub offered: Offered,
+    /// The discovery document as the issuer wrote it, where that is where keys come from.
+    pub document: Option<Arc<Map<String, Value>>>,
     pub fetched_at: Timestamp,
 }
 
@@ -58,6 +63,12 @@ pub trait KeySource: Send + Sync {
 
     /// The endpoints at hand, without waiting; empty before the first fetch.
     fn endpoints(&self, provider: &ProviderName) -> Vec<String>;
+
+    /// An endpoint that the configuration names, else one of the discovery document at hand.
+    fn endpoint(&self, provider: &ProviderName, endpoint: Endpoint) -> Option<String>;
+
+    /// The discovery document at hand.
+    fn document(&self, provider: &ProviderName) -> Option<Arc<Map<String, Value>>>;
 
     /// Whether `current` would answer, without waiting.
     fn ready(&self, provider: &ProviderName) -> bool;

@@ -697,7 +697,7 @@ impl Tls {
     }
 
     #[allow(clippy::expect_used, reason = "a fixed choice of the library's own suites")]
-    fn acceptor(self: Arc<Self>) -> TlsAcceptor {
+    pub(super) fn acceptor(self: Arc<Self>) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -45,6 +45,7 @@ use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
 use crate::login::{self, Entered, Passed, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
 use crate::pipeline::capture::fields::{self, Field};
+use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::BindingVerdict;
 
@@ -94,10 +95,7 @@ impl Site {
             listen: config.listen.clone(),
             router: Router::new(providers),
             app: App::new(&config.app)?,
-            binder: Binder::new(
-                sealer,
-                config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
-            ),
+            binder: Binder::new(sealer, watched(config)),
             services,
             public: PublicSide {
                 scheme: HeaderValue::from_static(if public.secure { "https" } else { "http" }),
@@ -118,6 +116,12 @@ impl Site {
     fn trusts(&self, address: IpAddr) -> bool {
         self.listen.trusted_proxies.iter().any(|network: &Network| network.contains(address))
     }
+}
+
+/// The providers whose logins are bound to the browser that left for them.
+fn watched(config: &Config) -> Vec<Arc<Provider>> {
+    let providers = config.providers.iter().map(|settings| &settings.provider);
+    providers.filter(|provider| provider.mode.is_watched()).cloned().collect()
 }
 
 /// What the client gets.
@@ -465,11 +469,7 @@ impl Arrival {
     async fn deliver(self, site: &Site, entered: &Entered, spent: Option<String>) -> Result<Answered, Box<Failed>> {
         let Entered { plan, claims, assertion: _ } = entered;
         let id = self.id.clone();
-        tracing::info!(
-            %id, provider = %plan.provider, older = plan.older,
-            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
-            "login applied"
-        );
+        log_applied(&id, plan);
         let mut identity = HeaderMap::new();
         let (email, display_name) = (claims.email.as_deref(), claims.display_name.as_deref());
         let told = headers::set_identity(&mut identity, &site.identity, plan, email, display_name);
@@ -560,8 +560,17 @@ fn log(id: &str, trouble: &Trouble, status: StatusCode) {
 /// Characters of a reason in the log.
 const MOST_REASON: usize = 1000;
 
+/// A login's plan was committed: the operator hears of it.
+pub(super) fn log_applied(id: &str, plan: &Plan) {
+    tracing::info!(
+        %id, provider = %plan.provider, older = plan.older,
+        granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
+        "login applied"
+    );
+}
+
 /// 96 random bits in hexadecimal.
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     let mut bytes = [0; 12];
     // Without randomness nothing else works either; an id of zeros then still pairs a page with its log line by time.
     let _ = aws_lc_rs::rand::fill(&mut bytes);

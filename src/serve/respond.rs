@@ -18,6 +18,8 @@
 //!
 //! A refused login is 403 and not 401: 401 would have to name a challenge (RFC 9110 section 15.5.2), and none helps here.
 
+pub mod oauth;
+
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -65,17 +67,7 @@ impl Trouble {
     /// For metrics: where it was refused.
     pub fn stage(&self) -> &'static str {
         match self {
-            Trouble::Login(refused) => match &refused.reason {
-                Reason::Capture(_) => "capture",
-                Reason::Keys(_) => "keys",
-                Reason::Verify(_) => "verify",
-                Reason::Claims(_) => "claims",
-                Reason::Replay { .. } => "replay",
-                Reason::Disabled => "disabled",
-                Reason::Gate { .. } => "gate",
-                Reason::Store(_) | Reason::Unsettled => "store",
-                Reason::Timeout => "timeout",
-            },
+            Trouble::Login(refused) => stage(&refused.reason),
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
             Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => {
                 "request"
@@ -107,6 +99,21 @@ impl fmt::Display for Trouble {
             Trouble::AppTooSlow => f.write_str("the app did not answer within `app.response_timeout`"),
             Trouble::Undelivered(why) => write!(f, "committed, not delivered: {why}"),
         }
+    }
+}
+
+/// For metrics: the stage of a login that refused.
+fn stage(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Capture(_) => "capture",
+        Reason::Keys(_) | Reason::Userinfo(_) => "keys",
+        Reason::Verify(_) => "verify",
+        Reason::Claims(_) => "claims",
+        Reason::Replay { .. } => "replay",
+        Reason::Disabled => "disabled",
+        Reason::Gate { .. } => "gate",
+        Reason::Store(_) | Reason::Unsettled => "store",
+        Reason::Timeout => "timeout",
     }
 }
 
@@ -220,9 +227,12 @@ fn refused_login(reason: &Reason) -> Page<'_> {
     };
     match reason {
         Reason::Capture(refusal) => refused_capture(refusal),
-        Reason::Keys(_) | Reason::Store(_) | Reason::Unsettled | Reason::Timeout | Reason::Verify(Fault::Internal) => {
-            later()
-        }
+        Reason::Keys(_)
+        | Reason::Userinfo(_)
+        | Reason::Store(_)
+        | Reason::Unsettled
+        | Reason::Timeout
+        | Reason::Verify(Fault::Internal) => later(),
         Reason::Replay { .. } => used_before(),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,

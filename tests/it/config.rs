@@ -84,6 +84,7 @@ fn spelled_out(config: &Config) -> String {
         listen,
         app,
         admin,
+        relay,
         store,
         audit_key,
         cookie_keys,
@@ -99,7 +100,7 @@ fn spelled_out(config: &Config) -> String {
     let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
     format!(
-        "{public_url:?} {listen:?} {app:?} {admin:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
+        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
          {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -167,7 +168,7 @@ fn faults_have_a_form_for_programs() {
         "line": 9,
         "column": 13,
         "key": "provider.mode",
-        "message": "found `oidc-from-post`; expected `saml-post` or `oidc-form-post`",
+        "message": "found `oidc-from-post`; expected `saml-post`, `oidc-form-post` or `token-relay`",
         "nearest": "oidc-form-post",
     }] });
     assert_eq!(serde_json::to_value(&faults).unwrap(), expected);
@@ -245,6 +246,15 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("app.ca_file", r#""certificate.pem""#, Fault("expected an https app")),
     ("admin.address", r#""127.0.0.1:9902""#, Changes),
     ("admin.allow_remote", "true", Changes),
+    ("relay.address", r#""127.0.0.1:8091""#, Changes),
+    ("relay.allow_remote", "true", Changes),
+    ("relay.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
+    ("relay.tls_key", r#""key.pem""#, Fault("`tls_certificate` is missing")),
+    ("relay.url", r#""http://sidecar:8090""#, Changes),
+    ("relay.request_body", r#""32KiB""#, Changes),
+    ("relay.reply_body", r#""2MiB""#, Changes),
+    ("relay.timeout", r#""21s""#, Changes),
+    ("relay.max_connections", "999", Changes),
     ("store.path", r#""other.db""#, Changes),
     ("store.synchronous", r#""normal""#, Changes),
     ("store.timeout", r#""3s""#, Changes),
@@ -316,6 +326,18 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider2.stages", r#"["test"]"#, Changes),
     ("provider2.claims.department.name", r#""department""#, Changes),
     ("provider2.claims.department.delimiter", r#""&""#, Fault("holds claim `department`'s delimiter")),
+    ("provider3.name", r#""keycloak2""#, Changes),
+    ("provider3.mode", r#""oidc-form-post""#, Fault("expected `id_token` alone")),
+    ("provider3.issuer", r#""https://keycloak.example.com/realms/other""#, Changes),
+    ("provider3.client_id", r#""other""#, Changes),
+    ("provider3.callback", r#""/signin-oidc""#, Fault("a path of its own for mode `token-relay`")),
+    ("provider3.token_endpoint", r#""https://keycloak.example.com/token""#, Changes),
+    ("provider3.userinfo_endpoint", r#""https://keycloak.example.com/userinfo""#, Changes),
+    ("provider3.revocation_endpoint", r#""https://keycloak.example.com/revoke""#, Changes),
+    ("provider3.client_certificate", r#""certificate.pem""#, Fault("`client_key` is missing")),
+    ("provider3.client_key", r#""key.pem""#, Fault("`client_certificate` is missing")),
+    ("provider3.claims.roles.name", r#""/groups""#, Changes),
+    ("provider3.claims.roles.from", r#"["userinfo"]"#, Changes),
     ("role1.name", r#""writer""#, Fault("role `editor` is not declared")),
     ("role2.name", r#""root""#, Fault("role `admin` is not declared")),
     ("role2.protected", "false", Changes),
@@ -452,6 +474,17 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "Certificates([",
         ),
         ("\"127.0.0.1:9901\"", "\"0.0.0.0:9901\"\n#", "expected a loopback address"),
+        (
+            "\"127.0.0.1:8090\"",
+            "\"127.0.0.1:8090\"\ntls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"",
+            "url: \"https://127.0.0.1:8090\"",
+        ),
+        ("\"127.0.0.1:8090\"", "\"0.0.0.0:8090\"\n#", "client secrets and tokens pass here"),
+        (
+            "\"/oauth/callback\"",
+            "\"/oauth/callback\"\nclient_certificate = \"certificate.pem\"\nclient_key = \"key.pem\"",
+            "identity: Some(TlsFiles { certificate: \"certificate.pem\"",
+        ),
         (
             "\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false",
             "\"0.0.0.0:9901\"\nallow_remote = true",

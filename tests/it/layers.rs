@@ -77,7 +77,7 @@ const RULES: &[Rule] = &[
         reason: "ports are below the path of a login",
     },
     Rule {
-        part: "login.rs",
+        part: "login",
         forbidden: &[
             "ports::store::sqlite",
             "ports::keys::fetched",

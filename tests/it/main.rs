@@ -27,6 +27,7 @@ mod oidc_verify;
 mod plan_laws;
 mod promises;
 mod proxy;
+mod relay;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;

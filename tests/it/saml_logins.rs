@@ -19,7 +19,7 @@ use crate::kit::{
 fn statement(assertion: &Assertion) -> &SamlStatement {
     match &assertion.statement {
         Statement::Saml(statement) => statement,
-        Statement::Oidc(_) => panic!("not SAML"),
+        Statement::Oidc(_) | Statement::Userinfo(_) => panic!("not SAML"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A proxy with everything real but the provider's keys, between a client and an app that write and record raw bytes.
 
 pub mod app;
+pub mod idp;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -11,19 +12,20 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use loginsync::cli::demo::mint::{KeyKind, MintKey, oidc};
 use loginsync::clock::Clock;
-use loginsync::config::{Config, Secret, Surroundings, Synchronous};
+use loginsync::config::{Config, Endpoint, Secret, Surroundings, Synchronous};
 use loginsync::login::Services;
 use loginsync::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
 use loginsync::pipeline::verify::ProviderKeys;
 use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::ports::BoxFuture;
+use loginsync::ports::back_channel::http::HttpBackChannel;
 use loginsync::ports::keys::{KeySource, KeysError, Offered, Published};
 use loginsync::ports::rules::Rules;
 use loginsync::ports::store::Store;
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::serve::listen::{self, Drained, Tls};
 use loginsync::serve::proxy::{Counters, Site};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -154,8 +156,10 @@ impl Proxy {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
         let clock = Clock::fixed(NOW);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
+        let keys: Arc<dyn KeySource> = Arc::new(Keys::of(&key));
         let services = Services {
-            keys: Arc::new(Keys::of(&key)),
+            back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys)).unwrap()),
+            keys,
             store: Arc::clone(&store),
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock: clock.clone(),
@@ -243,6 +247,7 @@ impl Keys {
                 keys,
                 endpoints: vec![OIDC_ENDPOINT.into()],
                 offered: Offered::default(),
+                document: None,
                 fetched_at: NOW,
             }),
         }
@@ -261,6 +266,14 @@ impl KeySource for Keys {
     fn endpoints(&self, provider: &ProviderName) -> Vec<String> {
         let endpoint = if provider.as_str() == "saml" { SAML_ENDPOINT } else { OIDC_ENDPOINT };
         vec![endpoint.into()]
+    }
+
+    fn endpoint(&self, _: &ProviderName, _: Endpoint) -> Option<String> {
+        None
+    }
+
+    fn document(&self, _: &ProviderName) -> Option<Arc<Map<String, Value>>> {
+        None
     }
 
     fn ready(&self, _: &ProviderName) -> bool {

@@ -73,6 +73,18 @@ impl UntrustedIdToken {
     /// # Errors
     /// When the text is no JWS in compact form with a JSON header and payload, each without duplicate members.
     pub fn parse(compact: &str) -> Result<Self, IdTokenError> {
+        Self::parse_typed(compact, &["JWT"])
+    }
+
+    /// An access token in the form of a JWT, which may say so (RFC 9068 section 2.1).
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn parse_access_token(compact: &str) -> Result<Self, IdTokenError> {
+        Self::parse_typed(compact, &["JWT", "at+jwt", "application/at+jwt"])
+    }
+
+    fn parse_typed(compact: &str, types: &[&str]) -> Result<Self, IdTokenError> {
         if compact.len() > MAX_TOKEN {
             return Err(IdTokenError::TooLong);
         }
@@ -84,7 +96,7 @@ impl UntrustedIdToken {
         else {
             return Err(IdTokenError::Parts { parts });
         };
-        let header = read_header(object("header", &decode("header", header)?)?)?;
+        let header = read_header(object("header", &decode("header", header)?)?, types)?;
         let payload_bytes = decode("payload", payload)?;
         let payload_object = object("payload", &payload_bytes)?;
         text(&payload_object, "iss")?;
@@ -135,7 +147,11 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, IdTokenError> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| IdTokenError::Base64 { part })
 }
 
-fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, IdTokenError> {
+/// A JSON object without duplicate members.
+///
+/// # Errors
+/// When the bytes are none.
+pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, IdTokenError> {
     // The parser's own complaint would quote the value that it found.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(IdTokenError::Json { part, why: "it begins otherwise".into() });
@@ -145,14 +161,14 @@ fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, IdToke
     Ok(unique.0)
 }
 
-fn read_header(header: Map<String, Value>) -> Result<Header, IdTokenError> {
+fn read_header(header: Map<String, Value>, types: &[&str]) -> Result<Header, IdTokenError> {
     if header.contains_key("crit") {
         // RFC 7515 section 4.1.11: a critical extension that is not understood makes the token invalid.
         return Err(IdTokenError::Critical);
     }
     match header.get("typ") {
         None => {}
-        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("JWT") => {}
+        Some(Value::String(kind)) if types.iter().any(|known| kind.eq_ignore_ascii_case(known)) => {}
         Some(other) => return Err(IdTokenError::Type(other.to_string().chars().take(40).collect())),
     }
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(IdTokenError::NoAlgorithm)?;

@@ -160,6 +160,37 @@ pub(super) fn check(
     })
 }
 
+/// Whom a token must be meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Us, where it names anybody.
+    Ours,
+    Any,
+}
+
+/// Checks a token that comes beside an ID token: signature, issuer, audience, and times where it has any.
+pub(super) fn check_beside(
+    provider: &Provider,
+    policy: &OidcPolicy,
+    token: &UntrustedIdToken,
+    keys: &KeySet,
+    audience: Audience,
+    now: Timestamp,
+) -> Result<Map<String, Value>, Fault> {
+    check_signature(policy, token, keys)?;
+    let (payload, _) = token.payload();
+    check_issuer(provider, payload)?;
+    if audience == Audience::Ours && payload.contains_key("aud") {
+        check_audience(policy, payload)?;
+    }
+    if let Some(at) = numeric_date(payload, "exp")?
+        && now >= at.plus(provider.leeway)
+    {
+        return Err(Fault::Expired { at, now });
+    }
+    Ok(payload.clone())
+}
+
 fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet) -> Result<SigningAlgorithm, Fault> {
     let allowed = token.algorithm().filter(|algorithm| policy.algorithms.contains(algorithm));
     let Some(algorithm) = allowed else {

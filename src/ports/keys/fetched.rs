@@ -19,11 +19,12 @@ use openidconnect::{
     AdditionalProviderMetadata, AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl, ProviderMetadata,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{KeySource, KeysError, Offered, Published};
 use crate::clock::Clock;
-use crate::config::{KeyOrigin, ProviderSettings};
+use crate::config::{Endpoint, KeyOrigin, ProviderSettings};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::verify::ProviderKeys;
 use crate::pipeline::verify::oidc::KeySet;
@@ -131,6 +132,31 @@ impl KeySource for FetchedKeys {
         configured.into_iter().chain(published).collect()
     }
 
+    fn endpoint(&self, provider: &ProviderName, endpoint: Endpoint) -> Option<String> {
+        let slot = self.slots.get(provider)?;
+        let keys = &slot.settings.keys;
+        if let Some((_, named)) = keys.named.iter().find(|(known, _)| *known == endpoint) {
+            return Some(named.to_string());
+        }
+        let published = slot.published.load_full()?;
+        // RFC 8705 section 5: clients that show a certificate may have addresses of their own.
+        let document = published.document.as_deref().filter(|_| keys.identity.is_some());
+        let aliases = document.and_then(|document| document.get("mtls_endpoint_aliases"));
+        let alias = aliases.and_then(|aliases| aliases.get(endpoint.member())).and_then(Value::as_str);
+        let offered = &published.offered;
+        let offered = match endpoint {
+            Endpoint::Token => &offered.token,
+            Endpoint::Userinfo => &offered.userinfo,
+            Endpoint::Revocation => &offered.revocation,
+            Endpoint::EndSession => &offered.end_session,
+        };
+        alias.map(str::to_owned).or_else(|| offered.clone())
+    }
+
+    fn document(&self, provider: &ProviderName) -> Option<Arc<Map<String, Value>>> {
+        self.slots.get(provider)?.published.load_full()?.document.clone()
+    }
+
     fn ready(&self, provider: &ProviderName) -> bool {
         self.slots.get(provider).is_some_and(|slot| slot.usable().is_ok())
     }
@@ -139,7 +165,7 @@ impl KeySource for FetchedKeys {
 fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchError> {
     match settings.keys.source {
         KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) => {
-            HttpClient::new(settings.keys.ca_file.as_deref()).map(Some)
+            HttpClient::new(settings.keys.ca_file.as_deref(), None).map(Some)
         }
         KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_) => Ok(None),
     }
@@ -214,7 +240,7 @@ impl Slot {
             KeyOrigin::Certificates(certificates) => {
                 let keys = ProviderKeys::Saml(certificates.clone());
                 let offered = Offered { sso: self.settings.keys.endpoint.clone(), ..Offered::default() };
-                Ok(Published { keys, endpoints: Vec::new(), offered, fetched_at: now })
+                Ok(Published { keys, endpoints: Vec::new(), offered, document: None, fetched_at: now })
             }
         }
     }
@@ -224,13 +250,15 @@ impl Slot {
     async fn discover(&self, now: Timestamp) -> Result<Published, FetchError> {
         let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
         let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
-        let exchanges = Exchanges { client: self.client()?, last_body: Mutex::new(Vec::new()) };
+        let exchanges = Exchanges { client: self.client()?, bodies: Mutex::default() };
         let metadata = Metadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
             openidconnect::DiscoveryError::Request(error) => error,
             other => content(&other),
         })?;
-        let jwks = exchanges.last_body.into_inner().unwrap_or_else(PoisonError::into_inner);
-        published_jwks(&jwks, offered(&metadata), now)
+        let bodies = exchanges.bodies.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let [document, .., jwks] = bodies.as_slice() else { return Err(content(&"the JWK Set was not fetched")) };
+        let document = serde_json::from_slice(document).map_err(|error| content(&error))?;
+        Ok(Published { document: Some(Arc::new(document)), ..published_jwks(jwks, offered(&metadata), now)? })
     }
 
     fn published_metadata(&self, document: Vec<u8>, now: Timestamp) -> Result<Published, FetchError> {
@@ -242,15 +270,16 @@ impl Slot {
             keys: ProviderKeys::Saml(metadata.certificates),
             endpoints: metadata.sso_locations,
             offered: Offered { sso: metadata.sso_redirect, slo: metadata.slo, ..Offered::default() },
+            document: None,
             fetched_at: now,
         })
     }
 }
 
-/// The exchanges of one discovery. The last of them brings the JWK Set.
+/// The exchanges of one discovery: the first brings the document, the last the JWK Set.
 struct Exchanges<'a> {
     client: &'a HttpClient,
-    last_body: Mutex<Vec<u8>>,
+    bodies: Mutex<Vec<Vec<u8>>>,
 }
 
 impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
@@ -260,7 +289,7 @@ impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let answer = self.client.exchange(request, MAX_JSON).await?;
-            self.last_body.lock().unwrap_or_else(PoisonError::into_inner).clone_from(answer.body());
+            self.bodies.lock().unwrap_or_else(PoisonError::into_inner).push(answer.body().clone());
             Ok(answer)
         })
     }
@@ -312,7 +341,7 @@ fn published_jwks(document: &[u8], offered: Offered, now: Timestamp) -> Result<P
         return Err(FetchError::Content("the JWK Set holds no key that verifies signatures".into()));
     }
     let endpoints = offered.authorization.iter().cloned().collect();
-    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, offered, fetched_at: now })
+    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, offered, document: None, fetched_at: now })
 }
 
 async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {

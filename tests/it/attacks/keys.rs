@@ -13,6 +13,8 @@ use loginsync::login::{Passed, Reason, Request, Services, login};
 use loginsync::pipeline::capture::CallbackMessage;
 use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::verify::Fault;
+use loginsync::ports::back_channel::http::HttpBackChannel;
+use loginsync::ports::keys::KeySource;
 use loginsync::ports::keys::fetched::FetchedKeys;
 use loginsync::ports::rules::Rules;
 use loginsync::ports::store::Store;
@@ -132,8 +134,10 @@ impl Impatient {
         let store = Arc::new(loginsync::app::open_store(&config).unwrap());
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys = FetchedKeys::start(&config.providers, &clock, None).unwrap().with_cool_down(PAUSE);
+        let keys: Arc<dyn KeySource> = Arc::new(keys);
         let services = Services {
-            keys: Arc::new(keys),
+            back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys)).unwrap()),
+            keys,
             store,
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock,

@@ -1,0 +1,238 @@
+//! The app's own exchange at the token endpoint: what its request asks for, and what the provider's reply brings.
+//!
+//! Neither is changed on its way. They are read to tell what must be refused before a grant is spent, and whether what comes
+//! back logs somebody in.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+
+use super::fields::is_form;
+use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
+use crate::pipeline::ids::Issuer;
+
+/// What the app hands in for tokens (RFC 6749 section 4, RFC 8628 section 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// A person's own: a code, a device code, a password, and whatever is not known.
+    Person,
+    Refresh,
+    /// The app itself.
+    Client,
+    /// Something that was issued before, for something else: token exchange (RFC 8693), assertions (RFC 7521).
+    Exchange,
+}
+
+impl Grant {
+    fn named(name: &str) -> Self {
+        match name {
+            "refresh_token" => Self::Refresh,
+            "client_credentials" => Self::Client,
+            "urn:ietf:params:oauth:grant-type:token-exchange"
+            | "urn:ietf:params:oauth:grant-type:jwt-bearer"
+            | "urn:ietf:params:oauth:grant-type:saml2-bearer" => Self::Exchange,
+            _ => Self::Person,
+        }
+    }
+}
+
+/// A request that may go on to the provider.
+#[derive(Debug, Clone)]
+pub struct TokenRequest {
+    pub grant: Grant,
+    /// By what the app proves who it is, as form fields: what a revocation of the same tokens needs as well.
+    pub client: Vec<(String, AccessToken)>,
+}
+
+/// Why a request does not go on. Nothing was spent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    #[error("content type `{0}`; expected `application/x-www-form-urlencoded` (RFC 6749 section 4.1.3)")]
+    ContentType(String),
+    #[error("a content encoding; expected none")]
+    ContentEncoding,
+    #[error("parameters in the query; expected them in the body")]
+    Query,
+    #[error("the form is not UTF-8")]
+    Form,
+    #[error("parameter `{0}` appears more than once; expected once (RFC 6749 section 3.2)")]
+    Repeated(&'static str),
+    #[error("parameter `grant_type` is missing")]
+    NoGrantType,
+    #[error(
+        "a DPoP proof names the address that it was sent to (RFC 9449 section 4.2), which is this relay and not the provider, \
+         so that the provider would refuse it; use a client without DPoP, or another mode than `token-relay`"
+    )]
+    Dpop,
+    #[error("the client assertion cannot be read: {0}")]
+    Assertion(String),
+    #[error(
+        "the client assertion is meant for {found}, and the provider would not take it from this relay; \
+         make its `aud` the issuer, `{expected}` (RFC 7523 section 3)"
+    )]
+    AssertionAudience { found: String, expected: String },
+}
+
+/// The parameters that are looked at. Others may repeat, as `resource` does.
+const SINGLE: [&str; 9] = [
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "code",
+    "refresh_token",
+    "device_code",
+    "scope",
+];
+const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion", "client_assertion_type"];
+
+/// Reads a request to the token endpoint.
+///
+/// # Errors
+/// When it is none, or one that the provider could only refuse because it came this way.
+pub fn read_request(
+    issuer: &Issuer,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<TokenRequest, RequestFault> {
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(RequestFault::Query);
+    }
+    if headers.contains_key("dpop") {
+        return Err(RequestFault::Dpop);
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(RequestFault::ContentEncoding);
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter().map(|kind| kind.to_str().unwrap_or("(not ASCII)"));
+    let (content_type, another) = (types.next().unwrap_or("missing"), types.next());
+    if !is_form(content_type) || another.is_some() {
+        return Err(RequestFault::ContentType(content_type.chars().take(100).collect()));
+    }
+    if std::str::from_utf8(body).is_err() {
+        return Err(RequestFault::Form);
+    }
+    let mut found: Vec<(&'static str, String)> = Vec::new();
+    for (name, value) in form_urlencoded::parse(body) {
+        // A lax provider may read another spelling as the same parameter.
+        let Some(name) = SINGLE.into_iter().find(|known| known.eq_ignore_ascii_case(name.trim())) else { continue };
+        if found.iter().any(|(known, _)| *known == name) {
+            return Err(RequestFault::Repeated(name));
+        }
+        found.push((name, value.into_owned()));
+    }
+    let value = |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    let grant = Grant::named(value("grant_type").ok_or(RequestFault::NoGrantType)?);
+    if let Some(assertion) = value("client_assertion") {
+        check_assertion(assertion, issuer)?;
+    }
+    let client = found.into_iter().filter(|(name, _)| CLIENT.contains(name));
+    Ok(TokenRequest { grant, client: client.map(|(name, value)| (name.to_owned(), AccessToken::new(value))).collect() })
+}
+
+/// An assertion is for the issuer alone to verify. That it is meant for somebody else is to be seen beforehand.
+fn check_assertion(assertion: &str, issuer: &Issuer) -> Result<(), RequestFault> {
+    let unreadable = |why: &str| RequestFault::Assertion(why.to_owned());
+    let payload = assertion.split('.').nth(1).ok_or_else(|| unreadable("it is no JWT"))?;
+    let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| unreadable("its payload is not base64url"))?;
+    let payload = object("payload", &payload).map_err(|error| unreadable(&error.to_string()))?;
+    let (ours, found) = match payload.get("aud") {
+        Some(Value::String(audience)) => (audience == issuer.as_str(), format!("`{}`", short(audience))),
+        Some(Value::Array(audiences)) => {
+            let names = || audiences.iter().filter_map(Value::as_str);
+            let shown: Vec<String> = names().take(4).map(|name| format!("`{}`", short(name))).collect();
+            (names().any(|name| name == issuer.as_str()), shown.join(" and "))
+        }
+        _ => (false, "nobody".to_owned()),
+    };
+    if ours { Ok(()) } else { Err(RequestFault::AssertionAudience { found, expected: issuer.to_string() }) }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
+/// What a reply brings.
+#[derive(Debug)]
+pub enum TokenReply {
+    /// The provider refuses, or has nothing to say yet.
+    Refusal,
+    Tokens(Box<Tokens>),
+}
+
+/// The tokens of a reply (OIDC Core 3.1.3.3). What they say is not verified.
+#[derive(Debug)]
+pub struct Tokens {
+    pub id_token: Option<Result<UntrustedIdToken, IdTokenError>>,
+    pub access_token: Option<AccessToken>,
+    pub refresh_token: Option<AccessToken>,
+}
+
+/// Why nobody can say what a reply brings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyFault {
+    #[error("the provider's reply is compressed, though that was not asked for")]
+    ContentEncoding,
+    #[error("the provider redirects its token endpoint (status {0}); name the right `token_endpoint`")]
+    Redirect(u16),
+    #[error("the provider's reply cannot be read: {0}")]
+    Json(IdTokenError),
+    #[error("member `{0}` of the provider's reply is there twice, case aside")]
+    Repeated(&'static str),
+    #[error("member `{0}` of the provider's reply is no text")]
+    NoText(&'static str),
+    #[error("the provider's reply has neither tokens nor an error")]
+    Neither,
+}
+
+/// Reads a reply of the token endpoint.
+///
+/// # Errors
+/// When an app might find tokens in it that we do not.
+pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<TokenReply, ReplyFault> {
+    let coding = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(coding) {
+        return Err(ReplyFault::ContentEncoding);
+    }
+    if status.is_redirection() {
+        return Err(ReplyFault::Redirect(status.as_u16()));
+    }
+    let failed = status.is_client_error() || status.is_server_error();
+    let members = match object("body", body) {
+        Ok(members) => members,
+        // An error page of whatever stands before the provider is no token reply to anybody.
+        Err(_) if failed && !may_hold_token(body) => return Ok(TokenReply::Refusal),
+        Err(error) => return Err(ReplyFault::Json(error)),
+    };
+    let id_token = member(&members, "id_token")?;
+    let access_token = member(&members, "access_token")?;
+    let refresh_token = member(&members, "refresh_token")?;
+    if id_token.is_none() && access_token.is_none() && refresh_token.is_none() {
+        let refuses = failed || members.contains_key("error");
+        return if refuses { Ok(TokenReply::Refusal) } else { Err(ReplyFault::Neither) };
+    }
+    let secret = |text: Option<&str>| text.map(|text| AccessToken::new(text.to_owned()));
+    Ok(TokenReply::Tokens(Box::new(Tokens {
+        id_token: id_token.map(UntrustedIdToken::parse),
+        access_token: secret(access_token),
+        refresh_token: secret(refresh_token),
+    })))
+}
+
+fn may_hold_token(body: &[u8]) -> bool {
+    ["id_token", "access_token"].iter().any(|name| memchr::memmem::find(body, name.as_bytes()).is_some())
+}
+
+/// A text of the reply. Some readers of JSON take names without case, so that two spellings are two values.
+fn member<'a>(members: &'a Map<String, Value>, name: &'static str) -> Result<Option<&'a str>, ReplyFault> {
+    let mut found = members.iter().filter(|(known, value)| known.eq_ignore_ascii_case(name) && !value.is_null());
+    match (found.next(), found.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(ReplyFault::Repeated(name)),
+        (Some((_, value)), None) => value.as_str().map(Some).ok_or(ReplyFault::NoText(name)),
+    }
+}

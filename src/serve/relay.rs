@@ -1,0 +1,326 @@
+//! The relay: the token endpoint that an app is given in place of its provider's, for the app alone.
+//!
+//! ```text
+//! capture::relay::read_request   what the provider could only refuse is refused here, before anything is spent
+//! ready                          a login could be committed now, or nothing is forwarded
+//! BackChannel::ask               the very same request, to the provider
+//! capture::relay::read_reply     an ID token is a login: login::enter; a refresh without one asks: login::resync
+//! revoke                         what the app does not get is worth nothing to anybody else either
+//! ```
+//!
+//! Passwords of clients, codes and tokens pass here and are in no log.
+
+mod revoke;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::proxy::counters::{LoginLabels, StageLabel};
+use super::proxy::headers::clean_response;
+use super::proxy::{Counters, log_applied, new_id};
+use super::respond::oauth::{self, Trouble};
+use crate::config::{self, Config, Endpoint};
+use crate::login::{self, Attempt, Entered, Refused, Resync, Services};
+use crate::pipeline::capture::relay::{Grant, TokenReply, TokenRequest, Tokens, read_reply, read_request};
+use crate::pipeline::capture::{Captured, UntrustedToken};
+use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::verify::Origin;
+use crate::ports::back_channel::AskError;
+use crate::ports::http::FetchError;
+
+/// Everything that an exchange needs of one configuration. Swapped whole by a reload.
+pub struct Relay {
+    providers: Vec<Arc<Provider>>,
+    settings: config::Relay,
+    login_timeout: std::time::Duration,
+    services: Services,
+    counters: Arc<Counters>,
+}
+
+impl Relay {
+    /// `None` where the configuration has no relay.
+    pub fn new(config: &Config, services: Services, counters: Arc<Counters>) -> Option<Self> {
+        let providers = config.providers.iter().map(|settings| &settings.provider);
+        Some(Self {
+            providers: providers.filter(|provider| provider.mode == Mode::TokenRelay).cloned().collect(),
+            settings: config.relay.clone()?,
+            login_timeout: config.limits.login_timeout,
+            services,
+            counters,
+        })
+    }
+}
+
+/// Answers one request of the app.
+pub async fn handle(relay: Arc<Relay>, request: Request<Incoming>) -> Response<Bytes> {
+    let id = new_id();
+    // Once the provider was asked, the login runs to its end even if the app goes away.
+    let outcome = take(&relay, id.clone(), request).await;
+    outcome.unwrap_or_else(|trouble| refuse(&relay, &id, &trouble))
+}
+
+async fn take(relay: &Arc<Relay>, id: String, request: Request<Incoming>) -> Result<Response<Bytes>, Trouble> {
+    let (provider, page) = find(relay, request.uri().path()).ok_or(Trouble::NotFound)?;
+    match page {
+        Page::Discovery if request.method() == Method::GET => {
+            published(relay, &provider).await?;
+            discovery(relay, &provider)
+        }
+        Page::Discovery => Err(Trouble::Method("GET")),
+        Page::Token if request.method() == Method::POST => {
+            let exchange = Exchange::read(Arc::clone(relay), id, provider, request).await?;
+            tokio::spawn(exchange.run()).await.unwrap_or(Err(Trouble::Internal))
+        }
+        Page::Token => Err(Trouble::Method("POST")),
+    }
+}
+
+enum Page {
+    Token,
+    Discovery,
+}
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+/// `/PROVIDER/token`, `/PROVIDER/.well-known/openid-configuration`.
+fn find(relay: &Relay, path: &str) -> Option<(Arc<Provider>, Page)> {
+    let (name, rest) = path.strip_prefix('/').and_then(|path| Some(path.split_at(path.find('/')?)))?;
+    let name = percent_decode_str(name).decode_utf8().ok()?;
+    let provider = relay.providers.iter().find(|provider| provider.name.as_str() == name)?;
+    let page = match rest {
+        "/token" => Page::Token,
+        DISCOVERY => Page::Discovery,
+        _ => return None,
+    };
+    Some((Arc::clone(provider), page))
+}
+
+/// The address of a provider's token endpoint here.
+fn token_url(relay: &Relay, provider: &Provider) -> String {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &percent_encoding::AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    format!("{}/{}/token", relay.settings.url, utf8_percent_encode(provider.name.as_str(), KEPT))
+}
+
+/// Waits until the provider's keys and addresses were fetched once.
+async fn published(relay: &Relay, provider: &Provider) -> Result<(), Trouble> {
+    let current = tokio::time::timeout(relay.login_timeout, relay.services.keys.current(&provider.name)).await;
+    let current = current.map_err(|_| Trouble::NotReady(TOO_LONG.into()))?;
+    current.map(drop).map_err(|error| Trouble::NotReady(error.to_string()))
+}
+
+const TOO_LONG: &str = "it takes longer than `limits.login_timeout`";
+
+/// The provider's own document with another token endpoint, for clients that take the address of a document.
+fn discovery(relay: &Relay, provider: &Provider) -> Result<Response<Bytes>, Trouble> {
+    let document = relay.services.keys.document(&provider.name).ok_or(Trouble::NoDocument)?;
+    let mut document = (*document).clone();
+    let ours = Value::String(token_url(relay, provider));
+    // RFC 8705 section 5: the alias is the token endpoint of a client that shows a certificate.
+    if let Some(Value::Object(aliases)) = document.get_mut("mtls_endpoint_aliases")
+        && let Some(alias) = aliases.get_mut(Endpoint::Token.member())
+    {
+        *alias = ours.clone();
+    }
+    // RFC 8414 section 2.1: what is signed goes before what is not, and it names the provider's own endpoint.
+    document.remove("signed_metadata");
+    document.insert(Endpoint::Token.member().to_owned(), ours);
+    let mut response = Response::new(Bytes::from(Value::Object(document).to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// A token request that has arrived whole, and may go on.
+struct Exchange {
+    relay: Arc<Relay>,
+    id: String,
+    provider: Arc<Provider>,
+    parts: request::Parts,
+    body: Bytes,
+    request: TokenRequest,
+}
+
+/// What becomes of a reply.
+enum Verdict {
+    Passes,
+    /// It brings tokens that the app does not get.
+    Withheld(Trouble, Option<Box<Tokens>>),
+}
+
+impl Exchange {
+    async fn read(
+        relay: Arc<Relay>,
+        id: String,
+        provider: Arc<Provider>,
+        request: Request<Incoming>,
+    ) -> Result<Self, Trouble> {
+        let (parts, body) = request.into_parts();
+        let limit = relay.settings.request_body;
+        let body = tokio::time::timeout(relay.settings.timeout, Limited::new(body, limit).collect())
+            .await
+            .map_err(|_| Trouble::Body("the body stopped arriving"))?
+            .map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+                true => Trouble::TooLarge { limit },
+                false => Trouble::Body("the body broke off"),
+            })?
+            .to_bytes();
+        let request =
+            read_request(&provider.issuer, parts.uri.query(), &parts.headers, &body).map_err(Trouble::Request)?;
+        Ok(Self { relay, id, provider, parts, body, request })
+    }
+
+    async fn run(self) -> Result<Response<Bytes>, Trouble> {
+        if self.request.grant == Grant::Client {
+            // Its token is no login, and needs nothing but an address.
+            if self.relay.services.keys.endpoint(&self.provider.name, Endpoint::Token).is_none() {
+                published(&self.relay, &self.provider).await?;
+            }
+            return self.forward().await;
+        }
+        self.ready().await?;
+        let reply = self.forward().await?;
+        let started = Instant::now();
+        let verdict = self.judge(&reply).await;
+        self.relay.counters.login_seconds.observe(started.elapsed().as_secs_f64());
+        match verdict {
+            Verdict::Passes => Ok(reply),
+            Verdict::Withheld(trouble, tokens) => {
+                if let Some(tokens) = tokens {
+                    tokio::spawn(revoke::revoke(self, *tokens));
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Whether a login could be committed now. A grant that was spent for nothing could not be handed in again.
+    async fn ready(&self) -> Result<(), Trouble> {
+        published(&self.relay, &self.provider).await?;
+        let ready = tokio::time::timeout(self.relay.login_timeout, self.relay.services.store.ready()).await;
+        ready.map_err(|_| Trouble::NotReady(TOO_LONG.into()))?.map_err(|error| Trouble::NotReady(error.to_string()))
+    }
+
+    /// Hands the request on as it came, and reads the whole reply.
+    async fn forward(&self) -> Result<Response<Bytes>, Trouble> {
+        let mut request = Request::new(self.body.to_vec());
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = onward(&self.parts.headers);
+        let Relay { settings, services, .. } = &*self.relay;
+        let asked = services.back_channel.ask(&self.provider.name, Endpoint::Token, request, settings.reply_body);
+        let reply = tokio::time::timeout(settings.timeout, asked).await.map_err(|_| Trouble::TooSlow)?;
+        let mut reply = reply.map_err(|error| match error {
+            AskError::Fetch(FetchError::Timeout) => Trouble::TooSlow,
+            other => Trouble::Unreachable(other.to_string()),
+        })?;
+        clean_response(reply.headers_mut());
+        reply.headers_mut().remove(header::CONTENT_LENGTH);
+        Ok(reply.map(Bytes::from))
+    }
+
+    /// Reads a reply, and syncs whomever it logs in.
+    async fn judge(&self, reply: &Response<Bytes>) -> Verdict {
+        let tokens = match read_reply(reply.status(), reply.headers(), reply.body()) {
+            Ok(TokenReply::Refusal) => return Verdict::Passes,
+            Ok(TokenReply::Tokens(tokens)) => tokens,
+            Err(fault) => return self.failed(Trouble::Reply(fault), None),
+        };
+        let outcome = match (&tokens.id_token, self.request.grant) {
+            (Some(Ok(token)), _) => {
+                let token = UntrustedToken::IdToken { token: token.clone(), state: None };
+                let captured = Captured { provider: Arc::clone(&self.provider), token };
+                let origin = Origin::Exchanged { access_token: tokens.access_token.clone() };
+                let (id, timeout) = (self.id.clone(), self.relay.login_timeout);
+                login::enter(&self.relay.services, Attempt { id, captured, origin, timeout }).await
+            }
+            (Some(Err(error)), _) => Err(Refused {
+                provider: Some(self.provider.name.clone()),
+                reason: crate::pipeline::capture::CaptureRefusal::IdToken(error.clone()).into(),
+            }),
+            (None, Grant::Refresh) => match &tokens.access_token {
+                Some(access_token) => {
+                    let (id, provider) = (self.id.clone(), Arc::clone(&self.provider));
+                    let (access_token, timeout) = (access_token.clone(), self.relay.login_timeout);
+                    login::resync(&self.relay.services, Resync { id, provider, access_token, timeout }).await
+                }
+                None => return self.failed(Trouble::NoIdToken, Some(tokens)),
+            },
+            (None, Grant::Person) => return self.failed(Trouble::NoIdToken, Some(tokens)),
+            (None, Grant::Client | Grant::Exchange) => return Verdict::Passes,
+        };
+        match outcome {
+            Ok(entered) => {
+                self.applied(&entered);
+                Verdict::Passes
+            }
+            Err(refused) => self.failed(Trouble::Login(refused), Some(tokens)),
+        }
+    }
+
+    /// A reply that logs nobody in. At a refresh the app has let the person in long ago: only a decision against them ends
+    /// that, whereas a failure of ours must not log everybody out.
+    fn failed(&self, trouble: Trouble, tokens: Option<Box<Tokens>>) -> Verdict {
+        let denied = matches!(&trouble, Trouble::Login(refused) if refused.reason.is_denial());
+        if self.request.grant != Grant::Refresh || denied {
+            return Verdict::Withheld(trouble, tokens);
+        }
+        self.relay.counters.unsynced.inc();
+        self.count(trouble.stage());
+        tracing::error!(
+            id = %self.id, provider = %self.provider.name, reason = %trouble,
+            "refreshed without a sync: the app got its tokens, and memberships are what they were"
+        );
+        Verdict::Passes
+    }
+
+    fn applied(&self, entered: &Entered) {
+        log_applied(&self.id, &entered.plan);
+        self.count("entered");
+    }
+
+    fn count(&self, outcome: &'static str) {
+        let provider = self.provider.name.to_string();
+        self.relay.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
+    }
+}
+
+/// The fields of a request that are meant for the provider: all but those of this connection, and but the wish for a
+/// compressed answer, which could not be read.
+fn onward(headers: &HeaderMap) -> HeaderMap {
+    let mut onward = headers.clone();
+    clean_response(&mut onward);
+    for name in [header::HOST, header::CONTENT_LENGTH, header::ACCEPT_ENCODING, header::EXPECT] {
+        onward.remove(name);
+    }
+    onward
+}
+
+fn refuse(relay: &Relay, id: &str, trouble: &Trouble) -> Response<Bytes> {
+    let response = oauth::answer(trouble, id);
+    let (stage, status) = (trouble.stage(), response.status().as_u16());
+    relay.counters.refusals.get_or_create(&StageLabel { stage }).inc();
+    let provider = match trouble {
+        Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
+        _ => "",
+    };
+    if let Trouble::Login(_) | Trouble::NoIdToken = trouble {
+        let provider = provider.to_owned();
+        relay.counters.logins.get_or_create(&LoginLabels { provider, outcome: stage }).inc();
+    }
+    let reason: String = trouble.to_string().chars().take(1000).collect();
+    if response.status() >= StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(%id, stage, provider, reason, status, "exchange failed");
+    } else {
+        tracing::warn!(%id, stage, provider, reason, status, "exchange refused");
+    }
+    response
+}
