@@ -16,6 +16,8 @@ use loginsync::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSessi
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
 
+mod rules;
+
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A store of its own for one test.
