@@ -20,6 +20,7 @@ mod deploy;
 mod fixtures;
 mod front_door;
 mod kit;
+mod language;
 mod layers;
 mod login_cases;
 mod mapping_laws;

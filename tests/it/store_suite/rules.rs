@@ -96,8 +96,11 @@ impl<'a> Log<'a> {
         let [groups, department] = states;
         let claim = |name: &str, state: ClaimState, keeps: bool| Claim {
             name: ClaimName::parse(name).unwrap(),
-            decided: !matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed)
-                && !(keeps && state == ClaimState::Missing),
+            decided: match state {
+                ClaimState::Unresolved(_) | ClaimState::Malformed => false,
+                ClaimState::Missing => !keeps,
+                _ => true,
+            },
             state,
             split: Default::default(),
             skipped: 0,
