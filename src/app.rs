@@ -22,6 +22,7 @@ use crate::pipeline::mapping::{Apply, RuleSet};
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::saml;
 use crate::ports::back_channel::http::HttpBackChannel;
+use crate::ports::directory::graph::Graph;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
@@ -379,6 +380,7 @@ fn services(
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
     Ok(Services {
         back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys))?),
+        directory: Arc::new(Graph::new(&config.providers, clock)?),
         keys,
         store: Arc::clone(store),
         rules: Arc::clone(rules),

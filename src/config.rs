@@ -5,6 +5,7 @@
 //! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
 
 mod files;
+mod overage;
 pub mod presets;
 pub mod problem;
 mod providers;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 use url::Url;
 
+pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
@@ -329,6 +331,8 @@ pub enum Elsewhere {
 pub struct ProviderSettings {
     pub provider: Arc<Provider>,
     pub keys: KeySettings,
+    /// The directory that has the groups which a token left out.
+    pub overage: Option<OverageSettings>,
     /// Paths of the app that answer with an auto-post form to the provider.
     pub login_paths: Vec<String>,
     /// The operator vouches that the provider verifies e-mail addresses, so that they may join users of several providers.

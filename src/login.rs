@@ -4,6 +4,7 @@
 //! goes wrong is a [`Refused`] with its reason, and the login does not reach the app.
 
 mod enrich;
+mod overage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
 use crate::ports::back_channel::BackChannel;
+use crate::ports::directory::Directory;
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
@@ -30,6 +32,7 @@ use crate::telemetry::meters::Meters;
 pub struct Services {
     pub keys: Arc<dyn KeySource>,
     pub back_channel: Arc<dyn BackChannel>,
+    pub directory: Arc<dyn Directory>,
     pub store: Arc<dyn Store>,
     pub rules: Arc<Rules>,
     pub clock: Clock,
@@ -188,7 +191,7 @@ async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin)
 
     let access_token = access_token.as_ref();
     let sources = enrich(services, id, &provider, &assertion, access_token, Sources::default(), now).await;
-    decide(services, id, &provider, assertion, &sources, now).await
+    decide(services, id, &provider, assertion, sources, now).await
 }
 
 /// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token. No
@@ -204,7 +207,7 @@ pub async fn resync(services: &Services, resync: Resync) -> Result<Entered, Refu
         let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
         let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
         let sources = enrich(services, &id, &provider, &assertion, Some(&access_token), sources, now).await;
-        decide(services, &id, &provider, assertion, &sources, now).await
+        decide(services, &id, &provider, assertion, sources, now).await
     };
     let outcome = tokio::time::timeout(timeout, walk).await;
     outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
@@ -216,10 +219,11 @@ async fn decide(
     id: &str,
     provider: &Provider,
     assertion: Verified<Assertion>,
-    sources: &Sources,
+    sources: Sources,
     now: Timestamp,
 ) -> Result<Entered, Reason> {
-    let claims = match claims::read(&assertion, sources, provider) {
+    let sources = overage::complete(services, id, provider, &assertion, sources).await;
+    let claims = match claims::read(&assertion, &sources, provider) {
         Ok(claims) => Arc::new(claims),
         Err(refusal) => {
             record(services, id, provider, assertion.get().token_id.clone(), &refusal, now).await;

@@ -11,7 +11,7 @@ use super::problem::{alternatives, nearest};
 use super::reader::{Context, Found, Section, Value, shown};
 use super::settings::{authority, seconds, tls_files};
 use super::values::{self, Wrong};
-use super::{Endpoint, KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, TlsFiles, files};
+use super::{Endpoint, KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, TlsFiles, files, overage};
 use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::{Source, Take};
@@ -162,6 +162,11 @@ fn provider(
     let protocol = protocol(section, mode, preset, acs_urls);
     let keys = keys(section, mode, issuer.as_ref(), warnings);
     check_endpoint(section, mode, keys.as_ref(), binding, protocol.as_ref());
+    let client_id = match &protocol {
+        Some(Protocol::Oidc(policy)) => Some(policy.client_id.as_str()),
+        _ => None,
+    };
+    let overage = overage::read(section, mode, client_id, common.limits);
     let strict = section.flag("strict", false);
     let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
     let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
@@ -181,6 +186,7 @@ fn provider(
         return (Some(declared), None);
     };
     let limits = common.claim_limits;
+    let (overage, overage_settings) = overage.unzip();
     let provider = Provider {
         name,
         issuer,
@@ -191,12 +197,14 @@ fn provider(
         stages,
         user,
         claims,
+        overage,
         strict,
         leeway,
         max_age,
         limits,
     };
-    let settings = ProviderSettings { provider: Arc::new(provider), keys, login_paths, email_trusted };
+    let settings =
+        ProviderSettings { provider: Arc::new(provider), keys, overage: overage_settings, login_paths, email_trusted };
     (Some(declared), Some(Checked { settings, callbacks: callback_spans, namespace: namespace.unwrap_or(span) }))
 }
 

@@ -240,7 +240,6 @@ impl<'a> Context<'a> {
 /// What other versions know: a better answer than "unknown".
 fn later(section: &str, key: &str) -> Option<&'static str> {
     match (section, key) {
-        ("provider", "overage") => Some("overage look-ups"),
         ("group" | "role", "alias" | "hidden") => Some("this property of groups and roles"),
         ("", "identity" | "logout_paths" | "app_session_cookie") => Some("sessions"),
         _ => None,

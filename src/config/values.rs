@@ -120,6 +120,15 @@ pub fn app_url(text: &str) -> Result<Url, Wrong> {
     origin(text, "`http://127.0.0.1:3000`")
 }
 
+/// Where a service is asked that has addresses of its own below: https, or http to a loopback host.
+pub fn origin_of_service(text: &str, example: &str) -> Result<Url, Wrong> {
+    let url = origin(text, example)?;
+    match url.scheme() == "https" || is_loopback(&url) {
+        true => Ok(url),
+        false => Err(Wrong::expected(format!("https, such as {example} (http to a loopback host only)"))),
+    }
+}
+
 fn origin(text: &str, example: &str) -> Result<Url, Wrong> {
     let wrong = || Wrong::expected(format!("scheme and authority alone, such as {example}"));
     let url = web_url(text).ok_or_else(wrong)?;

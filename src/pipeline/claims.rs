@@ -16,6 +16,7 @@
 
 pub mod dn;
 pub mod names;
+pub mod overage;
 pub mod selector;
 pub mod sources;
 pub mod split;
@@ -232,14 +233,17 @@ pub fn lacks(assertion: &Verified<Assertion>, sources: &Sources, provider: &Prov
     provider.claims.iter().any(|rule| rule.from.contains(&source) && lacking(rule))
 }
 
-/// The claims that the provider left out of its token and that nothing else tells: what a directory is worth asking for.
+/// The claims that the provider left out of its token and that only a directory can tell.
 pub fn left_out<'p>(
     assertion: &Verified<Assertion>,
     sources: &Sources,
     provider: &'p Provider,
 ) -> impl Iterator<Item = &'p ClaimRule> {
-    let overage = ClaimState::Unresolved(Unresolved::Overage);
-    provider.claims.iter().filter(move |rule| look(&assertion.get().statement, sources, rule).state == overage)
+    let is_left_out = move |rule: &&ClaimRule| {
+        overage::is_groups(&rule.selector)
+            && look(&assertion.get().statement, sources, rule).state == ClaimState::Unresolved(Unresolved::Overage)
+    };
+    provider.claims.iter().filter(is_left_out)
 }
 
 fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
@@ -287,19 +291,20 @@ fn look(statement: &Statement, sources: &Sources, rule: &ClaimRule) -> Reading {
         Source::AccessToken => of_payload(&sources.access_token),
     });
     match rule.take {
-        Take::First => completed(sources::first(readings), &sources.directory),
-        Take::Union => sources::union(readings.map(|found| completed(found, &sources.directory))),
+        Take::First => completed(sources::first(readings), rule, sources),
+        Take::Union => sources::union(readings.map(|found| completed(found, rule, sources))),
     }
 }
 
-/// Puts what a directory answered in the place of what was left out.
-fn completed(found: Reading, directory: &Brought<Vec<String>>) -> Reading {
-    match (&found.state, directory) {
-        (ClaimState::Unresolved(Unresolved::Overage), Brought::Failed) => Reading::unresolved(Unresolved::LookUpFailed),
-        (ClaimState::Unresolved(Unresolved::Overage), Brought::Present(values)) => {
-            Reading { state: state_of(values.clone(), 0, 0), skipped: 0 }
-        }
-        _ => found,
+/// Puts what a directory answered in the place of groups that were left out.
+fn completed(found: Reading, rule: &ClaimRule, sources: &Sources) -> Reading {
+    if found.state != ClaimState::Unresolved(Unresolved::Overage) || !overage::is_groups(&rule.selector) {
+        return found;
+    }
+    match &sources.directory {
+        Brought::Absent => found,
+        Brought::Failed => Reading::unresolved(Unresolved::LookUpFailed),
+        Brought::Present(values) => Reading { state: state_of(values.clone(), 0, 0), skipped: 0 },
     }
 }
 
@@ -312,7 +317,7 @@ fn of_statement(statement: &Statement, selector: &Selector) -> Reading {
 
 fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> Reading {
     // A marker says that the claim was left out, so it counts before anything else.
-    if selector::oidc_overage(payload, selector) {
+    if overage::in_token(payload, selector) {
         return Reading::unresolved(Unresolved::Overage);
     }
     let Some(found) = selector.find(payload) else { return Reading { state: ClaimState::Missing, skipped: 0 } };
@@ -331,7 +336,7 @@ fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> 
 }
 
 fn saml_state(statement: &SamlStatement, selector: &Selector) -> Reading {
-    if selector::saml_overage(statement, selector) {
+    if overage::in_assertion(statement, selector) {
         return Reading::unresolved(Unresolved::Overage);
     }
     let mut present = false;

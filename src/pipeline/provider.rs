@@ -25,6 +25,8 @@ pub struct Provider {
     pub user: UserRule,
     /// In the order of the configuration. Mappings refer to them by position.
     pub claims: Vec<ClaimRule>,
+    /// `None`: groups that a token leaves out stay unresolved.
+    pub overage: Option<OverageRule>,
     /// An unresolved or malformed claim refuses the login.
     pub strict: bool,
     /// How far clocks may differ. Serves expiry and replay records alike, so that no token outlives its record.
@@ -130,6 +132,13 @@ pub enum Fold {
     Exact,
     /// Full Unicode lower-casing: two spellings are one user, never two.
     Case,
+}
+
+/// How a person is found in the directory that has the groups which a token left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverageRule {
+    /// The claim that holds the person's object ID.
+    pub user_claim: String,
 }
 
 /// Past these an arriving claim is unresolved: never cut, since a cut list would revoke.

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
@@ -21,8 +23,15 @@ pub struct Meters {
     guarded: Counter,
     held: Counter,
     undecided: Counter,
+    look_ups: Family<LookUpLabels, Counter>,
     hits: Mutex<HashMap<MappingId, Hits>>,
     unmapped: Mutex<HashMap<(ProviderName, String), Values>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookUpLabels {
+    provider: String,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +82,14 @@ impl Meters {
         registry.register("revocations_held", held, self.held.clone());
         let undecided = "Grants kept, since what their mapping asks could not be decided";
         registry.register("grants_undecided", undecided, self.undecided.clone());
+        let look_ups = "Groups that a token left out, asked of the provider's directory, by outcome";
+        registry.register("directory_lookups", look_ups, self.look_ups.clone());
+    }
+
+    /// Notes that a directory was asked, and whether it told.
+    pub fn looked_up(&self, provider: &ProviderName, answered: bool) {
+        let outcome = if answered { "answered" } else { "failed" };
+        self.look_ups.get_or_create(&LookUpLabels { provider: provider.to_string(), outcome }).inc();
     }
 
     /// Notes one committed plan, and tells the operator what needs one.

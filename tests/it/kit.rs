@@ -80,6 +80,7 @@ pub fn provider(protocol: Protocol) -> Provider {
             name_claim: None,
         },
         claims: Vec::new(),
+        overage: None,
         strict: false,
         leeway: Duration::from_secs(60),
         max_age: Duration::from_secs(600),

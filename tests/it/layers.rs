@@ -81,6 +81,7 @@ const RULES: &[Rule] = &[
         forbidden: &[
             "ports::store::sqlite",
             "ports::keys::fetched",
+            "ports::directory::graph",
             "crate::serve",
             "crate::cli",
             "crate::app",
@@ -90,7 +91,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         part: "serve",
-        forbidden: &["ports::store::sqlite", "ports::keys::fetched", "crate::cli", "crate::app", "rusqlite"],
+        forbidden: &[
+            "ports::store::sqlite",
+            "ports::keys::fetched",
+            "ports::directory::graph",
+            "crate::cli",
+            "crate::app",
+            "rusqlite",
+        ],
         reason: "listeners know the traits of the ports and none of their implementations",
     },
     Rule { part: "app.rs", forbidden: &["crate::cli"], reason: "only main stands above the commands" },

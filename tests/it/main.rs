@@ -17,6 +17,7 @@ mod claims;
 mod config;
 mod demo;
 mod deploy;
+mod directory;
 mod fixtures;
 mod front_door;
 mod kit;

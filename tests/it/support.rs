@@ -1,6 +1,7 @@
 //! A proxy with everything real but the provider's keys, between a client and an app that write and record raw bytes.
 
 pub mod app;
+pub mod graph;
 pub mod idp;
 pub mod wire;
 
@@ -19,6 +20,8 @@ use loginsync::pipeline::verify::ProviderKeys;
 use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::ports::BoxFuture;
 use loginsync::ports::back_channel::http::HttpBackChannel;
+use loginsync::ports::directory::Directory;
+use loginsync::ports::directory::graph::Graph;
 use loginsync::ports::keys::{KeySource, KeysError, Offered, Published};
 use loginsync::ports::rules::Rules;
 use loginsync::ports::store::Store;
@@ -160,6 +163,7 @@ impl Proxy {
         let services = Services {
             back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys)).unwrap()),
             keys,
+            directory: no_directory(),
             store: Arc::clone(&store),
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock: clock.clone(),
@@ -279,6 +283,11 @@ impl KeySource for Keys {
     fn ready(&self, _: &ProviderName) -> bool {
         true
     }
+}
+
+/// What a proxy asks whose providers have no directory.
+pub fn no_directory() -> Arc<dyn Directory> {
+    Arc::new(Graph::new(&[], &Clock::fixed(NOW)).unwrap())
 }
 
 #[allow(dead_code, reason = "named by tests that reload a certificate")]

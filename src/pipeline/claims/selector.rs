@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::names;
-use crate::pipeline::verify::saml::{SamlAttribute, SamlStatement};
+use crate::pipeline::verify::saml::SamlAttribute;
 
 /// A literal name, or a path that begins with `/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Selector {
     }
 
     /// The top-level member that it reads.
-    fn top(&self) -> &str {
+    pub(super) fn top(&self) -> &str {
         match self {
             Self::Name(name) => name,
             Self::Path(segments) => match segments.first() {
@@ -142,25 +142,4 @@ fn elements(value: &Value) -> Option<Vec<&Value>> {
         Value::Array(items) => Some(items.iter().collect()),
         scalar => Some(vec![scalar]),
     }
-}
-
-/// Whether an ID token says that this claim was left out: `_claim_names` names it (OIDC Core 5.6.2), or it is `groups` and
-/// `hasgroups` is true, as Entra writes in tokens of the implicit flow (learn.microsoft.com, ID token claims reference).
-pub(super) fn oidc_overage(payload: &Map<String, Value>, selector: &Selector) -> bool {
-    let top = selector.top();
-    let distributed = matches!(payload.get("_claim_names"), Some(Value::Object(names)) if names.contains_key(top));
-    let truthy = |value: &Value| matches!(value, Value::Bool(true)) || value.as_str() == Some("true");
-    let flagged = top == "groups" && payload.get("hasgroups").is_some_and(truthy);
-    // Values beside a marker may be a part of the list, so the marker counts even then.
-    distributed || flagged
-}
-
-/// The attribute by which Entra replaces its groups past 150 (learn.microsoft.com, SAML token claims reference).
-const ENTRA_GROUPS_LINK: &str = "http://schemas.microsoft.com/claims/groups.link";
-
-/// Whether an assertion says that this attribute was left out.
-pub(super) fn saml_overage(statement: &SamlStatement, selector: &Selector) -> bool {
-    let groups = names::long_name("groups");
-    (selector.top() == "groups" || groups == Some(selector.top()))
-        && statement.attributes.iter().any(|attribute| attribute.name == ENTRA_GROUPS_LINK)
 }

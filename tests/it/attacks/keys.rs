@@ -138,6 +138,7 @@ impl Impatient {
         let services = Services {
             back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys)).unwrap()),
             keys,
+            directory: crate::support::no_directory(),
             store,
             rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
             clock,
