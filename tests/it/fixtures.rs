@@ -595,12 +595,12 @@ pub struct Case {
 
 const OIDC_ISSUER: &str = "https://idp.example.com";
 const CLIENT: &str = "the-app";
-const OIDC_LEAVE: Option<&str> =
+pub const OIDC_LEAVE: Option<&str> =
     Some("https://idp.example.com/authorize?client_id=the-app&state=state-1&nonce=nonce-1");
 const SAML_ISSUER: &str = "https://saml.example.com/idp";
 
 /// What every case's configuration begins with.
-const COMMON: &str = r#"public_url = "https://app.example.com"
+pub const COMMON: &str = r#"public_url = "https://app.example.com"
 
 [app]
 url = "http://127.0.0.1:3000"
@@ -630,7 +630,7 @@ name = "Administrators"
 roles = ["admin"]
 "#;
 
-const OIDC_PROVIDER: &str = r#"
+pub const OIDC_PROVIDER: &str = r#"
 [[provider]]
 name = "oidc"
 mode = "oidc-form-post"
@@ -642,7 +642,7 @@ authorization_endpoint = "https://idp.example.com/authorize"
 email_claim = "email"
 "#;
 
-const SAML_PROVIDER: &str = r#"
+pub const SAML_PROVIDER: &str = r#"
 [[provider]]
 name = "saml"
 mode = "saml-post"
@@ -656,7 +656,7 @@ decryption_key_files = ["../../keys/app-decryption.key.test-only.pem"]
 
 const GROUPS: &str = "\n[provider.claims.groups]\n";
 
-const MAPPINGS: &str = r#"
+pub const MAPPINGS: &str = r#"
 [[mapping]]
 provider = "PROVIDER"
 claim = "groups"
@@ -701,7 +701,7 @@ fn two_groups() -> Value {
     json!({"users": [{"user": "alice", "mapped": ["groups = staff", "groups = on-call"]}]})
 }
 
-fn oidc_request(own: &Value) -> String {
+pub fn oidc_request(own: &Value) -> String {
     oidc_form(&id_token_claims(OIDC_ISSUER, CLIENT, own), "idp-rsa")
 }
 
@@ -714,7 +714,7 @@ fn with_groups(groups: &Value) -> String {
     oidc_request(&json!({"sub": "alice", "jti": "token-1", "email": "alice@example.com", "groups": groups}))
 }
 
-fn saml_login(attributes: Vec<MintAttribute>) -> SamlLogin {
+pub fn saml_login(attributes: Vec<MintAttribute>) -> SamlLogin {
     let mut login = SamlLogin::new(SAML_ISSUER, SAML_AUDIENCE, SAML_ACS, ("_response-1", "_assertion-1"), NOW);
     login.in_response_to = Some(SAML_REQUEST.into());
     login.name_id = Some(("alice".into(), Some(UNSPECIFIED.into())));
@@ -722,7 +722,7 @@ fn saml_login(attributes: Vec<MintAttribute>) -> SamlLogin {
     login
 }
 
-fn saml_request(login: &SamlLogin) -> String {
+pub fn saml_request(login: &SamlLogin) -> String {
     saml_form(&saml_document(login, Signs::Assertion, "idp-rsa"))
 }
 
@@ -734,7 +734,7 @@ fn saml_form(document: &str) -> String {
 }
 
 /// The AuthnRequest `_request-1` in the redirect binding.
-fn saml_leave() -> String {
+pub fn saml_leave() -> String {
     use base64::Engine as _;
     use std::io::Write as _;
     let request = format!(

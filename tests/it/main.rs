@@ -35,3 +35,4 @@ mod saml_logins;
 mod store_suite;
 mod support;
 mod threat_table;
+mod truth_table;

@@ -101,6 +101,11 @@ impl FakeGraph {
         self.state.lock().unwrap().mood = mood;
     }
 
+    /// How many objects come on one page.
+    pub fn set_page(&self, objects: usize) {
+        self.state.lock().unwrap().page = objects;
+    }
+
     pub fn set_groups(&self, groups: Vec<Group>) {
         self.state.lock().unwrap().groups = groups;
     }
