@@ -301,6 +301,11 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.login_paths", r#"["/login"]"#, Changes),
     ("provider1.stages", r#"["production"]"#, Changes),
     ("provider1.strict", "true", Changes),
+    (
+        "provider1.overage",
+        r#"{ tenant = "4a0e2c1f-0c3b-4b7c-9a51-8f1f3c1f6a10", credential_env = "LOGINSYNC_AUDIT_KEY" }"#,
+        Changes,
+    ),
     ("provider1.claims.groups.name", r#""roles""#, Changes),
     ("provider1.claims.groups.delimiter", r#"";""#, Changes),
     ("provider1.claims.groups.when_missing", r#""keep""#, Changes),

@@ -11,13 +11,18 @@ use loginsync::ports::directory::Directory;
 use loginsync::ports::directory::graph::Graph;
 use serde_json::json;
 
-use crate::fixtures::{NOW, folder};
+use crate::fixtures::{COMMON, MAPPINGS, NOW, OIDC_LEAVE, OIDC_PROVIDER, folder, oidc_request};
+use crate::front_door::House;
 use crate::support::app::App;
 use crate::support::graph::{ALICE, CREDENTIAL, FakeGraph, Group, Mood, SERVICE_PRINCIPAL, TENANT, TOKEN, group};
 
 fn config(own: &str) -> Result<Config, loginsync::config::problem::Faults> {
+    config_with(own, "[limits]\nclaim_values = 200\n")
+}
+
+fn config_with(own: &str, limits: &str) -> Result<Config, loginsync::config::problem::Faults> {
     let text = format!(
-        "public_url = 'https://app.example.com'\n[app]\nurl = 'http://127.0.0.1:3000'\n[limits]\nclaim_values = 200\n\
+        "public_url = 'https://app.example.com'\n[app]\nurl = 'http://127.0.0.1:3000'\n{limits}\
          [[provider]]\nname = 'entra'\nmode = 'oidc-form-post'\nissuer = 'https://idp.example.com'\nclient_id = 'the-app'\n\
          callback = '/callback'\njwks_file = '../tokens/jwks.json'\n\
          authorization_endpoint = 'https://idp.example.com/authorize'\n{own}\n"
@@ -255,4 +260,84 @@ async fn no_error_repeats_a_secret() {
     }
     let shown = format!("{:?}", config(&FakeGraph::start().await.table("")).unwrap().providers);
     assert!(!shown.contains(CREDENTIAL));
+}
+
+/// A key without effect is a promise broken unseen (CVE-2021-21411).
+#[test]
+fn every_key_of_the_table_has_an_effect() {
+    let credential = |name: &str| format!("{}/fixtures/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    let table = |key: &str, value: &str| {
+        let file = credential("directory-credential.test-only.txt");
+        let usual = [("tenant", TENANT), ("credential_file", file.as_str())];
+        let lines = usual.iter().filter(|(name, _)| *name != key).map(|(name, value)| format!("{name} = '{value}'\n"));
+        format!("[provider.overage]\n{}{key} = '{value}'\n", lines.collect::<String>())
+    };
+    let shown = |text: &str| {
+        let loaded = config(text).unwrap_or_else(|faults| panic!("{faults}"));
+        let overage = loaded.providers[0].overage.clone().unwrap();
+        let secret = String::from_utf8_lossy(overage.credential.expose()).into_owned();
+        format!("{overage:?} {secret} {:?}", loaded.providers[0].provider.overage)
+    };
+    let usual = shown(&table("attribute", "id"));
+    assert!(usual.contains("login.microsoftonline.com"), "{usual}");
+    let other = credential("README.md");
+    for (key, value) in [
+        ("tenant", "00000000-0c3b-4b7c-9a51-8f1f3c1f6a10"),
+        ("credential_file", &other),
+        ("client_id", "another"),
+        ("user", "sub"),
+        ("attribute", "displayName"),
+        ("attribute", "onPremisesSamAccountName"),
+        ("scope", "all"),
+        ("timeout", "4s"),
+        ("endpoint", "https://graph.microsoft.us"),
+        ("token_endpoint", "https://login.example.com/token"),
+    ] {
+        assert_ne!(shown(&table(key, value)), usual, "{key} = {value}");
+    }
+    let assigned = |id: &str| table("scope", "assigned") + &format!("service_principal = '{id}'\n");
+    assert_ne!(shown(&assigned(SERVICE_PRINCIPAL)), shown(&assigned(TENANT)));
+    assert!(shown(&table("endpoint", "https://microsoftgraph.chinacloudapi.cn")).contains("login.chinacloudapi.cn"));
+    // The look-up ends before the login does, however short that is.
+    let text = format!("{}[limits]\nlogin_timeout = '1s'\n", table("attribute", "id"));
+    let short = config_with(&text, "").unwrap();
+    assert_eq!(short.providers[0].overage.as_ref().unwrap().timeout, Duration::from_millis(500));
+}
+
+/// The alarm of promise 4, where an operator's alerts can see it.
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_are_counted_by_their_outcome() {
+    let fake = FakeGraph::start().await;
+    let text = format!(
+        "{COMMON}{OIDC_PROVIDER}{}[provider.claims.groups]\n{}",
+        fake.table(""),
+        MAPPINGS.replace("PROVIDER", "oidc")
+    );
+    let house = House::open(&text, &folder("login").join("oidc-first-login").join("config.toml"), NOW).await;
+    for (number, mood) in [Mood::Well, Mood::Well, Mood::Broken(500)].into_iter().enumerate() {
+        fake.set(mood);
+        let cookies = house.leave(OIDC_LEAVE.unwrap()).await;
+        let request = oidc_request(&json!({
+            "sub": "alice", "jti": format!("t-{number}"), "hasgroups": "true", "tid": TENANT, "oid": ALICE,
+        }));
+        let (_, body) = request.split_once("\n\n").unwrap();
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookies.as_str())];
+        assert_eq!(house.send("POST", "/callback", &headers, body.as_bytes()).await.status, 200);
+    }
+    let metrics = metrics(&house).await;
+    assert!(
+        metrics.contains(r#"loginsync_directory_lookups_total{provider="oidc",outcome="answered"} 2"#),
+        "{metrics}"
+    );
+    assert!(metrics.contains(r#"loginsync_directory_lookups_total{provider="oidc",outcome="failed"} 1"#), "{metrics}");
+    house.running.stop().await;
+}
+
+async fn metrics(house: &House) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(house.running.admin).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
 }
