@@ -27,9 +27,10 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
+use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::provider::{Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::saml::CertificateSet;
 
 /// One configuration file, checked.
@@ -41,6 +42,7 @@ pub struct Config {
     pub admin: Admin,
     /// `None`: no provider is in mode `token-relay`.
     pub relay: Option<Relay>,
+    pub bearer: Bearer,
     pub store: StoreSettings,
     pub audit_key: Option<Secret>,
     /// 32 bytes each; the first seals. `None`: kept in the store.
@@ -127,6 +129,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let listen = settings::listen(&root.section("listen"), &mut warnings);
     let app = settings::app(&root.section("app"));
     let admin = settings::admin(&root.section("admin"));
+    let bearer = settings::bearer(&root.section("bearer"));
     let relay_section = root.section("relay");
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
     let store = settings::store(&root.section("store"));
@@ -138,6 +141,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let elsewhere = settings::guard(&root.section("guard"));
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
     check_relay(&root, &declared.settings);
+    check_trusted(&root, &listen, &declared.settings);
     let rules = rules::read(&root, &declared, &limits, headers.preset);
     root.finish();
     Some(Config {
@@ -146,6 +150,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         app: app?,
         admin,
         relay,
+        bearer,
         store,
         audit_key,
         cookie_keys,
@@ -175,6 +180,21 @@ fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
             root.raise(&span, "relay", "no provider is in mode `token-relay`, so that nobody would ask here");
         }
         _ => {}
+    }
+}
+
+/// A header that a hop before us sets is removed when anybody else sends it.
+fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSettings]) {
+    let forwarded = |settings: &&ProviderSettings| match &settings.provider.protocol {
+        Protocol::Oidc(OidcPolicy { bearer: Some(bearer), .. }) => bearer.form == Form::ForwardedAccessToken,
+        _ => false,
+    };
+    if let (Some(settings), true) = (providers.iter().find(forwarded), listen.trusted_proxies.is_empty()) {
+        let message = format!(
+            "is empty; provider `{}` reads `x-forwarded-access-token`, which is removed unless a trusted hop sends it",
+            settings.provider.name
+        );
+        root.context.raise_absent(&root.span, "listen.trusted_proxies", message);
     }
 }
 
@@ -240,6 +260,14 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The address may be one that others reach. It serves health and metrics alone, since nobody is asked who they are.
     pub allow_remote: bool,
+}
+
+/// How tokens in headers are remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Bearer {
+    /// How old what is known of a token's person may be.
+    pub cache_age: Duration,
+    pub cache_entries: usize,
 }
 
 /// The back channel, by which the app exchanges its codes.
@@ -390,6 +418,8 @@ pub enum KeyOrigin {
     MetadataUrl(Url),
     MetadataFile(PathBuf),
     Certificates(CertificateSet),
+    /// Each key by itself, in PEM, below this address under its name.
+    OneByOne(Url),
 }
 
 /// Bytes that no log line, error or debug print shows, wiped when dropped.

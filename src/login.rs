@@ -19,6 +19,7 @@ use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::verify::presented::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
 use crate::ports::back_channel::BackChannel;
 use crate::ports::directory::Directory;
@@ -111,6 +112,8 @@ pub enum Reason {
     Claims(#[from] ClaimsRefusal),
     #[error(transparent)]
     Userinfo(#[from] Unread),
+    #[error("this token speaks of no person")]
+    NoPerson,
     #[error("this token was used before")]
     Replay { token: String },
     #[error("the user is disabled")]
@@ -139,6 +142,7 @@ impl Reason {
             | Self::Verify(_)
             | Self::Claims(_)
             | Self::Userinfo(_)
+            | Self::NoPerson
             | Self::Replay { .. }
             | Self::Store(_)
             | Self::Unsettled
@@ -169,11 +173,63 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
 pub async fn enter(services: &Services, attempt: Attempt) -> Result<Entered, Refused> {
     let Attempt { id, captured, origin, timeout } = attempt;
     let provider = Arc::clone(&captured.provider);
-    let outcome = tokio::time::timeout(timeout, walk(services, &id, captured, origin)).await;
+    let walk = async {
+        let known = know(services, &id, captured, origin).await?;
+        commit(services, &id, &provider, known).await
+    };
+    let outcome = tokio::time::timeout(timeout, walk).await;
     outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
 }
 
-async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Entered, Reason> {
+/// Somebody whose token was verified and read, and who is not yet synced.
+pub struct Known {
+    assertion: Verified<Assertion>,
+    claims: Arc<Claims>,
+    now: Timestamp,
+}
+
+impl Known {
+    pub fn assertion(&self) -> &Assertion {
+        self.assertion.get()
+    }
+
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.claims
+    }
+}
+
+/// The first half of [`enter`], for a mode in which not every token is a new login: up to the claims. `None` for a token that
+/// speaks of no person.
+///
+/// # Errors
+/// As for [`login`].
+pub async fn recognise(services: &Services, attempt: Attempt) -> Result<Option<Known>, Refused> {
+    let Attempt { id, captured, origin, timeout } = attempt;
+    let provider = Arc::clone(&captured.provider);
+    let outcome = tokio::time::timeout(timeout, know(services, &id, captured, origin)).await;
+    match outcome.unwrap_or(Err(Reason::Timeout)) {
+        Ok(known) => Ok(Some(known)),
+        Err(Reason::NoPerson) => Ok(None),
+        Err(reason) => Err(Refused { provider: Some(provider.name.clone()), reason }),
+    }
+}
+
+/// The second half of [`enter`].
+///
+/// # Errors
+/// As for [`login`].
+pub async fn sync(
+    services: &Services,
+    id: &str,
+    provider: &Provider,
+    known: Known,
+    timeout: Duration,
+) -> Result<Entered, Refused> {
+    let outcome = tokio::time::timeout(timeout, commit(services, id, provider, known)).await;
+    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+}
+
+async fn know(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Known, Reason> {
     let now = services.clock.now();
     let provider = Arc::clone(&captured.provider);
     let access_token = origin.access_token().cloned();
@@ -189,9 +245,14 @@ async fn walk(services: &Services, id: &str, captured: Captured, origin: Origin)
         }
     };
 
+    // What a client was given for itself makes no user of it.
+    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement) {
+        return Err(Reason::NoPerson);
+    }
+
     let access_token = access_token.as_ref();
     let sources = enrich(services, id, &provider, &assertion, access_token, Sources::default(), now).await;
-    decide(services, id, &provider, assertion, sources, now).await
+    read(services, id, &provider, assertion, sources, now).await
 }
 
 /// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token. No
@@ -207,30 +268,35 @@ pub async fn resync(services: &Services, resync: Resync) -> Result<Entered, Refu
         let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
         let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
         let sources = enrich(services, &id, &provider, &assertion, Some(&access_token), sources, now).await;
-        decide(services, &id, &provider, assertion, sources, now).await
+        let known = read(services, &id, &provider, assertion, sources, now).await?;
+        commit(services, &id, &provider, known).await
     };
     let outcome = tokio::time::timeout(timeout, walk).await;
     outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
 }
 
-/// Reads the claims of a verified login, decides and commits.
-async fn decide(
+/// Reads the claims of a verified login.
+async fn read(
     services: &Services,
     id: &str,
     provider: &Provider,
     assertion: Verified<Assertion>,
     sources: Sources,
     now: Timestamp,
-) -> Result<Entered, Reason> {
+) -> Result<Known, Reason> {
     let sources = overage::complete(services, id, provider, &assertion, sources).await;
-    let claims = match claims::read(&assertion, &sources, provider) {
-        Ok(claims) => Arc::new(claims),
+    match claims::read(&assertion, &sources, provider) {
+        Ok(claims) => Ok(Known { assertion, claims: Arc::new(claims), now }),
         Err(refusal) => {
             record(services, id, provider, assertion.get().token_id.clone(), &refusal, now).await;
-            return Err(refusal.into());
+            Err(refusal.into())
         }
-    };
+    }
+}
 
+/// Decides and commits.
+async fn commit(services: &Services, id: &str, provider: &Provider, known: Known) -> Result<Entered, Reason> {
+    let Known { assertion, claims, now } = known;
     let plan = apply(services, id, provider, assertion.get(), &claims, now).await?;
     Ok(Entered { plan, claims, assertion })
 }
@@ -252,7 +318,11 @@ async fn verified(
     let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
         return first.map_err(Unbelieved::Fault);
     };
-    match services.keys.look_again(name).await {
+    let looked = match &refused.fault {
+        Fault::UnknownKey(key_id) => services.keys.look_for(name, key_id).await,
+        _ => services.keys.look_again(name).await,
+    };
+    match looked {
         Ok(again) if !Arc::ptr_eq(&again, &published) => {
             verify_once(services, arrived, &again, now).await.map_err(Unbelieved::Fault)
         }

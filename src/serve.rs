@@ -4,6 +4,7 @@
 //! place; [`relay`] is the app's own way to its provider.
 
 pub mod admin;
+pub mod bearer;
 pub mod cookies;
 pub mod listen;
 pub mod proxy;

@@ -12,6 +12,7 @@ use super::reader::{Context, Found, Section, Value, shown};
 use super::settings::{authority, seconds, tls_files};
 use super::values::{self, Wrong};
 use super::{Endpoint, KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, TlsFiles, files, overage};
+use crate::pipeline::capture::bearer::{Form, Signer};
 use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::{Source, Take};
@@ -19,7 +20,7 @@ use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::claims::{ClaimRule, WhenMissing};
 use crate::pipeline::ids::{ClaimName, Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
-    Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    BearerPolicy, Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
 };
 use crate::pipeline::verify::oidc::SigningAlgorithm;
 
@@ -42,7 +43,7 @@ pub struct DeclaredProvider {
 }
 
 /// Ways of capturing that this version does not have.
-const LATER_MODES: [&str; 3] = ["relying-party", "bearer", "forward-auth"];
+const LATER_MODES: [&str; 2] = ["relying-party", "forward-auth"];
 
 impl Mode {
     /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
@@ -50,6 +51,7 @@ impl Mode {
         match self {
             Mode::SamlPost => &[("assertion", Source::Assertion)],
             Mode::OidcFormPost => &[("id_token", Source::Assertion)],
+            Mode::Bearer => &[("access_token", Source::Assertion)],
             Mode::TokenRelay => &[
                 ("id_token", Source::Assertion),
                 ("userinfo", Source::Userinfo),
@@ -64,7 +66,9 @@ const SOURCES: [&str; 4] = ["id_token", "userinfo", "access_token", "assertion"]
 
 const WATCHED: &[Mode] = &[Mode::SamlPost, Mode::OidcFormPost];
 const SAML: &[Mode] = &[Mode::SamlPost];
-const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay];
+const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer];
+const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay];
+const BEARER: &[Mode] = &[Mode::Bearer];
 const RELAY: &[Mode] = &[Mode::TokenRelay];
 
 /// The keys that not every mode has, and the modes that have them.
@@ -73,7 +77,10 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("binding", WATCHED),
     ("max_age", WATCHED),
     ("login_paths", WATCHED),
-    ("audience", SAML),
+    ("audience", &[Mode::SamlPost, Mode::Bearer]),
+    ("header", BEARER),
+    ("signer", BEARER),
+    ("key_url", BEARER),
     ("metadata_url", SAML),
     ("metadata_file", SAML),
     ("certificate_files", SAML),
@@ -81,7 +88,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("decryption_key_files", SAML),
     ("allow_cbc", SAML),
     ("allow_idp_initiated", SAML),
-    ("client_id", OIDC),
+    ("client_id", CLIENT),
     ("algorithms", OIDC),
     ("jwks_url", OIDC),
     ("jwks_file", OIDC),
@@ -149,7 +156,7 @@ fn provider(
     let mode = mode(section);
     misplaced(section, mode);
     let issuer = issuer(section, mode);
-    let (callbacks, callback_spans) = callbacks(section);
+    let (callbacks, callback_spans) = if mode == Some(Mode::Bearer) { Default::default() } else { callbacks(section) };
     let binding =
         section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
     let acs_urls = acs_urls(common.public_url, &callbacks);
@@ -239,7 +246,7 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
     let text = section.required("issuer", "https://idp.example.com")?;
     let issuer = section.checked("issuer", &text, Issuer::parse)?;
     section.parse("issuer", text, |text| match mode {
-        Some(Mode::OidcFormPost | Mode::TokenRelay) => values::oidc_issuer(text),
+        Some(Mode::OidcFormPost | Mode::TokenRelay | Mode::Bearer) => values::oidc_issuer(text),
         // An entity ID is any URI (SAML Core 8.3.6), compared byte for byte.
         _ => values::single_tenant(text),
     });
@@ -596,6 +603,7 @@ fn protocol(
 ) -> Option<Protocol> {
     match mode? {
         Mode::OidcFormPost | Mode::TokenRelay => oidc(section).map(Protocol::Oidc),
+        Mode::Bearer => bearer(section).map(Protocol::Oidc),
         Mode::SamlPost => saml(section, preset, acs_urls).map(Protocol::Saml),
     }
 }
@@ -616,6 +624,98 @@ fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
 
 fn oidc(section: &Section<'_>) -> Option<OidcPolicy> {
     let client_id = section.required("client_id", "the app's client id at the provider");
+    let algorithms = algorithms(section, "RS256");
+    Some(OidcPolicy { client_id: identifier(section, "client_id", &client_id?)?, algorithms, bearer: None })
+}
+
+/// A provider whose tokens come in a header.
+fn bearer(section: &Section<'_>) -> Option<OidcPolicy> {
+    let form = form(section);
+    let audience = section.required("audience", "https://api.example.com");
+    let algorithms = algorithms(section, form.rules().algorithm);
+    let signer = section.text("signer");
+    match (form.rules().signer, &signer) {
+        (Signer::LoadBalancer, None) => {
+            let message = format!(
+                "missing in `{}`; any load balancer of the region signs with the same keys, so that yours must be named; \
+                 expected for instance signer = \"{ARN}\"",
+                section.name
+            );
+            section.context.raise_absent(&section.span, section.key("signer"), message);
+        }
+        (Signer::LoadBalancer, Some(arn)) if region(arn.value).is_none() => {
+            let message = format!("found `{}`; expected the load balancer's ARN such as `{ARN}`", shown(arn.value));
+            section.raise(&arn.span, "signer", message);
+        }
+        (Signer::Issuer, Some(arn)) => {
+            section.raise(&arn.span, "signer", "belongs to header `x-amzn-oidc-data`");
+        }
+        _ => {}
+    }
+    let signer = signer.map(|arn| arn.value.to_owned());
+    let client_id = identifier(section, "audience", &audience?)?;
+    Some(OidcPolicy { client_id, algorithms, bearer: Some(BearerPolicy { form, signer }) })
+}
+
+const ARN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/0123456789abcdef";
+
+/// The region of a load balancer's ARN: `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/…`.
+fn region(arn: &str) -> Option<&str> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match parts.as_slice() {
+        ["arn", _, "elasticloadbalancing", region, account, name]
+            if !region.is_empty()
+                && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                && !account.is_empty()
+                && name.starts_with("loadbalancer/") =>
+        {
+            Some(region)
+        }
+        _ => None,
+    }
+}
+
+fn form(section: &Section<'_>) -> Form {
+    let headers = || Form::ALL.into_iter().map(|form| form.rules().header);
+    let form = section.parsed("header", |text| {
+        Form::named(text).ok_or_else(|| Wrong { expected: alternatives(headers()), nearest: nearest(text, headers()) })
+    });
+    form.map_or(Form::Authorization, |found| found.value)
+}
+
+/// Where the keys behind a header are, which vendors have fixed.
+fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>) -> Option<KeyOrigin> {
+    // A header that is none was told of where the policy was read.
+    let form = section.text("header").and_then(|text| Form::named(text.value)).unwrap_or(Form::Authorization);
+    let key_url = section.parsed("key_url", values::endpoint);
+    let written = section.written("jwks_url").is_some() || section.written("jwks_file").is_some();
+    if let (Some(span), true) = (section.written("key_url"), form != Form::AlbData) {
+        section.raise(&span, "key_url", "belongs to header `x-amzn-oidc-data`");
+    }
+    let fixed = |address: String| Url::parse(&address).ok();
+    match form {
+        _ if written && form != Form::AlbData => oidc_source(section),
+        Form::Authorization | Form::ForwardedAccessToken => oidc_source(section),
+        Form::CloudflareAccess => {
+            let issuer = issuer?.as_str().trim_end_matches('/');
+            fixed(format!("{issuer}/cdn-cgi/access/certs")).map(KeyOrigin::JwksUrl)
+        }
+        Form::GoogleIap => fixed("https://www.gstatic.com/iap/verify/public_key-jwk".into()).map(KeyOrigin::JwksUrl),
+        Form::AlbData => {
+            for key in ["jwks_url", "jwks_file"] {
+                if let Some(span) = section.written(key) {
+                    section.raise(&span, key, "a load balancer's keys are no JWK Set; expected `key_url`, or nothing");
+                }
+            }
+            let region = section.text("signer").and_then(|arn| region(arn.value).map(str::to_owned));
+            let usual =
+                || region.and_then(|region| fixed(format!("https://public-keys.auth.elb.{region}.amazonaws.com")));
+            key_url.map(|found| found.value).or_else(usual).map(KeyOrigin::OneByOne)
+        }
+    }
+}
+
+fn algorithms(section: &Section<'_>, default: &str) -> Vec<SigningAlgorithm> {
     let algorithms = section.list("algorithms", false, |text| {
         SigningAlgorithm::named(text).ok_or_else(|| Wrong {
             expected: alternatives(SigningAlgorithm::names()),
@@ -625,8 +725,7 @@ fn oidc(section: &Section<'_>) -> Option<OidcPolicy> {
     if let (Some(span), true) = (section.written("algorithms"), section.is_empty_list("algorithms")) {
         section.raise(&span, "algorithms", "allows no algorithm, so no token would verify; expected at least one");
     }
-    let algorithms = algorithms.unwrap_or_else(|| SigningAlgorithm::named("RS256").into_iter().collect());
-    Some(OidcPolicy { client_id: identifier(section, "client_id", &client_id?)?, algorithms })
+    algorithms.unwrap_or_else(|| SigningAlgorithm::named(default).into_iter().collect())
 }
 
 fn saml(section: &Section<'_>, preset: Option<Defaults>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
@@ -661,6 +760,7 @@ fn keys(
     let (source, endpoint) = match mode? {
         Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
         Mode::TokenRelay => (oidc_source(section), None),
+        Mode::Bearer => (bearer_source(section, issuer), None),
         Mode::SamlPost => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
     };
     let fetched =

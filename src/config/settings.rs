@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::{Found, Section};
 use super::values;
 use super::{
-    Admin, App, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
+    Admin, App, Bearer, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
     Synchronous, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
@@ -115,6 +115,15 @@ pub fn admin(section: &Section<'_>) -> Admin {
         section.raise(&span, "address", message);
     }
     Admin { address, allow_remote }
+}
+
+pub fn bearer(section: &Section<'_>) -> Bearer {
+    let bearer = Bearer {
+        cache_age: section.duration("cache_age", seconds(30), seconds(1)..=seconds(300)),
+        cache_entries: section.count("cache_entries", 10_000, 2..=1_000_000),
+    };
+    section.finish();
+    bearer
 }
 
 /// The back channel. Absent unless it is written: nothing listens that nobody asked for.

@@ -4,6 +4,7 @@
 //! once over query and body together, names compared decoded and without case. A message without a protocol field is no
 //! login and passes. Everything else is refused, since the app might read as a login what we did not.
 
+pub mod bearer;
 pub mod fields;
 pub mod oidc;
 pub mod path;
@@ -50,8 +51,13 @@ pub struct Captured {
 /// The token of a captured login. What it says is a claim of whoever sent it.
 #[derive(Debug)]
 pub enum UntrustedToken {
-    IdToken { token: UntrustedIdToken, state: Option<String> },
+    IdToken {
+        token: UntrustedIdToken,
+        state: Option<String>,
+    },
     SamlResponse(GuardedResponse),
+    /// In a header of a request.
+    Presented(UntrustedIdToken),
 }
 
 /// Why a message at a callback path is refused before any signature is looked at.

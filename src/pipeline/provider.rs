@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::capture::bearer::Form;
 use super::claims::ClaimRule;
 use super::ids::{Issuer, Namespace, ProviderName, Stage};
 use super::verify::oidc::SigningAlgorithm;
@@ -45,10 +46,12 @@ pub enum Mode {
     OidcFormPost,
     /// The app's own code exchange, which goes through our token endpoint.
     TokenRelay,
+    /// A token in a header of any request.
+    Bearer,
 }
 
 impl Mode {
-    pub const ALL: [Self; 3] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay];
+    pub const ALL: [Self; 4] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay, Self::Bearer];
 
     /// Its name in the configuration.
     pub fn word(self) -> &'static str {
@@ -56,6 +59,7 @@ impl Mode {
             Self::SamlPost => "saml-post",
             Self::OidcFormPost => "oidc-form-post",
             Self::TokenRelay => "token-relay",
+            Self::Bearer => "bearer",
         }
     }
 
@@ -63,7 +67,7 @@ impl Mode {
     pub fn is_watched(self) -> bool {
         match self {
             Self::SamlPost | Self::OidcFormPost => true,
-            Self::TokenRelay => false,
+            Self::TokenRelay | Self::Bearer => false,
         }
     }
 
@@ -85,6 +89,16 @@ pub struct OidcPolicy {
     pub client_id: String,
     /// An allow-list; never empty.
     pub algorithms: Vec<SigningAlgorithm>,
+    /// In mode `bearer`.
+    pub bearer: Option<BearerPolicy>,
+}
+
+/// How a provider's tokens come in headers. Its `client_id` is then the audience.
+#[derive(Debug, Clone)]
+pub struct BearerPolicy {
+    pub form: Form,
+    /// The load balancer's ARN, where one signs.
+    pub signer: Option<String>,
 }
 
 /// What a SAML response must say beside issuer and times.

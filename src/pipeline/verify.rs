@@ -5,12 +5,13 @@
 //! ours, against `now`.
 
 pub mod oidc;
+pub mod presented;
 pub mod saml;
 
 use super::capture::oidc::{AccessToken, UntrustedIdToken};
 use super::capture::{Captured, UntrustedToken};
 use super::ids::{Issuer, ProviderName, Timestamp};
-use super::provider::{Binding, Protocol, Provider};
+use super::provider::{Binding, OidcPolicy, Protocol, Provider};
 
 /// A value whose signature, issuer, audience, times and binding were checked.
 #[derive(Debug, Clone)]
@@ -317,6 +318,11 @@ pub fn verify(
         (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state }, ProviderKeys::Oidc(keys)) => {
             oidc::check(provider, policy, token, state.as_deref(), keys, origin, now).map(Verified)
         }
+        (
+            Protocol::Oidc(policy @ OidcPolicy { bearer: Some(bearer), .. }),
+            UntrustedToken::Presented(token),
+            ProviderKeys::Oidc(keys),
+        ) => presented::check(provider, policy, bearer, token, keys, now).map(Verified),
         (Protocol::Saml(policy), UntrustedToken::SamlResponse(response), ProviderKeys::Saml(keys)) => {
             saml::check(provider, policy, response, keys, origin, now).map(Verified)
         }

@@ -61,6 +61,15 @@ pub trait KeySource: Send + Sync {
     /// many ask; answers with what is then at hand.
     fn look_again(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>>;
 
+    /// Looks for one key that a token names. Where keys are had one by one, this is how; else as [`Self::look_again`].
+    fn look_for<'a>(
+        &'a self,
+        provider: &ProviderName,
+        _key_id: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Published>, KeysError>> {
+        self.look_again(provider)
+    }
+
     /// The endpoints at hand, without waiting; empty before the first fetch.
     fn endpoints(&self, provider: &ProviderName) -> Vec<String>;
 

@@ -36,8 +36,9 @@ use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
-use self::headers::{Framing, PublicSide, Wishes};
+use self::headers::{Framing, Identity, PublicSide, Wishes};
 use self::route::{Route, Router};
+use super::bearer::Bearers;
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
 use super::listen::{Guard, Peer};
 use super::respond::{self, Trouble};
@@ -64,6 +65,7 @@ pub struct Site {
     limits: Limits,
     elsewhere: Elsewhere,
     start_page: String,
+    bearers: Option<Bearers>,
     counters: Arc<Counters>,
 }
 
@@ -105,6 +107,7 @@ impl Site {
             limits: config.limits,
             elsewhere: config.elsewhere,
             start_page: config.app.start_page.clone(),
+            bearers: Bearers::new(config),
             counters,
         })
     }
@@ -188,6 +191,9 @@ async fn take(
     let jar = Jar::take(request.headers_mut());
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
 
+    if site.bearers.is_some() {
+        Box::pin(tell_bearer(site, request.headers_mut())).await?;
+    }
     match site.router.route(request.uri().path()) {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
         Route::Callback(providers) => {
@@ -200,6 +206,18 @@ async fn take(
             pass(site, &jar, request, wishes, streams, guard).await
         }
     }
+}
+
+/// Names of identity headers were removed when the request came in, so nothing forged stays beside those of whoever bears it.
+async fn tell_bearer(site: &Site, headers: &mut HeaderMap) -> Result<(), Trouble> {
+    let Some(bearers) = &site.bearers else { return Ok(()) };
+    let Some(bearer) = bearers.identify(&site.services, headers).await? else { return Ok(()) };
+    let told = headers::set_identity(headers, &site.identity, &Identity::of_bearer(&bearer));
+    if told.over_budget {
+        site.counters.headers_over_budget.inc();
+        tracing::warn!(provider = %bearer.provider, "groups and roles exceed `headers.max_bytes` and were left out");
+    }
+    Ok(())
 }
 
 /// The target is a path and the host is one: there is nothing to disagree about between us and the app.
@@ -471,8 +489,7 @@ impl Arrival {
         let id = self.id.clone();
         log_applied(&id, plan);
         let mut identity = HeaderMap::new();
-        let (email, display_name) = (claims.email.as_deref(), claims.display_name.as_deref());
-        let told = headers::set_identity(&mut identity, &site.identity, plan, email, display_name);
+        let told = headers::set_identity(&mut identity, &site.identity, &Identity::of_login(plan, claims));
         if told.over_budget {
             site.counters.headers_over_budget.inc();
             tracing::warn!(%id, provider = %plan.provider, "groups and roles exceed `headers.max_bytes` and were left out");
@@ -531,7 +548,7 @@ fn count(site: &Site, trouble: &Trouble, status: StatusCode) {
     counters.request(if status.is_server_error() { Outcome::Failed } else { Outcome::Refused });
     counters.refusals.get_or_create(&StageLabel { stage: trouble.stage() }).inc();
     match trouble {
-        Trouble::Login(Refused { provider, .. }) => {
+        Trouble::Login(Refused { provider, .. }) | Trouble::Token(Refused { provider, .. }) => {
             let provider = provider.as_ref().map(ToString::to_string).unwrap_or_default();
             counters.logins.get_or_create(&LoginLabels { provider, outcome: trouble.stage() }).inc();
         }
@@ -545,7 +562,8 @@ fn count(site: &Site, trouble: &Trouble, status: StatusCode) {
 fn log(id: &str, trouble: &Trouble, status: StatusCode) {
     let stage = trouble.stage();
     let provider = match trouble {
-        Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
+        Trouble::Login(Refused { provider: Some(provider), .. })
+        | Trouble::Token(Refused { provider: Some(provider), .. }) => provider.as_str(),
         _ => "",
     };
     // Every reason is short by itself. Should one ever quote a stranger at length, it must not fill the disk.

@@ -6,6 +6,7 @@
 //! | what | status |
 //! |---|---|
 //! | the request itself cannot be read in one way (framing, host, path, form) | 400 |
+//! | a token in a header that is not believed | 401 |
 //! | a login that is not believed, a disabled user, a login field where no login belongs | 403 |
 //! | a method that brings no login to a callback | 405 |
 //! | a body that did not arrive in time | 408 |
@@ -16,7 +17,8 @@
 //! | keys, store or time are missing: the same login may pass in a moment (`Retry-After`) | 503 |
 //! | the app is too slow | 504 |
 //!
-//! A refused login is 403 and not 401: 401 would have to name a challenge (RFC 9110 section 15.5.2), and none helps here.
+//! A refused login is 403 and not 401: 401 has to name a challenge (RFC 9110 section 15.5.2), and none helps there. A client
+//! that sends tokens by itself has another one, so 401 tells it to fetch it (RFC 6750 section 3).
 
 pub mod oauth;
 
@@ -34,12 +36,16 @@ use http::{Response, StatusCode};
 use super::proxy::headers::Framing;
 use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
+use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::verify::Fault;
 
 /// Why a request gets an answer of ours in place of the app's.
 #[derive(Debug)]
 pub enum Trouble {
     Login(Refused),
+    /// A token in a header.
+    Token(Refused),
+    Bearer(BearerFault),
     Framing(Framing),
     Host,
     Target,
@@ -67,7 +73,8 @@ impl Trouble {
     /// For metrics: where it was refused.
     pub fn stage(&self) -> &'static str {
         match self {
-            Trouble::Login(refused) => stage(&refused.reason),
+            Trouble::Login(refused) | Trouble::Token(refused) => stage(&refused.reason),
+            Trouble::Bearer(_) => "capture",
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
             Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => {
                 "request"
@@ -82,7 +89,8 @@ impl fmt::Display for Trouble {
     /// For the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Login(refused) => write!(f, "{}", refused.reason),
+            Trouble::Login(refused) | Trouble::Token(refused) => write!(f, "{}", refused.reason),
+            Trouble::Bearer(fault) => write!(f, "{fault}"),
             Trouble::Framing(framing) => write!(f, "{framing}"),
             Trouble::Host => f.write_str("no single valid `Host`; expected one that agrees with the request target"),
             Trouble::Target => f.write_str("a request target that is no path"),
@@ -109,6 +117,7 @@ fn stage(reason: &Reason) -> &'static str {
         Reason::Keys(_) | Reason::Userinfo(_) => "keys",
         Reason::Verify(_) => "verify",
         Reason::Claims(_) => "claims",
+        Reason::NoPerson => "claims",
         Reason::Replay { .. } => "replay",
         Reason::Disabled => "disabled",
         Reason::Gate { .. } => "gate",
@@ -143,6 +152,9 @@ pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str)
         StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+        }
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
         }
@@ -176,6 +188,9 @@ fn page(trouble: &Trouble) -> Page<'_> {
     let bad_request = |advice| page(StatusCode::BAD_REQUEST, "This request cannot be passed on", advice);
     match trouble {
         Trouble::Login(refused) => refused_login(&refused.reason),
+        Trouble::Token(refused) => refused_token(&refused.reason),
+        Trouble::Bearer(BearerFault::Repeated(_)) => bad_request("It brings more than one token."),
+        Trouble::Bearer(_) => no_token(),
         Trouble::Framing(_) => bad_request("Its length is stated in more than one way."),
         Trouble::Host => bad_request("It does not name this site properly."),
         Trouble::Target | Trouble::Connect => bad_request("It does not ask for a page of this site."),
@@ -248,7 +263,7 @@ fn refused_login(reason: &Reason) -> Page<'_> {
             "This login cannot be verified",
             "What the login service sent does not fit this app. Start again; if it happens again, tell your administrator.",
         ),
-        Reason::Claims(_) => login(
+        Reason::Claims(_) | Reason::NoPerson => login(
             StatusCode::FORBIDDEN,
             "This login lacks something",
             "The login service did not say everything that this app needs of you. Please tell your administrator.",
@@ -265,6 +280,24 @@ fn refused_login(reason: &Reason) -> Page<'_> {
             advice: "Your account has been switched off here. Please ask your administrator.",
             start_again: false,
         },
+    }
+}
+
+/// RFC 6750 section 3.1: what another token could mend is 401.
+fn refused_token(reason: &Reason) -> Page<'_> {
+    match reason {
+        Reason::Verify(Fault::Internal) => refused_login(reason),
+        Reason::Capture(_) | Reason::Verify(_) => no_token(),
+        _ => Page { start_again: false, ..refused_login(reason) },
+    }
+}
+
+fn no_token() -> Page<'static> {
+    Page {
+        status: StatusCode::UNAUTHORIZED,
+        title: "This token is not accepted",
+        advice: "What came with this request does not fit this app, or has expired. Please sign in again.",
+        start_again: false,
     }
 }
 

@@ -85,6 +85,7 @@ fn spelled_out(config: &Config) -> String {
         app,
         admin,
         relay,
+        bearer,
         store,
         audit_key,
         cookie_keys,
@@ -100,7 +101,7 @@ fn spelled_out(config: &Config) -> String {
     let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
     format!(
-        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
+        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {bearer:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
          {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -168,7 +169,7 @@ fn faults_have_a_form_for_programs() {
         "line": 9,
         "column": 13,
         "key": "provider.mode",
-        "message": "found `oidc-from-post`; expected `saml-post`, `oidc-form-post` or `token-relay`",
+        "message": "found `oidc-from-post`; expected `saml-post`, `oidc-form-post`, `token-relay` or `bearer`",
         "nearest": "oidc-form-post",
     }] });
     assert_eq!(serde_json::to_value(&faults).unwrap(), expected);
@@ -255,6 +256,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("relay.reply_body", r#""2MiB""#, Changes),
     ("relay.timeout", r#""21s""#, Changes),
     ("relay.max_connections", "999", Changes),
+    ("bearer.cache_age", r#""31s""#, Changes),
+    ("bearer.cache_entries", "9999", Changes),
     ("store.path", r#""other.db""#, Changes),
     ("store.synchronous", r#""normal""#, Changes),
     ("store.timeout", r#""3s""#, Changes),
@@ -343,6 +346,14 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider3.client_key", r#""key.pem""#, Fault("`client_certificate` is missing")),
     ("provider3.claims.roles.name", r#""/groups""#, Changes),
     ("provider3.claims.roles.from", r#"["userinfo"]"#, Changes),
+    ("provider4.name", r#""gateway2""#, Changes),
+    ("provider4.mode", r#""token-relay""#, Fault("belongs to mode `bearer`")),
+    ("provider4.issuer", r#""https://login.example.com""#, Changes),
+    ("provider4.audience", r#""other""#, Changes),
+    ("provider4.header", r#""cf-access-jwt-assertion""#, Changes),
+    ("provider4.signer", r#""arn:aws:x""#, Fault("belongs to header `x-amzn-oidc-data`")),
+    ("provider4.key_url", r#""https://keys.example.com""#, Fault("belongs to header `x-amzn-oidc-data`")),
+    ("provider4.claims.groups.name", r#""/roles""#, Changes),
     ("role1.name", r#""writer""#, Fault("role `editor` is not declared")),
     ("role2.name", r#""root""#, Fault("role `admin` is not declared")),
     ("role2.protected", "false", Changes),
@@ -454,6 +465,7 @@ fn what_the_example_calls_a_default_is_one() {
 #[test]
 fn keys_that_need_another_key_have_an_effect_beside_it() {
     let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
+    let arn = "arn:aws:elasticloadbalancing:eu-west-3:123456789012:loadbalancer/app/a/b";
     let endpoint = "authorization_endpoint = \"https://idp.example.com/authorize\"";
     let cases = [
         (
@@ -490,6 +502,26 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "\"/oauth/callback\"\nclient_certificate = \"certificate.pem\"\nclient_key = \"key.pem\"",
             "identity: Some(TlsFiles { certificate: \"certificate.pem\"",
         ),
+        ("\"authorization\"", "\"x-forwarded-access-token\"\n#", "removed unless a trusted hop sends it"),
+        ("\"authorization\"", "\"x-goog-iap-jwt-assertion\"\n#", "path: \"/iap/verify/public_key-jwk\""),
+        ("\"authorization\"", "\"cf-access-jwt-assertion\"\n#", "/cdn-cgi/access/certs"),
+        ("\"authorization\"", "\"x-amzn-oidc-data\"\n#", "any load balancer of the region signs with the same keys"),
+        ("\"authorization\"", "\"x-amzn-oidc-data\"\nsigner = \"arn:aws:x\"\n#", "expected the load balancer's ARN"),
+        (
+            "\"authorization\"",
+            "\"x-amzn-oidc-data\"\nsigner = \"ARN\"\n#",
+            "public-keys.auth.elb.eu-west-3.amazonaws.com",
+        ),
+        (
+            "\"authorization\"",
+            "\"x-amzn-oidc-data\"\nsigner = \"ARN\"\nkey_url = \"https://keys.example.com/of\"\n#",
+            "Domain(\"keys.example.com\")",
+        ),
+        (
+            "\"authorization\"",
+            "\"x-amzn-oidc-data\"\nsigner = \"ARN\"\njwks_url = \"https://keys.example.com/of\"\n#",
+            "a load balancer's keys are no JWK Set",
+        ),
         (
             "\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false",
             "\"0.0.0.0:9901\"\nallow_remote = true",
@@ -498,7 +530,7 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
     ];
     for (written, replacement, shows) in cases {
         assert!(example.contains(written), "{written}");
-        let text = example.replacen(written, &replacement.replace("AUTH", endpoint), 1);
+        let text = example.replacen(written, &replacement.replace("AUTH", endpoint).replace("ARN", arn), 1);
         let found = match load("example.toml", &text) {
             Ok(config) => spelled_out(&config),
             Err(faults) => faults.to_string(),

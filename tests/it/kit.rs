@@ -56,7 +56,7 @@ pub fn decryption_key() -> Arc<DecryptionKey> {
 
 pub fn oidc_policy() -> OidcPolicy {
     let algorithms = SigningAlgorithm::names().filter_map(SigningAlgorithm::named).collect();
-    OidcPolicy { client_id: CLIENT.into(), algorithms }
+    OidcPolicy { client_id: CLIENT.into(), algorithms, bearer: None }
 }
 
 pub fn provider(protocol: Protocol) -> Provider {

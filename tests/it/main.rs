@@ -13,6 +13,7 @@
 )]
 
 mod attacks;
+mod bearer;
 mod claims;
 mod config;
 mod demo;

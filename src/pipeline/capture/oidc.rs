@@ -1,7 +1,9 @@
 //! An ID token that nobody has verified: its compact form, and just enough of it to find its keys.
 
 use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -34,6 +36,7 @@ impl std::fmt::Debug for AccessToken {
 /// A JWT in compact serialization (RFC 7519 section 7.2, steps 1 to 10), parsed and not believed.
 #[derive(Debug, Clone)]
 pub struct UntrustedIdToken {
+    issuer: String,
     signing_input: String,
     signature: String,
     header: Header,
@@ -46,6 +49,8 @@ pub struct UntrustedIdToken {
 pub struct Header {
     pub algorithm: String,
     pub key_id: Option<String>,
+    /// All of it: a gateway says more there.
+    pub members: Map<String, Value>,
 }
 
 /// Why a text is no ID token that anyone could verify.
@@ -73,7 +78,7 @@ impl UntrustedIdToken {
     /// # Errors
     /// When the text is no JWS in compact form with a JSON header and payload, each without duplicate members.
     pub fn parse(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT"])
+        Self::parse_typed(compact, &["JWT"], Place::Payload)
     }
 
     /// An access token in the form of a JWT, which may say so (RFC 9068 section 2.1).
@@ -81,10 +86,18 @@ impl UntrustedIdToken {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_access_token(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT", "at+jwt", "application/at+jwt"])
+        Self::parse_typed(compact, &["JWT", "at+jwt", "application/at+jwt"], Place::Payload)
     }
 
-    fn parse_typed(compact: &str, types: &[&str]) -> Result<Self, IdTokenError> {
+    /// A load balancer's token: its parts may be padded, and its issuer stands in the header.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn parse_padded(compact: &str) -> Result<Self, IdTokenError> {
+        Self::parse_typed(compact, &["JWT"], Place::Header)
+    }
+
+    fn parse_typed(compact: &str, types: &[&str], issuer: Place) -> Result<Self, IdTokenError> {
         if compact.len() > MAX_TOKEN {
             return Err(IdTokenError::TooLong);
         }
@@ -96,13 +109,18 @@ impl UntrustedIdToken {
         else {
             return Err(IdTokenError::Parts { parts });
         };
-        let header = read_header(object("header", &decode("header", header)?)?, types)?;
-        let payload_bytes = decode("payload", payload)?;
+        let header = read_header(object("header", &decode("header", header, issuer)?)?, types)?;
+        let payload_bytes = decode("payload", payload, issuer)?;
         let payload_object = object("payload", &payload_bytes)?;
-        text(&payload_object, "iss")?;
+        let issuer = match issuer {
+            Place::Payload => text(&payload_object, "iss")?,
+            Place::Header => text(&header.members, "iss")?,
+        };
         Ok(Self {
+            issuer: issuer.to_owned(),
             signing_input: compact.get(..compact.len() - signature.len() - 1).unwrap_or_default().to_owned(),
-            signature: signature.to_owned(),
+            // What is signed is the text as it came; the signature itself is read without padding.
+            signature: signature.trim_end_matches('=').to_owned(),
             header,
             payload: payload_object,
             payload_bytes,
@@ -111,7 +129,7 @@ impl UntrustedIdToken {
 
     /// The issuer that the token names.
     pub fn issuer(&self) -> &str {
-        self.payload.get("iss").and_then(Value::as_str).unwrap_or_default()
+        &self.issuer
     }
 
     /// Whether `aud` is, or has among its members, the given client.
@@ -132,6 +150,11 @@ impl UntrustedIdToken {
         &self.header
     }
 
+    /// The text as it came, but for the padding of its signature.
+    pub fn as_received(&self) -> (&str, &str) {
+        (&self.signing_input, &self.signature)
+    }
+
     /// For `verify` alone: what is signed, and by what.
     pub(in crate::pipeline) fn signed_parts(&self) -> (&[u8], &str) {
         (self.signing_input.as_bytes(), &self.signature)
@@ -143,8 +166,25 @@ impl UntrustedIdToken {
     }
 }
 
-fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, IdTokenError> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| IdTokenError::Base64 { part })
+/// Where a token names its issuer, and with that whose habits it follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Payload,
+    Header,
+}
+
+/// base64url whose padding may be there.
+const PADDED: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+fn decode(part: &'static str, text: &str, place: Place) -> Result<Vec<u8>, IdTokenError> {
+    match place {
+        Place::Payload => URL_SAFE_NO_PAD.decode(text),
+        Place::Header => PADDED.decode(text),
+    }
+    .map_err(|_| IdTokenError::Base64 { part })
 }
 
 /// A JSON object without duplicate members.
@@ -179,7 +219,7 @@ fn read_header(header: Map<String, Value>, types: &[&str]) -> Result<Header, IdT
             return Err(IdTokenError::Claim { claim: "kid", found: kind(other), expected: "a string" });
         }
     };
-    Ok(Header { algorithm: algorithm.to_owned(), key_id })
+    Ok(Header { algorithm: algorithm.to_owned(), key_id, members: header })
 }
 
 fn text<'a>(payload: &'a Map<String, Value>, claim: &'static str) -> Result<&'a str, IdTokenError> {

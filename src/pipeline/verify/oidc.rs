@@ -114,6 +114,19 @@ impl KeySet {
         Self { keys: keys.collect() }
     }
 
+    /// These keys and newer ones, of which the last `most` stay.
+    #[must_use]
+    pub fn extended(&self, newer: Self, most: usize) -> Self {
+        let mut keys: Vec<VerificationKey> = self.keys.iter().cloned().chain(newer.keys).collect();
+        keys.drain(..keys.len().saturating_sub(most));
+        Self { keys }
+    }
+
+    /// Whether some key has this name.
+    pub fn holds(&self, key_id: &str) -> bool {
+        self.keys.iter().any(|key| key.jwk.common.key_id.as_deref() == Some(key_id))
+    }
+
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -191,7 +204,11 @@ pub(super) fn check_beside(
     Ok(payload.clone())
 }
 
-fn check_signature(policy: &OidcPolicy, token: &UntrustedIdToken, keys: &KeySet) -> Result<SigningAlgorithm, Fault> {
+pub(super) fn check_signature(
+    policy: &OidcPolicy,
+    token: &UntrustedIdToken,
+    keys: &KeySet,
+) -> Result<SigningAlgorithm, Fault> {
     let allowed = token.algorithm().filter(|algorithm| policy.algorithms.contains(algorithm));
     let Some(algorithm) = allowed else {
         let names: Vec<String> = policy.algorithms.iter().map(ToString::to_string).collect();
@@ -258,7 +275,7 @@ fn check_claims(
     })
 }
 
-fn check_issuer(provider: &Provider, payload: &Map<String, Value>) -> Result<(), Fault> {
+pub(super) fn check_issuer(provider: &Provider, payload: &Map<String, Value>) -> Result<(), Fault> {
     match payload.get("iss") {
         Some(Value::String(issuer)) if issuer == provider.issuer.as_str() => Ok(()),
         found => Err(Fault::Issuer { found: describe(found), expected: provider.issuer.to_string() }),
@@ -300,7 +317,7 @@ fn check_access_token(algorithm: SigningAlgorithm, payload: &Map<String, Value>,
 }
 
 /// The replay key of RFC 7519 tokens: `jti`, else the SHA-256 of the decoded payload.
-fn token_id(payload: &Map<String, Value>, payload_bytes: &[u8]) -> String {
+pub(super) fn token_id(payload: &Map<String, Value>, payload_bytes: &[u8]) -> String {
     match payload.get("jti") {
         Some(Value::String(id)) if !id.is_empty() && id.len() <= 512 => format!("jti:{id}"),
         _ => {
@@ -314,12 +331,12 @@ fn token_id(payload: &Map<String, Value>, payload_bytes: &[u8]) -> String {
     }
 }
 
-fn required_date(payload: &Map<String, Value>, claim: &str) -> Result<Timestamp, Fault> {
+pub(super) fn required_date(payload: &Map<String, Value>, claim: &str) -> Result<Timestamp, Fault> {
     numeric_date(payload, claim)?.ok_or_else(|| Fault::Malformed(format!("claim `{claim}` is missing")))
 }
 
 /// A NumericDate (RFC 7519 section 2): seconds, perhaps with a fraction, within what a calendar can hold.
-fn numeric_date(payload: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, Fault> {
+pub(super) fn numeric_date(payload: &Map<String, Value>, claim: &str) -> Result<Option<Timestamp>, Fault> {
     const YEAR_9999: f64 = 253_402_300_799.0;
     let Some(value) = payload.get(claim) else { return Ok(None) };
     let malformed = |found: &str| Fault::Malformed(format!("claim `{claim}` is {found}; expected seconds since 1970"));

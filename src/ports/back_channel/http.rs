@@ -35,7 +35,7 @@ impl HttpBackChannel {
 /// Whether a provider of this mode is asked anything but its keys. The authorities that a client trusts take memory.
 fn is_asked(mode: Mode) -> bool {
     match mode {
-        Mode::SamlPost | Mode::OidcFormPost => false,
+        Mode::SamlPost | Mode::OidcFormPost | Mode::Bearer => false,
         Mode::TokenRelay => true,
     }
 }

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use jsonwebtoken::jwk::JwkSet;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
 use openidconnect::core::{
     CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
     CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
@@ -18,9 +20,15 @@ use openidconnect::core::{
 use openidconnect::{
     AdditionalProviderMetadata, AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl, ProviderMetadata,
 };
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
+use url::Url;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::spki::SubjectPublicKeyInfoRef;
 
 use super::{KeySource, KeysError, Offered, Published};
 use crate::clock::Clock;
@@ -36,6 +44,11 @@ use crate::ports::http::{FetchError, HttpClient};
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// The first pause after a fetch that failed; each further one doubles, up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The same for keys that are had one by one: a load balancer has several, and each comes with the first token of its own.
+const ONE_BY_ONE_PAUSE: Duration = Duration::from_secs(1);
+/// How many of those are kept.
+const MOST_ONE_BY_ONE: usize = 16;
+const MAX_PEM: usize = 16 * 1024;
 const MAX_JSON: usize = 1024 * 1024;
 const MAX_METADATA: usize = 16 * 1024 * 1024;
 
@@ -54,6 +67,8 @@ struct Slot {
     published: ArcSwapOption<Published>,
     /// One fetch at a time, and when the last one began.
     fetching: tokio::sync::Mutex<Option<Instant>>,
+    /// The same for a key that is had by itself.
+    fetching_one: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl FetchedKeys {
@@ -74,7 +89,8 @@ impl FetchedKeys {
                 settings: settings.clone(),
                 clock: clock.clone(),
                 published: ArcSwapOption::new(previous.and_then(|previous| previous.lend(settings))),
-                fetching: tokio::sync::Mutex::new(None),
+                fetching: tokio::sync::Mutex::default(),
+                fetching_one: tokio::sync::Mutex::default(),
             });
             tokio::spawn(refresh(Arc::downgrade(&slot)));
             slots.insert(settings.provider.name.clone(), slot);
@@ -124,6 +140,24 @@ impl KeySource for FetchedKeys {
         })
     }
 
+    fn look_for<'a>(
+        &'a self,
+        provider: &ProviderName,
+        key_id: &'a str,
+    ) -> BoxFuture<'a, Result<Arc<Published>, KeysError>> {
+        let slot = self.slot(provider);
+        Box::pin(async move {
+            let slot = slot?;
+            match &slot.settings.keys.source {
+                KeyOrigin::OneByOne(base) => slot.fetch_one_unless_recent(base, key_id, self.cool_down).await,
+                _ => {
+                    slot.fetch_unless_recent(self.cool_down).await;
+                }
+            }
+            slot.usable()
+        })
+    }
+
     fn endpoints(&self, provider: &ProviderName) -> Vec<String> {
         let Some(slot) = self.slots.get(provider) else { return Vec::new() };
         let configured = slot.settings.keys.endpoint.clone();
@@ -164,7 +198,7 @@ impl KeySource for FetchedKeys {
 
 fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchError> {
     match settings.keys.source {
-        KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) => {
+        KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) | KeyOrigin::OneByOne(_) => {
             HttpClient::new(settings.keys.ca_file.as_deref(), None).map(Some)
         }
         KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_) => Ok(None),
@@ -221,6 +255,41 @@ impl Slot {
         }
     }
 
+    /// Fetches one key by its name, unless one was fetched less than `pause` ago. Whoever may send tokens may name keys, so
+    /// that names which are none cost no fetch at all.
+    async fn fetch_one_unless_recent(&self, base: &Url, key_id: &str, pause: Duration) {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if key_id.is_empty() || key_id.len() > 64 || !key_id.bytes().all(plain) {
+            return;
+        }
+        let mut began = self.fetching_one.lock().await;
+        if self.published.load().as_ref().is_some_and(|published| holds(published, key_id))
+            || began.is_some_and(|at| at.elapsed() < pause.min(ONE_BY_ONE_PAUSE))
+        {
+            return;
+        }
+        *began = Some(Instant::now());
+        let name = &self.settings.provider.name;
+        match self.fetch_one(base, key_id).await {
+            Ok(newer) => {
+                let before = self.published.load_full();
+                let keys = match before.as_deref() {
+                    Some(Published { keys: ProviderKeys::Oidc(keys), .. }) => keys.extended(newer, MOST_ONE_BY_ONE),
+                    _ => newer,
+                };
+                self.published.store(Some(Arc::new(by_keys(keys, self.clock.now()))));
+            }
+            Err(error) => tracing::warn!(provider = %name, %error, "a key that a token names could not be fetched"),
+        }
+    }
+
+    async fn fetch_one(&self, base: &Url, key_id: &str) -> Result<KeySet, FetchError> {
+        let address = format!("{}/{key_id}", base.as_str().trim_end_matches('/'));
+        let pem = self.client()?.get(&address, MAX_PEM).await?;
+        let jwk = pem_jwk(&pem, key_id).ok_or_else(|| FetchError::Content("it is no P-256 key in PEM".into()))?;
+        Ok(KeySet::from_jwks(JwkSet { keys: vec![jwk] }))
+    }
+
     fn client(&self) -> Result<&HttpClient, FetchError> {
         self.client.as_ref().ok_or_else(|| FetchError::Content("these keys come from files".into()))
     }
@@ -237,6 +306,11 @@ impl Slot {
                 self.published_metadata(self.client()?.get(url.as_str(), MAX_METADATA).await?, now)
             }
             KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
+            // A key never changes under its name, and which there are only tokens say.
+            KeyOrigin::OneByOne(_) => match self.published.load_full().as_deref() {
+                Some(Published { keys: ProviderKeys::Oidc(keys), .. }) => Ok(by_keys(keys.clone(), now)),
+                _ => Ok(by_keys(KeySet::default(), now)),
+            },
             KeyOrigin::Certificates(certificates) => {
                 let keys = ProviderKeys::Saml(certificates.clone());
                 let offered = Offered { sso: self.settings.keys.endpoint.clone(), ..Offered::default() };
@@ -342,6 +416,34 @@ fn published_jwks(document: &[u8], offered: Offered, now: Timestamp) -> Result<P
     }
     let endpoints = offered.authorization.iter().cloned().collect();
     Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, offered, document: None, fetched_at: now })
+}
+
+fn by_keys(keys: KeySet, now: Timestamp) -> Published {
+    let keys = ProviderKeys::Oidc(keys);
+    Published { keys, endpoints: Vec::new(), offered: Offered::default(), document: None, fetched_at: now }
+}
+
+fn holds(published: &Published, key_id: &str) -> bool {
+    matches!(&published.keys, ProviderKeys::Oidc(keys) if keys.holds(key_id))
+}
+
+/// An elliptic curve key in PEM (RFC 5480) as a JWK (RFC 7518 section 6.2).
+fn pem_jwk(pem: &[u8], key_id: &str) -> Option<Jwk> {
+    const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+    const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).ok()?;
+    let info = SubjectPublicKeyInfoRef::from_der(&der).ok()?;
+    if info.algorithm.oids().ok()? != (EC_PUBLIC_KEY, Some(P256)) {
+        return None;
+    }
+    // An uncompressed point: 4, x, y (SEC 1 section 2.3.3).
+    let (form, point) = info.subject_public_key.as_bytes()?.split_first()?;
+    let (x, y) = point.split_at_checked(32).filter(|(_, y)| *form == 4 && y.len() == 32)?;
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let jwk = serde_json::json!({
+        "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key_id, "x": text(x), "y": text(y),
+    });
+    serde_json::from_value(jwk).ok()
 }
 
 async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {

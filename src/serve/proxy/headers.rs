@@ -7,7 +7,9 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{HeaderPreset, Headers};
+use crate::pipeline::claims::Claims;
 use crate::pipeline::plan::Plan;
+use crate::serve::bearer::Bearer;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -172,28 +174,55 @@ pub struct Told {
     pub unfit: usize,
 }
 
-/// Sets the identity headers of a login. A value that is absent sets nothing, and since every name was removed before,
+/// Who somebody is, and what they effectively hold.
+#[derive(Debug)]
+pub struct Identity<'a> {
+    pub user: &'a str,
+    pub email: Option<&'a str>,
+    pub display_name: Option<&'a str>,
+    pub groups: Vec<&'a str>,
+    pub roles: Vec<&'a str>,
+}
+
+impl<'a> Identity<'a> {
+    pub fn of_login(plan: &'a Plan, claims: &'a Claims) -> Self {
+        Self {
+            user: plan.user.subject.as_str(),
+            email: claims.email.as_deref(),
+            display_name: claims.display_name.as_deref(),
+            groups: plan.after.groups.iter().map(|group| group.as_str()).collect(),
+            roles: plan.after.roles.iter().map(|role| role.as_str()).collect(),
+        }
+    }
+
+    pub fn of_bearer(bearer: &'a Bearer) -> Self {
+        Self {
+            user: bearer.user.subject.as_str(),
+            email: bearer.email.as_deref(),
+            display_name: bearer.display_name.as_deref(),
+            groups: bearer.groups.iter().map(String::as_str).collect(),
+            roles: bearer.roles.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// Sets the identity headers. A value that is absent sets nothing, and since every name was removed before,
 /// nothing forged stays in its place.
 ///
 /// Under preset `loginsync` every byte of `%`, `,`, controls and non-ASCII is percent-encoded, so that lists split at `,` and
 /// each piece then percent-decodes to the very name. The other presets are written as their own proxies write them.
-pub fn set_identity(
-    headers: &mut HeaderMap,
-    settings: &Headers,
-    plan: &Plan,
-    email: Option<&str>,
-    display_name: Option<&str>,
-) -> Told {
+pub fn set_identity(headers: &mut HeaderMap, settings: &Headers, identity: &Identity<'_>) -> Told {
     let mut told = Told::default();
     let Some(names) = Names::of(settings.preset) else { return told };
     let escaped = settings.preset == HeaderPreset::Loginsync;
-    let subject = plan.user.subject.as_str();
-    let singles = [(Some(names.user), Some(subject)), (Some(names.email), email), (names.display_name, display_name)];
-    let groups = plan.after.groups.iter().map(|group| group.as_str());
-    let roles = plan.after.roles.iter().map(|role| role.as_str());
+    let singles = [
+        (Some(names.user), Some(identity.user)),
+        (Some(names.email), identity.email),
+        (names.display_name, identity.display_name),
+    ];
     let lists = [
-        (Some(names.groups), list(groups, escaped, &mut told.unfit)),
-        (names.roles, list(roles, escaped, &mut told.unfit)),
+        (Some(names.groups), list(identity.groups.iter().copied(), escaped, &mut told.unfit)),
+        (names.roles, list(identity.roles.iter().copied(), escaped, &mut told.unfit)),
     ];
 
     let mut bytes = 0;

@@ -1,0 +1,305 @@
+//! Tokens that requests bear: each is verified once, synced when it says something new, and then remembered for a moment.
+//!
+//! ```text
+//! capture::bearer::read    the header that a provider's tokens come in
+//! tokens                   (provider, digest of the token): verified a moment ago?
+//! login::recognise         verified, and its claims read
+//! people                   (provider, person): do these claims say what was synced last?
+//! login::sync              no: one more login
+//! ```
+//!
+//! What is remembered is old for `bearer.cache_age` at the most, so that a revocation shows after that. Both memories are
+//! bounded, belong to one configuration, and are emptied by a reload.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use http::HeaderMap;
+
+use super::proxy::{log_applied, new_id};
+use super::respond::Trouble;
+use crate::config::{self, Config};
+use crate::login::{self, Attempt, Entered, Known, Reason, Refused, Services};
+use crate::pipeline::capture::{Captured, UntrustedToken, bearer};
+use crate::pipeline::claims::Claims;
+use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
+use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::verify::Origin;
+
+/// After this a person is synced again though nothing new was said, so that what ends by itself is renewed while in use.
+const RESYNC: Duration = Duration::from_secs(15 * 60);
+/// Tokens that are looked at for the first time wait for one another here, so that many requests of one page make one login.
+const LANES: usize = 64;
+
+/// A person whose token was believed, and what they hold.
+#[derive(Debug)]
+pub struct Bearer {
+    pub provider: ProviderName,
+    pub user: UserId,
+    pub email: Option<String>,
+    pub display_name: Option<String>,
+    pub groups: Vec<String>,
+    pub roles: Vec<String>,
+}
+
+/// Everything about tokens in headers that one configuration asks for.
+pub struct Bearers {
+    providers: Vec<Arc<Provider>>,
+    timeout: Duration,
+    age: Duration,
+    tokens: Memory<(ProviderName, Digest), Remembered>,
+    people: Memory<(ProviderName, UserId), Synced>,
+    lanes: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+}
+
+type Digest = [u8; 32];
+
+/// What a token came to.
+#[derive(Clone)]
+struct Remembered {
+    /// `None`: it speaks of no person.
+    bearer: Option<Arc<Bearer>>,
+    until: Timestamp,
+}
+
+/// What was synced last of a person.
+#[derive(Clone)]
+struct Synced {
+    claims: Digest,
+    issued_at: Timestamp,
+    at: Timestamp,
+}
+
+impl Bearers {
+    /// `None` where no provider's tokens come in headers: requests then pass without a look.
+    pub fn new(config: &Config) -> Option<Self> {
+        let providers = config.providers.iter().map(|settings| &settings.provider);
+        let providers: Vec<_> = providers.filter(|provider| provider.mode == Mode::Bearer).cloned().collect();
+        let config::Bearer { cache_age, cache_entries } = config.bearer;
+        (!providers.is_empty()).then(|| Self {
+            providers,
+            timeout: config.limits.login_timeout,
+            age: cache_age,
+            tokens: Memory::new(cache_entries, cache_age),
+            people: Memory::new(cache_entries, RESYNC),
+            lanes: (0..LANES).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// Who bears a request; `None` where nobody does whom we know.
+    ///
+    /// # Errors
+    /// When a token of ours is not believed, or its person may not enter.
+    pub async fn identify(&self, services: &Services, headers: &HeaderMap) -> Result<Option<Arc<Bearer>>, Trouble> {
+        let Some(captured) = bearer::read(&self.providers, headers).map_err(Trouble::Bearer)? else {
+            return Ok(None);
+        };
+        let key = (captured.provider.name.clone(), token_digest(&captured));
+        if let Some(known) = self.remembered(&key, services.clock.now()) {
+            return Ok(known);
+        }
+        let lane = usize::try_from(self.hasher.hash_one(&key)).unwrap_or_default() % LANES;
+        let Some(lane) = self.lanes.get(lane) else { return Err(Trouble::Token(unavailable(&captured))) };
+        let _alone = lane.lock().await;
+        if let Some(known) = self.remembered(&key, services.clock.now()) {
+            return Ok(known);
+        }
+        let id = new_id();
+        let (bearer, expires_at) = self.look_up(services, &id, captured).await.map_err(Trouble::Token)?;
+        let now = services.clock.now();
+        let until = now.plus(self.age).min(expires_at.unwrap_or_else(|| now.plus(self.age)));
+        self.tokens.insert(key, Remembered { bearer: bearer.clone(), until }, now);
+        Ok(bearer)
+    }
+
+    fn remembered(&self, key: &(ProviderName, Digest), now: Timestamp) -> Option<Option<Arc<Bearer>>> {
+        let Remembered { bearer, until } = self.tokens.get(key, now)?;
+        (now < until).then_some(bearer)
+    }
+
+    /// Verifies a token, and syncs where it says something new. Also answers until when the token may be believed.
+    async fn look_up(
+        &self,
+        services: &Services,
+        id: &str,
+        captured: Captured,
+    ) -> Result<(Option<Arc<Bearer>>, Option<Timestamp>), Refused> {
+        let provider = Arc::clone(&captured.provider);
+        let attempt = Attempt { id: id.to_owned(), captured, origin: Origin::Presented, timeout: self.timeout };
+        let Some(known) = login::recognise(services, attempt).await? else { return Ok((None, None)) };
+        let expires_at = known.assertion().expires_at;
+        let claims = Arc::clone(known.claims());
+        let bearer = match self.is_new(&provider.name, &known, services.clock.now()) {
+            Some(synced) => {
+                let entered = login::sync(services, id, &provider, known, self.timeout).await?;
+                log_applied(id, &entered.plan);
+                self.people.insert((provider.name.clone(), claims.user.clone()), synced, services.clock.now());
+                of_login(&provider.name, &entered)
+            }
+            None => self.of_store(services, &provider.name, &claims).await?,
+        };
+        Ok((Some(Arc::new(bearer)), Some(expires_at)))
+    }
+
+    /// What to remember if these claims say something that was not synced. An older token than the last one says nothing new.
+    fn is_new(&self, provider: &ProviderName, known: &Known, now: Timestamp) -> Option<Synced> {
+        let issued_at = known.assertion().issued_at;
+        let claims = claims_digest(known.claims());
+        let key = (provider.clone(), known.claims().user.clone());
+        let stale = |last: &Synced| {
+            let renews = now >= last.at.plus(RESYNC);
+            renews || (last.claims != claims && issued_at >= last.issued_at)
+        };
+        let last = self.people.get(&key, now);
+        last.is_none_or(|last| stale(&last)).then_some(Synced { claims, issued_at, at: now })
+    }
+
+    /// What the store has of somebody who was synced before.
+    async fn of_store(&self, services: &Services, provider: &ProviderName, claims: &Claims) -> Result<Bearer, Refused> {
+        let refused = |reason: Reason| Refused { provider: Some(provider.clone()), reason };
+        let looking = services.store.user(claims.user.clone(), services.rules.current());
+        let found = tokio::time::timeout(self.timeout, looking).await.map_err(|_| refused(Reason::Timeout))?;
+        match found.map_err(|error| refused(error.into()))? {
+            Some(view) if view.enabled => Ok(Bearer {
+                provider: provider.clone(),
+                user: claims.user.clone(),
+                email: claims.email.clone(),
+                display_name: claims.display_name.clone(),
+                groups: view.groups,
+                roles: view.roles,
+            }),
+            Some(_) => Err(refused(Reason::Disabled)),
+            // Erased since: the next look syncs anew.
+            None => {
+                self.people.remove(&(provider.clone(), claims.user.clone()));
+                Err(refused(Reason::Unsettled))
+            }
+        }
+    }
+}
+
+fn of_login(provider: &ProviderName, entered: &Entered) -> Bearer {
+    let after = &entered.plan.after;
+    Bearer {
+        provider: provider.clone(),
+        user: entered.plan.user.clone(),
+        email: entered.claims.email.clone(),
+        display_name: entered.claims.display_name.clone(),
+        groups: after.groups.iter().map(ToString::to_string).collect(),
+        roles: after.roles.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn unavailable(captured: &Captured) -> Refused {
+    Refused { provider: Some(captured.provider.name.clone()), reason: Reason::Unsettled }
+}
+
+/// Of the whole token, signature included: one that was changed anywhere is another.
+fn token_digest(captured: &Captured) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    if let UntrustedToken::Presented(token) = &captured.token {
+        let (signed, signature) = token.as_received();
+        context.update(signed.as_bytes());
+        context.update(b".");
+        context.update(signature.as_bytes());
+    }
+    of(context)
+}
+
+/// Of all that was read: who it is, and every claim with its state and values.
+fn claims_digest(claims: &Claims) -> Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(format!("{claims:?}").as_bytes());
+    of(context)
+}
+
+fn of(context: digest::Context) -> Digest {
+    context.finish().as_ref().try_into().unwrap_or_default()
+}
+
+/// A bounded memory in two halves: what was not asked for while the newer one filled up, or for a whole span of time, is
+/// forgotten with the older one.
+struct Memory<K, V> {
+    halves: Mutex<Halves<K, V>>,
+    most: usize,
+    span: Duration,
+}
+
+struct Halves<K, V> {
+    newer: HashMap<K, V>,
+    older: HashMap<K, V>,
+    turned_at: Timestamp,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
+    fn new(most: usize, span: Duration) -> Self {
+        let halves = Halves { newer: HashMap::new(), older: HashMap::new(), turned_at: Timestamp(i64::MIN) };
+        Self { halves: Mutex::new(halves), most: most.div_ceil(2).max(1), span }
+    }
+
+    fn get(&self, key: &K, now: Timestamp) -> Option<V> {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.turn(now, self.span, usize::MAX);
+        if let Some(value) = halves.newer.get(key) {
+            return Some(value.clone());
+        }
+        halves.older.get(key).cloned()
+    }
+
+    fn insert(&self, key: K, value: V, now: Timestamp) {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.turn(now, self.span, self.most);
+        halves.older.remove(&key);
+        halves.newer.insert(key, value);
+    }
+
+    fn remove(&self, key: &K) {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.older.remove(key);
+        halves.newer.remove(key);
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let halves = self.halves.lock().unwrap();
+        halves.newer.len() + halves.older.len()
+    }
+}
+
+impl<K, V> Halves<K, V> {
+    fn turn(&mut self, now: Timestamp, span: Duration, most: usize) {
+        if self.newer.len() >= most || now >= self.turned_at.plus(span) {
+            self.older = std::mem::take(&mut self.newer);
+            self.turned_at = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_is_bounded_and_forgets() {
+        let at = |seconds: i64| Timestamp::from_seconds(seconds);
+        let memory = Memory::new(100, Duration::from_secs(30));
+        for number in 0..10_000 {
+            memory.insert(number, number, at(0));
+            assert!(memory.len() <= 100);
+        }
+        assert_eq!(memory.get(&9_999, at(1)), Some(9_999));
+        assert_eq!(memory.get(&1, at(1)), None);
+        assert_eq!(memory.get(&9_999, at(31)), Some(9_999), "in the older half");
+        assert_eq!(memory.get(&9_999, at(62)), None);
+        assert_eq!(memory.len(), 0, "what has expired is gone, not merely unseen");
+        memory.insert(1, 1, at(62));
+        memory.remove(&1);
+        assert_eq!(memory.get(&1, at(62)), None);
+    }
+}
