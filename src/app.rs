@@ -27,6 +27,7 @@ use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
+use crate::ports::sessions::Sessions;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
 use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::{self, Inspect};
@@ -80,6 +81,7 @@ pub struct Running {
 struct Core {
     path: PathBuf,
     store: Arc<dyn Store>,
+    sessions: Arc<dyn Sessions>,
     rules: Arc<Rules>,
     clock: Clock,
     meters: Arc<Meters>,
@@ -167,7 +169,9 @@ pub async fn start(
     prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
-    let store = wrap(Arc::new(open_store(&config)?));
+    let opened = Arc::new(open_store(&config)?);
+    let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
+    let store = wrap(opened);
     let adopted = store.adopt(Arc::clone(&config.rules), clock.now()).await?;
     log_adopted(adopted);
     let meters = Arc::new(Meters::default());
@@ -189,10 +193,11 @@ pub async fn start(
     let services = services(&config, &keys, &store, &rules, &clock, &meters, &verifiers)?;
     let relay = relay(&config, &services, &counters)?;
     let cookie_keys = cookie_keys(&config, &*store).await?;
-    let site = Site::new(&config, services, &cookie_keys, Arc::clone(&counters))?;
+    let site = Site::new(&config, services, Arc::clone(&sessions), &cookie_keys, Arc::clone(&counters))?;
     let core = Arc::new(Core {
         path,
         store: Arc::clone(&store),
+        sessions,
         rules: Arc::clone(&rules),
         clock,
         meters,
@@ -301,7 +306,7 @@ impl Core {
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
-        let site = Site::new(&config, services, &cookie_keys, Arc::clone(&self.counters))?;
+        let site = Site::new(&config, services, Arc::clone(&self.sessions), &cookie_keys, Arc::clone(&self.counters))?;
         let relay_tls = self.relay.as_ref().and_then(|relay| relay.tls.as_ref());
         let relay_files = config.relay.as_ref().and_then(|relay| relay.tls.as_ref());
         for (tls, files) in [(self.tls.as_ref(), config.listen.tls.as_ref()), (relay_tls, relay_files)] {

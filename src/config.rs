@@ -11,7 +11,9 @@ pub mod problem;
 mod providers;
 mod raw;
 mod reader;
+mod relying_party;
 mod rules;
+mod sessions;
 mod settings;
 mod values;
 
@@ -27,6 +29,8 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
+pub use self::relying_party::{ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key};
+pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, SessionSettings};
 use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
@@ -51,6 +55,7 @@ pub struct Config {
     pub headers: Headers,
     pub limits: Limits,
     pub elsewhere: Elsewhere,
+    pub sessions: SessionSettings,
     pub providers: Vec<ProviderSettings>,
     /// Groups, roles and mappings of the file.
     pub rules: Arc<RuleSet>,
@@ -142,6 +147,13 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings);
+    let beside = sessions::Beside {
+        modes: &declared.modes,
+        providers: &declared.settings,
+        sealed: cookie_keys.is_some(),
+        trusts: !listen.trusted_proxies.is_empty(),
+    };
+    let sessions = sessions::read(&root, &beside);
     let rules = rules::read(&root, &declared, &limits, headers.preset);
     root.finish();
     Some(Config {
@@ -158,6 +170,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         headers,
         limits,
         elsewhere,
+        sessions,
         providers: declared.settings,
         rules: Arc::new(rules),
         warnings,
@@ -365,6 +378,8 @@ pub struct ProviderSettings {
     pub login_paths: Vec<String>,
     /// The operator vouches that the provider verifies e-mail addresses, so that they may join users of several providers.
     pub email_trusted: bool,
+    /// How we log in with it ourselves, in mode `relying-party`.
+    pub relying_party: Option<RelyingParty>,
 }
 
 /// Where a provider's keys and endpoints come from.

@@ -7,6 +7,7 @@ pub mod keys;
 pub mod rules;
 pub mod sessions;
 pub mod store;
+pub mod token_endpoint;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -3,10 +3,14 @@
 //! [`proxy`] decides what a request is and where it goes, [`listen`] takes connections, [`respond`] answers in the app's
 //! place; [`relay`] is the app's own way to its provider.
 
+pub mod access;
 pub mod admin;
 pub mod bearer;
 pub mod cookies;
+pub mod forward_auth;
 pub mod listen;
 pub mod proxy;
 pub mod relay;
+pub mod relying_party;
 pub mod respond;
+pub mod session;

@@ -93,7 +93,7 @@ pub fn read(
         .and_then(|text| section.parse("tenant", text, guid));
     let token_endpoint = token_endpoint(section, endpoint.as_ref(), tenant.as_ref());
     let client_id = section.text("client_id").map(|text| text.value).or(client_id).map(str::to_owned);
-    if client_id.is_none() && mode == Some(Mode::SamlPost) {
+    if client_id.is_none() && mode.is_some_and(Mode::is_saml) {
         missing(section, "client_id", "the application that may read groups");
     }
     let credential = files::secret(section, "credential_file", "credential_env");
@@ -128,7 +128,7 @@ fn missing(section: &Section<'_>, key: &str, expected: &str) {
 fn user_claim(section: &Section<'_>, mode: Option<Mode>) -> Option<String> {
     match section.text("user") {
         Some(text) => section.checked("user", &text, Selector::parse).map(|_| text.value.to_owned()),
-        None if mode == Some(Mode::SamlPost) => Some(String::from("objectidentifier")),
+        None if mode.is_some_and(Mode::is_saml) => Some(String::from("objectidentifier")),
         None => Some(String::from("oid")),
     }
 }

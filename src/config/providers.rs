@@ -11,7 +11,10 @@ use super::problem::{alternatives, nearest};
 use super::reader::{Context, Found, Section, Value, shown};
 use super::settings::{authority, seconds, tls_files};
 use super::values::{self, Wrong};
-use super::{Endpoint, KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, TlsFiles, files, overage};
+use super::{
+    Endpoint, KeyOrigin, KeySettings, Limits, OWN, ProviderSettings, PublicUrl, RelyingParty, TlsFiles, files, overage,
+    relying_party,
+};
 use crate::pipeline::capture::bearer::{Form, Signer};
 use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::selector::Selector;
@@ -31,6 +34,8 @@ pub struct Declared {
     pub providers: Vec<DeclaredProvider>,
     /// A provider has no name that can be read: a mapping may mean it.
     pub unnamed: bool,
+    /// Every mode that could be read.
+    pub modes: Vec<Mode>,
 }
 
 pub struct DeclaredProvider {
@@ -43,16 +48,16 @@ pub struct DeclaredProvider {
 }
 
 /// Ways of capturing that this version does not have.
-const LATER_MODES: [&str; 2] = ["relying-party", "forward-auth"];
+const LATER_MODES: [&str; 1] = ["forward-auth"];
 
 impl Mode {
     /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
     fn brings(self) -> &'static [(&'static str, Source)] {
         match self {
-            Mode::SamlPost => &[("assertion", Source::Assertion)],
+            Mode::SamlPost | Mode::SamlRelyingParty => &[("assertion", Source::Assertion)],
             Mode::OidcFormPost => &[("id_token", Source::Assertion)],
             Mode::Bearer => &[("access_token", Source::Assertion)],
-            Mode::TokenRelay => &[
+            Mode::TokenRelay | Mode::RelyingParty => &[
                 ("id_token", Source::Assertion),
                 ("userinfo", Source::Userinfo),
                 ("access_token", Source::AccessToken),
@@ -65,19 +70,22 @@ impl Mode {
 const SOURCES: [&str; 4] = ["id_token", "userinfo", "access_token", "assertion"];
 
 const WATCHED: &[Mode] = &[Mode::SamlPost, Mode::OidcFormPost];
-const SAML: &[Mode] = &[Mode::SamlPost];
-const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer];
-const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay];
+const SAML: &[Mode] = &[Mode::SamlPost, Mode::SamlRelyingParty];
+const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer, Mode::RelyingParty];
+const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::RelyingParty];
 const BEARER: &[Mode] = &[Mode::Bearer];
 const RELAY: &[Mode] = &[Mode::TokenRelay];
+const OURS: &[Mode] = &[Mode::RelyingParty, Mode::SamlRelyingParty];
+const OIDC_OURS: &[Mode] = &[Mode::RelyingParty];
+const SAML_OURS: &[Mode] = &[Mode::SamlRelyingParty];
 
 /// The keys that not every mode has, and the modes that have them.
 const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("callback", &[Mode::SamlPost, Mode::OidcFormPost, Mode::TokenRelay]),
     ("binding", WATCHED),
-    ("max_age", WATCHED),
+    ("max_age", &[Mode::SamlPost, Mode::OidcFormPost, Mode::RelyingParty, Mode::SamlRelyingParty]),
     ("login_paths", WATCHED),
-    ("audience", &[Mode::SamlPost, Mode::Bearer]),
+    ("audience", &[Mode::SamlPost, Mode::SamlRelyingParty, Mode::Bearer]),
     ("header", BEARER),
     ("signer", BEARER),
     ("key_url", BEARER),
@@ -98,6 +106,15 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("revocation_endpoint", RELAY),
     ("client_certificate", RELAY),
     ("client_key", RELAY),
+    ("title", OURS),
+    ("scopes", OIDC_OURS),
+    ("client_auth", OIDC_OURS),
+    ("client_secret_file", OIDC_OURS),
+    ("client_secret_env", OIDC_OURS),
+    ("client_key_file", OIDC_OURS),
+    ("client_key_id", OIDC_OURS),
+    ("sp_key_file", SAML_OURS),
+    ("sp_certificate_file", SAML_OURS),
 ];
 
 /// What all providers of a file share.
@@ -128,7 +145,7 @@ pub fn read(
         root.context.raise_absent(&root.span, "provider", "missing; expected at least one `[[provider]]`");
     }
     let common = Common { public_url, limits, claim_limits };
-    let mut declared = Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false };
+    let mut declared = Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false, modes: Vec::new() };
     let mut all = Vec::new();
     for section in &sections {
         match provider(section, &declared.providers, &common, warnings) {
@@ -138,6 +155,7 @@ pub fn read(
             }
             (None, _) => declared.unnamed = true,
         }
+        declared.modes.extend(section.text("mode").and_then(|text| Mode::named(text.value)));
         section.finish();
     }
     check_callbacks(root.context, &all);
@@ -156,7 +174,11 @@ fn provider(
     let mode = mode(section);
     misplaced(section, mode);
     let issuer = issuer(section, mode);
-    let (callbacks, callback_spans) = if mode == Some(Mode::Bearer) { Default::default() } else { callbacks(section) };
+    let (callbacks, callback_spans) = match mode {
+        Some(Mode::Bearer) => Default::default(),
+        Some(mode) if mode.is_relying_party() => own_callback(section, mode),
+        _ => callbacks(section),
+    };
     let binding =
         section.word("binding", &[("require", Binding::Require), ("observe", Binding::Observe)], Binding::Require);
     let acs_urls = acs_urls(common.public_url, &callbacks);
@@ -174,6 +196,7 @@ fn provider(
         _ => None,
     };
     let overage = overage::read(section, mode, client_id, common.limits);
+    let relying_party = relying_party(section, mode, name.as_ref(), keys.as_ref());
     let strict = section.flag("strict", false);
     let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
     let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
@@ -210,8 +233,14 @@ fn provider(
         max_age,
         limits,
     };
-    let settings =
-        ProviderSettings { provider: Arc::new(provider), keys, overage: overage_settings, login_paths, email_trusted };
+    let settings = ProviderSettings {
+        provider: Arc::new(provider),
+        keys,
+        overage: overage_settings,
+        login_paths,
+        email_trusted,
+        relying_party,
+    };
     (Some(declared), Some(Checked { settings, callbacks: callback_spans, namespace: namespace.unwrap_or(span) }))
 }
 
@@ -230,7 +259,8 @@ fn name(section: &Section<'_>, known: &[DeclaredProvider]) -> Option<Found<Provi
 fn mode(section: &Section<'_>) -> Option<Mode> {
     let text = section.required("mode", "oidc-form-post")?;
     if let Some(mode) = Mode::named(text.value) {
-        return Some(mode);
+        let saml = SAML_SOURCES.iter().any(|key| section.written(key).is_some());
+        return Some(if mode == Mode::RelyingParty && saml { Mode::SamlRelyingParty } else { mode });
     }
     let words = || Mode::ALL.into_iter().map(Mode::word);
     let expected = alternatives(words());
@@ -246,7 +276,7 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
     let text = section.required("issuer", "https://idp.example.com")?;
     let issuer = section.checked("issuer", &text, Issuer::parse)?;
     section.parse("issuer", text, |text| match mode {
-        Some(Mode::OidcFormPost | Mode::TokenRelay | Mode::Bearer) => values::oidc_issuer(text),
+        Some(mode) if !mode.is_saml() => values::oidc_issuer(text),
         // An entity ID is any URI (SAML Core 8.3.6), compared byte for byte.
         _ => values::single_tenant(text),
     });
@@ -280,6 +310,38 @@ fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
     (paths, spans)
 }
 
+/// The page of ours that receives this provider's logins.
+fn own_callback(section: &Section<'_>, mode: Mode) -> (Vec<String>, Vec<Range<usize>>) {
+    let page = if mode.is_saml() { "acs" } else { "callback" };
+    (vec![format!("{OWN}{page}")], vec![section.written("issuer").unwrap_or_else(|| section.span.clone())])
+}
+
+fn relying_party(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    name: Option<&Found<ProviderName>>,
+    keys: Option<&KeySettings>,
+) -> Option<RelyingParty> {
+    let mode = mode.filter(|mode| mode.is_relying_party())?;
+    let missing = |key: &str, why: &str| {
+        let message = format!("missing in `{}`; {why}", section.name);
+        section.context.raise_absent(&section.span, section.key(key), message);
+    };
+    match keys.map(|keys| (&keys.source, &keys.endpoint)) {
+        Some((KeyOrigin::JwksUrl(_) | KeyOrigin::JwksFile(_), _)) => {
+            let span = section.written("jwks_url").or_else(|| section.written("jwks_file"));
+            let message = "mode `relying-party` needs the issuer's discovery document, which also says where its token \
+                           endpoint is; expected neither";
+            section.raise(&span.unwrap_or_else(|| section.span.clone()), "jwks_url", message);
+        }
+        Some((KeyOrigin::Certificates(_), None)) => {
+            missing("sso_url", "`certificate_files` does not say where people log in")
+        }
+        _ => {}
+    }
+    relying_party::read(section, mode, name.map(|name| name.value.as_str()).unwrap_or_default())
+}
+
 fn acs_urls(public_url: Option<&PublicUrl>, callbacks: &[String]) -> Vec<String> {
     let origin = public_url.map(|url| url.origin.as_str()).unwrap_or_default();
     callbacks.iter().map(|path| format!("{origin}{path}")).collect()
@@ -287,7 +349,7 @@ fn acs_urls(public_url: Option<&PublicUrl>, callbacks: &[String]) -> Vec<String>
 
 fn stages(section: &Section<'_>, mode: Option<Mode>) -> Vec<Stage> {
     let stages = section.list("stages", false, stage).unwrap_or_default();
-    if mode == Some(Mode::SamlPost)
+    if mode.is_some_and(Mode::is_saml)
         && stages.len() > 1
         && let Some(span) = section.written("stages")
     {
@@ -311,7 +373,7 @@ fn preset(section: &Section<'_>, mode: Option<Mode>) -> Option<Defaults> {
         section.context.raise_near(&text.span, section.key("preset"), message, nearest(text.value, names()));
         return None;
     };
-    let defaults = if mode? == Mode::SamlPost { preset.saml } else { preset.oidc };
+    let defaults = if mode?.is_saml() { preset.saml } else { preset.oidc };
     if defaults.is_none() {
         section.raise(
             &text.span,
@@ -447,7 +509,7 @@ fn selector(
     }
     let selector = section.checked(key, text, Selector::parse)?;
     match (&selector, mode) {
-        (Selector::Path(_), Some(Mode::SamlPost)) => {
+        (Selector::Path(_), Some(mode)) if mode.is_saml() => {
             section.raise(&text.span, key, "found a path; expected the name of a SAML attribute, which has no members");
             None
         }
@@ -479,7 +541,7 @@ fn sources(section: &Section<'_>, mode: Option<Mode>) -> Option<Vec<Source>> {
 /// Where a claim is looked for unless the operator says so. A relayed ID token may be thin, and then userinfo has the rest.
 fn default_sources(mode: Option<Mode>, has_userinfo: bool) -> &'static [Source] {
     match mode {
-        Some(Mode::TokenRelay) if has_userinfo => &[Source::Assertion, Source::Userinfo],
+        Some(Mode::TokenRelay | Mode::RelyingParty) if has_userinfo => &[Source::Assertion, Source::Userinfo],
         _ => &[Source::Assertion],
     }
 }
@@ -542,7 +604,7 @@ fn user(
         selector(section, key, &text, mode, None)?;
         Some(text.value.to_owned())
     };
-    let own = if mode == Some(Mode::SamlPost) { "NameID" } else { "sub" };
+    let own = if mode.is_some_and(Mode::is_saml) { "NameID" } else { "sub" };
     let of_oidc = |default: &str| mode.is_some_and(|mode| OIDC.contains(&mode)).then(|| default.to_owned());
     let known = |claim: fn(&Defaults) -> Option<&'static str>| preset.as_ref().and_then(claim).map(str::to_owned);
     let user_claim = match claim("user_claim").or_else(|| known(|preset| preset.user_claim)) {
@@ -602,9 +664,9 @@ fn protocol(
     acs_urls: Vec<String>,
 ) -> Option<Protocol> {
     match mode? {
-        Mode::OidcFormPost | Mode::TokenRelay => oidc(section).map(Protocol::Oidc),
+        Mode::OidcFormPost | Mode::TokenRelay | Mode::RelyingParty => oidc(section).map(Protocol::Oidc),
         Mode::Bearer => bearer(section).map(Protocol::Oidc),
-        Mode::SamlPost => saml(section, preset, acs_urls).map(Protocol::Saml),
+        mode @ (Mode::SamlPost | Mode::SamlRelyingParty) => saml(section, mode, preset, acs_urls).map(Protocol::Saml),
     }
 }
 
@@ -615,8 +677,13 @@ fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
         if let (Some(mode), Some(span)) = (mode, section.written(key))
             && !modes.contains(&mode)
         {
-            let theirs = alternatives(modes.iter().map(|mode| mode.word()));
-            let message = format!("belongs to mode {theirs}; this provider's mode is `{}`", mode.word());
+            let mut words: Vec<&str> = modes.iter().map(|mode| mode.word()).collect();
+            words.dedup();
+            let message = match words.contains(&mode.word()) {
+                // One word, and the other protocol.
+                true => format!("belongs to a provider that speaks {}", if mode.is_saml() { "OIDC" } else { "SAML" }),
+                false => format!("belongs to mode {}; this provider's mode is `{}`", alternatives(words), mode.word()),
+            };
             section.raise(&span, key, message);
         }
     }
@@ -728,13 +795,23 @@ fn algorithms(section: &Section<'_>, default: &str) -> Vec<SigningAlgorithm> {
     algorithms.unwrap_or_else(|| SigningAlgorithm::named(default).into_iter().collect())
 }
 
-fn saml(section: &Section<'_>, preset: Option<Defaults>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
-    let audience = section.required("audience", "https://app.example.com/saml/metadata");
+fn saml(section: &Section<'_>, mode: Mode, preset: Option<Defaults>, acs_urls: Vec<String>) -> Option<SamlPolicy> {
+    let own = acs_urls.first().and_then(|acs| acs.strip_suffix("acs")).map(|pages| format!("{pages}metadata"));
+    let audience = match section.written("audience") {
+        // The address of our metadata is as good a name as any, and tells where they are.
+        None if mode == Mode::SamlRelyingParty => {
+            section.accept(&["audience"]);
+            own
+        }
+        _ => {
+            let text = section.required("audience", "https://app.example.com/saml/metadata");
+            text.and_then(|text| identifier(section, "audience", &text))
+        }
+    };
     let allow_idp_initiated = section.flag("allow_idp_initiated", false);
     let allow_cbc = section.flag("allow_cbc", preset.is_some_and(|preset| preset.allow_cbc));
     let decryption_keys = files::decryption_keys(section, "decryption_key_files").into_iter().map(Arc::new).collect();
-    let audience = identifier(section, "audience", &audience?)?;
-    Some(SamlPolicy { audience, acs_urls, allow_idp_initiated, allow_cbc, decryption_keys })
+    Some(SamlPolicy { audience: audience?, acs_urls, allow_idp_initiated, allow_cbc, decryption_keys })
 }
 
 /// A name that the app has at the provider: compared byte for byte, so that only its being there is checked.
@@ -759,9 +836,11 @@ fn keys(
     let ca_file = authority(section);
     let (source, endpoint) = match mode? {
         Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
-        Mode::TokenRelay => (oidc_source(section), None),
+        Mode::TokenRelay | Mode::RelyingParty => (oidc_source(section), None),
         Mode::Bearer => (bearer_source(section, issuer), None),
-        Mode::SamlPost => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
+        Mode::SamlPost | Mode::SamlRelyingParty => {
+            (saml_source(section, issuer, warnings), section.parsed("sso_url", address))
+        }
     };
     let fetched =
         !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));

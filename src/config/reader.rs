@@ -241,7 +241,6 @@ impl<'a> Context<'a> {
 fn later(section: &str, key: &str) -> Option<&'static str> {
     match (section, key) {
         ("group" | "role", "alias" | "hidden") => Some("this property of groups and roles"),
-        ("", "identity" | "logout_paths" | "app_session_cookie") => Some("sessions"),
         _ => None,
     }
 }

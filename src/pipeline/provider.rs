@@ -48,10 +48,15 @@ pub enum Mode {
     TokenRelay,
     /// A token in a header of any request.
     Bearer,
+    /// We run the OIDC code flow for an app that has no login.
+    RelyingParty,
+    /// We are the SAML service provider of an app that has no login.
+    SamlRelyingParty,
 }
 
 impl Mode {
-    pub const ALL: [Self; 4] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay, Self::Bearer];
+    /// One for each name.
+    pub const ALL: [Self; 5] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay, Self::Bearer, Self::RelyingParty];
 
     /// Its name in the configuration.
     pub fn word(self) -> &'static str {
@@ -60,6 +65,8 @@ impl Mode {
             Self::OidcFormPost => "oidc-form-post",
             Self::TokenRelay => "token-relay",
             Self::Bearer => "bearer",
+            // Which protocol it is, the provider's other keys say.
+            Self::RelyingParty | Self::SamlRelyingParty => "relying-party",
         }
     }
 
@@ -67,8 +74,17 @@ impl Mode {
     pub fn is_watched(self) -> bool {
         match self {
             Self::SamlPost | Self::OidcFormPost => true,
-            Self::TokenRelay | Self::Bearer => false,
+            Self::TokenRelay | Self::Bearer | Self::RelyingParty | Self::SamlRelyingParty => false,
         }
+    }
+
+    pub fn is_saml(self) -> bool {
+        matches!(self, Self::SamlPost | Self::SamlRelyingParty)
+    }
+
+    /// The login is ours.
+    pub fn is_relying_party(self) -> bool {
+        matches!(self, Self::RelyingParty | Self::SamlRelyingParty)
     }
 
     pub fn named(word: &str) -> Option<Self> {

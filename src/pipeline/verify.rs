@@ -9,6 +9,7 @@ pub mod presented;
 pub mod saml;
 
 use super::capture::oidc::{AccessToken, UntrustedIdToken};
+use super::capture::saml::logout::UntrustedLogout;
 use super::capture::{Captured, UntrustedToken};
 use super::ids::{Issuer, ProviderName, Timestamp};
 use super::provider::{Binding, OidcPolicy, Protocol, Provider};
@@ -327,6 +328,56 @@ pub fn verify(
             saml::check(provider, policy, response, keys, origin, now).map(Verified)
         }
         _ => Err(Refused::unsigned(Fault::Internal)),
+    }
+}
+
+/// What a provider says has ended, once it is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogoutStatement {
+    pub provider: ProviderName,
+    pub issuer: Issuer,
+    /// What makes a replay.
+    pub token_id: String,
+    /// OIDC `sub`, or the NameID's value.
+    pub subject: Option<String>,
+    /// OIDC `sid`, or every SessionIndex; where none is named, all sessions of the subject are meant.
+    pub sessions: Vec<String>,
+}
+
+/// Verifies a logout token (OpenID Connect Back-Channel Logout 1.0 section 2.6).
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn logout_token(
+    provider: &Provider,
+    token: &UntrustedIdToken,
+    keys: &ProviderKeys,
+    now: Timestamp,
+) -> Result<Verified<LogoutStatement>, Fault> {
+    match (&provider.protocol, keys) {
+        (Protocol::Oidc(policy), ProviderKeys::Oidc(keys)) => {
+            oidc::logout::check(provider, policy, token, keys, now).map(Verified)
+        }
+        _ => Err(Fault::Internal),
+    }
+}
+
+/// Verifies a SAML LogoutRequest that is meant for one of `places`.
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn logout_request(
+    provider: &Provider,
+    request: &UntrustedLogout,
+    keys: &ProviderKeys,
+    places: &[String],
+    now: Timestamp,
+) -> Result<Verified<LogoutStatement>, Fault> {
+    match (&provider.protocol, keys) {
+        (Protocol::Saml(_), ProviderKeys::Saml(keys)) => {
+            saml::logout::check(provider, request, keys, places, now).map(Verified)
+        }
+        _ => Err(Fault::Internal),
     }
 }
 

@@ -34,7 +34,7 @@ const MOST_READ: usize = 16;
 const MOST_BYTES: usize = 3800;
 
 /// Our cookies of one request, taken out of what goes to the app.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Jar(pub(super) Vec<(String, String)>);
 
 impl Jar {

@@ -13,6 +13,7 @@ pub mod binding;
 pub mod body;
 pub mod counters;
 pub mod forward;
+mod gate;
 pub mod headers;
 pub mod route;
 pub mod scan;
@@ -36,19 +37,23 @@ use self::body::{Answer, Outgoing, Streamed, Upload};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
+use self::gate::Gate;
 use self::headers::{Framing, Identity, PublicSide, Wishes};
 use self::route::{Route, Router};
-use super::bearer::Bearers;
+use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
 use super::listen::{Guard, Peer};
+use super::relying_party::Front;
 use super::respond::{self, Trouble};
+use super::session::{Beginning, Desk, set_by_app};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
-use crate::login::{self, Entered, Passed, Refused, Services, login};
+use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
 use crate::pipeline::capture::fields::{self, Field};
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::BindingVerdict;
+use crate::ports::sessions::Sessions;
 
 /// An HTML answer on a login path is held up to here to look for an auto-post form; past it, it streams unseen.
 const MOST_LOGIN_PAGE: usize = 256 * 1024;
@@ -66,6 +71,7 @@ pub struct Site {
     elsewhere: Elsewhere,
     start_page: String,
     bearers: Option<Bearers>,
+    gate: Option<Gate>,
     counters: Arc<Counters>,
 }
 
@@ -86,6 +92,7 @@ impl Site {
     pub fn new(
         config: &Config,
         services: Services,
+        sessions: Arc<dyn Sessions>,
         cookie_keys: &[Secret],
         counters: Arc<Counters>,
     ) -> Result<Self, SiteError> {
@@ -93,9 +100,11 @@ impl Site {
         let public = &config.public_url;
         let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
         let sealer = Sealer::new(cookie_keys, public)?;
+        let gate = gate(config, &services, sessions, &sealer);
         Ok(Self {
             listen: config.listen.clone(),
-            router: Router::new(providers),
+            router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
+            gate,
             app: App::new(&config.app)?,
             binder: Binder::new(sealer, watched(config)),
             services,
@@ -127,6 +136,19 @@ fn watched(config: &Config) -> Vec<Arc<Provider>> {
     providers.filter(|provider| provider.mode.is_watched()).cloned().collect()
 }
 
+/// What sessions need, where a configuration asks for any.
+fn gate(config: &Config, services: &Services, sessions: Arc<dyn Sessions>, sealer: &Sealer) -> Option<Gate> {
+    let relies = config.providers.iter().any(|settings| settings.relying_party.is_some());
+    if !relies && config.sessions.app_cookie.is_none() && config.sessions.forward_auth.is_none() {
+        return None;
+    }
+    let providers = config.providers.iter().map(|settings| settings.provider.name.clone()).collect();
+    let (rules, clock) = (Arc::clone(&services.rules), services.clock.clone());
+    let desk = Arc::new(Desk::new(sessions, rules, clock, sealer.clone(), &config.sessions, providers));
+    let front = Arc::new(Front::new(config, services.clone(), desk, sealer));
+    Some(Gate::new(front, &config.sessions, &config.public_url.origin))
+}
+
 /// What the client gets.
 pub type Reply = Response<Answer<Guard>>;
 
@@ -148,6 +170,7 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>
                     response.map(|body| Answer::app_after(first, body, idle, guard))
                 }
                 Answered::Switched(response) => response.map(|()| Answer::page(Bytes::new(), guard)),
+                Answered::Own(response) => response.map(|page| Answer::page(page, guard)),
             }
         }
         Err(failed) => refuse(&site, *failed, accept.as_ref(), version, guard),
@@ -161,6 +184,8 @@ enum Answered {
     Held(Response<Incoming>, VecDeque<Bytes>),
     /// The connection has become a tunnel.
     Switched(Response<()>),
+    /// A page of ours, or a redirect to one.
+    Own(Response<Bytes>),
 }
 
 /// A request that the app did not answer, and the cookies that are of no use any more.
@@ -168,11 +193,12 @@ struct Failed {
     id: Option<String>,
     trouble: Trouble,
     spent: Option<String>,
+    cookies: HeaderMap,
 }
 
 impl From<Trouble> for Box<Failed> {
     fn from(trouble: Trouble) -> Self {
-        Box::new(Failed { id: None, trouble, spent: None })
+        Box::new(Failed { id: None, trouble, spent: None, cookies: HeaderMap::new() })
     }
 }
 
@@ -192,7 +218,9 @@ async fn take(
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
 
     if site.bearers.is_some() {
-        Box::pin(tell_bearer(site, request.headers_mut())).await?;
+        if let Some(bearer) = Box::pin(tell_bearer(site, request.headers_mut())).await? {
+            request.extensions_mut().insert(bearer);
+        }
     }
     match site.router.route(request.uri().path()) {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
@@ -200,8 +228,16 @@ async fn take(
             let providers = providers.to_vec();
             Box::pin(callback(Arc::clone(site), providers, jar, request)).await
         }
-        Route::LoginPath => Box::pin(login_path(site, jar, request)).await,
+        Route::Own => Box::pin(gate::own(site, jar, trusted, request)).await,
+        Route::LogoutPath => Box::pin(gate::logout_path(site, jar, request)).await,
+        Route::LoginPath => match admit(site, &jar, &mut request).await? {
+            Some(answer) => Ok(Answered::Own(answer)),
+            None => Box::pin(login_path(site, jar, request)).await,
+        },
         Route::Other => {
+            if let Some(answer) = admit(site, &jar, &mut request).await? {
+                return Ok(Answered::Own(answer));
+            }
             let streams = outgoing(site, request.headers(), request.uri().query())?;
             pass(site, &jar, request, wishes, streams, guard).await
         }
@@ -209,15 +245,24 @@ async fn take(
 }
 
 /// Names of identity headers were removed when the request came in, so nothing forged stays beside those of whoever bears it.
-async fn tell_bearer(site: &Site, headers: &mut HeaderMap) -> Result<(), Trouble> {
-    let Some(bearers) = &site.bearers else { return Ok(()) };
-    let Some(bearer) = bearers.identify(&site.services, headers).await? else { return Ok(()) };
+async fn tell_bearer(site: &Site, headers: &mut HeaderMap) -> Result<Option<Arc<Bearer>>, Trouble> {
+    let Some(bearers) = &site.bearers else { return Ok(None) };
+    let Some(bearer) = bearers.identify(&site.services, headers).await? else { return Ok(None) };
     let told = headers::set_identity(headers, &site.identity, &Identity::of_bearer(&bearer));
     if told.over_budget {
         site.counters.headers_over_budget.inc();
         tracing::warn!(provider = %bearer.provider, "groups and roles exceed `headers.max_bytes` and were left out");
     }
-    Ok(())
+    Ok(Some(bearer))
+}
+
+/// The gate, where there is one: without sessions nothing waits here.
+async fn admit(site: &Site, jar: &Jar, request: &mut Request<Incoming>) -> Result<Option<Response<Bytes>>, Trouble> {
+    // Whoever bears a token that was believed needs no session.
+    if site.gate.is_none() || request.extensions().get::<Arc<Bearer>>().is_some() {
+        return Ok(None);
+    }
+    Box::pin(gate::admit(site, jar, request)).await
 }
 
 /// The target is a path and the host is one: there is nothing to disagree about between us and the app.
@@ -454,7 +499,7 @@ impl Arrival {
             site.counters.login_seconds.observe(started.elapsed().as_secs_f64());
         }
         match passed {
-            Ok(Passed::NoLogin) => Ok(Answered::App(self.send(&site, HeaderMap::new(), None).await?)),
+            Ok(Passed::NoLogin) => self.pass(&site).await,
             Ok(Passed::Login(entered)) => {
                 let spent = match entered.assertion.get().binding {
                     BindingVerdict::Matched(index) => names.get(index).cloned(),
@@ -462,7 +507,52 @@ impl Arrival {
                 };
                 self.deliver(&site, &entered, spent).await
             }
-            Err(refused) => Err(Box::new(Failed { id: Some(self.id), trouble: Trouble::Login(refused), spent: None })),
+            Err(refused) => self.again(&site, refused).await,
+        }
+    }
+
+    /// No login: passes as any other request does.
+    async fn pass(mut self, site: &Site) -> Result<Answered, Box<Failed>> {
+        let borne = self.parts.extensions.get::<Arc<Bearer>>().is_some();
+        if let Some(gate) = site.gate.as_ref().filter(|_| !borne) {
+            let uri = self.parts.uri.clone();
+            let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+            let (method, headers) = (self.parts.method.clone(), &mut self.parts.headers);
+            let looked = gate::Parts { method: &method, path: uri.path(), target, headers };
+            if let Some(answer) = gate.admit(site, &self.jar, looked).await? {
+                return Ok(Answered::Own(answer));
+            }
+        }
+        Ok(Answered::App(self.send(site, HeaderMap::new(), None).await?))
+    }
+
+    /// A refused login; where it is the one that this browser's session began with, the browser merely came back.
+    async fn again(self, site: &Site, refused: Refused) -> Result<Answered, Box<Failed>> {
+        if let (Reason::Replay { token }, Some(provider), Some(gate)) = (&refused.reason, &refused.provider, &site.gate)
+            && gate.front.desk.began_with(&self.jar, provider, token).await
+        {
+            return Ok(Answered::Own(respond::redirect(&site.start_page, HeaderMap::new())));
+        }
+        let trouble = Trouble::Login(refused);
+        Err(Box::new(Failed { id: Some(self.id), trouble, spent: None, cookies: HeaderMap::new() }))
+    }
+
+    /// Begins our session beside the app's own, where the app has just begun one.
+    async fn begin_session(site: &Site, id: &str, entered: &Entered, jar: &Jar, response: &mut Response<Incoming>) {
+        let Some(gate) = &site.gate else { return };
+        let Some(name) = gate.front.desk.settings().app_cookie.as_deref() else { return };
+        let status = response.status();
+        let set = set_by_app(response.headers(), name).map(<[u8]>::to_vec);
+        let app_cookie = match set {
+            Some(value) if !status.is_client_error() && !status.is_server_error() => value,
+            _ => {
+                tracing::warn!(%id, cookie = name, "the app began no session of its own on this login, so none begins here");
+                return;
+            }
+        };
+        let beginning = Beginning { app_cookie: Some(&app_cookie), refresh_token: None };
+        if let Err(error) = gate.front.desk.begin(id, entered, beginning, jar, response.headers_mut()).await {
+            tracing::error!(%id, %error, "the session could not be begun; identity headers stop at the callback");
         }
     }
 
@@ -485,7 +575,7 @@ impl Arrival {
 
     /// Lets a committed login through.
     async fn deliver(self, site: &Site, entered: &Entered, spent: Option<String>) -> Result<Answered, Box<Failed>> {
-        let Entered { plan, claims, assertion: _ } = entered;
+        let Entered { plan, claims, .. } = entered;
         let id = self.id.clone();
         log_applied(&id, plan);
         let mut identity = HeaderMap::new();
@@ -498,12 +588,17 @@ impl Arrival {
             tracing::warn!(%id, provider = %plan.provider, values = told.unfit, "values that no header can carry were left out");
         }
         let provider = plan.provider.to_string();
-        let sent = self.send(site, identity, spent.as_deref()).await;
+        let jar = self.jar.clone();
+        let mut sent = self.send(site, identity, spent.as_deref()).await;
+        if let Ok(response) = &mut sent {
+            Self::begin_session(site, &id, entered, &jar, response).await;
+        }
         let outcome = if sent.is_ok() { "entered" } else { "undelivered" };
         site.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
         sent.map(Answered::App).map_err(|trouble| {
             site.counters.undelivered.inc();
-            Box::new(Failed { id: Some(id), trouble: Trouble::Undelivered(trouble.to_string()), spent })
+            let trouble = Trouble::Undelivered(trouble.to_string());
+            Box::new(Failed { id: Some(id), trouble, spent, cookies: HeaderMap::new() })
         })
     }
 
@@ -528,7 +623,7 @@ impl Arrival {
 
 /// Answers in the app's place, and says why where only the operator looks.
 fn refuse(site: &Site, failed: Failed, accept: Option<&HeaderValue>, version: Version, guard: Guard) -> Reply {
-    let Failed { id, trouble, spent } = failed;
+    let Failed { id, trouble, spent, cookies } = failed;
     let id = id.unwrap_or_else(new_id);
     let mut response = respond::answer(&trouble, &id, respond::accepts_html(accept), &site.start_page);
     count(site, &trouble, response.status());
@@ -536,6 +631,7 @@ fn refuse(site: &Site, failed: Failed, accept: Option<&HeaderValue>, version: Ve
     if let Some(name) = spent {
         site.binder.forget(&name, response.headers_mut());
     }
+    response.headers_mut().extend(cookies);
     if version == Version::HTTP_2 {
         // RFC 9113 section 8.2.2.
         response.headers_mut().remove(header::CONNECTION);

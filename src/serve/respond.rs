@@ -6,9 +6,10 @@
 //! | what | status |
 //! |---|---|
 //! | the request itself cannot be read in one way (framing, host, path, form) | 400 |
-//! | a token in a header that is not believed | 401 |
-//! | a login that is not believed, a disabled user, a login field where no login belongs | 403 |
-//! | a method that brings no login to a callback | 405 |
+//! | a token in a header that is not believed; a page of the app, a gateway's question or an API without a session | 401 |
+//! | a login that is not believed or that the provider denies, a disabled user, a login field where no login belongs, a question from no gateway of ours | 403 |
+//! | a page of ours that there is none of | 404 |
+//! | a method that a callback or a page of ours does not take | 405 |
 //! | a body that did not arrive in time | 408 |
 //! | a token that was used before | 409 |
 //! | a body over the limit | 413 |
@@ -18,7 +19,10 @@
 //! | the app is too slow | 504 |
 //!
 //! A refused login is 403 and not 401: 401 has to name a challenge (RFC 9110 section 15.5.2), and none helps there. A client
-//! that sends tokens by itself has another one, so 401 tells it to fetch it (RFC 6750 section 3).
+//! that sends tokens by itself has another one, so 401 tells it to fetch it (RFC 6750 section 3). What lacks a session is
+//! told that a cookie is what it lacks.
+//!
+//! Our own pages and redirects are made here too ([`own_page`], [`redirect`]).
 
 pub mod oauth;
 
@@ -30,7 +34,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::proxy::headers::Framing;
@@ -38,6 +42,7 @@ use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::verify::Fault;
+use crate::ports::store::StoreError;
 
 /// Why a request gets an answer of ours in place of the app's.
 #[derive(Debug)]
@@ -67,6 +72,22 @@ pub enum Trouble {
     AppTooSlow,
     /// The login is committed, but the app did not take it.
     Undelivered(String),
+    /// A session could not be looked up, begun or ended.
+    Store(StoreError),
+    /// A request to a page of ours that cannot be read in one way.
+    Own(&'static str),
+    NoSuchPage,
+    /// What the page takes instead.
+    Method(&'static str),
+    /// The provider's own refusal.
+    Denied(String),
+    /// The provider cannot be talked to.
+    Provider(String),
+    /// A provider's logout that is not believed.
+    Logout(String),
+    NoSession,
+    /// A question that only gateways may ask.
+    NoGateway,
 }
 
 impl Trouble {
@@ -81,6 +102,11 @@ impl Trouble {
             }
             Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
+            Trouble::Store(_) => "store",
+            Trouble::Own(_) | Trouble::NoSuchPage | Trouble::Method(_) | Trouble::NoGateway => "request",
+            Trouble::Denied(_) | Trouble::Provider(_) => "provider",
+            Trouble::Logout(_) => "logout",
+            Trouble::NoSession => "session",
         }
     }
 }
@@ -106,6 +132,15 @@ impl fmt::Display for Trouble {
             Trouble::AppUnreachable(why) => write!(f, "the app cannot be reached: {why}"),
             Trouble::AppTooSlow => f.write_str("the app did not answer within `app.response_timeout`"),
             Trouble::Undelivered(why) => write!(f, "committed, not delivered: {why}"),
+            Trouble::Store(error) => write!(f, "{error}"),
+            Trouble::Own(why) => f.write_str(why),
+            Trouble::NoSuchPage => f.write_str("there is no such page of ours"),
+            Trouble::Method(allowed) => write!(f, "a method that this page does not take; expected {allowed}"),
+            Trouble::Denied(why) => write!(f, "the provider denies the login: {why}"),
+            Trouble::Provider(why) => write!(f, "the provider: {why}"),
+            Trouble::Logout(why) => write!(f, "a logout that ends nothing: {why}"),
+            Trouble::NoSession => f.write_str("no session"),
+            Trouble::NoGateway => f.write_str("a gateway's question from an address that is not in `trusted_proxies`"),
         }
     }
 }
@@ -140,23 +175,20 @@ pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str)
         });
         (problem.to_string(), "application/problem+json")
     };
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = status;
+    let mut response = own(status, Bytes::from(body), media_type);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     match status {
         StatusCode::SERVICE_UNAVAILABLE => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
-        }
         StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS, POST"));
+            let allowed = if let Trouble::Method(allowed) = trouble { allowed } else { "GET, HEAD, OPTIONS, POST" };
+            headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        StatusCode::UNAUTHORIZED => {
+            let lacks_session = matches!(trouble, Trouble::NoSession);
+            let challenge = if lacks_session { "Cookie realm=\"loginsync\"" } else { "Bearer error=\"invalid_token\"" };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         _ => {}
     }
@@ -164,6 +196,85 @@ pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str)
         // What is left on this connection may be anything.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// An answer of ours: kept by nobody, and allowed nothing but its own style.
+fn own(status: StatusCode, body: Bytes, media_type: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// A link of a page of ours.
+pub struct Link {
+    pub label: String,
+    pub address: String,
+}
+
+/// A page of ours that is no refusal.
+pub struct OwnPage<'a> {
+    pub title: &'a str,
+    pub text: &'a str,
+    pub links: Vec<Link>,
+    /// Posts to the page's own address.
+    pub button: Option<&'a str>,
+    /// Origins to which the answer to that post may send the browser: browsers hold a form's redirects to the policy too.
+    pub posts_to: &'a [String],
+}
+
+pub fn own_page(page: &OwnPage<'_>) -> Response<Bytes> {
+    let OwnPage { title, text, links, button, posts_to } = page;
+    let rendered = OwnTemplate { title, text, links, button: *button, style: STYLE }.render();
+    let body = rendered.unwrap_or_else(|_| (*title).to_owned());
+    let mut response = own(StatusCode::OK, Bytes::from(body), "text/html; charset=utf-8");
+    if button.is_some() {
+        let policy = POLICY.to_str().unwrap_or("default-src 'none'");
+        let targets = format!("form-action 'self' {}", posts_to.join(" "));
+        if let Ok(policy) = HeaderValue::try_from(policy.replace("form-action 'none'", targets.trim_end())) {
+            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+    }
+    response
+}
+
+/// Sends a browser elsewhere by GET (RFC 9110 section 15.4.4).
+pub fn redirect(address: &str, cookies: HeaderMap) -> Response<Bytes> {
+    let mut response = own(StatusCode::SEE_OTHER, Bytes::new(), "text/plain; charset=utf-8");
+    if let Ok(address) = HeaderValue::try_from(address) {
+        response.headers_mut().insert(header::LOCATION, address);
+    }
+    with_cookies(response, cookies)
+}
+
+/// An answer to a program that wants no more than the status.
+pub fn empty() -> Response<Bytes> {
+    own(StatusCode::OK, Bytes::new(), "text/plain; charset=utf-8")
+}
+
+pub fn document(text: String, media_type: &'static str) -> Response<Bytes> {
+    own(StatusCode::OK, Bytes::from(text), media_type)
+}
+
+/// A refusal that a gateway turns into a redirect, where it can: nginx takes 401 and no other status.
+pub fn unauthorized_at(address: &str) -> Response<Bytes> {
+    let mut response = own(StatusCode::UNAUTHORIZED, Bytes::new(), "text/plain; charset=utf-8");
+    let headers = response.headers_mut();
+    headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Cookie realm=\"loginsync\""));
+    if let Ok(address) = HeaderValue::try_from(address) {
+        headers.insert(header::LOCATION, address);
+    }
+    response
+}
+
+pub fn with_cookies(mut response: Response<Bytes>, cookies: HeaderMap) -> Response<Bytes> {
+    response.headers_mut().extend(cookies);
     response
 }
 
@@ -226,6 +337,28 @@ fn page(trouble: &Trouble) -> Page<'_> {
             "The app takes too long",
             "It did not answer in time. Please try again in a moment.",
         ),
+        Trouble::Store(_) | Trouble::Provider(_) => login_later(),
+        Trouble::Own(_) => login(
+            StatusCode::BAD_REQUEST,
+            "This request cannot be read",
+            "Its address or content is not what this page takes. Please start again.",
+        ),
+        Trouble::NoSuchPage => page(StatusCode::NOT_FOUND, "There is no such page", "Its address may be misspelt."),
+        Trouble::Method(_) => page(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "This page is asked otherwise",
+            "Please start from the app's first page.",
+        ),
+        Trouble::Denied(_) => login(
+            StatusCode::FORBIDDEN,
+            "The login service did not log you in",
+            "It may have been cancelled, or you may lack access to this app. You can start again.",
+        ),
+        Trouble::Logout(_) => page(StatusCode::BAD_REQUEST, "This logout ends nothing", "It cannot be verified."),
+        Trouble::NoSession => login(StatusCode::UNAUTHORIZED, "You are not signed in", "Please sign in first."),
+        Trouble::NoGateway => {
+            page(StatusCode::FORBIDDEN, "This is not for you", "Only a gateway of this site asks here.")
+        }
         // A second try with the same token would be a replay, so the page says what a replay's says.
         Trouble::Undelivered(_) => Page { status: StatusCode::BAD_GATEWAY, ..used_before() },
     }
@@ -233,13 +366,6 @@ fn page(trouble: &Trouble) -> Page<'_> {
 
 fn refused_login(reason: &Reason) -> Page<'_> {
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
-    let later = || {
-        login(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Login is not possible right now",
-            "Something that a login needs is out of reach. Please wait a moment, then start again.",
-        )
-    };
     match reason {
         Reason::Capture(refusal) => refused_capture(refusal),
         Reason::Keys(_)
@@ -247,7 +373,7 @@ fn refused_login(reason: &Reason) -> Page<'_> {
         | Reason::Store(_)
         | Reason::Unsettled
         | Reason::Timeout
-        | Reason::Verify(Fault::Internal) => later(),
+        | Reason::Verify(Fault::Internal) => login_later(),
         Reason::Replay { .. } => used_before(),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,
@@ -301,6 +427,15 @@ fn no_token() -> Page<'static> {
     }
 }
 
+fn login_later() -> Page<'static> {
+    Page {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        title: "Login is not possible right now",
+        advice: "Something that a login needs is out of reach. Please wait a moment, then start again.",
+        start_again: true,
+    }
+}
+
 fn refused_capture(refusal: &CaptureRefusal) -> Page<'static> {
     let status = match refusal {
         CaptureRefusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -335,6 +470,16 @@ struct RefusalPage<'a> {
     id: &'a str,
     style: &'a str,
     start_page: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "own.html")]
+struct OwnTemplate<'a> {
+    title: &'a str,
+    text: &'a str,
+    links: &'a [Link],
+    button: Option<&'a str>,
+    style: &'a str,
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#222;background:#f6f6f6}\

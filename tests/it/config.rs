@@ -93,6 +93,7 @@ fn spelled_out(config: &Config) -> String {
         headers,
         limits,
         elsewhere,
+        sessions,
         providers,
         rules,
         warnings: _,
@@ -102,7 +103,7 @@ fn spelled_out(config: &Config) -> String {
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
     format!(
         "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {bearer:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
-         {providers:?} {groups:?} {roles:?} {:?}",
+         {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
 }
@@ -169,7 +170,7 @@ fn faults_have_a_form_for_programs() {
         "line": 9,
         "column": 13,
         "key": "provider.mode",
-        "message": "found `oidc-from-post`; expected `saml-post`, `oidc-form-post`, `token-relay` or `bearer`",
+        "message": "found `oidc-from-post`; expected `saml-post`, `oidc-form-post`, `token-relay`, `bearer` or `relying-party`",
         "nearest": "oidc-form-post",
     }] });
     assert_eq!(serde_json::to_value(&faults).unwrap(), expected);
@@ -231,6 +232,9 @@ use Effect::{Changes, Fault};
 /// unseen (CVE-2021-21411). Entries of lists are numbered.
 const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("public_url", r#""https://other.example.com""#, Changes),
+    ("identity", r#""callback""#, Fault("is of use with `identity = \"session\"` alone")),
+    ("app_session_cookie", r#""JSESSIONID""#, Changes),
+    ("logout_paths", r#""/signin-oidc""#, Fault("is a `callback` too")),
     ("listen.address", r#""127.0.0.1:8081""#, Changes),
     ("listen.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
     ("listen.tls_key", r#""key.pem""#, Fault("`tls_certificate` is missing")),
@@ -265,6 +269,16 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("audit.key_env", r#""LOGINSYNC_AUDIT_KEY""#, Changes),
     ("cookies.keys_file", r#""cookie.keys""#, Changes),
     ("cookies.keys_env", r#""LOGINSYNC_COOKIE_KEYS""#, Changes),
+    ("session.idle", r#""2h""#, Changes),
+    ("session.absolute", r#""13h""#, Changes),
+    ("session.cache", r#""2s""#, Changes),
+    ("session.most_per_user", "21", Changes),
+    ("session.renew", r#""15m""#, Fault("must not lie in the same store")),
+    ("access.default", r#""public""#, Changes),
+    ("path1.prefix", r#""/static""#, Changes),
+    ("path1.access", r#""api""#, Changes),
+    ("forward_auth.path", r#""/.loginsync/check""#, Changes),
+    ("forward_auth.gateway", r#""envoy""#, Changes),
     ("log.format", r#""text""#, Changes),
     ("log.level", r#""debug""#, Changes),
     ("headers.preset", r#""authelia""#, Changes),
@@ -345,7 +359,6 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider3.client_certificate", r#""certificate.pem""#, Fault("`client_key` is missing")),
     ("provider3.client_key", r#""key.pem""#, Fault("`client_certificate` is missing")),
     ("provider3.claims.roles.name", r#""/groups""#, Changes),
-    ("provider3.claims.roles.from", r#"["userinfo"]"#, Changes),
     ("provider4.name", r#""gateway2""#, Changes),
     ("provider4.mode", r#""token-relay""#, Fault("belongs to mode `bearer`")),
     ("provider4.issuer", r#""https://login.example.com""#, Changes),
@@ -354,6 +367,29 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider4.signer", r#""arn:aws:x""#, Fault("belongs to header `x-amzn-oidc-data`")),
     ("provider4.key_url", r#""https://keys.example.com""#, Fault("belongs to header `x-amzn-oidc-data`")),
     ("provider4.claims.groups.name", r#""/roles""#, Changes),
+    ("provider5.name", r#""staff2""#, Changes),
+    ("provider5.mode", r#""token-relay""#, Fault("belongs to mode `relying-party`")),
+    ("provider5.issuer", r#""https://keycloak.example.com/realms/other""#, Changes),
+    ("provider5.client_id", r#""other""#, Changes),
+    ("provider5.client_auth", r#""basic""#, Fault("`client_secret_env`; a public client says")),
+    ("provider5.client_secret_file", r#""audit.key""#, Fault("is not used by this `client_auth`")),
+    ("provider5.client_secret_env", r#""AUDIT_KEY""#, Fault("is not used by this `client_auth`")),
+    (
+        "provider5.client_key_file",
+        r#""decryption-key.pem""#,
+        Fault("is used by `client_auth = \"private-key-jwt\"` alone"),
+    ),
+    ("provider5.client_key_id", r#""k""#, Fault("is used by `client_auth = \"private-key-jwt\"` alone")),
+    ("provider5.scopes", r#"["groups"]"#, Changes),
+    ("provider5.title", r#""Staff""#, Changes),
+    ("provider6.name", r#""partner2""#, Changes),
+    ("provider6.mode", r#""saml-post""#, Fault("missing in `provider`; expected for instance callback")),
+    ("provider6.issuer", r#""https://other.example.com""#, Fault("describes no entity")),
+    ("provider6.audience", r#""x""#, Changes),
+    ("provider6.metadata_file", r#""other-metadata.xml""#, Fault("describes no entity")),
+    ("provider6.sp_key_file", r#""decryption-key.pem""#, Fault("`sp_certificate_file` is missing")),
+    ("provider6.sp_certificate_file", r#""certificate.pem""#, Fault("`sp_key_file` is missing")),
+    ("provider3.claims.roles.from", r#"["userinfo"]"#, Changes),
     ("role1.name", r#""writer""#, Fault("role `editor` is not declared")),
     ("role2.name", r#""root""#, Fault("role `admin` is not declared")),
     ("role2.protected", "false", Changes),
@@ -450,7 +486,19 @@ fn every_key_of_the_example_has_an_effect() {
 fn what_the_example_calls_a_default_is_one() {
     let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
     let plain = spelled_out(&load("example.toml", &example).unwrap());
-    let given = ["email_claim", "stages", "roles", "protected", "name", "delimiter", "value", "user_claim"];
+    let given = [
+        "logout_paths",
+        "audience",
+        "title",
+        "email_claim",
+        "stages",
+        "roles",
+        "protected",
+        "name",
+        "delimiter",
+        "value",
+        "user_claim",
+    ];
     for Written { key, line, commented } in keys_of(&example) {
         let name = key.rsplit('.').next().unwrap();
         let Ok(config) = load("example.toml", &with_line(&example, line, "")) else { continue };

@@ -31,6 +31,7 @@ mod plan_laws;
 mod promises;
 mod proxy;
 mod relay;
+mod relying_party;
 mod saml_attacks;
 mod saml_logins;
 mod store_suite;

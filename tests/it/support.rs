@@ -156,7 +156,8 @@ impl Proxy {
         let config = config(app, setting);
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(2), audit_key: None };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
+        let opened = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
+        let store: Arc<dyn Store> = Arc::<SqliteStore>::clone(&opened);
         let clock = Clock::fixed(NOW);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys: Arc<dyn KeySource> = Arc::new(Keys::of(&key));
@@ -171,7 +172,7 @@ impl Proxy {
             verifiers: Arc::new(Semaphore::new(2)),
         };
         let counters = Arc::new(Counters::default());
-        let site = Site::new(&config, services, &[Secret::new(vec![7; 32])], Arc::clone(&counters)).unwrap();
+        let site = Site::new(&config, services, opened, &[Secret::new(vec![7; 32])], Arc::clone(&counters)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

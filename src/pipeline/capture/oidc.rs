@@ -97,6 +97,14 @@ impl UntrustedIdToken {
         Self::parse_typed(compact, &["JWT"], Place::Header)
     }
 
+    /// A logout token, whose own type is recommended and not required (OpenID Connect Back-Channel Logout 1.0 section 2.4).
+    ///
+    /// # Errors
+    /// As for [`Self::parse`].
+    pub fn parse_logout(compact: &str) -> Result<Self, IdTokenError> {
+        Self::parse_typed(compact, &["JWT", "logout+jwt", "application/logout+jwt"], Place::Payload)
+    }
+
     fn parse_typed(compact: &str, types: &[&str], issuer: Place) -> Result<Self, IdTokenError> {
         if compact.len() > MAX_TOKEN {
             return Err(IdTokenError::TooLong);
@@ -130,6 +138,11 @@ impl UntrustedIdToken {
     /// The issuer that the token names.
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// Whether the token names this subject.
+    pub fn is_of(&self, subject: &str) -> bool {
+        self.payload.get("sub").and_then(Value::as_str) == Some(subject)
     }
 
     /// Whether `aud` is, or has among its members, the given client.

@@ -16,6 +16,7 @@
 //! What the guard reads on the way chooses a provider and may refuse a login. It never grants one.
 
 mod guard;
+pub mod logout;
 pub mod names;
 mod peek;
 pub(in crate::pipeline) mod tree;

@@ -17,6 +17,7 @@
 mod certificates;
 mod conditions;
 mod decrypt;
+pub(super) mod logout;
 pub mod metadata;
 mod statement;
 mod xmlsec;

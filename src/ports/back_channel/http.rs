@@ -35,8 +35,8 @@ impl HttpBackChannel {
 /// Whether a provider of this mode is asked anything but its keys. The authorities that a client trusts take memory.
 fn is_asked(mode: Mode) -> bool {
     match mode {
-        Mode::SamlPost | Mode::OidcFormPost | Mode::Bearer => false,
-        Mode::TokenRelay => true,
+        Mode::SamlPost | Mode::OidcFormPost | Mode::Bearer | Mode::SamlRelyingParty => false,
+        Mode::TokenRelay | Mode::RelyingParty => true,
     }
 }
 

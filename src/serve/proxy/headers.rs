@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::config::{HeaderPreset, Headers};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::plan::Plan;
+use crate::ports::sessions::Session;
 use crate::serve::bearer::Bearer;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -204,6 +205,25 @@ impl<'a> Identity<'a> {
             roles: bearer.roles.iter().map(String::as_str).collect(),
         }
     }
+
+    pub fn of_session(session: &'a Session) -> Self {
+        Self {
+            user: session.user.subject.as_str(),
+            email: session.email.as_deref(),
+            display_name: session.display_name.as_deref(),
+            groups: session.groups.iter().map(String::as_str).collect(),
+            roles: session.roles.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// Every name that a preset sends.
+pub fn identity_names(preset: HeaderPreset) -> impl Iterator<Item = HeaderName> {
+    let names = Names::of(preset).into_iter();
+    names.flat_map(|names| {
+        let always = [names.user, names.email, names.groups];
+        always.into_iter().chain(names.roles).chain(names.display_name)
+    })
 }
 
 /// Sets the identity headers. A value that is absent sets nothing, and since every name was removed before,

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::config::OWN;
 use crate::pipeline::capture::path::{MAX_DEPTH, normal_form, reading};
 use crate::pipeline::provider::Provider;
 
@@ -29,6 +30,10 @@ pub enum Route<'a> {
     Callback(&'a [Arc<Provider>]),
     /// May answer with an auto-post form to a provider.
     LoginPath,
+    /// Takes logouts, and is the app's.
+    LogoutPath,
+    /// A page of ours, however it is spelt.
+    Own,
     Other,
     /// Cannot be read in one way that everybody shares.
     Ambiguous,
@@ -40,20 +45,33 @@ pub struct Router {
     paths: HashMap<Box<str>, Meaning>,
     /// Of the paths, in bytes.
     longest: usize,
+    /// Whether there are pages of ours.
+    own: bool,
 }
 
 #[derive(Debug)]
 enum Meaning {
     Callback(Vec<Arc<Provider>>),
     LoginPath,
+    LogoutPath,
 }
 
 impl Router {
-    pub fn new<'a>(providers: impl IntoIterator<Item = (&'a Arc<Provider>, &'a [String])>) -> Self {
+    pub fn new<'a>(
+        providers: impl IntoIterator<Item = (&'a Arc<Provider>, &'a [String])>,
+        logout_paths: &[String],
+        own: bool,
+    ) -> Self {
         let mut paths: HashMap<Box<str>, Meaning> = HashMap::new();
+        for path in logout_paths {
+            paths.insert(normal_form(path).into_boxed_str(), Meaning::LogoutPath);
+        }
         for (provider, login_paths) in providers {
             for path in login_paths {
                 paths.entry(normal_form(path).into_boxed_str()).or_insert(Meaning::LoginPath);
+            }
+            if provider.mode.is_relying_party() {
+                continue;
             }
             for path in &provider.callbacks {
                 // A path that is both is a callback: that rule is the stricter one.
@@ -64,7 +82,7 @@ impl Router {
             }
         }
         let longest = paths.keys().map(|path| path.len()).max().unwrap_or_default();
-        Self { paths, longest }
+        Self { paths, longest, own }
     }
 
     /// Costs one look-up for a path of plain lower-case segments, and allocates nothing then.
@@ -80,9 +98,13 @@ impl Router {
     }
 
     fn look_up(&self, normal: &str) -> Option<Route<'_>> {
+        if self.own && is_own(normal) {
+            return Some(Route::Own);
+        }
         match self.paths.get(normal) {
             Some(Meaning::Callback(providers)) => Some(Route::Callback(providers)),
             Some(Meaning::LoginPath) => Some(Route::LoginPath),
+            Some(Meaning::LogoutPath) => Some(Route::LogoutPath),
             None => self.beneath(normal),
         }
     }
@@ -143,6 +165,11 @@ impl Router {
         }
         Route::Ambiguous
     }
+}
+
+fn is_own(normal: &str) -> bool {
+    let bare = OWN.trim_end_matches('/');
+    normal.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether the path is its own normal form.
@@ -210,7 +237,7 @@ mod tests {
         }
         paths.insert(normal_form("/login").into_boxed_str(), Meaning::LoginPath);
         let longest = paths.keys().map(|path| path.len()).max().unwrap();
-        Router { paths, longest }
+        Router { paths, longest, own: true }
     }
 
     #[test]

@@ -45,6 +45,48 @@ pub(super) fn inspect(text: &str) -> Result<Inspected, GuardError> {
     response(root, &census).map(Box::new).map(Inspected::Response)
 }
 
+pub(super) enum InspectedLogout {
+    /// With the family of its Signature element, where it has one.
+    Request(Option<KeyFamily>),
+    Response,
+}
+
+/// Reads the structure of a logout message (SAML Core section 3.7), or says what has no place in it.
+pub(super) fn inspect_logout(text: &str) -> Result<InspectedLogout, GuardError> {
+    let document = parse(text)?;
+    let root = document.root_element();
+    let census = Census::take(&document)?;
+    if !census.assertions.is_empty() {
+        return Err(GuardError::Assertions(census.assertions.len()));
+    }
+    if is(root, PROTOCOL, "LogoutResponse") {
+        return Ok(InspectedLogout::Response);
+    }
+    if !is(root, PROTOCOL, "LogoutRequest") {
+        return Err(GuardError::Root(short(root.tag_name().name())));
+    }
+    id(root, "LogoutRequest")?;
+    for child in elements(root) {
+        // An encrypted name could be opened with the decryption keys; no provider is known to send one.
+        let expected = matches!(
+            (child.tag_name().namespace(), child.tag_name().name()),
+            (Some(ASSERTION), "Issuer" | "NameID")
+                | (Some(PROTOCOL), "SessionIndex")
+                | (Some(SIGNATURE), "Signature")
+        );
+        if !expected {
+            return Err(GuardError::Element(short(child.tag_name().name())));
+        }
+    }
+    match census.signatures.as_slice() {
+        [] => Ok(InspectedLogout::Request(None)),
+        [signature] if signature.parent() == Some(root) => {
+            signature_shape(*signature).map(|family| InspectedLogout::Request(Some(family)))
+        }
+        _ => Err(GuardError::Signature("is not the request's only one")),
+    }
+}
+
 /// The elements that decide, wherever they stand.
 struct Census<'a, 'input> {
     /// Named Assertion or EncryptedAssertion in any namespace: a lax app may go by the name.
@@ -84,7 +126,7 @@ impl<'a, 'input> Census<'a, 'input> {
                     return Err(GuardError::Element("RetrievalMethod".into()));
                 }
                 (_, "Extensions") => return Err(GuardError::Element("Extensions".into())),
-                (_, name @ ("Response" | "LogoutResponse" | "AuthnRequest")) if node != document.root_element() => {
+                (_, name @ ("Response" | "LogoutRequest" | "LogoutResponse" | "AuthnRequest")) if node != document.root_element() => {
                     return Err(GuardError::Element(name.into()));
                 }
                 _ => {}

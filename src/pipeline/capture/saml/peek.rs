@@ -85,7 +85,7 @@ pub fn request_id_of_post(value: &str) -> Option<String> {
 }
 
 /// Base64 over raw DEFLATE. A document that inflates past the limit is none.
-fn inflated(value: &str) -> Option<Vec<u8>> {
+pub(super) fn inflated(value: &str) -> Option<Vec<u8>> {
     let compressed = super::decode(value, MAX_INFLATED).ok()?;
     let mut document = Vec::new();
     let limit = u64::try_from(MAX_INFLATED).ok()? + 1;

@@ -102,6 +102,15 @@ impl CertificateSet {
         self.certificates.iter().map(|entry| entry.not_after)
     }
 
+    /// The RSA keys, each as an RSAPublicKey (RFC 8017 appendix A.1.1).
+    pub(super) fn rsa_keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.ders(Some(KeyFamily::Rsa)).filter_map(|der| {
+            let certificate = Certificate::from_der(der.der_data()).ok()?;
+            let key = certificate.tbs_certificate.subject_public_key_info.subject_public_key;
+            Some(key.as_bytes()?.to_vec())
+        })
+    }
+
     /// Those whose key could have made a signature of this family.
     pub(super) fn ders(&self, family: Option<KeyFamily>) -> impl Iterator<Item = &CertificateDer> {
         self.certificates.iter().filter(move |entry| family == Some(entry.family)).map(|entry| &entry.der)

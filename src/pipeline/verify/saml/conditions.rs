@@ -189,7 +189,11 @@ fn required_time(node: Node<'_, '_>, name: &str) -> Result<Timestamp, Fault> {
 
 /// SAML Core section 1.3.3: xs:dateTime in UTC. One without a time zone is read as UTC, which is what its writer means.
 pub(super) fn time(node: Node<'_, '_>, name: &str) -> Result<Option<Timestamp>, Fault> {
-    let Some(value) = node.attribute(name) else { return Ok(None) };
+    node.attribute(name).map(|value| moment(name, value)).transpose()
+}
+
+/// The moment that a text of that form means.
+pub(super) fn moment(name: &str, value: &str) -> Result<Timestamp, Fault> {
     let moment = DateTime::parse_from_rfc3339(value)
         .map(|zoned| zoned.timestamp_millis())
         .or_else(|_| {
@@ -198,7 +202,7 @@ pub(super) fn time(node: Node<'_, '_>, name: &str) -> Result<Option<Timestamp>, 
         .map_err(|_| {
             Fault::Malformed(format!("`{name}` is `{}`; expected a time like 2026-01-31T12:00:00Z", short(value)))
         })?;
-    Ok(Some(Timestamp(moment)))
+    Ok(Timestamp(moment))
 }
 
 fn wrong_issuer(rules: Rules<'_>, found: Option<&str>) -> Fault {

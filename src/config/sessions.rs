@@ -1,0 +1,263 @@
+//! Sessions and who may see what: `[session]`, `[access]`, `[[path]]`, `[forward_auth]`, and the keys of sessions in the
+//! watching modes.
+
+use std::time::Duration;
+
+use super::ProviderSettings;
+use super::reader::{Found, Section};
+use super::settings::seconds;
+use super::values::{self, Wrong};
+use crate::pipeline::capture::path::normal_form;
+use crate::pipeline::provider::Mode;
+
+/// Everything that sessions are configured by.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Without a request for so long a session ends.
+    pub idle: Duration,
+    /// So long after its login it ends however much it is used.
+    pub absolute: Duration,
+    /// How long what was read of a session serves the next requests.
+    pub cache: Duration,
+    pub most_per_user: usize,
+    /// So long after its last sync a session asks its provider again, by refresh token.
+    pub renew: Option<Duration>,
+    /// The app's own session cookie, where our session is bound to it: `identity = "session"`.
+    pub app_cookie: Option<String>,
+    /// The app's own logout addresses.
+    pub logout_paths: Vec<String>,
+    /// `None`: no provider of mode `relying-party`, so that nothing stands before the app.
+    pub access: Option<Access>,
+    pub forward_auth: Option<ForwardAuth>,
+}
+
+/// Which paths of the app need a session.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub default: Need,
+    pub paths: Vec<(String, Need)>,
+}
+
+/// What a path needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    Nothing,
+    /// A session; whoever has none hears 401.
+    Api,
+    /// A session; a browser that has none is sent to sign in.
+    Session,
+}
+
+#[derive(Debug, Clone)]
+pub struct ForwardAuth {
+    pub path: String,
+    pub gateway: Gateway,
+}
+
+/// Whose questions are answered: gateways differ in how they tell of the request and take a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gateway {
+    /// Takes 401 alone; its configuration turns that into a redirect.
+    Nginx,
+    /// Hands any refusal to the browser.
+    Traefik,
+    Caddy,
+    /// Appends the request's own path to ours.
+    Envoy,
+}
+
+/// Where our own pages are.
+pub const OWN: &str = "/.loginsync/";
+
+const NEEDS: [(&str, Need); 3] = [("required", Need::Session), ("api", Need::Api), ("public", Need::Nothing)];
+
+/// What sessions depend on elsewhere in the file.
+pub struct Beside<'a> {
+    /// Of every provider whose mode could be read, whatever else is wrong with it.
+    pub modes: &'a [Mode],
+    pub providers: &'a [ProviderSettings],
+    /// Cookie keys are configured.
+    pub sealed: bool,
+    /// `listen.trusted_proxies` names somebody.
+    pub trusts: bool,
+}
+
+/// Reads it all.
+pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
+    let Beside { modes, providers, sealed, trusts } = *beside;
+    let has = |wanted: fn(Mode) -> bool| modes.iter().any(|mode| wanted(*mode));
+    let relies = has(Mode::is_relying_party);
+    let section = root.section("session");
+    let (idle, absolute) = limits(&section);
+    let renew = section.parsed("renew", values::duration);
+    let settings = SessionSettings {
+        idle,
+        absolute,
+        cache: section.duration("cache", seconds(1), seconds(0)..=seconds(60)),
+        most_per_user: section.count("most_per_user", 20, 1..=1000),
+        renew: renew.map(|found| renewal(&section, found, sealed)),
+        app_cookie: app_cookie(root, has(Mode::is_watched)),
+        logout_paths: logout_paths(root, providers),
+        access: access(root, relies),
+        forward_auth: forward_auth(root, trusts),
+    };
+    section.finish();
+    let bears = has(|mode| mode == Mode::Bearer);
+    if settings.forward_auth.is_some() && !relies && !bears && settings.app_cookie.is_none() && !root.context.torn {
+        let span = root.written("forward_auth").unwrap_or_else(|| root.span.clone());
+        let message = "nobody would be let in; expected a provider of mode `relying-party` or `bearer`, or \
+                       `identity = \"session\"`";
+        root.raise(&span, "forward_auth", message);
+    }
+    settings
+}
+
+fn limits(section: &Section<'_>) -> (Duration, Duration) {
+    let range = seconds(60)..=seconds(90 * 86_400);
+    let idle = section.duration("idle", seconds(3600), range.clone());
+    let absolute = section.duration("absolute", seconds(12 * 3600), range);
+    if idle > absolute {
+        let span = section.written("idle").or_else(|| section.written("absolute")).unwrap_or(section.span.clone());
+        section.raise(&span, "idle", "is longer than `absolute`, so that it would never be reached");
+    }
+    (idle, absolute)
+}
+
+/// A refresh token is sealed with the cookie keys. Were those in the store as well, its reader could use it.
+fn renewal(section: &Section<'_>, found: Found<Duration>, sealed: bool) -> Duration {
+    if !sealed {
+        let message = "needs `cookies.keys_file` or `cookies.keys_env`: refresh tokens are sealed with these keys, which must \
+                       not lie in the same store";
+        section.raise(&found.span, "renew", message);
+    }
+    if found.value < seconds(10) {
+        let message = format!("found `{}`; expected at least `10s`", values::written(found.value));
+        section.raise(&found.span, "renew", message);
+    }
+    found.value
+}
+
+fn app_cookie(root: &Section<'_>, watches: bool) -> Option<String> {
+    let by_session = root.word("identity", &[("callback", false), ("session", true)], false);
+    let cookie = root.parsed("app_session_cookie", cookie_name);
+    let span = root.written("identity");
+    match (by_session, cookie, span) {
+        (true, None, Some(span)) if root.written("app_session_cookie").is_none() => {
+            let message = "`app_session_cookie` is missing; expected the name of the app's own session cookie, to which ours \
+                           is bound";
+            root.raise(&span, "identity", message);
+            None
+        }
+        (true, _, Some(span)) if !watches && !root.context.torn => {
+            let message =
+                "no provider's mode watches the app's own logins; mode `relying-party` has sessions by itself";
+            root.raise(&span, "identity", message);
+            None
+        }
+        (true, cookie, _) => cookie.map(|found| found.value),
+        (false, Some(found), _) => {
+            root.raise(&found.span, "app_session_cookie", "is of use with `identity = \"session\"` alone");
+            None
+        }
+        (false, None, _) => None,
+    }
+}
+
+/// A token (RFC 6265 section 4.1.1).
+fn cookie_name(text: &str) -> Result<String, Wrong> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let ours = text.to_ascii_lowercase().trim_start_matches("__host-").starts_with("loginsync-");
+    match !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed) && !ours {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::expected("the name of a cookie of the app, such as `JSESSIONID`")),
+    }
+}
+
+fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<String> {
+    let paths = root.list("logout_paths", true, values::app_path).unwrap_or_default();
+    let Some(span) = root.written("logout_paths") else { return paths };
+    if root.written("app_session_cookie").is_none() {
+        root.raise(
+            &span,
+            "logout_paths",
+            "is of use with `identity = \"session\"` alone: there are no sessions to end",
+        );
+    }
+    for path in &paths {
+        let taken = |callback: &String| normal_form(callback) == normal_form(path);
+        if providers.iter().any(|settings| settings.provider.callbacks.iter().any(taken)) {
+            root.raise(&span, "logout_paths", format!("`{path}` is a `callback` too; expected another path"));
+        }
+    }
+    paths
+}
+
+fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
+    let section = root.section("access");
+    let default = section.word("default", &NEEDS, Need::Session);
+    section.finish();
+    let mut paths: Vec<(String, Need)> = Vec::new();
+    for section in root.sections("path") {
+        let prefix =
+            section.required("prefix", "/assets").and_then(|text| section.parse("prefix", text, values::app_path));
+        let need = section.word("access", &NEEDS, Need::Session);
+        if section.written("access").is_none() {
+            let message = format!("missing in `{}`; expected \"required\", \"api\" or \"public\"", section.name);
+            section.context.raise_absent(&section.span, section.key("access"), message);
+        }
+        section.finish();
+        let Some(Found { value: prefix, span }) = prefix else { continue };
+        let prefix = if prefix == "/" { prefix } else { prefix.trim_end_matches('/').to_owned() };
+        if paths.iter().any(|(known, _)| *known == prefix) {
+            section.raise(&span, "prefix", format!("`{prefix}` is there already; expected each prefix once"));
+        }
+        paths.push((prefix, need));
+    }
+    if relies {
+        return Some(Access { default, paths });
+    }
+    for key in ["access", "path"] {
+        if let (Some(span), false) = (root.written(key), root.context.torn) {
+            let message = "no provider has mode `relying-party`: the app itself decides who sees what";
+            root.raise(&span, key, message);
+        }
+    }
+    None
+}
+
+fn forward_auth(root: &Section<'_>, trusts_somebody: bool) -> Option<ForwardAuth> {
+    let section = root.section("forward_auth");
+    let written = root.written("forward_auth");
+    let path = section.parsed("path", own_path);
+    let gateways = [
+        ("nginx", Gateway::Nginx),
+        ("traefik", Gateway::Traefik),
+        ("caddy", Gateway::Caddy),
+        ("envoy", Gateway::Envoy),
+    ];
+    let gateway = section.word("gateway", &gateways, Gateway::Nginx);
+    section.finish();
+    let span = written?;
+    if section.written("gateway").is_none() {
+        let message = "missing in `forward_auth`; expected \"nginx\", \"traefik\", \"caddy\" or \"envoy\"";
+        section.context.raise_absent(&section.span, section.key("gateway"), message);
+    }
+    if !trusts_somebody {
+        let message = "`listen.trusted_proxies` is empty; expected the gateway's address, since whoever may ask here hears \
+                       who is logged in";
+        root.raise(&span, "forward_auth", message);
+    }
+    Some(ForwardAuth { path: path.map_or_else(|| format!("{OWN}auth"), |found| found.value), gateway })
+}
+
+fn own_path(text: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::expected(format!("a path of ours such as `{OWN}auth`"));
+    let name = text.strip_prefix(OWN).ok_or_else(wrong)?;
+    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let free = !TAKEN.contains(&name);
+    if plain && free { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// Names of our other pages.
+const TAKEN: [&str; 8] =
+    ["sign-in", "sign-out", "signed-out", "callback", "acs", "metadata", "backchannel-logout", "slo"];

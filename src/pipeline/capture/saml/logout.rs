@@ -1,0 +1,217 @@
+//! A SAML logout message that nobody has verified, by POST or by redirect (SAML Bindings sections 3.4 and 3.5).
+
+use roxmltree::Node;
+
+use super::names::{ASSERTION, PROTOCOL};
+use super::tree::{attribute, is, only, parse, text};
+use super::{GuardError, KeyFamily, decode, guard, peek};
+
+/// Sessions that one request may name.
+const MOST_SESSIONS: usize = 32;
+
+/// What arrived at a place that takes logouts.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once a logout and taken apart at once")]
+pub enum LogoutMessage {
+    Request(UntrustedLogout),
+    /// The answer to a request of ours.
+    Response,
+}
+
+/// A LogoutRequest whose structure was looked at. Its content is still a claim of whoever sent it.
+pub struct UntrustedLogout {
+    text: String,
+    head: LogoutHead,
+    signed: Signed,
+}
+
+/// What a LogoutRequest says (SAML Core section 3.7.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) struct LogoutHead {
+    pub(in crate::pipeline) id: String,
+    pub(in crate::pipeline) version: Option<String>,
+    pub(in crate::pipeline) issuer: String,
+    pub(in crate::pipeline) destination: Option<String>,
+    pub(in crate::pipeline) issue_instant: Option<String>,
+    pub(in crate::pipeline) not_on_or_after: Option<String>,
+    pub(in crate::pipeline) name_id: String,
+    pub(in crate::pipeline) sessions: Vec<String>,
+}
+
+/// By what a message is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) enum Signed {
+    Nothing,
+    /// A Signature element in the document.
+    Enveloped(KeyFamily),
+    /// Parameters of the query (SAML Bindings section 3.4.4.1).
+    Query(QuerySignature),
+}
+
+/// The very octets of the query that were signed, in the order that the binding prescribes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::pipeline) struct QuerySignature {
+    pub(in crate::pipeline) octets: Vec<u8>,
+    pub(in crate::pipeline) algorithm: String,
+    pub(in crate::pipeline) value: Vec<u8>,
+}
+
+impl UntrustedLogout {
+    /// The issuer that the document names.
+    pub fn issuer(&self) -> &str {
+        &self.head.issuer
+    }
+
+    /// What an answer to it names.
+    pub fn id(&self) -> &str {
+        &self.head.id
+    }
+
+    pub(in crate::pipeline) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(in crate::pipeline) fn head(&self) -> &LogoutHead {
+        &self.head
+    }
+
+    pub(in crate::pipeline) fn signed(&self) -> &Signed {
+        &self.signed
+    }
+}
+
+/// Prints nothing of the document: it is about a person.
+impl std::fmt::Debug for UntrustedLogout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UntrustedLogout({} bytes from {:?})", self.text.len(), self.head.issuer)
+    }
+}
+
+/// Reads the value of a `SAMLRequest` or `SAMLResponse` form field.
+///
+/// # Errors
+/// Whatever the guard does not allow.
+pub fn read_post(field: &str, max_document: usize) -> Result<LogoutMessage, GuardError> {
+    let bytes = decode(field, max_document)?;
+    read_document(bytes, None)
+}
+
+/// Reads a query of the redirect binding. Each of its parameters stands there at most once, so that what was signed is what
+/// is read.
+///
+/// # Errors
+/// Whatever the guard does not allow, a repeated parameter included.
+pub fn read_redirect(query: &str) -> Result<LogoutMessage, GuardError> {
+    let mut raw = RawQuery::default();
+    for pair in query.split(['&', ';']) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        raw.take(name, value)?;
+    }
+    let (name, message) = match (raw.request, raw.response) {
+        (Some(value), None) => ("SAMLRequest", value),
+        (None, Some(value)) => ("SAMLResponse", value),
+        _ => return Err(GuardError::Root("nothing, or two messages".into())),
+    };
+    let document = peek::inflated(&percent_decoded(message)?).ok_or(GuardError::Base64)?;
+    let signature = match (raw.algorithm, raw.signature) {
+        (Some(algorithm), Some(value)) => {
+            let relay_state = raw.relay_state.map(|value| format!("&RelayState={value}")).unwrap_or_default();
+            let octets = format!("{name}={message}{relay_state}&SigAlg={algorithm}").into_bytes();
+            let value = decode(&percent_decoded(value)?, MAX_SIGNATURE)?;
+            Some(QuerySignature { octets, algorithm: percent_decoded(algorithm)?, value })
+        }
+        (None, None) => None,
+        _ => return Err(GuardError::Signature("has an algorithm or a value, and not both")),
+    };
+    read_document(document, signature)
+}
+
+/// RSA with 16,384 bits.
+const MAX_SIGNATURE: usize = 2048;
+
+/// The parameters of a query as they stand, still encoded.
+#[derive(Default)]
+struct RawQuery<'a> {
+    request: Option<&'a str>,
+    response: Option<&'a str>,
+    relay_state: Option<&'a str>,
+    algorithm: Option<&'a str>,
+    signature: Option<&'a str>,
+}
+
+impl<'a> RawQuery<'a> {
+    fn take(&mut self, name: &str, value: &'a str) -> Result<(), GuardError> {
+        let decoded = percent_decoded(name)?;
+        let (slot, known) = match decoded.to_ascii_lowercase().as_str() {
+            "samlrequest" => (&mut self.request, "SAMLRequest"),
+            "samlresponse" => (&mut self.response, "SAMLResponse"),
+            "relaystate" => (&mut self.relay_state, "RelayState"),
+            "sigalg" => (&mut self.algorithm, "SigAlg"),
+            "signature" => (&mut self.signature, "Signature"),
+            "samlencoding" => return Err(GuardError::Element("SAMLEncoding".into())),
+            _ => return Ok(()),
+        };
+        // Written otherwise, another reader might not see it at all.
+        if name != known {
+            return Err(GuardError::Element(decoded.chars().take(100).collect()));
+        }
+        match slot.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(GuardError::Repeated(known)),
+        }
+    }
+}
+
+/// A plus stands for itself: it is one of base64's own letters, and senders who do not encode it mean that.
+fn percent_decoded(text: &str) -> Result<String, GuardError> {
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|_| GuardError::NotUtf8)?;
+    Ok(decoded.into_owned())
+}
+
+fn read_document(bytes: Vec<u8>, query: Option<QuerySignature>) -> Result<LogoutMessage, GuardError> {
+    let text = String::from_utf8(bytes).map_err(|_| GuardError::NotUtf8)?;
+    let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+    let family = match guard::inspect_logout(&text)? {
+        guard::InspectedLogout::Response => return Ok(LogoutMessage::Response),
+        guard::InspectedLogout::Request(family) => family,
+    };
+    let head = {
+        let document = parse(&text)?;
+        logout_head(document.root_element())?
+    };
+    let signed = match (query, family) {
+        (Some(_), Some(_)) => return Err(GuardError::Signature("stands in the document and in the query")),
+        (Some(query), None) => Signed::Query(query),
+        (None, Some(family)) => Signed::Enveloped(family),
+        (None, None) => Signed::Nothing,
+    };
+    Ok(LogoutMessage::Request(UntrustedLogout { text, head, signed }))
+}
+
+/// Reads a LogoutRequest element; `verify` does so again on the signed bytes.
+pub(in crate::pipeline) fn logout_head(root: Node<'_, '_>) -> Result<LogoutHead, GuardError> {
+    if !is(root, PROTOCOL, "LogoutRequest") {
+        return Err(GuardError::Root(root.tag_name().name().chars().take(100).collect()));
+    }
+    let child = |name: &'static str| -> Result<Option<String>, GuardError> {
+        match only(root, ASSERTION, name)? {
+            Some(node) => Ok(Some(text(node).ok_or_else(|| GuardError::Element(name.into()))?)),
+            None => Ok(None),
+        }
+    };
+    let sessions: Vec<String> =
+        root.children().filter(|node| is(*node, PROTOCOL, "SessionIndex")).filter_map(text).collect();
+    if sessions.len() > MOST_SESSIONS {
+        return Err(GuardError::Elements);
+    }
+    Ok(LogoutHead {
+        id: attribute(root, "ID").ok_or(GuardError::NoId("LogoutRequest"))?,
+        version: attribute(root, "Version"),
+        issuer: child("Issuer")?.filter(|issuer| !issuer.is_empty()).ok_or(GuardError::NoIssuer)?,
+        destination: attribute(root, "Destination"),
+        issue_instant: attribute(root, "IssueInstant"),
+        not_on_or_after: attribute(root, "NotOnOrAfter"),
+        name_id: child("NameID")?.filter(|name| !name.is_empty()).ok_or(GuardError::NoId("NameID"))?,
+        sessions,
+    })
+}

@@ -1,0 +1,243 @@
+//! What stands before the app: our own pages, gateways' questions, who has a session, and the app's own logout addresses.
+//!
+//! All of it is there only where the configuration asks for sessions; without them requests pass as they came.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::body::Outgoing;
+use super::headers::{self, Identity};
+use super::{Answered, Failed, Jar, Site, Trouble, new_id, outgoing, read, remember_redirect, scan};
+use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
+use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
+use crate::ports::sessions::{LoggedOut, Session};
+use crate::serve::access::Rules;
+use crate::serve::bearer::Bearer;
+use crate::serve::forward_auth::{self, Question};
+use crate::serve::relying_party::logout::{logout_request, logout_token};
+use crate::serve::relying_party::{Front, OwnRequest};
+use crate::serve::respond;
+
+/// Everything about sessions that one configuration asks for.
+pub struct Gate {
+    pub front: Arc<Front>,
+    access: Option<Rules>,
+    forward_auth: Option<ForwardAuth>,
+    origin: String,
+}
+
+impl Gate {
+    pub fn new(front: Arc<Front>, settings: &SessionSettings, origin: &str) -> Self {
+        Self {
+            front,
+            access: settings.access.as_ref().map(Rules::new),
+            forward_auth: settings.forward_auth.clone(),
+            origin: origin.to_owned(),
+        }
+    }
+
+    /// What a path of the app needs.
+    fn need(&self, path: &str) -> Need {
+        self.access.as_ref().map_or(Need::Nothing, |rules| rules.need(path))
+    }
+
+    /// Lets a request through to the app, with the identity headers of its session, or answers in its place.
+    pub async fn admit(&self, site: &Site, jar: &Jar, request: Parts<'_>) -> Result<Option<Response<Bytes>>, Trouble> {
+        if let Some(session) = self.session(jar, request.headers).await? {
+            tell(site, &session, request.headers);
+            return Ok(None);
+        }
+        match self.need(request.path) {
+            Need::Nothing => Ok(None),
+            Need::Session if browses(request.method, request.headers) => {
+                Ok(Some(respond::redirect(&self.front.sign_in_address(request.target), HeaderMap::new())))
+            }
+            Need::Session | Need::Api => Err(Trouble::NoSession),
+        }
+    }
+
+    /// The session of a browser, synced again where that is due.
+    async fn session(&self, jar: &Jar, headers: &HeaderMap) -> Result<Option<Arc<Session>>, Trouble> {
+        match self.front.desk.current(jar, headers).await.map_err(Trouble::Store)? {
+            Some(session) => self.front.kept_current(session).await,
+            None => Ok(None),
+        }
+    }
+}
+
+/// What is looked at of a request before the app gets it.
+pub struct Parts<'r> {
+    pub method: &'r Method,
+    pub path: &'r str,
+    /// Path and query.
+    pub target: &'r str,
+    pub headers: &'r mut HeaderMap,
+}
+
+/// Whether a browser asks for a page, which may be sent elsewhere first.
+fn browses(method: &Method, headers: &HeaderMap) -> bool {
+    let navigates = headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate");
+    matches!(*method, Method::GET | Method::HEAD) && navigates && respond::accepts_html(headers.get(header::ACCEPT))
+}
+
+/// Names of identity headers were removed when the request came in, so nothing forged stays beside these.
+fn tell(site: &Site, session: &Session, headers: &mut HeaderMap) {
+    let told = headers::set_identity(headers, &site.identity, &Identity::of_session(session));
+    if told.over_budget {
+        site.counters.headers_over_budget.inc();
+        tracing::warn!(provider = %session.provider, "groups and roles exceed `headers.max_bytes` and were left out");
+    }
+}
+
+/// Admits a request that streams.
+pub async fn admit(
+    site: &Site,
+    jar: &Jar,
+    request: &mut Request<Incoming>,
+) -> Result<Option<Response<Bytes>>, Trouble> {
+    let Some(gate) = &site.gate else { return Ok(None) };
+    let uri = request.uri().clone();
+    let method = request.method().clone();
+    let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    let parts = Parts { method: &method, path: uri.path(), target, headers: request.headers_mut() };
+    gate.admit(site, jar, parts).await
+}
+
+/// A request to a page of ours.
+pub async fn own(
+    site: &Arc<Site>,
+    jar: Jar,
+    trusted: bool,
+    request: Request<Incoming>,
+) -> Result<Answered, Box<Failed>> {
+    let Some(gate) = &site.gate else { return Err(Trouble::NoSuchPage.into()) };
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    if let Some(settings) = gate.forward_auth.as_ref().filter(|settings| forward_auth::is_asked(settings, path)) {
+        let bearer = parts.extensions.get::<Arc<Bearer>>().map(|bearer| &**bearer);
+        let question =
+            Question { path, query: parts.uri.query(), method: &parts.method, headers: &parts.headers, bearer };
+        return Ok(Answered::Own(ask(site, gate, settings, &jar, trusted, &question).await?));
+    }
+    // Another spelling is none of ours, and not the app's either.
+    let page = path.strip_prefix(OWN).ok_or(Trouble::NoSuchPage)?.to_owned();
+    let time = site.listen.idle_timeout.min(site.limits.login_timeout);
+    let body = if body.is_end_stream() { Bytes::new() } else { read(body, site.limits.callback_body, time).await? };
+    let id = new_id();
+    let query = parts.uri.query().map(str::to_owned);
+    let request = OwnRequest { id: id.clone(), page, method: parts.method, query, headers: parts.headers, body, jar };
+    let front = Arc::clone(&gate.front);
+    // From here on a login runs to its end even if the browser goes away.
+    let answered = tokio::spawn(async move { front.answer(&request).await }).await;
+    match answered {
+        Ok(Ok(response)) => Ok(Answered::Own(response)),
+        Ok(Err(refusal)) => {
+            let (trouble, cookies) = (refusal.trouble, refusal.cookies);
+            Err(Box::new(Failed { id: Some(id), trouble, spent: None, cookies }))
+        }
+        Err(_) => Err(Trouble::AppUnreachable("the answer ended unexpectedly".into()).into()),
+    }
+}
+
+/// A gateway's question.
+async fn ask(
+    site: &Site,
+    gate: &Gate,
+    settings: &ForwardAuth,
+    jar: &Jar,
+    trusted: bool,
+    question: &Question<'_>,
+) -> Result<Response<Bytes>, Trouble> {
+    if !trusted {
+        return Err(Trouble::NoGateway);
+    }
+    let wanted = forward_auth::wanted(settings, question)?;
+    let navigates = forward_auth::navigates(settings, question)?;
+    if let Some(bearer) = question.bearer {
+        return Ok(forward_auth::yes(&Identity::of_bearer(bearer), &site.identity));
+    }
+    match gate.session(jar, question.headers).await? {
+        Some(session) => Ok(forward_auth::yes(&Identity::of_session(&session), &site.identity)),
+        None => forward_auth::no(settings, &gate.front.sign_in_address(&wanted), navigates),
+    }
+}
+
+/// One of the app's own logout addresses: what a provider sends there ends our sessions too, if it is believed, and the app
+/// gets it as it came either way.
+pub async fn logout_path(site: &Arc<Site>, jar: Jar, request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+    outgoing(site, request.headers(), request.uri().query())?;
+    let (mut parts, body) = request.into_parts();
+    let time = site.listen.idle_timeout.min(site.limits.login_timeout);
+    let body = if body.is_end_stream() { Bytes::new() } else { read(body, site.limits.callback_body, time).await? };
+    if site.elsewhere == crate::config::Elsewhere::Refuse {
+        carries_no_login(&body)?;
+    }
+    if let Some(gate) = &site.gate {
+        if let Some(ended) = end_sessions(site, gate, &parts, &body).await? {
+            tracing::info!(sessions = ended, "the provider ended sessions, at a logout address of the app's");
+        }
+        if parts.extensions.get::<Arc<Bearer>>().is_none() {
+            let uri = parts.uri.clone();
+            let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+            let method = parts.method.clone();
+            let looked = Parts { method: &method, path: uri.path(), target, headers: &mut parts.headers };
+            if let Some(answer) = gate.admit(site, &jar, looked).await? {
+                return Ok(Answered::Own(answer));
+            }
+        }
+    }
+    let request = Request::from_parts(parts, Outgoing::whole(body));
+    let mut response = site.app.send(request, None).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Trouble::AppUnreachable("it switched protocols unasked".into()).into());
+    }
+    headers::clean_response(response.headers_mut());
+    remember_redirect(site, &jar, &mut response);
+    Ok(Answered::App(response))
+}
+
+/// How many sessions a message ended; `None` where it is no logout, or is not believed.
+async fn end_sessions(
+    site: &Site,
+    gate: &Gate,
+    parts: &http::request::Parts,
+    body: &Bytes,
+) -> Result<Option<u64>, Trouble> {
+    let outcome = if let Some(token) = logout_token(&parts.headers, body) {
+        gate.front.end_by_token(&token).await
+    } else {
+        let found = logout_request(parts.uri.query(), &parts.headers, body, site.limits.saml_document);
+        let Some(request) = found else { return Ok(None) };
+        let place = format!("{}{}", gate.origin, parts.uri.path());
+        gate.front.end_by_request(&Arc::new(request), place).await
+    };
+    match outcome {
+        Ok(LoggedOut::Ended(sessions)) => Ok(Some(sessions)),
+        Ok(LoggedOut::Replay) => Ok(None),
+        Err(Trouble::Logout(why)) => {
+            tracing::warn!(reason = %why, "a logout ends none of our sessions; the app gets it as it came");
+            Ok(None)
+        }
+        // It may be a good one: the provider is told to try again.
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn carries_no_login(body: &[u8]) -> Result<(), Trouble> {
+    let mut scan = FieldScan::default();
+    let sighting = match scan.read(body, scan::post_answers_logout) {
+        Sighting::Clear => scan.finish(scan::post_answers_logout),
+        sighting => sighting,
+    };
+    match sighting {
+        Sighting::Clear => Ok(()),
+        Sighting::Login(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "body" }),
+        Sighting::Login(_) => Err(Trouble::Elsewhere { field: "id_token", place: "body" }),
+        Sighting::Foreign => Err(Trouble::UnreadableForm("a byte order mark")),
+    }
+}

@@ -1,0 +1,289 @@
+//! The login that we run for an app that has none: sign-in, the provider's answer, sign-out.
+//!
+//! ```text
+//! /.loginsync/sign-in              sends the browser to a provider, or asks to which
+//! /.loginsync/callback             takes an OIDC code, exchanges it, and goes the path of every login
+//! /.loginsync/acs                  takes a SAML response, and goes the path of every login
+//! /.loginsync/metadata             what a SAML provider wants to know of us
+//! /.loginsync/sign-out             ends the session here, then at the provider
+//! /.loginsync/signed-out           says so
+//! /.loginsync/backchannel-logout   an OIDC provider ends sessions
+//! /.loginsync/slo                  a SAML provider ends sessions, or answers that it did
+//! ```
+//!
+//! What a browser left with is in a sealed cookie ([`pending`]), so that an answer counts only in the browser that asked.
+
+pub mod logout;
+pub mod oidc;
+pub mod pending;
+pub mod renewal;
+pub mod saml;
+pub mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderMap;
+use http::{Method, Response};
+
+use self::pending::Pending;
+use self::target::target;
+use super::cookies::{Jar, Sealer};
+use super::respond::{self, Link, OwnPage, Trouble};
+use super::session::{Beginning, Desk};
+use crate::config::{Config, OWN, ProviderSettings, RelyingParty, WayIn};
+use crate::login::{Entered, Reason, Refused, Services};
+use crate::pipeline::ids::ProviderName;
+use crate::pipeline::provider::Provider;
+use crate::pipeline::verify::Fault;
+use crate::ports::keys::Published;
+
+/// Everything that our own pages need.
+pub struct Front {
+    services: Services,
+    pub desk: Arc<Desk>,
+    pending: pending::Cookies,
+    renewing: renewal::Renewing,
+    parties: Vec<Party>,
+    /// Every provider, since a logout may come from one whose logins the app runs itself.
+    providers: Vec<Arc<Provider>>,
+    origin: String,
+    /// Where people go that were on their way to nowhere.
+    start: String,
+    limits: crate::config::Limits,
+}
+
+/// One provider with which we log people in.
+pub struct Party {
+    provider: Arc<Provider>,
+    title: String,
+    way: Way,
+}
+
+enum Way {
+    Oidc(Box<oidc::Client>),
+    Saml(saml::ServiceProvider),
+}
+
+/// A request to one of our own pages, whole.
+pub struct OwnRequest {
+    pub id: String,
+    /// Behind [`OWN`].
+    pub page: String,
+    pub method: Method,
+    pub query: Option<String>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub jar: Jar,
+}
+
+/// Our answer; or why there is none, with the cookies to set beside the refusal.
+pub type Outcome = Result<Response<Bytes>, Box<Refusal>>;
+
+/// A refusal, and what it changes in the browser.
+pub struct Refusal {
+    pub trouble: Trouble,
+    pub cookies: HeaderMap,
+}
+
+impl From<Trouble> for Box<Refusal> {
+    fn from(trouble: Trouble) -> Self {
+        Box::new(Refusal { trouble, cookies: HeaderMap::new() })
+    }
+}
+
+impl Front {
+    pub fn new(config: &Config, services: Services, desk: Arc<Desk>, sealer: &Sealer) -> Self {
+        let origin = config.public_url.origin.clone();
+        let parties = config.providers.iter().filter_map(|settings| Some((settings, settings.relying_party.as_ref()?)));
+        let parties = parties.map(|(settings, party)| Party::new(settings, party, &origin));
+        Self {
+            services,
+            desk,
+            pending: pending::Cookies::new(sealer.clone()),
+            renewing: renewal::Renewing::default(),
+            parties: parties.collect(),
+            providers: config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
+            start: format!("{origin}{}", config.app.start_page),
+            origin,
+            limits: config.limits,
+        }
+    }
+
+    /// Answers a request to one of our own pages.
+    ///
+    /// # Errors
+    /// When there is no such page, or what it is asked for is refused.
+    pub async fn answer(&self, request: &OwnRequest) -> Outcome {
+        let (get, post) = (request.method == Method::GET, request.method == Method::POST);
+        let read = get || request.method == Method::HEAD;
+        let relies = !self.parties.is_empty();
+        match request.page.as_str() {
+            "sign-in" if relies && read => self.sign_in(request).await,
+            "callback" if relies && get => self.callback(request).await,
+            "acs" if relies && post => self.acs(request).await,
+            "metadata" if relies && read => self.metadata(request),
+            "sign-out" if read => self.ask_sign_out(request).await,
+            "sign-out" if post => self.sign_out(request).await,
+            "signed-out" if read => Ok(signed_out()),
+            "backchannel-logout" if post => self.backchannel_logout(request).await,
+            "slo" if read || post => self.single_logout(request).await,
+            "sign-in" | "callback" | "metadata" | "signed-out" if relies => Err(Trouble::Method("GET, HEAD").into()),
+            "acs" | "backchannel-logout" if relies => Err(Trouble::Method("POST").into()),
+            "sign-out" | "slo" => Err(Trouble::Method("GET, HEAD, POST").into()),
+            _ => Err(Trouble::NoSuchPage.into()),
+        }
+    }
+
+    /// Where a browser signs in that wants to see a page of the app.
+    pub fn sign_in_address(&self, wanted: &str) -> String {
+        let wanted: String = form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
+        format!("{}{OWN}sign-in?rd={wanted}", self.origin)
+    }
+
+    async fn sign_in(&self, request: &OwnRequest) -> Outcome {
+        let query = Query::read(request.query.as_deref(), &["rd", "provider"])?;
+        let goal = query.value("rd").and_then(|text| target(text, &self.origin));
+        let goal = goal.unwrap_or_else(|| self.start.clone());
+        // Nobody is shown a sign-in page while a session of theirs is alive.
+        if self.desk.current(&request.jar, &request.headers).await.map_err(Trouble::Store)?.is_some() {
+            return Ok(respond::redirect(&goal, HeaderMap::new()));
+        }
+        let party = match (query.value("provider"), self.parties.as_slice()) {
+            (Some(name), parties) => parties.iter().find(|party| party.provider.name.as_str() == name),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        match party {
+            Some(party) => self.leave(party, &goal, request).await,
+            None => Ok(self.choice(&goal)),
+        }
+    }
+
+    fn choice(&self, goal: &str) -> Response<Bytes> {
+        let link = |party: &Party| {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.append_pair("provider", party.provider.name.as_str()).append_pair("rd", goal);
+            Link { label: party.title.clone(), address: format!("{OWN}sign-in?{}", query.finish()) }
+        };
+        let links = self.parties.iter().map(link).collect();
+        respond::own_page(&OwnPage { title: "Sign in", text: "Choose how.", links, button: None, posts_to: &[] })
+    }
+
+    /// Sends the browser to a provider, with a cookie that remembers what for.
+    async fn leave(&self, party: &Party, goal: &str, request: &OwnRequest) -> Outcome {
+        let published = self.published(party).await?;
+        let now = self.services.clock.now();
+        let departure = match &party.way {
+            Way::Oidc(client) => client.leave(&party.provider, &published)?,
+            Way::Saml(sp) => sp.leave(&party.provider, &published, now)?,
+        };
+        let mut cookies = HeaderMap::new();
+        let pending = Pending { goal: goal.to_owned(), ..departure.pending };
+        if !self.pending.remember(&pending, &request.jar, now, &mut cookies) {
+            return Err(Trouble::Own("the address to return to is too long to be remembered").into());
+        }
+        Ok(respond::redirect(&departure.address, cookies))
+    }
+
+    async fn published(&self, party: &Party) -> Result<Arc<Published>, Trouble> {
+        let name = &party.provider.name;
+        let refused = |reason| Refused { provider: Some(name.clone()), reason };
+        self.services.keys.current(name).await.map_err(|error| Trouble::Login(refused(Reason::Keys(error))))
+    }
+
+    /// Begins the session of a login that is committed, and sends the browser on its way.
+    async fn enter(
+        &self,
+        request: &OwnRequest,
+        entered: &Entered,
+        refresh_token: Option<&str>,
+        goal: &str,
+        mut cookies: HeaderMap,
+    ) -> Outcome {
+        let plan = &entered.plan;
+        tracing::info!(
+            id = %request.id, provider = %plan.provider, older = plan.older,
+            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
+            "login applied"
+        );
+        let beginning = Beginning { app_cookie: None, refresh_token };
+        let begun = self.desk.begin(&request.id, entered, beginning, &request.jar, &mut cookies).await;
+        match begun {
+            Ok(true) => Ok(respond::redirect(goal, cookies)),
+            Ok(false) => {
+                let provider = Some(entered.plan.provider.clone());
+                Err(Box::new(Refusal {
+                    trouble: Trouble::Login(Refused { provider, reason: Reason::Disabled }),
+                    cookies,
+                }))
+            }
+            Err(error) => Err(Box::new(Refusal { trouble: Trouble::Undelivered(error.to_string()), cookies })),
+        }
+    }
+
+    fn party(&self, provider: &ProviderName) -> Option<&Party> {
+        self.parties.iter().find(|party| party.provider.name == *provider)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.limits.login_timeout
+    }
+}
+
+impl Party {
+    fn new(settings: &ProviderSettings, party: &RelyingParty, origin: &str) -> Self {
+        let way = match &party.way_in {
+            WayIn::Oidc { auth, scopes } => {
+                Way::Oidc(Box::new(oidc::Client::new(settings, auth, scopes, format!("{origin}{OWN}callback"))))
+            }
+            WayIn::Saml { key } => Way::Saml(saml::ServiceProvider::new(key.as_ref(), origin)),
+        };
+        Self { provider: Arc::clone(&settings.provider), title: party.title.clone(), way }
+    }
+}
+
+/// A browser that leaves for a provider.
+pub struct Departure {
+    pub address: String,
+    pub pending: Pending,
+}
+
+/// What began in another browser, or too long ago.
+fn not_begun_here(provider: Option<ProviderName>) -> Trouble {
+    let reason = Reason::Verify(Fault::Binding("no login of ours with this state is remembered by it"));
+    Trouble::Login(Refused { provider, reason })
+}
+
+fn signed_out() -> Response<Bytes> {
+    let text = "You are signed out here. Close the browser if others use it.";
+    let again = Link { label: "Sign in again".into(), address: "/".into() };
+    respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], button: None, posts_to: &[] })
+}
+
+/// The parameters of a query or form that a page of ours reads, each at most once: of two, nobody could say which one a
+/// check looked at.
+struct Query {
+    found: Vec<(&'static str, String)>,
+}
+
+impl Query {
+    fn read(text: Option<&str>, names: &[&'static str]) -> Result<Self, Trouble> {
+        let mut found: Vec<(&'static str, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
+            let Some(known) = names.iter().find(|known| **known == name) else { continue };
+            if found.iter().any(|(other, _)| other == known) {
+                return Err(Trouble::Own("a parameter appears more than once; expected each once"));
+            }
+            found.push((known, value.into_owned()));
+        }
+        Ok(Self { found })
+    }
+
+    /// Empty counts as absent.
+    fn value(&self, name: &str) -> Option<&str> {
+        let found = self.found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+        found.filter(|value| !value.is_empty())
+    }
+}

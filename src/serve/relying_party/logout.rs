@@ -1,0 +1,278 @@
+//! Logout, from both sides. It ends sessions; memberships stay until a lease or the next login.
+//!
+//! | who begins | how | what is checked |
+//! |---|---|---|
+//! | a person | the button of our sign-out page | the form comes from our own origin |
+//! | an OIDC provider | `logout_token`, back channel | signature, issuer, audience, times, event, no nonce, not seen before |
+//! | a SAML provider | LogoutRequest, by redirect or POST | signature, issuer, destination, times, not seen before |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+
+use super::saml::ServiceProvider;
+use super::{Front, Outcome, OwnRequest, Party, Query, Way, signed_out};
+use crate::config::OWN;
+use crate::pipeline::capture::fields;
+use crate::pipeline::capture::oidc::UntrustedIdToken;
+use crate::pipeline::capture::saml::logout::{self as saml_logout, LogoutMessage, UntrustedLogout};
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::verify::{self, LogoutStatement, Verified};
+use crate::ports::keys::Published;
+use crate::ports::sessions::{LoggedOut, Logout, Session};
+use crate::serve::respond::{self, OwnPage, Trouble};
+
+impl Front {
+    /// A page with a button: a link that signs people out could be planted anywhere.
+    pub(super) async fn ask_sign_out(&self, request: &OwnRequest) -> Outcome {
+        let mut unused = HeaderMap::new();
+        let session = self.desk.peek(&request.jar).await.map_err(Trouble::Store)?;
+        let Some(session) = session else {
+            self.desk.clear(&mut unused);
+            return Ok(respond::with_cookies(signed_out(), unused));
+        };
+        let place = self.place_of_logout(&session).await;
+        let targets: Vec<String> = place.iter().filter_map(|address| origin_of(address)).collect();
+        let text = "This ends your session here, and asks the service that you signed in with to end its own.";
+        let button = Some("Sign out");
+        Ok(respond::own_page(&OwnPage { title: "Sign out", text, links: Vec::new(), button, posts_to: &targets }))
+    }
+
+    pub(super) async fn sign_out(&self, request: &OwnRequest) -> Outcome {
+        if !self.is_of_own_origin(&request.headers) {
+            return Err(Trouble::Own("a sign-out that another site asks for").into());
+        }
+        let mut cookies = HeaderMap::new();
+        let session = self.desk.end(&request.jar, &mut cookies).await.map_err(Trouble::Store)?;
+        let onward = match session {
+            Some(session) => {
+                tracing::info!(id = %request.id, provider = %session.provider, "signed out");
+                self.address_of_logout(&session).await
+            }
+            None => None,
+        };
+        let onward = onward.unwrap_or_else(|| format!("{}{OWN}signed-out", self.origin));
+        Ok(respond::redirect(&onward, cookies))
+    }
+
+    /// What a browser says of the page that a form is on (RFC 6454 section 7). Programs say nothing, and have no cookies that
+    /// somebody else could use.
+    fn is_of_own_origin(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            (None, _) => true,
+            (Some(origin), None) => origin.as_bytes() == self.origin.as_bytes(),
+            _ => false,
+        }
+    }
+
+    /// The address at which the provider ends its own session, without what one session needs.
+    async fn place_of_logout(&self, session: &Session) -> Option<String> {
+        let party = self.party(&session.provider)?;
+        let published = self.services.keys.current(&session.provider).await.ok()?;
+        match &party.way {
+            Way::Oidc(_) => published.offered.end_session.clone(),
+            Way::Saml(sp) if sp.signs() => published.offered.slo.as_ref().map(|slo| slo.requests.clone()),
+            Way::Saml(_) => None,
+        }
+    }
+
+    async fn address_of_logout(&self, session: &Session) -> Option<String> {
+        let party = self.party(&session.provider)?;
+        let place = self.place_of_logout(session).await?;
+        match &party.way {
+            // OpenID Connect RP-Initiated Logout 1.0 section 2. No ID token is kept that could be the hint.
+            Way::Oidc(client) => {
+                let mut url = url::Url::parse(&place).ok()?;
+                url.query_pairs_mut()
+                    .append_pair("client_id", client.client_id())
+                    .append_pair("post_logout_redirect_uri", &format!("{}{OWN}signed-out", self.origin));
+                Some(url.into())
+            }
+            Way::Saml(sp) => {
+                let now = self.services.clock.now();
+                sp.logout_request(&party.provider, &place, &session.at_provider, now).ok()
+            }
+        }
+    }
+
+    /// OpenID Connect Back-Channel Logout 1.0 section 2.5 and 2.8.
+    pub(super) async fn backchannel_logout(&self, request: &OwnRequest) -> Outcome {
+        let token = logout_token(&request.headers, &request.body).ok_or(Trouble::Logout("no `logout_token`".into()))?;
+        match self.end_by_token(&token).await {
+            Ok(LoggedOut::Ended(sessions)) => {
+                tracing::info!(id = %request.id, sessions, "the provider ended sessions");
+                Ok(respond::empty())
+            }
+            Ok(LoggedOut::Replay) => Err(Trouble::Logout("this logout token was used before".into()).into()),
+            Err(trouble) => Err(trouble.into()),
+        }
+    }
+
+    /// Verifies a logout token and ends what it names.
+    ///
+    /// # Errors
+    /// When it is not believed, or the store cannot be asked. Nothing has ended then.
+    pub async fn end_by_token(&self, token: &str) -> Result<LoggedOut, Trouble> {
+        let refused = |why: &dyn std::fmt::Display| Trouble::Logout(why.to_string());
+        let token = UntrustedIdToken::parse_logout(token).map_err(|error| refused(&error))?;
+        let meant = |provider: &&Arc<Provider>| match &provider.protocol {
+            Protocol::Oidc(policy) => {
+                provider.issuer.as_str() == token.issuer() && token.names_audience(&policy.client_id)
+            }
+            Protocol::Saml(_) => false,
+        };
+        let provider = self.providers.iter().find(meant);
+        let provider = provider.ok_or_else(|| refused(&"no provider of ours has this issuer and client"))?;
+        let now = self.services.clock.now();
+        let published = self.keys_of(provider).await?;
+        let verified = match verify::logout_token(provider, &token, &published.keys, now) {
+            Err(verify::Fault::UnknownKey(_)) => {
+                let again = self.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
+                verify::logout_token(provider, &token, &again.keys, now)
+            }
+            verdict => verdict,
+        };
+        self.end(provider, &verified.map_err(|fault| refused(&fault))?, now).await
+    }
+
+    async fn end(
+        &self,
+        provider: &Provider,
+        statement: &Verified<LogoutStatement>,
+        now: Timestamp,
+    ) -> Result<LoggedOut, Trouble> {
+        let statement = statement.get();
+        let logout = Logout {
+            provider: statement.provider.clone(),
+            issuer: statement.issuer.to_string(),
+            token: statement.token_id.clone(),
+            remember_until: now.plus(provider.max_age).plus(provider.leeway).plus(provider.leeway),
+            subject: statement.subject.clone(),
+            sessions: statement.sessions.clone(),
+        };
+        self.desk.log_out(logout).await.map_err(Trouble::Store)
+    }
+
+    async fn keys_of(&self, provider: &Provider) -> Result<Arc<Published>, Trouble> {
+        let keys = self.services.keys.current(&provider.name).await;
+        keys.map_err(|error| Trouble::Provider(error.to_string()))
+    }
+
+    /// SAML Profiles section 4.4: a request of the provider's, or its answer to ours.
+    pub(super) async fn single_logout(&self, request: &OwnRequest) -> Outcome {
+        let (message, relay_state) = self.logout_message(request)?;
+        let LogoutMessage::Request(untrusted) = message else { return Ok(signed_out()) };
+        let untrusted = Arc::new(untrusted);
+        let place = format!("{}{OWN}slo", self.origin);
+        match self.end_by_request(&untrusted, place).await? {
+            LoggedOut::Ended(sessions) => {
+                tracing::info!(id = %request.id, sessions, "the provider ended sessions");
+            }
+            LoggedOut::Replay => return Err(Trouble::Logout("this logout request was used before".into()).into()),
+        }
+        let mut cookies = HeaderMap::new();
+        self.desk.clear(&mut cookies);
+        let answer = self.logout_answer(&untrusted, relay_state.as_deref()).await;
+        Ok(match answer {
+            Some(address) => respond::redirect(&address, cookies),
+            None => respond::with_cookies(signed_out(), cookies),
+        })
+    }
+
+    fn logout_message(&self, request: &OwnRequest) -> Result<(LogoutMessage, Option<String>), Trouble> {
+        let refused = |error: crate::pipeline::capture::saml::GuardError| Trouble::Logout(error.to_string());
+        let names = ["SAMLRequest", "SAMLResponse", "RelayState"];
+        if request.body.is_empty() {
+            let query = request.query.as_deref().unwrap_or_default();
+            let message = saml_logout::read_redirect(query).map_err(refused)?;
+            let relay_state = Query::read(Some(query), &names)?.value("RelayState").map(str::to_owned);
+            return Ok((message, relay_state));
+        }
+        let form = form(&request.headers, &request.body).ok_or(Trouble::Logout("no form".into()))?;
+        let form = Query::read(Some(form), &names)?;
+        let field = match (form.value("SAMLRequest"), form.value("SAMLResponse")) {
+            (Some(field), None) | (None, Some(field)) => field,
+            _ => return Err(Trouble::Logout("not one SAML message".into())),
+        };
+        let message = saml_logout::read_post(field, self.limits.saml_document).map_err(refused)?;
+        Ok((message, form.value("RelayState").map(str::to_owned)))
+    }
+
+    /// Verifies a LogoutRequest that is meant for `place`, and ends what it names.
+    ///
+    /// # Errors
+    /// When it is not believed, or the store cannot be asked. Nothing has ended then.
+    pub async fn end_by_request(&self, request: &Arc<UntrustedLogout>, place: String) -> Result<LoggedOut, Trouble> {
+        let meant = |provider: &&Arc<Provider>| {
+            matches!(provider.protocol, Protocol::Saml(_)) && provider.issuer.as_str() == request.issuer()
+        };
+        let provider = self.providers.iter().find(meant);
+        let provider = provider.ok_or_else(|| Trouble::Logout("no provider of ours has this issuer".into()))?;
+        let now = self.services.clock.now();
+        let published = self.keys_of(provider).await?;
+        let stopped = || Trouble::Provider("verification has stopped".into());
+        // C code that cannot be cancelled: as many at once as for logins, together with them.
+        let permit = Arc::clone(&self.services.verifiers).acquire_owned().await.map_err(|_| stopped())?;
+        let (meant, request) = (Arc::clone(provider), Arc::clone(request));
+        let job = move || {
+            let verdict = verify::logout_request(&meant, &request, &published.keys, &[place], now);
+            drop(permit);
+            verdict
+        };
+        let verified = tokio::task::spawn_blocking(job).await.map_err(|_| stopped())?;
+        self.end(provider, &verified.map_err(|fault| Trouble::Logout(fault.to_string()))?, now).await
+    }
+
+    /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
+    async fn logout_answer(&self, request: &UntrustedLogout, relay_state: Option<&str>) -> Option<String> {
+        let is_sender = |party: &&Party| party.provider.issuer.as_str() == request.issuer();
+        let party = self.parties.iter().find(is_sender)?;
+        let Way::Saml(sp) = &party.way else { return None };
+        if !ServiceProvider::signs(sp) {
+            return None;
+        }
+        let published = self.services.keys.current(&party.provider.name).await.ok()?;
+        let destination = &published.offered.slo.as_ref()?.responses;
+        let now = self.services.clock.now();
+        sp.logout_response(&party.provider, destination, request.id(), relay_state, now).ok()
+    }
+}
+
+/// A body that is a form, as text.
+pub fn form<'b>(headers: &HeaderMap, body: &'b Bytes) -> Option<&'b str> {
+    let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let plain = fields::is_form(content_type) && !headers.contains_key(header::CONTENT_ENCODING);
+    plain.then(|| std::str::from_utf8(body).ok()).flatten()
+}
+
+/// The one `logout_token` of a form.
+pub fn logout_token(headers: &HeaderMap, body: &Bytes) -> Option<String> {
+    let form = Query::read(Some(form(headers, body)?), &["logout_token"]).ok()?;
+    form.value("logout_token").map(str::to_owned)
+}
+
+/// The one LogoutRequest of a form or, where there is no body, of a query.
+pub fn logout_request(
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    max_document: usize,
+) -> Option<UntrustedLogout> {
+    let message = if body.is_empty() {
+        saml_logout::read_redirect(query?).ok()?
+    } else {
+        let form = Query::read(Some(form(headers, body)?), &["SAMLRequest"]).ok()?;
+        saml_logout::read_post(form.value("SAMLRequest")?, max_document).ok()?
+    };
+    match message {
+        LogoutMessage::Request(request) => Some(request),
+        LogoutMessage::Response => None,
+    }
+}
+
+fn origin_of(address: &str) -> Option<String> {
+    Some(url::Url::parse(address).ok()?.origin().ascii_serialization())
+}

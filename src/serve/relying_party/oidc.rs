@@ -1,0 +1,183 @@
+//! The OIDC code flow (OpenID Connect Core 1.0 section 3.1) as the relying party that we are, with PKCE always.
+
+use http::header::HeaderMap;
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet};
+use openidconnect::{AuthUrl, ClientId, CsrfToken, IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, Scope};
+
+use super::pending::{Asked, Kept, Pending};
+use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way, not_begun_here};
+use crate::config::{ClientAuth, ProviderSettings};
+use crate::login::{self, Attempt, Entered, Reason, Refused};
+use crate::pipeline::capture::oidc::UntrustedIdToken;
+use crate::pipeline::capture::{CaptureRefusal, Captured, UntrustedToken};
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::verify::{Origin, RememberedRequest};
+use crate::ports::back_channel::BackChannel;
+use crate::ports::keys::Published;
+use crate::ports::token_endpoint::{ExchangeError, Grant, TokenClient, Tokens};
+use crate::serve::respond::Trouble;
+
+/// Characters of a code that are handed on; providers' codes have a few hundred.
+const MOST_CODE: usize = 4096;
+/// Bytes of randomness in state and nonce.
+const RANDOM: u32 = 32;
+
+/// The client that we are at one provider.
+pub struct Client {
+    token: TokenClient,
+    scopes: Vec<Scope>,
+    redirect_uri: String,
+}
+
+impl Client {
+    pub fn new(settings: &ProviderSettings, auth: &ClientAuth, scopes: &[String], redirect_uri: String) -> Self {
+        let client_id = match &settings.provider.protocol {
+            Protocol::Oidc(policy) => policy.client_id.clone(),
+            Protocol::Saml(_) => String::new(),
+        };
+        let token = TokenClient {
+            provider: settings.provider.name.clone(),
+            client_id,
+            auth: auth.clone(),
+            issuer: settings.provider.issuer.to_string(),
+        };
+        Self { token, scopes: scopes.iter().cloned().map(Scope::new).collect(), redirect_uri }
+    }
+
+    pub fn client_id(&self) -> &str {
+        &self.token.client_id
+    }
+
+    /// The authorization request: state, nonce and S256 are in every one.
+    pub fn leave(&self, provider: &Provider, published: &Published) -> Result<Departure, Trouble> {
+        let unusable = |why: &dyn std::fmt::Display| Trouble::Provider(format!("its authorization endpoint: {why}"));
+        let endpoint = published.offered.authorization.clone().ok_or_else(|| unusable(&"not published"))?;
+        let issuer = IssuerUrl::new(provider.issuer.to_string()).map_err(|error| unusable(&error))?;
+        let client =
+            CoreClient::new(ClientId::new(self.token.client_id.clone()), issuer, CoreJsonWebKeySet::new(Vec::new()))
+                .set_auth_uri(AuthUrl::new(endpoint).map_err(|error| unusable(&error))?)
+                .set_redirect_uri(RedirectUrl::new(self.redirect_uri.clone()).map_err(|error| unusable(&error))?);
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let (state, nonce) = (|| CsrfToken::new_random_len(RANDOM), || Nonce::new_random_len(RANDOM));
+        let request = client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, state, nonce);
+        let (address, state, nonce) =
+            request.add_scopes(self.scopes.iter().cloned()).set_pkce_challenge(challenge).url();
+        let request = Asked::Oidc { nonce: nonce.secret().clone(), verifier: verifier.secret().clone() };
+        let pending =
+            Pending { provider: provider.name.clone(), state: state.secret().clone(), request, goal: String::new() };
+        Ok(Departure { address: address.into(), pending })
+    }
+
+    async fn exchange(
+        &self,
+        back_channel: &dyn BackChannel,
+        code: &str,
+        verifier: &str,
+        now: Timestamp,
+    ) -> Result<Tokens, ExchangeError> {
+        let grant = Grant::Code { code, verifier, redirect_uri: &self.redirect_uri };
+        self.token.ask(back_channel, grant, now).await
+    }
+
+    /// Asks with a refresh token.
+    ///
+    /// # Errors
+    /// When the endpoint cannot be reached, refuses, or answers something else.
+    pub async fn refresh(
+        &self,
+        back_channel: &dyn BackChannel,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Tokens, ExchangeError> {
+        self.token.ask(back_channel, Grant::Refresh(token), now).await
+    }
+}
+
+impl Front {
+    /// The answer to an authorization request (RFC 6749 section 4.1.2).
+    pub(super) async fn callback(&self, request: &OwnRequest) -> Outcome {
+        let query = Query::read(request.query.as_deref(), &["state", "code", "error", "iss"])?;
+        let state = query.value("state").ok_or(Trouble::Own("an answer without `state`"))?;
+        let now = self.services.clock.now();
+        let kept = self.pending.open(&request.jar, now).into_iter().find(|kept| kept.pending.state == state);
+        let Some(kept) = kept else { return Err(not_begun_here(None).into()) };
+        // Whatever comes of it, this login is over.
+        let mut cookies = HeaderMap::new();
+        self.pending.forget(&kept.cookie, &mut cookies);
+        match self.redeem(request, &query, &kept, now).await {
+            Ok((entered, tokens)) => {
+                let refresh_token = tokens.refresh_token.as_ref().map(|token| token.as_str());
+                self.enter(request, &entered, refresh_token, &kept.pending.goal, cookies).await
+            }
+            Err(trouble) => Err(Box::new(Refusal { trouble, cookies })),
+        }
+    }
+
+    /// From the provider's answer to a committed login.
+    async fn redeem(
+        &self,
+        request: &OwnRequest,
+        query: &Query,
+        kept: &Kept,
+        now: Timestamp,
+    ) -> Result<(Entered, Tokens), Trouble> {
+        let pending = &kept.pending;
+        let party = self.party(&pending.provider).ok_or_else(|| not_begun_here(Some(pending.provider.clone())))?;
+        let (Way::Oidc(client), Asked::Oidc { nonce, verifier }) = (&party.way, &pending.request) else {
+            return Err(not_begun_here(Some(pending.provider.clone())));
+        };
+        let published = self.published(party).await?;
+        check_issuer(query.value("iss"), party, &published)?;
+        if let Some(error) = query.value("error") {
+            return Err(Trouble::Denied(error.chars().filter(char::is_ascii_graphic).take(100).collect()));
+        }
+        let code = query.value("code").filter(|code| code.len() <= MOST_CODE);
+        let code = code.ok_or(Trouble::Own("an answer without a `code` that is one"))?;
+        let mut tokens =
+            client.exchange(&*self.services.back_channel, code, verifier, now).await.map_err(exchange_failed)?;
+        let token = tokens.id_token.take().ok_or(Trouble::Provider("its token endpoint gave no ID token".into()))?;
+        let state = Some(pending.state.clone());
+        let asked = RememberedRequest::Oidc { state: state.clone(), nonce: Some(nonce.clone()) };
+        let origin = Origin::Asked { request: asked, access_token: tokens.access_token.take() };
+        let entered = self.log_in(request.id.clone(), party, &token, state, origin).await?;
+        Ok((entered, tokens))
+    }
+
+    /// The path of every login, with an ID token that the token endpoint gave.
+    pub(super) async fn log_in(
+        &self,
+        id: String,
+        party: &Party,
+        token: &str,
+        state: Option<String>,
+        origin: Origin,
+    ) -> Result<Entered, Trouble> {
+        let provider = party.provider.clone();
+        let name = provider.name.clone();
+        let token = UntrustedIdToken::parse(token).map_err(|error| {
+            let reason = Reason::Capture(CaptureRefusal::IdToken(error));
+            Trouble::Login(Refused { provider: Some(name), reason })
+        })?;
+        let captured = Captured { provider, token: UntrustedToken::IdToken { token, state } };
+        let attempt = Attempt { id, captured, origin, timeout: self.timeout() };
+        Box::pin(login::enter(&self.services, attempt)).await.map_err(Trouble::Login)
+    }
+}
+
+/// RFC 9207: an answer of another provider is not for this one, whatever its state.
+fn check_issuer(named: Option<&str>, party: &Party, published: &Published) -> Result<(), Trouble> {
+    match named {
+        Some(issuer) if issuer == party.provider.issuer.as_str() => Ok(()),
+        None if !published.offered.names_issuer => Ok(()),
+        _ => Err(Trouble::Own("an answer of another issuer than the one that was asked")),
+    }
+}
+
+fn exchange_failed(error: ExchangeError) -> Trouble {
+    match error {
+        // The code was used before, has expired, or was never meant for us.
+        error if error.is_final() => Trouble::Denied(error.to_string()),
+        error => Trouble::Provider(error.to_string()),
+    }
+}

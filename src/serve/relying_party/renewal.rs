@@ -1,0 +1,164 @@
+//! Between logins: a session asks its provider again, by refresh token, through the same path as every login.
+
+use std::sync::Arc;
+
+use super::{Front, Party, Way};
+use crate::login::{self, Entered, Resync};
+use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
+use crate::pipeline::ids::UserId;
+use crate::pipeline::verify::Origin;
+use crate::ports::sessions::{Digest, Session};
+use crate::ports::token_endpoint::ExchangeError;
+use crate::serve::proxy::new_id;
+use crate::serve::respond::Trouble;
+
+/// What became of one renewal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Renewed {
+    /// Synced, with what is new.
+    Synced { granted: usize, revoked: usize },
+    /// The provider says that the session is over, or the login is refused: it has ended here too.
+    Ended(String),
+    /// The provider could not be asked; what was granted stays.
+    Unanswered(String),
+    /// There is nothing to ask with.
+    NoToken,
+}
+
+impl Front {
+    /// The session as it stands after a renewal, where one is due; `None` where it has ended by that.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn kept_current(&self, session: Arc<Session>) -> Result<Option<Arc<Session>>, Trouble> {
+        let due = match self.desk.settings().renew {
+            Some(interval) => self.services.clock.now() >= session.synced_at.plus(interval),
+            None => false,
+        };
+        if !due || session.refresh.is_none() {
+            return Ok(Some(session));
+        }
+        // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen.
+        let Some(_alone) = self.renewing.begin(session.key) else { return Ok(Some(session)) };
+        match self.renew(&session).await? {
+            Renewed::Ended(_) => Ok(None),
+            Renewed::NoToken => Ok(Some(session)),
+            Renewed::Synced { .. } | Renewed::Unanswered(_) => {
+                self.desk.find(session.key).await.map_err(Trouble::Store)
+            }
+        }
+    }
+
+    /// Asks the provider again for every session of a user that can.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn resync(&self, user: UserId) -> Result<Vec<Renewed>, Trouble> {
+        let mut outcomes = Vec::new();
+        for key in self.desk.of_user(user).await.map_err(Trouble::Store)? {
+            let Some(session) = self.desk.find(key).await.map_err(Trouble::Store)? else { continue };
+            let Some(_alone) = self.renewing.begin(key) else { continue };
+            outcomes.push(self.renew(&session).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn renew(&self, session: &Session) -> Result<Renewed, Trouble> {
+        let Some(token) = self.desk.refresh_token(session) else { return Ok(Renewed::NoToken) };
+        let Some(party) = self.party(&session.provider) else { return Ok(Renewed::NoToken) };
+        let Way::Oidc(client) = &party.way else { return Ok(Renewed::NoToken) };
+        let back_channel = &*self.services.back_channel;
+        let tokens = match client.refresh(back_channel, &token, self.services.clock.now()).await {
+            Ok(tokens) => tokens,
+            Err(error @ ExchangeError::Refused(_)) if error.is_final() => {
+                return self.ended(session, &error.to_string()).await;
+            }
+            Err(error) => return self.unanswered(session, &error.to_string()).await,
+        };
+        let refresh_token = tokens.refresh_token.as_ref().map(|token| token.as_str());
+        // Kept before anything else: the old one may be spent.
+        self.desk.renewed(session, refresh_token).await.map_err(Trouble::Store)?;
+        let synced = match (&tokens.id_token, tokens.access_token) {
+            (Some(id_token), access_token) => self.sync(party, session, id_token, access_token).await,
+            (None, Some(access_token)) => self.sync_by_userinfo(party, access_token).await,
+            (None, None) => return self.unanswered(session, "the answer to a refresh brings no token").await,
+        };
+        match synced {
+            Ok(entered) if entered.plan.user != session.user => {
+                self.ended(session, "the provider speaks of another person").await
+            }
+            Ok(entered) => {
+                let (granted, revoked) = (entered.plan.grants.len(), entered.plan.revokes.len());
+                tracing::info!(provider = %session.provider, granted, revoked, "session renewed");
+                Ok(Renewed::Synced { granted, revoked })
+            }
+            Err(trouble @ Trouble::Login(_)) if is_verdict(&trouble) => self.ended(session, &trouble.to_string()).await,
+            Err(trouble) => self.unanswered(session, &trouble.to_string()).await,
+        }
+    }
+
+    /// OpenID Connect Core 1.0 section 12.2: the new ID token is of the same person.
+    async fn sync(
+        &self,
+        party: &Party,
+        session: &Session,
+        id_token: &str,
+        access_token: Option<AccessToken>,
+    ) -> Result<Entered, Trouble> {
+        // The signature over these very bytes is checked next, so what they say here is what is then believed.
+        let same = UntrustedIdToken::parse(id_token).is_ok_and(|token| token.is_of(&session.at_provider.subject));
+        if !same {
+            return Err(super::not_begun_here(Some(session.provider.clone())));
+        }
+        self.log_in(new_id(), party, id_token, None, Origin::Exchanged { access_token }).await
+    }
+
+    /// What a thin answer leaves to ask: the provider's userinfo, with the access token that it gave.
+    async fn sync_by_userinfo(&self, party: &Party, access_token: AccessToken) -> Result<Entered, Trouble> {
+        let (id, provider) = (new_id(), Arc::clone(&party.provider));
+        let resync = Resync { id, provider, access_token, timeout: self.timeout() };
+        Box::pin(login::resync(&self.services, resync)).await.map_err(Trouble::Login)
+    }
+
+    async fn ended(&self, session: &Session, why: &str) -> Result<Renewed, Trouble> {
+        tracing::info!(provider = %session.provider, reason = why, "a session ended, since it could not be renewed");
+        self.desk.end_one(session.key).await.map_err(Trouble::Store)?;
+        Ok(Renewed::Ended(why.to_owned()))
+    }
+
+    /// Tried again after the next interval: nobody waits for a provider at every request.
+    async fn unanswered(&self, session: &Session, why: &str) -> Result<Renewed, Trouble> {
+        tracing::warn!(provider = %session.provider, reason = why, "a session could not be renewed; what was granted stays");
+        self.desk.renewed(session, None).await.map_err(Trouble::Store)?;
+        Ok(Renewed::Unanswered(why.to_owned()))
+    }
+}
+
+/// Whether a login was looked at and refused, and not merely kept from being decided.
+fn is_verdict(trouble: &Trouble) -> bool {
+    !matches!(trouble.stage(), "store" | "keys" | "timeout")
+}
+
+/// The sessions that are being renewed: each once at a time.
+#[derive(Default)]
+pub struct Renewing(std::sync::Mutex<std::collections::HashSet<Digest>>);
+
+impl Renewing {
+    fn begin(&self, key: Digest) -> Option<Alone<'_>> {
+        let mut under_way = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        under_way.insert(key).then_some(Alone { renewing: self, key })
+    }
+}
+
+/// Held while one session is renewed.
+struct Alone<'a> {
+    renewing: &'a Renewing,
+    key: Digest,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.renewing.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        under_way.remove(&self.key);
+    }
+}

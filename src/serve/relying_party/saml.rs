@@ -1,0 +1,354 @@
+//! The SAML service provider that we are: requests by redirect, responses by POST (SAML Profiles section 4.1).
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+use http::Response;
+use http::header::{self, HeaderMap};
+
+use super::pending::{Asked, Kept, Pending};
+use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way, not_begun_here};
+use crate::config::{OWN, SpKey, rsa_key};
+use crate::login::{self, Attempt, Entered, Reason, Refused};
+use crate::pipeline::capture::saml::names::{ASSERTION, METADATA, PROTOCOL, RSA_SHA_256, SIGNATURE, SUCCESS};
+use crate::pipeline::capture::{self, Arrival, CallbackMessage, Captured};
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::verify::{BindingVerdict, Origin, Remembered, RememberedRequest};
+use crate::ports::keys::Published;
+use crate::serve::cookies::random_text;
+use crate::serve::respond::{self, Trouble};
+
+const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
+const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
+
+/// The service provider that we are at one identity provider.
+pub struct ServiceProvider {
+    key: Option<Signer>,
+    acs: String,
+    slo: String,
+}
+
+struct Signer {
+    key: RsaKeyPair,
+    certificate: Vec<u8>,
+}
+
+/// A message of the redirect binding.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Request,
+    Response,
+}
+
+impl ServiceProvider {
+    pub fn new(key: Option<&SpKey>, origin: &str) -> Self {
+        let signer =
+            |key: &SpKey| Some(Signer { key: rsa_key(key.key.expose())?, certificate: key.certificate.clone() });
+        Self { key: key.and_then(signer), acs: format!("{origin}{OWN}acs"), slo: format!("{origin}{OWN}slo") }
+    }
+
+    pub fn signs(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// An AuthnRequest (SAML Core section 3.4.1), signed where there is a key.
+    pub fn leave(&self, provider: &Provider, published: &Published, now: Timestamp) -> Result<Departure, Trouble> {
+        let unusable = |why: &str| Trouble::Provider(why.to_owned());
+        let sso = published.offered.sso.as_deref();
+        let sso = sso.ok_or_else(|| unusable("its metadata has no redirect `SingleSignOnService`"))?;
+        let (id, state) = (fresh_id()?, fresh_text()?);
+        let request = format!(
+            "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" \
+             IssueInstant=\"{now}\" Destination=\"{}\" AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"{POST}\">\
+             <saml:Issuer>{}</saml:Issuer><samlp:NameIDPolicy AllowCreate=\"true\"/></samlp:AuthnRequest>",
+            escaped(sso),
+            escaped(&self.acs),
+            escaped(entity_id(provider)),
+        );
+        let address = self.redirect(sso, Kind::Request, &request, Some(&state))?;
+        let request = Asked::Saml { request_id: id };
+        let pending = Pending { provider: provider.name.clone(), state, request, goal: String::new() };
+        Ok(Departure { address, pending })
+    }
+
+    /// The address that carries a message (SAML Bindings section 3.4.4.1).
+    pub fn redirect(
+        &self,
+        destination: &str,
+        kind: Kind,
+        message: &str,
+        relay_state: Option<&str>,
+    ) -> Result<String, Trouble> {
+        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
+        let packed = deflated.write_all(message.as_bytes()).and_then(|()| deflated.finish());
+        let packed = packed.map_err(|_| Trouble::Own("a message that cannot be packed"))?;
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let name = match kind {
+            Kind::Request => "SAMLRequest",
+            Kind::Response => "SAMLResponse",
+        };
+        query.append_pair(name, &STANDARD.encode(packed));
+        if let Some(relay_state) = relay_state {
+            query.append_pair("RelayState", relay_state);
+        }
+        if let Some(signer) = &self.key {
+            query.append_pair("SigAlg", RSA_SHA_256);
+            let mut signed = query.finish();
+            let mut value = vec![0; signer.key.public_modulus_len()];
+            let random = SystemRandom::new();
+            signer
+                .key
+                .sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut value)
+                .map_err(|_| Trouble::Provider("our own key does not sign".into()))?;
+            let value: String = form_urlencoded::byte_serialize(STANDARD.encode(value).as_bytes()).collect();
+            signed.push_str("&Signature=");
+            signed.push_str(&value);
+            return Ok(joined(destination, &signed));
+        }
+        Ok(joined(destination, &query.finish()))
+    }
+
+    /// Ends a session at the provider (SAML Core section 3.7.1).
+    pub fn logout_request(
+        &self,
+        provider: &Provider,
+        destination: &str,
+        session: &crate::ports::sessions::AtProvider,
+        now: Timestamp,
+    ) -> Result<String, Trouble> {
+        let format = session.name_format.as_deref();
+        let format = format.map(|format| format!(" Format=\"{}\"", escaped(format))).unwrap_or_default();
+        let index = session.session.as_deref();
+        let index = index.map(|index| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(index)));
+        let request = format!(
+            "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+             IssueInstant=\"{now}\" Destination=\"{}\"><saml:Issuer>{}</saml:Issuer>\
+             <saml:NameID{format}>{}</saml:NameID>{}</samlp:LogoutRequest>",
+            fresh_id()?,
+            escaped(destination),
+            escaped(entity_id(provider)),
+            escaped(&session.subject),
+            index.unwrap_or_default(),
+        );
+        self.redirect(destination, Kind::Request, &request, None)
+    }
+
+    /// Says that a session has ended here (SAML Core section 3.7.2).
+    pub fn logout_response(
+        &self,
+        provider: &Provider,
+        destination: &str,
+        answers: &str,
+        relay_state: Option<&str>,
+        now: Timestamp,
+    ) -> Result<String, Trouble> {
+        let response = format!(
+            "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
+             IssueInstant=\"{now}\" Destination=\"{}\" InResponseTo=\"{}\"><saml:Issuer>{}</saml:Issuer>\
+             <samlp:Status><samlp:StatusCode Value=\"{SUCCESS}\"/></samlp:Status></samlp:LogoutResponse>",
+            fresh_id()?,
+            escaped(destination),
+            escaped(answers),
+            escaped(entity_id(provider)),
+        );
+        self.redirect(destination, Kind::Response, &response, relay_state)
+    }
+
+    /// What an identity provider wants to know of us (SAML Metadata section 2.4.4).
+    fn metadata(&self, provider: &Provider) -> String {
+        let key = self.key.as_ref().map(|signer| {
+            let certificate = STANDARD.encode(&signer.certificate);
+            format!(
+                "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"{SIGNATURE}\"><ds:X509Data>\
+                 <ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
+            )
+        });
+        let slo = [REDIRECT, POST].map(|binding| {
+            format!("<md:SingleLogoutService Binding=\"{binding}\" Location=\"{}\"/>", escaped(&self.slo))
+        });
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{}\">\
+             <md:SPSSODescriptor AuthnRequestsSigned=\"{}\" WantAssertionsSigned=\"true\" \
+             protocolSupportEnumeration=\"{PROTOCOL}\">{}{}<md:AssertionConsumerService Binding=\"{POST}\" \
+             Location=\"{}\" index=\"0\" isDefault=\"true\"/></md:SPSSODescriptor></md:EntityDescriptor>\n",
+            escaped(entity_id(provider)),
+            self.signs(),
+            key.unwrap_or_default(),
+            if self.signs() { slo.concat() } else { String::new() },
+            escaped(&self.acs),
+        )
+    }
+}
+
+/// Our own name at a provider.
+fn entity_id(provider: &Provider) -> &str {
+    match &provider.protocol {
+        Protocol::Saml(policy) => &policy.audience,
+        Protocol::Oidc(policy) => &policy.client_id,
+    }
+}
+
+fn joined(destination: &str, query: &str) -> String {
+    let separator = if destination.contains('?') { '&' } else { '?' };
+    format!("{destination}{separator}{query}")
+}
+
+fn fresh_text() -> Result<String, Trouble> {
+    random_text().ok_or_else(|| Trouble::Provider("the system gives no randomness".into()))
+}
+
+/// An XML name, so it does not begin with a digit.
+fn fresh_id() -> Result<String, Trouble> {
+    fresh_text().map(|text| format!("_{text}"))
+}
+
+/// Text within an element or a quoted attribute.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&apos;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+impl Front {
+    /// A response that a browser posts (SAML Bindings section 3.5).
+    pub(super) async fn acs(&self, request: &OwnRequest) -> Outcome {
+        let now = self.services.clock.now();
+        let kept = self.pending.open(&request.jar, now);
+        let captured = self.captured(request)?;
+        let name = captured.provider.name.clone();
+        let form = std::str::from_utf8(&request.body).map_err(|_| Trouble::Own("a form that is not UTF-8"))?;
+        let form = Query::read(Some(form), &["RelayState"])?;
+        let (origin, known) = self.origin_of(&captured, form.value("RelayState"), kept)?;
+        let mut cookies = HeaderMap::new();
+        let attempt = Attempt { id: request.id.clone(), captured, origin, timeout: self.timeout() };
+        let entered = Box::pin(login::enter(&self.services, attempt)).await;
+        let matched = match &entered {
+            Ok(entered) => matched(entered).and_then(|index| known.get(index)),
+            Err(_) => None,
+        };
+        if let Some(kept) = matched {
+            self.pending.forget(&kept.cookie, &mut cookies);
+        }
+        match entered {
+            Ok(entered) => {
+                let goal = matched.map_or(self.start.as_str(), |kept| kept.pending.goal.as_str());
+                self.enter(request, &entered, None, goal, cookies).await
+            }
+            Err(refused) if self.is_back(&refused, &name, request).await => {
+                Ok(respond::redirect(&self.start, HeaderMap::new()))
+            }
+            Err(refused) => Err(Box::new(Refusal { trouble: Trouble::Login(refused), cookies })),
+        }
+    }
+
+    /// Whether the same token has come again, to the browser that it began a session in.
+    async fn is_back(&self, refused: &Refused, provider: &ProviderName, request: &OwnRequest) -> bool {
+        match &refused.reason {
+            Reason::Replay { token } => self.desk.began_with(&request.jar, provider, token).await,
+            _ => false,
+        }
+    }
+
+    fn captured(&self, request: &OwnRequest) -> Result<Captured, Trouble> {
+        let providers: Vec<Arc<Provider>> = self
+            .parties
+            .iter()
+            .filter(|party| matches!(party.way, Way::Saml(_)))
+            .map(|party| Arc::clone(&party.provider))
+            .collect();
+        let content_type = request.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let message = CallbackMessage {
+            method: &request.method,
+            query: request.query.as_deref(),
+            content_type,
+            encoded: request.headers.contains_key(header::CONTENT_ENCODING),
+            body: &request.body,
+        };
+        let refused =
+            |error: capture::CaptureRefusal| Trouble::Login(Refused { provider: None, reason: Reason::Capture(error) });
+        match capture::read(&providers, message, self.limits.saml_document).map_err(refused)? {
+            Arrival::Login(captured) => Ok(captured),
+            Arrival::NoLogin => Err(Trouble::Denied("no assertion".into())),
+        }
+    }
+
+    /// To which of this browser's requests the response must be the answer. RelayState says which one; without it any of
+    /// them may be, and one that no browser began is refused unless the provider may begin logins itself.
+    fn origin_of(
+        &self,
+        captured: &Captured,
+        relay_state: Option<&str>,
+        kept: Vec<Kept>,
+    ) -> Result<(Origin, Vec<Kept>), Trouble> {
+        let name = &captured.provider.name;
+        let unsolicited = matches!(&captured.provider.protocol, Protocol::Saml(policy) if policy.allow_idp_initiated);
+        let asked = |kept: &Kept| match &kept.pending.request {
+            Asked::Saml { request_id } => Some(RememberedRequest::Saml { request_id: request_id.clone() }),
+            Asked::Oidc { .. } => None,
+        };
+        let mut ours: Vec<Kept> =
+            kept.into_iter().filter(|kept| kept.pending.provider == *name && asked(kept).is_some()).collect();
+        if let Some(state) = relay_state {
+            match ours.iter().position(|kept| kept.pending.state == state) {
+                Some(at) => ours = vec![ours.swap_remove(at)],
+                None if unsolicited => {}
+                None => return Err(not_begun_here(Some(name.clone()))),
+            }
+            if let (Some(kept), false) = (ours.first(), unsolicited)
+                && let Some(request) = asked(kept)
+            {
+                return Ok((Origin::Asked { request, access_token: None }, ours));
+            }
+        }
+        let remembered =
+            ours.iter().filter_map(|kept| Some(Remembered { provider: name.clone(), request: asked(kept)? })).collect();
+        Ok((Origin::Watched(remembered), ours))
+    }
+
+    pub(super) fn metadata(&self, request: &OwnRequest) -> Outcome {
+        let query = Query::read(request.query.as_deref(), &["provider"])?;
+        let saml: Vec<(&Party, &ServiceProvider)> = self
+            .parties
+            .iter()
+            .filter_map(|party| match &party.way {
+                Way::Saml(sp) => Some((party, sp)),
+                Way::Oidc(_) => None,
+            })
+            .collect();
+        let found = match (query.value("provider"), saml.as_slice()) {
+            (Some(name), parties) => parties.iter().find(|(party, _)| party.provider.name.as_str() == name),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let (party, sp) = found.ok_or(Trouble::NoSuchPage)?;
+        Ok(metadata_page(sp.metadata(&party.provider)))
+    }
+}
+
+fn metadata_page(document: String) -> Response<Bytes> {
+    respond::document(document, "application/samlmetadata+xml")
+}
+
+fn matched(entered: &Entered) -> Option<usize> {
+    match entered.assertion.get().binding {
+        BindingVerdict::Matched(index) => Some(index),
+        _ => None,
+    }
+}

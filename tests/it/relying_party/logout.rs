@@ -1,0 +1,146 @@
+//! Sign-out here, and the provider's logout.
+
+use serde_json::{Value, json};
+
+use super::{Scene, Setting, location};
+use crate::front_door::Answer;
+
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+fn logout_token(scene: &Scene, typ: &str, change: impl FnOnce(&mut Value)) -> String {
+    let now = scene.house.clock.now().seconds();
+    let mut claims = json!({
+        "iss": scene.idp.issuer(), "aud": "the app", "iat": now, "exp": now + 120, "jti": format!("logout-{now}"),
+        "events": {EVENT: {}}, "sub": "alice", "sid": "session-1",
+    });
+    change(&mut claims);
+    if let Some(claims) = claims.as_object_mut() {
+        claims.retain(|_, value| !value.is_null());
+    }
+    let header = json!({"alg": "EdDSA", "kid": "k", "typ": typ});
+    loginsync::cli::demo::mint::oidc::id_token(&scene.idp.key, "EdDSA", &header, &claims).unwrap()
+}
+
+async fn send(scene: &Scene, token: &str) -> Answer {
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    scene.house.send("POST", "/.loginsync/backchannel-logout", &headers, body.as_bytes()).await
+}
+
+/// Threats 33 and 42.
+#[tokio::test]
+async fn signing_out_ends_the_session_here_and_then_at_the_provider() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    let old = browser.cookies.clone();
+    let page = browser.get("/.loginsync/sign-out").await;
+    assert!(page.status == 200 && page.body.contains("<form method=\"post\">"), "{}", page.body);
+    let policy = page.headers["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains(&format!("form-action 'self' {}", scene.idp.issuer())), "{policy}");
+    assert!(browser.groups().await.is_some(), "asking ends nothing");
+    for origin in ["https://evil.example", "null", "http://app.example"] {
+        let refused = browser.send("POST", "/.loginsync/sign-out", &[("origin", origin)], b"").await;
+        assert_eq!(refused.status, 400, "{origin}");
+    }
+    assert!(browser.groups().await.is_some());
+
+    let away = browser.send("POST", "/.loginsync/sign-out", &[("origin", super::ORIGIN)], b"").await;
+    assert_eq!(away.status, 303);
+    let url = url::Url::parse(&location(&away)).unwrap();
+    assert!(location(&away).starts_with(&format!("{}/logout?", scene.idp.issuer())));
+    let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    assert_eq!(query[0], ("client_id".into(), "the app".into()));
+    assert_eq!(query[1].1, "https://app.example/.loginsync/signed-out");
+    assert!(browser.cookies.is_empty());
+    assert_eq!(browser.groups().await, None);
+    browser.cookies = old;
+    assert_eq!(browser.groups().await, None, "the old cookie is refused at once");
+    assert!(scene.house.memberships().await.contains("Staff"), "memberships stay");
+    assert_eq!(browser.get("/.loginsync/signed-out").await.status, 200);
+    assert_eq!(browser.post("/.loginsync/sign-out", "").await.status, 303, "twice does no harm");
+}
+
+#[tokio::test]
+async fn a_provider_ends_sessions_by_a_logout_token() {
+    for (name, typ, change) in [
+        ("sid and sub", "logout+jwt", (|_| {}) as fn(&mut Value)),
+        ("sid alone", "JWT", |claims| claims["sub"] = Value::Null),
+        ("sub alone", "logout+jwt", |claims| claims["sid"] = Value::Null),
+        ("without exp, as drafts had it", "logout+jwt", |claims| claims["exp"] = Value::Null),
+    ] {
+        let scene = Scene::open(Setting::default()).await;
+        let (mut browser, mut other) = (scene.browser(), scene.browser());
+        browser.log_in(|_| {}).await;
+        other.log_in(|claims| (claims["sid"], claims["sub"]) = (json!("session-2"), json!("bob"))).await;
+        let token = logout_token(&scene, typ, change);
+        let answer = send(&scene, &token).await;
+        assert_eq!((answer.status, answer.headers["cache-control"].to_str().unwrap()), (200, "no-store"), "{name}");
+        assert_eq!(browser.groups().await, None, "{name}");
+        assert!(other.groups().await.is_some(), "{name}: another's session stays");
+        browser.log_in(|_| {}).await;
+        let again = send(&scene, &token).await;
+        assert_eq!((again.status, again.headers["cache-control"].to_str().unwrap()), (400, "no-store"), "{name}");
+        assert!(browser.groups().await.is_some(), "{name}: a replay ends nothing");
+    }
+}
+
+#[tokio::test]
+async fn a_logout_token_that_is_not_believed_ends_nothing() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    type Change = fn(&mut Value);
+    let cases: [(&str, &str, Change); 15] = [
+        ("of another client", "logout+jwt", |claims| claims["aud"] = json!("other")),
+        ("of another issuer", "logout+jwt", |claims| claims["iss"] = json!("https://x.example")),
+        ("with a nonce", "logout+jwt", |claims| claims["nonce"] = json!("n")),
+        ("without events", "logout+jwt", |claims| claims["events"] = Value::Null),
+        ("of another event", "logout+jwt", |claims| claims["events"] = json!({"https://x.example/event": {}})),
+        ("with an event that is no object", "logout+jwt", |claims| claims["events"] = json!({EVENT: true})),
+        ("of nobody", "logout+jwt", |claims| (claims["sub"], claims["sid"]) = (Value::Null, Value::Null)),
+        ("with an empty sid", "logout+jwt", |claims| claims["sid"] = json!("")),
+        ("with a sub that is a list", "logout+jwt", |claims| claims["sub"] = json!(["alice"])),
+        ("without iat", "logout+jwt", |claims| claims["iat"] = Value::Null),
+        ("long ago", "logout+jwt", |claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() - 3600)),
+        ("of tomorrow", "logout+jwt", |claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 3600)),
+        ("expired", "logout+jwt", |claims| claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 600)),
+        ("of another type", "at+jwt", |_| {}),
+        ("for several audiences", "logout+jwt", |claims| claims["aud"] = json!(["the app", "other"])),
+    ];
+    for (name, typ, change) in cases {
+        let answer = send(&scene, &logout_token(&scene, typ, change)).await;
+        assert_eq!((answer.status, answer.headers["cache-control"].to_str().unwrap()), (400, "no-store"), "{name}");
+        assert!(browser.groups().await.is_some(), "{name}");
+    }
+    let token = logout_token(&scene, "logout+jwt", |_| {});
+    let stranger = loginsync::cli::demo::mint::MintKey::generate(loginsync::cli::demo::mint::KeyKind::Ed25519).unwrap();
+    let forged = loginsync::cli::demo::mint::oidc::id_token(
+        &stranger,
+        "EdDSA",
+        &json!({"alg": "EdDSA", "kid": "k"}),
+        &json!({"iss": scene.idp.issuer(), "aud": "the app", "sub": "alice"}),
+    );
+    let id_token = scene.token("n", |claims| {
+        claims.as_object_mut().unwrap().remove("nonce");
+    });
+    for (name, body) in [
+        ("forged", format!("logout_token={}", forged.unwrap())),
+        ("an ID token", format!("logout_token={id_token}")),
+        ("cut", format!("logout_token={}", &token[..token.len() - 3])),
+        ("twice", format!("logout_token={token}&logout_token={token}")),
+        ("empty", "logout_token=".to_owned()),
+        ("missing", "x=y".to_owned()),
+        ("a text", "hello".to_owned()),
+    ] {
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = scene.house.send("POST", "/.loginsync/backchannel-logout", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{name}");
+        assert!(browser.groups().await.is_some(), "{name}");
+    }
+    let headers = [("content-type", "application/json")];
+    let body = format!("logout_token={token}");
+    assert_eq!(scene.house.send("POST", "/.loginsync/backchannel-logout", &headers, body.as_bytes()).await.status, 400);
+    assert_eq!(send(&scene, &token).await.status, 200, "and the good one does");
+    assert_eq!(browser.groups().await, None);
+}
