@@ -217,10 +217,10 @@ async fn take(
     let jar = Jar::take(request.headers_mut());
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
 
-    if site.bearers.is_some() {
-        if let Some(bearer) = Box::pin(tell_bearer(site, request.headers_mut())).await? {
-            request.extensions_mut().insert(bearer);
-        }
+    if site.bearers.is_some()
+        && let Some(bearer) = Box::pin(tell_bearer(site, request.headers_mut())).await?
+    {
+        request.extensions_mut().insert(bearer);
     }
     match site.router.route(request.uri().path()) {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
