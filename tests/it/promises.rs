@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use loginsync::cli::demo::mint::{oidc, saml};
 use loginsync::clock::Clock;
+use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::ids::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
@@ -609,4 +610,75 @@ async fn the_configuration_of_these_tests_is_a_good_one() {
     let house = House::open(&config("", ""), &here(), NOW).await;
     assert_eq!(house.memberships().await, "\n");
     house.running.stop().await;
+}
+
+/// A good file with other rules, for the program that serves `siege`.
+fn changed(siege: &Siege, change: impl Fn(String) -> String) -> String {
+    let text = config("", "")
+        .replace("http://127.0.0.1:1", &siege.house.app_url)
+        .replace("fixtures/", &format!("{}/fixtures/", env!("CARGO_MANIFEST_DIR")));
+    change(text)
+}
+
+const NO_LOSSES: &str = "\n[brake]\nminimum = 0\nshare = \"0%\"\n";
+
+/// A reload whose rules would revoke too much keeps the old ones; one that an operator has confirmed does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_09_a_reload_that_revokes_too_much_keeps_the_old_rules() {
+    let siege = Siege::open().await;
+    let file = siege.house.folder.path().join("unwatched.toml");
+    siege.lets_the_honest_in().await;
+    let before = siege.house.memberships().await;
+    assert!(before.contains("Staff"), "{before}");
+    let fewer = changed(&siege, |text| text.replace("\"staff\"", "\"nobody\"") + NO_LOSSES);
+    std::fs::write(&file, &fewer).unwrap();
+    let epoch = siege.house.rules().epoch;
+    siege.house.running.reload().await;
+    assert_eq!((siege.house.rules().epoch, siege.house.memberships().await), (epoch, before));
+
+    let around = Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
+    let source = Config::from_text(&fewer, &around).unwrap().rules.source.unwrap();
+    siege.house.store().confirm(source, "test".into(), NOW).await.unwrap();
+    siege.house.running.reload().await;
+    assert!(!siege.house.memberships().await.contains("Staff"));
+}
+
+/// A start with such rules ends with 1, says what would be lost, and how to confirm it.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_09_a_start_that_revokes_too_much_ends() {
+    let siege = Siege::open().await;
+    siege.lets_the_honest_in().await;
+    let fewer = changed(&siege, |text| text.replace("\"staff\"", "\"nobody\"") + NO_LOSSES)
+        + "\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n";
+    let folder = siege.house.folder.path();
+    std::fs::write(folder.join("loginsync.toml"), fewer).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_loginsync"))
+        .args(["serve", "--config"])
+        .arg(folder.join("loginsync.toml"))
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("group `Staff` would go from") && told.contains("--confirm"), "{told}");
+    assert!(siege.house.memberships().await.contains("Staff"));
+}
+
+/// With `apply = "now"` a changed mapping reaches people who do not log in.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_rules_reach_everyone_at_once_where_that_is_asked_for() {
+    let siege = Siege::open().await;
+    siege.lets_the_honest_in().await;
+    let file = siege.house.folder.path().join("unwatched.toml");
+    let more = changed(&siege, |text| {
+        text + "\n[sync]\napply = \"now\"\n[[group]]\nname = \"Everyone\"\n\
+        [[mapping]]\nname = \"everyone\"\nalways = true\ngroup = \"Everyone\"\n"
+    });
+    std::fs::write(&file, more).unwrap();
+    siege.house.running.reload().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while siege.house.memberships().await.matches("Everyone").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", siege.house.memberships().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
