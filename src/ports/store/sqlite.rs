@@ -1,8 +1,8 @@
 //! The store in one SQLite file, in WAL mode.
 //!
-//! One thread owns the writing connection. It takes the jobs that wait, runs them in one transaction (each behind a
-//! savepoint, so that a failing one does not spoil its neighbours), commits, and only then answers them: with
-//! `synchronous = full` a burst of logins shares one wait for the disk. Looking goes through a connection of its own.
+//! One thread owns the writing connection. It takes the jobs that wait, runs them in one transaction, commits, and only then
+//! answers them: with `synchronous = full` a burst of logins shares one wait for the disk. Looking goes through a connection
+//! of its own.
 
 mod act;
 mod apply;
@@ -82,6 +82,8 @@ struct Session<'a> {
     sealer: &'a Sealer,
     /// The rules that logins must have been decided by; `None` before the first [`Store::adopt`].
     epoch: &'a mut Option<u64>,
+    /// Whether expired token records were cleared away in this transaction.
+    swept: bool,
 }
 
 impl SqliteStore {
@@ -113,14 +115,14 @@ impl SqliteStore {
         })
     }
 
-    /// Runs `work` in the writer's next transaction.
+    /// Runs `work` in the writer's next transaction; a second time where a neighbour's failure undid the first.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Session<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&mut Session<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        let task = Pending { work: Some(work), result: None, sender };
+        let task = Pending { work, result: None, sender };
         self.jobs
             .try_send(Box::new(task))
             .map_err(|_| StoreError::Unavailable(format!("{QUEUE} writes are waiting already")))?;
@@ -156,7 +158,7 @@ impl SqliteStore {
 }
 
 struct Pending<T, F> {
-    work: Option<F>,
+    work: F,
     result: Option<T>,
     sender: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -164,15 +166,14 @@ struct Pending<T, F> {
 impl<T, F> Task for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&mut Session<'_>) -> Result<T, StoreError> + Send,
+    F: Fn(&mut Session<'_>) -> Result<T, StoreError> + Send,
 {
     fn wanted(&self) -> bool {
         !self.sender.is_closed()
     }
 
     fn run(&mut self, session: &mut Session<'_>) -> Result<(), StoreError> {
-        let Some(work) = self.work.take() else { return Ok(()) };
-        self.result = Some(work(session)?);
+        self.result = Some((self.work)(session)?);
         Ok(())
     }
 
@@ -200,58 +201,38 @@ fn write_all(connection: &Connection, sealer: &Sealer, mut waiting: mpsc::Receiv
     }
 }
 
-fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64>, batch: Vec<Job>) {
-    let epoch_before = *epoch;
+/// Runs jobs in one transaction. Where one fails, all is undone and each runs in a transaction of its own, so that it spoils
+/// none of its neighbours: failures are rare, and a savepoint for each job is a cost of every one.
+fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64>, mut batch: Vec<Job>) {
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
         return batch.into_iter().for_each(|job| job.answer(Err(error.clone())));
     }
-    let several = batch.len() > 1;
-    let mut done = Vec::with_capacity(batch.len());
     // Waiting for another process's lock may have taken longer than a caller waits.
-    let mut jobs = batch.into_iter().filter(|job| job.wanted());
-    let mut lost = None;
-    for mut job in jobs.by_ref() {
-        let mut session = Session { connection, sealer, epoch };
-        match run_job(&mut session, &mut job, several) {
-            Ok(()) => done.push(job),
-            Err(error) => {
-                // A full disk or a failing one makes SQLite roll back the whole transaction by itself. A further job would
-                // then begin and commit one of its own, while its caller is told that nothing was written.
-                lost = connection.is_autocommit().then(|| error.clone());
-                job.answer(Err(error));
-            }
+    batch.retain(|job| job.wanted());
+    match run_and_commit(connection, sealer, epoch, &mut batch) {
+        Err(_) if batch.len() > 1 => {
+            batch.into_iter().for_each(|job| commit_batch(connection, sealer, epoch, vec![job]));
         }
-        if lost.is_some() {
-            break;
-        }
+        committed => batch.into_iter().for_each(|job| job.answer(committed.clone())),
     }
-    let committed = match lost {
-        Some(error) => Err(error),
-        None if done.is_empty() => execute(connection, "ROLLBACK"),
-        None => execute(connection, "COMMIT"),
-    };
-    jobs.for_each(|job| job.answer(committed.clone()));
-    if committed.is_err() {
-        *epoch = epoch_before;
-        // A commit that failed may have left the transaction open; one that has none to end changes nothing here.
-        let _ = execute(connection, "ROLLBACK");
-    }
-    done.into_iter().for_each(|job| job.answer(committed.clone()));
 }
 
-/// Runs one job so that its failure undoes its own writes and no others.
-fn run_job(session: &mut Session<'_>, job: &mut Job, several: bool) -> Result<(), StoreError> {
-    if several {
-        execute(session.connection, "SAVEPOINT job")?;
+fn run_and_commit(
+    connection: &Connection,
+    sealer: &Sealer,
+    epoch: &mut Option<u64>,
+    batch: &mut [Job],
+) -> Result<(), StoreError> {
+    let epoch_before = *epoch;
+    let mut session = Session { connection, sealer, epoch, swept: false };
+    let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
+    let committed = done.and_then(|()| execute(connection, "COMMIT"));
+    if committed.is_err() {
+        *epoch = epoch_before;
+        // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
+        let _ = execute(connection, "ROLLBACK");
     }
-    let outcome = job.run(session);
-    if several {
-        if outcome.is_err() {
-            execute(session.connection, "ROLLBACK TO job")?;
-        }
-        execute(session.connection, "RELEASE job")?;
-    }
-    outcome
+    committed
 }
 
 fn execute(connection: &Connection, statement: &str) -> Result<(), StoreError> {
@@ -270,6 +251,8 @@ fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()>
     connection.pragma_update(None, "foreign_keys", true)?;
     // What is erased is overwritten, not merely forgotten.
     connection.pragma_update(None, "secure_delete", true)?;
+    // Pages that every login writes go into the database once for 16 MiB of log instead of once for 4.
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     // Temporary indices and sorts need no file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -343,7 +326,7 @@ impl Store for SqliteStore {
         candidates: Candidates,
         rules: Arc<RuleSet>,
     ) -> BoxFuture<'_, Result<Applied, StoreError>> {
-        Box::pin(self.write(move |session| apply::apply(session, login, &candidates, &rules)))
+        Box::pin(self.write(move |session| apply::apply(session, &login, &candidates, &rules)))
     }
 
     fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -369,7 +352,7 @@ impl Store for SqliteStore {
             if after.is_none() && act::is_planned(session, source)? {
                 return Ok(Replanned { next: None, changed: 0 });
             }
-            let replanned = replan::next(session, &rules, after, now)?;
+            let replanned = replan::next(session, &rules, after.as_ref(), now)?;
             if replanned.next.is_none() {
                 act::set_planned(session, source)?;
             }

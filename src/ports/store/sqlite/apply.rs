@@ -14,7 +14,7 @@ use crate::pipeline::verify::Spending;
 
 pub(super) fn apply(
     session: &mut Session<'_>,
-    login: Login,
+    login: &Login,
     candidates: &Candidates,
     rules: &RuleSet,
 ) -> Result<Applied, StoreError> {
@@ -23,13 +23,13 @@ pub(super) fn apply(
     }
     let token = token_digest(&login.issuer, &login.token_id);
     if login.spending == Spending::Once && !remember(session, &token, true, login.remember_until)? {
-        refuse_once(session, &token, &login, "replay", "this token was used before")?;
+        refuse_once(session, &token, login, "replay", "this token was used before")?;
         return Ok(Applied::Replay);
     }
     sweep(session, login.now)?;
-    let known = find_user(session, &login)?;
+    let known = find_user(session, login)?;
     if let Some(KnownUser { disabled: true, .. }) = known {
-        refuse_once(session, &token, &login, "disabled", "the user is disabled")?;
+        refuse_once(session, &token, login, "disabled", "the user is disabled")?;
         return Ok(Applied::Disabled);
     }
     if let Some(known) = &known {
@@ -44,22 +44,22 @@ pub(super) fn apply(
     let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
     let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, snapshot, rules);
     if let Some(refused) = plan.refused.take() {
-        return refuse(session, &token, &login, known.as_ref(), refused);
+        return refuse(session, &token, login, known.as_ref(), refused);
     }
     let stopped = brake::stopped(session, &plan, rules, login.now)?;
     plan.hold(stopped, snapshot, rules);
-    let user_row = touch_user(session, &login, known.as_ref())?;
+    let user_row = touch_user(session, login, known.as_ref())?;
     let last = last_held(session, user_row, &plan, rules)?;
     plan.guard(&last, snapshot, rules);
     write::plan(session, user_row, &plan, &standing, rules.lease(&login.provider).is_some(), login.now)?;
-    note_login(session, user_row, &login, candidates, &plan, &standing, rules)?;
+    note_login(session, user_row, login, candidates, &plan, &standing, rules)?;
     let event = match (plan.older, plan.shadow) {
         (true, _) => "login_older",
         (false, true) => "login_shadow",
         (false, false) => "login",
     };
     let person = Some((user_row, &login.user, login.email.as_deref()));
-    audit::append(session, login.now, event, &LoginDetail::new(&login, &plan, rules), person)?;
+    audit::append(session, login.now, event, &LoginDetail::new(login, &plan, rules), person)?;
     Ok(Applied::Committed(Box::new(plan)))
 }
 
@@ -238,14 +238,17 @@ fn remember(session: &Session<'_>, token: &[u8], spent: bool, until: Timestamp) 
     Ok(inserted == 1)
 }
 
-/// Clears away a few expired token records: more than one login adds, so that the table shrinks under load. The limit is
-/// written out: profiles showed SQLite compiling the statement anew at every login while it was a bound parameter.
-fn sweep(session: &Session<'_>, now: Timestamp) -> Result<(), StoreError> {
+/// Clears expired token records away, once in a transaction: more of them than its jobs add, so that the table shrinks under
+/// load. The limit is written out: SQLite plans by a bound one's value, and compiled the statement anew each time.
+fn sweep(session: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
+    if std::mem::replace(&mut session.swept, true) {
+        return Ok(());
+    }
     session
         .connection
         .prepare_cached(
             "DELETE FROM tokens WHERE (digest, spent) IN
-             (SELECT digest, spent FROM tokens WHERE until < ?1 ORDER BY until LIMIT 4)",
+             (SELECT digest, spent FROM tokens WHERE until < ?1 ORDER BY until LIMIT 256)",
         )
         .and_then(|mut delete| delete.execute(params![now.0]))
         .map_err(unavailable)?;

@@ -35,11 +35,11 @@ struct ReplannedDetail<'a> {
 pub(super) fn next(
     session: &mut Session<'_>,
     rules: &RuleSet,
-    after: Option<(i64, String)>,
+    after: Option<&(i64, String)>,
     now: Timestamp,
 ) -> Result<Replanned, StoreError> {
-    let (row, provider) = after.unwrap_or((i64::MIN, String::new()));
-    let batch = recorded_after(session, row, &provider)?;
+    let (row, provider) = after.map_or((i64::MIN, ""), |(row, provider)| (*row, provider.as_str()));
+    let batch = recorded_after(session, row, provider)?;
     let mut replanned = Replanned { next: None, changed: 0 };
     if batch.len() == MOST_AT_ONCE {
         replanned.next = batch.last().map(|last| (last.row, last.provider.to_string()));
