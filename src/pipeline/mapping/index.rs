@@ -55,8 +55,8 @@ pub struct Index {
 struct Table {
     delimiter: Option<Delimiter>,
     /// By the folded value, so that equality with and without case, and near misses, are one look-up.
-    values: HashTable<Entry>,
-    /// All entries of the folded values that have more than one, by the first: few, so that the others cost four bytes.
+    values: HashTable<Hashed>,
+    /// All entries of the folded values that have more than one, by the first: few, so that the others cost eight bytes.
     several: HashMap<Entry, Vec<Entry>>,
     patterns: Vec<(u32, String)>,
     automaton: Option<RegexSet>,
@@ -67,6 +67,20 @@ struct Table {
 struct Entry(u32);
 
 const LONG: u32 = 1 << 31;
+
+/// An entry beside half of its value's hash: what differs there is another value, and is told apart without following the
+/// entry to its mapping and the mapping to its value, which a large set would have to fetch from far away.
+#[derive(Debug, Clone, Copy)]
+struct Hashed {
+    hash: u32,
+    entry: Entry,
+}
+
+/// The half that the table itself does not look at first.
+#[expect(clippy::cast_possible_truncation, reason = "half of it is what is wanted")]
+fn half(hash: u64) -> u32 {
+    (hash >> 16) as u32
+}
 
 /// An exact condition of a mapping of the long form.
 #[derive(Debug, Clone, Copy)]
@@ -203,14 +217,14 @@ impl Index {
         let (anchors, hasher) = (std::mem::take(&mut self.anchors), self.hasher.clone());
         let of = |entry: &Entry| sought(*entry, &anchors, mappings).map(|sought| folded(sought.value));
         let table = self.table(&mapping.provider, claim, delimiter);
-        match table.values.find(hash, |known| of(known).is_some_and(|known| known == value)) {
-            Some(first) => {
-                let first = *first;
-                table.several.entry(first).or_insert_with(|| vec![first]).push(entry);
+        let is_it = |known: &Hashed| known.hash == half(hash) && of(&known.entry).is_some_and(|known| known == value);
+        match table.values.find(hash, is_it) {
+            Some(Hashed { entry: first, .. }) => {
+                table.several.entry(*first).or_insert_with(|| vec![*first]).push(entry);
             }
             None => {
-                let rehash = |entry: &Entry| hasher.hash_one(of(entry).as_deref().unwrap_or_default());
-                table.values.insert_unique(hash, entry, rehash);
+                let rehash = |known: &Hashed| hasher.hash_one(of(&known.entry).as_deref().unwrap_or_default());
+                table.values.insert_unique(hash, Hashed { hash: half(hash), entry }, rehash);
             }
         }
         self.anchors = anchors;
@@ -268,9 +282,12 @@ impl Index {
     ) {
         if !table.values.is_empty() {
             let value = folded(piece);
+            let hash = self.hasher.hash_one(&*value);
             let of = |entry: &Entry| sought(*entry, &self.anchors, mappings);
-            let is_it = |entry: &Entry| of(entry).is_some_and(|sought| folded(sought.value) == value);
-            if let Some(first) = table.values.find(self.hasher.hash_one(&*value), is_it) {
+            let is_it = |known: &Hashed| {
+                known.hash == half(hash) && of(&known.entry).is_some_and(|sought| folded(sought.value) == value)
+            };
+            if let Some(Hashed { entry: first, .. }) = table.values.find(hash, is_it) {
                 let all = table.several.get(first).map_or(std::slice::from_ref(first), Vec::as_slice);
                 for sought in all.iter().filter_map(of) {
                     if sought.ignore_case || sought.value == piece {
