@@ -287,8 +287,15 @@ impl<'a, 'c> Mappings<'a, 'c> {
         }
     }
 
-    /// A value that holds the delimiter by which it is split can never match.
+    /// A value that holds the delimiter by which it is split can never match, and a name out of a distinguished name is a
+    /// piece already.
     fn check_splits(&self, written: &Written<'_>, claim: &ClaimRule, own: Option<&Delimiter>) {
+        let splits = own.is_some_and(|delimiter| !delimiter.as_str().is_empty());
+        if let (true, true, Some(text)) = (claim.first_rdn, splits, &written.delimiter) {
+            let message =
+                format!("claim `{}` is read with `dn`, whose names are not split again; expected none", claim.name);
+            self.context.raise(&text.span, "mapping.delimiter", message);
+        }
         if let Some(value) = &written.value {
             self.check_split(value, "mapping.value", claim, own);
         }

@@ -23,8 +23,18 @@ pub struct Candidates {
 #[derive(Debug, Clone)]
 struct Touched {
     position: u32,
-    /// What it gives, where claims alone say that it holds; `None` where the person has a say, or nothing can be decided.
-    given: Option<Arc<Given>>,
+    verdict: Verdict,
+}
+
+/// What claims alone say of a mapping.
+#[derive(Debug, Clone)]
+enum Verdict {
+    /// It holds, and gives what it names.
+    Holds,
+    /// It holds, and gives this.
+    Gives(Arc<Given>),
+    /// The person has a say, or nothing can be decided.
+    Open,
 }
 
 impl Candidates {
@@ -45,23 +55,22 @@ pub fn candidates(rules: &RuleSet, provider: &ProviderName, claims: &Arc<Claims>
 /// The same without the index: every mapping is evaluated. For tests of the index, and for whoever explains.
 pub fn exhaustive(rules: &RuleSet, provider: &ProviderName, claims: &Arc<Claims>) -> Candidates {
     let all = rules.mappings.iter().zip(0..).filter(|(mapping, _)| mapping.applies_to(provider));
-    let touched = all.map(|(_, position)| Touched { position, given: None }).collect();
+    let touched = all.map(|(_, position)| Touched { position, verdict: Verdict::Open }).collect();
     Candidates { provider: provider.clone(), claims: Arc::clone(claims), touched, near_misses: Vec::new() }
 }
 
 fn touch(rules: &RuleSet, position: u32, facts: &Facts<'_>) -> Option<Touched> {
     let mapping = rules.mappings.get(position as usize)?;
-    let truth = match &mapping.when {
-        // Found by its value: there is nothing left to ask.
-        When::Value { .. } => Truth::True,
-        when => truth_of(when, facts, None),
-    };
-    let given = match truth {
+    // A mapping of the short form was found by its value: there is nothing left to ask.
+    if let When::Value { .. } = &mapping.when {
+        return Some(Touched { position, verdict: Verdict::Holds });
+    }
+    let verdict = match truth_of(&mapping.when, facts, None) {
         Truth::False => return None,
-        Truth::True => Some(Arc::new(mapping.then.given(mapping.when.capturing(), facts, rules))),
-        Truth::Undecided => None,
+        Truth::True => Verdict::Gives(Arc::new(mapping.then.given(mapping.when.capturing(), facts, rules))),
+        Truth::Undecided => Verdict::Open,
     };
-    Some(Touched { position, given })
+    Some(Touched { position, verdict })
 }
 
 /// What conditions come to. Without a person, what asks about one is undecided; a default is decided elsewhere.
@@ -144,8 +153,8 @@ pub fn decide(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, 
         watches_claims: rules.defaults.contains_key(&candidates.provider),
         decision: Decision::default(),
     };
-    for (position, given) in run.order(candidates, &mapped) {
-        run.mapping(position, given);
+    for (position, verdict) in run.order(candidates, &mapped) {
+        run.mapping(position, verdict);
     }
     run.defaults();
     run.gates();
@@ -171,47 +180,49 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// The mappings to run, in order. Those that no value touches are false, unless a claim cannot be decided: then the ones
     /// through which the person holds something, and the ones on which others depend, may be undecided.
-    fn order<'c>(
-        &self,
-        candidates: &'c Candidates,
-        mapped: &BTreeSet<MappingId>,
-    ) -> BTreeMap<u32, Option<&'c Arc<Given>>> {
-        let mut order: BTreeMap<u32, Option<&Arc<Given>>> = BTreeMap::new();
+    fn order<'c>(&self, candidates: &'c Candidates, mapped: &BTreeSet<MappingId>) -> BTreeMap<u32, &'c Verdict> {
+        let mut order: BTreeMap<u32, &Verdict> = BTreeMap::new();
         if self.facts.has_undecided() {
-            order.extend(mapped.iter().filter_map(|id| Some((self.rules.position(*id)?, None))));
-            order.extend(self.rules.dependable.iter().map(|position| (*position, None)));
+            order.extend(mapped.iter().filter_map(|id| Some((self.rules.position(*id)?, &Verdict::Open))));
+            order.extend(self.rules.dependable.iter().map(|position| (*position, &Verdict::Open)));
         }
-        order.extend(candidates.touched.iter().map(|touched| (touched.position, touched.given.as_ref())));
+        order.extend(candidates.touched.iter().map(|touched| (touched.position, &touched.verdict)));
         order
     }
 
-    fn mapping(&mut self, position: u32, given: Option<&Arc<Given>>) {
+    fn mapping(&mut self, position: u32, verdict: &Verdict) {
         let Some(mapping) = self.rules.mappings.get(position as usize) else { return };
         if !mapping.applies_to(self.provider) || !mapping.is_live(self.now) || mapping.is_default() {
             return;
         }
-        if let Some(given) = given {
-            return self.holds(mapping, given);
+        match verdict {
+            Verdict::Holds => return self.holds(mapping, mapping.then.named(), &[]),
+            Verdict::Gives(given) => return self.holds(mapping, given.targets.iter(), &given.unknown),
+            Verdict::Open => {}
         }
         match truth_of(&mapping.when, self.facts, Some(&self.person)) {
-            Truth::True => self.holds(mapping, &mapping.then.given(mapping.when.capturing(), self.facts, self.rules)),
+            Truth::True => {
+                let given = mapping.then.given(mapping.when.capturing(), self.facts, self.rules);
+                self.holds(mapping, given.targets.iter(), &given.unknown);
+            }
             Truth::Undecided => self.undecided(mapping),
             Truth::False => {}
         }
     }
 
-    fn holds(&mut self, mapping: &Mapping, given: &Given) {
+    fn holds<'t>(&mut self, mapping: &Mapping, targets: impl Iterator<Item = &'t Target>, unknown: &[String]) {
         if self.watches_claims {
             self.matched.extend(mapping.when.claims().cloned());
         }
         if mapping.then.disables() && self.decision.disabled_by.is_none() {
             self.decision.disabled_by = Some(mapping.label());
         }
-        for target in given.targets.iter().filter(|target| self.rules.meets(self.provider, target)) {
+        let rules = self.rules;
+        for target in targets.filter(|target| rules.meets(self.provider, target)) {
             self.gives(target);
             self.decision.hits.push(Hit { mapping: mapping.id, target: target.clone(), label: mapping.label() });
         }
-        let unknown = given.unknown.iter().map(|name| (mapping.label(), name.clone()));
+        let unknown = unknown.iter().map(|name| (mapping.label(), name.clone()));
         self.decision.unknown.extend(unknown);
     }
 
