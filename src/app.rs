@@ -31,6 +31,7 @@ use crate::ports::sessions::Sessions;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
 use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::{self, Inspect};
+use crate::serve::assertion::{self, Asserter, KeyError};
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
@@ -61,6 +62,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Site(#[from] SiteError),
+    #[error(transparent)]
+    Assertion(#[from] KeyError),
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -193,7 +196,8 @@ pub async fn start(
     let services = services(&config, &keys, &store, &rules, &clock, &meters, &verifiers)?;
     let relay = relay(&config, &services, &counters)?;
     let cookie_keys = cookie_keys(&config, &*store).await?;
-    let site = Site::new(&config, services, Arc::clone(&sessions), &cookie_keys, Arc::clone(&counters))?;
+    let asserter = asserter(&config, &*store).await?;
+    let site = Site::new(&config, services, Arc::clone(&sessions), &cookie_keys, asserter, Arc::clone(&counters))?;
     let core = Arc::new(Core {
         path,
         store: Arc::clone(&store),
@@ -306,7 +310,15 @@ impl Core {
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
-        let site = Site::new(&config, services, Arc::clone(&self.sessions), &cookie_keys, Arc::clone(&self.counters))?;
+        let asserter = asserter(&config, &*self.store).await?;
+        let site = Site::new(
+            &config,
+            services,
+            Arc::clone(&self.sessions),
+            &cookie_keys,
+            asserter,
+            Arc::clone(&self.counters),
+        )?;
         let relay_tls = self.relay.as_ref().and_then(|relay| relay.tls.as_ref());
         let relay_files = config.relay.as_ref().and_then(|relay| relay.tls.as_ref());
         for (tls, files) in [(self.tls.as_ref(), config.listen.tls.as_ref()), (relay_tls, relay_files)] {
@@ -405,6 +417,19 @@ async fn cookie_keys(config: &Config, store: &dyn Store) -> Result<Vec<Secret>, 
         Some(keys) => Ok(keys.clone()),
         None => Ok(vec![Secret::new(store.cookie_keys().await?)]),
     }
+}
+
+/// What signs assertions, by the key of the configuration, else by the one that the store keeps.
+async fn asserter(config: &Config, store: &dyn Store) -> Result<Option<Asserter>, StartError> {
+    let Some(settings) = &config.assertion else { return Ok(None) };
+    let key = match &settings.key {
+        Some(key) => key.clone(),
+        None => {
+            let fresh = assertion::fresh_key().ok_or(KeyError)?;
+            Secret::new(store.assertion_key(fresh.expose().to_vec()).await?)
+        }
+    };
+    Ok(Some(Asserter::new(settings, &key, &config.public_url.origin, config.headers.max_bytes)?))
 }
 
 /// Listeners and the store are opened once.

@@ -47,6 +47,8 @@ pub struct Config {
     /// `None`: no provider is in mode `token-relay`.
     pub relay: Option<Relay>,
     pub bearer: Bearer,
+    /// `None`: the app trusts headers, or the tokens themselves.
+    pub assertion: Option<Assertion>,
     pub store: StoreSettings,
     pub audit_key: Option<Secret>,
     /// 32 bytes each; the first seals. `None`: kept in the store.
@@ -134,6 +136,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let listen = settings::listen(&root.section("listen"), &mut warnings);
     let app = settings::app(&root.section("app"));
     let admin = settings::admin(&root.section("admin"));
+    let assertion_section = root.section("assertion");
+    let assertion = root.written("assertion").map(|_| settings::assertion(&assertion_section));
     let bearer = settings::bearer(&root.section("bearer"));
     let relay_section = root.section("relay");
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
@@ -163,6 +167,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         admin,
         relay,
         bearer,
+        assertion,
         store,
         audit_key,
         cookie_keys,
@@ -273,6 +278,16 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The address may be one that others reach. It serves health and metrics alone, since nobody is asked who they are.
     pub allow_remote: bool,
+}
+
+/// The signed assertion towards the app.
+#[derive(Debug, Clone)]
+pub struct Assertion {
+    /// `None`: the app's `public_url`.
+    pub audience: Option<String>,
+    pub lifetime: Duration,
+    /// In PKCS#8, DER. `None`: kept in the store.
+    pub key: Option<Secret>,
 }
 
 /// How tokens in headers are remembered.

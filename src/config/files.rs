@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_cert::der::Decode as _;
 use zeroize::Zeroizing;
 
@@ -109,6 +110,22 @@ pub fn check_tls(chain: &[u8], key: &[u8]) -> Result<(), String> {
         Err(rustls::Error::InconsistentKeys(_)) => Err(String::from("is not the key of the certificate")),
         Err(_) => Err(String::from("cannot be used; expected an RSA, ECDSA or Ed25519 key in PKCS#8, PKCS#1 or SEC1")),
     }
+}
+
+/// The key that signs assertions, in PEM: as DER.
+pub fn assertion_key(section: &Section<'_>) -> Option<Secret> {
+    let read = file(section, "key_file")?;
+    let expected = "expected a P-256 or Ed25519 private key in PKCS#8 PEM (`openssl genpkey -algorithm ed25519`)";
+    let der = PrivatePkcs8KeyDer::from_pem_slice(&read.value.bytes).ok().filter(|der| {
+        let der = der.secret_pkcs8_der();
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).is_ok()
+            || Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).is_ok()
+    });
+    if der.is_none() {
+        let name = read.value.path.to_string_lossy().into_owned();
+        section.raise(&read.span, "key_file", format!("`{}` holds no key of that kind; {expected}", shown(&name)));
+    }
+    Some(Secret::new(der?.secret_pkcs8_der().to_vec()))
 }
 
 /// A JWK Set that can verify something.

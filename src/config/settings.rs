@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::reader::{Found, Section};
 use super::values;
 use super::{
-    Admin, App, Bearer, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
-    Synchronous, TlsFiles, files,
+    Admin, App, Assertion, Bearer, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret,
+    StoreSettings, Synchronous, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
-use crate::pipeline::ids::MAX_NAME;
+use crate::pipeline::ids::{Issuer, MAX_NAME};
 use crate::pipeline::provider::ClaimLimits;
 
 /// Seconds.
@@ -115,6 +115,18 @@ pub fn admin(section: &Section<'_>) -> Admin {
         section.raise(&span, "address", message);
     }
     Admin { address, allow_remote }
+}
+
+pub fn assertion(section: &Section<'_>) -> Assertion {
+    let assertion = Assertion {
+        audience: section.text("audience").and_then(|text| {
+            section.checked("audience", &text, Issuer::parse).map(|audience| audience.as_str().to_owned())
+        }),
+        lifetime: section.duration("lifetime", seconds(60), seconds(5)..=seconds(3600)),
+        key: files::assertion_key(section),
+    };
+    section.finish();
+    assertion
 }
 
 pub fn bearer(section: &Section<'_>) -> Bearer {

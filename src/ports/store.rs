@@ -355,6 +355,9 @@ pub trait Store: Send + Sync {
     /// Keys that seal cookies, made at first use: kept so that a restart does not break logins under way.
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
 
+    /// The key that signs assertions: the one that is kept, else `fresh`, which is kept from now on.
+    fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+
     /// Brings everything that was committed into one place, for whoever copies files once the program has ended.
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 

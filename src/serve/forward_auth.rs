@@ -84,15 +84,18 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
     }
 }
 
-/// Yes: with every identity header of the preset, empty where there is nothing to say, so that a gateway which only
-/// overwrites never leaves a client's own in place.
-pub fn yes(identity: &headers::Identity<'_>, settings: &crate::config::Headers) -> Response<Bytes> {
+/// Yes: with every name under which an identity may be told, empty where there is nothing to say, so that a gateway which
+/// only overwrites never leaves a client's own in place.
+pub fn yes(
+    names: impl Iterator<Item = HeaderName>,
+    tell: impl FnOnce(&mut HeaderMap) -> headers::Told,
+) -> Response<Bytes> {
     let mut response = respond::empty();
-    let told = headers::set_identity(response.headers_mut(), settings, identity);
+    let told = tell(response.headers_mut());
     if told.over_budget || told.unfit > 0 {
         tracing::warn!(over_budget = told.over_budget, unfit = told.unfit, "an identity does not fit into headers");
     }
-    for name in headers::identity_names(settings.preset) {
+    for name in names {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(""));
     }
     response

@@ -38,8 +38,9 @@ pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
-use self::headers::{Framing, Identity, PublicSide, Wishes};
+use self::headers::{Framing, Identity, PublicSide, Told, Wishes};
 use self::route::{Route, Router};
+use super::assertion::{self, Asserter};
 use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
 use super::listen::{Guard, Peer};
@@ -72,6 +73,7 @@ pub struct Site {
     start_page: String,
     bearers: Option<Bearers>,
     gate: Option<Gate>,
+    asserter: Option<Asserter>,
     counters: Arc<Counters>,
 }
 
@@ -94,6 +96,7 @@ impl Site {
         services: Services,
         sessions: Arc<dyn Sessions>,
         cookie_keys: &[Secret],
+        asserter: Option<Asserter>,
         counters: Arc<Counters>,
     ) -> Result<Self, SiteError> {
         let providers = config.providers.iter().map(|settings| (&settings.provider, settings.login_paths.as_slice()));
@@ -117,12 +120,25 @@ impl Site {
             elsewhere: config.elsewhere,
             start_page: config.app.start_page.clone(),
             bearers: Bearers::new(config),
+            asserter,
             counters,
         })
     }
 
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Says who somebody is: by header, and by assertion where that is asked for. Every name was removed from the request before.
+    pub fn tell(&self, headers: &mut HeaderMap, identity: &Identity<'_>) -> Told {
+        let mut told = headers::set_identity(headers, &self.identity, identity);
+        if let Some(asserter) = &self.asserter {
+            match asserter.assertion(identity, self.services.clock.now()) {
+                Some(assertion) => drop(headers.insert(assertion::HEADER, assertion)),
+                None => told.over_budget = true,
+            }
+        }
+        told
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -217,6 +233,11 @@ async fn take(
     let jar = Jar::take(request.headers_mut());
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
 
+    if let Some(published) =
+        site.asserter.as_ref().and_then(|asserter| asserter.published(request.method(), request.uri().path()))
+    {
+        return Ok(Answered::Own(published));
+    }
     if site.bearers.is_some()
         && let Some(bearer) = Box::pin(tell_bearer(site, request.headers_mut())).await?
     {
@@ -248,7 +269,7 @@ async fn take(
 async fn tell_bearer(site: &Site, headers: &mut HeaderMap) -> Result<Option<Arc<Bearer>>, Trouble> {
     let Some(bearers) = &site.bearers else { return Ok(None) };
     let Some(bearer) = bearers.identify(&site.services, headers).await? else { return Ok(None) };
-    let told = headers::set_identity(headers, &site.identity, &Identity::of_bearer(&bearer));
+    let told = site.tell(headers, &Identity::of_bearer(&bearer));
     if told.over_budget {
         site.counters.headers_over_budget.inc();
         tracing::warn!(provider = %bearer.provider, "groups and roles exceed `headers.max_bytes` and were left out");
@@ -579,7 +600,7 @@ impl Arrival {
         let id = self.id.clone();
         log_applied(&id, plan);
         let mut identity = HeaderMap::new();
-        let told = headers::set_identity(&mut identity, &site.identity, &Identity::of_login(plan, claims));
+        let told = site.tell(&mut identity, &Identity::of_login(plan, claims));
         if told.over_budget {
             site.counters.headers_over_budget.inc();
             tracing::warn!(%id, provider = %plan.provider, "groups and roles exceed `headers.max_bytes` and were left out");

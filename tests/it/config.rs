@@ -86,6 +86,7 @@ fn spelled_out(config: &Config) -> String {
         admin,
         relay,
         bearer,
+        assertion,
         store,
         audit_key,
         cookie_keys,
@@ -102,7 +103,7 @@ fn spelled_out(config: &Config) -> String {
     let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
     format!(
-        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {bearer:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
+        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
          {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -260,6 +261,9 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("relay.reply_body", r#""2MiB""#, Changes),
     ("relay.timeout", r#""21s""#, Changes),
     ("relay.max_connections", "999", Changes),
+    ("assertion.audience", r#""https://other.example.com""#, Changes),
+    ("assertion.lifetime", r#""61s""#, Changes),
+    ("assertion.key_file", r#""key.pem""#, Changes),
     ("bearer.cache_age", r#""31s""#, Changes),
     ("bearer.cache_entries", "9999", Changes),
     ("store.path", r#""other.db""#, Changes),

@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod assertion;
 mod attacks;
 mod bearer;
 mod claims;

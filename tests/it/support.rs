@@ -172,7 +172,8 @@ impl Proxy {
             verifiers: Arc::new(Semaphore::new(2)),
         };
         let counters = Arc::new(Counters::default());
-        let site = Site::new(&config, services, opened, &[Secret::new(vec![7; 32])], Arc::clone(&counters)).unwrap();
+        let site =
+            Site::new(&config, services, opened, &[Secret::new(vec![7; 32])], None, Arc::clone(&counters)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -215,6 +215,10 @@ impl Store for RecordingStore {
         self.inner.cookie_keys()
     }
 
+    fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        self.inner.assertion_key(fresh)
+    }
+
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.settle()
     }

@@ -451,6 +451,10 @@ impl Store for SqliteStore {
         Box::pin(self.write(act::cookie_keys))
     }
 
+    fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.write(move |session| act::kept(session, "assertion_key", || Ok(fresh.clone()))))
+    }
+
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.truncate_log())
     }

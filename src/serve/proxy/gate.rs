@@ -17,6 +17,7 @@ use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
 use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
+use crate::serve::assertion;
 use crate::serve::bearer::Bearer;
 use crate::serve::forward_auth::{self, Question};
 use crate::serve::relying_party::logout::{logout_request, logout_token};
@@ -87,7 +88,7 @@ fn browses(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Names of identity headers were removed when the request came in, so nothing forged stays beside these.
 fn tell(site: &Site, session: &Session, headers: &mut HeaderMap) {
-    let told = headers::set_identity(headers, &site.identity, &Identity::of_session(session));
+    let told = site.tell(headers, &Identity::of_session(session));
     if told.over_budget {
         site.counters.headers_over_budget.inc();
         tracing::warn!(provider = %session.provider, "groups and roles exceed `headers.max_bytes` and were left out");
@@ -159,12 +160,18 @@ async fn ask(
     let wanted = forward_auth::wanted(settings, question)?;
     let navigates = forward_auth::navigates(settings, question)?;
     if let Some(bearer) = question.bearer {
-        return Ok(forward_auth::yes(&Identity::of_bearer(bearer), &site.identity));
+        return Ok(yes(site, &Identity::of_bearer(bearer)));
     }
     match gate.session(jar, question.headers).await? {
-        Some(session) => Ok(forward_auth::yes(&Identity::of_session(&session), &site.identity)),
+        Some(session) => Ok(yes(site, &Identity::of_session(&session))),
         None => forward_auth::no(settings, &gate.front.sign_in_address(&wanted), navigates),
     }
+}
+
+fn yes(site: &Site, identity: &Identity<'_>) -> Response<Bytes> {
+    let assertion = site.asserter.is_some().then_some(assertion::HEADER);
+    let names = headers::identity_names(site.identity.preset).chain(assertion);
+    forward_auth::yes(names, |headers| site.tell(headers, identity))
 }
 
 /// One of the app's own logout addresses: what a provider sends there ends our sessions too, if it is believed, and the app

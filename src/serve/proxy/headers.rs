@@ -178,6 +178,8 @@ pub struct Told {
 /// Who somebody is, and what they effectively hold.
 #[derive(Debug)]
 pub struct Identity<'a> {
+    /// Within which the user's name is unique.
+    pub namespace: &'a str,
     pub user: &'a str,
     pub email: Option<&'a str>,
     pub display_name: Option<&'a str>,
@@ -188,6 +190,7 @@ pub struct Identity<'a> {
 impl<'a> Identity<'a> {
     pub fn of_login(plan: &'a Plan, claims: &'a Claims) -> Self {
         Self {
+            namespace: plan.user.namespace.as_str(),
             user: plan.user.subject.as_str(),
             email: claims.email.as_deref(),
             display_name: claims.display_name.as_deref(),
@@ -198,6 +201,7 @@ impl<'a> Identity<'a> {
 
     pub fn of_bearer(bearer: &'a Bearer) -> Self {
         Self {
+            namespace: bearer.user.namespace.as_str(),
             user: bearer.user.subject.as_str(),
             email: bearer.email.as_deref(),
             display_name: bearer.display_name.as_deref(),
@@ -208,6 +212,7 @@ impl<'a> Identity<'a> {
 
     pub fn of_session(session: &'a Session) -> Self {
         Self {
+            namespace: session.user.namespace.as_str(),
             user: session.user.subject.as_str(),
             email: session.email.as_deref(),
             display_name: session.display_name.as_deref(),

@@ -70,9 +70,7 @@ pub(super) fn inspect_logout(text: &str) -> Result<InspectedLogout, GuardError> 
         // An encrypted name could be opened with the decryption keys; no provider is known to send one.
         let expected = matches!(
             (child.tag_name().namespace(), child.tag_name().name()),
-            (Some(ASSERTION), "Issuer" | "NameID")
-                | (Some(PROTOCOL), "SessionIndex")
-                | (Some(SIGNATURE), "Signature")
+            (Some(ASSERTION), "Issuer" | "NameID") | (Some(PROTOCOL), "SessionIndex") | (Some(SIGNATURE), "Signature")
         );
         if !expected {
             return Err(GuardError::Element(short(child.tag_name().name())));
@@ -126,7 +124,9 @@ impl<'a, 'input> Census<'a, 'input> {
                     return Err(GuardError::Element("RetrievalMethod".into()));
                 }
                 (_, "Extensions") => return Err(GuardError::Element("Extensions".into())),
-                (_, name @ ("Response" | "LogoutRequest" | "LogoutResponse" | "AuthnRequest")) if node != document.root_element() => {
+                (_, name @ ("Response" | "LogoutRequest" | "LogoutResponse" | "AuthnRequest"))
+                    if node != document.root_element() =>
+                {
                     return Err(GuardError::Element(name.into()));
                 }
                 _ => {}

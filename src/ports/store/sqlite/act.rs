@@ -239,20 +239,32 @@ pub(super) fn set_planned(session: &Session<'_>, source: [u8; 32]) -> Result<(),
 
 /// The keys that seal cookies: one of 32 bytes, made when first asked for.
 pub(super) fn cookie_keys(session: &mut Session<'_>) -> Result<Vec<u8>, StoreError> {
+    kept(session, "cookie_keys", || {
+        let mut fresh = vec![0; 32];
+        rand::fill(&mut fresh).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+        Ok(fresh)
+    })
+}
+
+/// What is kept under a name, made when nothing is yet.
+pub(super) fn kept(
+    session: &mut Session<'_>,
+    name: &str,
+    make: impl FnOnce() -> Result<Vec<u8>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
     let kept: Option<Vec<u8>> = session
         .connection
-        .prepare_cached("SELECT value FROM settings WHERE name = 'cookie_keys'")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)).optional())
+        .prepare_cached("SELECT value FROM settings WHERE name = ?1")
+        .and_then(|mut select| select.query_row(params![name], |row| row.get(0)).optional())
         .map_err(unavailable)?;
     if let Some(kept) = kept {
         return Ok(kept);
     }
-    let mut fresh = vec![0; 32];
-    rand::fill(&mut fresh).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    let fresh = make()?;
     session
         .connection
-        .prepare_cached("INSERT INTO settings (name, value) VALUES ('cookie_keys', ?1)")
-        .and_then(|mut insert| insert.execute(params![fresh]))
+        .prepare_cached("INSERT INTO settings (name, value) VALUES (?1, ?2)")
+        .and_then(|mut insert| insert.execute(params![name, fresh]))
         .map_err(unavailable)?;
     Ok(fresh)
 }
