@@ -181,6 +181,13 @@ impl House {
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
+    /// What stands at another address of the program: its admin pages.
+    pub async fn fetch(&self, address: &str) -> String {
+        let request = Request::get(address).body(Full::new(Bytes::new())).unwrap();
+        let body = self.client.request(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
     /// Lets the app send the browser to a provider, and gives the cookies that it comes back with.
     pub async fn leave(&self, address: &str) -> String {
         self.app.leave_to(address);

@@ -11,6 +11,7 @@ use loginsync::cli::demo::mint::{oidc, saml};
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::ids::Timestamp;
+use loginsync::ports::store::HoldFilter;
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -681,4 +682,25 @@ async fn changed_rules_reach_everyone_at_once_where_that_is_asked_for() {
         assert!(Instant::now() < deadline, "{}", siege.house.memberships().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The brake at the front door: the login enters with what it had, and the operator is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_09_the_brake_holds_a_login_and_is_told() {
+    let siege = Siege::with(&(config("", "") + NO_LOSSES)).await;
+    let log_in = async |changes: serde_json::Value| {
+        let answer = siege.send("/callback", FORM.1, &body_of(&signed(&with(&changes)))).await;
+        assert_eq!(answer.status, 200);
+        let seen = siege.house.app.seen().pop().unwrap();
+        seen.headers["x-loginsync-groups"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(log_in(json!({"jti": "1", "groups": ["staff"]})).await, "Staff");
+    assert_eq!(log_in(json!({"jti": "2", "groups": []})).await, "Staff");
+    let held = siege.house.store().holds(HoldFilter::default(), siege.house.rules()).await.unwrap();
+    assert_eq!(held.len(), 1);
+    let address = format!("http://{}/metrics", siege.house.running.admin);
+    let metrics = siege.house.fetch(&address).await;
+    assert!(metrics.contains("loginsync_revocations_held_total 1"), "{metrics}");
+    let row = siege.house.events().await.pop().unwrap();
+    assert_eq!(row.detail["held"][0]["group"], "Staff");
 }
