@@ -17,11 +17,15 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
-use crate::pipeline::ids::ProviderName;
-use crate::pipeline::mapping::{Apply, RuleSet};
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::mapping::definition::TextLimits;
+use crate::pipeline::mapping::stored::{Stored, merge};
+use crate::pipeline::mapping::{Apply, IndexError, RuleSet};
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::saml;
+use crate::ports::BoxFuture;
 use crate::ports::back_channel::http::HttpBackChannel;
+use crate::ports::catalogue::{Catalogue, Revision};
 use crate::ports::directory::graph::Graph;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
@@ -30,7 +34,8 @@ use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
 use crate::ports::store::sqlite::{Settings, SqliteStore};
 use crate::ports::store::{Adopted, Reaped, Store, StoreError};
-use crate::serve::admin::{self, Inspect};
+use crate::serve::admin::service::{self, Draft, Refused, World};
+use crate::serve::admin::{self, Change, Inspect};
 use crate::serve::assertion::{self, Asserter, KeyError};
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
@@ -64,6 +69,10 @@ pub enum StartError {
     Site(#[from] SiteError),
     #[error(transparent)]
     Assertion(#[from] KeyError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the system gives no random bytes")]
+    NoRandom,
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -85,6 +94,9 @@ struct Core {
     path: PathBuf,
     store: Arc<dyn Store>,
     sessions: Arc<dyn Sessions>,
+    catalogue: Arc<dyn Catalogue>,
+    /// What the mapping APIs have made.
+    stored: ArcSwap<Stored>,
     rules: Arc<Rules>,
     clock: Clock,
     meters: Arc<Meters>,
@@ -95,7 +107,7 @@ struct Core {
     tls: Option<Arc<Tls>>,
     relay: Option<RelayCore>,
     current: Mutex<Current>,
-    /// One reload at a time.
+    /// One reload, or one change through the APIs, at a time.
     reloading: tokio::sync::Mutex<()>,
 }
 
@@ -174,11 +186,14 @@ pub async fn start(
     set_epoch(&mut config, 1);
     let opened = Arc::new(open_store(&config)?);
     let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
+    let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
     let store = wrap(opened);
-    let adopted = store.adopt(Arc::clone(&config.rules), clock.now()).await?;
+    let stored = numbered(&*catalogue, &config.rules, clock.now()).await?;
+    let merged = merged(&config.rules, &stored, 1)?;
+    let adopted = store.adopt(Arc::clone(&merged), clock.now()).await?;
     log_adopted(adopted);
     let meters = Arc::new(Meters::default());
-    let rules = Arc::new(Rules::new(Arc::clone(&config.rules)));
+    let rules = Arc::new(Rules::new(merged));
     let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
     let counters = Arc::new(Counters::default());
     let mut registry = Registry::with_prefix("loginsync");
@@ -202,6 +217,8 @@ pub async fn start(
         path,
         store: Arc::clone(&store),
         sessions,
+        catalogue,
+        stored: ArcSwap::from(stored),
         rules: Arc::clone(&rules),
         clock,
         meters,
@@ -304,7 +321,8 @@ impl Core {
         let before = self.current();
         warn_of_fixed_settings(&before.config, &config);
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        set_epoch(&mut config, before.config.rules.epoch + 1);
+        let epoch = self.rules.current().epoch + 1;
+        set_epoch(&mut config, epoch);
         prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers)?;
@@ -326,9 +344,12 @@ impl Core {
                 tls.reload(files)?;
             }
         }
-        let adopted = self.store.adopt(Arc::clone(&config.rules), self.clock.now()).await?;
-        self.rules.swap(Arc::clone(&config.rules));
-        self.meters.retain(&config.rules);
+        let stored = numbered(&*self.catalogue, &config.rules, self.clock.now()).await?;
+        let merged = merged(&config.rules, &stored, epoch)?;
+        let adopted = self.store.adopt(Arc::clone(&merged), self.clock.now()).await?;
+        self.rules.swap(Arc::clone(&merged));
+        self.stored.store(stored);
+        self.meters.retain(&merged);
         self.site.store(Arc::new(site));
         if let (Some(current), Some(relay)) = (&self.relay, relay) {
             current.relay.store(Arc::new(relay));
@@ -337,6 +358,94 @@ impl Core {
         log_adopted(adopted);
         Ok(())
     }
+
+    /// Plans a change on what there is, and makes it what logins are decided by. Whoever comes at the same time waits.
+    async fn revise(&self, change: Change) -> Result<(), Refused> {
+        let _alone = self.reloading.lock().await;
+        let (config, before) = (self.current().config, self.stored.load_full());
+        let now = self.clock.now();
+        let world = World {
+            file: Arc::clone(&config.rules),
+            rules: self.rules.current(),
+            stored: Arc::clone(&before),
+            limits: TextLimits {
+                claim_name: config.limits.claim_name,
+                claim_value: config.limits.claim_value,
+                delimiter: config.limits.delimiter,
+            },
+            most_mappings: config.limits.mappings,
+            comma_separates: config.headers.preset.comma_separates(),
+            now,
+        };
+        let Draft { mut after, renamed, events } = (change.edit)(&world)?;
+        after.generation = before.generation + 1;
+        let after = Arc::new(after);
+        let rules = merged(&config.rules, &after, world.rules.epoch + 1);
+        let rules = rules.map_err(|why| Refused::Conflict(why.to_string()))?;
+        let revision = Revision {
+            before,
+            after: Arc::clone(&after),
+            renamed,
+            rules: Some(Arc::clone(&rules)),
+            confirmed: change.confirmed,
+            events,
+            now,
+        };
+        let adopted = self.catalogue.revise(revision).await?;
+        self.rules.swap(Arc::clone(&rules));
+        self.stored.store(after);
+        self.meters.retain(&rules);
+        log_adopted(adopted);
+        Ok(())
+    }
+}
+
+/// What the APIs have made, where every group and role of the file has its number.
+async fn numbered(catalogue: &dyn Catalogue, file: &RuleSet, now: Timestamp) -> Result<Arc<Stored>, StartError> {
+    let before = Arc::new(catalogue.stored().await?);
+    let mut after = Stored::clone(&before);
+    let mut without = false;
+    let fresh_key = || {
+        service::random_key().unwrap_or_else(|| {
+            without = true;
+            String::new()
+        })
+    };
+    if !after.number_declared(file, now, fresh_key) {
+        return Ok(before);
+    }
+    if without {
+        return Err(StartError::NoRandom);
+    }
+    after.generation += 1;
+    let after = Arc::new(after);
+    let revision = Revision {
+        before,
+        after: Arc::clone(&after),
+        renamed: Vec::new(),
+        rules: None,
+        confirmed: false,
+        events: Vec::new(),
+        now,
+    };
+    catalogue.revise(revision).await?;
+    Ok(after)
+}
+
+/// The rules of the file and of the store. Where the store adds nothing, a file's own that has this epoch already.
+fn merged(file: &Arc<RuleSet>, stored: &Stored, epoch: u64) -> Result<Arc<RuleSet>, IndexError> {
+    match stored.is_bare() && file.epoch == epoch {
+        true => Ok(Arc::clone(file)),
+        false => merge(file, stored, epoch).map(Arc::new),
+    }
+}
+
+/// The rules that a running sidecar decides by, for a command that looks at its store.
+///
+/// # Errors
+/// When the store cannot be read, or the index of all mappings would be too large.
+pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Result<Arc<RuleSet>, StartError> {
+    Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch)?)
 }
 
 impl Inspect for Core {
@@ -362,6 +471,30 @@ impl Inspect for Core {
 
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry)
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.current().config
+    }
+
+    fn catalogue(&self) -> Arc<dyn Catalogue> {
+        Arc::clone(&self.catalogue)
+    }
+
+    fn stored(&self) -> Arc<Stored> {
+        self.stored.load_full()
+    }
+
+    fn file_rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.current().config.rules)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>> {
+        Box::pin(self.revise(change))
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod check;
+pub mod client;
 pub mod demo;
 pub mod group;
 pub mod health;
@@ -44,6 +45,8 @@ enum Command {
     User(user::UserCommand),
     /// Look at groups and roles and who holds them
     Group(group::GroupCommand),
+    /// Say who may call the APIs of the admin listener
+    Client(client::ClientCommand),
     /// Read the audit chain, and verify it
     Audit(audit::AuditCommand),
     /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
@@ -76,13 +79,14 @@ impl ConfigArgument {
         load(&self.config)
     }
 
-    /// Opens the store that the configuration names, with its rules.
+    /// Opens the store that the configuration names. The rules are those of the file and of the store together.
     ///
     /// # Errors
     /// When the configuration has faults, or the database cannot be opened.
     pub fn open(&self) -> Result<(Config, Box<dyn Store>), Failure> {
-        let config = self.load()?;
+        let mut config = self.load()?;
         let store = app::open_store(&config).map_err(Failure::new)?;
+        config.rules = block_on(async { app::rules_with_store(&config, &store).await.map_err(Failure::new) })?;
         Ok((config, Box::new(store)))
     }
 }
@@ -101,6 +105,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Health(health) => health.run(),
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
+        Command::Client(client) => client.run(),
         Command::Audit(audit) => audit.run(),
         Command::Demo(demo) => demo.run(),
     };

@@ -4,6 +4,7 @@
 //! The text goes from [`raw`] (what is written) through [`reader`] (by key and type) and [`values`] (what it means) to the
 //! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
 
+mod clients;
 mod files;
 mod overage;
 pub mod presets;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 use url::Url;
 
+pub use self::clients::{ApiClientSettings, Face, SECRET_CHARACTERS, Scope, valid_name};
 pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
@@ -49,6 +51,8 @@ pub struct Config {
     pub bearer: Bearer,
     /// `None`: the app trusts headers, or the tokens themselves.
     pub assertion: Option<Assertion>,
+    /// Who may call the APIs, beside those that the store knows.
+    pub api_clients: Vec<ApiClientSettings>,
     pub store: StoreSettings,
     pub audit_key: Option<Secret>,
     /// 32 bytes each; the first seals. `None`: kept in the store.
@@ -135,12 +139,13 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         .map(|found| found.value);
     let listen = settings::listen(&root.section("listen"), &mut warnings);
     let app = settings::app(&root.section("app"));
-    let admin = settings::admin(&root.section("admin"));
     let assertion_section = root.section("assertion");
     let assertion = root.written("assertion").map(|_| settings::assertion(&assertion_section));
     let bearer = settings::bearer(&root.section("bearer"));
     let relay_section = root.section("relay");
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
+    let api_clients = clients::read(&root);
+    let admin = settings::admin(&root.section("admin"), !api_clients.is_empty());
     let store = settings::store(&root.section("store"));
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
@@ -168,6 +173,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         relay,
         bearer,
         assertion,
+        api_clients,
         store,
         audit_key,
         cookie_keys,
@@ -276,8 +282,10 @@ pub struct App {
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub address: SocketAddr,
-    /// The address may be one that others reach. It serves health and metrics alone, since nobody is asked who they are.
+    /// The address may be one that others reach though nobody may call the APIs: for health and metrics.
     pub allow_remote: bool,
+    /// Calls of one API client within a minute.
+    pub rate_limit: u32,
 }
 
 /// The signed assertion towards the app.
@@ -359,6 +367,13 @@ pub enum HeaderPreset {
     /// `Remote-User`, `Remote-Groups`, `Remote-Email`, `Remote-Name`.
     Authelia,
     None,
+}
+
+impl HeaderPreset {
+    /// Whether its lists are separated by commas that no name may hold.
+    pub fn comma_separates(self) -> bool {
+        matches!(self, Self::Oauth2Proxy | Self::Authelia)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! What reaches out: each file has a trait at its top, and real versions beside it.
 
 pub mod back_channel;
+pub mod catalogue;
 pub mod directory;
 pub mod http;
 pub mod keys;

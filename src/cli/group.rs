@@ -1,4 +1,4 @@
-//! `loginsync group`: the groups and roles that the configuration declares, and who holds them.
+//! `loginsync group`: the groups and roles of the configuration and of the store, and who holds them.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -57,7 +57,7 @@ impl GroupCommand {
 }
 
 fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
-    let config = arguments.load()?;
+    let (config, _) = arguments.open()?;
     let mut rows: Vec<Row<'_>> = config
         .rules
         .groups

@@ -21,6 +21,7 @@ use super::raw::{Kind, PlainEntry};
 use super::reader::{Context, Found, Section, Value, shown};
 use super::{HeaderPreset, Limits};
 use crate::pipeline::ids::{GroupName, InvalidText, MappingId, RoleName, Stage, Target};
+use crate::pipeline::mapping::stored::Overlay;
 use crate::pipeline::mapping::{Group, ProviderRules, Role, RuleSet, Rules};
 
 /// Reads everything below these keys. A value with a fault reads as its default, since a file with a fault is never used.
@@ -51,6 +52,7 @@ pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: He
         providers: providers.collect(),
         sync,
         source: Some(digest_of(root.context.split.text)),
+        overlay: Overlay::default(),
     };
     let rules = RuleSet::compile(0, rules).unwrap_or_else(|why| {
         root.context.raise(&root.span, "mapping", why.to_string());

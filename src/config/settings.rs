@@ -100,21 +100,24 @@ pub fn authority(section: &Section<'_>) -> Option<Found<std::path::PathBuf>> {
     files::checked_file(section, "ca_file", |bytes| files::certificates(bytes).map(drop))
 }
 
-pub fn admin(section: &Section<'_>) -> Admin {
+/// The APIs ask everybody who they are. An address that others reach without anybody who may call them is a mistake, unless
+/// it is said to be for health and metrics.
+pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
     let allow_remote = section.flag("allow_remote", false);
+    let rate_limit = u32::try_from(section.count("rate_limit", 600, 1..=1_000_000)).unwrap_or(u32::MAX);
     let address = section.parsed("address", values::address);
     section.finish();
     let Some(Found { value: address, span }) = address else {
-        return Admin { address: ([127, 0, 0, 1], 9901).into(), allow_remote };
+        return Admin { address: ([127, 0, 0, 1], 9901).into(), allow_remote, rate_limit };
     };
-    if !address.ip().is_loopback() && !allow_remote {
+    if !address.ip().is_loopback() && !allow_remote && !has_clients {
         let message = format!(
-            "found `{address}`; expected a loopback address, since nobody is asked who they are there; \
-             `allow_remote = true` opens health and metrics to the network"
+            "found `{address}`; expected a loopback address, or an `[[api_client]]`, since nobody could say who they are \
+             there; `allow_remote = true` opens health and metrics to the network"
         );
         section.raise(&span, "address", message);
     }
-    Admin { address, allow_remote }
+    Admin { address, allow_remote, rate_limit }
 }
 
 pub fn assertion(section: &Section<'_>) -> Assertion {

@@ -8,7 +8,9 @@
 pub mod action;
 pub mod condition;
 mod decide;
+pub mod definition;
 pub mod index;
+pub mod stored;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -24,6 +26,7 @@ use self::condition::{ClaimCondition, Condition, Test};
 pub use self::decide::{Candidates, Decision, Hit, Standing, candidates, decide, exhaustive, truth_of};
 use self::index::Index;
 pub use self::index::IndexError;
+use self::stored::Overlay;
 use super::claims::ClaimRule;
 use super::claims::split::Delimiter;
 use super::ids::{ClaimName, GroupName, MappingId, OfDigest, ProviderName, RoleName, Stage, Target, Timestamp};
@@ -40,6 +43,8 @@ pub struct Rules {
     pub sync: Sync,
     /// A digest of the file that they come from; a file with a mass revocation is confirmed by it.
     pub source: Option<[u8; 32]>,
+    /// What of them comes from the store.
+    pub overlay: Overlay,
 }
 
 /// Everything that decides what claims give: one consistent set, swapped whole.
@@ -54,6 +59,8 @@ pub struct RuleSet {
     pub sync: Sync,
     /// A digest of the file that they come from.
     pub source: Option<[u8; 32]>,
+    /// What of them comes from the store.
+    pub overlay: Overlay,
     mappings: Vec<Mapping>,
     positions: HashMap<MappingId, u32, BuildHasherDefault<OfDigest>>,
     index: Index,
@@ -397,7 +404,7 @@ impl RuleSet {
     /// # Errors
     /// When the index of the mappings would be larger than a login should pay for.
     pub fn compile(epoch: u64, rules: Rules) -> Result<Self, IndexError> {
-        let Rules { groups, roles, mut mappings, gates, providers, sync, source } = rules;
+        let Rules { groups, roles, mut mappings, gates, providers, sync, source, overlay } = rules;
         let mut positions = HashMap::with_capacity_and_hasher(mappings.len(), BuildHasherDefault::default());
         let mut next = 0_u32;
         mappings.retain(|mapping| {
@@ -415,6 +422,7 @@ impl RuleSet {
             providers,
             sync,
             source,
+            overlay,
             mappings,
             positions,
             index,

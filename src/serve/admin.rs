@@ -1,5 +1,11 @@
-//! The admin listener: health, readiness and metrics, for whoever runs this.
+//! The admin listener: health, readiness and metrics, for whoever runs this, and the APIs, for those who say who they are.
 
+pub mod auth;
+pub mod http;
+mod limit;
+pub mod service;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,8 +18,13 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::pipeline::ids::ProviderName;
+use self::service::{Draft, Refused, World};
+use crate::config::Config;
+use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::mapping::stored::Stored;
+use crate::ports::BoxFuture;
+use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
 use crate::ports::store::Store;
 use crate::telemetry::meters::Meters;
@@ -26,6 +37,25 @@ pub trait Inspect: Send + Sync + 'static {
     fn registry(&self) -> Arc<Registry>;
     fn rules(&self) -> Arc<RuleSet>;
     fn meters(&self) -> Arc<Meters>;
+    fn config(&self) -> Arc<Config>;
+    fn catalogue(&self) -> Arc<dyn Catalogue>;
+    /// What the APIs have made.
+    fn stored(&self) -> Arc<Stored>;
+    /// What the configuration file alone comes to.
+    fn file_rules(&self) -> Arc<RuleSet>;
+    fn now(&self) -> Timestamp;
+    /// Plans a change on the current state, alone, writes it, and makes it what logins are decided by.
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>>;
+}
+
+/// Plans a change on what there is.
+pub type Edit = Box<dyn FnOnce(&World) -> Result<Draft, Refused> + Send>;
+
+/// A change of groups, roles, mappings or aliases.
+pub struct Change {
+    pub edit: Edit,
+    /// May revoke over the brake's limit.
+    pub confirmed: bool,
 }
 
 /// Serves until `shutdown` resolves.
@@ -45,7 +75,7 @@ pub async fn run(
     if listener.local_addr()?.ip().is_loopback() {
         pages = pages.route("/mappings/hits", get(hits)).route("/claims/unmapped", get(unmapped));
     }
-    let pages = pages.with_state(inspect);
+    let pages = pages.with_state(inspect).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
 }
 

@@ -84,6 +84,7 @@ fn spelled_out(config: &Config) -> String {
         listen,
         app,
         admin,
+        api_clients,
         relay,
         bearer,
         assertion,
@@ -103,8 +104,8 @@ fn spelled_out(config: &Config) -> String {
     let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
     format!(
-        "{public_url:?} {listen:?} {app:?} {admin:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} {log:?} {headers:?} {limits:?} {elsewhere:?} \
-         {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
+        "{public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} \
+         {log:?} {headers:?} {limits:?} {elsewhere:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
 }
@@ -252,6 +253,13 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("app.ca_file", r#""certificate.pem""#, Fault("expected an https app")),
     ("admin.address", r#""127.0.0.1:9902""#, Changes),
     ("admin.allow_remote", "true", Changes),
+    ("admin.rate_limit", "601", Changes),
+    ("api_client1.name", r#""ansible""#, Changes),
+    ("api_client1.secret_hash", r#""5e884898da28047151d0e56f8dc6292773603d0d6aabbd62a11ef721d1542d80""#, Changes),
+    ("api_client1.secret_file", r#""audit.key""#, Fault("expected one of them")),
+    ("api_client1.secret_env", r#""LOGINSYNC_API_SECRET""#, Fault("has no variable")),
+    ("api_client1.scopes", r#"["read"]"#, Changes),
+    ("api_client1.faces", r#"["odc"]"#, Changes),
     ("relay.address", r#""127.0.0.1:8091""#, Changes),
     ("relay.allow_remote", "true", Changes),
     ("relay.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
@@ -542,7 +550,7 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "certificate_files = [\"certificate.pem\", \"other-certificate.pem\"]\nsso_url = \"https://adfs.example.com/ls\"",
             "Certificates([",
         ),
-        ("\"127.0.0.1:9901\"", "\"0.0.0.0:9901\"\n#", "expected a loopback address"),
+        ("\"127.0.0.1:9901\"", "\"0.0.0.0:9901\"\n#", "address: 0.0.0.0:9901"),
         (
             "\"127.0.0.1:8090\"",
             "\"127.0.0.1:8090\"\ntls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"",
@@ -575,7 +583,7 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "a load balancer's keys are no JWK Set",
         ),
         (
-            "\"127.0.0.1:9901\"         # /healthz /readyz /metrics\nallow_remote = false",
+            "\"127.0.0.1:9901\"         # /healthz /readyz /metrics, and the APIs (docs/api.md)\nallow_remote = false",
             "\"0.0.0.0:9901\"\nallow_remote = true",
             "0.0.0.0:9901",
         ),

@@ -8,6 +8,8 @@ mod act;
 mod apply;
 mod audit;
 mod brake;
+mod catalogue;
+mod clients;
 mod lease;
 mod look;
 mod recorded;
@@ -35,12 +37,13 @@ use crate::ports::BoxFuture;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 
 /// The schema that this program writes. A database of a later one is refused.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// What brings a database from each version to the next, the first from nothing.
-const SCRIPTS: [&str; 3] = [
+const SCRIPTS: [&str; 4] = [
     include_str!("sqlite/schema/1-logins.sql"),
     include_str!("sqlite/schema/2-rules.sql"),
     include_str!("sqlite/schema/3-sessions.sql"),
+    include_str!("sqlite/schema/4-catalogue.sql"),
 ];
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
@@ -348,7 +351,7 @@ impl Store for SqliteStore {
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Replanned, StoreError>> {
         Box::pin(self.write(move |session| {
-            let Some(source) = rules.source else { return Ok(Replanned { next: None, changed: 0 }) };
+            let Some(source) = rules.fingerprint() else { return Ok(Replanned { next: None, changed: 0 }) };
             if after.is_none() && act::is_planned(session, source)? {
                 return Ok(Replanned { next: None, changed: 0 });
             }

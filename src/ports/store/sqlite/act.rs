@@ -131,13 +131,24 @@ const MAPPINGS_WITH_GRANTS: &str = "
 /// Ends the grants of mappings that the new rules lack, hold as disabled or inactive, or have let expire. The grants
 /// themselves carry the identities, so nothing else has to be kept in step with the file.
 pub(super) fn adopt(session: &mut Session<'_>, rules: &RuleSet, now: Timestamp) -> Result<Adopted, StoreError> {
+    let confirmed = is_confirmed(session, rules)?;
+    adopt_changed(session, rules, confirmed, now)
+}
+
+/// The same for rules that somebody has changed, who says whether they may revoke over the brake's limit.
+pub(super) fn adopt_changed(
+    session: &mut Session<'_>,
+    rules: &RuleSet,
+    confirmed: bool,
+    now: Timestamp,
+) -> Result<Adopted, StoreError> {
     if rules.sync.mode == Mode::Shadow {
         *session.epoch = Some(rules.epoch);
         return Ok(Adopted::default());
     }
     let named = mappings_with_grants(session)?;
     let excesses = brake::excesses(session, &named, rules)?;
-    if !excesses.is_empty() && !is_confirmed(session, rules)? {
+    if !excesses.is_empty() && !confirmed {
         return Err(StoreError::Braked(excesses));
     }
     let adopted = end_mappings(session, &named, rules, now)?;

@@ -98,7 +98,7 @@ fn holds(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Res
 }
 
 /// Users who hold the target through the provider's mappings.
-fn members(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<u64, StoreError> {
+pub(super) fn members(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<u64, StoreError> {
     session
         .connection
         .prepare_cached("SELECT count(DISTINCT user_id) FROM grants WHERE kind = ?2 AND name = ?3 AND provider = ?1")

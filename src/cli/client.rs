@@ -1,0 +1,171 @@
+//! `loginsync client`: who may call the APIs of the admin listener.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Face, Scope, valid_name};
+use crate::ports::catalogue::{ApiClient, Catalogue as _};
+use crate::ports::sessions::Digest;
+use crate::serve::admin::auth::random_text;
+
+#[derive(Debug, Args)]
+pub struct ClientCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a client; its secret is shown once
+    Create {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Its name, which is its client id
+        name: String,
+        /// What it may do: read, mappings:write, members:write, admin
+        #[arg(long, required = true, value_delimiter = ',', value_parser = scope)]
+        scope: Vec<Scope>,
+        /// The APIs that it may call: v1, onelogin, opal, timbal, odc; all unless named
+        #[arg(long, value_delimiter = ',', value_parser = face)]
+        face: Vec<Face>,
+        /// Who does this, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// All clients of the store and of the configuration
+    List {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a client of the store, and its access tokens
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArgument,
+        name: String,
+        /// Who does this, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
+}
+
+fn scope(word: &str) -> Result<Scope, String> {
+    Scope::named(word).ok_or_else(|| format!("expected one of {}", Scope::ALL.map(Scope::word).join(", ")))
+}
+
+fn face(word: &str) -> Result<Face, String> {
+    Face::named(word).ok_or_else(|| format!("expected one of {}", Face::ALL.map(Face::word).join(", ")))
+}
+
+impl ClientCommand {
+    /// # Errors
+    /// Faults of the configuration, of the store, or of what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::Create { config, name, scope, face, by, json } => create(&config, name, scope, face, by, json),
+            Action::List { config, json } => list(&config, json),
+            Action::Revoke { config, name, by } => revoke(&config, name, by),
+        }
+    }
+}
+
+fn create(
+    arguments: &ConfigArgument,
+    name: String,
+    mut scopes: Vec<Scope>,
+    mut faces: Vec<Face>,
+    by: String,
+    json: bool,
+) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    valid_name(&name).map_err(|why| Failure(format!("the name `{name}`: {why}")))?;
+    if config.api_clients.iter().any(|client| client.name.eq_ignore_ascii_case(&name)) {
+        return Err(Failure(format!("the configuration declares a client `{name}`; expected another name")));
+    }
+    let mut seen = Vec::new();
+    scopes.retain(|scope| {
+        !seen.contains(scope) && {
+            seen.push(*scope);
+            true
+        }
+    });
+    if faces.is_empty() {
+        faces = Face::ALL.to_vec();
+    }
+    faces.sort_unstable();
+    faces.dedup();
+    let secret = random_text().map_err(Failure::new)?;
+    let client = ApiClient { name: name.clone(), secret: Digest::of(secret.as_bytes()), scopes, faces };
+    let store = app::open_store(&config).map_err(Failure::new)?;
+    block_on(async { store.add_client(client, by, Clock::system().now()).await.map_err(Failure::new) })?;
+    if json {
+        return print_json(&serde_json::json!({ "client_id": name, "client_secret": secret }));
+    }
+    println!("client id      {name}\nclient secret  {secret}");
+    eprintln!("the secret is shown this once; the store has its hash alone");
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    /// `file` or `store`.
+    origin: &'static str,
+    scopes: Vec<Scope>,
+    faces: Vec<Face>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<String>,
+    revoked_at: Option<String>,
+}
+
+fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    let store = app::open_store(&config).map_err(Failure::new)?;
+    let stored = block_on(async { store.clients().await.map_err(Failure::new) })?;
+    let declared = config.api_clients.into_iter().map(|client| Row {
+        name: client.name,
+        origin: "file",
+        scopes: client.scopes,
+        faces: client.faces,
+        created_at: None,
+        created_by: None,
+        revoked_at: None,
+    });
+    let stored = stored.into_iter().map(|client| Row {
+        name: client.name,
+        origin: "store",
+        scopes: client.scopes,
+        faces: client.faces,
+        created_at: Some(client.created_at),
+        created_by: Some(client.created_by),
+        revoked_at: client.revoked_at,
+    });
+    let all: Vec<Row> = declared.chain(stored).collect();
+    if json {
+        return print_json(&all);
+    }
+    for Row { name, origin, scopes, faces, revoked_at, .. } in all {
+        let scopes: Vec<&str> = scopes.into_iter().map(Scope::word).collect();
+        let faces: Vec<&str> = faces.into_iter().map(Face::word).collect();
+        let revoked = if revoked_at.is_some() { "; revoked" } else { "" };
+        println!("{name}  (of the {origin}; may {}; calls {}{revoked})", scopes.join(", "), faces.join(", "));
+    }
+    Ok(())
+}
+
+fn revoke(arguments: &ConfigArgument, name: String, by: String) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    if config.api_clients.iter().any(|client| client.name == name) {
+        return Err(Failure(format!("client `{name}` is declared in the configuration; remove it there")));
+    }
+    let store = app::open_store(&config).map_err(Failure::new)?;
+    block_on(async { store.revoke_client(name, by, Clock::system().now()).await.map_err(Failure::new) })
+}

@@ -1,0 +1,277 @@
+//! What the APIs do, in one place: all faces call this, and differ in how they ask and answer.
+//!
+//! A change is planned on everything that there is ([`World`]), under a lock that the reload of the configuration takes too,
+//! so that of several at once none is lost; then it is written as one transaction. What the configuration file declares is
+//! read-only here.
+
+mod exposures;
+mod groups;
+mod mappings;
+mod members;
+mod roles;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::json;
+
+pub use self::exposures::{ExposureChange, ExposureView};
+pub use self::groups::{GroupChange, GroupInput, GroupView};
+pub use self::mappings::{MappingView, NewMapping, Place, Reference};
+pub use self::members::{MembersChange, provider_key};
+pub use self::roles::{RoleChange, RoleInput, RoleView};
+use super::{Change, Inspect};
+use crate::config::{Face, Scope};
+use crate::pipeline::ids::{Target, Timestamp};
+use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::definition::{Declared, Fault, TextLimits};
+use crate::pipeline::mapping::stored::Stored;
+use crate::ports::catalogue::Event;
+use crate::ports::sessions::Digest;
+use crate::ports::store::{Excess, StoreError};
+
+/// Who calls, once that is known.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub name: String,
+    pub face: Face,
+    pub scopes: Vec<Scope>,
+    /// By which its tokens are known.
+    pub secret: Digest,
+}
+
+impl Caller {
+    /// # Errors
+    /// When it has neither this scope nor `admin`.
+    pub fn may(&self, scope: Scope) -> Result<(), Refused> {
+        match self.scopes.contains(&scope) || self.is_admin() {
+            true => Ok(()),
+            false => Err(Refused::Forbidden(format!("this takes scope `{}`, which the client lacks", scope.word()))),
+        }
+    }
+
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&Scope::Admin)
+    }
+
+    /// As the audit names it.
+    pub fn by(&self) -> String {
+        format!("api client `{}` ({})", self.name, self.face.word())
+    }
+}
+
+/// One call that changes something.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub caller: Caller,
+    /// The version that the caller has seen (`If-Match`).
+    pub expected: Option<i64>,
+    /// The caller means it, though it revokes over the brake's limit.
+    pub confirmed: bool,
+}
+
+/// Why a call was not carried out. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Everything that is wrong with the request.
+    Invalid(Vec<Fault>),
+    NotFound(String),
+    Conflict(String),
+    /// The configuration file declares it.
+    ReadOnly(String),
+    /// Not with these scopes.
+    Forbidden(String),
+    /// Somebody else has changed it since the caller saw it.
+    Stale,
+    /// Would revoke over the brake's limit.
+    Braked(Vec<Excess>),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Braked(excesses) => Self::Braked(excesses),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl Refused {
+    /// In one line, for faces whose errors are a text.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Invalid(faults) => crate::pipeline::mapping::stored::reason(faults),
+            Self::NotFound(text) | Self::Conflict(text) | Self::ReadOnly(text) | Self::Forbidden(text) => text.clone(),
+            Self::Stale => "it was changed by somebody else meanwhile; read it again".into(),
+            Self::Braked(excesses) => {
+                let each: Vec<String> = excesses.iter().map(ToString::to_string).collect();
+                format!("{}; if it is meant, repeat the call with `confirm=true`", each.join("; "))
+            }
+            Self::Store(error) => error.to_string(),
+        }
+    }
+
+    pub fn fault(field: impl Into<String>, value: Option<&str>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault::new(field, value, message)])
+    }
+}
+
+/// Everything that a change is planned on.
+pub struct World {
+    /// What the configuration file alone comes to.
+    pub file: Arc<RuleSet>,
+    /// What logins are decided by.
+    pub rules: Arc<RuleSet>,
+    pub stored: Arc<Stored>,
+    pub limits: TextLimits,
+    /// Of the file and the store together.
+    pub most_mappings: usize,
+    /// Characters that no name may hold, since the identity headers could not carry it.
+    pub comma_separates: bool,
+    pub now: Timestamp,
+}
+
+/// A planned change.
+pub struct Draft {
+    pub after: Stored,
+    pub renamed: Vec<(Target, Target)>,
+    pub events: Vec<Event>,
+}
+
+impl World {
+    fn draft(&self) -> Draft {
+        Draft { after: Stored::clone(&self.stored), renamed: Vec::new(), events: Vec::new() }
+    }
+
+    fn declared(&self) -> Declared<'_> {
+        Declared { groups: &self.rules.groups, roles: &self.rules.roles, providers: &self.rules.providers }
+    }
+
+    /// Names, folded, of all groups of the file and the store.
+    fn group_names(&self) -> HashSet<String> {
+        let own = self.stored.groups.values().filter(|entry| entry.body.own.is_some()).map(|entry| &*entry.body.name);
+        own.chain(self.file.groups.keys().map(|name| name.as_str())).map(|name| folded(name).into_owned()).collect()
+    }
+
+    fn role_names(&self) -> HashSet<String> {
+        let own = self.stored.roles.values().filter(|entry| entry.body.own.is_some()).map(|entry| &*entry.body.name);
+        own.chain(self.file.roles.keys().map(|name| name.as_str())).map(|name| folded(name).into_owned()).collect()
+    }
+
+    fn aliases(&self) -> HashSet<String> {
+        self.stored.exposures.values().filter_map(|shown| Some(folded(shown.alias.as_deref()?).into_owned())).collect()
+    }
+
+    /// What is wrong with a new name of a group or role.
+    fn check_name(&self, faults: &mut Vec<Fault>, name: &str, taken: &HashSet<String>) -> Result<(), Refused> {
+        if let Err(why) = crate::pipeline::ids::GroupName::parse(name) {
+            faults.push(Fault::new("name", Some(name), why.to_string()));
+            return Ok(());
+        }
+        if self.comma_separates && name.contains(',') {
+            let message = "holds a comma, which separates names in the headers of this preset";
+            faults.push(Fault::new("name", Some(name), message));
+        }
+        if taken.contains(&*folded(name)) {
+            return Err(Refused::Conflict(format!("there is `{name}` already, case aside")));
+        }
+        if self.aliases().contains(&*folded(name)) {
+            return Err(Refused::Conflict(format!("`{name}` is the alias of a group, case aside")));
+        }
+        Ok(())
+    }
+
+    fn check_stages(faults: &mut Vec<Fault>, stages: &[String]) {
+        for (at, stage) in stages.iter().enumerate() {
+            if let Err(why) = crate::pipeline::ids::Stage::parse(stage) {
+                faults.push(Fault::new(format!("stages[{at}]"), Some(stage), why.to_string()));
+            }
+        }
+    }
+
+    fn check_roles(&self, faults: &mut Vec<Fault>, call: &Call, roles: &[String]) -> Result<(), Refused> {
+        let mut seen = HashSet::new();
+        for (at, role) in roles.iter().enumerate() {
+            let field = || format!("roles[{at}]");
+            if !seen.insert(role) {
+                faults.push(Fault::new(field(), Some(role), "is in the list twice"));
+            }
+            match self.rules.roles.get(role.as_str()) {
+                None => faults.push(Fault::new(field(), Some(role), "is not declared; expected the name of a role")),
+                Some(found) if found.privileged && !call.caller.is_admin() => {
+                    return Err(Refused::Forbidden(format!("role `{role}` is privileged: this takes scope `admin`")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Draft {
+    fn note(&mut self, event: &'static str, call: &Call, detail: impl Serialize) {
+        let mut detail = serde_json::to_value(detail).unwrap_or_default();
+        if let Some(object) = detail.as_object_mut() {
+            object.insert("by".into(), json!(call.caller.by()));
+        }
+        self.events.push(Event { event, detail });
+    }
+}
+
+/// What differs between what is there and what the caller has seen.
+fn check_version(call: &Call, found: i64) -> Result<(), Refused> {
+    match call.expected {
+        Some(expected) if expected != found => Err(Refused::Stale),
+        _ => Ok(()),
+    }
+}
+
+fn no_faults(faults: Vec<Fault>) -> Result<(), Refused> {
+    if faults.is_empty() { Ok(()) } else { Err(Refused::Invalid(faults)) }
+}
+
+/// A UUID that nobody has.
+fn fresh_key() -> Result<String, Refused> {
+    random_key().ok_or_else(|| Refused::Store(StoreError::Unavailable("the system gives no random bytes".into())))
+}
+
+/// A random UUID (RFC 9562 section 5.4).
+pub fn random_key() -> Option<String> {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
+}
+
+/// All operations.
+#[derive(Clone)]
+pub struct Service {
+    pub inspect: Arc<dyn Inspect>,
+}
+
+impl Service {
+    pub fn new(inspect: Arc<dyn Inspect>) -> Self {
+        Self { inspect }
+    }
+
+    /// Plans and writes a change; answers what `read` makes of the state that it came to.
+    async fn change<T>(
+        &self,
+        call: &Call,
+        plan: impl FnOnce(&World) -> Result<(Draft, T), Refused> + Send + 'static,
+    ) -> Result<T, Refused>
+    where
+        T: Send + 'static,
+    {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let edit = move |world: &World| {
+            let (draft, answer) = plan(world)?;
+            let _ = sender.send(answer);
+            Ok(draft)
+        };
+        self.inspect.change(Change { edit: Box::new(edit), confirmed: call.confirmed }).await?;
+        receiver.await.map_err(|_| Refused::Store(StoreError::Unavailable("the change was not planned".into())))
+    }
+}

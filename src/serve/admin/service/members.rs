@@ -1,0 +1,86 @@
+//! Who holds what by hand, and who may not.
+
+use super::{Call, Refused, Service};
+use crate::config::Scope;
+use crate::pipeline::ids::{ProviderName, Target, UserId};
+use crate::ports::store::{Act, StoreError, UserView};
+
+/// Acts on people that are carried out together or not at all.
+pub type MembersChange = Vec<(UserId, Act)>;
+
+impl Service {
+    /// # Errors
+    /// When there is no such user, or the store cannot be read.
+    pub async fn user(&self, user: UserId) -> Result<UserView, Refused> {
+        let found = self.inspect.store().user(user.clone(), self.inspect.rules()).await?;
+        found.ok_or_else(|| Refused::NotFound(format!("there is no user `{user}`")))
+    }
+
+    /// Carries out all acts in one transaction. What concerns something privileged is for `admin` alone.
+    ///
+    /// # Errors
+    /// When the caller may not, a target is not declared, or one of the acts has nothing to do.
+    pub async fn act(&self, call: &Call, acts: MembersChange) -> Result<(), Refused> {
+        call.caller.may(Scope::WriteMembers)?;
+        let rules = self.inspect.rules();
+        for (user, act) in &acts {
+            let target = match act {
+                Act::Assign(target) | Act::Deny { target, .. } => {
+                    if !rules.declares(target) {
+                        return Err(Refused::NotFound(format!("there is no {target}")));
+                    }
+                    Some(target)
+                }
+                Act::Unassign(target) | Act::Undeny(target) => Some(target),
+                Act::Erase => {
+                    call.caller.may(Scope::Admin)?;
+                    None
+                }
+                Act::Disable | Act::Enable => {
+                    self.check_disabling(call, user).await?;
+                    None
+                }
+            };
+            if target.is_some_and(|target| rules.is_privileged(target)) && !call.caller.is_admin() {
+                return Err(Refused::Forbidden("what is privileged takes scope `admin`".into()));
+            }
+        }
+        let outcome = self.inspect.catalogue().act_all(acts, call.caller.by(), self.inspect.now()).await;
+        outcome.map_err(|error| match error {
+            StoreError::Invalid(why) => Refused::Conflict(why),
+            other => other.into(),
+        })
+    }
+
+    /// Who holds something privileged is disabled and enabled by `admin` alone.
+    async fn check_disabling(&self, call: &Call, user: &UserId) -> Result<(), Refused> {
+        let rules = self.inspect.rules();
+        let view = self.user(user.clone()).await?;
+        let privileged = |name: &String| rules.groups.get(name.as_str()).is_some_and(|group| group.privileged);
+        let privileged_role = |name: &String| rules.roles.get(name.as_str()).is_some_and(|role| role.privileged);
+        let holds = view.groups.iter().any(privileged) || view.roles.iter().any(privileged_role);
+        match holds && !call.caller.is_admin() {
+            true => Err(Refused::Forbidden(format!("`{user}` holds something privileged: this takes scope `admin`"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a target may be changed by this caller.
+    ///
+    /// # Errors
+    /// When it is privileged and the caller is not `admin`.
+    pub fn check_privileged(&self, call: &Call, target: &Target) -> Result<(), Refused> {
+        match self.inspect.rules().is_privileged(target) && !call.caller.is_admin() {
+            true => Err(Refused::Forbidden(format!("{target} is privileged: this takes scope `admin`"))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The UUID by which faces know a provider: made of its name, since providers are in the file alone (RFC 9562 section 5.8).
+pub fn provider_key(name: &ProviderName) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("provider {name}").as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(digest.as_ref().get(..16).unwrap_or(&[0; 16]));
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
