@@ -20,6 +20,7 @@ mod config;
 mod demo;
 mod deploy;
 mod directory;
+mod every_mode;
 mod fixtures;
 mod front_door;
 mod kit;
