@@ -18,7 +18,7 @@ use http::Method;
 use self::fields::{Field, ProtocolFields};
 use self::oidc::UntrustedIdToken;
 use self::saml::GuardedResponse;
-use super::provider::{Protocol, Provider};
+use super::provider::{Mode, Protocol, Provider};
 
 /// A message at a callback path, as the browser sent it.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +117,7 @@ pub fn read(
     if fields.is_empty() {
         return Ok(Arrival::NoLogin);
     }
-    if providers.iter().any(|provider| !provider.mode.is_watched()) {
+    if providers.iter().any(|provider| provider.mode == Mode::TokenRelay) {
         return read_relayed(&fields).map(|()| Arrival::NoLogin);
     }
     if message.method != Method::POST {

@@ -36,6 +36,7 @@ type OnArrival = Arc<dyn Fn(&HeaderMap) + Send + Sync>;
 pub struct App {
     seen: Arc<Mutex<Vec<Seen>>>,
     leave_to: Arc<Mutex<Option<String>>>,
+    sets: Arc<Mutex<Option<(u16, String)>>>,
     on_arrival: Arc<Mutex<Option<OnArrival>>>,
 }
 
@@ -46,6 +47,11 @@ impl App {
 
     pub fn leave_to(&self, address: &str) {
         *self.leave_to.lock().unwrap() = Some(address.to_owned());
+    }
+
+    /// From now on every answer to a POST has this status and sets this cookie.
+    pub fn sets(&self, status: u16, cookie: &str) {
+        *self.sets.lock().unwrap() = Some((status, cookie.to_owned()));
     }
 
     pub fn on_arrival(&self, look: impl Fn(&HeaderMap) + Send + Sync + 'static) {
@@ -81,8 +87,14 @@ impl App {
         }
         let seen =
             Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
+        let posted = seen.method == "POST";
         self.seen.lock().unwrap().push(seen);
-        Response::new(axum::body::Body::from("welcome"))
+        let mut response = Response::new(axum::body::Body::from("welcome"));
+        if let Some((status, cookie)) = self.sets.lock().unwrap().clone().filter(|_| posted) {
+            *response.status_mut() = status.try_into().unwrap();
+            response.headers_mut().insert("set-cookie", cookie.parse().unwrap());
+        }
+        response
     }
 }
 
