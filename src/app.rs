@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
-use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::definition::TextLimits;
 use crate::pipeline::mapping::stored::{Stored, merge};
 use crate::pipeline::mapping::{Apply, IndexError, RuleSet};
@@ -41,6 +41,8 @@ use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
 use crate::serve::relay::{self, Relay};
+use crate::serve::relying_party::renewal::Renewed;
+use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
 
 /// How often the configuration file is looked at.
@@ -264,6 +266,14 @@ impl Running {
     /// Loads the configuration again, and makes it the current one if it has no fault.
     pub async fn reload(&self) {
         self.core.reload().await;
+    }
+
+    /// Asks the provider again for every session of a user that can be renewed, and syncs what it says.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn resync(&self, user: UserId) -> Result<Vec<Renewed>, Trouble> {
+        self.core.site.load_full().resync(user).await
     }
 
     /// Takes no further connections, lets requests under way finish within `listen.drain_timeout`, and ends.

@@ -45,12 +45,14 @@ use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
 use super::listen::{Guard, Peer};
 use super::relying_party::Front;
+use super::relying_party::renewal::Renewed;
 use super::respond::{self, Trouble};
 use super::session::{Beginning, Desk, set_by_app};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
 use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
 use crate::pipeline::capture::fields::{self, Field};
+use crate::pipeline::ids::UserId;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::BindingVerdict;
@@ -139,6 +141,17 @@ impl Site {
             }
         }
         told
+    }
+
+    /// Asks the provider again for every session of a user that can be renewed.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn resync(&self, user: UserId) -> Result<Vec<Renewed>, Trouble> {
+        match &self.gate {
+            Some(gate) => gate.front.resync(user).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {

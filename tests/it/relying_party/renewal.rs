@@ -1,5 +1,6 @@
 //! Between logins: refresh tokens.
 
+use loginsync::serve::relying_party::renewal::Renewed;
 use serde_json::json;
 
 use super::{Scene, Setting};
@@ -67,4 +68,21 @@ async fn a_renewal_that_fails_ends_the_session_or_changes_nothing() {
         assert!(scene.house.memberships().await.contains("groups [\"Staff\"]"), "{name}: nothing is revoked");
         assert!(!scene.house.memberships().await.contains("bob"), "{name}");
     }
+}
+
+#[tokio::test]
+async fn an_operator_has_one_person_asked_for_again() {
+    let scene = Scene::open(RENEWED).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    let token = scene.token("", |claims| claims["groups"] = json!(["board"]));
+    scene.idp.answers("/token", Scripted::json(json!({"id_token": token}).to_string()));
+    let again = scene.house.running.resync(super::user("alice")).await.unwrap();
+    assert_eq!(again, [Renewed::Synced { granted: 1, revoked: 1 }]);
+    assert_eq!(browser.groups().await.as_deref(), Some("Board"), "before any renewal was due");
+    scene.idp.answers("/token", Scripted::of(500, "text/plain", ""));
+    let again = scene.house.running.resync(super::user("alice")).await.unwrap();
+    assert!(matches!(again[..], [Renewed::Unanswered(_)]), "{again:?}");
+    assert!(scene.house.running.resync(super::user("nobody")).await.unwrap().is_empty());
+    assert_eq!(browser.groups().await.as_deref(), Some("Board"));
 }
