@@ -1,7 +1,8 @@
 //! The commands: one file each, and what they share.
 //!
 //! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 refused, not found or faulty;
-//! 2 a command line that cannot be read.
+//! 2 a command line that cannot be read. Commands that look before something changes (`explain`, `plan`, `lint`, `test`)
+//! answer 0 or 2 where they could look, and 1 where they could not.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to whoever typed them")]
 
@@ -9,9 +10,16 @@ pub mod audit;
 pub mod check;
 pub mod client;
 pub mod demo;
+pub mod explain;
 pub mod group;
 pub mod health;
+pub mod hold;
+pub mod lease;
+pub mod lint;
+pub mod mapping;
+pub mod plan;
 pub mod serve;
+pub mod test;
 pub mod user;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +30,7 @@ use clap::{Parser, Subcommand};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::pipeline::ids::UserId;
+use crate::pipeline::ids::{Timestamp, UserId};
 use crate::ports::store::{Store, StoreError};
 
 /// Syncs group membership and roles at every login, in front of your app.
@@ -39,6 +47,20 @@ enum Command {
     Serve(serve::Serve),
     /// Report every fault of a configuration, or "ok"
     Check(check::Check),
+    /// Tell how a login is decided: a token, a SAML response or claims in, everything that comes of it out
+    Explain(explain::Explain),
+    /// Tell who would gain and lose what under another configuration
+    Plan(plan::Plan),
+    /// Run golden cases: claims in, groups and roles expected
+    Test(test::Test),
+    /// Tell what is legal in a configuration, and suspicious
+    Lint(lint::Lint),
+    /// Look at the mappings of a configuration
+    Mapping(mapping::MappingCommand),
+    /// Look at revocations that the brake has stopped, and release or discard them
+    Hold(hold::HoldCommand),
+    /// Look at grants that end without a login, and end those that are due
+    Lease(lease::LeaseCommand),
     /// Ask the running proxy whether it is up
     Health(health::Health),
     /// Look at users and their memberships, and act on them
@@ -102,6 +124,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => return check.run(),
+        Command::Explain(explain) => return finish(explain.run()),
+        Command::Plan(plan) => return finish(plan.run()),
+        Command::Test(test) => return finish(test.run()),
+        Command::Lint(lint) => return finish(lint.run()),
+        Command::Mapping(mapping) => mapping.run(),
+        Command::Hold(hold) => hold.run(),
+        Command::Lease(lease) => lease.run(),
         Command::Health(health) => health.run(),
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
@@ -109,8 +138,12 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Audit(audit) => audit.run(),
         Command::Demo(demo) => demo.run(),
     };
+    finish(outcome.map(|()| ExitCode::SUCCESS))
+}
+
+fn finish(outcome: Result<ExitCode, Failure>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::FAILURE
@@ -122,6 +155,23 @@ pub fn run(arguments: Arguments) -> ExitCode {
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(work)
+}
+
+/// What a command found that looks before something changes: nothing (0), or something (2).
+const FOUND: u8 = 2;
+
+/// A moment as RFC 3339 writes it.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    parsed
+        .map(|date| Timestamp(date.timestamp_millis()))
+        .map_err(|error| format!("{error}; expected a moment such as 2027-01-31T00:00:00Z"))
+}
+
+fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let nearest = known.min_by_key(|candidate| strsim::levenshtein(candidate, name));
+    let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
+    Failure(format!("the configuration declares no {kind} `{name}`{hint}"))
 }
 
 /// How many users are asked for at once.

@@ -222,6 +222,14 @@ fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSetti
     }
 }
 
+/// A duration as the file writes it, such as `7d`.
+///
+/// # Errors
+/// When it is written otherwise; the text says how it is.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    values::duration(text).map_err(|wrong| format!("expected {}", wrong.expected))
+}
+
 /// The app's address as browsers see it: scheme and authority, without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {

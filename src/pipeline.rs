@@ -2,7 +2,8 @@
 //!
 //! Everything below here is pure: no clock, no I/O, no environment, no logging. Bytes, keys, rules, a snapshot of the store
 //! and the current moment go in; a [`plan::Plan`] or a refusal comes out. That is what makes a dry run the same code as a
-//! real login, and a test a row of data.
+//! real login, and a test a row of data. What stands last ([`explain`] to [`lint`]) decides nothing: it
+//! tells how the stages decide, for whoever looks before they change.
 
 pub mod ids;
 pub mod provider;
@@ -13,3 +14,8 @@ pub mod verify;
 pub mod claims;
 pub mod mapping;
 pub mod plan;
+
+pub mod explain;
+pub mod forecast;
+pub mod golden;
+pub mod lint;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgument, Failure, PAGE, all_users, block_on, print_json};
+use super::{ConfigArgument, Failure, PAGE, all_users, block_on, moment, print_json, undeclared};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
@@ -126,20 +126,6 @@ impl TargetArgument {
             (None, None) => Err(Failure("expected --group or --role".into())),
         }
     }
-}
-
-/// A moment as RFC 3339 writes it.
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let parsed = chrono::DateTime::parse_from_rfc3339(text);
-    parsed
-        .map(|date| Timestamp(date.timestamp_millis()))
-        .map_err(|error| format!("{error}; expected a moment such as 2027-01-31T00:00:00Z"))
-}
-
-fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
-    let nearest = known.min_by_key(|candidate| strsim::levenshtein(candidate, name));
-    let hint = nearest.map(|nearest| format!("; the nearest is `{nearest}`")).unwrap_or_default();
-    Failure(format!("the configuration declares no {kind} `{name}`{hint}"))
 }
 
 impl UserCommand {

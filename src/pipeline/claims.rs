@@ -209,7 +209,23 @@ pub enum ClaimsRefusal {
 /// # Errors
 /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
 pub fn read(assertion: &Verified<Assertion>, sources: &Sources, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
-    let statement = &assertion.get().statement;
+    read_statement(&assertion.get().statement, sources, provider)
+}
+
+/// Reads what nobody has verified, for whoever explains or tests rules: nothing that was read so may be applied.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_dry(statement: &Statement, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
+    read_statement(statement, &Sources::default(), provider)
+}
+
+/// What one selector finds in what nobody has verified.
+pub fn state_dry(statement: &Statement, selector: &Selector) -> ClaimState {
+    of_statement(statement, selector).state
+}
+
+fn read_statement(statement: &Statement, sources: &Sources, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
     let user = user(statement, provider)?;
     let mut claims = Vec::with_capacity(provider.claims.len());
     for rule in &provider.claims {

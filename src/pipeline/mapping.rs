@@ -23,7 +23,9 @@ use aws_lc_rs::digest;
 
 use self::action::{Give, Then};
 use self::condition::{ClaimCondition, Condition, Test};
-pub use self::decide::{Candidates, Decision, Hit, Standing, candidates, decide, exhaustive, truth_of};
+pub use self::decide::{
+    Candidates, Decision, Hit, Seen, Standing, Traced, candidates, decide, exhaustive, traced, truth_of,
+};
 use self::index::Index;
 pub use self::index::IndexError;
 use self::stored::Overlay;
@@ -294,7 +296,7 @@ impl When {
         one.into_iter().chain(several.iter().filter_map(|condition| Some(&condition.claim()?.claim)))
     }
 
-    fn conditions(&self) -> &[Condition] {
+    pub fn conditions(&self) -> &[Condition] {
         match self {
             Self::Conditions { conditions, .. } => conditions,
             _ => &[],
@@ -363,6 +365,34 @@ impl Mapping {
             (None, When::Unmatched { claim }) => format!("default of {claim}"),
             // The long form has a name; this is for a store that was written by hand.
             (None, When::Conditions { .. } | When::Always) => format!("mapping {}", self.id),
+        }
+    }
+
+    /// What it asks, in one line: `department is "Sales" and groups begins_with "team-"`.
+    pub fn sentence(&self) -> String {
+        let value = |claim: &ClaimName, value: &str, own: Option<&Delimiter>| {
+            format!("{claim} is \"{value}\"{}", condition::split_by(own))
+        };
+        match &self.when {
+            When::Value { claim, value: wanted, delimiter } => value(claim, wanted, delimiter.as_ref()),
+            When::Always => String::from("always"),
+            When::Unmatched { claim } => format!("no other mapping on {claim} holds"),
+            When::Conditions { join, conditions } => {
+                let said: Vec<String> = conditions.iter().map(Condition::to_string).collect();
+                said.join(if *join == Join::All { " and " } else { " or " })
+            }
+        }
+    }
+
+    /// What it gives, each as people write it: group `Staff`, role `${level}`.
+    pub fn gifts(&self) -> Vec<String> {
+        match &self.then {
+            Then::Give(target) => vec![target.to_string()],
+            Then::Actions(actions) => {
+                let mut gifts: Vec<String> = actions.gives.iter().map(Give::to_string).collect();
+                gifts.extend(actions.disables.then(|| String::from("disables the user")));
+                gifts
+            }
         }
     }
 

@@ -212,7 +212,7 @@ fn own_grants<'a>(snapshot: &'a Snapshot, provider: &ProviderName) -> Vec<(&'a T
 }
 
 /// What conditions on the person see: everything but what this provider's mappings gave, which they are about to give anew.
-fn standing<'a>(snapshot: &'a Snapshot, provider: &ProviderName, now: Timestamp, rules: &RuleSet) -> Standing<'a> {
+pub fn standing<'a>(snapshot: &'a Snapshot, provider: &ProviderName, now: Timestamp, rules: &RuleSet) -> Standing<'a> {
     const DAY: i64 = 24 * 3600 * 1000;
     let others = snapshot.grants.iter().filter(|grant| match &grant.source {
         Source::Mapped { provider: owner, .. } => owner != provider,
@@ -241,17 +241,27 @@ fn refusal(
     if let Some(label) = &decision.disabled_by {
         return Some(Refused::Disables(label.clone()));
     }
-    // An undecided mapping opens a gate to those who hold something through it, and to nobody else.
-    let kept = own.iter().map(|(_, mapping)| *mapping).filter(|mapping| decision.undecided.contains(mapping));
-    let holding: BTreeSet<MappingId> = decision.hits.iter().map(|hit| hit.mapping).chain(kept).collect();
-    let counts = |id: &MappingId| rules.mapping(*id).is_some_and(|mapping| !mapping.is_default());
+    let holding = holding(decision, own.iter().map(|(_, mapping)| *mapping));
     let applies = |gate: &&super::mapping::Gate| gate.provider.as_ref().is_none_or(|own| own == provider);
-    let shut = rules.gates.iter().filter(applies).find(|gate| match &gate.rule {
+    let shut = rules.gates.iter().filter(applies).find(|gate| lacks_required(&gate.rule, &holding, rules));
+    shut.map(|gate| Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone() })
+}
+
+/// The mappings that open gates. An undecided one opens a gate to those who hold something through it (`own`), and to
+/// nobody else.
+pub fn holding(decision: &Decision, own: impl Iterator<Item = MappingId>) -> BTreeSet<MappingId> {
+    let kept = own.filter(|mapping| decision.undecided.contains(mapping));
+    decision.hits.iter().map(|hit| hit.mapping).chain(kept).collect()
+}
+
+/// Whether a gate asks for mappings none of which holds.
+pub fn lacks_required(rule: &GateRule, holding: &BTreeSet<MappingId>, rules: &RuleSet) -> bool {
+    let counts = |id: &MappingId| rules.mapping(*id).is_some_and(|mapping| !mapping.is_default());
+    match rule {
         GateRule::RequireAny => !holding.iter().any(counts),
         GateRule::Require(listed) => !listed.iter().any(|id| holding.contains(id)),
         GateRule::Deny { .. } => false,
-    });
-    shut.map(|gate| Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone() })
+    }
 }
 
 impl Plan {

@@ -331,6 +331,19 @@ pub fn verify(
     }
 }
 
+/// What a token says, believed by nobody: for whoever explains why it is refused.
+///
+/// # Errors
+/// When it cannot be read, as an assertion that is encrypted.
+pub fn hearsay(token: &UntrustedToken) -> Result<Statement, Fault> {
+    match token {
+        UntrustedToken::IdToken { token, .. } | UntrustedToken::Presented(token) => {
+            Ok(Statement::Oidc(token.payload().0.clone()))
+        }
+        UntrustedToken::SamlResponse(response) => saml::hearsay(response).map(Statement::Saml),
+    }
+}
+
 /// What a provider says has ended, once it is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogoutStatement {

@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::BoxFuture;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
-use crate::pipeline::plan::Plan;
+use crate::pipeline::forecast::Person;
+use crate::pipeline::plan::{Plan, Snapshot};
 use crate::pipeline::verify::Spending;
 
 /// A verified login, ready to be applied.
@@ -62,6 +63,30 @@ pub enum Applied {
     },
     /// The rules have changed since the candidates were computed; nothing was written.
     Stale,
+}
+
+/// What would become of a login.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// Of a login that is refused, what it would change were it not.
+    pub plan: Plan,
+    /// What it was decided on.
+    pub snapshot: Snapshot,
+    /// The user was there before.
+    pub known: bool,
+    pub enabled: bool,
+    /// This token was here before: it would be refused as a replay.
+    pub spent: bool,
+}
+
+/// A page of users.
+#[derive(Debug)]
+pub struct People {
+    pub people: Vec<Person>,
+    /// Where to go on; `None` when these were the last.
+    pub next: Option<i64>,
+    /// How many users there are; told with the first page.
+    pub total: Option<u64>,
 }
 
 /// A login refused after its signature held.
@@ -275,11 +300,33 @@ pub trait Store: Send + Sync {
         rules: Arc<RuleSet>,
     ) -> BoxFuture<'_, Result<Applied, StoreError>>;
 
+    /// What [`Store::apply`] would do with a login, and what it would decide on. Nothing is written, and a token that was
+    /// here before is planned as if it came for the first time.
+    fn preview(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Preview, StoreError>>;
+
     /// Records that a login was refused after its signature held; once for each token.
     fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Makes a rule set the current one: ends the grants of mappings that it no longer has, or that are no longer active.
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>>;
+
+    /// Users in the order in which they came, after a row, each with what a plan under other rules is made from: recorded
+    /// claims are read by these rules.
+    fn people(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<i64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<People, StoreError>>;
+
+    /// What [`Store::adopt`] would refuse these rules for, were nobody to confirm them.
+    fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>>;
 
     /// Notes that the rules of a file, by its digest, may revoke over the brake's limit.
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;

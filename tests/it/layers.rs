@@ -90,6 +90,32 @@ const RULES: &[Rule] = &[
         reason: "the path knows the traits of the ports and none of their implementations",
     },
     Rule {
+        part: "explain.rs",
+        forbidden: &[
+            "ports::store::sqlite",
+            "ports::keys",
+            "crate::serve",
+            "crate::cli",
+            "crate::app",
+            "crate::config",
+            ".apply(",
+        ],
+        reason: "whoever looks stands beside the path of a login, and applies nothing",
+    },
+    Rule {
+        part: "forecast.rs",
+        forbidden: &[
+            "ports::store::sqlite",
+            "ports::keys",
+            "crate::serve",
+            "crate::cli",
+            "crate::app",
+            "crate::config",
+            ".apply(",
+        ],
+        reason: "whoever looks stands beside the path of a login, and applies nothing",
+    },
+    Rule {
         part: "serve",
         forbidden: &[
             "ports::store::sqlite",
@@ -195,4 +221,13 @@ fn code_lines(file: &Path) -> Vec<(usize, String)> {
         .map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default().to_owned()))
         .filter(|(_, line)| !line.trim().is_empty())
         .collect()
+}
+
+/// What nobody has verified is read by those alone who look, and who write nothing.
+#[test]
+fn what_is_not_verified_is_read_by_whoever_explains() {
+    occurs_only_in("hearsay(", &["pipeline/verify.rs", "pipeline/verify/saml.rs", "src/explain.rs"]);
+    let dry = ["pipeline/claims.rs", "pipeline/explain/dry.rs", "src/explain.rs"];
+    occurs_only_in("read_dry(", &dry);
+    occurs_only_in("state_dry(", &dry);
 }

@@ -38,6 +38,7 @@ mod relying_party;
 mod relying_party_saml;
 mod saml_attacks;
 mod saml_logins;
+mod seeing;
 mod sessions;
 mod store_suite;
 mod support;

@@ -10,8 +10,8 @@ use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::pipeline::plan::Plan;
 use crate::ports::BoxFuture;
 use crate::ports::store::{
-    Act, Adopted, Applied, AuditRow, ChainReport, HoldFilter, HoldView, LeaseView, Login, Reaped, Refusal, Replanned,
-    Store, StoreError, UserView,
+    Act, Adopted, Applied, AuditRow, ChainReport, Excess, HoldFilter, HoldView, LeaseView, Login, People, Preview,
+    Reaped, Refusal, Replanned, Store, StoreError, UserView,
 };
 
 /// What became of a login whose signature held.
@@ -114,6 +114,15 @@ impl Store for RecordingStore {
         })
     }
 
+    fn preview(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Preview, StoreError>> {
+        self.inner.preview(login, candidates, rules)
+    }
+
     fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
         let who = format!("a login through {}", refusal.provider);
         self.journal.note(Event::Refused { who, why: refusal.reason.clone() });
@@ -122,6 +131,20 @@ impl Store for RecordingStore {
 
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
         self.inner.adopt(rules, now)
+    }
+
+    fn people(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<i64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<People, StoreError>> {
+        self.inner.people(rules, after, limit, now)
+    }
+
+    fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>> {
+        self.inner.excesses(rules)
     }
 
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {

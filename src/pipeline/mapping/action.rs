@@ -1,6 +1,7 @@
 //! What a mapping gives: groups and roles by name, or by what a pattern captured.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::RuleSet;
@@ -32,6 +33,16 @@ pub enum Give {
     Target(Target),
     /// A declared group or role whose name holds what the mapping's pattern captured.
     Captured(Kind, Template),
+}
+
+impl fmt::Display for Give {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(target) => target.fmt(f),
+            Self::Captured(Kind::Group, template) => write!(f, "group `{}`", template.source()),
+            Self::Captured(Kind::Role, template) => write!(f, "role `{}`", template.source()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -229,6 +229,18 @@ impl ClaimCondition {
         }
     }
 
+    /// The same test without regard to case, where it compares text and has that.
+    pub fn ignoring_case(&self) -> Option<Self> {
+        let test = match &self.test {
+            _ if self.ignore_case => return None,
+            Test::Glob(pattern) => Test::Glob(Pattern::glob(pattern.source(), true).ok()?),
+            Test::Regex(pattern) => Test::Regex(Pattern::regex(pattern.source(), true).ok()?),
+            Test::GreaterThan(_) | Test::LessThan(_) | Test::Present | Test::Absent => return None,
+            text => text.clone(),
+        };
+        Some(Self { ignore_case: true, test, ..self.clone() })
+    }
+
     fn truth(&self, facts: &Facts<'_>) -> Truth {
         match facts.look(&self.claim, self.delimiter.as_ref()) {
             // A provider that does not bring the claim says nothing by its absence either.
@@ -438,6 +450,7 @@ impl fmt::Display for Condition {
                 if let Some(value) = value {
                     write!(f, " \"{value}\"")?;
                 }
+                f.write_str(&split_by(condition.delimiter.as_ref()))?;
                 if condition.ignore_case { f.write_str(" (ignoring case)") } else { Ok(()) }
             }
             Self::HasRole(role) => write!(f, "has_role \"{role}\""),
@@ -445,6 +458,15 @@ impl fmt::Display for Condition {
             Self::LastLogin(Days::MoreThan(days)) => write!(f, "last_login more than {days} days ago"),
             Self::LastLogin(Days::FewerThan(days)) => write!(f, "last_login fewer than {days} days ago"),
         }
+    }
+}
+
+/// A delimiter that replaces the claim's, as a part of a sentence.
+pub(super) fn split_by(own: Option<&Delimiter>) -> String {
+    match own.map(Delimiter::as_str) {
+        None => String::new(),
+        Some("") => String::from(" (whole values)"),
+        Some(text) => format!(" (split by \"{text}\")"),
     }
 }
 

@@ -88,7 +88,7 @@ pub fn truth_of(when: &When, facts: &Facts<'_>, person: Option<&Person>) -> Trut
 }
 
 impl Join {
-    fn truth(self, conditions: &[Condition], facts: &Facts<'_>, person: Option<&Person>) -> Truth {
+    pub fn truth(self, conditions: &[Condition], facts: &Facts<'_>, person: Option<&Person>) -> Truth {
         let truths = conditions.iter().map(|condition| condition.truth(facts, person));
         match self {
             Self::All => Truth::all(truths),
@@ -139,6 +139,40 @@ impl fmt::Display for Hit {
 
 /// Runs the mappings in order, on what the claims brought and on what the person holds.
 pub fn decide(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, now: Timestamp) -> Decision {
+    run(rules, candidates, standing, now, None).decision
+}
+
+/// The same, with what every mapping came to on the way, and the person at the end. For whoever explains.
+pub fn traced(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, now: Timestamp) -> Traced {
+    run(rules, candidates, standing, now, Some(Vec::new()))
+}
+
+/// A decision, and how it came about.
+#[derive(Debug)]
+pub struct Traced {
+    pub decision: Decision,
+    /// The mappings that took part, in the order in which they ran; defaults are not among them.
+    pub seen: Vec<Seen>,
+    /// What the gates see.
+    pub person: Person,
+}
+
+/// What a mapping came to, and the person as it was known then.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its place in the order of the rules.
+    pub position: u32,
+    pub truth: Truth,
+    pub person: Person,
+}
+
+fn run(
+    rules: &RuleSet,
+    candidates: &Candidates,
+    standing: Standing<'_>,
+    now: Timestamp,
+    seen: Option<Vec<Seen>>,
+) -> Traced {
     let facts = Facts::new(&candidates.claims);
     let Standing { roles, denied, idle_days, mapped } = standing;
     let mut run = Run {
@@ -152,13 +186,14 @@ pub fn decide(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, 
         maybe_matched: BTreeSet::new(),
         watches_claims: rules.defaults.contains_key(&candidates.provider),
         decision: Decision::default(),
+        seen,
     };
     for (position, verdict) in run.order(candidates, &mapped) {
         run.mapping(position, verdict);
     }
     run.defaults();
     run.gates();
-    run.decision
+    Traced { decision: run.decision, seen: run.seen.unwrap_or_default(), person: run.person }
 }
 
 /// One pass over the mappings that matter.
@@ -175,6 +210,8 @@ struct Run<'a> {
     /// Some default asks for the two sets above.
     watches_claims: bool,
     decision: Decision,
+    /// `None` where nobody asks how it came about.
+    seen: Option<Vec<Seen>>,
 }
 
 impl<'a> Run<'a> {
@@ -200,7 +237,11 @@ impl<'a> Run<'a> {
             Verdict::Gives(given) => return self.holds(mapping, given.targets.iter(), &given.unknown),
             Verdict::Open => {}
         }
-        match truth_of(&mapping.when, self.facts, Some(&self.person)) {
+        let truth = truth_of(&mapping.when, self.facts, Some(&self.person));
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen { position, truth, person: self.person.clone() });
+        }
+        match truth {
             Truth::True => {
                 let given = mapping.then.given(mapping.when.capturing(), self.facts, self.rules);
                 self.holds(mapping, given.targets.iter(), &given.unknown);

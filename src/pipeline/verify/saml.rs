@@ -109,6 +109,16 @@ pub(super) fn check(
     })
 }
 
+/// What an assertion says that nobody has verified.
+pub(super) fn hearsay(response: &GuardedResponse) -> Result<SamlStatement, Fault> {
+    let document = parse(response.text()).map_err(|error| malformed(&error))?;
+    match response.structure().content {
+        Content::Assertion => statement::read(the_assertion(document.root_element())?),
+        Content::EncryptedAssertion => Err(Fault::Decryption),
+        Content::Nothing => Err(Fault::Status(response.structure().head.status.clone().unwrap_or_default())),
+    }
+}
+
 /// The replay record and the audit keep it.
 const MAX_TOKEN_ID: usize = 512;
 

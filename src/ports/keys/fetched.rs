@@ -196,6 +196,30 @@ impl KeySource for FetchedKeys {
     }
 }
 
+/// Fetches one provider's keys, once, for whoever only looks: an error says what a background task would have logged.
+/// `key_id` is the one that the token names.
+///
+/// # Errors
+/// When the provider does not answer, or a file cannot be read.
+pub async fn fetch_once(
+    settings: &ProviderSettings,
+    key_id: Option<&str>,
+    clock: &Clock,
+) -> Result<Published, FetchError> {
+    let slot = Slot {
+        client: client_for(settings)?,
+        settings: settings.clone(),
+        clock: clock.clone(),
+        published: ArcSwapOption::empty(),
+        fetching: tokio::sync::Mutex::default(),
+        fetching_one: tokio::sync::Mutex::default(),
+    };
+    if let (KeyOrigin::OneByOne(base), Some(key_id)) = (&settings.keys.source, key_id) {
+        slot.fetch_one_unless_recent(base, key_id, Duration::ZERO).await;
+    }
+    slot.fetch().await
+}
+
 fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchError> {
     match settings.keys.source {
         KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) | KeyOrigin::OneByOne(_) => {

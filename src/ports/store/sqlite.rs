@@ -12,6 +12,8 @@ mod catalogue;
 mod clients;
 mod lease;
 mod look;
+mod people;
+mod preview;
 mod recorded;
 mod replan;
 mod sessions;
@@ -27,8 +29,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::audit::Sealer;
 use super::{
-    Act, Adopted, Applied, AuditRow, ChainReport, HoldFilter, HoldView, LeaseView, Login, Reaped, Refusal, Replanned,
-    Store, StoreError, UserView,
+    Act, Adopted, Applied, AuditRow, ChainReport, Excess, HoldFilter, HoldView, LeaseView, Login, People, Preview,
+    Reaped, Refusal, Replanned, Store, StoreError, UserView,
 };
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
@@ -332,12 +334,35 @@ impl Store for SqliteStore {
         Box::pin(self.write(move |session| apply::apply(session, &login, &candidates, &rules)))
     }
 
+    fn preview(
+        &self,
+        login: Login,
+        candidates: Candidates,
+        rules: Arc<RuleSet>,
+    ) -> BoxFuture<'_, Result<Preview, StoreError>> {
+        Box::pin(self.write(move |session| preview::preview(session, &login, &candidates, &rules)))
+    }
+
     fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.write(move |session| apply::record_refusal(session, &refusal)))
     }
 
     fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
         Box::pin(self.write(move |session| act::adopt(session, &rules, now)))
+    }
+
+    fn people(
+        &self,
+        rules: Arc<RuleSet>,
+        after: Option<i64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<People, StoreError>> {
+        Box::pin(self.read(move |connection| people::page(connection, &rules, after, limit, now)))
+    }
+
+    fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>> {
+        Box::pin(self.read(move |connection| act::excesses(connection, &rules)))
     }
 
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {

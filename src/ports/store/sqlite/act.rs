@@ -1,10 +1,10 @@
 //! What an operator, or a new rule set, does to the store.
 
 use aws_lc_rs::rand;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use super::super::{Act, Adopted, StoreError};
+use super::super::{Act, Adopted, Excess, StoreError};
 use super::{Session, audit, brake, kind_of, unavailable, user_row};
 use crate::pipeline::ids::{MappingId, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
@@ -146,8 +146,8 @@ pub(super) fn adopt_changed(
         *session.epoch = Some(rules.epoch);
         return Ok(Adopted::default());
     }
-    let named = mappings_with_grants(session)?;
-    let excesses = brake::excesses(session, &named, rules)?;
+    let named = mappings_with_grants(session.connection)?;
+    let excesses = brake::excesses(session.connection, &named, rules)?;
     if !excesses.is_empty() && !confirmed {
         return Err(StoreError::Braked(excesses));
     }
@@ -156,9 +156,8 @@ pub(super) fn adopt_changed(
     Ok(adopted)
 }
 
-fn mappings_with_grants(session: &Session<'_>) -> Result<Vec<MappingId>, StoreError> {
-    session
-        .connection
+fn mappings_with_grants(connection: &Connection) -> Result<Vec<MappingId>, StoreError> {
+    connection
         .prepare_cached(MAPPINGS_WITH_GRANTS)
         .and_then(|mut select| select.query_map([], |row| row.get(0).map(MappingId))?.collect())
         .map_err(unavailable)
@@ -196,9 +195,17 @@ pub(super) fn expire(session: &Session<'_>, rules: &RuleSet, now: Timestamp) -> 
     if passed.is_empty() {
         return Ok(Adopted::default());
     }
-    let mut named = mappings_with_grants(session)?;
+    let mut named = mappings_with_grants(session.connection)?;
     named.retain(|id| passed.contains(id));
     end_mappings(session, &named, rules, now)
+}
+
+/// What adopting these rules would be refused for.
+pub(super) fn excesses(connection: &Connection, rules: &RuleSet) -> Result<Vec<Excess>, StoreError> {
+    match rules.sync.mode {
+        Mode::Shadow => Ok(Vec::new()),
+        Mode::Apply => brake::excesses(connection, &mappings_with_grants(connection)?, rules),
+    }
 }
 
 /// Whether an operator has confirmed the file that these rules come from.

@@ -32,25 +32,11 @@ pub(super) fn apply(
         refuse_once(session, &token, login, "disabled", "the user is disabled")?;
         return Ok(Applied::Disabled);
     }
-    if let Some(known) = &known {
-        lease::end_of_user(session, (known.row, &login.user), &login.provider, rules, login.now)?;
-    }
-    let standing = match &known {
-        Some(known) => standing::read(session, known.row, &login.provider, login.now)?,
-        None => Standing::default(),
-    };
-    let snapshot = &standing.snapshot;
-    // What the provider was asked for just now is newer than any token.
-    let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
-    let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, snapshot, rules);
+    let (mut plan, standing) = plan_for(session, login, known.as_ref(), candidates, rules)?;
     if let Some(refused) = plan.refused.take() {
         return refuse(session, &token, login, known.as_ref(), refused);
     }
-    let stopped = brake::stopped(session, &plan, rules, login.now)?;
-    plan.hold(stopped, snapshot, rules);
     let user_row = touch_user(session, login, known.as_ref())?;
-    let last = last_held(session, user_row, &plan, rules)?;
-    plan.guard(&last, snapshot, rules);
     write::plan(session, user_row, &plan, &standing, rules.lease(&login.provider).is_some(), login.now)?;
     note_login(session, user_row, login, candidates, &plan, &standing, rules)?;
     let event = match (plan.older, plan.shadow) {
@@ -61,6 +47,39 @@ pub(super) fn apply(
     let person = Some((user_row, &login.user, login.email.as_deref()));
     audit::append(session, login.now, event, &LoginDetail::new(login, &plan, rules), person)?;
     Ok(Applied::Committed(Box::new(plan)))
+}
+
+/// What the login changes, after the brake and the last holders of protected targets were looked after. A plan that is
+/// refused is a draft.
+pub(super) fn plan_for(
+    session: &mut Session<'_>,
+    login: &Login,
+    known: Option<&KnownUser>,
+    candidates: &Candidates,
+    rules: &RuleSet,
+) -> Result<(Plan, Standing), StoreError> {
+    if let Some(known) = known {
+        lease::end_of_user(session, (known.row, &login.user), &login.provider, rules, login.now)?;
+    }
+    let standing = match known {
+        Some(known) => standing::read(session, known.row, &login.provider, login.now)?,
+        None => Standing::default(),
+    };
+    let snapshot = &standing.snapshot;
+    // What the provider was asked for just now is newer than any token.
+    let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
+    let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, snapshot, rules);
+    if plan.refused.is_some() {
+        return Ok((plan, standing));
+    }
+    let stopped = brake::stopped(session, &plan, rules, login.now)?;
+    plan.hold(stopped, snapshot, rules);
+    // Whom nobody knows holds nothing that could be the last of its kind.
+    if let Some(known) = known {
+        let last = last_held(session, known.row, &plan, rules)?;
+        plan.guard(&last, snapshot, rules);
+    }
+    Ok((plan, standing))
 }
 
 /// The rules refuse this login: nothing is written but that it was refused, and the user whom a mapping disables.
@@ -220,7 +239,7 @@ impl<'a> NearMissDetail<'a> {
     }
 }
 
-fn token_digest(scope: &str, token_id: &str) -> Vec<u8> {
+pub(super) fn token_digest(scope: &str, token_id: &str) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&(scope.len() as u64).to_be_bytes());
     context.update(scope.as_bytes());
@@ -255,14 +274,14 @@ fn sweep(session: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-struct KnownUser {
-    row: i64,
-    disabled: bool,
+pub(super) struct KnownUser {
+    pub row: i64,
+    pub disabled: bool,
     /// Whether e-mail and name are those of this login.
     current: bool,
 }
 
-fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
+pub(super) fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
     session
         .connection
         .prepare_cached(

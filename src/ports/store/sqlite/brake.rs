@@ -1,6 +1,6 @@
 //! The brake on mass revocation: how many have lost a target through a provider lately, and whether one more may.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Excess, StoreError};
 use super::{Session, kind_of, target_of, unavailable};
@@ -81,7 +81,7 @@ fn window(
     {
         return Ok(running);
     }
-    Ok(Window { began_at: now.0, members: members(session, provider, target)?, losses: 0 })
+    Ok(Window { began_at: now.0, members: members(session.connection, provider, target)?, losses: 0 })
 }
 
 fn holds(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<bool, StoreError> {
@@ -98,9 +98,8 @@ fn holds(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Res
 }
 
 /// Users who hold the target through the provider's mappings.
-pub(super) fn members(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<u64, StoreError> {
-    session
-        .connection
+pub(super) fn members(connection: &Connection, provider: &ProviderName, target: &Target) -> Result<u64, StoreError> {
+    connection
         .prepare_cached("SELECT count(DISTINCT user_id) FROM grants WHERE kind = ?2 AND name = ?3 AND provider = ?1")
         .and_then(|mut select| {
             let key = params![provider.as_str(), kind_of(target), target.name()];
@@ -112,23 +111,25 @@ pub(super) fn members(session: &Session<'_>, provider: &ProviderName, target: &T
 
 /// What the end of some mappings would take from more members than the brake lets pass. One that ended by its own `until`
 /// is no surprise and does not count.
-pub(super) fn excesses(session: &Session<'_>, named: &[MappingId], rules: &RuleSet) -> Result<Vec<Excess>, StoreError> {
+pub(super) fn excesses(
+    connection: &Connection,
+    named: &[MappingId],
+    rules: &RuleSet,
+) -> Result<Vec<Excess>, StoreError> {
     let ends = |id: &&MappingId| rules.mapping(**id).is_none_or(|mapping| mapping.activity != Activity::Active);
     let ending: Vec<&MappingId> = named.iter().filter(ends).collect();
-    let run = |statement: &str| session.connection.execute_batch(statement).map_err(unavailable);
+    let run = |statement: &str| connection.execute_batch(statement).map_err(unavailable);
     if ending.is_empty() {
         return Ok(Vec::new());
     }
     run("CREATE TEMP TABLE IF NOT EXISTS ending (mapping BLOB PRIMARY KEY) WITHOUT ROWID; DELETE FROM ending")?;
     for id in ending {
-        session
-            .connection
+        connection
             .prepare_cached("INSERT OR IGNORE INTO ending VALUES (?1)")
             .and_then(|mut insert| insert.execute(params![id.0]))
             .map_err(unavailable)?;
     }
-    let mut lost = session
-        .connection
+    let mut lost = connection
         .prepare_cached(
             "SELECT provider, kind, name, count(DISTINCT user_id) FROM grants
              WHERE mapping IN ending AND NOT EXISTS (
@@ -145,7 +146,7 @@ pub(super) fn excesses(session: &Session<'_>, named: &[MappingId], rules: &RuleS
         let provider = ProviderName::parse(&provider).map_err(|error| StoreError::Invalid(error.to_string()))?;
         let target = target_of(row.get(1).map_err(unavailable)?, &name)?;
         let losing = row.get::<_, i64>(3).map_err(unavailable)?.cast_unsigned();
-        let members = members(session, &provider, &target)?;
+        let members = members(connection, &provider, &target)?;
         let allowed = rules.sync.brake.allowed(members);
         if rules.is_braked(&target) && losing > allowed {
             excesses.push(Excess { provider, target, losing, members, allowed });

@@ -48,7 +48,7 @@ fn read_grants(
         .map_err(unavailable)?;
     let mut rows = select.query(params![user_row]).map_err(unavailable)?;
     while let Some(row) = rows.next().map_err(unavailable)? {
-        let grant = read_grant(row)?;
+        let grant = read_grant(row, 0)?;
         if let Source::Mapped { provider: owner, mapping } = &grant.source
             && owner == provider
         {
@@ -65,14 +65,15 @@ fn read_grants(
     Ok(())
 }
 
-fn read_grant(row: &rusqlite::Row<'_>) -> Result<Grant, StoreError> {
-    let text = |at: usize| row.get_ref(at).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-    let target = target_of(row.get(0).map_err(unavailable)?, text(1))?;
+/// Reads kind, name, provider and mapping, from the given column on.
+pub(super) fn read_grant(row: &rusqlite::Row<'_>, first: usize) -> Result<Grant, StoreError> {
+    let text = |at: usize| row.get_ref(first + at).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
+    let target = target_of(row.get(first).map_err(unavailable)?, text(1))?;
     let source = match text(2) {
         "" => Source::Assigned,
         provider => Source::Mapped {
             provider: ProviderName::parse(provider).map_err(|error| StoreError::Invalid(error.to_string()))?,
-            mapping: MappingId(row.get(3).map_err(unavailable)?),
+            mapping: MappingId(row.get(first + 3).map_err(unavailable)?),
         },
     };
     Ok(Grant { target, source })

@@ -1,0 +1,173 @@
+//! `loginsync explain`: how a login is decided, from its token to its plan; or how a past one was.
+
+mod recorded;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{ConfigArgument, FOUND, Failure, block_on, moment, print_json};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Config, KeyOrigin, ProviderSettings};
+use crate::explain::{Input, Keys, Surroundings, explain};
+use crate::pipeline::explain::{Outcome, Report};
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::provider::Protocol;
+use crate::pipeline::verify::ProviderKeys;
+use crate::pipeline::verify::saml::{self, CertificateSet};
+use crate::ports::keys::fetched::fetch_once;
+use crate::ports::store::Store;
+
+/// Exit codes: 0 the login would enter; 2 it would be refused; 1 it could not be found out. Claims from a file count as if
+/// they were verified, and are never called so. That a token was used before, or that no browser left for it, does not
+/// count.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Explain {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Whose login it is; may be left out where the configuration has one provider
+    #[arg(long)]
+    provider: Option<String>,
+    /// A file with an ID token, a SAMLResponse (XML, base64 or a whole form), or a JSON object of claims; `-` for standard
+    /// input
+    #[arg(value_name = "TOKENFILE", required_unless_present = "id")]
+    token: Option<PathBuf>,
+    /// The moment to look at it from, such as 2026-01-31T12:00:00Z; without it, now
+    #[arg(long, value_parser = moment)]
+    at: Option<Timestamp>,
+    /// Verify with the keys of this file (a JWK Set, SAML metadata or PEM certificates) instead of the provider's
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// Look at it as if nobody had ever logged in, without the database
+    #[arg(long)]
+    no_store: bool,
+    /// Tell how a past login was decided instead, by its id in the log or the audit
+    #[arg(long, value_name = "LOGIN", conflicts_with_all = ["token", "provider", "at", "keys", "no_store"])]
+    id: Option<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+/// Bytes of a token file.
+const MOST_BYTES: u64 = 8 << 20;
+
+impl Explain {
+    /// # Errors
+    /// Faults of the configuration, the file or the store.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        if let Some(id) = &self.id {
+            return recorded::run(&self.config, id, self.json);
+        }
+        let report = self.report()?;
+        match self.json {
+            true => print_json(&report)?,
+            false => print!("{report}"),
+        }
+        Ok(match report.outcome {
+            Outcome::Enters => ExitCode::SUCCESS,
+            Outcome::Refused => ExitCode::from(FOUND),
+            Outcome::Unknown => ExitCode::FAILURE,
+        })
+    }
+
+    fn report(&self) -> Result<Report, Failure> {
+        let config = self.config.load()?;
+        let settings = find(&config, self.provider.as_deref())?;
+        let now = self.at.unwrap_or_else(|| Clock::system().now());
+        let text = read(self.token.as_deref().unwrap_or(Path::new("-")))?;
+        let protocol = &settings.provider.protocol;
+        let input = Input::read(&text, protocol, config.limits.saml_document).map_err(Failure::new)?;
+        if matches!(protocol, Protocol::Saml(_)) {
+            saml::lock_down().map_err(Failure::new)?;
+        }
+        let store = match self.no_store || !config.store.path.exists() {
+            true => None,
+            false => Some(app::open_store(&config).map_err(Failure::new)?),
+        };
+        block_on(async {
+            let keys = match &input {
+                Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
+                Input::Token(_) => self.keys(settings, input.key_id(), now).await,
+            };
+            let name = format!("`{}`", config.store.path.display());
+            let around = Surroundings {
+                provider: &settings.provider,
+                keys,
+                rules: std::sync::Arc::clone(&config.rules),
+                store: store.as_ref().map(|store| (store as &dyn Store, name)),
+                now,
+            };
+            explain(input, around).await.map_err(Failure::new)
+        })
+    }
+
+    /// Of the file that was named, else of where the configuration says that the provider's keys are.
+    async fn keys(&self, settings: &ProviderSettings, key_id: Option<&str>, now: Timestamp) -> Result<Keys, String> {
+        let mut settings = settings.clone();
+        let mut from = origin(&settings);
+        if let Some(file) = &self.keys {
+            from = format!("`{}`", file.display());
+            if let Some(certificates) = certificates(file)? {
+                return Ok(Keys { keys: ProviderKeys::Saml(certificates), from });
+            }
+            settings.keys.source = match settings.provider.protocol {
+                Protocol::Oidc(_) => KeyOrigin::JwksFile(file.clone()),
+                Protocol::Saml(_) => KeyOrigin::MetadataFile(file.clone()),
+            };
+        }
+        let published = fetch_once(&settings, key_id, &Clock::fixed(now)).await.map_err(|error| error.to_string())?;
+        Ok(Keys { keys: published.keys, from })
+    }
+}
+
+/// Certificates, where the file is PEM.
+fn certificates(file: &Path) -> Result<Option<CertificateSet>, String> {
+    let text = std::fs::read(file).map_err(|error| format!("`{}`: {error}", file.display()))?;
+    match text.trim_ascii_start().starts_with(b"-----BEGIN") {
+        true => CertificateSet::from_pem(&text).map(Some).map_err(|error| error.to_string()),
+        false => Ok(None),
+    }
+}
+
+fn origin(settings: &ProviderSettings) -> String {
+    match &settings.keys.source {
+        KeyOrigin::Discovery => format!("discovery of `{}`", settings.provider.issuer),
+        KeyOrigin::JwksUrl(url) | KeyOrigin::MetadataUrl(url) => format!("`{url}`"),
+        KeyOrigin::JwksFile(file) | KeyOrigin::MetadataFile(file) => format!("`{}`", file.display()),
+        KeyOrigin::OneByOne(url) => format!("`{url}`"),
+        KeyOrigin::Certificates(_) => String::from("the configured certificates"),
+    }
+}
+
+/// The provider of a name, or the only one.
+fn find<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c ProviderSettings, Failure> {
+    let names = || config.providers.iter().map(|settings| settings.provider.name.as_str());
+    match (name, config.providers.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+            Err(Failure(format!("expected --provider, one of {}", names.join(", "))))
+        }
+        (Some(name), providers) => providers
+            .iter()
+            .find(|settings| settings.provider.name.as_str() == name)
+            .ok_or_else(|| super::undeclared("provider", name, names())),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let cannot = |error: std::io::Error| Failure(format!("`{}`: {error}", path.display()));
+    let mut text = String::new();
+    let read = match path == Path::new("-") {
+        true => std::io::stdin().lock().take(MOST_BYTES + 1).read_to_string(&mut text),
+        false => std::fs::File::open(path).map_err(cannot)?.take(MOST_BYTES + 1).read_to_string(&mut text),
+    };
+    match read.map_err(cannot)? as u64 > MOST_BYTES {
+        true => Err(Failure(format!("`{}` is longer than {MOST_BYTES} bytes", path.display()))),
+        false => Ok(text),
+    }
+}

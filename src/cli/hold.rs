@@ -1,0 +1,151 @@
+//! `loginsync hold`: revocations that the brake has stopped.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::clock::Clock;
+use crate::pipeline::ids::{GroupName, Namespace, ProviderName, RoleName, Subject, Target, UserId};
+use crate::ports::store::{HoldFilter, HoldView};
+
+#[derive(Debug, Args)]
+pub struct HoldCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// What is held, the oldest first
+    List(Filtered),
+    /// Let it go: each is planned anew from the claims of the last login, without the brake
+    Release(Act),
+    /// Forget it: the grants stay until a login says otherwise
+    Discard(Act),
+}
+
+#[derive(Debug, Args)]
+struct Filtered {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Of this user alone, such as okta/alice
+    #[arg(long, value_name = "NAMESPACE/SUBJECT")]
+    user: Option<String>,
+    #[arg(long)]
+    provider: Option<String>,
+    #[arg(long, conflicts_with = "role")]
+    group: Option<String>,
+    #[arg(long)]
+    role: Option<String>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Act {
+    #[command(flatten)]
+    filtered: Filtered,
+    /// All of it; needed where nothing narrows it
+    #[arg(long)]
+    all: bool,
+    /// Who does this, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    namespace: String,
+    subject: String,
+    provider: String,
+    kind: &'static str,
+    name: String,
+    mapping: String,
+    since: String,
+}
+
+impl From<&HoldView> for Row {
+    fn from(hold: &HoldView) -> Self {
+        Self {
+            namespace: hold.user.namespace.to_string(),
+            subject: hold.user.subject.to_string(),
+            provider: hold.provider.to_string(),
+            kind: hold.target.kind(),
+            name: hold.target.name().to_owned(),
+            mapping: hold.mapping.clone(),
+            since: hold.since.to_string(),
+        }
+    }
+}
+
+impl HoldCommand {
+    /// # Errors
+    /// Faults of the configuration, of the store, or of what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::List(filtered) => filtered.list(),
+            Action::Release(act) => act.carry_out(true),
+            Action::Discard(act) => act.carry_out(false),
+        }
+    }
+}
+
+impl Filtered {
+    fn filter(&self) -> Result<HoldFilter, Failure> {
+        let wrong = |what: &str| move |error| Failure(format!("the {what} {error}"));
+        let user = self.user.as_deref().map(|text| {
+            let (namespace, subject) =
+                text.split_once('/').ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
+            let namespace = Namespace::parse(namespace).map_err(wrong("namespace"))?;
+            Ok(UserId { namespace, subject: Subject::parse(subject).map_err(wrong("subject"))? })
+        });
+        let provider = self.provider.as_deref().map(|name| ProviderName::parse(name).map_err(wrong("provider")));
+        let target = match (&self.group, &self.role) {
+            (Some(name), _) => Some(GroupName::parse(name).map(Target::Group).map_err(wrong("group"))?),
+            (None, Some(name)) => Some(RoleName::parse(name).map(Target::Role).map_err(wrong("role"))?),
+            (None, None) => None,
+        };
+        Ok(HoldFilter { user: user.transpose()?, provider: provider.transpose()?, target })
+    }
+
+    fn list(&self) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let filter = self.filter()?;
+        let holds = block_on(async { store.holds(filter, Arc::clone(&config.rules)).await.map_err(Failure::new) })?;
+        if self.json {
+            return print_json(&holds.iter().map(Row::from).collect::<Vec<_>>());
+        }
+        for HoldView { user, provider, target, mapping, since } in &holds {
+            println!("{since}  {user}  {target}  no longer given by `{mapping}` through {provider}");
+        }
+        Ok(())
+    }
+}
+
+impl Act {
+    fn carry_out(self, release: bool) -> Result<(), Failure> {
+        let filter = self.filtered.filter()?;
+        let narrowed = filter.user.is_some() || filter.provider.is_some() || filter.target.is_some();
+        if !(narrowed || self.all) {
+            return Err(Failure("expected --user, --provider, --group or --role, or --all for everything".into()));
+        }
+        let (config, store) = self.filtered.config.open()?;
+        let (rules, by, now) = (Arc::clone(&config.rules), format!("cli:{}", self.by), Clock::system().now());
+        let done = block_on(async {
+            let done = match release {
+                true => store.release(filter, rules, by, now).await,
+                false => store.discard(filter, rules, by, now).await,
+            };
+            done.map_err(Failure::new)
+        })?;
+        match self.filtered.json {
+            true => print_json(&serde_json::json!({ "holds": done })),
+            false => {
+                println!("{done} {}", if release { "released" } else { "discarded" });
+                Ok(())
+            }
+        }
+    }
+}

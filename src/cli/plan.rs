@@ -1,0 +1,98 @@
+//! `loginsync plan`: who would gain and lose what under another configuration.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{ConfigArgument, FOUND, Failure, block_on, load, print_json};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forecast::forecast;
+use crate::pipeline::forecast::Forecast;
+use crate::ports::store::Store;
+
+/// Exit codes: 0 nothing changes; 2 something changes; 1 it could not be found out, or a protected or privileged group or
+/// role would lose its last holder. Nothing but `--confirm` writes anything.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct Plan {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The configuration that holds now: tells edited mappings from new ones, and which roles groups carry
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// Accept that a protected or privileged group or role loses its last holder
+    #[arg(long)]
+    force: bool,
+    /// Confirm these rules: they may then revoke more at once than the brake lets pass
+    #[arg(long)]
+    confirm: bool,
+    /// Who confirms, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+    /// Users and mappings that are named at the most
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    /// # Errors
+    /// Faults of a configuration or of the store, and the loss of a last holder.
+    pub fn run(self) -> Result<ExitCode, Failure> {
+        let config = self.config.load()?;
+        if !config.store.path.exists() {
+            return Err(Failure(format!("there is no database `{}` to plan for", config.store.path.display())));
+        }
+        let store = app::open_store(&config).map_err(Failure::new)?;
+        let old = self.from.as_deref().map(load).transpose()?;
+        let found = block_on(self.look(&store, &config, old.as_ref()))?;
+        match self.json {
+            true => print_json(&found)?,
+            false => print!("{found}"),
+        }
+        if !self.force && !found.last_holders.is_empty() {
+            let targets: Vec<String> = found.last_holders.iter().map(ToString::to_string).collect();
+            return Err(Failure(format!("{} would lose the last holder; `--force` accepts that", targets.join(", "))));
+        }
+        if self.confirm {
+            block_on(self.note(&store, &config))?;
+        }
+        Ok(if found.changes { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+    }
+
+    async fn look(&self, store: &dyn Store, config: &Config, old: Option<&Config>) -> Result<Forecast, Failure> {
+        let bar = bar();
+        let mut progress = |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let old = old.map(|old| &*old.rules);
+        let now = Clock::system().now();
+        let found = forecast(store, old, &config.rules, now, self.limit, &mut progress).await;
+        bar.finish_and_clear();
+        found.map_err(Failure::new)
+    }
+
+    async fn note(&self, store: &dyn Store, config: &Config) -> Result<(), Failure> {
+        let source = config.rules.source.ok_or_else(|| Failure("these rules come from no file".into()))?;
+        let by = format!("cli:{}", self.by);
+        store.confirm(source, by, Clock::system().now()).await.map_err(Failure::new)?;
+        eprintln!("confirmed: this file, as it is now, may revoke past the brake");
+        Ok(())
+    }
+}
+
+/// Where a person watches; a file or a pipe gets none.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} users");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,48 @@
+//! What a change of the rules would change, asked of the store page by page: nothing is held but counts and the details
+//! that somebody will read.
+
+use std::sync::Arc;
+
+use crate::pipeline::forecast::{Excess, Forecast, Forecaster, TargetName};
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::mapping::RuleSet;
+use crate::ports::store::{self, Store, StoreError};
+
+/// Users that are read at once.
+const PAGE: usize = 2_000;
+
+/// What the new rules would change for everybody whom the store knows. `old` are the rules that hold now, where they are
+/// known; `limit` is for the users in the details; `progress` hears of users done, and of all.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn forecast(
+    store: &dyn Store,
+    old: Option<&RuleSet>,
+    new: &Arc<RuleSet>,
+    now: Timestamp,
+    limit: usize,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<Forecast, StoreError> {
+    let mut forecaster = Forecaster::new(old, new, now, limit);
+    let (mut after, mut done, mut total) = (None, 0, 0);
+    loop {
+        let page = store.people(Arc::clone(new), after, PAGE, now).await?;
+        total = page.total.unwrap_or(total);
+        page.people.iter().for_each(|person| forecaster.add(person));
+        done += page.people.len() as u64;
+        progress(done, total.max(done));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    let excesses = store.excesses(Arc::clone(new)).await?;
+    Ok(forecaster.finish(excesses.iter().map(told).collect()))
+}
+
+fn told(excess: &store::Excess) -> Excess {
+    let store::Excess { provider, target, losing, members, allowed } = excess;
+    let (provider, target) = (provider.to_string(), TargetName::from(target));
+    Excess { provider, target, losing: *losing, members: *members, allowed: *allowed }
+}

@@ -1,0 +1,223 @@
+//! How a login is decided, told from end to end: is it verified, what did each claim bring, what did every mapping come
+//! to and why, which gates are open, and what the plan is.
+//!
+//! Nothing is decided here. The same functions that decide a login are asked, and their answers are put into a
+//! [`Report`] that prints itself for people ([`fmt::Display`]) and for programs (serde).
+//!
+//! ```text
+//! hit        groups = staff      group `Staff`      groups is "staff"
+//! near miss  engineers           group `Engineers`  department is "Engineering": "engineering" differs by case alone
+//! missed     groups = admins     group `Admins`     groups is "admins": false
+//! ```
+
+pub mod dry;
+mod text;
+mod verdicts;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use self::verdicts::{ConditionReport, GateReport, MappingReport, Verdict, Verdicts, verdicts};
+use super::claims::{Claim, ClaimState, Claims};
+use super::ids::Timestamp;
+use super::plan::{Change, Plan, Refused};
+use super::verify::Assertion;
+
+/// Everything that can be said of one login.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub outcome: Outcome,
+    /// Why the login would be refused.
+    pub refused: Option<String>,
+    pub proof: Proof,
+    /// `ID token`, `bearer token`, `SAML response` or `claims`.
+    pub input: &'static str,
+    pub provider: String,
+    pub at: String,
+    pub keys: Option<String>,
+    pub token: Option<TokenReport>,
+    pub user: Option<UserReport>,
+    pub claims: Vec<ClaimReport>,
+    pub mappings: Vec<MappingReport>,
+    pub gates: Vec<GateReport>,
+    /// What it is decided against: a database, or nothing.
+    pub store: Option<String>,
+    pub plan: Option<PlanReport>,
+    /// What to know beside it.
+    pub notes: Vec<String>,
+}
+
+/// Whether the login would reach the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Enters,
+    Refused,
+    /// It could not be found out: no keys, no store.
+    Unknown,
+}
+
+/// Whether anybody vouches for what is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Proof {
+    /// Signature, issuer, audience and times hold.
+    Verified,
+    /// A token that is not believed.
+    NotVerified { because: String },
+    /// No token: claims that somebody wrote down.
+    Dry,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenReport {
+    pub id: String,
+    pub issued_at: String,
+    pub expires_at: String,
+    /// The store has seen it: a second arrival is refused as a replay.
+    pub spent: bool,
+}
+
+impl TokenReport {
+    pub fn of(assertion: &Assertion) -> Self {
+        Self {
+            id: assertion.token_id.clone(),
+            issued_at: assertion.issued_at.to_string(),
+            expires_at: assertion.expires_at.to_string(),
+            spent: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct UserReport {
+    pub name: String,
+    /// Has logged in before, or was created by hand.
+    pub known: bool,
+    pub enabled: bool,
+}
+
+/// What one claim brought.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClaimReport {
+    pub name: String,
+    pub state: String,
+    /// Whether mappings can be decided on it.
+    pub decided: bool,
+    /// As the token wrote them.
+    pub values: Vec<String>,
+    /// As mappings see them: split by the claim's own delimiter, without its prefix.
+    pub pieces: Vec<String>,
+    /// Elements of a wrong type that were passed over.
+    pub skipped: usize,
+}
+
+impl ClaimReport {
+    pub fn all(claims: &Claims) -> Vec<Self> {
+        claims.claims.iter().map(Self::of).collect()
+    }
+
+    fn of(claim: &Claim) -> Self {
+        let values = match &claim.state {
+            ClaimState::Values(values) => values.clone(),
+            _ => Vec::new(),
+        };
+        Self {
+            name: claim.name.to_string(),
+            state: claim.state.to_string(),
+            decided: claim.decided,
+            values,
+            pieces: claim.pieces(None).into_iter().map(str::to_owned).collect(),
+            skipped: claim.skipped,
+        }
+    }
+}
+
+/// A plan for programs, and the text of it for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanReport {
+    pub older: bool,
+    pub shadow: bool,
+    pub refused: Option<String>,
+    pub grants: Vec<ChangeReport>,
+    pub keeps: Vec<ChangeReport>,
+    pub revokes: Vec<ChangeReport>,
+    pub undecided: Vec<ChangeReport>,
+    pub held: Vec<ChangeReport>,
+    pub guarded: Vec<ChangeReport>,
+    pub groups: Vec<String>,
+    pub roles: Vec<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct ChangeReport {
+    pub kind: &'static str,
+    pub name: String,
+    pub mapping: String,
+}
+
+impl PlanReport {
+    pub fn of(plan: &Plan) -> Self {
+        let changes = |changes: &[Change]| changes.iter().map(ChangeReport::of).collect();
+        Self {
+            older: plan.older,
+            shadow: plan.shadow,
+            refused: plan.refused.as_ref().map(reason),
+            grants: changes(&plan.grants),
+            keeps: changes(&plan.keeps),
+            revokes: changes(&plan.revokes),
+            undecided: changes(&plan.undecided),
+            held: changes(&plan.held),
+            guarded: changes(&plan.guarded),
+            groups: plan.after.groups.iter().map(ToString::to_string).collect(),
+            roles: plan.after.roles.iter().map(ToString::to_string).collect(),
+            text: plan.to_string(),
+        }
+    }
+}
+
+impl ChangeReport {
+    fn of(change: &Change) -> Self {
+        Self { kind: change.target.kind(), name: change.target.name().to_owned(), mapping: change.label.clone() }
+    }
+}
+
+/// Why the rules refuse, as the log says it.
+pub fn reason(refused: &Refused) -> String {
+    match refused {
+        Refused::Gate { name, .. } => format!("refused by gate `{name}`"),
+        Refused::Disables(label) => format!("mapping `{label}` disables the user"),
+    }
+}
+
+impl Report {
+    /// A report on a login that has just been looked at, before anything is known of it.
+    pub fn new(input: &'static str, provider: &str, at: Timestamp, proof: Proof) -> Self {
+        Self {
+            outcome: Outcome::Unknown,
+            refused: None,
+            proof,
+            input,
+            provider: provider.to_owned(),
+            at: at.to_string(),
+            keys: None,
+            token: None,
+            user: None,
+            claims: Vec::new(),
+            mappings: Vec::new(),
+            gates: Vec::new(),
+            store: None,
+            plan: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Notes the first reason to refuse; a later one adds nothing.
+    pub fn refuse(&mut self, reason: impl fmt::Display) {
+        self.outcome = Outcome::Refused;
+        self.refused.get_or_insert_with(|| reason.to_string());
+    }
+}

@@ -1,0 +1,464 @@
+//! What a change of the rules would change: for every user with recorded claims, who gains and loses what.
+//!
+//! A change takes effect in two steps, and so does the forecast. Mappings that the new rules lack, hold as disabled or have
+//! let expire lose their grants *at once*, when the rules are adopted. The rest shows at each person's *next login*, here
+//! from the claims of their last one. What those did not record, or recorded as read otherwise, is *unknown*: it may change
+//! either way, and is counted apart.
+
+mod differences;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use self::differences::{Differences, MappingChange};
+use super::claims::{ClaimState, Claims};
+use super::explain::reason;
+use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
+use super::mapping::{Mode, RuleSet, candidates};
+use super::plan::{self, Effective, Grant, Plan, Snapshot, Source};
+
+/// One user as the store has them.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub user: UserId,
+    pub enabled: bool,
+    /// All grants and denies, whoever gave them.
+    pub snapshot: Snapshot,
+    pub logins: Vec<LastLogin>,
+}
+
+/// The last login of a user through one provider.
+#[derive(Debug, Clone)]
+pub struct LastLogin {
+    pub provider: ProviderName,
+    pub watermark: Timestamp,
+    /// As the new rules read them; `None` where none were recorded.
+    pub claims: Option<Arc<Claims>>,
+}
+
+impl Person {
+    pub fn new(user: UserId, enabled: bool) -> Self {
+        Self { user, enabled, snapshot: Snapshot::default(), logins: Vec::new() }
+    }
+}
+
+/// What the new rules would change.
+#[derive(Debug, Clone, Serialize)]
+pub struct Forecast {
+    /// Whether anything would change, or may.
+    pub changes: bool,
+    /// The new rules only watch: nothing of this is written while they do.
+    pub shadow: bool,
+    pub users: u64,
+    /// Of whom no claims of one of their providers are recorded.
+    pub without_claims: u64,
+    /// Users who gain or lose something.
+    pub changed_users: u64,
+    pub mappings: Differences,
+    /// Those of which something changes, by name.
+    pub targets: Vec<TargetForecast>,
+    /// Users whom a gate, or a mapping that disables, would refuse.
+    pub refusals: Vec<Refusals>,
+    /// Protected or privileged, with holders now and none afterwards.
+    pub last_holders: Vec<TargetName>,
+    /// For what the brake would refuse these rules, unless they are confirmed.
+    pub brake_refuses: Vec<Excess>,
+    /// What the brake would hold of the losses at logins.
+    pub brake_holds: Vec<Excess>,
+    pub details: Vec<UserForecast>,
+    /// Users who change and are not in `details`.
+    pub left_out: u64,
+}
+
+/// How many users gain and lose one group or role.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetForecast {
+    #[serde(flatten)]
+    pub target: TargetName,
+    pub gains: u64,
+    pub losses: u64,
+    /// Of the losses, those that come with the rules themselves and not with a login.
+    pub at_once: u64,
+    /// Hold it, and it cannot be told whether they would go on to.
+    pub may_lose: u64,
+    /// At the most so many gain it by claims that were not recorded.
+    pub may_gain: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct TargetName {
+    pub kind: &'static str,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusals {
+    pub reason: String,
+    pub users: u64,
+}
+
+/// A target from which more members would go than the brake lets pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Excess {
+    pub provider: String,
+    #[serde(flatten)]
+    pub target: TargetName,
+    pub losing: u64,
+    pub members: u64,
+    pub allowed: u64,
+}
+
+/// What one user gains and loses.
+#[derive(Debug, Clone, Serialize)]
+pub struct UserForecast {
+    pub user: String,
+    pub gains: Vec<TargetName>,
+    pub losses: Vec<TargetName>,
+    pub may_lose: Vec<TargetName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl From<&Target> for TargetName {
+    fn from(target: &Target) -> Self {
+        Self { kind: target.kind(), name: target.name().to_owned() }
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind, self.name)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    gains: u64,
+    losses: u64,
+    at_once: u64,
+    may_lose: u64,
+    may_gain: u64,
+}
+
+/// Enabled users who effectively hold something, now and afterwards.
+#[derive(Debug, Default)]
+struct Holders {
+    before: u64,
+    after: u64,
+}
+
+/// Members through one provider, and those whom logins would take away.
+#[derive(Debug, Default)]
+struct Flow {
+    members: u64,
+    losing: u64,
+}
+
+/// Puts a forecast together, one user after the other.
+#[derive(Debug)]
+pub struct Forecaster<'r> {
+    /// The rules that hold now, where they are known: they tell which roles come through groups.
+    old: Option<&'r RuleSet>,
+    new: &'r RuleSet,
+    now: Timestamp,
+    /// Users whose details are kept.
+    limit: usize,
+    users: u64,
+    without_claims: u64,
+    changed_users: u64,
+    targets: BTreeMap<Target, Counts>,
+    holders: BTreeMap<Target, Holders>,
+    flows: BTreeMap<(ProviderName, Target), Flow>,
+    refusals: BTreeMap<String, u64>,
+    /// How many users lack these claims of a provider.
+    unread: HashMap<(ProviderName, Vec<ClaimName>), u64>,
+    /// Mappings with grants, and how many.
+    granting: HashMap<MappingId, u64>,
+    details: Vec<UserForecast>,
+    left_out: u64,
+}
+
+/// What one user's logins under the new rules come to.
+#[derive(Default)]
+struct Outlook {
+    grants: Vec<Grant>,
+    may_lose: BTreeSet<Target>,
+    refused: Option<String>,
+    unknown: bool,
+}
+
+impl<'r> Forecaster<'r> {
+    pub fn new(old: Option<&'r RuleSet>, new: &'r RuleSet, now: Timestamp, limit: usize) -> Self {
+        Self {
+            old,
+            new,
+            now,
+            limit,
+            users: 0,
+            without_claims: 0,
+            changed_users: 0,
+            targets: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            unread: HashMap::new(),
+            granting: HashMap::new(),
+            details: Vec::new(),
+            left_out: 0,
+        }
+    }
+
+    pub fn add(&mut self, person: &Person) {
+        self.users += 1;
+        let denies = &person.snapshot.denies;
+        let effective =
+            |grants: &[Grant], rules: &RuleSet| Effective::of(grants.iter().map(|grant| &grant.target), denies, rules);
+        let before = effective(&person.snapshot.grants, self.old.unwrap_or(self.new));
+        let standing = self.adopted(person);
+        let at_once = effective(&standing, self.new);
+        self.count_members(&person.snapshot.grants);
+        let outlook = self.look(person, standing);
+        let after = effective(&outlook.grants, self.new);
+        self.without_claims += u64::from(outlook.unknown);
+        if person.enabled {
+            self.count_holders(&before, &after);
+        }
+        let missing = |from: &Effective, to: &Effective| -> Vec<Target> {
+            from.targets().filter(|target| !to.holds(target)).collect()
+        };
+        let (gains, losses) = (missing(&after, &before), missing(&before, &after));
+        let may_lose: Vec<Target> = outlook.may_lose.into_iter().filter(|target| after.holds(target)).collect();
+        let mut count = |targets: &[Target], field: fn(&mut Counts) -> &mut u64| {
+            for target in targets {
+                if let Some(counts) = self.targets.get_mut(target) {
+                    *field(counts) += 1;
+                } else {
+                    *field(self.targets.entry(target.clone()).or_default()) += 1;
+                }
+            }
+        };
+        count(&gains, |counts| &mut counts.gains);
+        count(&losses, |counts| &mut counts.losses);
+        count(&missing(&before, &at_once), |counts| &mut counts.at_once);
+        count(&may_lose, |counts| &mut counts.may_lose);
+        if let Some(reason) = &outlook.refused {
+            *self.refusals.entry(reason.clone()).or_default() += 1;
+        }
+        let changed = !gains.is_empty() || !losses.is_empty();
+        self.changed_users += u64::from(changed);
+        if changed || !may_lose.is_empty() || outlook.refused.is_some() {
+            self.detail(&person.user, &gains, &losses, &may_lose, outlook.refused);
+        }
+    }
+
+    fn detail(
+        &mut self,
+        user: &UserId,
+        gains: &[Target],
+        losses: &[Target],
+        may_lose: &[Target],
+        refused: Option<String>,
+    ) {
+        if self.details.len() == self.limit {
+            self.left_out += 1;
+            return;
+        }
+        let names = |targets: &[Target]| targets.iter().map(TargetName::from).collect();
+        self.details.push(UserForecast {
+            user: user.to_string(),
+            gains: names(gains),
+            losses: names(losses),
+            may_lose: names(may_lose),
+            refused,
+        });
+    }
+
+    /// What is left of a user's grants once the rules are adopted.
+    fn adopted(&mut self, person: &Person) -> Vec<Grant> {
+        let mut standing = Vec::with_capacity(person.snapshot.grants.len());
+        for grant in &person.snapshot.grants {
+            if let Source::Mapped { mapping, .. } = &grant.source {
+                *self.granting.entry(*mapping).or_default() += 1;
+                if self.new.mapping(*mapping).is_none_or(|rule| !rule.is_live(self.now)) {
+                    continue;
+                }
+            }
+            standing.push(grant.clone());
+        }
+        standing
+    }
+
+    /// Lets the user log in anew through each provider of which claims are recorded.
+    fn look(&mut self, person: &Person, standing: Vec<Grant>) -> Outlook {
+        let mut outlook = Outlook { grants: standing, ..Outlook::default() };
+        // No login of a disabled user changes anything.
+        for login in person.logins.iter().filter(|_| person.enabled) {
+            if !self.new.providers.contains_key(&login.provider) {
+                continue;
+            }
+            match &login.claims {
+                Some(claims) => self.log_in(person, login, claims, &mut outlook),
+                None => {
+                    let theirs = outlook.grants.iter().filter(|grant| is_through(grant, &login.provider));
+                    outlook.may_lose.extend(theirs.map(|grant| grant.target.clone()));
+                    outlook.unknown = true;
+                    let claims = self.new.providers.get(&login.provider).map(|rules| rules.claims.as_slice());
+                    let all = claims.unwrap_or_default().iter().map(|rule| rule.name.clone()).collect();
+                    self.miss(&login.provider, all);
+                }
+            }
+        }
+        outlook
+    }
+
+    fn log_in(&mut self, person: &Person, login: &LastLogin, claims: &Arc<Claims>, outlook: &mut Outlook) {
+        let snapshot = Snapshot {
+            grants: std::mem::take(&mut outlook.grants),
+            denies: person.snapshot.denies.clone(),
+            watermark: Some(login.watermark),
+            last_login: person.snapshot.last_login,
+            held: person.snapshot.held.clone(),
+        };
+        let candidates = candidates(self.new, &login.provider, claims);
+        let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
+        for target in plan.losses() {
+            self.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
+        }
+        let unread = unread(claims, |claim| self.new.reads(&login.provider, claim));
+        if !unread.is_empty() {
+            outlook.may_lose.extend(plan.undecided.iter().map(|change| change.target.clone()));
+            outlook.unknown = true;
+            self.miss(&login.provider, unread);
+        }
+        if let Some(refused) = &plan.refused {
+            outlook.refused.get_or_insert_with(|| reason(refused));
+        }
+        outlook.grants = carried_out(snapshot.grants, &plan);
+    }
+
+    fn miss(&mut self, provider: &ProviderName, claims: Vec<ClaimName>) {
+        *self.unread.entry((provider.clone(), claims)).or_default() += 1;
+    }
+
+    fn count_members(&mut self, grants: &[Grant]) {
+        let mut counted: Vec<(&ProviderName, &Target)> = Vec::new();
+        for grant in grants {
+            let Source::Mapped { provider, .. } = &grant.source else { continue };
+            if !counted.contains(&(provider, &grant.target)) {
+                counted.push((provider, &grant.target));
+                self.flows.entry((provider.clone(), grant.target.clone())).or_default().members += 1;
+            }
+        }
+    }
+
+    fn count_holders(&mut self, before: &Effective, after: &Effective) {
+        let (old, new) = (self.old, self.new);
+        let guarded = |target: &Target| [Some(new), old].into_iter().flatten().any(|rules| is_guarded(rules, target));
+        for target in before.targets().filter(guarded) {
+            self.holders.entry(target).or_default().before += 1;
+        }
+        for target in after.targets().filter(guarded) {
+            self.holders.entry(target).or_default().after += 1;
+        }
+    }
+
+    /// The forecast; `brake_refuses` is what the store says of adopting these rules.
+    pub fn finish(mut self, brake_refuses: Vec<Excess>) -> Forecast {
+        self.spread_unread();
+        let mappings = Differences::find(self.old, self.new, &self.granting, self.now, self.limit);
+        let targets: Vec<TargetForecast> = self.targets.iter().map(|(target, counts)| counts.told(target)).collect();
+        let refusals: Vec<Refusals> =
+            self.refusals.into_iter().map(|(reason, users)| Refusals { reason, users }).collect();
+        let last = self.holders.iter().filter(|(_, holders)| holders.before > 0 && holders.after == 0);
+        let brake = self.new.sync.brake;
+        let held = self.flows.iter().filter_map(|((provider, target), flow)| {
+            let allowed = brake.allowed(flow.members);
+            let excess = self.new.is_braked(target) && flow.losing > allowed;
+            excess.then(|| Excess {
+                provider: provider.to_string(),
+                target: target.into(),
+                losing: flow.losing,
+                members: flow.members,
+                allowed,
+            })
+        });
+        let shadow = self.new.sync.mode == Mode::Shadow;
+        Forecast {
+            changes: !(shadow || targets.is_empty() && refusals.is_empty() && mappings.is_empty()),
+            shadow,
+            users: self.users,
+            without_claims: self.without_claims,
+            changed_users: self.changed_users,
+            mappings,
+            refusals,
+            last_holders: last.map(|(target, _)| target.into()).collect(),
+            brake_holds: held.collect(),
+            brake_refuses,
+            targets,
+            details: self.details,
+            left_out: self.left_out,
+        }
+    }
+
+    /// Adds to each target the users who may gain it by claims that were not recorded.
+    fn spread_unread(&mut self) {
+        for ((provider, claims), users) in &self.unread {
+            let mut targets: BTreeSet<&Target> = BTreeSet::new();
+            for mapping in self.new.mappings() {
+                let reads = mapping.when.claims().any(|claim| claims.contains(claim));
+                if reads && mapping.applies_to(provider) && mapping.is_live(self.now) {
+                    targets.extend(mapping.then.named());
+                }
+            }
+            for target in targets {
+                self.targets.entry(target.clone()).or_default().may_gain += users;
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn told(&self, target: &Target) -> TargetForecast {
+        let Self { gains, losses, at_once, may_lose, may_gain } = *self;
+        TargetForecast { target: target.into(), gains, losses, at_once, may_lose, may_gain }
+    }
+}
+
+/// Protected or privileged by its own word: a group that merely carries such a role is not missed, as long as somebody holds
+/// the role.
+fn is_guarded(rules: &RuleSet, target: &Target) -> bool {
+    match target {
+        Target::Group(name) => rules.groups.get(name).is_some_and(|group| group.protected || group.privileged),
+        Target::Role(name) => rules.roles.get(name).is_some_and(|role| role.protected || role.privileged),
+    }
+}
+
+fn is_through(grant: &Grant, provider: &ProviderName) -> bool {
+    matches!(&grant.source, Source::Mapped { provider: owner, .. } if owner == provider)
+}
+
+/// Claims of which nobody knows what the last login brought.
+fn unread(claims: &Claims, reads: impl Fn(&ClaimName) -> bool) -> Vec<ClaimName> {
+    let unread = claims.claims.iter().filter(|claim| matches!(claim.state, ClaimState::Unresolved(_)));
+    unread.map(|claim| claim.name.clone()).filter(reads).collect()
+}
+
+/// The grants once a plan is carried out.
+fn carried_out(grants: Vec<Grant>, plan: &Plan) -> Vec<Grant> {
+    let is_revoked = |grant: &Grant| match &grant.source {
+        Source::Mapped { provider, mapping } if *provider == plan.provider => {
+            plan.revokes.iter().any(|change| change.mapping == *mapping && change.target == grant.target)
+        }
+        _ => false,
+    };
+    let mut grants: Vec<Grant> = grants.into_iter().filter(|grant| !is_revoked(grant)).collect();
+    grants.extend(plan.grants.iter().map(|change| Grant {
+        target: change.target.clone(),
+        source: Source::Mapped { provider: plan.provider.clone(), mapping: change.mapping },
+    }));
+    grants
+}

@@ -1,0 +1,350 @@
+//! `loginsync plan`: what a change of the configuration would change, for people whom logins brought.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use loginsync::config::{Config, Surroundings, Synchronous};
+use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
+use loginsync::pipeline::ids::{ClaimName, Namespace, ProviderName, Subject, Timestamp, UserId};
+use loginsync::pipeline::mapping::{RuleSet, candidates};
+use loginsync::pipeline::verify::Spending;
+use loginsync::ports::store::sqlite::{Settings, SqliteStore};
+use loginsync::ports::store::{Act, Applied, Login, Store};
+use serde_json::{Value, json};
+
+use super::{Desk, Said, path_of, run};
+
+const NOW: Timestamp = Timestamp(1_772_366_400_000);
+
+const BASE: &str = r#"
+public_url = "https://app.example.com"
+
+[app]
+url = "http://127.0.0.1:3000"
+
+[store]
+path = "store.db"
+
+[[provider]]
+name = "oidc"
+mode = "oidc-form-post"
+issuer = "https://idp.example.com"
+client_id = "the-app"
+callback = "/callback"
+jwks_url = "https://idp.example.com/jwks"
+authorization_endpoint = "https://idp.example.com/authorize"
+
+[provider.claims.groups]
+
+[[role]]
+name = "editor"
+
+[[role]]
+name = "admin"
+privileged = true
+
+[[group]]
+name = "Staff"
+roles = ["editor"]
+
+[[group]]
+name = "Sales"
+
+[[group]]
+name = "Administrators"
+roles = ["admin"]
+"#;
+
+const STAFF: &str = r#"
+[[mapping]]
+name = "staff"
+provider = "oidc"
+claim = "groups"
+value = "staff"
+group = "Staff"
+"#;
+
+const SALES: &str = r#"
+[[mapping]]
+provider = "oidc"
+claim = "groups"
+value = "sales"
+group = "Sales"
+"#;
+
+const ADMINS: &str = r#"
+[[mapping]]
+name = "admins"
+provider = "oidc"
+claim = "groups"
+value = "admins"
+group = "Administrators"
+"#;
+
+fn rules(text: &str) -> Arc<RuleSet> {
+    let path = std::path::Path::new("plan.toml");
+    let around = Surroundings { file: path, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
+    Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}")).rules
+}
+
+fn user(name: &str) -> UserId {
+    UserId { namespace: Namespace::parse("oidc").unwrap(), subject: Subject::parse(name).unwrap() }
+}
+
+fn store(desk: &Desk) -> SqliteStore {
+    let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(20), audit_key: None };
+    SqliteStore::open(&path_of(desk), settings).unwrap()
+}
+
+/// One login, applied as the proxy applies it.
+async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, groups: &[&str]) {
+    let provider = ProviderName::parse("oidc").unwrap();
+    let values = groups.iter().map(|group| (*group).to_owned()).collect();
+    let claim = Claim {
+        name: ClaimName::parse("groups").unwrap(),
+        state: ClaimState::Values(values),
+        split: Split::default(),
+        skipped: 0,
+        decided: true,
+    };
+    let claims = Arc::new(Claims { user: user(name), email: None, display_name: None, claims: vec![claim] });
+    let login = Login {
+        id: format!("login-{name}"),
+        provider: provider.clone(),
+        issuer: "https://idp.example.com".into(),
+        user: user(name),
+        email: None,
+        display_name: None,
+        token_id: format!("token-{name}"),
+        issued_at: Some(NOW),
+        spending: Spending::Once,
+        remember_until: NOW,
+        now: NOW,
+        binding: "matched",
+        claims: Vec::new(),
+    };
+    let found = candidates(rules, &provider, &claims);
+    assert!(matches!(store.apply(login, found, Arc::clone(rules)).await.unwrap(), Applied::Committed(_)));
+}
+
+/// Alice is staff and an administrator, Bob is staff and in sales, Carol is in sales.
+async fn people(desk: &Desk) -> String {
+    let text = format!("{BASE}{STAFF}{SALES}{ADMINS}");
+    let rules = rules(&text);
+    let store = store(desk);
+    log_in(&store, &rules, "alice", &["staff", "admins"]).await;
+    log_in(&store, &rules, "bob", &["staff", "sales"]).await;
+    log_in(&store, &rules, "carol", &["sales", "engineering"]).await;
+    desk.file("old.toml", &text)
+}
+
+fn plan(desk: &Desk, text: &str, more: &[&str]) -> Said {
+    let config = desk.file("new.toml", text);
+    let mut arguments = vec!["plan", "--config", &config];
+    arguments.extend(more);
+    run(&arguments)
+}
+
+fn target(report: &Value, name: &str) -> Value {
+    let mut found = report["targets"].as_array().unwrap().iter().find(|target| target["name"] == name).unwrap().clone();
+    found.as_object_mut().unwrap().retain(|key, _| !["kind", "name"].contains(&key.as_str()));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_rules_change_nothing() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    let said = run(&["plan", "--config", &old, "--from", &old]);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing changes for any of 3 users\n"), "{}", said.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gains_and_losses_are_told_by_target_and_by_user() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    // The unnamed mapping is edited, which is a removal and an addition; the named one is edited.
+    let text = format!(
+        "{BASE}{}{}{ADMINS}",
+        STAFF.replace("value = \"staff\"", "value = \"engineering\""),
+        SALES.replace("value = \"sales\"", "value = \"staff\"")
+    );
+    let said = plan(&desk, &text, &["--from", &old, "--json"]);
+    assert_eq!((said.code, said.err.as_str()), (2, ""), "{}", said.out);
+    let report = said.json();
+    let counts = |gains: u64, losses: u64, at_once: u64| json!({"gains": gains, "losses": losses, "at_once": at_once, "may_gain": 0, "may_lose": 0});
+    assert_eq!(target(&report, "Staff"), counts(1, 2, 0));
+    // Bob leaves with the removed mapping and comes back with the added one, so nothing changes for him in the end.
+    assert_eq!(target(&report, "Sales"), counts(1, 1, 2));
+    assert_eq!(target(&report, "editor"), counts(1, 2, 0));
+    let differences = &report["mappings"];
+    assert_eq!([&differences["added"], &differences["removed"], &differences["edited"]], [1, 1, 1]);
+    assert_eq!(
+        (&report["users"], &report["changed_users"], &report["without_claims"]),
+        (&json!(3), &json!(3), &json!(0))
+    );
+    assert_eq!(
+        report["details"][2],
+        json!({
+            "user": "oidc/carol",
+            "gains": [{"kind": "group", "name": "Staff"}, {"kind": "role", "name": "editor"}],
+            "losses": [{"kind": "group", "name": "Sales"}],
+            "may_lose": [],
+        })
+    );
+    let text = plan(&desk, &text, &["--from", &old, "--limit", "1"]).out;
+    assert!(text.starts_with("3 of 3 users gain or lose something\n"), "{text}");
+    assert!(text.contains("editing it removes it and adds another") || text.contains("and 2 more"), "{text}");
+    assert!(text.contains("and 2 more (`--limit` shows more)"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_recorded_is_unknown() {
+    let desk = Desk::new();
+    people(&desk).await;
+    let text = format!("{BASE}{STAFF}{SALES}{ADMINS}")
+        .replace("[provider.claims.groups]", "[provider.claims.groups]\n\n[provider.claims.department]")
+        + r#"
+[[mapping]]
+name = "department"
+when = [{ claim = "department", is = "Sales" }]
+role = "editor"
+"#;
+    let report = plan(&desk, &text, &["--json"]).json();
+    assert_eq!(report["without_claims"], 3);
+    assert_eq!(target(&report, "editor"), json!({"gains": 0, "losses": 0, "at_once": 0, "may_gain": 3, "may_lose": 0}));
+    // The claim is read otherwise: those who hold something by it may lose it.
+    let text = format!("{BASE}{STAFF}{SALES}{ADMINS}")
+        .replace("[provider.claims.groups]", "[provider.claims.groups]\nname = \"memberOf\"");
+    let said = plan(&desk, &text, &["--json"]);
+    let report = said.json();
+    assert_eq!((said.code, &report["without_claims"]), (2, &json!(3)));
+    assert_eq!(target(&report, "Sales"), json!({"gains": 0, "losses": 0, "at_once": 0, "may_gain": 3, "may_lose": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_holder_is_not_lost_unasked() {
+    let desk = Desk::new();
+    people(&desk).await;
+    let text = format!("{BASE}{STAFF}{SALES}");
+    let refused = plan(&desk, &text, &[]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.out.contains("WARNING: role `admin` loses its last holder"), "{}", refused.out);
+    assert!(refused.err.contains("would lose the last holder; `--force` accepts that"), "{}", refused.err);
+    assert_eq!(plan(&desk, &text, &["--force"]).code, 2);
+    // Somebody else holds it by hand: nothing is lost for good.
+    let role = loginsync::pipeline::ids::Target::Role(loginsync::pipeline::ids::RoleName::parse("admin").unwrap());
+    store(&desk).act(user("dora"), Act::Assign(role), "test".into(), NOW).await.unwrap();
+    assert_eq!(plan(&desk, &text, &[]).code, 2);
+    store(&desk).act(user("dora"), Act::Disable, "test".into(), NOW).await.unwrap();
+    assert_eq!(plan(&desk, &text, &[]).code, 1, "a disabled user holds nothing for good");
+}
+
+/// A role that a group carries no longer goes from everybody in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_groups_carry_are_compared_with_the_old_rules() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    let text =
+        format!("{BASE}{STAFF}{SALES}{ADMINS}").replace("name = \"Staff\"\nroles = [\"editor\"]", "name = \"Staff\"");
+    let report = plan(&desk, &text, &["--from", &old, "--json"]).json();
+    assert_eq!(target(&report, "editor"), json!({"gains": 0, "losses": 2, "at_once": 2, "may_gain": 0, "may_lose": 0}));
+    assert_eq!(plan(&desk, &text, &[]).code, 0, "without the old rules nobody can tell");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_tell_whom_they_would_refuse() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    let text = format!("{BASE}{STAFF}{SALES}{ADMINS}\n[[gate]]\nname = \"staff only\"\nrequire = [\"staff\"]\n");
+    let said = plan(&desk, &text, &["--from", &old, "--json"]);
+    let report = said.json();
+    assert_eq!((said.code, &report["changed_users"]), (2, &json!(0)));
+    assert_eq!(report["refusals"], json!([{"reason": "refused by gate `staff only`", "users": 1}]));
+    assert_eq!(report["details"][0]["user"], "oidc/carol");
+}
+
+/// What a start or a reload would be refused for, and how to mean it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_file_may_revoke_past_the_brake() {
+    let desk = Desk::new();
+    let before = format!("{BASE}{STAFF}");
+    let (old, without) = (rules(&before), format!("{BASE}{SALES}"));
+    let stored = store(&desk);
+    for number in 0..20 {
+        log_in(&stored, &old, &format!("user-{number:02}"), &["staff"]).await;
+    }
+    let new = rules(&without);
+    assert!(stored.adopt(Arc::clone(&new), NOW).await.is_err(), "the brake stops it");
+    let report = plan(&desk, &without, &["--json"]).json();
+    let expected =
+        json!([{"provider": "oidc", "kind": "group", "name": "Staff", "losing": 20, "members": 20, "allowed": 5}]);
+    assert_eq!(report["brake_refuses"], expected);
+    assert_eq!(target(&report, "Staff")["at_once"], 20);
+    assert!(stored.adopt(Arc::clone(&new), NOW).await.is_err(), "looking confirms nothing");
+    let said = plan(&desk, &without, &["--confirm"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.out.contains("the brake refuses these rules, unless `--confirm` is given"), "{}", said.out);
+    let other = rules(&format!("{without}# another file\n"));
+    assert!(stored.adopt(other, NOW).await.is_err(), "the file as it was confirmed, and no other");
+    assert_eq!(stored.adopt(new, NOW).await.unwrap().ended_grants, 20);
+    assert!(stored.audit(0, 1000).await.unwrap().iter().any(|row| row.event == "rules_confirmed"));
+}
+
+/// A mapping that is edited loses its people at their logins, which the brake watches.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_brake_would_hold_is_told() {
+    let desk = Desk::new();
+    let before = format!("{BASE}{STAFF}");
+    let old = rules(&before);
+    let stored = store(&desk);
+    for number in 0..20 {
+        log_in(&stored, &old, &format!("user-{number:02}"), &["staff"]).await;
+    }
+    let report = plan(&desk, &before.replace("value = \"staff\"", "value = \"people\""), &["--json"]).json();
+    assert_eq!(report["brake_refuses"], json!([]));
+    assert_eq!(report["brake_holds"][0]["losing"], 20);
+    let watching =
+        format!("{}\n[sync]\nmode = \"shadow\"\n", before.replace("value = \"staff\"", "value = \"people\""));
+    let said = plan(&desk, &watching, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.starts_with("`sync.mode` is `shadow`: nothing of this is written while it is\n20 of 20"),
+        "{}",
+        said.out
+    );
+}
+
+#[test]
+fn without_a_database_there_is_nothing_to_plan_for() {
+    let desk = Desk::new();
+    let said = plan(&desk, &format!("{BASE}{STAFF}"), &[]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.starts_with("there is no database"), "{}", said.err);
+    assert!(!path_of(&desk).exists());
+}
+
+/// A hundred thousand people in under ten seconds, in a build that is made for it:
+/// `cargo test --release --test it a_hundred_thousand -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes to prepare; for a release build"]
+async fn a_hundred_thousand_people_are_planned_in_seconds() {
+    let desk = Desk::new();
+    let many: String = (0..200).map(|number| SALES.replace("\"sales\"", &format!("\"sales-{number}\""))).collect();
+    let text = format!("{BASE}{STAFF}{ADMINS}{many}");
+    let rules = rules(&text);
+    let stored = store(&desk);
+    for number in 0..100_000 {
+        let own: Vec<String> = (0..20).map(|step| format!("sales-{}", (number * 7 + step * 13) % 400)).collect();
+        let mut groups: Vec<&str> = own.iter().map(String::as_str).collect();
+        groups.push("staff");
+        log_in(&stored, &rules, &format!("user-{number:06}"), &groups).await;
+    }
+    let changed = text.replace("value = \"staff\"", "value = \"people\"");
+    let began = Instant::now();
+    let said = plan(&desk, &changed, &["--json"]);
+    let took = began.elapsed();
+    println!("{took:?}");
+    assert_eq!(said.json()["changed_users"], 100_000);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
