@@ -111,6 +111,18 @@ impl ConfigArgument {
         config.rules = block_on(async { app::rules_with_store(&config, &store).await.map_err(Failure::new) })?;
         Ok((config, Box::new(store)))
     }
+
+    /// The same for whoever looks: no database is made where there is none.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_if_there(&self) -> Result<(Config, Option<Box<dyn Store>>), Failure> {
+        let config = self.load()?;
+        match config.store.path.exists() {
+            true => self.open().map(|(config, store)| (config, Some(store))),
+            false => Ok((config, None)),
+        }
+    }
 }
 
 /// # Errors

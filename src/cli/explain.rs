@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArgument, FOUND, Failure, block_on, moment, print_json};
-use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, KeyOrigin, ProviderSettings};
 use crate::explain::{Input, Keys, Surroundings, explain};
@@ -19,7 +18,6 @@ use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::ProviderKeys;
 use crate::pipeline::verify::saml::{self, CertificateSet};
 use crate::ports::keys::fetched::fetch_once;
-use crate::ports::store::Store;
 
 /// Exit codes: 0 the login would enter; 2 it would be refused; 1 it could not be found out. Claims from a file count as if
 /// they were verified, and are never called so. That a token was used before, or that no browser left for it, does not
@@ -75,7 +73,10 @@ impl Explain {
     }
 
     fn report(&self) -> Result<Report, Failure> {
-        let config = self.config.load()?;
+        let (config, store) = match self.no_store {
+            true => (self.config.load()?, None),
+            false => self.config.open_if_there()?,
+        };
         let settings = find(&config, self.provider.as_deref())?;
         let now = self.at.unwrap_or_else(|| Clock::system().now());
         let text = read(self.token.as_deref().unwrap_or(Path::new("-")))?;
@@ -84,10 +85,6 @@ impl Explain {
         if matches!(protocol, Protocol::Saml(_)) {
             saml::lock_down().map_err(Failure::new)?;
         }
-        let store = match self.no_store || !config.store.path.exists() {
-            true => None,
-            false => Some(app::open_store(&config).map_err(Failure::new)?),
-        };
         block_on(async {
             let keys = match &input {
                 Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
@@ -98,7 +95,7 @@ impl Explain {
                 provider: &settings.provider,
                 keys,
                 rules: std::sync::Arc::clone(&config.rules),
-                store: store.as_ref().map(|store| (store as &dyn Store, name)),
+                store: store.as_deref().map(|store| (store, name)),
                 now,
             };
             explain(input, around).await.map_err(Failure::new)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::clock::Clock;
-use crate::pipeline::ids::{GroupName, Namespace, ProviderName, RoleName, Subject, Target, UserId};
+use crate::pipeline::ids::{GroupName, InvalidText, Namespace, ProviderName, RoleName, Subject, Target, UserId};
 use crate::ports::store::{HoldFilter, HoldView};
 
 #[derive(Debug, Args)]
@@ -94,10 +94,10 @@ impl HoldCommand {
 
 impl Filtered {
     fn filter(&self) -> Result<HoldFilter, Failure> {
-        let wrong = |what: &str| move |error| Failure(format!("the {what} {error}"));
         let user = self.user.as_deref().map(|text| {
-            let (namespace, subject) =
-                text.split_once('/').ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
+            let (namespace, subject) = text
+                .split_once('/')
+                .ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
             let namespace = Namespace::parse(namespace).map_err(wrong("namespace"))?;
             Ok(UserId { namespace, subject: Subject::parse(subject).map_err(wrong("subject"))? })
         });
@@ -122,6 +122,10 @@ impl Filtered {
         }
         Ok(())
     }
+}
+
+fn wrong(what: &'static str) -> impl Fn(InvalidText) -> Failure {
+    move |error| Failure(format!("the {what} {error}"))
 }
 
 impl Act {

@@ -10,7 +10,7 @@ use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::clock::Clock;
 use crate::config;
 use crate::pipeline::ids::Timestamp;
-use crate::ports::store::{LeaseView, Reaped, Store};
+use crate::ports::store::{LeaseView, Reaped};
 
 /// Leases that are listed at the most.
 const MOST: usize = 100_000;

@@ -1,4 +1,4 @@
-//! `loginsync mapping`: the mappings of a configuration, in the order in which they run.
+//! `loginsync mapping`: the mappings of a configuration, and of its store, in the order in which they run.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -60,7 +60,7 @@ impl MappingCommand {
     /// Faults of the configuration.
     pub fn run(self) -> Result<(), Failure> {
         let Action::List { config, json } = self.action;
-        let config = config.load()?;
+        let (config, _) = config.open_if_there()?;
         let now = Clock::system().now();
         let rows: Vec<Row> = config.rules.mappings().iter().map(|mapping| Row::of(mapping, now)).collect();
         if json {

@@ -1,8 +1,9 @@
 //! `loginsync plan`: who would gain and lose what under another configuration.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::forecast::forecast;
 use crate::pipeline::forecast::Forecast;
+use crate::pipeline::mapping::RuleSet;
 use crate::ports::store::Store;
 
 /// Exit codes: 0 nothing changes; 2 something changes; 1 it could not be found out, or a protected or privileged group or
@@ -45,13 +47,12 @@ impl Plan {
     /// # Errors
     /// Faults of a configuration or of the store, and the loss of a last holder.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let config = self.config.load()?;
-        if !config.store.path.exists() {
+        let (config, store) = self.config.open_if_there()?;
+        let Some(store) = store else {
             return Err(Failure(format!("there is no database `{}` to plan for", config.store.path.display())));
-        }
-        let store = app::open_store(&config).map_err(Failure::new)?;
-        let old = self.from.as_deref().map(load).transpose()?;
-        let found = block_on(self.look(&store, &config, old.as_ref()))?;
+        };
+        let old = self.from.as_deref().map(|file| old_rules(file, &config)).transpose()?;
+        let found = block_on(self.look(&*store, &config, old.as_deref()))?;
         match self.json {
             true => print_json(&found)?,
             false => print!("{found}"),
@@ -61,18 +62,17 @@ impl Plan {
             return Err(Failure(format!("{} would lose the last holder; `--force` accepts that", targets.join(", "))));
         }
         if self.confirm {
-            block_on(self.note(&store, &config))?;
+            block_on(self.note(&*store, &config))?;
         }
         Ok(if found.changes { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
     }
 
-    async fn look(&self, store: &dyn Store, config: &Config, old: Option<&Config>) -> Result<Forecast, Failure> {
+    async fn look(&self, store: &dyn Store, config: &Config, old: Option<&RuleSet>) -> Result<Forecast, Failure> {
         let bar = bar();
         let mut progress = |done, total| {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let old = old.map(|old| &*old.rules);
         let now = Clock::system().now();
         let found = forecast(store, old, &config.rules, now, self.limit, &mut progress).await;
         bar.finish_and_clear();
@@ -86,6 +86,13 @@ impl Plan {
         eprintln!("confirmed: this file, as it is now, may revoke past the brake");
         Ok(())
     }
+}
+
+/// The rules of the other file, with those of the store that the new one names: what changes is the file.
+fn old_rules(file: &Path, config: &Config) -> Result<Arc<RuleSet>, Failure> {
+    let old = load(file)?;
+    let store = app::open_store(config).map_err(Failure::new)?;
+    block_on(async { app::rules_with_store(&old, &store).await.map_err(Failure::new) })
 }
 
 /// Where a person watches; a file or a pipe gets none.

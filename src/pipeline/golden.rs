@@ -86,13 +86,7 @@ fn refused(case: &Case, why: String) -> Answer {
         Expected::Refused(text) => vec![format!("it is {why}; expected a refusal with `{text}`")],
         Expected::Enters { .. } => vec![format!("it is refused: {why}; expected it to enter")],
     };
-    Answer {
-        passed: differences.is_empty(),
-        groups: Vec::new(),
-        roles: Vec::new(),
-        refused: Some(why),
-        differences,
-    }
+    Answer { passed: differences.is_empty(), groups: Vec::new(), roles: Vec::new(), refused: Some(why), differences }
 }
 
 /// What is too much and what is not there, each with the mappings that have to do with it.
@@ -101,7 +95,9 @@ fn differing(kind: &str, expected: &BTreeSet<String>, found: &[String], told: &[
         let target = format!("{kind} `{name}`");
         let giving = told.iter().filter(|mapping| mapping.gives.contains(&target));
         let of_kind = giving.filter(|mapping| (mapping.verdict == Verdict::Hit) == hit);
-        of_kind.map(|mapping| format!("\n    {} `{}`: {}", mapping.verdict.word(), mapping.mapping, mapping.why())).collect()
+        of_kind
+            .map(|mapping| format!("\n    {} `{}`: {}", mapping.verdict.word(), mapping.mapping, mapping.why()))
+            .collect()
     };
     let missing = expected.iter().filter(|name| !found.contains(name));
     let missing = missing.map(|name| format!("- {kind} `{name}` is missing{}", givers(name, false).concat()));

@@ -162,7 +162,8 @@ impl<'r> Linter<'r> {
         let readers = self.readers(mapping, exact.claim);
         let Some(first) = readers.first() else { return };
         let why = |rule: &ClaimRule| {
-            let delimiter = exact.delimiter.or(rule.delimiter.as_ref()).filter(|delimiter| !delimiter.as_str().is_empty());
+            let delimiter =
+                exact.delimiter.or(rule.delimiter.as_ref()).filter(|delimiter| !delimiter.as_str().is_empty());
             let prefix = rule.strip_prefix.as_deref().filter(|prefix| exact.value.starts_with(*prefix));
             if delimiter.is_some() && exact.value.trim() != exact.value {
                 Some(format!("`{}` has white space at an end, which splitting takes away", exact.value))
@@ -208,9 +209,11 @@ impl<'r> Linter<'r> {
         let is_exact = match &mapping.when {
             When::Value { .. } => true,
             When::Always | When::Unmatched { .. } => false,
-            When::Conditions { conditions, .. } => conditions.iter().filter_map(Condition::claim).all(|condition| {
-                !condition.ignore_case && (condition.exact().is_some() || !condition.is_positive())
-            }) && !exact(mapping).is_empty(),
+            When::Conditions { conditions, .. } => {
+                conditions.iter().filter_map(Condition::claim).all(|condition| {
+                    !condition.ignore_case && (condition.exact().is_some() || !condition.is_positive())
+                }) && !exact(mapping).is_empty()
+            }
         };
         if is_exact {
             return;
@@ -231,7 +234,8 @@ impl<'r> Linter<'r> {
             return Some(String::from("is protected"));
         }
         let Target::Group(group) = target else { return None };
-        let role = self.rules.roles_of(group).iter().find(|role| self.rules.is_protected(&Target::Role((*role).clone())));
+        let role =
+            self.rules.roles_of(group).iter().find(|role| self.rules.is_protected(&Target::Role((*role).clone())));
         role.map(|role| format!("carries the protected role `{role}`"))
     }
 
@@ -283,11 +287,11 @@ impl<'r> Linter<'r> {
         let mut found = Vec::new();
         for mapping in self.rules.mappings().iter().filter(|mapping| mapping.is_live(self.now)) {
             for exact in exact(mapping).into_iter().filter(|exact| !exact.ignore_case) {
-                let key =
-                    (mapping.provider.as_ref(), exact.claim, exact.delimiter, folded(exact.value).into_owned());
+                let key = (mapping.provider.as_ref(), exact.claim, exact.delimiter, folded(exact.value).into_owned());
                 match known.get(&key) {
                     Some((value, label)) if *value != exact.value => {
-                        found.push((about(mapping), format!("`{}` is `{value}` of `{label}`, case aside", exact.value)));
+                        found
+                            .push((about(mapping), format!("`{}` is `{value}` of `{label}`, case aside", exact.value)));
                     }
                     Some(_) => {}
                     None => {

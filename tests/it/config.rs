@@ -103,8 +103,10 @@ fn spelled_out(config: &Config) -> String {
     let secrets: Vec<&[u8]> = audit_key.iter().chain(cookie_keys.iter().flatten()).map(|key| key.expose()).collect();
     let groups: BTreeMap<_, _> = rules.groups.iter().map(|(name, group)| (name, format!("{group:?}"))).collect();
     let roles: BTreeMap<_, _> = rules.roles.iter().map(|(name, role)| (name, format!("{role:?}"))).collect();
+    let leases: BTreeMap<_, _> = rules.providers.iter().map(|(name, rules)| (name, rules.lease)).collect();
+    let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
-        "{public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} \
+        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} \
          {log:?} {headers:?} {limits:?} {elsewhere:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -192,7 +194,8 @@ fn line_ends_and_a_byte_order_mark_of_windows_change_nothing() {
 fn a_mapping_is_active_where_stages_meet() {
     let example = std::fs::read_to_string(in_repository("config/example.toml")).unwrap();
     let activities = |text: &str| -> Vec<Activity> {
-        load("example.toml", text).unwrap().rules.mappings().iter().map(|mapping| mapping.activity).collect()
+        let config = load("example.toml", text).unwrap();
+        config.rules.mappings().iter().take(3).map(|mapping| mapping.activity).collect()
     };
     use Activity::{Active, Disabled, Inactive};
     assert_eq!(activities(&example), [Active, Active, Active]);
@@ -330,6 +333,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.login_paths", r#"["/login"]"#, Changes),
     ("provider1.stages", r#"["production"]"#, Changes),
     ("provider1.strict", "true", Changes),
+    ("provider1.lease", r#""30d""#, Changes),
     (
         "provider1.overage",
         r#"{ tenant = "4a0e2c1f-0c3b-4b7c-9a51-8f1f3c1f6a10", credential_env = "LOGINSYNC_AUDIT_KEY" }"#,
@@ -405,12 +409,17 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("role1.name", r#""writer""#, Fault("role `editor` is not declared")),
     ("role2.name", r#""root""#, Fault("role `admin` is not declared")),
     ("role2.protected", "false", Changes),
+    ("role2.privileged", "true", Changes),
+    ("role2.brake", "false", Changes),
     ("group1.name", r#""Sales""#, Fault("group `Marketing` is not declared")),
     ("group1.roles", "[]", Changes),
     ("group1.stages", r#"["test"]"#, Changes),
     ("group2.name", r#""Admins""#, Fault("group `Administrators` is not declared")),
     ("group2.roles", "[]", Changes),
     ("group2.protected", "false", Changes),
+    ("group2.privileged", "true", Changes),
+    ("group2.brake", "false", Changes),
+    ("group3.name", r#""All""#, Fault("group `Everyone` is not declared")),
     ("mapping1.provider", r#""entra""#, Fault("claim `department` is not declared under provider `entra`")),
     ("mapping1.claim", r#""groups""#, Fault("claim `groups` is not declared under provider `adfs`")),
     ("mapping1.value", r#""Sales""#, Changes),
@@ -426,6 +435,31 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("mapping3.value", r#""Design""#, Changes),
     ("mapping3.delimiter", r#""""#, Changes),
     ("mapping3.role", r#""admin""#, Changes),
+    ("mapping3.until", "2030-01-01T00:00:00Z", Changes),
+    ("mapping4.name", r#""another""#, Changes),
+    ("mapping4.match", r#""any""#, Changes),
+    ("mapping4.when", r#"[{ claim = "department", is = "x" }]"#, Fault("no `regex` of this mapping captures `team`")),
+    ("mapping4.then", r#"[{ add_role = "editor" }]"#, Changes),
+    ("mapping4.allow", r#"{ team = ["Administrators"] }"#, Changes),
+    ("mapping5.name", r#""all""#, Changes),
+    ("mapping5.always", "false", Fault("found false; expected true, or no such key")),
+    ("mapping5.group", r#""Marketing""#, Changes),
+    ("default1.provider", r#""entra""#, Fault("claim `department` is not declared under provider `entra`")),
+    ("default1.claim", r#""groups""#, Fault("claim `groups` is not declared under provider `adfs`")),
+    ("default1.role", r#""admin""#, Changes),
+    ("gate1.name", r#""another""#, Changes),
+    ("gate1.require", r#"["everyone"]"#, Changes),
+    ("gate1.message", r#""No.""#, Changes),
+    ("gate2.name", r#""people of this app""#, Fault("a gate before this one has this name")),
+    ("gate2.provider", r#""entra""#, Fault("claim `department` is not declared under provider `entra`")),
+    ("gate2.match", r#""any""#, Changes),
+    ("gate2.deny", r#"[{ claim = "department", is = "Visitors" }]"#, Changes),
+    ("sync.mode", r#""shadow""#, Changes),
+    ("sync.apply", r#""now""#, Changes),
+    ("sync.record_claims", "false", Changes),
+    ("brake.window", r#""2h""#, Changes),
+    ("brake.minimum", "6", Changes),
+    ("brake.share", r#""30%""#, Changes),
 ];
 
 /// Where a key of the example is written, and whether in a comment.
@@ -510,6 +544,9 @@ fn what_the_example_calls_a_default_is_one() {
         "delimiter",
         "value",
         "user_claim",
+        "provider",
+        "role",
+        "group",
     ];
     for Written { key, line, commented } in keys_of(&example) {
         let name = key.rsplit('.').next().unwrap();
@@ -599,5 +636,55 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             Err(faults) => faults.to_string(),
         };
         assert!(found.contains(shows), "{shows}: {found}");
+    }
+}
+
+/// A rule that no value leads to is evaluated at every login, so there are few of them.
+#[test]
+fn too_many_rules_without_a_value_are_a_fault() {
+    let minimal = std::fs::read_to_string(in_repository("config/minimal.toml")).unwrap();
+    let group = minimal.lines().find_map(|line| line.strip_prefix("group")).unwrap();
+    let many = |count: usize| {
+        let rules = (0..count).map(|number| {
+            format!("[[mapping]]\nname = \"rule {number}\"\nwhen = [{{ claim = \"groups\", absent = true }}]\ngroup{group}\n")
+        });
+        load("many.toml", &format!("{minimal}\n{}", rules.collect::<String>()))
+    };
+    assert!(many(1_000).is_ok());
+    let faults = many(1_001).unwrap_err().to_string();
+    assert!(faults.contains("mapping: 1001 mappings have no positive condition on a value"), "{faults}");
+}
+
+/// The reader's own lists of keys, and of operators: the example shows each of the first, the cookbook each of the second.
+#[test]
+fn every_key_and_every_operator_is_shown() {
+    let source = |path: &str| std::fs::read_to_string(in_repository(path)).unwrap();
+    let listed = |path: &str, name: &str| -> Vec<String> {
+        let text = source(path);
+        let list = text.split(&format!("const {name}: ")).nth(1).unwrap().split("];").next().unwrap();
+        let words: Vec<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+        assert!(words.len() > 3, "{name} in {path}: {words:?}");
+        words
+    };
+    let shown: BTreeSet<String> = keys_of(&source("config/example.toml"))
+        .into_iter()
+        .filter_map(|written| {
+            let (section, key) = written.key.split_once('.')?;
+            Some(format!("{}.{key}", section.trim_end_matches(|digit: char| digit.is_ascii_digit())))
+        })
+        .collect();
+    let keys = [
+        ("src/config/rules.rs", "ROLE_KEYS", "role"),
+        ("src/config/rules.rs", "GROUP_KEYS", "group"),
+        ("src/config/rules/mappings.rs", "MAPPING_KEYS", "mapping"),
+    ];
+    for (path, name, section) in keys {
+        for key in listed(path, name) {
+            assert!(shown.contains(&format!("{section}.{key}")), "`{section}.{key}` is not in the example");
+        }
+    }
+    let cookbook = source("docs/mappings.md");
+    for operator in listed("src/config/rules/conditions.rs", "OPERATORS") {
+        assert!(cookbook.contains(&format!("{operator} = ")), "the cookbook has no `{operator}`");
     }
 }

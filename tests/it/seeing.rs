@@ -1,7 +1,11 @@
 //! Seeing before changing: the commands that look, through the program itself.
 
+mod cases;
 mod explain;
+mod lint;
+mod operations;
 mod plan;
+mod recipes;
 
 use std::io::Write as _;
 use std::path::PathBuf;

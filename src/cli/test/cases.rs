@@ -90,8 +90,7 @@ impl Written {
             }
             Some(text) => Expected::Refused(text.clone()),
         };
-        let claims: Map<String, Value> =
-            self.claims.iter().map(|(name, value)| (name.clone(), json(value))).collect();
+        let claims: Map<String, Value> = self.claims.iter().map(|(name, value)| (name.clone(), json(value))).collect();
         let held = self.held.snapshot(provider, rules)?;
         Ok(Case { user: self.user.clone(), claims: WrittenClaims(claims), held, expected })
     }
@@ -142,6 +141,8 @@ fn json(value: &Toml) -> Value {
         Toml::Boolean(truth) => (*truth).into(),
         Toml::Datetime(date) => date.to_string().into(),
         Toml::Array(values) => values.iter().map(json).collect(),
-        Toml::Table(members) => members.iter().map(|(name, value)| (name.clone(), json(value))).collect::<Map<_, _>>().into(),
+        Toml::Table(members) => {
+            members.iter().map(|(name, value)| (name.clone(), json(value))).collect::<Map<_, _>>().into()
+        }
     }
 }

@@ -102,12 +102,7 @@ impl<'m> Wide<'m> {
     }
 
     /// A mapping whose one condition a value meets. Of two that say the same, the later is the needless one.
-    fn meets(
-        &self,
-        own: &Mapping,
-        key: Value<'_>,
-        wider: &impl Fn(&&'m Mapping) -> bool,
-    ) -> Option<&'m Mapping> {
+    fn meets(&self, own: &Mapping, key: Value<'_>, wider: &impl Fn(&&'m Mapping) -> bool) -> Option<&'m Mapping> {
         let (target, claim, delimiter, value) = key;
         if let Some(same) = self.exact.get(&key) {
             let place = same.iter().position(|other| other.id == own.id).unwrap_or(same.len());
@@ -120,7 +115,7 @@ impl<'m> Wide<'m> {
         }
         let patterns = self.patterns.get(&(target, claim))?;
         let met = patterns.iter().find(|(other, condition)| {
-            wider(&other) && condition.delimiter.as_ref() == delimiter && condition.matches(value)
+            wider(other) && condition.delimiter.as_ref() == delimiter && condition.matches(value)
         });
         met.map(|(other, _)| *other)
     }

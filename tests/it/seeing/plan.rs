@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::{Desk, Said, path_of, run};
 
-const NOW: Timestamp = Timestamp(1_772_366_400_000);
+pub const NOW: Timestamp = Timestamp(1_772_366_400_000);
 
-const BASE: &str = r#"
+pub const BASE: &str = r#"
 public_url = "https://app.example.com"
 
 [app]
@@ -55,7 +55,7 @@ name = "Administrators"
 roles = ["admin"]
 "#;
 
-const STAFF: &str = r#"
+pub const STAFF: &str = r#"
 [[mapping]]
 name = "staff"
 provider = "oidc"
@@ -64,7 +64,7 @@ value = "staff"
 group = "Staff"
 "#;
 
-const SALES: &str = r#"
+pub const SALES: &str = r#"
 [[mapping]]
 provider = "oidc"
 claim = "groups"
@@ -72,7 +72,7 @@ value = "sales"
 group = "Sales"
 "#;
 
-const ADMINS: &str = r#"
+pub const ADMINS: &str = r#"
 [[mapping]]
 name = "admins"
 provider = "oidc"
@@ -81,7 +81,7 @@ value = "admins"
 group = "Administrators"
 "#;
 
-fn rules(text: &str) -> Arc<RuleSet> {
+pub fn rules(text: &str) -> Arc<RuleSet> {
     let path = std::path::Path::new("plan.toml");
     let around = Surroundings { file: path, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
     Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}")).rules
@@ -91,31 +91,27 @@ fn user(name: &str) -> UserId {
     UserId { namespace: Namespace::parse("oidc").unwrap(), subject: Subject::parse(name).unwrap() }
 }
 
-fn store(desk: &Desk) -> SqliteStore {
+pub fn store(desk: &Desk) -> SqliteStore {
     let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(20), audit_key: None };
     SqliteStore::open(&path_of(desk), settings).unwrap()
 }
 
 /// One login, applied as the proxy applies it.
-async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, groups: &[&str]) {
+pub async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, groups: &[&str]) {
     let provider = ProviderName::parse("oidc").unwrap();
-    let values = groups.iter().map(|group| (*group).to_owned()).collect();
-    let claim = Claim {
-        name: ClaimName::parse("groups").unwrap(),
-        state: ClaimState::Values(values),
-        split: Split::default(),
-        skipped: 0,
-        decided: true,
-    };
+    let values: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+    let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
+    let claim =
+        Claim { name: ClaimName::parse("groups").unwrap(), state, split: Split::default(), skipped: 0, decided: true };
     let claims = Arc::new(Claims { user: user(name), email: None, display_name: None, claims: vec![claim] });
     let login = Login {
-        id: format!("login-{name}"),
+        id: format!("login-{token}"),
         provider: provider.clone(),
         issuer: "https://idp.example.com".into(),
         user: user(name),
         email: None,
         display_name: None,
-        token_id: format!("token-{name}"),
+        token_id: token.to_owned(),
         issued_at: Some(NOW),
         spending: Spending::Once,
         remember_until: NOW,
@@ -132,9 +128,9 @@ async fn people(desk: &Desk) -> String {
     let text = format!("{BASE}{STAFF}{SALES}{ADMINS}");
     let rules = rules(&text);
     let store = store(desk);
-    log_in(&store, &rules, "alice", &["staff", "admins"]).await;
-    log_in(&store, &rules, "bob", &["staff", "sales"]).await;
-    log_in(&store, &rules, "carol", &["sales", "engineering"]).await;
+    log_in(&store, &rules, "alice", "1", &["staff", "admins"]).await;
+    log_in(&store, &rules, "bob", "2", &["staff", "sales"]).await;
+    log_in(&store, &rules, "carol", "3", &["sales", "engineering"]).await;
     desk.file("old.toml", &text)
 }
 
@@ -272,7 +268,7 @@ async fn a_confirmed_file_may_revoke_past_the_brake() {
     let (old, without) = (rules(&before), format!("{BASE}{SALES}"));
     let stored = store(&desk);
     for number in 0..20 {
-        log_in(&stored, &old, &format!("user-{number:02}"), &["staff"]).await;
+        log_in(&stored, &old, &format!("user-{number:02}"), &number.to_string(), &["staff"]).await;
     }
     let new = rules(&without);
     assert!(stored.adopt(Arc::clone(&new), NOW).await.is_err(), "the brake stops it");
@@ -299,7 +295,7 @@ async fn what_the_brake_would_hold_is_told() {
     let old = rules(&before);
     let stored = store(&desk);
     for number in 0..20 {
-        log_in(&stored, &old, &format!("user-{number:02}"), &["staff"]).await;
+        log_in(&stored, &old, &format!("user-{number:02}"), &number.to_string(), &["staff"]).await;
     }
     let report = plan(&desk, &before.replace("value = \"staff\"", "value = \"people\""), &["--json"]).json();
     assert_eq!(report["brake_refuses"], json!([]));
@@ -338,7 +334,7 @@ async fn a_hundred_thousand_people_are_planned_in_seconds() {
         let own: Vec<String> = (0..20).map(|step| format!("sales-{}", (number * 7 + step * 13) % 400)).collect();
         let mut groups: Vec<&str> = own.iter().map(String::as_str).collect();
         groups.push("staff");
-        log_in(&stored, &rules, &format!("user-{number:06}"), &groups).await;
+        log_in(&stored, &rules, &format!("user-{number:06}"), &number.to_string(), &groups).await;
     }
     let changed = text.replace("value = \"staff\"", "value = \"people\"");
     let began = Instant::now();

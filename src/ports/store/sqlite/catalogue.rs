@@ -231,7 +231,7 @@ fn losses(session: &Session<'_>, target: &Target, rules: &RuleSet) -> Result<Vec
     let mut excesses = Vec::new();
     for provider in providers {
         let provider = ProviderName::parse(&provider).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        let members = brake::members(session, &provider, target)?;
+        let members = brake::members(session.connection, &provider, target)?;
         let allowed = rules.sync.brake.allowed(members);
         if members > allowed {
             excesses.push(Excess { provider, target: target.clone(), losing: members, members, allowed });
