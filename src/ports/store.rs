@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::BoxFuture;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
@@ -206,7 +207,7 @@ pub struct Replanned {
 }
 
 /// A user as the store knows them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UserView {
     pub namespace: String,
     pub subject: String,
@@ -223,14 +224,14 @@ pub struct UserView {
     pub roles_through_groups: Vec<RoleThroughGroups>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RoleThroughGroups {
     pub role: String,
     pub groups: Vec<String>,
 }
 
 /// One group or role that a user has a reason to hold, or is denied.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MembershipView {
     pub kind: &'static str,
     pub name: String,
@@ -242,7 +243,7 @@ pub struct MembershipView {
 }
 
 /// A row of the audit chain.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AuditRow {
     pub sequence: i64,
     pub at: String,

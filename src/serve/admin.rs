@@ -3,14 +3,17 @@
 pub mod auth;
 pub mod http;
 mod limit;
+mod opal;
 pub mod service;
+mod timbal;
+mod v1;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,6 +21,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use self::http::Admin;
 use self::service::{Draft, Refused, World};
 use crate::config::Config;
 use crate::pipeline::ids::{ProviderName, Timestamp};
@@ -67,16 +71,30 @@ pub async fn run(
     inspect: Arc<dyn Inspect>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let mut pages = Router::new()
+    let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics));
-    // Nobody is asked who they are, so what a directory holds is for this machine alone.
-    if listener.local_addr()?.ip().is_loopback() {
-        pages = pages.route("/mappings/hits", get(hits)).route("/claims/unmapped", get(unmapped));
-    }
-    let pages = pages.with_state(inspect).into_make_service_with_connect_info::<SocketAddr>();
+        .route("/metrics", get(metrics))
+        .with_state(Arc::clone(&inspect));
+    let pages = pages.merge(apis(inspect)).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+}
+
+/// Our own API and those of the systems whose clients work here, each with the document that describes it.
+fn apis(inspect: Arc<dyn Inspect>) -> Router {
+    let admin = Admin::new(inspect);
+    let faces = [
+        ("/api/v1/openapi.json", v1::routes(&admin)),
+        ("/openapi/opal.json", opal::routes(&admin)),
+        ("/openapi/timbal.json", timbal::routes(&admin)),
+    ];
+    let mut all = Router::new();
+    for (path, (routes, document)) in faces {
+        let text = bytes::Bytes::from(document.to_json().unwrap_or_default());
+        let show = move || async move { ([(header::CONTENT_TYPE, "application/json")], text.clone()) };
+        all = all.merge(routes).route(path, get(show));
+    }
+    all.layer(DefaultBodyLimit::max(http::MOST_BODY)).with_state(admin)
 }
 
 #[derive(Serialize)]
@@ -118,14 +136,4 @@ async fn metrics(State(inspect): State<Arc<dyn Inspect>>) -> Response {
             .into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
-}
-
-/// How often each mapping held since the process began, those that never did first.
-async fn hits(State(inspect): State<Arc<dyn Inspect>>) -> Response {
-    Json(inspect.meters().hits(&inspect.rules())).into_response()
-}
-
-/// Values of observed claims that no mapping reads.
-async fn unmapped(State(inspect): State<Arc<dyn Inspect>>) -> Response {
-    Json(inspect.meters().unmapped()).into_response()
 }

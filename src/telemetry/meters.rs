@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
@@ -48,7 +49,7 @@ struct Values {
 }
 
 /// How often a mapping held, since the process began.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MappingHits {
     pub mapping: String,
     pub provider: Option<String>,
@@ -59,7 +60,7 @@ pub struct MappingHits {
 }
 
 /// Values of a claim that no mapping reads, the most frequent first.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Unmapped {
     pub provider: String,
     pub claim: String,
@@ -68,7 +69,7 @@ pub struct Unmapped {
     pub others: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct UnmappedValue {
     pub value: String,
     pub logins: u64,

@@ -182,7 +182,19 @@ impl House {
 
     /// Sends one request. `target` is a path, perhaps with a query.
     pub async fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = Request::builder().method(method).uri(format!("http://{}{target}", self.running.proxy));
+        self.send_to(self.running.proxy, method, target, headers, body).await
+    }
+
+    /// Sends one request to a listener of the program.
+    pub async fn send_to(
+        &self,
+        listener: std::net::SocketAddr,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("http://{listener}{target}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

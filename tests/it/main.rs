@@ -12,6 +12,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod api;
 mod assertion;
 mod attacks;
 mod bearer;

@@ -75,7 +75,8 @@ impl Bucket {
 fn outcome(left: i64, limit: u32, enough: bool) -> Result<Left, Left> {
     let full = i64::from(limit) * 1000;
     let missing = if enough { full - left } else { 1000 - left };
-    let seconds = (missing.max(0) * MINUTE / full.max(1)).div_euclid(1000) + i64::from(!enough);
+    let milliseconds = missing.max(0).saturating_mul(MINUTE).div_euclid(full.max(1));
+    let seconds = milliseconds.saturating_add(999).div_euclid(1000);
     let left = Left {
         calls: u32::try_from(left / 1000).unwrap_or_default(),
         seconds: u32::try_from(seconds).unwrap_or(60),
@@ -102,7 +103,7 @@ mod tests {
         for _ in 0..60 {
             assert!(limit.take(&"a", 60, at(0)).is_ok());
         }
-        assert_eq!(limit.take(&"a", 60, at(0)), Err(Left { calls: 0, seconds: 2, limit: 60 }));
+        assert_eq!(limit.take(&"a", 60, at(0)), Err(Left { calls: 0, seconds: 1, limit: 60 }));
         assert!(limit.take(&"b", 60, at(0)).is_ok(), "another's bucket is another");
         assert!(limit.look(&"a", 60, at(1)).is_ok());
         assert!(limit.take(&"a", 60, at(1)).is_ok());

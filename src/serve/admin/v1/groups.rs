@@ -1,0 +1,140 @@
+//! Groups.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, json};
+use super::super::service::{GroupChange, GroupInput, GroupView};
+use super::people::{Member, members_of};
+use super::problem::{Problem, Problems};
+use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, page_of, tagged};
+use crate::pipeline::ids::{GroupName, Target};
+use crate::pipeline::mapping::stored::OwnGroup;
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, update, delete)).routes(routes!(members))
+}
+
+/// A new group.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewGroup {
+    #[schema(min_length = 1, max_length = 1024)]
+    name: String,
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    description: String,
+    /// Roles that every member holds.
+    #[serde(default)]
+    roles: Vec<String>,
+    /// Empty: every stage.
+    #[serde(default)]
+    stages: Vec<String>,
+    /// Its last effective, enabled member is never removed by a login. Takes scope `admin`.
+    #[serde(default)]
+    protected: bool,
+    /// Takes mappings from the configuration file alone. Takes scope `admin`.
+    #[serde(default)]
+    privileged: bool,
+}
+
+/// What of a group changes; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedGroup {
+    #[schema(min_length = 1, max_length = 1024)]
+    name: Option<String>,
+    #[schema(max_length = 1024)]
+    description: Option<String>,
+    roles: Option<Vec<String>>,
+    stages: Option<Vec<String>>,
+    protected: Option<bool>,
+    privileged: Option<bool>,
+}
+
+/// All groups, by name
+#[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(Paging), responses(
+    (status = 200, body = Page<GroupView>), Problems
+))]
+async fn list(
+    _: Reading,
+    State(admin): State<Admin>,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<Page<GroupView>>, Problem> {
+    page_of(admin.service.groups(), &paging, |group| &group.name).map(Json)
+}
+
+/// Makes a group
+#[utoipa::path(post, path = "/api/v1/groups", tag = "groups", params(Confirming), request_body = NewGroup, responses(
+    (status = 201, body = GroupView, headers(("ETag" = String))), Problems
+))]
+async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
+    let NewGroup { name, description, roles, stages, protected, privileged } = json(&body, false)?;
+    let own = OwnGroup { description, roles, stages, protected, privileged };
+    let view = admin.service.create_group(&call, GroupInput { name, own }).await?;
+    Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
+}
+
+/// One group
+#[utoipa::path(get, path = "/api/v1/groups/{name}", tag = "groups", params(("name" = String, Path)), responses(
+    (status = 200, body = GroupView, headers(("ETag" = String))), Problems
+))]
+async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
+    let view = admin.service.group(&name)?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Changes a group of the store
+///
+/// Its mappings, members and aliases follow a new name.
+#[utoipa::path(patch, path = "/api/v1/groups/{name}", tag = "groups", request_body = ChangedGroup, params(
+    ("name" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 200, body = GroupView, headers(("ETag" = String))), Problems))]
+async fn update(
+    State(admin): State<Admin>,
+    Changing(call): Changing,
+    At(group): At<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let ChangedGroup { name, description, roles, stages, protected, privileged } = json(&body, false)?;
+    let change = GroupChange { name, description, roles, stages, protected, privileged };
+    let view = admin.service.update_group(&call, &group, change).await?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Deletes a group of the store
+///
+/// Its mappings go with it, and what came through it ends at once.
+#[utoipa::path(delete, path = "/api/v1/groups/{name}", tag = "groups", params(
+    ("name" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 204), Problems))]
+async fn delete(
+    State(admin): State<Admin>,
+    Changing(call): Changing,
+    At(name): At<String>,
+) -> Result<Response, Problem> {
+    admin.service.delete_group(&call, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Who has a reason to be in a group
+#[utoipa::path(get, path = "/api/v1/groups/{name}/members", tag = "groups", params(("name" = String, Path), Paging), responses(
+    (status = 200, body = Page<Member>), Problems
+))]
+async fn members(
+    _: Reading,
+    State(admin): State<Admin>,
+    At(name): At<String>,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<Page<Member>>, Problem> {
+    let name = admin.service.group(&name)?.name;
+    let target = GroupName::parse(&name).map(Target::Group);
+    members_of(&admin, target.ok(), &paging).await.map(Json)
+}

@@ -1,0 +1,256 @@
+//! Mappings, in their long form.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, json};
+use super::super::service::{MappingView, NewMapping, Place, Reference, Refused};
+use super::problem::{Problem, Problems};
+use super::{Adding, Asked, At, Changing, Confirming, Page, Reading, cursor, limit, tagged};
+use crate::pipeline::mapping::definition::{Definition, Fault};
+use crate::telemetry::meters::{MappingHits, Unmapped};
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(sort))
+        .routes(routes!(hits))
+        .routes(routes!(unmapped))
+        .routes(routes!(show, update, delete))
+}
+
+/// A mapping to be made, or to stand in place of another.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WrittenMapping {
+    definition: Definition,
+    /// Its place among the enabled mappings of the store, from 1. Absent: last for a new one, as it is for another.
+    #[schema(minimum = 1)]
+    position: Option<u32>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Filter {
+    /// Where the page before ended: its `next`.
+    cursor: Option<String>,
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `file` or `store`.
+    #[param(inline)]
+    origin: Option<Origin>,
+    /// Those that ask logins through this provider; not those that ask every provider's.
+    provider: Option<String>,
+    /// Those that give this group by name.
+    group: Option<String>,
+    /// Those that give this role by name.
+    role: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Origin {
+    File,
+    Store,
+}
+
+impl Filter {
+    fn takes(&self, view: &MappingView) -> bool {
+        let origin = match self.origin {
+            None => true,
+            Some(Origin::File) => view.origin == "file",
+            Some(Origin::Store) => view.origin == "store",
+        };
+        let then = &view.definition.then;
+        let gives =
+            |name: &Option<String>,
+             of: fn(&crate::pipeline::mapping::definition::ActionDefinition) -> &Option<String>| {
+                name.is_none() || then.iter().any(|action| of(action) == name)
+            };
+        origin
+            && (self.provider.is_none() || self.provider == view.definition.provider)
+            && gives(&self.group, |action| &action.add_group)
+            && gives(&self.role, |action| &action.add_role)
+    }
+}
+
+/// All mappings, in the order in which they run: those of the file, then those of the store
+#[utoipa::path(get, path = "/api/v1/mappings", tag = "mappings", params(Filter), responses(
+    (status = 200, body = Page<MappingView>, headers(("ETag" = String, description = "The version of their order"))), Problems
+))]
+async fn list(_: Reading, State(admin): State<Admin>, Asked(filter): Asked<Filter>) -> Result<Response, Problem> {
+    let most = limit(filter.limit)?;
+    let paging = super::Paging { cursor: filter.cursor.clone(), limit: None };
+    let start = match paging.after()? {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Problem::query("cursor: expected the `next` of the page before"))?,
+    };
+    let (mut items, mut at, mut more) = (Vec::new(), start, false);
+    let stored = admin.service.stored_mappings();
+    // The file's are looked at in steps, so that a page of a hundred thousand costs a page.
+    loop {
+        let (views, of_file) = admin.service.file_mappings_from(at, 1000);
+        let step: Vec<MappingView> = match views.is_empty() {
+            false => views,
+            true => stored.iter().skip(at.saturating_sub(of_file)).cloned().collect(),
+        };
+        if step.is_empty() {
+            break;
+        }
+        for view in step {
+            if filter.takes(&view) {
+                more = items.len() == most;
+                if more {
+                    break;
+                }
+                items.push(view);
+            }
+            at += 1;
+        }
+        if more {
+            break;
+        }
+    }
+    let next = more.then(|| cursor(&at.to_string()));
+    Ok(tagged(admin.service.inspect.stored().generation, Json(Page { items, next })))
+}
+
+/// Makes a mapping
+#[utoipa::path(post, path = "/api/v1/mappings", tag = "mappings", params(Confirming), request_body = WrittenMapping, responses(
+    (status = 201, body = MappingView, headers(("ETag" = String))), Problems
+))]
+async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
+    let WrittenMapping { definition, position } = json(&body, false)?;
+    let place = place(position, Place::Last, &definition)?;
+    let view = admin.service.create_mapping(&call, NewMapping { definition, place, guard: None }).await?;
+    Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
+}
+
+fn place(position: Option<u32>, absent: Place, definition: &Definition) -> Result<Place, Refused> {
+    let wrong = |message: &str| Err(Refused::Invalid(vec![Fault::new("position", None, message)]));
+    match position {
+        None => Ok(absent),
+        Some(0) => wrong("expected a place from 1"),
+        Some(_) if !definition.enabled => wrong("a mapping that is not enabled has no place"),
+        Some(_) if definition.unmatched.is_some() => {
+            wrong("a default is decided after everything else and has no place")
+        }
+        Some(position) => Ok(Place::At(position)),
+    }
+}
+
+/// The order of the store's mappings.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    /// The ids of all enabled mappings of the store, defaults aside.
+    ids: Vec<String>,
+}
+
+/// Sorts the enabled mappings of the store
+#[utoipa::path(put, path = "/api/v1/mappings/order", tag = "mappings", request_body = Order, params(
+    ("If-Match" = String, Header, description = "The `ETag` of the list"), Confirming
+), responses((status = 204), Problems))]
+async fn sort(State(admin): State<Admin>, Changing(call): Changing, body: Bytes) -> Result<Response, Problem> {
+    let Order { ids } = json(&body, false)?;
+    let mut order = Vec::with_capacity(ids.len());
+    for (at, id) in ids.iter().enumerate() {
+        match Reference::parse(id) {
+            Some(Reference::Number(number)) => order.push(number),
+            _ => {
+                return Err(Refused::fault(
+                    format!("ids[{at}]"),
+                    Some(id),
+                    "expected the id of a mapping of the store",
+                )
+                .into());
+            }
+        }
+    }
+    let expected = call.expected;
+    let check = move |stored: &crate::pipeline::mapping::stored::Stored, order: &[i64]| {
+        if expected.is_some_and(|expected| expected != stored.generation) {
+            return Err(Refused::Stale);
+        }
+        let mut placed: Vec<i64> =
+            stored.mappings.values().filter(|entry| entry.body.position.is_some()).map(|entry| entry.number).collect();
+        let mut sorted = order.to_vec();
+        placed.sort_unstable();
+        sorted.sort_unstable();
+        match placed == sorted {
+            true => Ok(()),
+            false => {
+                Err(Refused::fault("ids", None, "expected each enabled mapping of the store once, defaults aside"))
+            }
+        }
+    };
+    admin.service.sort_mappings(&call, order, check).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn reference(id: &str) -> Result<Reference, Refused> {
+    Reference::parse(id).ok_or_else(|| Refused::NotFound("there is no such mapping".into()))
+}
+
+/// One mapping
+#[utoipa::path(get, path = "/api/v1/mappings/{id}", tag = "mappings", params(("id" = String, Path)), responses(
+    (status = 200, body = MappingView, headers(("ETag" = String))), Problems
+))]
+async fn show(_: Reading, State(admin): State<Admin>, At(id): At<String>) -> Result<Response, Problem> {
+    let view = admin.service.mapping(reference(&id)?)?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Changes a mapping of the store
+///
+/// What it grants stands until the holder's next login, or is planned anew at once where `sync.apply` is `now`.
+#[utoipa::path(put, path = "/api/v1/mappings/{id}", tag = "mappings", request_body = WrittenMapping, params(
+    ("id" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 200, body = MappingView, headers(("ETag" = String))), Problems))]
+async fn update(
+    State(admin): State<Admin>,
+    Changing(call): Changing,
+    At(id): At<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let WrittenMapping { definition, position } = json(&body, false)?;
+    let place = place(position, Place::Keep, &definition)?;
+    let view = admin.service.update_mapping(&call, reference(&id)?, move |_, _| Ok((definition, place))).await?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Deletes a mapping of the store
+///
+/// What it grants ends at once.
+#[utoipa::path(delete, path = "/api/v1/mappings/{id}", tag = "mappings", params(
+    ("id" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 204), Problems))]
+async fn delete(State(admin): State<Admin>, Changing(call): Changing, At(id): At<String>) -> Result<Response, Problem> {
+    admin.service.delete_mapping(&call, reference(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// How often each mapping held since the process began, those that never did first
+#[utoipa::path(get, path = "/api/v1/mappings/hits", tag = "mappings", responses(
+    (status = 200, body = Vec<MappingHits>), Problems
+))]
+async fn hits(_: Reading, State(admin): State<Admin>) -> Json<Vec<MappingHits>> {
+    let inspect = admin.inspect();
+    Json(inspect.meters().hits(&inspect.rules()))
+}
+
+/// Values of observed claims that no mapping reads
+#[utoipa::path(get, path = "/api/v1/claims/unmapped", tag = "mappings", responses(
+    (status = 200, body = Vec<Unmapped>), Problems
+))]
+async fn unmapped(_: Reading, State(admin): State<Admin>) -> Json<Vec<Unmapped>> {
+    Json(admin.inspect().meters().unmapped())
+}

@@ -1,0 +1,255 @@
+//! People: what each holds and why, and what is done about it by hand.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, json};
+use super::super::service::{Call, Refused};
+use super::problem::{Problem, Problems};
+use super::{Adding, Asked, At, Page, Paging, Reading, cursor};
+use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
+use crate::pipeline::mapping::definition::Fault;
+use crate::ports::catalogue::Person;
+use crate::ports::store::{Act, UserView};
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(assign, unassign))
+        .routes(routes!(deny, undeny))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+}
+
+/// A member by its two names.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Member {
+    pub namespace: String,
+    pub subject: String,
+}
+
+/// A user, in short.
+#[derive(Debug, Serialize, ToSchema)]
+struct PersonView {
+    namespace: String,
+    subject: String,
+    /// By which faces with numbers know them.
+    number: i64,
+    email: Option<String>,
+    display_name: Option<String>,
+    enabled: bool,
+    /// RFC 3339.
+    last_login_at: Option<String>,
+}
+
+/// What a membership is of.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Group,
+    Role,
+}
+
+pub async fn members_of(admin: &Admin, target: Option<Target>, paging: &Paging) -> Result<Page<Member>, Problem> {
+    let Some(target) = target else { return Ok(Page { items: Vec::new(), next: None }) };
+    let limit = paging.limit()?;
+    let after = paging.after()?.map(|text| user_of_cursor(&text)).transpose()?;
+    let mut found = admin.inspect().store().members(target, after, limit + 1).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|user| cursor(&cursor_of(user)));
+    let items = found
+        .into_iter()
+        .map(|user| Member { namespace: user.namespace.to_string(), subject: user.subject.to_string() });
+    Ok(Page { items: items.collect(), next })
+}
+
+fn cursor_of(user: &UserId) -> String {
+    serde_json::json!([user.namespace.as_str(), user.subject.as_str()]).to_string()
+}
+
+fn user_of_cursor(text: &str) -> Result<UserId, Problem> {
+    let wrong = || Problem::query("cursor: expected the `next` of the page before");
+    let (namespace, subject): (String, String) = serde_json::from_str(text).map_err(|_| wrong())?;
+    user_id(&namespace, &subject).map_err(|_| wrong())
+}
+
+fn user_id(namespace: &str, subject: &str) -> Result<UserId, Refused> {
+    let names =
+        Namespace::parse(namespace).and_then(|namespace| Ok(UserId { namespace, subject: Subject::parse(subject)? }));
+    names.map_err(|_| Refused::NotFound("there is no such user".into()))
+}
+
+fn target(kind: Kind, name: &str) -> Result<Target, Refused> {
+    let target = match kind {
+        Kind::Group => GroupName::parse(name).map(Target::Group),
+        Kind::Role => RoleName::parse(name).map(Target::Role),
+    };
+    target.map_err(|_| Refused::NotFound("there is nothing of this name".into()))
+}
+
+/// All users, in the order in which they came
+#[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Paging), responses(
+    (status = 200, body = Page<PersonView>), Problems
+))]
+async fn list(
+    _: Reading,
+    State(admin): State<Admin>,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<Page<PersonView>>, Problem> {
+    let limit = paging.limit()?;
+    let after = match paging.after()? {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| Problem::query("cursor: expected the `next` of the page before"))?,
+    };
+    let mut found = admin.inspect().catalogue().people(after, limit + 1).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).map(|person| cursor(&person.number.to_string()));
+    Ok(Json(Page { items: found.into_iter().map(person_view).collect(), next }))
+}
+
+fn person_view(person: Person) -> PersonView {
+    let Person { number, user, email, display_name, enabled, last_login_at } = person;
+    PersonView {
+        namespace: user.namespace.to_string(),
+        subject: user.subject.to_string(),
+        number,
+        email,
+        display_name,
+        enabled,
+        last_login_at: last_login_at.map(|at| at.to_string()),
+    }
+}
+
+/// One user: every membership and the reasons for it
+#[utoipa::path(get, path = "/api/v1/users/{namespace}/{subject}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 200, body = UserView), Problems))]
+async fn show(
+    _: Reading,
+    State(admin): State<Admin>,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Json<UserView>, Problem> {
+    Ok(Json(admin.service.user(user_id(&namespace, &subject)?).await?))
+}
+
+async fn act(admin: &Admin, call: &Call, user: UserId, act: Act) -> Result<Response, Problem> {
+    admin.service.act(call, vec![(user, act)]).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Gives a group or role by hand; no login takes it away
+///
+/// A user who was never seen is created.
+#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+), responses((status = 204), Problems))]
+async fn assign(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject, kind, name)): At<(String, String, Kind, String)>,
+) -> Result<Response, Problem> {
+    let target = target(kind, &name)?;
+    act(&admin, &call, user_id(&namespace, &subject)?, Act::Assign(target)).await
+}
+
+/// Takes away what was given by hand; what a mapping gives stays
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+), responses((status = 204), Problems))]
+async fn unassign(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject, kind, name)): At<(String, String, Kind, String)>,
+) -> Result<Response, Problem> {
+    let target = target(kind, &name)?;
+    act(&admin, &call, user_id(&namespace, &subject)?, Act::Unassign(target)).await
+}
+
+/// Why somebody may not have something.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Denial {
+    #[schema(min_length = 1, max_length = 1024)]
+    reason: String,
+    /// RFC 3339; absent: until it is lifted.
+    #[schema(format = DateTime)]
+    until: Option<String>,
+}
+
+/// Denies a group or role, whatever a mapping or a hand gives
+#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+), request_body = Denial, responses((status = 204), Problems))]
+async fn deny(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject, kind, name)): At<(String, String, Kind, String)>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let Denial { reason, until } = json(&body, false)?;
+    let mut faults = Vec::new();
+    if reason.trim().is_empty() || reason.chars().count() > 1024 {
+        faults.push(Fault::new("reason", Some(&reason), "expected 1 to 1024 characters"));
+    }
+    let until = until.as_deref().map(|text| (text, moment(text)));
+    if let Some((text, None)) = until {
+        faults.push(Fault::new("until", Some(text), "expected a moment such as 2027-01-31T00:00:00Z"));
+    }
+    if !faults.is_empty() {
+        return Err(Refused::Invalid(faults).into());
+    }
+    let denial = Act::Deny { target: target(kind, &name)?, reason, until: until.and_then(|(_, until)| until) };
+    act(&admin, &call, user_id(&namespace, &subject)?, denial).await
+}
+
+/// A moment as RFC 3339 writes it.
+pub fn moment(text: &str) -> Option<Timestamp> {
+    chrono::DateTime::parse_from_rfc3339(text).ok().map(|date| Timestamp(date.timestamp_millis()))
+}
+
+/// Lifts a deny
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+), responses((status = 204), Problems))]
+async fn undeny(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject, kind, name)): At<(String, String, Kind, String)>,
+) -> Result<Response, Problem> {
+    let target = target(kind, &name)?;
+    act(&admin, &call, user_id(&namespace, &subject)?, Act::Undeny(target)).await
+}
+
+/// Disables a user: their logins are refused, and their sessions end
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/disable", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 204), Problems))]
+async fn disable(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Response, Problem> {
+    act(&admin, &call, user_id(&namespace, &subject)?, Act::Disable).await
+}
+
+/// Enables a user again
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/enable", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 204), Problems))]
+async fn enable(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Response, Problem> {
+    act(&admin, &call, user_id(&namespace, &subject)?, Act::Enable).await
+}

@@ -1,0 +1,157 @@
+//! Errors as problem details (RFC 9457).
+
+use std::collections::BTreeMap;
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use serde::Serialize;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
+
+use super::super::auth::Denied;
+use super::super::service::Refused;
+use crate::pipeline::mapping::definition::Fault;
+use crate::ports::store::StoreError;
+
+/// Why a call was not carried out.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem it is, such as `urn:loginsync:problem:stale`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub detail: String,
+    /// Everything that is wrong with the request, each at its field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        let kind = format!("urn:loginsync:problem:{kind}");
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+    }
+
+    pub fn of(refused: &Refused) -> Self {
+        let text = refused.text();
+        match refused {
+            Refused::Invalid(faults) => {
+                let count = faults.len();
+                let detail = format!("{count} {}", if count == 1 { "fault found" } else { "faults found" });
+                let problem = Self::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "invalid",
+                    "Something is wrong with the request",
+                    detail,
+                );
+                Self { errors: faults.clone(), ..problem }
+            }
+            Refused::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", text),
+            Refused::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", "In conflict with what is there", text),
+            Refused::ReadOnly(_) => {
+                Self::new(StatusCode::CONFLICT, "read-only", "Declared in the configuration file", text)
+            }
+            Refused::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", text),
+            Refused::Stale => Self::new(StatusCode::PRECONDITION_FAILED, "stale", "Changed meanwhile", text),
+            Refused::Braked(_) => Self::new(StatusCode::CONFLICT, "braked", "Would revoke too much at once", text),
+            Refused::Store(StoreError::Invalid(_)) => {
+                Self::new(StatusCode::CONFLICT, "conflict", "In conflict with what is there", text)
+            }
+            Refused::Store(error) => {
+                tracing::error!(%error, "the store failed a call of an API");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "The store is not available",
+                    "try again in a moment",
+                )
+            }
+        }
+    }
+
+    pub fn denied(why: &Denied) -> Self {
+        match why {
+            Denied::Unknown => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Who calls is not known",
+                "expected `Authorization: Bearer` with the secret or an access token of an API client",
+            ),
+            Denied::Face(_) => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", "the client may not call this API")
+            }
+            Denied::TooMany(_) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many",
+                "Too many calls",
+                "wait as long as `Retry-After` says",
+            ),
+            Denied::Store(error) => Self::of(&Refused::Store(error.clone())),
+        }
+    }
+
+    pub fn without_version() -> Self {
+        Self::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "version-required",
+            "Which version was seen is not said",
+            "expected `If-Match` with the `ETag` of the object, or `*` for any",
+        )
+    }
+
+    pub fn query(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "query", "The query cannot be read", why)
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        Self::of(&refused)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::of(&error.into())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(self)).into_response();
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The problems that any operation may answer with.
+pub struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let all = [
+            ("400", "The query cannot be read"),
+            ("401", "Who calls is not known"),
+            ("403", "The caller may not do this"),
+            ("404", "Not found"),
+            ("409", "In conflict with what is there, declared in the configuration file, or over the brake's limit"),
+            ("412", "Changed by somebody else meanwhile"),
+            ("422", "Something is wrong with the request; `errors` has everything"),
+            ("428", "`If-Match` is missing"),
+            ("429", "Too many calls"),
+            ("503", "The store is not available"),
+        ];
+        let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response = |text: &str| {
+            ResponseBuilder::new().description(text).content("application/problem+json", content()).build()
+        };
+        all.into_iter().map(|(status, text)| (status.to_owned(), RefOr::T(response(text)))).collect()
+    }
+}

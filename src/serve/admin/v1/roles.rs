@@ -1,0 +1,128 @@
+//! Roles.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, json};
+use super::super::service::{RoleChange, RoleInput, RoleView};
+use super::people::{Member, members_of};
+use super::problem::{Problem, Problems};
+use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, page_of, tagged};
+use crate::pipeline::ids::{RoleName, Target};
+use crate::pipeline::mapping::stored::OwnRole;
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, update, delete)).routes(routes!(members))
+}
+
+/// A new role.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewRole {
+    #[schema(min_length = 1, max_length = 1024)]
+    name: String,
+    #[serde(default)]
+    #[schema(max_length = 1024)]
+    description: String,
+    /// Its last effective, enabled holder is never removed by a login. Takes scope `admin`.
+    #[serde(default)]
+    protected: bool,
+    /// Takes mappings from the configuration file alone. Takes scope `admin`.
+    #[serde(default)]
+    privileged: bool,
+}
+
+/// What of a role changes; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangedRole {
+    #[schema(max_length = 1024)]
+    description: Option<String>,
+    protected: Option<bool>,
+    privileged: Option<bool>,
+}
+
+/// All roles, by name
+#[utoipa::path(get, path = "/api/v1/roles", tag = "roles", params(Paging), responses(
+    (status = 200, body = Page<RoleView>), Problems
+))]
+async fn list(
+    _: Reading,
+    State(admin): State<Admin>,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<Page<RoleView>>, Problem> {
+    page_of(admin.service.roles(), &paging, |role| &role.name).map(Json)
+}
+
+/// Makes a role
+#[utoipa::path(post, path = "/api/v1/roles", tag = "roles", params(Confirming), request_body = NewRole, responses(
+    (status = 201, body = RoleView, headers(("ETag" = String))), Problems
+))]
+async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
+    let NewRole { name, description, protected, privileged } = json(&body, false)?;
+    let own = OwnRole { description, protected, privileged };
+    let view = admin.service.create_role(&call, RoleInput { name, own }).await?;
+    Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
+}
+
+/// One role
+#[utoipa::path(get, path = "/api/v1/roles/{name}", tag = "roles", params(("name" = String, Path)), responses(
+    (status = 200, body = RoleView, headers(("ETag" = String))), Problems
+))]
+async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
+    let view = admin.service.role(&name)?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Changes a role of the store
+#[utoipa::path(patch, path = "/api/v1/roles/{name}", tag = "roles", request_body = ChangedRole, params(
+    ("name" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 200, body = RoleView, headers(("ETag" = String))), Problems))]
+async fn update(
+    State(admin): State<Admin>,
+    Changing(call): Changing,
+    At(name): At<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let ChangedRole { description, protected, privileged } = json(&body, false)?;
+    let change = RoleChange { description, protected, privileged };
+    let view = admin.service.update_role(&call, &name, change).await?;
+    Ok(tagged(view.version, Json(view)))
+}
+
+/// Deletes a role of the store
+///
+/// Its mappings go with it, and its place in groups; who holds it loses it at once.
+#[utoipa::path(delete, path = "/api/v1/roles/{name}", tag = "roles", params(
+    ("name" = String, Path), ("If-Match" = String, Header), Confirming
+), responses((status = 204), Problems))]
+async fn delete(
+    State(admin): State<Admin>,
+    Changing(call): Changing,
+    At(name): At<String>,
+) -> Result<Response, Problem> {
+    admin.service.delete_role(&call, &name).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Who has a reason to hold a role directly
+#[utoipa::path(get, path = "/api/v1/roles/{name}/members", tag = "roles", params(("name" = String, Path), Paging), responses(
+    (status = 200, body = Page<Member>), Problems
+))]
+async fn members(
+    _: Reading,
+    State(admin): State<Admin>,
+    At(name): At<String>,
+    Asked(paging): Asked<Paging>,
+) -> Result<Json<Page<Member>>, Problem> {
+    let name = admin.service.role(&name)?.name;
+    let target = RoleName::parse(&name).map(Target::Role);
+    members_of(&admin, target.ok(), &paging).await.map(Json)
+}

@@ -1,0 +1,303 @@
+//! `/api/v1`.
+
+use loginsync::pipeline::ids::Timestamp;
+use serde_json::json;
+
+use super::{ADMIN, Office, READER, WRITER, configuration, names, short};
+use crate::attacks::here;
+use crate::kit::NOW;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_made_here_decides_the_next_login_and_takes_back_when_it_goes() {
+    let office = Office::open().await;
+    office.post("/api/v1/roles", json!({"name": "buyer"})).await;
+    office.post("/api/v1/groups", json!({"name": "Purchasing", "roles": ["buyer"]})).await;
+    let made = office.post("/api/v1/mappings", short("buyers", "Purchasing")).await;
+    assert_eq!((&made["origin"], &made["activity"], &made["position"]), (&json!("store"), &json!("active"), &json!(1)));
+    assert_eq!(
+        office.login("1", &["staff", "buyers"]).await,
+        (names(&["Purchasing", "Staff"]), names(&["buyer", "editor"]))
+    );
+    // Removed: at once.
+    let target = format!("/api/v1/mappings/{}", made["id"].as_str().unwrap());
+    assert_eq!(office.delete(&target).await, 204);
+    assert_eq!(office.holds().await, (names(&["Staff"]), names(&["editor"])));
+    assert_eq!(office.login("2", &["staff", "buyers"]).await.0, names(&["Staff"]));
+    let [made, deleted] = [office.events("mapping_created").await, office.events("mapping_deleted").await];
+    assert_eq!(made[0]["by"], "api client `writer` (v1)");
+    assert_eq!(deleted[0]["definition"]["when"][0]["is"], "buyers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_stands_until_the_next_login_and_a_disabled_mapping_ends_at_once() {
+    let office = Office::open().await;
+    for group in ["One", "Two"] {
+        office.post("/api/v1/groups", json!({"name": group})).await;
+    }
+    let made = office.post("/api/v1/mappings", short("x", "One")).await;
+    let target = format!("/api/v1/mappings/{}", made["id"].as_str().unwrap());
+    assert_eq!(office.login("1", &["x"]).await.0, names(&["One"]));
+    let any = [("if-match", "*")];
+    assert_eq!(office.call(WRITER, "PUT", &target, &any, Some(short("x", "Two"))).await.0, 200);
+    assert_eq!(office.holds().await.0, names(&["One"]), "an edited mapping keeps its grants");
+    office.house.clock.set(Timestamp(NOW.0 + 1000));
+    assert_eq!(office.login("2", &["x"]).await.0, names(&["Two"]));
+    let mut disabled = short("x", "Two");
+    disabled["definition"]["enabled"] = json!(false);
+    let (status, shown, _) = office.call(WRITER, "PUT", &target, &any, Some(disabled)).await;
+    assert_eq!((status, &shown["activity"], shown.get("position")), (200, &json!("disabled"), None));
+    assert_eq!(office.holds().await.0, names(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_is_named_at_once() {
+    let office = Office::open().await;
+    let body = json!({"definition": {
+        "provider": "oidc", "match": "any",
+        "when": [{"claim": "grups", "is": "x"}, {"claim": "groups", "regex": "("}, {"has_role": "nobody"}, {}],
+        "then": [{"add_group": "Stff"}, {"add_role": "owner"}], "until": "tomorrow",
+    }});
+    let (status, problem, answer) = office.call(WRITER, "POST", "/api/v1/mappings", &[], Some(body)).await;
+    assert_eq!((status, &answer.headers["content-type"]), (422, &"application/problem+json".parse().unwrap()));
+    let fields: Vec<&str> =
+        problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
+    let expected = [
+        "when[0].claim",
+        "when[1].regex",
+        "when[2].has_role",
+        "when[3]",
+        "until",
+        "then[0].add_group",
+        "then[1].add_role",
+    ];
+    assert_eq!(fields, expected, "{problem:#}");
+    for (body, field) in [
+        (json!({"definition": {"then": [{"add_group": "Staff"}], "whne": []}}), "definition.whne"),
+        (json!({"definition": {"then": [{"add_group": "Staff"}]}}), "when"),
+        (json!([]), "body"),
+    ] {
+        let (status, problem, _) = office.call(WRITER, "POST", "/api/v1/mappings", &[], Some(body)).await;
+        assert_eq!((status, problem["errors"][0]["field"].as_str()), (422, Some(field)), "{problem:#}");
+    }
+    assert!(office.get("/api/v1/mappings?origin=store").await["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_file_declares_is_read_only_and_says_so() {
+    let office = Office::open().await;
+    let list = office.get("/api/v1/mappings?origin=file&limit=1").await;
+    let id = list["items"][0]["id"].as_str().unwrap();
+    assert_eq!((list["items"][0]["origin"].as_str(), list["next"].is_string()), (Some("file"), true));
+    let calls = [
+        ("DELETE", format!("/api/v1/mappings/{id}"), None),
+        ("PUT", format!("/api/v1/mappings/{id}"), Some(short("staff", "Staff"))),
+        ("DELETE", "/api/v1/groups/Staff".into(), None),
+        ("PATCH", "/api/v1/groups/Staff".into(), Some(json!({"description": "x"}))),
+        ("DELETE", "/api/v1/roles/editor".into(), None),
+    ];
+    for (method, target, body) in calls {
+        let (status, problem, _) = office.call(ADMIN, method, &target, &[("if-match", "*")], body).await;
+        assert_eq!(
+            (status, problem["type"].as_str()),
+            (409, Some("urn:loginsync:problem:read-only")),
+            "{method} {target}"
+        );
+    }
+    assert_eq!(office.call(ADMIN, "POST", "/api/v1/groups", &[], Some(json!({"name": "STAFF"}))).await.0, 409);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_writers_lose_nothing() {
+    let office = Office::open().await;
+    let made = office.call(WRITER, "POST", "/api/v1/groups", &[], Some(json!({"name": "G"}))).await.2;
+    let seen = made.headers["etag"].to_str().unwrap().to_owned();
+    let change = |text: &str| Some(json!({"description": text}));
+    let target = "/api/v1/groups/G";
+    assert_eq!(office.call(WRITER, "PATCH", target, &[], change("no version")).await.0, 428);
+    let first = office.call(WRITER, "PATCH", target, &[("if-match", &seen)], change("first")).await;
+    assert_eq!(first.0, 200);
+    assert_eq!(office.call(WRITER, "PATCH", target, &[("if-match", &seen)], change("second")).await.0, 412);
+    assert_eq!(office.get(target).await["description"], "first");
+    assert_eq!(office.call(WRITER, "DELETE", target, &[("if-match", &seen)], None).await.0, 412);
+    // At the same time: each that is told so is there.
+    let calls =
+        (0..20).map(|at| {
+            let office = &office;
+            async move {
+                office.call(WRITER, "POST", "/api/v1/mappings", &[], Some(short(&format!("v{at}"), "Staff"))).await.0
+            }
+        });
+    let mut statuses = Vec::new();
+    let mut pending: Vec<_> = calls.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        pending.retain_mut(|call| match call.as_mut().poll(context) {
+            std::task::Poll::Ready(status) => {
+                statuses.push(status);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    assert_eq!(statuses, vec![201; 20]);
+    let list = office.get("/api/v1/mappings?origin=store").await;
+    let positions: Vec<u64> =
+        list["items"].as_array().unwrap().iter().map(|m| m["position"].as_u64().unwrap()).collect();
+    assert_eq!(positions, (1..=20).collect::<Vec<u64>>(), "without gaps");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_calls_who_may_not() {
+    let office = Office::open().await;
+    let admin = office.house.running.admin;
+    let bare = office.house.send_to(admin, "GET", "/api/v1/groups", &[], b"").await;
+    assert_eq!((bare.status, bare.headers["www-authenticate"].to_str().unwrap()), (401, "Bearer"));
+    assert_eq!(office.call("wrong", "GET", "/api/v1/groups", &[], None).await.0, 401);
+    assert_eq!(office.call(READER, "GET", "/api/v1/groups", &[], None).await.0, 200);
+    assert_eq!(office.call(READER, "POST", "/api/v1/groups", &[], Some(json!({"name": "x"}))).await.0, 403);
+    let assign = "/api/v1/users/oidc/bob/assignments/role/editor";
+    assert_eq!(office.call(READER, "PUT", assign, &[], None).await.0, 403);
+    assert_eq!(office.call(WRITER, "PUT", assign, &[], None).await.0, 204);
+    assert_eq!(office.call(WRITER, "POST", "/api/v1/holds/release", &[], None).await.0, 403);
+    assert_eq!(office.call(ADMIN, "POST", "/api/v1/holds/release", &[], None).await.0, 200);
+    // Health and metrics ask nobody.
+    for open in ["/healthz", "/readyz", "/metrics", "/api/v1/openapi.json"] {
+        assert_eq!(office.house.send_to(admin, "GET", open, &[], b"").await.status, 200, "{open}");
+    }
+    // Guessing is slowed down, by address; whoever is known is not asked.
+    let guesses = [0; 40].map(|_| ());
+    let mut last = 401;
+    for () in guesses {
+        last = office.call("guess", "GET", "/api/v1/groups", &[], None).await.0;
+    }
+    assert_eq!(last, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_counted_by_client() {
+    let office = Office::with("[admin]\nrate_limit = 3\n").await;
+    for _ in 0..3 {
+        assert_eq!(office.call(READER, "GET", "/api/v1/roles", &[], None).await.0, 200);
+    }
+    let (status, _, answer) = office.call(READER, "GET", "/api/v1/roles", &[], None).await;
+    assert_eq!((status, answer.headers["retry-after"].to_str().unwrap()), (429, "20"));
+    assert_eq!(office.call(ADMIN, "GET", "/api/v1/roles", &[], None).await.0, 200, "another client");
+    office.house.clock.set(Timestamp(NOW.0 + 60_000));
+    assert_eq!(office.call(READER, "GET", "/api/v1/roles", &[], None).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_privileged_is_closed_to_everyone_without_admin() {
+    let office = Office::open().await;
+    // A group that carries a privileged role is privileged.
+    let owners = json!({"name": "Owners", "roles": ["owner"]});
+    assert_eq!(office.call(WRITER, "POST", "/api/v1/groups", &[], Some(owners.clone())).await.0, 403);
+    assert_eq!(office.call(ADMIN, "POST", "/api/v1/groups", &[], Some(owners)).await.0, 201);
+    let any = [("if-match", "*")];
+    let cases = [
+        ("PUT", "/api/v1/users/oidc/eve/assignments/role/owner", None),
+        ("PUT", "/api/v1/users/oidc/eve/assignments/group/Owners", None),
+        ("PATCH", "/api/v1/groups/Owners", Some(json!({"roles": []}))),
+        ("DELETE", "/api/v1/groups/Owners", None),
+        ("POST", "/api/v1/groups", Some(json!({"name": "P", "privileged": true}))),
+    ];
+    for (method, target, body) in cases {
+        assert_eq!(office.call(WRITER, method, target, &any, body).await.0, 403, "{method} {target}");
+    }
+    // Its mappings come from the file alone, whoever asks.
+    let (status, problem, _) = office.call(ADMIN, "POST", "/api/v1/mappings", &[], Some(short("x", "Owners"))).await;
+    assert_eq!(status, 422, "{problem:#}");
+    // And a group that becomes privileged takes its store mappings out of use, with a reason.
+    office.post("/api/v1/groups", json!({"name": "Later"})).await;
+    let made = office.post("/api/v1/mappings", short("later", "Later")).await;
+    assert_eq!(office.login("1", &["later"]).await.0, names(&["Later"]));
+    let change = office.call(ADMIN, "PATCH", "/api/v1/groups/Later", &any, Some(json!({"roles": ["owner"]}))).await;
+    assert_eq!(change.0, 200);
+    let shown = office.get(&format!("/api/v1/mappings/{}", made["id"].as_str().unwrap())).await;
+    assert_eq!(shown["activity"], "inactive");
+    assert!(shown["reason"].as_str().unwrap().contains("privileged"), "{shown:#}");
+    assert_eq!(office.holds().await, (names(&[]), names(&[])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_revokes_over_the_limit_wants_to_be_confirmed() {
+    let office = Office::with("[brake]\nminimum = 0\nshare = \"0%\"\n").await;
+    office.post("/api/v1/groups", json!({"name": "G"})).await;
+    let made = office.post("/api/v1/mappings", short("g", "G")).await;
+    office.login("1", &["g"]).await;
+    let target = format!("/api/v1/mappings/{}", made["id"].as_str().unwrap());
+    for target in [target.as_str(), "/api/v1/groups/G"] {
+        let (status, problem, _) = office.call(WRITER, "DELETE", target, &[("if-match", "*")], None).await;
+        assert_eq!((status, problem["type"].as_str()), (409, Some("urn:loginsync:problem:braked")), "{problem:#}");
+    }
+    assert_eq!(office.holds().await.0, names(&["G"]), "nothing was written");
+    assert_eq!(office.delete(&format!("{target}?confirm=true")).await, 204);
+    assert_eq!(office.holds().await.0, names(&[]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_takes_everything_with_it() {
+    let office = Office::open().await;
+    office.post("/api/v1/groups", json!({"name": "Old", "roles": ["editor"]})).await;
+    office.post("/api/v1/mappings", short("old", "Old")).await;
+    office.login("1", &["old"]).await;
+    office.call(WRITER, "PUT", "/api/v1/users/oidc/bob/assignments/group/Old", &[], None).await;
+    // A new name: mapping and members follow.
+    let any = [("if-match", "*")];
+    let renamed = office.call(WRITER, "PATCH", "/api/v1/groups/Old", &any, Some(json!({"name": "New"}))).await;
+    assert_eq!(renamed.0, 200);
+    assert_eq!(office.holds().await, (names(&["New"]), names(&["editor"])));
+    assert_eq!(office.login("2", &["old"]).await.0, names(&["New"]));
+    let members = office.get("/api/v1/groups/New/members").await;
+    assert_eq!(members["items"].as_array().unwrap().len(), 2);
+    assert_eq!(office.delete("/api/v1/groups/New").await, 204);
+    assert_eq!(office.holds().await, (names(&[]), names(&[])));
+    assert!(office.get("/api/v1/mappings?origin=store").await["items"].as_array().unwrap().is_empty());
+    // One of the same name inherits nobody.
+    office.post("/api/v1/groups", json!({"name": "New"})).await;
+    assert!(office.get("/api/v1/groups/New/members").await["items"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_outlives_a_restart_and_a_file_that_changes_under_it() {
+    let office = Office::open().await;
+    office.post("/api/v1/groups", json!({"name": "Kept"})).await;
+    office.post("/api/v1/mappings", short("kept", "Kept")).await;
+    let made = office.post("/api/v1/mappings", short("both", "Staff")).await;
+    office.login("1", &["kept", "both"]).await;
+    let id = made["id"].as_str().unwrap().to_owned();
+    let number = office.get("/api/v1/groups/Staff").await["number"].clone();
+    // The provider is renamed: what spoke of it is inactive, with its reason, and no fault.
+    let text = configuration("").replace("\"oidc\"", "\"other\"");
+    let house = office.house.restart(&text, &here()).await;
+    let office = Office { house };
+    let shown = office.get(&format!("/api/v1/mappings/{id}")).await;
+    assert_eq!((&shown["activity"], shown["reason"].as_str().unwrap().contains("`oidc`")), (&json!("inactive"), true));
+    assert_eq!(office.get("/api/v1/groups/Staff").await["number"], number, "numbers stay");
+    // And back: it decides again.
+    let house = office.house.restart(&configuration(""), &here()).await;
+    let office = Office { house };
+    office.house.clock.set(Timestamp(NOW.0 + 1000));
+    assert_eq!(office.login("2", &["kept"]).await.0, names(&["Kept"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_acted_on_and_every_act_is_audited() {
+    let office = Office::open().await;
+    office.login("1", &["staff"]).await;
+    let deny = "/api/v1/users/oidc/alice/denies/group/Staff";
+    assert_eq!(office.call(WRITER, "PUT", deny, &[], Some(json!({"reason": ""}))).await.0, 422);
+    assert_eq!(office.call(WRITER, "PUT", deny, &[], Some(json!({"reason": "leaves"}))).await.0, 204);
+    assert_eq!(office.holds().await.0, names(&[]));
+    assert_eq!(office.call(WRITER, "PUT", deny, &[], Some(json!({"reason": "again"}))).await.0, 409);
+    assert_eq!(office.call(WRITER, "DELETE", deny, &[], None).await.0, 204);
+    assert_eq!(office.holds().await.0, names(&["Staff"]));
+    assert_eq!(office.call(WRITER, "POST", "/api/v1/users/oidc/alice/disable", &[], None).await.0, 204);
+    let denied = office.get("/api/v1/audit?event=denied").await;
+    assert_eq!(denied["items"][0]["detail"]["by"], "api client `writer` (v1)");
+    let about = office.get("/api/v1/audit?namespace=oidc&subject=alice").await;
+    assert_eq!(about["items"].as_array().unwrap().len(), 4, "{about:#}");
+    let page = office.get("/api/v1/audit?limit=2").await;
+    assert_eq!((page["items"].as_array().unwrap().len(), &page["next"]), (2, &page["items"][1]["sequence"]));
+}
