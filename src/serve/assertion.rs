@@ -78,6 +78,7 @@ impl Asserter {
             "exp": now.plus(self.lifetime).seconds(), "sub": identity.user, "namespace": identity.namespace,
             "email": identity.email, "name": identity.display_name,
             "groups": identity.groups, "roles": identity.roles,
+            "hidden_groups": (!identity.hidden.is_empty()).then_some(&identity.hidden),
         });
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let mut token = format!("{}.{}", part(&header), part(&without_null(claims)));

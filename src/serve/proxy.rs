@@ -133,6 +133,8 @@ impl Site {
 
     /// Says who somebody is: by header, and by assertion where that is asked for. Every name was removed from the request before.
     pub fn tell(&self, headers: &mut HeaderMap, identity: &Identity<'_>) -> Told {
+        let rules = self.services.rules.current();
+        let identity = &identity.shown(&rules);
         let mut told = headers::set_identity(headers, &self.identity, identity);
         if let Some(asserter) = &self.asserter {
             match asserter.assertion(identity, self.services.clock.now()) {

@@ -1,5 +1,7 @@
 //! The APIs of the admin listener, through the front door: calls over HTTP in, and then what a login gives.
 
+mod opal;
+mod timbal;
 mod v1;
 
 use loginsync::ports::sessions::Digest;

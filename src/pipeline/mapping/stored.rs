@@ -341,7 +341,7 @@ fn add_exposures(rules: &Rules, stored: &Stored, overlay: &mut Overlay) {
 
 impl RuleSet {
     /// How a group is shown for the users of a provider, where anything was said of that.
-    pub fn shown(&self, provider: &ProviderName, group: &GroupName) -> Option<&Shown> {
+    pub fn shown(&self, provider: &ProviderName, group: &str) -> Option<&Shown> {
         self.overlay.exposures.get(provider)?.get(group)
     }
 

@@ -96,7 +96,9 @@ impl Error {
         match why {
             Denied::Unknown => Self::new(StatusCode::UNAUTHORIZED, "the API token is missing or wrong"),
             Denied::Face(_) => Self::new(StatusCode::FORBIDDEN, "the client may not call this API"),
-            Denied::TooMany(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls; wait as long as `Retry-After` says"),
+            Denied::TooMany(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls; wait as long as `Retry-After` says")
+            }
             Denied::Store(error) => Refused::Store(error.clone()).into(),
         }
     }
@@ -211,7 +213,10 @@ async fn replace(
     for mapping in mappings {
         let name = group(&admin, &mapping.group_id)?;
         if wanted.iter().any(|(other, _)| *other == name) {
-            return Err(Error::new(StatusCode::BAD_REQUEST, format!("group `{}` is in the list twice", mapping.group_id)));
+            return Err(Error::new(
+                StatusCode::BAD_REQUEST,
+                format!("group `{}` is in the list twice", mapping.group_id),
+            ));
         }
         let change = ExposureChange { alias: Some(mapping.alias), hidden: mapping.hidden_from_end_user };
         wanted.push((name, change));

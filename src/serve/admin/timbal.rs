@@ -248,7 +248,8 @@ fn groups_claim(settings: &ProviderSettings) -> Option<String> {
 
 fn groups_claim_of(admin: &Admin, id: &str) -> Result<String, Error> {
     let why = "the provider has no claim `groups`, nor just one; declare it in the configuration";
-    with_provider(admin, id, groups_claim)?.ok_or_else(|| Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST", why))
+    with_provider(admin, id, groups_claim)?
+        .ok_or_else(|| Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST", why))
 }
 
 fn connection_view(admin: &Admin, org: &str, settings: &ProviderSettings) -> IdentityProviderView {
@@ -353,7 +354,8 @@ async fn delete_connection(State(admin): State<Admin>, Head(_): Head, Path((_, i
 
 fn role_target(admin: &Admin, number: Number) -> Result<Target, Error> {
     let found = admin.service.role_by_number(number.0).and_then(|role| RoleName::parse(&role.name).ok());
-    let wrong = || Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST", format!("there is no role {}", number.0));
+    let wrong =
+        || Error::new(StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST", format!("there is no role {}", number.0));
     found.map(Target::Role).ok_or_else(wrong)
 }
 
@@ -399,9 +401,7 @@ async fn change_default(
             admin.service.update_mapping(call, Reference::Number(number), edit).await?;
             Ok(())
         }
-        (Some((Some(number), _)), None) => {
-            Ok(admin.service.delete_mapping(call, Reference::Number(number)).await?)
-        }
+        (Some((Some(number), _)), None) => Ok(admin.service.delete_mapping(call, Reference::Number(number)).await?),
         (None, Some(definition)) => {
             let new = NewMapping { definition, place: Place::Last, guard: None };
             admin.service.create_mapping(call, new).await?;
@@ -473,7 +473,8 @@ async fn create_mapping(
 fn is_mapped(world: &World, provider: &str, wanted: &str, group: &str) -> bool {
     let in_file = |mapping: &Mapping| {
         let gives_role = mapping.then.named().any(|target| matches!(target, Target::Role(_)));
-        let same = matches!(&mapping.when, When::Value { claim, value, .. } if claim.as_str() == wanted && **value == *group);
+        let same =
+            matches!(&mapping.when, When::Value { claim, value, .. } if claim.as_str() == wanted && **value == *group);
         gives_role && same && mapping.provider.as_ref().is_some_and(|name| name.as_str() == provider)
     };
     let in_store = |definition: &Definition| {
@@ -508,7 +509,9 @@ async fn delete_mapping(
 
 fn timbal_role(role: RoleView, admin: &Admin) -> TimbalRole {
     let entry = admin.inspect().stored().roles.get(&role.number).cloned();
-    let seconds = |at: fn(&crate::pipeline::mapping::stored::Entry<_>) -> Timestamp| entry.as_deref().map_or(0, |entry| at(entry).seconds());
+    let seconds = |at: fn(&crate::pipeline::mapping::stored::Entry<_>) -> Timestamp| {
+        entry.as_deref().map_or(0, |entry| at(entry).seconds())
+    };
     TimbalRole {
         id: role.number.to_string(),
         system: role.origin == "file",

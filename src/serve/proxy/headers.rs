@@ -8,6 +8,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{HeaderPreset, Headers};
 use crate::pipeline::claims::Claims;
+use crate::pipeline::ids::ProviderName;
+use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Plan;
 use crate::ports::sessions::Session;
 use crate::serve::bearer::Bearer;
@@ -178,6 +180,8 @@ pub struct Told {
 /// Who somebody is, and what they effectively hold.
 #[derive(Debug)]
 pub struct Identity<'a> {
+    /// Through which they are known here: aliases of groups are its own.
+    pub provider: &'a ProviderName,
     /// Within which the user's name is unique.
     pub namespace: &'a str,
     pub user: &'a str,
@@ -185,39 +189,73 @@ pub struct Identity<'a> {
     pub display_name: Option<&'a str>,
     pub groups: Vec<&'a str>,
     pub roles: Vec<&'a str>,
+    /// Groups that the app had better not show to the person.
+    pub hidden: Vec<&'a str>,
 }
 
 impl<'a> Identity<'a> {
+    /// The same with groups under their aliases for the users of the provider.
+    pub fn shown<'r>(&self, rules: &'r RuleSet) -> Identity<'r>
+    where
+        'a: 'r,
+    {
+        let (mut groups, mut hidden) = (Vec::with_capacity(self.groups.len()), Vec::new());
+        for &group in &self.groups {
+            let shown = rules.shown(self.provider, group);
+            let name = shown.and_then(|shown| shown.alias.as_deref()).unwrap_or(group);
+            groups.push(name);
+            if shown.is_some_and(|shown| shown.hidden) {
+                hidden.push(name);
+            }
+        }
+        Identity {
+            provider: self.provider,
+            namespace: self.namespace,
+            user: self.user,
+            email: self.email,
+            display_name: self.display_name,
+            groups,
+            roles: self.roles.clone(),
+            hidden,
+        }
+    }
+
     pub fn of_login(plan: &'a Plan, claims: &'a Claims) -> Self {
         Self {
+            provider: &plan.provider,
             namespace: plan.user.namespace.as_str(),
             user: plan.user.subject.as_str(),
             email: claims.email.as_deref(),
             display_name: claims.display_name.as_deref(),
             groups: plan.after.groups.iter().map(|group| group.as_str()).collect(),
             roles: plan.after.roles.iter().map(|role| role.as_str()).collect(),
+            hidden: Vec::new(),
         }
     }
 
     pub fn of_bearer(bearer: &'a Bearer) -> Self {
         Self {
+            provider: &bearer.provider,
             namespace: bearer.user.namespace.as_str(),
             user: bearer.user.subject.as_str(),
             email: bearer.email.as_deref(),
             display_name: bearer.display_name.as_deref(),
             groups: bearer.groups.iter().map(String::as_str).collect(),
             roles: bearer.roles.iter().map(String::as_str).collect(),
+            hidden: Vec::new(),
         }
     }
 
     pub fn of_session(session: &'a Session) -> Self {
         Self {
+            provider: &session.provider,
             namespace: session.user.namespace.as_str(),
             user: session.user.subject.as_str(),
             email: session.email.as_deref(),
             display_name: session.display_name.as_deref(),
             groups: session.groups.iter().map(String::as_str).collect(),
             roles: session.roles.iter().map(String::as_str).collect(),
+            hidden: Vec::new(),
         }
     }
 }
@@ -227,7 +265,7 @@ pub fn identity_names(preset: HeaderPreset) -> impl Iterator<Item = HeaderName> 
     let names = Names::of(preset).into_iter();
     names.flat_map(|names| {
         let always = [names.user, names.email, names.groups];
-        always.into_iter().chain(names.roles).chain(names.display_name)
+        always.into_iter().chain(names.roles).chain(names.hidden).chain(names.display_name)
     })
 }
 
@@ -248,6 +286,7 @@ pub fn set_identity(headers: &mut HeaderMap, settings: &Headers, identity: &Iden
     let lists = [
         (Some(names.groups), list(identity.groups.iter().copied(), escaped, &mut told.unfit)),
         (names.roles, list(identity.roles.iter().copied(), escaped, &mut told.unfit)),
+        (names.hidden, list(identity.hidden.iter().copied(), escaped, &mut told.unfit)),
     ];
 
     let mut bytes = 0;
@@ -289,6 +328,7 @@ struct Names {
     email: HeaderName,
     groups: HeaderName,
     roles: Option<HeaderName>,
+    hidden: Option<HeaderName>,
     display_name: Option<HeaderName>,
 }
 
@@ -302,6 +342,7 @@ impl Names {
                 email: name("x-loginsync-email"),
                 groups: name("x-loginsync-groups"),
                 roles: Some(name("x-loginsync-roles")),
+                hidden: Some(name("x-loginsync-hidden-groups")),
                 display_name: None,
             }),
             HeaderPreset::Oauth2Proxy => Some(Self {
@@ -309,6 +350,7 @@ impl Names {
                 email: name("x-forwarded-email"),
                 groups: name("x-forwarded-groups"),
                 roles: None,
+                hidden: None,
                 display_name: Some(name("x-forwarded-preferred-username")),
             }),
             HeaderPreset::Authelia => Some(Self {
@@ -316,6 +358,7 @@ impl Names {
                 email: name("remote-email"),
                 groups: name("remote-groups"),
                 roles: None,
+                hidden: None,
                 display_name: Some(name("remote-name")),
             }),
         }
