@@ -18,7 +18,8 @@ demo: setup ## a provider, an app and loginsync on this machine, to look at (ARG
 test: setup ## formatting, lints and every test
 	@scripts/test
 
-interop: setup ## logins through Keycloak to an app of other people's libraries
+interop: setup ## logins through Keycloak to an app of other people's libraries, and the APIs with clients of theirs
+	@tests/interop/apis.sh
 	@tests/interop/run.sh $(ARGS)
 
 bench: setup ## ratios against nginx and against the floor of the work a login needs

@@ -503,6 +503,10 @@ impl Inspect for Core {
         self.clock.now()
     }
 
+    fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>> {
+        Box::pin(async move { self.site.load_full().resync(user).await })
+    }
+
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>> {
         Box::pin(self.revise(change))
     }

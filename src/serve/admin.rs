@@ -24,13 +24,15 @@ use tokio::net::TcpListener;
 use self::http::Admin;
 use self::service::{Draft, Refused, World};
 use crate::config::Config;
-use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
 use crate::ports::store::Store;
+use crate::serve::relying_party::renewal::Renewed;
+use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
 
 /// What the admin pages look at.
@@ -48,6 +50,8 @@ pub trait Inspect: Send + Sync + 'static {
     /// What the configuration file alone comes to.
     fn file_rules(&self) -> Arc<RuleSet>;
     fn now(&self) -> Timestamp;
+    /// Asks the provider again for every session of a user that can be renewed.
+    fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>>;
     /// Plans a change on the current state, alone, writes it, and makes it what logins are decided by.
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>>;
 }

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
 use self::problem::Problem;
@@ -48,6 +48,10 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .merge(operations::routes());
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
+    // The errors of an operation refer to it by name.
+    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
+    Problem::schemas(&mut schemas);
+    api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
     let nowhere = Router::new().route("/api/v1/{*path}", get(nowhere).fallback(nowhere));
     (guarded(routes.merge(nowhere), admin, Face::V1, denied), api)
 }

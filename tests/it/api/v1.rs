@@ -293,6 +293,9 @@ async fn people_are_acted_on_and_every_act_is_audited() {
     assert_eq!(office.call(WRITER, "PUT", deny, &[], Some(json!({"reason": "again"}))).await.0, 409);
     assert_eq!(office.call(WRITER, "DELETE", deny, &[], None).await.0, 204);
     assert_eq!(office.holds().await.0, names(&["Staff"]));
+    let (status, resynced, _) = office.call(WRITER, "POST", "/api/v1/users/oidc/alice/resync", &[], None).await;
+    assert_eq!((status, resynced), (200, json!({"sessions": []})), "nobody has a session of ours in this mode");
+    assert_eq!(office.call(WRITER, "POST", "/api/v1/users/oidc/nobody/resync", &[], None).await.0, 404);
     assert_eq!(office.call(WRITER, "POST", "/api/v1/users/oidc/alice/disable", &[], None).await.0, 204);
     let denied = office.get("/api/v1/audit?event=denied").await;
     assert_eq!(denied["items"][0]["detail"]["by"], "api client `writer` (v1)");

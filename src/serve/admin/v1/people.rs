@@ -14,10 +14,13 @@ use super::super::http::{Admin, json};
 use super::super::service::{Call, Refused};
 use super::problem::{Problem, Problems};
 use super::{Adding, Asked, At, Page, Paging, Reading, cursor};
+use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::definition::Fault;
 use crate::ports::catalogue::Person;
 use crate::ports::store::{Act, UserView};
+use crate::serve::relying_party::renewal::Renewed;
+use crate::serve::respond::Trouble;
 
 pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
@@ -27,6 +30,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(deny, undeny))
         .routes(routes!(disable))
         .routes(routes!(enable))
+        .routes(routes!(resync))
 }
 
 /// A member by its two names.
@@ -151,7 +155,7 @@ async fn act(admin: &Admin, call: &Call, user: UserId, act: Act) -> Result<Respo
 ///
 /// A user who was never seen is created.
 #[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
-    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
 ), responses((status = 204), Problems))]
 async fn assign(
     State(admin): State<Admin>,
@@ -164,7 +168,7 @@ async fn assign(
 
 /// Takes away what was given by hand; what a mapping gives stays
 #[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
-    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
 ), responses((status = 204), Problems))]
 async fn unassign(
     State(admin): State<Admin>,
@@ -188,7 +192,7 @@ struct Denial {
 
 /// Denies a group or role, whatever a mapping or a hand gives
 #[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
-    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
 ), request_body = Denial, responses((status = 204), Problems))]
 async fn deny(
     State(admin): State<Admin>,
@@ -219,7 +223,7 @@ pub fn moment(text: &str) -> Option<Timestamp> {
 
 /// Lifts a deny
 #[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
-    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = Kind, Path), ("name" = String, Path)
+    ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
 ), responses((status = 204), Problems))]
 async fn undeny(
     State(admin): State<Admin>,
@@ -252,4 +256,50 @@ async fn enable(
     At((namespace, subject)): At<(String, String)>,
 ) -> Result<Response, Problem> {
     act(&admin, &call, user_id(&namespace, &subject)?, Act::Enable).await
+}
+
+/// What became of one session.
+#[derive(Debug, Serialize, ToSchema)]
+struct Resynced {
+    /// `synced`, `ended`, `unanswered` or `no_token`.
+    outcome: &'static str,
+    granted: usize,
+    revoked: usize,
+    /// Why it ended, or what did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// What became of the sessions that could be asked for.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResyncedSessions {
+    sessions: Vec<Resynced>,
+}
+
+/// Asks the provider again for every session of a user that can be renewed, and syncs what it says
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/resync", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 200, body = ResyncedSessions), Problems))]
+async fn resync(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Json<ResyncedSessions>, Problem> {
+    call.caller.may(Scope::WriteMembers)?;
+    let user = user_id(&namespace, &subject)?;
+    admin.service.user(user.clone()).await?;
+    let outcomes = admin.inspect().resync(user).await.map_err(|trouble| match trouble {
+        Trouble::Store(error) => Problem::from(error),
+        other => Problem::of(&Refused::Store(crate::ports::store::StoreError::Unavailable(format!("{other:?}")))),
+    })?;
+    let sessions = outcomes.into_iter().map(|renewed| {
+        let (outcome, granted, revoked, reason) = match renewed {
+            Renewed::Synced { granted, revoked } => ("synced", granted, revoked, None),
+            Renewed::Ended(why) => ("ended", 0, 0, Some(why)),
+            Renewed::Unanswered(why) => ("unanswered", 0, 0, Some(why)),
+            Renewed::NoToken => ("no_token", 0, 0, None),
+        };
+        Resynced { outcome, granted, revoked, reason }
+    });
+    Ok(Json(ResyncedSessions { sessions: sessions.collect() }))
 }
