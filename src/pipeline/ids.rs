@@ -171,22 +171,10 @@ impl fmt::Debug for MappingId {
     }
 }
 
-/// Hashes by the first bytes of a [`MappingId`]: it is a digest already, and nobody but the operator chooses what of.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OfDigest(u64);
-
-impl std::hash::Hasher for OfDigest {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_ne_bytes(*first);
-        }
-    }
-
-    /// The length that goes before the bytes says nothing.
-    fn write_usize(&mut self, _length: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
+impl MappingId {
+    /// Spreads over a hash table: it is a digest already, and nobody but the operator chooses what of.
+    pub fn spread(self) -> u64 {
+        self.0.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first))
     }
 }
 

@@ -12,14 +12,13 @@ pub mod definition;
 pub mod index;
 pub mod stored;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use hashbrown::HashTable;
 
 use self::action::{Give, Then};
 use self::condition::{ClaimCondition, Condition, Test};
@@ -31,7 +30,7 @@ pub use self::index::IndexError;
 use self::stored::Overlay;
 use super::claims::ClaimRule;
 use super::claims::split::Delimiter;
-use super::ids::{ClaimName, GroupName, MappingId, OfDigest, ProviderName, RoleName, Stage, Target, Timestamp};
+use super::ids::{ClaimName, GroupName, MappingId, ProviderName, RoleName, Stage, Target, Timestamp};
 
 /// Everything that decides what claims give, checked but not yet compiled.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +63,8 @@ pub struct RuleSet {
     /// What of them comes from the store.
     pub overlay: Overlay,
     mappings: Vec<Mapping>,
-    positions: HashMap<MappingId, u32, BuildHasherDefault<OfDigest>>,
+    /// Where each mapping is, by its identity: the table holds places alone, four bytes each, since the mapping has the rest.
+    positions: HashTable<u32>,
     index: Index,
     /// Defaults, which are decided after everything else.
     defaults: HashMap<ProviderName, Vec<u32>>,
@@ -428,6 +428,15 @@ pub fn stages_meet(provider: &[Stage], target: &[Stage]) -> bool {
     provider.is_empty() || target.is_empty() || provider.iter().any(|stage| target.contains(stage))
 }
 
+fn positions(mappings: &[Mapping]) -> HashTable<u32> {
+    let spread = |position: &u32| mappings.get(*position as usize).map_or(0, |mapping| mapping.id.spread());
+    let mut positions = HashTable::with_capacity(mappings.len());
+    for (mapping, position) in mappings.iter().zip(0..) {
+        positions.insert_unique(mapping.id.spread(), position, spread);
+    }
+    positions
+}
+
 impl RuleSet {
     /// Compiles rules that were checked. Of two mappings with one identity the later is dropped, since it says the same.
     ///
@@ -435,14 +444,10 @@ impl RuleSet {
     /// When the index of the mappings would be larger than a login should pay for.
     pub fn compile(epoch: u64, rules: Rules) -> Result<Self, IndexError> {
         let Rules { groups, roles, mut mappings, gates, providers, sync, source, overlay } = rules;
-        let mut positions = HashMap::with_capacity_and_hasher(mappings.len(), BuildHasherDefault::default());
-        let mut next = 0_u32;
-        mappings.retain(|mapping| {
-            let Entry::Vacant(entry) = positions.entry(mapping.id) else { return false };
-            entry.insert(next);
-            next = next.saturating_add(1);
-            true
-        });
+        let mut known = HashSet::with_capacity(mappings.len());
+        mappings.retain(|mapping| known.insert(mapping.id));
+        drop(known);
+        let positions = positions(&mappings);
         let index = Index::build(&mappings)?;
         let mut set = Self {
             epoch,
@@ -527,7 +532,8 @@ impl RuleSet {
     }
 
     fn position(&self, id: MappingId) -> Option<u32> {
-        self.positions.get(&id).copied()
+        let is_it = |position: &u32| self.mappings.get(*position as usize).is_some_and(|mapping| mapping.id == id);
+        self.positions.find(id.spread(), is_it).copied()
     }
 
     /// Whether some active mapping looks for this value of a claim.
