@@ -371,7 +371,9 @@ fn multiply(desk: &Desk, times: usize) {
                  SELECT user_id + {by}, provider, claims FROM recorded_claims WHERE user_id < 1000"
             ),
         ];
-        statements.iter().for_each(|statement| drop(all.execute(statement, []).unwrap()));
+        for statement in &statements {
+            all.execute(statement, []).unwrap();
+        }
     }
     all.commit().unwrap();
 }
