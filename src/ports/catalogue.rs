@@ -12,7 +12,8 @@ use super::BoxFuture;
 use super::sessions::Digest;
 use super::store::{Act, Adopted, StoreError};
 use crate::config::{Face, Scope};
-use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::claims::Claims;
+use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
 
@@ -71,6 +72,9 @@ pub struct AccessToken {
     pub expires_at: Timestamp,
 }
 
+/// The claims of the last login through a provider.
+pub type RecordedClaims = (ProviderName, Arc<Claims>);
+
 /// The store's part in the mapping APIs.
 pub trait Catalogue: Send + Sync {
     fn stored(&self) -> BoxFuture<'_, Result<Stored, StoreError>>;
@@ -106,6 +110,9 @@ pub trait Catalogue: Send + Sync {
 
     /// Users by the numbers that faces know them by, after a number.
     fn people(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Person>, StoreError>>;
+
+    /// What the last logins of a user brought of what mappings read, by provider, as these rules read it.
+    fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>>;
 
     /// The user with a number.
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>>;

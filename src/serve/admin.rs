@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod http;
 mod limit;
+mod onelogin;
 mod opal;
 pub mod service;
 mod timbal;
@@ -91,6 +92,7 @@ fn apis(inspect: Arc<dyn Inspect>) -> Router {
         ("/api/v1/openapi.json", v1::routes(&admin)),
         ("/openapi/opal.json", opal::routes(&admin)),
         ("/openapi/timbal.json", timbal::routes(&admin)),
+        ("/openapi/onelogin.json", onelogin::routes(&admin)),
     ];
     let mut all = Router::new();
     for (path, (routes, document)) in faces {

@@ -21,6 +21,7 @@ mod config;
 mod demo;
 mod deploy;
 mod directory;
+mod faces;
 mod every_mode;
 mod fixtures;
 mod forward_auth;

@@ -9,6 +9,7 @@ mod groups;
 mod mappings;
 mod members;
 mod roles;
+mod trials;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::groups::{GroupChange, GroupInput, GroupView};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
+pub use self::trials::Trial;
 use super::{Change, Inspect};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{Target, Timestamp};

@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{Act, Adopted, Excess, StoreError};
-use super::{Session, SqliteStore, act, audit, brake, clients, kind_of, unavailable};
+use super::{Session, SqliteStore, act, audit, brake, clients, kind_of, recorded, unavailable, user_row};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::ports::BoxFuture;
-use crate::ports::catalogue::{AccessToken, ApiClient, Catalogue, ClientView, Person, Revision};
+use crate::ports::catalogue::{AccessToken, ApiClient, Catalogue, ClientView, Person, RecordedClaims, Revision};
 use crate::ports::sessions::Digest;
 
 const GROUP: i64 = 0;
@@ -74,6 +74,10 @@ impl Catalogue for SqliteStore {
 
     fn people(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Person>, StoreError>> {
         Box::pin(self.read(move |connection| people(connection, after, limit)))
+    }
+
+    fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>> {
+        Box::pin(self.read(move |connection| recorded_claims(connection, &user, &rules)))
     }
 
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>> {
@@ -324,4 +328,21 @@ fn read_person(row: &Row<'_>) -> rusqlite::Result<Result<Person, StoreError>> {
     let (number, email, display_name) = (row.get(0)?, row.get(3)?, row.get(4)?);
     let (enabled, last_login_at) = (row.get(5)?, row.get::<_, Option<i64>>(6)?.map(Timestamp));
     Ok(user.map(|user| Person { number, user, email, display_name, enabled, last_login_at }))
+}
+
+fn recorded_claims(connection: &Connection, user: &UserId, rules: &RuleSet) -> Result<Vec<RecordedClaims>, StoreError> {
+    let Some(row) = user_row(connection, user)? else { return Ok(Vec::new()) };
+    let mut select = connection
+        .prepare_cached("SELECT provider, claims FROM recorded_claims WHERE user_id = ?1 ORDER BY provider")
+        .map_err(unavailable)?;
+    let rows: Vec<(String, String)> = select
+        .query_map(params![row], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(unavailable)?;
+    let read = |(provider, text): (String, String)| {
+        let provider = ProviderName::parse(&provider).map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let claims = recorded::claims(&text, user, &provider, rules)?;
+        Ok((provider, claims))
+    };
+    rows.into_iter().map(read).collect()
 }

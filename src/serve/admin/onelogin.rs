@@ -1,0 +1,430 @@
+//! OneLogin's user mappings (API version 2) over the mappings of the store: paths, bodies and errors as its clients know
+//! them, from the vendor's pages and from what its SDKs send.
+//!
+//! ```text
+//! conditions   claims by their declared names (`member_of`, `department`, `custom_attribute_x`), `has_role`, `last_login`
+//! actions      `add_role`, `add_group` (ours), `set_status`; the others are kept and given back, and do nothing
+//! ```
+//!
+//! Only the store's mappings have numbers, and of them only those are here that these words can express: for every
+//! provider, without patterns and without an end.
+
+mod body;
+mod filter;
+mod token;
+mod vocabulary;
+
+use std::collections::HashSet;
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::openapi::OpenApi;
+use utoipa::{IntoResponses, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::body::{Input, MappingObject, Names, Wanted};
+use super::auth::Denied;
+use super::http::{Admin, Head, guarded};
+use super::service::{MappingView, NewMapping, Place, Reference, Refused, Trial};
+use super::v1::{document, secure};
+use crate::config::{Face, Scope};
+use crate::pipeline::mapping::definition::{Definition, Fault};
+
+/// People that one dry run takes.
+const MOST_PEOPLE: usize = 100;
+
+/// The paths of this face, and the document that describes them.
+pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
+    let title = "OneLogin's user mappings, as loginsync answers them";
+    let described = OpenApiRouter::with_openapi(document(title, "Mappings of the store that hold for every provider."))
+        .routes(routes!(list, create))
+        .routes(routes!(sort))
+        .routes(routes!(vocabulary::conditions))
+        .routes(routes!(vocabulary::operators))
+        .routes(routes!(vocabulary::condition_values))
+        .routes(routes!(vocabulary::actions))
+        .routes(routes!(vocabulary::action_values))
+        .routes(routes!(show, update, delete))
+        .routes(routes!(dry_run));
+    let (mappings, mut api) = described.split_for_parts();
+    secure(&mut api);
+    let mappings = mappings.route("/auth/rate_limit", get(token::rate_limit));
+    let tokens = Router::new()
+        .route("/auth/oauth2/v2/token", post(token::version_2))
+        .route("/auth/oauth2/token", post(token::version_1))
+        .route("/auth/oauth2/revoke", post(token::revoke))
+        .route("/auth/oauth2/v2/revoke", post(token::revoke));
+    (guarded(mappings, admin, Face::Onelogin, denied).merge(tokens), api)
+}
+
+/// Errors that are no matter of a field.
+#[derive(Debug, Serialize, ToSchema)]
+struct Plain {
+    name: &'static str,
+    message: String,
+    #[serde(rename = "statusCode")]
+    status: u16,
+}
+
+/// What is wrong with the fields of a request.
+#[derive(Debug, Serialize, ToSchema)]
+struct Invalid {
+    code: u16,
+    message: &'static str,
+    errors: Vec<FieldErrors>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct FieldErrors {
+    /// Such as `conditions.[0].value`.
+    field: String,
+    message: Vec<String>,
+}
+
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "for the document alone")]
+enum Errors {
+    /// No JSON, or not of the shape that the call takes.
+    #[response(status = 400)]
+    BadRequest(Plain),
+    #[response(status = 401)]
+    Unauthorized(Plain),
+    /// The client lacks a scope, or may not use this face.
+    #[response(status = 403)]
+    Forbidden(Plain),
+    #[response(status = 404)]
+    NotFound(Plain),
+    #[response(status = 422)]
+    Unprocessable(Invalid),
+    #[response(status = 429)]
+    TooMany(Plain),
+    /// The store cannot be read or written now.
+    #[response(status = 503)]
+    Unavailable(Plain),
+}
+
+/// Why a call is not answered as asked.
+#[derive(Debug)]
+enum Problem {
+    Plain(StatusCode, String),
+    Fields(Vec<Fault>),
+}
+
+impl Problem {
+    fn not_found() -> Self {
+        Self::Plain(StatusCode::NOT_FOUND, "Resource not found".into())
+    }
+
+    fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::Fields(vec![Fault::new(field, None, message)])
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let text = refused.text();
+        match refused {
+            Refused::Invalid(faults) => Self::Fields(faults),
+            Refused::NotFound(_) => Self::not_found(),
+            Refused::ReadOnly(_) | Refused::Forbidden(_) => Self::Plain(StatusCode::FORBIDDEN, text),
+            Refused::Conflict(_) | Refused::Stale | Refused::Braked(_) => Self::field("default", text),
+            Refused::Store(error) => {
+                tracing::error!(%error, "a call of the OneLogin face failed at the store");
+                Self::Plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Plain(status, message) => plain(status, message),
+            Self::Fields(faults) => {
+                let errors = faults.into_iter().map(field_errors).collect();
+                let body = Invalid { code: 422, message: "Validation Failed", errors };
+                (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
+            }
+        }
+    }
+}
+
+fn plain(status: StatusCode, message: String) -> Response {
+    let name = match status {
+        StatusCode::BAD_REQUEST => "BadRequestError",
+        StatusCode::UNAUTHORIZED => "UnauthorizedError",
+        StatusCode::FORBIDDEN => "ForbiddenError",
+        StatusCode::NOT_FOUND => "NotFoundError",
+        StatusCode::TOO_MANY_REQUESTS => "TooManyRequestsError",
+        _ => "ServiceUnavailableError",
+    };
+    (status, Json(Plain { name, message, status: status.as_u16() })).into_response()
+}
+
+/// What the definition of a mapping calls a field, as this face calls it.
+fn field_errors(fault: Fault) -> FieldErrors {
+    let Fault { field, value, message } = fault;
+    let part = |list: &str| {
+        let (index, rest) = field.strip_prefix(list)?.split_once(']')?;
+        Some((index.to_owned(), rest.to_owned()))
+    };
+    let value = value.unwrap_or_default();
+    if let Some((index, rest)) = part("when[") {
+        let (word, what) = if rest == ".claim" { ("source", "source") } else { ("value", "value") };
+        let first = format!("Invalid condition {what}: {value}");
+        return FieldErrors { field: format!("conditions.[{index}].{word}"), message: vec![first, message] };
+    }
+    if let Some((index, _)) = part("then[") {
+        let first = format!("Invalid action value(s): {value}");
+        return FieldErrors { field: format!("actions.[{index}].value"), message: vec![first, message] };
+    }
+    let field = match field.as_str() {
+        "when" => "conditions".to_owned(),
+        "then" => "actions".to_owned(),
+        _ => field,
+    };
+    FieldErrors { field, message: vec![message] }
+}
+
+fn denied(why: &Denied) -> Response {
+    match why {
+        Denied::Unknown => plain(StatusCode::UNAUTHORIZED, "Unauthorized".into()),
+        Denied::Face(_) => plain(StatusCode::FORBIDDEN, "This client may not use this API".into()),
+        Denied::TooMany(_) => plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests".into()),
+        Denied::Store(error) => {
+            tracing::error!(%error, "a caller of the OneLogin face could not be looked up");
+            plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())
+        }
+    }
+}
+
+/// A mapping that this face can express, and its place among all of the store's.
+struct Visible {
+    object: MappingObject,
+    view: MappingView,
+}
+
+/// In the order in which they run. Positions count only what the face shows, so that they have no gaps.
+fn visible(admin: &Admin) -> Vec<Visible> {
+    let names = Names::new(&admin.inspect().stored(), &admin.inspect().rules());
+    let mut rank = 0;
+    let mut shown = Vec::new();
+    for view in admin.service.stored_mappings() {
+        let Some(mut object) = names.express(&view) else { continue };
+        object.position = view.position.map(|_| {
+            rank += 1;
+            rank
+        });
+        shown.push(Visible { object, view });
+    }
+    shown
+}
+
+fn find(admin: &Admin, id: &str) -> Result<Visible, Problem> {
+    let found = visible(admin).into_iter().find(|one| one.object.id.to_string() == id);
+    found.ok_or_else(Problem::not_found)
+}
+
+/// Where a wanted position is among all of the store's mappings; `own` is moved there, if it has a place already.
+fn place(shown: &[Visible], wanted: Wanted, own: Option<&MappingView>) -> Place {
+    let Wanted::At(position) = wanted else {
+        return if own.is_some() { Place::Keep } else { Place::Last };
+    };
+    let others = shown.iter().filter(|one| own.is_none_or(|own| own.number != one.view.number));
+    let places: Vec<u32> = others.filter_map(|one| one.view.position).collect();
+    let Some(at) = places.get(position as usize - 1) else { return Place::Last };
+    let moved_up = own.and_then(|own| own.position).is_some_and(|own| own < *at);
+    Place::At(at - u32::from(moved_up))
+}
+
+#[utoipa::path(get, path = "/api/2/mappings", params(filter::Parameters),
+    responses((status = 200, body = [MappingObject]), Errors))]
+async fn list(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<MappingObject>>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let filter = filter::Filter::parse(&query.unwrap_or_default())?;
+    let shown = visible(&admin).into_iter().map(|one| one.object);
+    Ok(Json(shown.filter(|object| filter.takes(object)).collect()))
+}
+
+#[utoipa::path(get, path = "/api/2/mappings/{id}", params(("id" = i64, Path)),
+    responses((status = 200, body = MappingObject), Errors))]
+async fn show(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(id): Path<String>,
+) -> Result<Json<MappingObject>, Problem> {
+    call.caller.may(Scope::Read)?;
+    Ok(Json(find(&admin, &id)?.object))
+}
+
+/// The number of what was made or changed.
+#[derive(Debug, Serialize, ToSchema)]
+struct Made {
+    id: i64,
+}
+
+#[utoipa::path(post, path = "/api/2/mappings", request_body = body::MappingBody,
+    responses((status = 201, body = Made), Errors))]
+async fn create(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Result<Response, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let input = Input::read(&body)?;
+    input.check_complete()?;
+    let names = Names::new(&admin.inspect().stored(), &admin.inspect().rules());
+    let wanted = input.position;
+    let definition = names.define(input, Definition::default())?;
+    let place = place(&visible(&admin), wanted, None);
+    let told = without_effect(&definition);
+    let made = admin.service.create_mapping(&call, NewMapping { definition, place, guard: None }).await?;
+    let id = made.number.unwrap_or_default();
+    Ok(with_note((StatusCode::CREATED, Json(Made { id })).into_response(), told))
+}
+
+/// What is left out, or null, stays as it is.
+#[utoipa::path(put, path = "/api/2/mappings/{id}", params(("id" = i64, Path)), request_body = body::MappingBody,
+    responses((status = 200, body = Made), Errors))]
+async fn update(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let Visible { view, .. } = find(&admin, &id)?;
+    let input = Input::read(&body)?;
+    let place = place(&visible(&admin), input.position, Some(&view));
+    let number = view.number.unwrap_or_default();
+    let edit = move |world: &super::service::World, before: &crate::pipeline::mapping::stored::MappingBody| {
+        let names = Names::new(&world.stored, &world.rules);
+        let definition = names.define(input, before.definition.clone())?;
+        Ok((definition, place))
+    };
+    let changed = admin.service.update_mapping(&call, Reference::Number(number), edit).await?;
+    let told = without_effect(&changed.definition);
+    Ok(with_note(Json(Made { id: number }).into_response(), told))
+}
+
+#[utoipa::path(delete, path = "/api/2/mappings/{id}", params(("id" = i64, Path)),
+    responses((status = 204), Errors))]
+async fn delete(State(admin): State<Admin>, Head(call): Head, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let number = find(&admin, &id)?.object.id;
+    admin.service.delete_mapping(&call, Reference::Number(number)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// All enabled mappings, in the order in which they are to run.
+#[utoipa::path(put, path = "/api/2/mappings/sort", request_body = Vec<i64>,
+    responses((status = 200, body = [i64]), Errors))]
+async fn sort(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Result<Json<Vec<i64>>, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let incomplete = || Problem::field("default", "Sorting list must contain all mapping IDs");
+    let items = match parse(&body)? {
+        Value::Array(items) => items,
+        // One client sends the list so.
+        Value::Object(mut object) => match object.remove("mapping_ids") {
+            Some(Value::Array(items)) => items,
+            _ => return Err(no_array()),
+        },
+        _ => return Err(no_array()),
+    };
+    let order: Option<Vec<i64>> = items.iter().map(Value::as_i64).collect();
+    let order = order.ok_or_else(incomplete)?;
+    let placed = |one: &Visible| one.object.position.map(|_| one.object.id);
+    let expected: HashSet<i64> = visible(&admin).iter().filter_map(placed).collect();
+    let named: HashSet<i64> = order.iter().copied().collect();
+    if named != expected || named.len() != order.len() {
+        return Err(incomplete());
+    }
+    let sorted = admin.service.sort_mappings(&call, order, |_, _| Ok(())).await?;
+    Ok(Json(sorted.into_iter().filter(|number| expected.contains(number)).collect()))
+}
+
+/// A person for whom a mapping was tried.
+#[derive(Debug, Serialize, ToSchema)]
+struct TrialObject {
+    user: UserObject,
+    /// Whether the mapping would hold, from the claims of the person's last logins.
+    mapped: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct UserObject {
+    id: i64,
+    firstname: Option<String>,
+    lastname: Option<String>,
+    username: String,
+    email: Option<String>,
+}
+
+#[utoipa::path(post, path = "/api/2/mappings/{id}/dryrun", params(("id" = i64, Path)), request_body = Vec<i64>,
+    responses((status = 200, body = [TrialObject]), Errors))]
+async fn dry_run(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Vec<TrialObject>>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let number = find(&admin, &id)?.object.id;
+    let Value::Array(items) = parse(&body)? else { return Err(no_array()) };
+    if items.len() > MOST_PEOPLE {
+        return Err(Problem::field("default", format!("At most {MOST_PEOPLE} users at once")));
+    }
+    let people: Option<Vec<i64>> = items.iter().map(Value::as_i64).collect();
+    let people = people.ok_or_else(|| Problem::field("default", "User IDs must be integers"))?;
+    let trials = admin.service.try_mapping(number, &people).await?;
+    Ok(Json(trials.into_iter().map(TrialObject::from).collect()))
+}
+
+impl From<Trial> for TrialObject {
+    fn from(trial: Trial) -> Self {
+        let Trial { person, holds } = trial;
+        let name = person.display_name.as_deref().map(|name| name.rsplit_once(' ').unwrap_or((name, "")));
+        let user = UserObject {
+            id: person.number,
+            firstname: name.map(|(first, _)| first.to_owned()),
+            lastname: name.map(|(_, last)| last.to_owned()),
+            username: person.user.subject.to_string(),
+            email: person.email,
+        };
+        Self { user, mapped: holds }
+    }
+}
+
+fn parse(body: &Bytes) -> Result<Value, Problem> {
+    let parsed = serde_json::from_slice(body);
+    parsed.map_err(|error| Problem::Plain(StatusCode::BAD_REQUEST, format!("Invalid JSON: {error}")))
+}
+
+fn no_array() -> Problem {
+    Problem::Plain(StatusCode::BAD_REQUEST, "Expected array in request".into())
+}
+
+/// Actions that are kept and do nothing, for whoever reads the answer's head: its body has no place for them.
+fn without_effect(definition: &Definition) -> Vec<String> {
+    let foreign = definition.then.iter().filter_map(|action| action.without_effect.as_ref());
+    foreign.filter(|foreign| !body::is_status_of_disabling(foreign)).map(|foreign| foreign.action.clone()).collect()
+}
+
+fn with_note(mut response: Response, names: Vec<String>) -> Response {
+    if let (false, Ok(value)) = (names.is_empty(), HeaderValue::from_str(&names.join(", "))) {
+        response.headers_mut().insert("x-loginsync-without-effect", value);
+    }
+    response
+}
+
+/// The status of calls that are no matter of a mapping.
+fn status(error: bool, code: u16, kind: &str, message: &str) -> Value {
+    json!({ "error": error, "code": code, "type": kind, "message": message })
+}
