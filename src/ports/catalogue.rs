@@ -114,6 +114,9 @@ pub trait Catalogue: Send + Sync {
     /// What the last logins of a user brought of what mappings read, by provider, as these rules read it.
     fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>>;
 
+    /// Who is in a group or role, by a grant of its own and without a deny, in the order of their numbers.
+    fn members(&self, target: Target) -> BoxFuture<'_, Result<Vec<Member>, StoreError>>;
+
     /// The user with a number.
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>>;
 }
@@ -127,4 +130,12 @@ pub struct Person {
     pub display_name: Option<String>,
     pub enabled: bool,
     pub last_login_at: Option<Timestamp>,
+}
+
+/// Somebody who is in a group or role, and by what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub person: Person,
+    pub mapped: bool,
+    pub assigned: bool,
 }

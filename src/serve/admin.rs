@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod http;
 mod limit;
+mod odc;
 mod onelogin;
 mod opal;
 pub mod service;
@@ -93,6 +94,7 @@ fn apis(inspect: Arc<dyn Inspect>) -> Router {
         ("/openapi/opal.json", opal::routes(&admin)),
         ("/openapi/timbal.json", timbal::routes(&admin)),
         ("/openapi/onelogin.json", onelogin::routes(&admin)),
+        ("/openapi/odc.json", odc::routes(&admin)),
     ];
     let mut all = Router::new();
     for (path, (routes, document)) in faces {

@@ -2,6 +2,7 @@
 # The APIs of the admin listener, between loginsync and clients that nobody here wrote:
 #
 #   schemathesis            every operation of every OpenAPI document: no undocumented status, no 5xx, no other schema
+#   onelogin                OneLogin's own client, unmodified
 #   opal-security           Opal's own client, unmodified
 #
 # usage: tests/interop/apis.sh         (make interop runs it, too)
@@ -42,10 +43,11 @@ bin=${LOGINSYNC_BIN:-$root/target/debug/loginsync}
 [ -n "${LOGINSYNC_BIN:-}" ] || (cd "$root" && cargo build --quiet --locked --bin loginsync)
 
 venv=$cache/apis
-if ! "$venv/bin/python" -c 'import schemathesis, opal_security' 2>/dev/null; then
+if ! "$venv/bin/python" -c 'import schemathesis, onelogin, opal_security' 2>/dev/null; then
   mkdir -p "$cache"
   python3 -m venv "$venv"
-  timeout "$FETCH_LIMIT" "$venv/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4,<5' 'opal-security>=1,<2'
+  timeout "$FETCH_LIMIT" "$venv/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4,<5' 'opal-security>=1,<2' \
+    'onelogin>=4,<5'
 fi
 
 free_port() { "$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -97,9 +99,10 @@ sidecar=$!
 url=http://127.0.0.1:$admin_port
 for _ in $(seq 100); do curl -fs "$url/healthz" >/dev/null && break; sleep 0.1; done
 
+check "OneLogin's client" "$venv/bin/python" "$here/apis/onelogin.py" "$url" interop "$secret"
 check "Opal's client" "$venv/bin/python" "$here/apis/opal.py" "$url" "$secret"
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
-for document in /api/v1/openapi.json /openapi/opal.json /openapi/timbal.json; do
+for document in /api/v1/openapi.json /openapi/onelogin.json /openapi/opal.json /openapi/timbal.json /openapi/odc.json; do
   check "schemathesis on $document" timeout "$DOCUMENT_LIMIT" "$venv/bin/schemathesis" run "$url$document" --url "$url" \
     --header "Authorization: Bearer $secret" --header "If-Match: *" --checks "$checks" --max-examples "$EXAMPLES" \
     --phases examples,coverage,fuzzing --no-color

@@ -1,6 +1,7 @@
 //! The mapping APIs of other systems, as their clients and scripts use them: through the admin listener of the whole program,
 //! and what comes of it at a login.
 
+mod odc;
 mod onelogin;
 
 use bytes::Bytes;
@@ -88,6 +89,18 @@ audience = "https://app.example/saml"
 callback = "/saml/acs"
 certificate_files = ["fixtures/keys/idp-rsa.certificate.test-only.pem"]
 sso_url = "https://idp.example/sso"
+
+[provider.claims.groups]
+
+[[provider]]
+name = "staged"
+mode = "saml-post"
+issuer = "https://staged.example/saml"
+audience = "https://app.example/saml"
+callback = "/saml/staged"
+certificate_files = ["fixtures/keys/idp-rsa.certificate.test-only.pem"]
+sso_url = "https://staged.example/sso"
+stages = ["production"]
 
 [provider.claims.groups]
 

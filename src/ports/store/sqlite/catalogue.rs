@@ -13,7 +13,7 @@ use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, 
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::ports::BoxFuture;
-use crate::ports::catalogue::{AccessToken, ApiClient, Catalogue, ClientView, Person, RecordedClaims, Revision};
+use crate::ports::catalogue::{AccessToken, ApiClient, Catalogue, ClientView, Member, Person, RecordedClaims, Revision};
 use crate::ports::sessions::Digest;
 
 const GROUP: i64 = 0;
@@ -78,6 +78,10 @@ impl Catalogue for SqliteStore {
 
     fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>> {
         Box::pin(self.read(move |connection| recorded_claims(connection, &user, &rules)))
+    }
+
+    fn members(&self, target: Target) -> BoxFuture<'_, Result<Vec<Member>, StoreError>> {
+        Box::pin(self.read(move |connection| members(connection, &target)))
     }
 
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>> {
@@ -302,6 +306,25 @@ const PERSON: &str = "
     SELECT id, namespace, subject, email, display_name, disabled_at IS NULL,
            (SELECT max(last_login_at) FROM watermarks WHERE user_id = id)
     FROM users";
+
+const MEMBER: &str = "
+    SELECT id, namespace, subject, email, display_name, disabled_at IS NULL,
+           (SELECT max(last_login_at) FROM watermarks WHERE watermarks.user_id = id), held.mapped, held.assigned
+    FROM users
+    JOIN (SELECT user_id, max(provider <> '') AS mapped, max(provider = '') AS assigned
+          FROM grants WHERE kind = ?1 AND name = ?2 GROUP BY user_id) AS held ON held.user_id = id
+    WHERE NOT EXISTS (SELECT 1 FROM denies WHERE denies.user_id = id AND kind = ?1 AND name = ?2)
+    ORDER BY id";
+
+fn members(connection: &Connection, target: &Target) -> Result<Vec<Member>, StoreError> {
+    let mut select = connection.prepare_cached(MEMBER).map_err(unavailable)?;
+    let read = |row: &Row<'_>| Ok((read_person(row)?, row.get(7)?, row.get(8)?));
+    let rows: Vec<_> = select
+        .query_map(params![kind_of(target), target.name()], read)
+        .and_then(Iterator::collect)
+        .map_err(unavailable)?;
+    rows.into_iter().map(|(person, mapped, assigned)| Ok(Member { person: person?, mapped, assigned })).collect()
+}
 
 fn people(connection: &Connection, after: i64, limit: usize) -> Result<Vec<Person>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

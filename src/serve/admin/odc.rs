@@ -1,0 +1,281 @@
+//! End-user groups of OutSystems Developer Cloud, and their claim mappings: the part of its User and Access Management API
+//! that concerns who is in which group, and why.
+//!
+//! ```text
+//! end-user group       a group; its stage is the `environmentKey`, by name
+//! claim mapping        the short form: provider, claim, exact value, delimiter; `Active` or `Inactive` by stage
+//! membership types     `Assigned` by hand, `Mapped` by a claim; a login touches mapped membership alone
+//! ```
+//!
+//! The original lists and deletes claim mappings and leaves making and editing to its portal; here both are calls, in its
+//! style.
+
+mod claim_mappings;
+mod groups;
+mod people;
+mod providers;
+mod token;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa::{IntoResponses, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Denied;
+use super::http::{Admin, guarded};
+use super::service::{Refused, random_key};
+use super::v1::{document, secure};
+use crate::config::Face;
+use crate::pipeline::mapping::definition::Fault;
+
+/// The paths of this face, and the document that describes them.
+pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
+    let title = "ODC's end-user groups and claim mappings, as loginsync answers them";
+    let described = OpenApiRouter::with_openapi(document(title, "Making and editing claim mappings is an extension."))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::show, groups::update, groups::delete))
+        .routes(routes!(groups::roles, groups::update_roles))
+        .routes(routes!(people::members, people::update_members))
+        .routes(routes!(claim_mappings::create))
+        .routes(routes!(claim_mappings::update, claim_mappings::delete))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::show))
+        .routes(routes!(people::application_roles))
+        .routes(routes!(people::list))
+        .routes(routes!(people::show))
+        .routes(routes!(people::groups))
+        .routes(routes!(people::roles))
+        .routes(routes!(people::grant_role, people::revoke_role));
+    let (routes, mut api) = described.split_for_parts();
+    secure(&mut api);
+    let tokens = Router::new()
+        .route("/identity/.well-known/openid-configuration", get(token::discovery))
+        .route(token::ENDPOINT, post(token::generate));
+    (guarded(routes, admin, Face::Odc, denied).merge(tokens), api)
+}
+
+/// An error, as problem details (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+struct Details {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(rename = "traceId")]
+    trace: String,
+    /// Such as `OS-ID-BIZ-40001`.
+    #[serde(rename = "errorCode")]
+    code: String,
+}
+
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "for the document alone")]
+enum Errors {
+    /// Something is wrong with what was sent.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(Details),
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Details),
+    /// The client lacks a scope, or may not use this face.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Details),
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Details),
+    /// It cannot be so with what there is: a name is taken, the configuration file declares it, a membership is mapped.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Details),
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(Details),
+    /// The store cannot be read or written now.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Details),
+}
+
+/// Why a call is not answered as asked.
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into() }
+    }
+
+    /// OS-ID-BIZ-40001, in the words of the original.
+    fn input(issue: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("Request input has the following issue: {issue}"))
+    }
+
+    fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("There is no such {what}."))
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let text = refused.text();
+        match refused {
+            Refused::Invalid(faults) => {
+                let issues: Vec<String> = faults.iter().map(issue).collect();
+                Self::input(&issues.join(" "))
+            }
+            Refused::NotFound(_) => Self::new(StatusCode::NOT_FOUND, text),
+            Refused::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, text),
+            Refused::Conflict(_) | Refused::ReadOnly(_) | Refused::Stale | Refused::Braked(_) => {
+                Self::new(StatusCode::CONFLICT, text)
+            }
+            Refused::Store(error) => {
+                tracing::error!(%error, "a call of the ODC face failed at the store");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")
+            }
+        }
+    }
+}
+
+/// A fault as a sentence. What this face has words for comes as one already.
+fn issue(fault: &Fault) -> String {
+    match (fault.field.as_str(), &fault.value) {
+        ("", _) => fault.message.clone(),
+        (field, Some(value)) => format!("{field}: `{value}` {}.", fault.message),
+        (field, None) => format!("{field}: {}.", fault.message),
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, detail } = self;
+        let title = match status {
+            StatusCode::BAD_REQUEST => "Input validation error",
+            StatusCode::UNAUTHORIZED => "Unauthorized",
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::CONFLICT => "Conflict",
+            StatusCode::TOO_MANY_REQUESTS => "Too many requests",
+            _ => "Service unavailable",
+        };
+        let details = Details {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail,
+            trace: random_key().unwrap_or_default(),
+            code: format!("OS-ID-BIZ-{}01", status.as_u16()),
+        };
+        let mut response = (status, Json(details)).into_response();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+fn denied(why: &Denied) -> Response {
+    match why {
+        Denied::Unknown => Problem::new(StatusCode::UNAUTHORIZED, "The access token is missing or not valid."),
+        Denied::Face(_) => Problem::new(StatusCode::FORBIDDEN, "This client may not use this API."),
+        Denied::TooMany(_) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests."),
+        Denied::Store(error) => {
+            tracing::error!(%error, "a caller of the ODC face could not be looked up");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")
+        }
+    }
+    .into_response()
+}
+
+/// Entries of a page, which are as many at the most.
+const PAGE: usize = 100;
+
+/// What stands behind the `?`: parameters in the order in which they came; what nobody knows is ignored.
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn of(request: &Request) -> Self {
+        Self::parse(request.uri().query().unwrap_or_default())
+    }
+
+    fn parse(query: &str) -> Self {
+        let pairs = form_urlencoded::parse(query.as_bytes());
+        Self(pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    fn one(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// Of a repeated parameter, or one that separates by commas.
+    fn all(&self, names: [&str; 2]) -> Vec<&str> {
+        let named = self.0.iter().filter(|(key, _)| names.contains(&key.as_str()));
+        named.flat_map(|(_, value)| value.split(',')).filter(|value| !value.is_empty()).collect()
+    }
+
+    /// A word of a closed list, whatever its case.
+    fn words<'w>(&self, name: &str, known: &[&'w str]) -> Result<Vec<&'w str>, Problem> {
+        let word = |text: &str| {
+            let found = known.iter().find(|word| word.eq_ignore_ascii_case(text)).copied();
+            found.ok_or_else(|| Problem::input(&format!("The {name} field must be one of: {}.", known.join(", "))))
+        };
+        self.all([name, name]).into_iter().map(word).collect()
+    }
+
+    fn number(&self, name: &str, default: usize, range: std::ops::RangeInclusive<usize>) -> Result<usize, Problem> {
+        let Some(text) = self.one(name) else { return Ok(default) };
+        let parsed = text.parse().ok().filter(|number| range.contains(number));
+        parsed.ok_or_else(|| {
+            Problem::input(&format!("The {name} field must be between {} and {}.", range.start(), range.end()))
+        })
+    }
+
+    fn page<T: Serialize>(&self, all: Vec<T>) -> Result<Json<Page<T>>, Problem> {
+        let limit = self.number("limit", PAGE, 1..=PAGE)?;
+        let offset = self.number("offset", 0, 0..=usize::from(u16::MAX) * PAGE)?;
+        let total = all.len();
+        let results: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
+        let next = offset.saturating_add(limit);
+        let page = PageInfo {
+            count: results.len(),
+            limit,
+            offset,
+            total_results: total,
+            next_page_offset: (next < total).then_some(next),
+            total_pages: total.div_ceil(limit),
+        };
+        Ok(Json(Page { results, page }))
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+struct Page<T> {
+    results: Vec<T>,
+    page: PageInfo,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PageInfo {
+    count: usize,
+    limit: usize,
+    offset: usize,
+    total_results: usize,
+    /// Null on the last.
+    next_page_offset: Option<usize>,
+    total_pages: usize,
+}
+
+/// The key of what was made.
+#[derive(Debug, Serialize, ToSchema)]
+struct Made {
+    key: String,
+}
+
+fn contains(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(&part.to_lowercase())
+}

@@ -1,0 +1,241 @@
+//! End-user groups: what they are, and the roles that they carry.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::claim_mappings::{self, ClaimMappingObject};
+use super::{Errors, Made, Page, Parameters, Problem, people};
+use crate::config::Scope;
+use crate::pipeline::ids::{GroupName, Target};
+use crate::pipeline::mapping::stored::OwnGroup;
+use crate::ports::store::Act;
+use crate::serve::admin::http::{Admin, Head, json};
+use crate::serve::admin::service::{GroupChange, GroupInput, GroupView, Refused};
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupObject {
+    key: String,
+    name: String,
+    description: String,
+    /// Its stage, by name; null: every stage.
+    environment_key: Option<String>,
+    portfolio_key: Option<String>,
+    updated_at: String,
+    group_idp_claim_mappings: Vec<ClaimMappingObject>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewGroup {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    /// A stage, by name.
+    environment_key: Option<String>,
+    #[serde(default)]
+    application_role_keys: Vec<String>,
+    #[serde(default)]
+    user_keys: Vec<String>,
+}
+
+/// The stage is fixed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupPatch {
+    name: Option<String>,
+    description: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolesPatch {
+    #[serde(default)]
+    application_role_keys_to_add: Vec<String>,
+    #[serde(default)]
+    application_role_keys_to_remove: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RoleObject {
+    pub key: String,
+    pub name: String,
+    pub description: String,
+}
+
+pub fn by_key(admin: &Admin, key: &str) -> Result<GroupView, Problem> {
+    admin.service.group_by_key(key).ok_or_else(|| Problem::not_found("group"))
+}
+
+fn object(view: GroupView, mappings: Vec<ClaimMappingObject>) -> GroupObject {
+    GroupObject {
+        key: view.key,
+        name: view.name,
+        description: view.description,
+        environment_key: view.stages.into_iter().next(),
+        portfolio_key: None,
+        updated_at: view.updated_at,
+        group_idp_claim_mappings: mappings,
+    }
+}
+
+#[utoipa::path(get, path = "/api/identity/v1/groups",
+    params(("nameContains" = Option<String>, Query), ("environmentKey" = Option<String>, Query),
+        ("environmentKeys" = Option<Vec<String>>, Query), ("identityProviderKey" = Option<String>, Query),
+        ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+    responses((status = 200, body = Page<GroupObject>), Errors))]
+pub async fn list(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    request: Request,
+) -> Result<Json<Page<GroupObject>>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let asked = Parameters::of(&request);
+    let stages = asked.all(["environmentKey", "environmentKeys"]);
+    if asked.one("environmentKey").is_some() && asked.one("environmentKeys").is_some() {
+        return Err(Problem::input("The environmentKey and environmentKeys fields are mutually exclusive."));
+    }
+    let mut mappings: HashMap<String, Vec<ClaimMappingObject>> = HashMap::new();
+    for (group, mapping) in claim_mappings::of_groups(admin.inspect(), |_| true) {
+        mappings.entry(group).or_default().push(mapping);
+    }
+    let provider = asked.one("identityProviderKey");
+    let mut found = Vec::new();
+    for view in admin.service.groups() {
+        let mappings = mappings.remove(&view.name).unwrap_or_default();
+        let named = asked.one("nameContains").is_none_or(|part| super::contains(&view.name, part));
+        let staged = stages.is_empty() || view.stages.iter().any(|stage| stages.contains(&stage.as_str()));
+        let mapped = provider.is_none_or(|key| mappings.iter().any(|one| one.provider_key.eq_ignore_ascii_case(key)));
+        if named && staged && mapped {
+            found.push(object(view, mappings));
+        }
+    }
+    asked.page(found)
+}
+
+#[utoipa::path(get, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)),
+    responses((status = 200, body = GroupObject), Errors))]
+pub async fn show(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+) -> Result<Json<GroupObject>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let view = by_key(&admin, &key)?;
+    let mappings = claim_mappings::of_groups(admin.inspect(), |name| name == view.name);
+    Ok(Json(object(view, mappings.into_iter().map(|(_, mapping)| mapping).collect())))
+}
+
+#[utoipa::path(post, path = "/api/identity/v1/groups", request_body = NewGroup,
+    responses((status = 201, body = Made), Errors))]
+pub async fn create(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Made>), Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let NewGroup { name, description, environment_key, application_role_keys, user_keys } = json(&body, false)?;
+    let target = GroupName::parse(&name).map_err(|why| Refused::fault("name", Some(&name), why.to_string()))?;
+    let mut acts = Vec::new();
+    for key in &user_keys {
+        call.caller.may(Scope::WriteMembers)?;
+        acts.push((people::by_key(&admin, key).await?.user, Act::Assign(Target::Group(target.clone()))));
+    }
+    let own = OwnGroup {
+        description: description.unwrap_or_default(),
+        roles: role_names(&admin, &application_role_keys)?,
+        stages: environment_key.into_iter().collect(),
+        ..OwnGroup::default()
+    };
+    let made = admin.service.create_group(&call, GroupInput { name: name.clone(), own }).await?;
+    if !acts.is_empty()
+        && let Err(refused) = admin.service.act(&call, acts).await
+    {
+        // A group is made with its members or not at all.
+        admin.service.delete_group(&call, &name).await?;
+        return Err(refused.into());
+    }
+    Ok((StatusCode::CREATED, Json(Made { key: made.key })))
+}
+
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)), request_body = GroupPatch,
+    responses((status = 204), Errors))]
+pub async fn update(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let view = by_key(&admin, &key)?;
+    let GroupPatch { name, description } = json(&body, false)?;
+    let change = GroupChange { name, description, ..GroupChange::default() };
+    admin.service.update_group(&call, &view.name, change).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes its claim mappings, and the access through it, with it.
+#[utoipa::path(delete, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)),
+    responses((status = 204), Errors))]
+pub async fn delete(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+) -> Result<StatusCode, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let view = by_key(&admin, &key)?;
+    admin.service.delete_group(&call, &view.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(get, path = "/api/identity/v1/groups/{key}/application-roles",
+    params(("key" = String, Path), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+    responses((status = 200, body = Page<RoleObject>), Errors))]
+pub async fn roles(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+    request: Request,
+) -> Result<Json<Page<RoleObject>>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let view = by_key(&admin, &key)?;
+    let carried = admin.service.roles().into_iter().filter(|role| view.roles.contains(&role.name));
+    let objects = carried.map(|role| RoleObject { key: role.key, name: role.name, description: role.description });
+    Parameters::of(&request).page(objects.collect())
+}
+
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/application-roles", params(("key" = String, Path)),
+    request_body = RolesPatch, responses((status = 200), Errors))]
+pub async fn update_roles(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let view = by_key(&admin, &key)?;
+    let RolesPatch { application_role_keys_to_add, application_role_keys_to_remove } = json(&body, false)?;
+    let added = role_names(&admin, &application_role_keys_to_add)?;
+    let removed = role_names(&admin, &application_role_keys_to_remove)?;
+    let mut roles: Vec<String> = view.roles.into_iter().filter(|role| !removed.contains(role)).collect();
+    for role in added {
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    let change = GroupChange { roles: Some(roles), ..GroupChange::default() };
+    admin.service.update_group(&call, &view.name, change).await?;
+    Ok(StatusCode::OK)
+}
+
+fn role_names(admin: &Admin, keys: &[String]) -> Result<Vec<String>, Problem> {
+    let name = |key: &String| admin.service.role_by_key(key).map(|role| role.name);
+    let names: Option<Vec<String>> = keys.iter().map(name).collect();
+    names.ok_or_else(|| Problem::not_found("application role"))
+}

@@ -1,0 +1,83 @@
+//! How ODC's scripts log in: the token endpoint is discovered, and takes client credentials (RFC 6749 section 4.4).
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use crate::config::Face;
+use crate::serve::admin::auth::{Denied, basic, issue};
+use crate::serve::admin::http::{Admin, MOST_BODY, peer, with_limit};
+
+/// How long a token holds.
+const LIFETIME: Duration = Duration::from_secs(43_200);
+
+pub const ENDPOINT: &str = "/identity/connect/token";
+
+/// The address is the one that the caller has used: there is no other that is sure to lead here.
+pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Json<Value> {
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let host = named.unwrap_or_else(|| admin.inspect().config().admin.address.to_string());
+    Json(json!({
+        "issuer": format!("http://{host}/identity"),
+        "token_endpoint": format!("http://{host}{ENDPOINT}"),
+        "grant_types_supported": ["client_credentials"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        "response_types_supported": ["none"],
+        "subject_types_supported": ["public"],
+    }))
+}
+
+pub async fn generate(State(admin): State<Admin>, request: Request) -> Response {
+    let mut response = match token(&admin, request).await {
+        Ok(body) => Json(body).into_response(),
+        Err(refused) => refused,
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn token(admin: &Admin, request: Request) -> Result<Value, Response> {
+    let (parts, body) = request.into_parts();
+    let address = peer(&parts).ip();
+    let body = to_bytes(body, MOST_BODY).await.map_err(|_| refused(StatusCode::BAD_REQUEST, "invalid_request"))?;
+    let fields: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
+    // A field that is there twice is none (RFC 6749 section 3.2).
+    let field = |name: &str| {
+        let mut found = fields.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone());
+        found.next().filter(|_| found.next().is_none())
+    };
+    if field("grant_type").as_deref() != Some("client_credentials") {
+        return Err(refused(StatusCode::BAD_REQUEST, "unsupported_grant_type"));
+    }
+    let credentials = basic(&parts.headers).or_else(|| Some((field("client_id")?, field("client_secret")?)));
+    let Some((id, secret)) = credentials else { return Err(refused(StatusCode::UNAUTHORIZED, "invalid_client")) };
+    let inspect = admin.inspect();
+    let caller =
+        admin.door.admit_client(inspect, Face::Odc, (&id, &secret), address).await.map_err(|why| denied(&why))?;
+    let issued = issue(inspect, &caller, LIFETIME, false, None).await.map_err(|error| denied(&Denied::Store(error)))?;
+    let issued = issued.ok_or_else(|| denied(&Denied::Unknown))?;
+    Ok(json!({ "access_token": issued.token, "expires_in": LIFETIME.as_secs(), "token_type": "Bearer" }))
+}
+
+/// RFC 6749 section 5.2.
+fn denied(why: &Denied) -> Response {
+    match why {
+        Denied::Unknown => refused(StatusCode::UNAUTHORIZED, "invalid_client"),
+        Denied::Face(_) => refused(StatusCode::BAD_REQUEST, "unauthorized_client"),
+        Denied::TooMany(left) => with_limit(refused(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"), *left),
+        Denied::Store(error) => {
+            tracing::error!(%error, "a token call of the ODC face failed at the store");
+            refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+        }
+    }
+}
+
+fn refused(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
