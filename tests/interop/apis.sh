@@ -99,7 +99,7 @@ sidecar=$!
 url=http://127.0.0.1:$admin_port
 for _ in $(seq 100); do curl -fs "$url/healthz" >/dev/null && break; sleep 0.1; done
 
-check "OneLogin's client" "$venv/bin/python" "$here/apis/onelogin.py" "$url" interop "$secret"
+check "OneLogin's client" "$venv/bin/python" "$here/apis/onelogin_client.py" "$url" interop "$secret"
 check "Opal's client" "$venv/bin/python" "$here/apis/opal.py" "$url" "$secret"
 checks=not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance
 for document in /api/v1/openapi.json /openapi/onelogin.json /openapi/opal.json /openapi/timbal.json /openapi/odc.json; do
