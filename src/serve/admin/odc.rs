@@ -24,7 +24,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use utoipa::openapi::OpenApi;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -55,6 +55,8 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(people::grant_role, people::revoke_role));
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
+    let schemas = [(Details::name().into_owned(), Details::schema())];
+    api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
     let tokens = Router::new()
         .route("/identity/.well-known/openid-configuration", get(token::discovery))
         .route(token::ENDPOINT, post(token::generate));

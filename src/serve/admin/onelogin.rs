@@ -25,7 +25,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::openapi::OpenApi;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -55,6 +55,10 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(dry_run));
     let (mappings, mut api) = described.split_for_parts();
     secure(&mut api);
+    let mut schemas =
+        vec![(Plain::name().into_owned(), Plain::schema()), (Invalid::name().into_owned(), Invalid::schema())];
+    Invalid::schemas(&mut schemas);
+    api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
     let mappings = mappings.route("/auth/rate_limit", get(token::rate_limit));
     let tokens = Router::new()
         .route("/auth/oauth2/v2/token", post(token::version_2))
