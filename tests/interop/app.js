@@ -17,7 +17,7 @@ const OIDC_FLOWS = {
   code: { setup: () => {}, redeem: redeemCode },
 };
 
-export function createApp({ publicUrl, issuer, clientId, clientSecret, spKeyFile }) {
+export function createApp({ publicUrl, issuer, clientId, clientSecret, relayUrl, spKeyFile }) {
   const app = express();
   const sessions = new Map();
   const arrivals = []; // every request that reached a callback, in order
@@ -41,13 +41,14 @@ export function createApp({ publicUrl, issuer, clientId, clientSecret, spKeyFile
       const arrival = { path: req.path, rawBody: req.rawBody?.toString() ?? "", identity: identityHeaders(req), cookies: req.headers.cookie ?? "" };
       arrivals.push(arrival);
       try {
-        const user = await login(req);
+        const kept = {};
+        const user = await login(req, kept);
         if (!user) throw new Error("the provider says that nobody is logged in");
         arrival.user = user;
-        startSession(res, { user, headers: arrival.identity });
+        startSession(res, { user, headers: arrival.identity, ...kept });
         res.redirect(303, "/me");
       } catch (error) {
-        arrival.error = String(error?.message ?? error);
+        arrival.error = [error?.message ?? error, error?.error].filter(Boolean).join(": ");
         res.status(401).type("text").send(`the app refuses this login: ${arrival.error}\n`);
       }
     };
@@ -57,7 +58,8 @@ export function createApp({ publicUrl, issuer, clientId, clientSecret, spKeyFile
 
   app.get("/me", (req, res) => {
     if (!req.session?.user) return res.status(401).json({ error: "not logged in" });
-    res.json({ user: req.session.user, headers: req.session.headers });
+    const { user, headers, refreshToken } = req.session;
+    res.json({ user, headers, refreshToken });
   });
 
   // ---- OIDC
@@ -92,6 +94,49 @@ export function createApp({ publicUrl, issuer, clientId, clientSecret, spKeyFile
     });
     return (await OIDC_FLOWS[pending.flow].redeem(await discover(pending.flow), answer, pending)).sub;
   }));
+
+  // ---- OIDC by code, as most apps do it. All that it knows of the relay is an address of its provider's metadata.
+
+  const relayed = (method) =>
+    oidc.discovery(new URL(`${relayUrl}/keycloak-relay/.well-known/openid-configuration`), "interop-relay", clientSecret,
+      (method === "basic" ? oidc.ClientSecretBasic : oidc.ClientSecretPost)(clientSecret), { execute: [oidc.allowInsecureRequests] });
+
+  app.get("/login/relay", async (req, res) => {
+    const pending = {
+      method: req.query.method,
+      pkceCodeVerifier: oidc.randomPKCECodeVerifier(),
+      expectedState: oidc.randomState(),
+      expectedNonce: oidc.randomNonce(),
+    };
+    const address = oidc.buildAuthorizationUrl(await relayed(pending.method), {
+      redirect_uri: `${publicUrl}/callback/relay`,
+      scope: "openid profile email",
+      code_challenge: await oidc.calculatePKCECodeChallenge(pending.pkceCodeVerifier),
+      code_challenge_method: "S256",
+      state: pending.expectedState,
+      nonce: pending.expectedNonce,
+    });
+    startSession(res, { pending });
+    res.redirect(302, address.href);
+  });
+
+  app.get("/callback/relay", callback(async (req, kept) => {
+    const { method, ...expected } = takePending(req);
+    const tokens = await oidc.authorizationCodeGrant(await relayed(method), new URL(publicUrl + req.originalUrl), expected);
+    kept.refreshToken = tokens.refresh_token;
+    return tokens.claims().sub;
+  }));
+
+  app.post("/refresh", async (req, res) => {
+    try {
+      const tokens = await oidc.refreshTokenGrant(await relayed("post"), req.session.refreshToken);
+      req.session.refreshToken = tokens.refresh_token;
+      const { sub, groups } = tokens.claims();
+      res.json({ user: sub, groups });
+    } catch (error) {
+      res.status(401).json({ error: error?.error ?? String(error?.message ?? error) });
+    }
+  });
 
   // ---- SAML: three service providers that differ in what the IdP signs and encrypts
 
@@ -177,7 +222,7 @@ function readCookie(req, name) {
 }
 
 // Every spelling that an app might read as one of ours: "x_loginsync_user" too.
-function identityHeaders(req) {
+export function identityHeaders(req) {
   const found = {};
   for (let i = 0; i < req.rawHeaders.length; i += 2) {
     const name = req.rawHeaders[i].toLowerCase();

@@ -1,5 +1,7 @@
 // A browser reduced to what a login needs: cookies, redirects and forms. No scripts: pages that post themselves are posted by hand.
 
+import { once } from "node:events";
+import { request } from "node:http";
 import { CookieJar } from "tough-cookie";
 import { parse } from "node-html-parser";
 
@@ -19,8 +21,13 @@ export class Browser {
     return this.jar.getCookies(url);
   }
 
-  async open(url) {
-    return this.#follow(url, { method: "GET" });
+  async open(url, headers = {}) {
+    return this.#follow(url, { method: "GET", headers });
+  }
+
+  // Without following a redirect.
+  async ask(url, headers = {}) {
+    return this.#request(url, { method: "GET", headers });
   }
 
   // Posts exactly this body, and answers what came back before any redirect is followed.
@@ -42,32 +49,39 @@ export class Browser {
 
   async #follow(url, request) {
     let page = await this.#request(url, request);
-    for (let hops = 0; page.location; hops++) {
-      if (hops === MAX_REDIRECTS) throw new Error(`too many redirects from ${url}`);
+    const visited = [url]; // every address on the way
+    while (page.location) {
+      if (visited.length > MAX_REDIRECTS) throw new Error(`too many redirects from ${url}`);
+      visited.push(page.location);
       page = await this.#request(page.location, { method: "GET" });
     }
-    return page;
+    return { ...page, visited };
   }
 
   async #request(url, { method, body, headers = {} }) {
     const cookie = await this.jar.getCookieString(url);
-    const response = await fetch(url, {
-      method,
-      body,
-      redirect: "manual",
-      headers: { accept: "text/html", ...headers, ...(cookie && { cookie }) },
-      signal: AbortSignal.timeout(30_000),
-    });
-    for (const line of response.headers.getSetCookie()) await this.jar.setCookie(line, url);
-    const location = response.status >= 300 && response.status < 400 ? response.headers.get("location") : null;
-    return {
-      url,
-      status: response.status,
-      location: location && new URL(location, url).href,
-      setCookies: response.headers.getSetCookie(),
-      text: await response.text(),
-    };
+    const answer = await exchange(url, method, { ...NAVIGATES, ...headers, ...(cookie && { cookie }) }, body);
+    for (const line of answer.setCookies) await this.jar.setCookie(line, url);
+    const location = answer.status >= 300 && answer.status < 400 ? answer.location : undefined;
+    return { ...answer, url, location: location ? new URL(location, url).href : null };
   }
+}
+
+// Not `fetch`, which says of itself that it is a script.
+const NAVIGATES = { accept: "text/html", "sec-fetch-mode": "navigate" };
+
+async function exchange(url, method, headers, body = "") {
+  const length = method === "POST" && { "content-length": Buffer.byteLength(body) };
+  const sent = request(url, { method, agent: false, headers: { ...headers, ...length }, signal: AbortSignal.timeout(30_000) });
+  sent.end(body);
+  const [response] = await once(sent, "response");
+  const chunks = await response.toArray();
+  return {
+    status: response.statusCode,
+    location: response.headers.location,
+    setCookies: response.headers["set-cookie"] ?? [],
+    text: Buffer.concat(chunks).toString(),
+  };
 }
 
 // The first form of a page whose action is wanted, or null.
@@ -83,6 +97,12 @@ export function findForm(page, wanted = () => true) {
     return { action, fields };
   }
   return null;
+}
+
+// Where the link with this text leads, or null.
+export function findLink(page, text) {
+  const link = parse(page.text).querySelectorAll("a").find((element) => element.text.trim() === text);
+  return link ? new URL(link.getAttribute("href"), page.url).href : null;
 }
 
 export function encodeForm(fields) {

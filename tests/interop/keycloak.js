@@ -32,6 +32,20 @@ export class Keycloak {
     }
   }
 
+  // As an administrator does it in the console: every client is told by its back channel.
+  async logOut(username) {
+    await this.#call("POST", this.#path(`/users/${await this.#userId(username)}/logout`));
+  }
+
+  // How many browsers of a person Keycloak knows.
+  async sessionsOf(username) {
+    return (await this.#call("GET", this.#path(`/users/${await this.#userId(username)}/sessions`))).map(({ id }) => id);
+  }
+
+  async endSession(id) {
+    await this.#call("DELETE", this.#path(`/sessions/${id}`));
+  }
+
   // A new RSA key that outranks those the realm has: it signs from now on, the others still verify.
   async rotateSigningKey() {
     const { id } = await this.#call("GET", this.#path(""));

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The interop suite: loginsync between parts that nobody here wrote.
 #
-#   browser  ->  loginsync  ->  an app (express, openid-client, @node-saml/node-saml)
+#   browser  ->  loginsync  ->  an app (express, openid-client, @node-saml/node-saml), its token exchange by the relay too
+#   browser  ->  loginsync  ->  an app without a login
+#   browser  ->  nginx, Caddy  ->  the same app; each asks loginsync first
 #      \______________________  Keycloak, for OIDC and for SAML
 #
 # usage: tests/interop/run.sh          (or: make interop)
@@ -15,9 +17,10 @@
 #   LOGINSYNC_BIN      the sidecar to test; default: target/debug/loginsync, built first
 #   XDG_CACHE_HOME     where downloads are kept, in loginsync-interop/; default: ~/.cache
 #   INTEROP_KEEP=1     keep the run's directory (configuration, database, logs, arrivals.json: what reached the app)
+#   INTEROP_ONLY=word  only the sections whose title holds it, while working on them
 #   INTEROP_DIRECT=1   without the sidecar, the browser talks to the app: shows whether a failure is of the parts around it
 #
-# Needs: bash, curl, openssl, Java 17 or newer, Maven, Node 20 or newer with npm. What is missing is installed by apt
+# Needs: bash, curl, openssl, nginx, Caddy, Java 17 or newer, Maven, Node 20 or newer with npm. What is missing is installed by apt
 # where that is possible.
 set -euo pipefail
 
@@ -25,7 +28,7 @@ KEYCLOAK_VERSION=26.4.5
 KEYCLOAK_SHA256=74fed80ab67607c86995824ad4b965f53cca0a706e2aeded45e173d3ccb0b24d
 FETCH_LIMIT=240     # seconds: for Maven, and again for npm
 KEYCLOAK_LIMIT=150  # until Keycloak answers
-SUITE_LIMIT=240     # for all checks
+SUITE_LIMIT=330     # for all checks
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -89,10 +92,13 @@ install_tools() {
     command -v npm >/dev/null || missing+=(npm)
     command -v curl >/dev/null || missing+=(curl)
     command -v openssl >/dev/null || missing+=(openssl)
+    command -v nginx >/dev/null || missing+=(nginx)
+    command -v caddy >/dev/null || missing+=(caddy)
     if [ ${#missing[@]} -gt 0 ]; then
         [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || stop_with "please install: ${missing[*]}"
         say "installing ${missing[*]}"
-        { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
+        # RUNLEVEL: what is installed here must not start as a service of the machine.
+        { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } \
             >"$run/apt.log" 2>&1 || stop_with "apt could not install ${missing[*]}" "$run/apt.log"
     fi
     node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' \
@@ -183,9 +189,11 @@ flock -u 9          # its first start writes its configuration: only now may ano
 keycloak_ready=$SECONDS
 
 # Beside its libraries, so that Node finds them.
-cp "$here"/*.js "$here"/*.json "$here/loginsync.toml" "$run"
+cp "$here"/*.js "$here"/*.json "$here"/*.toml "$root/docs/gateways.md" "$run"
 ln -s "$libraries/node_modules" "$run/node_modules"
 
+# Debian keeps nginx where the paths of people do not lead.
+export PATH=$PATH:/usr/sbin
 export APP_PORT PROXY_PORT ADMIN_PORT KEYCLOAK_URL KEYCLOAK_ADMIN KEYCLOAK_ADMIN_PASSWORD INTEROP_DIRECTORY="$run"
 launch timeout --kill-after=10 "$SUITE_LIMIT" node "$run/suite.js" >"$run/suite.log" 2>&1
 suite=$group
@@ -195,9 +203,9 @@ code=0
 wait "$suite" || code=$?
 wait "$shown" || true
 
-if [ "$code" != 0 ] && [ -f "$run/sidecar.log" ]; then
+if [ "$code" != 0 ] && [ -f "$run/loginsync.log" ]; then
     say "--- the end of the sidecar's log"
-    tail -n 40 "$run/sidecar.log"
+    tail -n 40 "$run/loginsync.log"
 fi
 say "prepared in $prepared s, Keycloak up in $((keycloak_ready - prepared)) s, checks in $((SECONDS - keycloak_ready)) s, $SECONDS s in all"
 if [ "$code" = 124 ]; then say "the checks were stopped after $SUITE_LIMIT s"; fi

@@ -52,6 +52,11 @@ export class Sidecar {
     return this.#run(["audit", "verify", "--config", this.config]);
   }
 
+  async user(act, namespace, subject) {
+    const { status, stderr } = await this.#run(["user", act, "--config", this.config, namespace, subject]);
+    if (status !== 0) throw new Error(`loginsync user ${act} ended with ${status}: ${stderr.trim()}`);
+  }
+
   // What a person holds now: { groups, roles }, sorted names. The one place that knows how this command is called and answers.
   async memberships(namespace, subject) {
     const { status, stdout, stderr } = await this.#run(["user", "show", "--config", this.config, "--json", namespace, subject]);

@@ -1,26 +1,32 @@
 // The interop suite: one person with a browser, Keycloak, the sidecar, and an app that does its own login.
 // Started by run.sh, which says what the environment variables below are. Prints a line a check and leaves the totals in `verdict`.
 
-import { createHash, createPublicKey } from "node:crypto";
+import { createHash, createPublicKey, randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
 import { createApp } from "./app.js";
 import { Browser, encodeForm, findForm } from "./browser.js";
+import { check, checkEqual, counts, fail, section } from "./checks.js";
 import * as forge from "./forge.js";
+import { Gateway, gatewayNames, runGateway } from "./gateways.js";
 import { Keycloak } from "./keycloak.js";
+import { runOidcParty } from "./parties.js";
+import { createPlainApp } from "./plain.js";
+import { runRelay } from "./relay.js";
 import { Sidecar } from "./sidecar.js";
 
 const env = (name) => process.env[name] ?? fail(`${name} is not set: start this suite by run.sh`);
-const fail = (message) => { throw new Error(message); };
 
 const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
-const ports = { app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") };
+const ports = {
+  ...{ app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") },
+  ...await freePorts(["relay", "plain", "party", "partyAdmin", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
+};
 const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
 const local = (port) => `http://127.0.0.1:${port}`;
 const publicUrl = local(direct ? ports.app : ports.proxy);
-const DETAIL_LIMIT = 1000;
 const ROTATION_PATIENCE_MS = 20_000;
 
 const keycloak = new Keycloak(env("KEYCLOAK_URL"), { username: env("KEYCLOAK_ADMIN"), password: env("KEYCLOAK_ADMIN_PASSWORD") });
@@ -35,14 +41,18 @@ const people = {
   bob: { username: "bob", password: "bob-interop-password" },
 };
 
-const { app, arrivals } = createApp({ publicUrl, issuer: keycloak.issuer, clientId: "interop-oidc", clientSecret: oidcSecret, spKeyFile });
-const sidecar = direct ? null : new Sidecar({
-  binary: env("LOGINSYNC_BIN"),
-  config: join(directory, "loginsync.toml"),
-  directory,
-  adminUrl: local(ports.admin),
-  logFile: join(directory, "sidecar.log"),
+const { app, arrivals } = createApp({
+  ...{ publicUrl, issuer: keycloak.issuer, clientId: "interop-oidc", clientSecret: oidcSecret },
+  ...{ relayUrl: local(ports.relay), spKeyFile },
 });
+const createSidecar = (name, adminPort) => new Sidecar({
+  binary: env("LOGINSYNC_BIN"),
+  config: join(directory, `${name}.toml`),
+  directory,
+  adminUrl: local(adminPort),
+  logFile: join(directory, `${name}.log`),
+});
+const sidecar = direct ? null : createSidecar("loginsync", ports.admin);
 
 // What must never be found in the sidecar's log or database: filled as the logins go by.
 const secrets = new Map();
@@ -82,31 +92,6 @@ const flows = [
   saml("encrypted", "SAML signed, encrypted (GCM)", encryptedResigned),
   saml("enveloped", "SAML encrypted (CBC), message signed", { "with its signature removed": forge.unsignResponse, ...encryptedResigned }),
 ];
-
-// ---- Checks
-
-const counts = { passed: 0, failed: 0 };
-
-function check(name, holds, detail) {
-  counts[holds ? "passed" : "failed"]++;
-  console.log(`${holds ? "ok    " : "FAILED"} ${name}`);
-  if (holds || detail === undefined) return;
-  const text = typeof detail === "string" ? detail : JSON.stringify(detail);
-  console.log(`       ${text.length > DETAIL_LIMIT ? `${text.slice(0, DETAIL_LIMIT)}…` : text}`);
-}
-
-function checkEqual(name, actual, expected) {
-  check(name, isDeepStrictEqual(actual, expected), { expected, actual });
-}
-
-async function section(title, body) {
-  console.log(`\n# ${title}`);
-  try {
-    await body();
-  } catch (error) {
-    check(`${title}: runs to its end`, false, error?.stack ?? String(error));
-  }
-}
 
 // ---- What a person does
 
@@ -299,7 +284,8 @@ async function runAftermath() {
   const audit = await sidecar.verifyAudit();
   check("audit: the chain verifies", audit.status === 0, audit.stdout + audit.stderr);
   await sidecar.stop();
-  for (const name of ["sidecar.log", "loginsync.db", "loginsync.db-wal"]) {
+  const written = ["loginsync", "party", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
+  for (const name of written) {
     let content;
     try { content = readFileSync(join(directory, name), "latin1"); } catch { continue; }
     const found = [...secrets].filter(([, value]) => content.includes(value)).map(([what]) => what);
@@ -309,8 +295,10 @@ async function runAftermath() {
 
 // ---- Putting the parts together
 
-function fill(template) {
+function fill(template, more = {}) {
   const values = {
+    ...{ PARTY_URL: local(ports.party), NGINX_URL: local(ports.nginx), CADDY_URL: local(ports.caddy) },
+    RELAY_ADDRESS: `127.0.0.1:${ports.relay}`,
     PUBLIC_URL: publicUrl,
     ISSUER: keycloak.issuer,
     APP_URL: local(ports.app),
@@ -318,8 +306,63 @@ function fill(template) {
     ADMIN_ADDRESS: `127.0.0.1:${ports.admin}`,
     OIDC_SECRET: oidcSecret,
     SP_CERTIFICATE: spCertificate.replace(/-----[^-]+-----|\s/g, ""),
+    ...more,
   };
   return template.replace(/@([A-Z_]+)@/g, (_, name) => values[name] ?? fail(`no value for @${name}@`));
+}
+
+// A sidecar of its own that runs the login, in front of the app without one.
+async function startParty(name, { url, port, adminPort, clientId, more = "" }) {
+  const own = createSidecar(name, adminPort);
+  const write = (session) => {
+    const values = { NAME: name, PUBLIC_URL: url, LISTEN: `127.0.0.1:${port}`, ADMIN: `127.0.0.1:${adminPort}`, APP_URL: local(ports.plain) };
+    writeFileSync(own.config, fill(readPart("relying-party.toml"), { ...values, CLIENT_ID: clientId, SESSION: session, MORE: more }));
+  };
+  write("");
+  const verdict = await own.check();
+  if (verdict.status !== 0) fail(`the configuration of ${name} is refused: ${verdict.stdout}${verdict.stderr}`);
+  await own.start().catch(async (error) => { await own.stop(); throw error; });
+  const restart = async (session) => {
+    await own.stop();
+    write(session);
+    await own.start();
+  };
+  return { name, url, sidecar: own, restart };
+}
+
+async function runParty() {
+  const url = local(ports.party);
+  const party = await startParty("party", { url, port: ports.party, adminPort: ports.partyAdmin, clientId: "interop-party" });
+  try {
+    await section("relying party, OIDC", () => runOidcParty({ party, keycloak, people, secrets }));
+  } finally {
+    await party.sidecar.stop();
+  }
+}
+
+async function runGateways() {
+  for (const name of gatewayNames) {
+    const [port, sidecarPort, adminPort] = [ports[name], ports[`${name}Sidecar`], ports[`${name}Admin`]];
+    const more = `[forward_auth]\ngateway = "${name}"\n`;
+    const party = await startParty(name, { url: local(port), port: sidecarPort, adminPort, clientId: "interop-gateways", more });
+    let gateway;
+    try {
+      gateway = new Gateway(name, { port, sidecarPort, appPort: ports.plain, directory });
+      await gateway.start();
+      await section(`forward-auth by ${name}`, () => runGateway({ gateway, party, keycloak, people }));
+    } finally {
+      gateway?.stop();
+      await party.sidecar.stop();
+    }
+  }
+}
+
+async function freePorts(names) {
+  const servers = names.map(() => createServer().listen(0, "127.0.0.1"));
+  await Promise.all(servers.map((server) => new Promise((done) => server.once("listening", done))));
+  const found = Object.fromEntries(names.map((name, index) => [name, servers[index].address().port]));
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return found;
 }
 
 const readPart = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
@@ -327,8 +370,12 @@ const readPart = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 async function main() {
   const started = Date.now();
   await keycloak.importRealm(JSON.parse(fill(readPart("realm.json"))));
-  const server = app.listen(Number(ports.app), "127.0.0.1");
-  await new Promise((resolve, reject) => server.once("listening", resolve).once("error", reject));
+  const servers = [app.listen(Number(ports.app), "127.0.0.1"), createPlainApp().listen(ports.plain, "127.0.0.1")];
+  for (const server of servers) {
+    if (!server.listening) await new Promise((resolve, reject) => server.once("listening", resolve).once("error", reject));
+  }
+  writeFileSync(join(directory, "client.secret"), `${oidcSecret}\n`, { mode: 0o600 });
+  writeFileSync(join(directory, "cookie.keys"), `${randomBytes(32).toString("base64")}\n`, { mode: 0o600 });
 
   const library = (name) => `${name} ${JSON.parse(readPart("package.json")).dependencies[name]}`;
   console.log(`identity provider: Keycloak ${await keycloak.version()} at ${keycloak.issuer}`);
@@ -344,15 +391,23 @@ async function main() {
     }
     for (const flow of flows) await section(flow.title, () => runFlow(flow));
     if (sidecar) await section("OIDC code alone", runCodeOnly);
-    if (sidecar) await section("restart", runRestart);
+    if (sidecar) {
+      const relayUrl = local(ports.relay);
+      await section("token relay", () => runRelay({ sidecar, keycloak, people, publicUrl, relayUrl, secret: oidcSecret, secrets, arrivals }));
+      await section("relying party", runParty);
+      await section("forward-auth", runGateways);
+      await section("restart", runRestart);
+    }
     await section("key rotation", runRotation);
     if (sidecar) await section("aftermath", runAftermath);
   } catch (error) {
     check("the parts start", false, error?.stack ?? String(error));
   } finally {
     await sidecar?.stop();
-    server.close();
-    server.closeAllConnections();
+    for (const server of servers) {
+      server.close();
+      server.closeAllConnections();
+    }
     writeFileSync(join(directory, "arrivals.json"), JSON.stringify(arrivals, null, 1));
   }
   console.log(`\n${arrivals.length} requests reached the app's callbacks; the checks took ${((Date.now() - started) / 1000).toFixed(1)} s`);

@@ -1,0 +1,13 @@
+// An app without a login: it says what it hears of the person, on every page.
+
+import express from "express";
+import { identityHeaders } from "./app.js";
+
+export function createPlainApp() {
+  const app = express();
+  app.disable("x-powered-by");
+  app.use((req, res) => {
+    res.json({ address: req.originalUrl, identity: identityHeaders(req), cookies: req.headers.cookie ?? "" });
+  });
+  return app;
+}
