@@ -60,6 +60,11 @@ struct Left {
 
 impl Scene {
     async fn open(more: &str, signs: bool) -> Self {
+        Self::beside("", more, signs).await
+    }
+
+    /// With another provider before this one.
+    async fn beside(other: &str, more: &str, signs: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let certificate = rustls_der("idp-rsa");
         let metadata = saml::metadata(ISSUER, &[certificate], "https://idp.example/sso", "https://idp.example/post");
@@ -74,6 +79,7 @@ impl Scene {
              sp_certificate_file = \"{keys}/idp-rsa-next.certificate.test-only.pem\""
         );
         let text = CONFIG
+            .replacen("[[provider]]", &format!("{other}\n[[provider]]"), 1)
             .replace("METADATA", path.to_str().unwrap())
             .replace("KEYS", if signs { &signing } else { "" })
             .replace("MORE", more);
@@ -292,6 +298,21 @@ async fn a_provider_ends_sessions_by_a_signed_logout_request() {
     let again = scene.house.send("POST", "/.loginsync/slo", &headers, body.as_bytes()).await;
     assert_eq!(again.status, 400, "the same message again");
     assert!(scene.user(&third).await.is_some());
+}
+
+/// Keycloak's issuer is one address for both protocols.
+#[tokio::test]
+async fn a_logout_request_is_answered_where_its_issuer_is_an_oidc_provider_too() {
+    let oidc = format!(
+        "[[provider]]\nname = \"oidc\"\nmode = \"relying-party\"\nissuer = \"{ISSUER}\"\nclient_id = \"app\"\n\
+         client_auth = \"none\"\n"
+    );
+    let scene = Scene::beside(&oidc, "", true).await;
+    let query = redirected(&logout("_l1", |text| text, NOW), &scene.key, None);
+    let answer = scene.get(&format!("/.loginsync/slo?{query}"), "").await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let address = answer.headers["location"].to_str().unwrap();
+    assert!(is_signed_by(address.strip_prefix("https://idp.example/slo-done?").unwrap(), "idp-rsa-next"));
 }
 
 /// Threats 74 and 75.

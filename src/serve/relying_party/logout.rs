@@ -228,7 +228,9 @@ impl Front {
 
     /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
     async fn logout_answer(&self, request: &UntrustedLogout, relay_state: Option<&str>) -> Option<String> {
-        let is_sender = |party: &&Party| party.provider.issuer.as_str() == request.issuer();
+        // An issuer may be a provider of ours by OIDC too.
+        let speaks_saml = |party: &Party| matches!(party.way, Way::Saml(_));
+        let is_sender = |party: &&Party| speaks_saml(party) && party.provider.issuer.as_str() == request.issuer();
         let party = self.parties.iter().find(is_sender)?;
         let Way::Saml(sp) = &party.way else { return None };
         if !ServiceProvider::signs(sp) {
