@@ -42,6 +42,12 @@ export class Keycloak {
     return (await this.#call("GET", this.#path(`/users/${await this.#userId(username)}/sessions`))).map(({ id }) => id);
   }
 
+  // Whether a client hears of logouts by the browser, or from Keycloak itself.
+  async setFrontChannelLogout(clientId, frontchannelLogout) {
+    const [client] = await this.#call("GET", this.#path(`/clients?clientId=${encodeURIComponent(clientId)}`));
+    await this.#call("PUT", this.#path(`/clients/${client.id}`), { ...client, frontchannelLogout });
+  }
+
   async endSession(id) {
     await this.#call("DELETE", this.#path(`/sessions/${id}`));
   }

@@ -1,7 +1,7 @@
 // Mode relying-party: the sidecar runs the login, for an app that has none.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { Browser, findForm, findLink } from "./browser.js";
+import { Browser, encodeForm, findForm, findLink } from "./browser.js";
 import { check, checkEqual, fail } from "./checks.js";
 
 const RENEWAL_MS = 10_000; // `session.renew` of the second run
@@ -40,7 +40,7 @@ export class Visitor extends Browser {
     const posted = findForm(page, (action) => action === `${this.url}/.loginsync/acs`);
     if (posted) await go(this.submit(posted));
     const app = page.status === 200 && page.text.startsWith("{") ? JSON.parse(page.text) : null;
-    return { page, visited, app, password: Boolean(credentials) };
+    return { page, visited, app, posted, password: Boolean(credentials) };
   }
 }
 
@@ -52,6 +52,7 @@ export const FORGED = {
   "X-Loginsync-User": "mallory",
   "x-loginsync-roles": "admin",
   "X-Loginsync-Email": "mallory@example.com",
+  "X-Loginsync-Hidden-Groups": "Administrators",
   "X_Loginsync_Groups": "Administrators",
   "X-Loginsync_Name": "mallory",
 };
@@ -132,4 +133,71 @@ export async function runOidcParty({ party, keycloak, people, secrets }) {
   checkEqual("party: renewal: the request that is due hears what changed at Keycloak", heardGroups(await alice.heard()), "Marketing");
   checkEqual("party: renewal: and so does the store", await membershipsOf(renewed.app), { groups: ["Marketing"], roles: ["editor"] });
   checkEqual("party: renewal: everybody else keeps theirs", heardGroups(await beside.heard()), "Engineering");
+}
+
+export async function runSamlParty({ party, keycloak, people, secrets }) {
+  const { url, sidecar } = party;
+  const way = "Keycloak by SAML";
+  await keycloak.logOut("alice"); // of all browsers of the sections before
+  const heldBy = (person) => sidecar.memberships("keycloak-saml", person.username); // NameID is the username
+  await keycloak.setGroups("alice", ["marketing", "engineering", "unmapped"]);
+  await keycloak.setGroups("bob", ["engineering"]);
+
+  const alice = new Visitor(url, way);
+  const first = await alice.logIn("/page?year=1", people.alice);
+  const asked = first.visited.find((each) => each.includes("SAMLRequest=")) ?? fail(`no request in ${first.visited}`);
+  check("party, SAML: Keycloak is asked by a signed redirect", ["SAMLRequest", "RelayState", "SigAlg", "Signature"]
+    .every((name) => new URL(asked).searchParams.has(name)), asked);
+  secrets.set("SAMLResponse of the party", (first.posted?.fields.SAMLResponse ?? fail("no response was posted")).slice(-400, -200));
+  checkEqual("party, SAML: a login ends at the page that was wanted", first.app?.address, "/page?year=1");
+  checkEqual("party, SAML: the app hears who it is", [heardUser(first.app), heardGroups(first.app)], ["alice", "Engineering,Marketing"]);
+  checkEqual("party, SAML: the groups are granted", await heldBy(people.alice), { groups: ["Engineering", "Marketing"], roles: ["editor"] });
+
+  // A request whose signature does not fit: the client at Keycloak asks for signed ones, and so its answer shows that ours is right.
+  const forged = new URL(asked);
+  forged.searchParams.set("RelayState", "another");
+  const refused = await new Browser().open(forged.href);
+  check("party, SAML: Keycloak looks at the signature of requests", refused.status === 400, refused.status);
+
+  const body = encodeForm(first.posted.fields);
+  const replayed = await new Browser().post(first.posted.action, body);
+  check("party, SAML: a response is good for one browser", replayed.status >= 400, replayed.status);
+  const again = await alice.post(first.posted.action, body);
+  check("party, SAML: and in that one once", again.status >= 400, again.status);
+
+  await keycloak.setGroups("alice", ["engineering"]);
+  const second = new Visitor(url, way);
+  checkEqual("party, SAML: the next login revokes what was lost", heardGroups((await second.logIn("/", people.alice)).app), "Engineering");
+
+  // Ours by redirect: Keycloak ends its session and answers.
+  const bob = new Visitor(url, way);
+  await bob.logIn("/", people.bob);
+  const out = await alice.signOut();
+  check("party, SAML: sign-out takes a signed LogoutRequest to Keycloak",
+    out.visited.some((each) => each.startsWith(keycloak.issuer) && each.includes("SAMLRequest=") && each.includes("Signature=")), out.visited);
+  check("party, SAML: whose answer comes back", out.status === 200 && out.url.startsWith(`${url}/.loginsync/slo`),
+    { url: out.url, status: out.status, text: out.text.slice(0, 600) });
+  const alive = async () => [await alice.heard(), await second.heard(), await bob.heard()].map(Boolean);
+  checkEqual("party, SAML: one session has ended, the others live", await alive(), [false, true, true]);
+  checkEqual("party, SAML: at Keycloak too", (await keycloak.sessionsOf("alice")).length, 1);
+
+  // Keycloak's in the browser: it visits every service provider of its session.
+  const confirm = await second.open(`${keycloak.issuer}/protocol/openid-connect/logout`);
+  let page = await second.submit(findForm(confirm) ?? fail(`Keycloak asks nothing: ${confirm.text.slice(0, 400)}`));
+  const visited = [...page.visited];
+  for (let form; (form = findForm(page, (action) => action.startsWith(url) || action.includes("/protocol/saml")));) {
+    page = await second.submit(form);
+    visited.push(...page.visited);
+  }
+  check("party, SAML: Keycloak's logout passes here", visited.some((each) => each.startsWith(`${url}/.loginsync/slo`)), visited);
+  check("party, SAML: and takes our signed answer",
+    visited.some((each) => each.startsWith(keycloak.issuer) && each.includes("SAMLResponse=") && each.includes("Signature=")), visited);
+  check("party, SAML: which Keycloak believes", page.status === 200 && page.url.startsWith(keycloak.issuer), { url: page.url, status: page.status, text: page.text.slice(0, 600) });
+  checkEqual("party, SAML: the session has ended", await alive(), [false, false, true]);
+  checkEqual("party, SAML: memberships stay", await heldBy(people.alice), { groups: ["Engineering"], roles: [] });
+
+  // Keycloak's without a browser: it posts the request itself.
+  await keycloak.setFrontChannelLogout(`${url}/.loginsync/metadata`, false);
+  await keycloak.logOut("bob");
+  checkEqual("party, SAML: a LogoutRequest that Keycloak posts ends the session", await bob.heard(), null);
 }

@@ -12,7 +12,7 @@ import { check, checkEqual, counts, fail, section } from "./checks.js";
 import * as forge from "./forge.js";
 import { Gateway, gatewayNames, runGateway } from "./gateways.js";
 import { Keycloak } from "./keycloak.js";
-import { runOidcParty } from "./parties.js";
+import { runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
 import { runRelay } from "./relay.js";
 import { Sidecar } from "./sidecar.js";
@@ -332,8 +332,10 @@ async function startParty(name, { url, port, adminPort, clientId, more = "" }) {
 
 async function runParty() {
   const url = local(ports.party);
-  const party = await startParty("party", { url, port: ports.party, adminPort: ports.partyAdmin, clientId: "interop-party" });
+  const more = fill(readPart("relying-party-saml.toml"));
+  const party = await startParty("party", { url, port: ports.party, adminPort: ports.partyAdmin, clientId: "interop-party", more });
   try {
+    await section("relying party, SAML", () => runSamlParty({ party, keycloak, people, secrets }));
     await section("relying party, OIDC", () => runOidcParty({ party, keycloak, people, secrets }));
   } finally {
     await party.sidecar.stop();
