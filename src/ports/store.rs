@@ -12,9 +12,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BoxFuture;
+use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
-use crate::pipeline::forecast::Person;
 use crate::pipeline::plan::{Plan, Snapshot};
 use crate::pipeline::verify::Spending;
 

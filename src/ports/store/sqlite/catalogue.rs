@@ -13,7 +13,9 @@ use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, 
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::ports::BoxFuture;
-use crate::ports::catalogue::{AccessToken, ApiClient, Catalogue, ClientView, Member, Person, RecordedClaims, Revision};
+use crate::ports::catalogue::{
+    AccessToken, ApiClient, Catalogue, ClientView, Member, Person, RecordedClaims, Revision,
+};
 use crate::ports::sessions::Digest;
 
 const GROUP: i64 = 0;
