@@ -47,8 +47,8 @@ pub struct DeclaredProvider {
     span: Range<usize>,
 }
 
-/// Ways of capturing that this version does not have.
-const LATER_MODES: [&str; 1] = ["forward-auth"];
+/// Answers a gateway and captures nothing, so it is no provider's mode, though it is spoken of as one.
+const FORWARD_AUTH: &str = "forward-auth";
 
 impl Mode {
     /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
@@ -264,8 +264,11 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
     }
     let words = || Mode::ALL.into_iter().map(Mode::word);
     let expected = alternatives(words());
-    let (message, nearest) = match LATER_MODES.contains(&text.value) {
-        true => (format!("this version does not have mode `{}`; expected {expected}", text.value), None),
+    let (message, nearest) = match text.value == FORWARD_AUTH {
+        true => (
+            format!("`{FORWARD_AUTH}` is no mode of a provider but the section `[forward_auth]`; expected {expected}"),
+            None,
+        ),
         false => (format!("found `{}`; expected {expected}", shown(text.value)), nearest(text.value, words())),
     };
     section.context.raise_near(&text.span, section.key("mode"), message, nearest);

@@ -123,8 +123,8 @@ impl<'a> Context<'a> {
     ) {
         let (found, full) = (shown(key), joined(section, key));
         let place = if section.is_empty() { String::from("at the top level") } else { format!("in `{section}`") };
-        let message = match later(section, key) {
-            Some(what) => format!("this version does not have {what}"),
+        let message = match elsewhere(section, key) {
+            Some(where_it_is) => format!("`{found}` is {where_it_is}"),
             None => format!("unknown key `{found}` {place}"),
         };
         let nearest = nearest(key, valid);
@@ -237,10 +237,12 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What other versions know: a better answer than "unknown".
-fn later(section: &str, key: &str) -> Option<&'static str> {
+/// Where something is set that has no key here: a better answer than "unknown".
+fn elsewhere(section: &str, key: &str) -> Option<&'static str> {
     match (section, key) {
-        ("group" | "role", "alias" | "hidden") => Some("this property of groups and roles"),
+        ("group" | "role", "alias" | "hidden") => {
+            Some("set for a group and a provider through the APIs; see docs/api.md")
+        }
         _ => None,
     }
 }
