@@ -458,6 +458,15 @@ pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Res
     Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch)?)
 }
 
+/// The same rules, without opening the store to work with it: its database is only read.
+///
+/// # Errors
+/// As for [`rules_with_store`].
+pub fn rules_on_disk(config: &Config) -> Result<Arc<RuleSet>, StartError> {
+    let stored = SqliteStore::read_stored(&config.store.path, config.store.timeout)?;
+    Ok(merged(&config.rules, &stored, config.rules.epoch)?)
+}
+
 impl Inspect for Core {
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)

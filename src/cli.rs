@@ -101,6 +101,17 @@ impl ConfigArgument {
         load(&self.config)
     }
 
+    /// The configuration with the rules that a login meets, for whoever needs nothing else of the store: its database is
+    /// only read, and where there is none, the file's rules are all.
+    ///
+    /// # Errors
+    /// When the configuration has faults, or a database that is there cannot be read.
+    pub fn look(&self) -> Result<Config, Failure> {
+        let mut config = self.load()?;
+        config.rules = app::rules_on_disk(&config).map_err(Failure::new)?;
+        Ok(config)
+    }
+
     /// Opens the store that the configuration names. The rules are those of the file and of the store together.
     ///
     /// # Errors

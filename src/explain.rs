@@ -3,6 +3,10 @@
 //!
 //! A token that is not believed is looked at all the same, and the [`Report`] says so: what follows is then what a stranger
 //! claims. Only [`crate::login`] ever applies anything.
+//!
+//! A login may go on to ask the provider what its token left out. This look asks the provider's directory where it is told
+//! to, and never userinfo, for which it would have to spend an access token; what it does not ask is said beside the claim,
+//! and an outcome that hangs on it is not told.
 
 use std::sync::Arc;
 
@@ -13,17 +17,18 @@ use serde_json::Value;
 use crate::pipeline::capture::oidc::{IdTokenError, UntrustedIdToken};
 use crate::pipeline::capture::saml::{self, GuardError};
 use crate::pipeline::capture::{Captured, UntrustedToken};
-use crate::pipeline::claims::sources::Sources;
-use crate::pipeline::claims::{self, Claims, ClaimsRefusal};
+use crate::pipeline::claims::sources::{Brought, Sources};
+use crate::pipeline::claims::{self, Claims, ClaimsRefusal, overage};
 use crate::pipeline::explain::dry::WrittenClaims;
 use crate::pipeline::explain::{
-    ClaimReport, Outcome, PlanReport, Proof, Report, TokenReport, UserReport, reason, verdicts,
+    ClaimReport, Outcome, PlanReport, Proof, Report, TokenReport, UserReport, Verdict, elsewhere, reason, verdicts,
 };
-use crate::pipeline::ids::Timestamp;
+use crate::pipeline::ids::{ClaimName, Timestamp};
 use crate::pipeline::mapping::{RuleSet, candidates};
 use crate::pipeline::plan::{self, Snapshot};
 use crate::pipeline::provider::{BearerPolicy, Binding, Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::{self, Assertion, Fault, Origin, ProviderKeys, Spending, Verified};
+use crate::ports::directory::Directory;
 use crate::ports::store::{Login, Preview, Store, StoreError};
 
 /// What is to be explained.
@@ -155,6 +160,8 @@ pub struct Surroundings<'a> {
     pub rules: Arc<RuleSet>,
     /// A store and its name; `None`: as if nobody had ever logged in.
     pub store: Option<(&'a dyn Store, String)>,
+    /// Asked for groups that a verified token left out; `None`: nobody is asked.
+    pub directory: Option<&'a dyn Directory>,
     pub now: Timestamp,
 }
 
@@ -163,7 +170,8 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// When the store does not answer.
 pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, StoreError> {
-    let Surroundings { provider, keys, rules, store, now } = around;
+    let Surroundings { provider, keys, rules, store, directory, now } = around;
+    let reads = |claim: &ClaimName| rules.reads(&provider.name, claim);
     let name = provider.name.as_str();
     let kind = input.kind();
     let (mut report, claims, assertion) = match input {
@@ -173,20 +181,35 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
             report.refuse(because);
             return Ok(report);
         }
-        Input::Claims(written) => (Report::new(kind, name, now, Proof::Dry), Some(written.read(provider)), None),
-        Input::Token(token) => judge(kind, token, provider, keys, now).await,
+        Input::Claims(written) => {
+            (Report::new(kind, name, now, Proof::Dry), Some(written.read(provider, &reads)), None)
+        }
+        Input::Token(token) => judge(kind, token, provider, keys, (directory, &reads), now).await,
     };
     match claims {
         None => return Ok(report),
         Some(Err(refusal)) => {
-            report.refuse(refusal);
+            refuse(&mut report, refusal, provider);
             return Ok(report);
         }
         Some(Ok(claims)) => {
+            report.claims = ClaimReport::all(&claims, provider, &reads);
             decide(&mut report, Arc::new(claims), assertion.as_ref(), provider, rules, store, now).await?
         }
     }
     Ok(report)
+}
+
+/// Refuses by the claims, unless a login would have gone on to ask for the very one that refuses.
+fn refuse(report: &mut Report, refusal: ClaimsRefusal, provider: &Provider) {
+    let asked = match &refusal {
+        ClaimsRefusal::Strict { claim, state } => elsewhere(claim, state, provider, &|_| true),
+        _ => None,
+    };
+    match asked {
+        Some(asked) if report.refused.is_none() => report.refused = Some(format!("{refusal}; {asked}")),
+        _ => report.refuse(refusal),
+    }
 }
 
 type Judged = (Report, Option<Result<Claims, ClaimsRefusal>>, Option<Verified<Assertion>>);
@@ -197,13 +220,14 @@ async fn judge(
     token: UntrustedToken,
     provider: &Provider,
     keys: Result<Keys, String>,
+    (directory, reads): (Option<&dyn Directory>, claims::Reads<'_>),
     now: Timestamp,
 ) -> Judged {
     // What ties a login to its request is in the browser that left for it, and no browser is here.
     let observed = Arc::new(Provider { binding: Binding::Observe, ..provider.clone() });
     let captured = Arc::new(Captured { provider: observed, token });
     let not_verified = |because: String| Report::new(kind, provider.name.as_str(), now, Proof::NotVerified { because });
-    let heard = || verify::hearsay(&captured.token).ok().map(|statement| claims::read_dry(&statement, provider));
+    let heard = || verify::hearsay(&captured.token).ok().map(|statement| claims::read_dry(&statement, provider, reads));
     let keys = match keys {
         Ok(keys) => keys,
         Err(why) => {
@@ -220,7 +244,8 @@ async fn judge(
             if !matches!(provider.mode, Mode::TokenRelay | Mode::Bearer) {
                 report.notes.push("whether the browser left for this login is not checked here".into());
             }
-            let claims = claims::read(&assertion, &Sources::default(), provider);
+            let sources = look_up(&mut report, &assertion, provider, directory, reads).await;
+            let claims = claims::read(&assertion, &sources, provider, reads);
             (report, Some(claims), Some(assertion))
         }
         Err(refused) => {
@@ -234,6 +259,35 @@ async fn judge(
             (report, heard(), None)
         }
     }
+}
+
+/// Asks the directory as a login would.
+async fn look_up(
+    report: &mut Report,
+    assertion: &Verified<Assertion>,
+    provider: &Provider,
+    directory: Option<&dyn Directory>,
+    reads: claims::Reads<'_>,
+) -> Sources {
+    let mut sources = Sources::default();
+    let (Some(directory), Some(rule)) = (directory, &provider.overage) else { return sources };
+    if claims::left_out(assertion, &sources, provider).any(|claim| reads(&claim.name)) {
+        sources.directory = match directory.groups(&provider.name, &overage::person(assertion, rule)).await {
+            Ok(groups) => {
+                report
+                    .notes
+                    .push(format!("the directory was asked for what the token left out: {} groups", groups.len()));
+                Brought::Present(groups)
+            }
+            Err(error) => {
+                report
+                    .notes
+                    .push(format!("the directory was asked for what the token left out, and did not tell: {error}"));
+                Brought::Failed
+            }
+        };
+    }
+    sources
 }
 
 async fn verified(
@@ -277,7 +331,12 @@ async fn decide(
         }
     };
     let verdicts = verdicts(&rules, &provider.name, &claims, &preview.snapshot, now);
-    report.claims = ClaimReport::all(&claims);
+    let left = report.claims.iter().any(|claim| claim.elsewhere.is_some());
+    let may_disable = rules
+        .mappings()
+        .iter()
+        .zip(&verdicts.mappings)
+        .any(|(mapping, told)| mapping.then.disables() && told.verdict == Verdict::Undecided);
     report.mappings = verdicts.mappings;
     report.gates = verdicts.gates;
     report.store = Some(against);
@@ -292,11 +351,17 @@ async fn decide(
     if !preview.enabled {
         report.refuse("the user is disabled");
     }
-    if let Some(refused) = &preview.plan.refused {
-        report.refuse(reason(refused));
-    }
-    if report.refused.is_none() {
-        report.outcome = Outcome::Enters;
+    let untold = "a login would first ask for what is not known here";
+    match &preview.plan.refused {
+        Some(refused) if left && report.refused.is_none() => {
+            report.refused = Some(format!("{}, but {untold}", reason(refused)));
+        }
+        Some(refused) => report.refuse(reason(refused)),
+        None if left && may_disable && report.refused.is_none() => {
+            report.refused = Some(format!("a mapping that disables the user is undecided, and {untold}"));
+        }
+        None if report.refused.is_none() => report.outcome = Outcome::Enters,
+        None => {}
     }
     Ok(())
 }

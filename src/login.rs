@@ -285,7 +285,8 @@ async fn read(
     now: Timestamp,
 ) -> Result<Known, Reason> {
     let sources = overage::complete(services, id, provider, &assertion, sources).await;
-    match claims::read(&assertion, &sources, provider) {
+    let rules = services.rules.current();
+    match claims::read(&assertion, &sources, provider, &|claim| rules.reads(&provider.name, claim)) {
         Ok(claims) => Ok(Known { assertion, claims: Arc::new(claims), now }),
         Err(refusal) => {
             record(services, id, provider, assertion.get().token_id.clone(), &refusal, now).await;

@@ -17,11 +17,14 @@ use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::verify::ProviderKeys;
 use crate::pipeline::verify::saml::{self, CertificateSet};
+use crate::ports::directory::Directory;
+use crate::ports::directory::graph::Graph;
 use crate::ports::keys::fetched::fetch_once;
 
 /// Exit codes: 0 the login would enter; 2 it would be refused; 1 it could not be found out. Claims from a file count as if
 /// they were verified, and are never called so. That a token was used before, or that no browser left for it, does not
-/// count.
+/// count. Userinfo is never asked, and the directory of groups that a token left out is only with --ask: where a login would
+/// go on to look for a claim, the report says so, and an outcome that hangs on it counts as not found out.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Explain {
@@ -40,11 +43,14 @@ pub struct Explain {
     /// Verify with the keys of this file (a JWK Set, SAML metadata or PEM certificates) instead of the provider's
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
-    /// Look at it as if nobody had ever logged in, without the database
+    /// Ask the provider's directory for groups that a verified token left out, as a login does
+    #[arg(long)]
+    ask: bool,
+    /// Look at it as if nobody had ever logged in. The database, where there is one, is read for its mappings alone
     #[arg(long)]
     no_store: bool,
     /// Tell how a past login was decided instead, by its id in the log or the audit
-    #[arg(long, value_name = "LOGIN", conflicts_with_all = ["token", "provider", "at", "keys", "no_store"])]
+    #[arg(long, value_name = "LOGIN", conflicts_with_all = ["token", "provider", "at", "keys", "ask", "no_store"])]
     id: Option<String>,
     #[arg(long)]
     json: bool,
@@ -74,7 +80,7 @@ impl Explain {
 
     fn report(&self) -> Result<Report, Failure> {
         let (config, store) = match self.no_store {
-            true => (self.config.load()?, None),
+            true => (self.config.look()?, None),
             false => self.config.open_if_there()?,
         };
         let settings = find(&config, self.provider.as_deref())?;
@@ -85,6 +91,8 @@ impl Explain {
         if matches!(protocol, Protocol::Saml(_)) {
             saml::lock_down().map_err(Failure::new)?;
         }
+        let graph = self.ask.then(|| Graph::new(std::slice::from_ref(settings), &Clock::system())).transpose();
+        let graph = graph.map_err(Failure::new)?;
         block_on(async {
             let keys = match &input {
                 Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
@@ -96,6 +104,7 @@ impl Explain {
                 keys,
                 rules: std::sync::Arc::clone(&config.rules),
                 store: store.as_deref().map(|store| (store, name)),
+                directory: graph.as_ref().map(|graph| graph as &dyn Directory),
                 now,
             };
             explain(input, around).await.map_err(Failure::new)

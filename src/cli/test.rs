@@ -28,6 +28,10 @@ use crate::pipeline::mapping::Mode;
 /// holds, or `refused = "…"`, a part of the reason. `user`, `at` (the moment) and `held` (`groups`, `roles`, `denied_groups`
 /// and `denied_roles` by hand, `through` mappings by their names, `last_login`) are for cases that need them.
 ///
+/// Cases are decided by the rules of the file alone, so that they come out the same on every machine, with and without a
+/// database; `--with-store` adds the groups, roles and mappings of the database that the configuration names, as a login
+/// meets them.
+///
 /// Exit codes: 0 all is as expected; 2 something is not; 1 a case or the configuration cannot be read, or there is none.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -37,6 +41,9 @@ pub struct Test {
     /// Files of cases, or folders of such files
     #[arg(value_name = "DIR", required = true)]
     paths: Vec<PathBuf>,
+    /// Decide by what the database holds as well; it is only read, and has to be there
+    #[arg(long)]
+    with_store: bool,
     #[arg(long)]
     json: bool,
 }
@@ -53,7 +60,7 @@ impl Test {
     /// # Errors
     /// Faults of the configuration or of the cases, and when there is no case.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let mut config = self.config.load()?;
+        let mut config = self.rules()?;
         // Cases are about what the rules decide, whether or not that is written.
         if let Some(rules) = Arc::get_mut(&mut config.rules) {
             rules.sync.mode = Mode::Apply;
@@ -77,6 +84,19 @@ impl Test {
             false => print(&tested, failed),
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+    }
+
+    fn rules(&self) -> Result<Config, Failure> {
+        if !self.with_store {
+            return self.config.load();
+        }
+        let config = self.config.look()?;
+        match config.store.path.exists() {
+            true => Ok(config),
+            false => {
+                Err(Failure(format!("there is no database `{}` to add to the rules", config.store.path.display())))
+            }
+        }
     }
 }
 

@@ -201,23 +201,31 @@ pub enum ClaimsRefusal {
     #[error("claim `{0}` is missing, and `when_missing` is `refuse`")]
     MissingRefused(ClaimName),
     #[error("claim `{claim}` is {state}, and the provider is `strict`")]
-    Strict { claim: ClaimName, state: &'static str },
+    Strict { claim: ClaimName, state: ClaimState },
 }
+
+/// Whether some mapping or gate reads a claim: nobody is kept out for what nobody looks at.
+pub type Reads<'a> = &'a dyn Fn(&ClaimName) -> bool;
 
 /// Reads the claims that the provider declares.
 ///
 /// # Errors
 /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
-pub fn read(assertion: &Verified<Assertion>, sources: &Sources, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
-    read_statement(&assertion.get().statement, sources, provider)
+pub fn read(
+    assertion: &Verified<Assertion>,
+    sources: &Sources,
+    provider: &Provider,
+    reads: Reads<'_>,
+) -> Result<Claims, ClaimsRefusal> {
+    read_statement(&assertion.get().statement, sources, provider, reads)
 }
 
 /// Reads what nobody has verified, for whoever explains or tests rules: nothing that was read so may be applied.
 ///
 /// # Errors
 /// As for [`read`].
-pub fn read_dry(statement: &Statement, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
-    read_statement(statement, &Sources::default(), provider)
+pub fn read_dry(statement: &Statement, provider: &Provider, reads: Reads<'_>) -> Result<Claims, ClaimsRefusal> {
+    read_statement(statement, &Sources::default(), provider, reads)
 }
 
 /// What one selector finds in what nobody has verified.
@@ -225,11 +233,16 @@ pub fn state_dry(statement: &Statement, selector: &Selector) -> ClaimState {
     of_statement(statement, selector).state
 }
 
-fn read_statement(statement: &Statement, sources: &Sources, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
+fn read_statement(
+    statement: &Statement,
+    sources: &Sources,
+    provider: &Provider,
+    reads: Reads<'_>,
+) -> Result<Claims, ClaimsRefusal> {
     let user = user(statement, provider)?;
     let mut claims = Vec::with_capacity(provider.claims.len());
     for rule in &provider.claims {
-        claims.push(read_claim(look(statement, sources, rule), rule, provider)?);
+        claims.push(read_claim(look(statement, sources, rule), rule, provider, reads)?);
     }
     let first = |name: &Option<String>| name.as_deref().and_then(|name| about_the_person(statement, sources, name));
     Ok(Claims {
@@ -262,7 +275,7 @@ pub fn left_out<'p>(
     provider.claims.iter().filter(is_left_out)
 }
 
-fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<Claim, ClaimsRefusal> {
+fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider, reads: Reads<'_>) -> Result<Claim, ClaimsRefusal> {
     let Reading { state, skipped } = found;
     let state = within_limits(state, rule.delimiter.as_ref(), provider.limits);
     let state = if rule.first_rdn { reduced(state, rule.delimiter.as_ref()) } else { state };
@@ -270,8 +283,8 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider) -> Result<C
     if state == ClaimState::Missing && rule.when_missing == WhenMissing::Refuse {
         return Err(ClaimsRefusal::MissingRefused(rule.name.clone()));
     }
-    if undecided && provider.strict {
-        return Err(ClaimsRefusal::Strict { claim: rule.name.clone(), state: state.word() });
+    if undecided && provider.strict && reads(&rule.name) {
+        return Err(ClaimsRefusal::Strict { claim: rule.name.clone(), state });
     }
     let kept = state == ClaimState::Missing && rule.when_missing == WhenMissing::Keep;
     Ok(Claim {

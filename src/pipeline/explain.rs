@@ -19,9 +19,11 @@ use std::fmt;
 use serde::Serialize;
 
 pub use self::verdicts::{ConditionReport, GateReport, MappingReport, Verdict, Verdicts, verdicts};
-use super::claims::{Claim, ClaimState, Claims};
-use super::ids::Timestamp;
+use super::claims::sources::Source;
+use super::claims::{Claim, ClaimState, Claims, Reads, Unresolved, overage};
+use super::ids::{ClaimName, Timestamp};
 use super::plan::{Change, Plan, Refused};
+use super::provider::Provider;
 use super::verify::Assertion;
 
 /// Everything that can be said of one login.
@@ -54,7 +56,7 @@ pub struct Report {
 pub enum Outcome {
     Enters,
     Refused,
-    /// It could not be found out: no keys, no store.
+    /// It could not be found out: no keys, no store, or a claim that a login would go on to ask for.
     Unknown,
 }
 
@@ -111,11 +113,18 @@ pub struct ClaimReport {
     pub pieces: Vec<String>,
     /// Elements of a wrong type that were passed over.
     pub skipped: usize,
+    /// Where a login would go on to look for it, which was not done here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
 }
 
 impl ClaimReport {
-    pub fn all(claims: &Claims) -> Vec<Self> {
-        claims.claims.iter().map(Self::of).collect()
+    pub fn all(claims: &Claims, provider: &Provider, reads: Reads<'_>) -> Vec<Self> {
+        let told = |claim: &Claim| Self {
+            elsewhere: elsewhere(&claim.name, &claim.state, provider, reads),
+            ..Self::of(claim)
+        };
+        claims.claims.iter().map(told).collect()
     }
 
     fn of(claim: &Claim) -> Self {
@@ -130,7 +139,27 @@ impl ClaimReport {
             values,
             pieces: claim.pieces(None).into_iter().map(str::to_owned).collect(),
             skipped: claim.skipped,
+            elsewhere: None,
         }
+    }
+}
+
+/// Where a login would go on to look for a claim that is not known: the provider's directory, or sources beside the token.
+pub fn elsewhere(claim: &ClaimName, state: &ClaimState, provider: &Provider, reads: Reads<'_>) -> Option<String> {
+    let rule = provider.claims.iter().find(|rule| rule.name == *claim)?;
+    match state {
+        ClaimState::Unresolved(Unresolved::Overage) => {
+            let asks = provider.overage.is_some() && overage::is_groups(&rule.selector) && reads(claim);
+            asks.then(|| String::from("a login asks the provider's directory for it, and `--ask` does so here"))
+        }
+        ClaimState::Unresolved(Unresolved::NotInToken) => {
+            let named = |(source, name)| rule.from.contains(&source).then_some(name);
+            let sources = [(Source::Userinfo, "userinfo"), (Source::AccessToken, "the access token")];
+            let named: Vec<&str> = sources.into_iter().filter_map(named).collect();
+            (!named.is_empty())
+                .then(|| format!("a login reads it from {}, which is not done here", named.join(" and ")))
+        }
+        _ => None,
     }
 }
 

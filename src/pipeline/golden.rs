@@ -45,7 +45,7 @@ const SOMEONE: &str = "someone";
 
 /// Decides a case.
 pub fn answer(case: &Case, provider: &Provider, rules: &RuleSet, now: Timestamp) -> Answer {
-    let claims = match with_user(case, provider).read(provider) {
+    let claims = match with_user(case, provider).read(provider, &|claim| rules.reads(&provider.name, claim)) {
         Ok(claims) => Arc::new(claims),
         Err(refusal) => return refused(case, refusal.to_string()),
     };

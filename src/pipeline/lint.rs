@@ -40,6 +40,7 @@ pub enum Lint {
     NoSuchTarget,
     Unanchored,
     NeverGiven,
+    LeftOut,
 }
 
 impl Lint {
@@ -54,6 +55,7 @@ impl Lint {
             Self::NoSuchTarget => "no such target",
             Self::Unanchored => "unanchored",
             Self::NeverGiven => "never given",
+            Self::LeftOut => "left out",
         }
     }
 }
@@ -78,6 +80,7 @@ pub fn lint(rules: &RuleSet, now: Timestamp) -> Vec<Finding> {
     linter.spellings();
     linter.guids();
     linter.never_given();
+    linter.left_out();
     linter.findings.into_iter().collect()
 }
 
@@ -328,6 +331,13 @@ impl<'r> Linter<'r> {
                 let message = format!("`{value}` is {what}, and other values of claim `{claim}` {others}");
                 self.find(Lint::GuidAmongNames, about(mapping), message);
             }
+        }
+    }
+
+    /// What the store holds and no login meets.
+    fn left_out(&mut self) {
+        for (number, why) in &self.rules.overlay.left_out {
+            self.find(Lint::LeftOut, format!("number {number} of the store"), why);
         }
     }
 

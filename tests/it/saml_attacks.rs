@@ -1031,7 +1031,7 @@ fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, Stri
     };
     let keys = ProviderKeys::Saml(certificates(&["idp-rsa"]));
     let verified = loginsync::pipeline::verify::verify(&captured, &keys, &Origin::Watched(remembered()), NOW).unwrap();
-    claims::read(&verified, &Sources::default(), provider).map_err(|refusal| refusal.to_string())
+    claims::read(&verified, &Sources::default(), provider, &|_| true).map_err(|refusal| refusal.to_string())
 }
 
 #[test]

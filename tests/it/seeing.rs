@@ -6,6 +6,7 @@ mod lint;
 mod operations;
 mod plan;
 mod recipes;
+mod stored;
 
 use std::io::Write as _;
 use std::path::PathBuf;

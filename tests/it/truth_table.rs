@@ -199,3 +199,30 @@ fn groups_in(memberships: &str) -> Vec<&str> {
     names.sort_unstable();
     names
 }
+
+/// `strict` keeps out for what somebody looks at: a claim of a preset, or one that is merely declared, is none of it until a
+/// mapping or a gate reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_nothing_reads_keeps_nobody_out() {
+    let (config, _) = crate::seeing::captured("oidc-first-login");
+    let config = config
+        .replace("email_claim = \"email\"", "email_claim = \"email\"\nstrict = true")
+        .replace("[provider.claims.groups]", "[provider.claims.groups]\n\n[provider.claims.odd]");
+    let reading = "\n[[gate]]\nname = \"odd\"\ndeny = [{ claim = \"odd\", is = \"x\" }]\n";
+    for (more, status) in [("", 200), (reading, 403)] {
+        let file = crate::fixtures::folder("login").join("oidc-first-login").join("config.toml");
+        let house = House::open(&format!("{config}{more}"), &file, crate::fixtures::NOW).await;
+        let cookies =
+            house.leave("https://idp.example.com/authorize?client_id=the-app&state=state-1&nonce=nonce-1").await;
+        let own = serde_json::json!({"sub": "alice", "odd": [{"x": 1}]});
+        let claims = crate::fixtures::id_token_claims("https://idp.example.com", "the-app", &own);
+        let body = format!("id_token={}&state=state-1", crate::fixtures::signed_id_token(&claims, "idp-rsa"));
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let answer = house.send("POST", "/callback", &[form, ("cookie", &cookies)], body.as_bytes()).await;
+        assert_eq!(answer.status, status, "{more}");
+        if status == 403 {
+            let reason = house.events().await.last().unwrap().detail["reason"].clone();
+            assert_eq!(reason, "claim `odd` is malformed, and the provider is `strict`");
+        }
+    }
+}

@@ -34,7 +34,7 @@ pub fn person(assertion: &Verified<Assertion>, rule: &OverageRule) -> Person {
 }
 
 /// Whether a directory's groups can stand in for this claim.
-pub(super) fn is_groups(selector: &Selector) -> bool {
+pub fn is_groups(selector: &Selector) -> bool {
     let groups = names::long_name("groups");
     matches!(selector, Selector::Name(name) if name == "groups" || Some(name.as_str()) == groups)
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::Source;
-use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal};
+use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal, Reads};
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::Statement;
 use crate::pipeline::verify::saml::{NameId, SamlAttribute, SamlStatement, SamlValue};
@@ -31,7 +31,7 @@ impl WrittenClaims {
     ///
     /// # Errors
     /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
-    pub fn read(&self, provider: &Provider) -> Result<Claims, ClaimsRefusal> {
+    pub fn read(&self, provider: &Provider, reads: Reads<'_>) -> Result<Claims, ClaimsRefusal> {
         let mut provider = provider.clone();
         for rule in &mut provider.claims {
             rule.from = vec![Source::Assertion];
@@ -45,7 +45,7 @@ impl WrittenClaims {
                 rule.selector = selector;
             }
         }
-        claims::read_dry(&statement, &provider)
+        claims::read_dry(&statement, &provider, reads)
     }
 
     fn statement(&self, protocol: &Protocol) -> Statement {

@@ -117,6 +117,9 @@ impl ClaimReport {
             count => format!("; {count} elements of a wrong type were passed over"),
         };
         writeln!(f, "  {:<width$}  {}{undecided}{skipped}", cut(&self.name), self.state)?;
+        if let Some(elsewhere) = &self.elsewhere {
+            writeln!(f, "  {:<width$}    {elsewhere}", "")?;
+        }
         if !self.values.is_empty() {
             writeln!(f, "  {:<width$}    {}", "", listed(&self.values))?;
         }

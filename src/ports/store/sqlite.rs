@@ -34,6 +34,7 @@ use super::{
 };
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::mapping::stored::Stored;
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
@@ -47,6 +48,8 @@ const SCRIPTS: [&str; 4] = [
     include_str!("sqlite/schema/3-sessions.sql"),
     include_str!("sqlite/schema/4-catalogue.sql"),
 ];
+/// The first version with what the mapping APIs make.
+const CATALOGUED: i64 = 4;
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
 /// How many jobs may wait; a further one is told that the store is not available.
@@ -101,9 +104,7 @@ impl SqliteStore {
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
         migrate(&writer)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
-        reader.busy_timeout(settings.timeout).map_err(unavailable)?;
+        let reader = open_to_read(path, settings.timeout)?;
         let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let for_writer = Arc::clone(&sealer);
@@ -118,6 +119,23 @@ impl SqliteStore {
             timeout: settings.timeout,
             path: path.to_owned(),
         })
+    }
+
+    /// What the mapping APIs have made, read from a database that is not opened for anything else: nothing is made, migrated
+    /// or written. No database, and one from before there were such APIs, have nothing.
+    ///
+    /// # Errors
+    /// When the file is no database, cannot be read, or was written by a newer version.
+    pub fn read_stored(path: &Path, timeout: Duration) -> Result<Stored, StoreError> {
+        if !path.exists() {
+            return Ok(Stored::default());
+        }
+        let connection = open_to_read(path, timeout)?;
+        match version(&connection).map_err(|error| cannot_open(path, &error))? {
+            ..CATALOGUED => Ok(Stored::default()),
+            CATALOGUED..=SCHEMA_VERSION => catalogue::stored(&connection),
+            newer => Err(written_by_newer(newer)),
+        }
     }
 
     /// Runs `work` in the writer's next transaction; a second time where a neighbour's failure undid the first.
@@ -264,12 +282,27 @@ fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()>
     Ok(())
 }
 
+fn open_to_read(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
+    connection.busy_timeout(timeout).map_err(unavailable)?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn written_by_newer(version: i64) -> StoreError {
+    StoreError::Invalid(format!(
+        "the database has schema version {version}, written by a newer loginsync; this one knows {SCHEMA_VERSION}"
+    ))
+}
+
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(unavailable)?;
+    let version = version(connection).map_err(unavailable)?;
     if version > SCHEMA_VERSION {
-        return Err(StoreError::Invalid(format!(
-            "the database has schema version {version}, written by a newer loginsync; this one knows {SCHEMA_VERSION}"
-        )));
+        return Err(written_by_newer(version));
     }
     for (number, script) in (1..).zip(SCRIPTS).filter(|(number, _)| *number > version) {
         let script = format!("BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;");

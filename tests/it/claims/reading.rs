@@ -11,10 +11,19 @@ use super::{Attribute, attribute, id_token, oidc_provider, saml_login, saml_prov
 fn read_both(rule: &str, values: &[&str]) -> Vec<String> {
     let table = format!("[provider.claims.groups]\n{rule}");
     let provider = oidc_provider(&table);
-    let oidc =
-        claims::read(&id_token(&provider, &json!({"sub": "alice", "groups": values})), &Sources::default(), &provider);
+    let oidc = claims::read(
+        &id_token(&provider, &json!({"sub": "alice", "groups": values})),
+        &Sources::default(),
+        &provider,
+        &|_| true,
+    );
     let provider = saml_provider(&table);
-    let saml = claims::read(&saml_login(&provider, vec![attribute("groups", values)]), &Sources::default(), &provider);
+    let saml = claims::read(
+        &saml_login(&provider, vec![attribute("groups", values)]),
+        &Sources::default(),
+        &provider,
+        &|_| true,
+    );
     let [oidc, saml] = [oidc, saml].map(|read| {
         let claim = read.unwrap().claims.remove(0);
         match &claim.state {
@@ -56,7 +65,7 @@ fn values_are_read_as_the_rule_says() {
 fn no_delimiter_tears_a_name_that_came_out_of_a_distinguished_name() {
     let provider = oidc_provider("[provider.claims.groups]\ndn = 'first_rdn'");
     let login = id_token(&provider, &json!({"sub": "alice", "groups": ["CN=x\\, admin,OU=y"]}));
-    let read = claims::read(&login, &Sources::default(), &provider).unwrap();
+    let read = claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap();
     let comma = claims::split::Delimiter::parse(",").unwrap();
     assert_eq!(read.claims[0].pieces(Some(&comma)), ["x, admin"]);
 }
@@ -66,7 +75,7 @@ fn a_path_leads_into_lists_of_objects() {
     let read = |name: &str, value: Value| {
         let provider = oidc_provider(&format!("[provider.claims.groups]\nname = '{name}'"));
         let login = id_token(&provider, &json!({"sub": "alice", "a": value}));
-        let read = claims::read(&login, &Sources::default(), &provider).unwrap().claims.remove(0);
+        let read = claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap().claims.remove(0);
         (read.state, read.skipped)
     };
     let values = |values: &[&str]| ClaimState::Values(values.iter().map(|value| (*value).to_owned()).collect());
@@ -83,7 +92,8 @@ fn a_short_word_finds_the_long_name_of_an_attribute() {
     for (word, long) in ALIASES {
         let provider = saml_provider(&format!("[provider.claims.x]\nname = '{word}'"));
         let found = |attribute: Attribute| {
-            let read = claims::read(&saml_login(&provider, vec![attribute]), &Sources::default(), &provider).unwrap();
+            let read = claims::read(&saml_login(&provider, vec![attribute]), &Sources::default(), &provider, &|_| true)
+                .unwrap();
             read.claims[0].state != ClaimState::Missing
         };
         assert!(found(attribute(long, &["v"])), "{word}");
@@ -109,6 +119,6 @@ fn an_id_token_has_no_short_words() {
     let provider = oidc_provider("[provider.claims.groups]");
     let long = claims::names::long_name("groups").unwrap();
     let login = id_token(&provider, &json!({"sub": "alice", long: ["v"]}));
-    let read = claims::read(&login, &Sources::default(), &provider).unwrap();
+    let read = claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap();
     assert_eq!(read.claims[0].state, ClaimState::Missing);
 }

@@ -34,7 +34,7 @@ fn read(provider: &Provider, [own, userinfo, access_token]: &[Value; 3], directo
     own["sub"] = json!("alice");
     let login = id_token(provider, &own);
     let (userinfo, access_token) = (payload(&login, userinfo), payload(&login, access_token));
-    claims::read(&login, &Sources { userinfo, access_token, directory }, provider).unwrap()
+    claims::read(&login, &Sources { userinfo, access_token, directory }, provider, &|_| true).unwrap()
 }
 
 /// The state and values of `groups`, as a line.
@@ -128,7 +128,7 @@ fn a_source_that_did_not_come_refuses_a_strict_login() {
     provider.strict = true;
     let login = id_token(&provider, &json!({"sub": "alice"}));
     let sources = Sources { userinfo: Brought::Failed, ..Sources::default() };
-    let refused = claims::read(&login, &sources, &provider).unwrap_err();
+    let refused = claims::read(&login, &sources, &provider, &|_| true).unwrap_err();
     assert_eq!(refused.to_string(), "claim `groups` is unresolved (fetch failed), and the provider is `strict`");
 }
 
@@ -149,6 +149,6 @@ fn an_email_may_come_by_userinfo() {
     let Value::Object(claims) = json!({"sub": "alice", "email": "alice@example.com"}) else { unreachable!() };
     let userinfo = Brought::Present(verify::userinfo(&login, claims).unwrap());
     let sources = Sources { userinfo, ..Sources::default() };
-    let read = claims::read(&login, &sources, &provider).unwrap();
+    let read = claims::read(&login, &sources, &provider, &|_| true).unwrap();
     assert_eq!(read.email.as_deref(), Some("alice@example.com"));
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{AT, Desk, captured, now, run, run_with};
+use crate::fixtures::{id_token_claims, signed_id_token};
 use crate::front_door::House;
+use crate::support::graph::{ALICE, FakeGraph, Mood, TENANT};
 
 fn verdicts(report: &Value) -> Vec<(String, String)> {
     let list = report["mappings"].as_array().unwrap();
@@ -308,4 +310,108 @@ fn what_cannot_be_looked_at_is_a_fault() {
     let said = run_with(&["explain", "--config", &config, "-"], "{\"sub\": ");
     assert!(said.err.starts_with("the claims are no JSON object"), "{}", said.err);
     assert_eq!(run(&["explain", "--config", &config, "/nowhere"]).code, 1);
+}
+
+/// A configuration of one provider, with more of it, and rules behind it.
+fn provider(desk: &Desk, own: &str, rules: &str) -> String {
+    let (config, _) = captured("oidc-first-login");
+    let config = config.replace("email_claim = \"email\"", &format!("email_claim = \"email\"\n{own}"));
+    desk.config("config.toml", &format!("{config}{rules}"))
+}
+
+/// Groups that the token left out: a login asks the directory, and so does `--ask`; without it, the report says what it does
+/// not know, and tells no outcome that hangs on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
+    let fake = FakeGraph::start().await;
+    let claims = id_token_claims(
+        "https://idp.example.com",
+        "the-app",
+        &json!({"sub": "alice", "hasgroups": true, "tid": TENANT, "oid": ALICE, "nonce": "nonce-1"}),
+    );
+    let token = signed_id_token(&claims, "idp-rsa");
+    let explain = |config: &str, more: &[&str]| {
+        run_with(&[&["explain", "--config", config, "--at", AT], more, &["-"]].concat(), &token)
+    };
+    let desk = Desk::new();
+    let rules = "\n[[mapping]]\nname = \"by id\"\nprovider = \"oidc\"\nclaim = \"groups\"\nvalue = \"id-staff\"\ngroup = \"Staff\"\n";
+    let overage = fake.table("");
+    let config = provider(&desk, &overage, rules);
+    let said = explain(&config, &["--json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let report = said.json();
+    assert_eq!(report["claims"][0]["state"], "unresolved (overage)");
+    let elsewhere = "a login asks the provider's directory for it, and `--ask` does so here";
+    assert_eq!(report["claims"][0]["elsewhere"], elsewhere);
+    assert!(explain(&config, &[]).out.contains(elsewhere));
+    assert!(fake.received().is_empty(), "nobody is asked unasked");
+
+    let said = explain(&config, &["--ask", "--json"]);
+    let report = said.json();
+    assert_eq!((said.code, &report["claims"][0]["elsewhere"]), (0, &Value::Null), "{report:#}");
+    assert_eq!(names(&report["plan"]["grants"]), ["Staff"]);
+    assert_eq!(report["notes"][1], "the directory was asked for what the token left out: 3 groups");
+    assert_eq!(fake.asked().len(), 1);
+
+    // A strict provider refuses what stays unresolved, which a login knows only once it has asked.
+    let config = provider(&desk, &format!("strict = true\n{overage}"), rules);
+    let said = explain(&config, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.out.starts_with(&format!(
+            "cannot be told: claim `groups` is unresolved (overage), and the provider is `strict`; {elsewhere}\n"
+        )),
+        "{}",
+        said.out
+    );
+    assert_eq!(explain(&config, &["--ask"]).code, 0);
+    fake.set(Mood::Broken(403));
+    let said = explain(&config, &["--ask"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.out.contains("note: the directory was asked for what the token left out, and did not tell: "));
+
+    // And so it is with a gate, and with a mapping that disables.
+    fake.set(Mood::Well);
+    let gate = "\n[[gate]]\nname = \"staff only\"\nrequire = [\"by id\"]\n";
+    let config = provider(&desk, &overage, &format!("{rules}{gate}"));
+    let said = explain(&config, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let hangs =
+        "cannot be told: refused by gate `staff only`, but a login would first ask for what is not known here\n";
+    assert!(said.out.starts_with(hangs), "{}", said.out);
+    assert_eq!(explain(&config, &["--ask"]).code, 0);
+    let config = provider(&desk, &overage, rules);
+    let disables =
+        json!({"name": "gone", "when": [{"claim": "groups", "is": "id-gone"}], "then": [{"disable_user": true}]});
+    super::stored::keep(&desk, &[], &[disables]).await;
+    let said = explain(&config, &[]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.out.starts_with("cannot be told: a mapping that disables the user is undecided"), "{}", said.out);
+    assert_eq!(explain(&config, &["--ask"]).code, 0);
+
+    // Without a directory, or without a mapping that reads the claim, a login asks nobody either.
+    let config = provider(&desk, "strict = true\n", rules);
+    assert_eq!(explain(&config, &[]).code, 2);
+}
+
+/// What a login would read from beside its token.
+#[test]
+fn sources_that_are_not_read_here_are_named() {
+    let desk = Desk::new();
+    let (config, body) = captured("oidc-first-login");
+    let token = body.strip_prefix("id_token=").unwrap().split('&').next().unwrap();
+    let config = config
+        .replace("mode = \"oidc-form-post\"", "mode = \"token-relay\"")
+        .replace(
+            "authorization_endpoint = \"https://idp.example.com/authorize\"",
+            "token_endpoint = \"https://idp.example.com/token\"\nuserinfo_endpoint = \"https://idp.example.com/userinfo\"",
+        )
+        .replace("[[provider]]", "[relay]\naddress = \"127.0.0.1:0\"\nurl = \"http://127.0.0.1:8090\"\n\n[[provider]]")
+        + "\n[provider.claims.level]\nfrom = [\"id_token\", \"userinfo\", \"access_token\"]\n";
+    let config = desk.config("config.toml", &config);
+    let report = run_with(&["explain", "--config", &config, "--at", AT, "--json", "-"], token);
+    let report = report.json();
+    let level = report["claims"].as_array().unwrap().iter().find(|claim| claim["name"] == "level").unwrap();
+    assert_eq!(level["state"], "unresolved (not in this token)");
+    assert_eq!(level["elsewhere"], "a login reads it from userinfo and the access token, which is not done here");
 }

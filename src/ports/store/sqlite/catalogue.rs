@@ -91,7 +91,7 @@ impl Catalogue for SqliteStore {
     }
 }
 
-fn stored(connection: &Connection) -> Result<Stored, StoreError> {
+pub(super) fn stored(connection: &Connection) -> Result<Stored, StoreError> {
     // One moment for all tables: between two statements a writer could commit.
     let snapshot = connection.unchecked_transaction().map_err(unavailable)?;
     let mut stored = Stored {
