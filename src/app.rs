@@ -369,15 +369,12 @@ impl Core {
         Ok(())
     }
 
-    /// Plans a change on what there is, and makes it what logins are decided by. Whoever comes at the same time waits.
-    async fn revise(&self, change: Change) -> Result<(), Refused> {
-        let _alone = self.reloading.lock().await;
-        let (config, before) = (self.current().config, self.stored.load_full());
-        let now = self.clock.now();
-        let world = World {
+    fn whole_world(&self) -> World {
+        let config = self.current().config;
+        World {
             file: Arc::clone(&config.rules),
             rules: self.rules.current(),
-            stored: Arc::clone(&before),
+            stored: self.stored.load_full(),
             limits: TextLimits {
                 claim_name: config.limits.claim_name,
                 claim_value: config.limits.claim_value,
@@ -385,12 +382,19 @@ impl Core {
             },
             most_mappings: config.limits.mappings,
             comma_separates: config.headers.preset.comma_separates(),
-            now,
-        };
+            now: self.clock.now(),
+        }
+    }
+
+    /// Plans a change on what there is, and makes it what logins are decided by. Whoever comes at the same time waits.
+    async fn revise(&self, change: Change) -> Result<(), Refused> {
+        let _alone = self.reloading.lock().await;
+        let world = self.whole_world();
+        let (before, now) = (Arc::clone(&world.stored), world.now);
         let Draft { mut after, renamed, events } = (change.edit)(&world)?;
         after.generation = before.generation + 1;
         let after = Arc::new(after);
-        let rules = merged(&config.rules, &after, world.rules.epoch + 1);
+        let rules = merged(&world.file, &after, world.rules.epoch + 1);
         let rules = rules.map_err(|why| Refused::Conflict(why.to_string()))?;
         let revision = Revision {
             before,
@@ -510,6 +514,10 @@ impl Inspect for Core {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    fn world(&self) -> World {
+        self.whole_world()
     }
 
     fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>> {

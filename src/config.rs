@@ -420,6 +420,18 @@ pub struct ProviderSettings {
     pub relying_party: Option<RelyingParty>,
 }
 
+impl ProviderSettings {
+    /// Where its keys come from, in words.
+    pub fn keys_from(&self) -> String {
+        match &self.keys.source {
+            KeyOrigin::Discovery => format!("discovery of `{}`", self.provider.issuer),
+            KeyOrigin::JwksUrl(url) | KeyOrigin::MetadataUrl(url) | KeyOrigin::OneByOne(url) => format!("`{url}`"),
+            KeyOrigin::JwksFile(file) | KeyOrigin::MetadataFile(file) => format!("`{}`", file.display()),
+            KeyOrigin::Certificates(_) => String::from("the configured certificates"),
+        }
+    }
+}
+
 /// Where a provider's keys and endpoints come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySettings {

@@ -254,7 +254,7 @@ async fn judge(
             report.refuse(&refused.fault);
             let stale = matches!(refused.fault, Fault::Expired { .. } | Fault::TooOld { .. });
             if let (true, Some(at)) = (stale, refused.signed.and_then(|signed| signed.issued_at)) {
-                report.notes.push(format!("`--at {at}` looks at it as of when it was issued"));
+                report.notes.push(format!("`at` {at} looks at it as of when it was issued"));
             }
             (report, heard(), None)
         }

@@ -114,7 +114,7 @@ impl Explain {
     /// Of the file that was named, else of where the configuration says that the provider's keys are.
     async fn keys(&self, settings: &ProviderSettings, key_id: Option<&str>, now: Timestamp) -> Result<Keys, String> {
         let mut settings = settings.clone();
-        let mut from = origin(&settings);
+        let mut from = settings.keys_from();
         if let Some(file) = &self.keys {
             from = format!("`{}`", file.display());
             if let Some(certificates) = certificates(file)? {
@@ -136,16 +136,6 @@ fn certificates(file: &Path) -> Result<Option<CertificateSet>, String> {
     match text.trim_ascii_start().starts_with(b"-----BEGIN") {
         true => CertificateSet::from_pem(&text).map(Some).map_err(|error| error.to_string()),
         false => Ok(None),
-    }
-}
-
-fn origin(settings: &ProviderSettings) -> String {
-    match &settings.keys.source {
-        KeyOrigin::Discovery => format!("discovery of `{}`", settings.provider.issuer),
-        KeyOrigin::JwksUrl(url) | KeyOrigin::MetadataUrl(url) => format!("`{url}`"),
-        KeyOrigin::JwksFile(file) | KeyOrigin::MetadataFile(file) => format!("`{}`", file.display()),
-        KeyOrigin::OneByOne(url) => format!("`{url}`"),
-        KeyOrigin::Certificates(_) => String::from("the configured certificates"),
     }
 }
 

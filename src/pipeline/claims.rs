@@ -205,7 +205,7 @@ pub enum ClaimsRefusal {
 }
 
 /// Whether some mapping or gate reads a claim: nobody is kept out for what nobody looks at.
-pub type Reads<'a> = &'a dyn Fn(&ClaimName) -> bool;
+pub type Reads<'a> = &'a (dyn Fn(&ClaimName) -> bool + Sync);
 
 /// Reads the claims that the provider declares.
 ///

@@ -17,6 +17,7 @@ mod verdicts;
 use std::fmt;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use self::verdicts::{ConditionReport, GateReport, MappingReport, Verdict, Verdicts, verdicts};
 use super::claims::sources::Source;
@@ -27,7 +28,7 @@ use super::provider::Provider;
 use super::verify::Assertion;
 
 /// Everything that can be said of one login.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Report {
     pub outcome: Outcome,
     /// Why the login would be refused.
@@ -42,6 +43,8 @@ pub struct Report {
     pub user: Option<UserReport>,
     pub claims: Vec<ClaimReport>,
     pub mappings: Vec<MappingReport>,
+    /// Mappings that are not told of, for want of room.
+    pub mappings_left_out: usize,
     pub gates: Vec<GateReport>,
     /// What it is decided against: a database, or nothing.
     pub store: Option<String>,
@@ -51,7 +54,7 @@ pub struct Report {
 }
 
 /// Whether the login would reach the app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Enters,
@@ -61,7 +64,7 @@ pub enum Outcome {
 }
 
 /// Whether anybody vouches for what is looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Proof {
     /// Signature, issuer, audience and times hold.
@@ -72,7 +75,7 @@ pub enum Proof {
     Dry,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TokenReport {
     pub id: String,
     pub issued_at: String,
@@ -92,7 +95,7 @@ impl TokenReport {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UserReport {
     pub name: String,
     /// Has logged in before, or was created by hand.
@@ -101,7 +104,7 @@ pub struct UserReport {
 }
 
 /// What one claim brought.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClaimReport {
     pub name: String,
     pub state: String,
@@ -150,7 +153,7 @@ pub fn elsewhere(claim: &ClaimName, state: &ClaimState, provider: &Provider, rea
     match state {
         ClaimState::Unresolved(Unresolved::Overage) => {
             let asks = provider.overage.is_some() && overage::is_groups(&rule.selector) && reads(claim);
-            asks.then(|| String::from("a login asks the provider's directory for it, and `--ask` does so here"))
+            asks.then(|| String::from("a login asks the provider's directory for it, and `explain --ask` does so"))
         }
         ClaimState::Unresolved(Unresolved::NotInToken) => {
             let named = |(source, name)| rule.from.contains(&source).then_some(name);
@@ -164,7 +167,7 @@ pub fn elsewhere(claim: &ClaimName, state: &ClaimState, provider: &Provider, rea
 }
 
 /// A plan for programs, and the text of it for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlanReport {
     pub older: bool,
     pub shadow: bool,
@@ -181,7 +184,7 @@ pub struct PlanReport {
     text: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ChangeReport {
     pub kind: &'static str,
     pub name: String,
@@ -237,10 +240,20 @@ impl Report {
             user: None,
             claims: Vec::new(),
             mappings: Vec::new(),
+            mappings_left_out: 0,
             gates: Vec::new(),
             store: None,
             plan: None,
             notes: Vec::new(),
+        }
+    }
+
+    /// Keeps as many mappings at the most: those first that took part, each kind in the order of the rules.
+    pub fn keep_mappings(&mut self, most: usize) {
+        if self.mappings.len() > most {
+            self.mappings_left_out += self.mappings.len() - most;
+            self.mappings.sort_by_key(|mapping| mapping.verdict);
+            self.mappings.truncate(most);
         }
     }
 

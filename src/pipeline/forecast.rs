@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use self::differences::{Differences, MappingChange};
 use super::claims::{ClaimState, Claims};
@@ -47,7 +48,7 @@ impl Person {
 }
 
 /// What the new rules would change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Forecast {
     /// Whether anything would change, or may.
     pub changes: bool,
@@ -75,7 +76,7 @@ pub struct Forecast {
 }
 
 /// How many users gain and lose one group or role.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TargetForecast {
     #[serde(flatten)]
     pub target: TargetName,
@@ -89,20 +90,20 @@ pub struct TargetForecast {
     pub may_gain: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 pub struct TargetName {
     pub kind: &'static str,
     pub name: String,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Refusals {
     pub reason: String,
     pub users: u64,
 }
 
 /// A target from which more members would go than the brake lets pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Excess {
     pub provider: String,
     #[serde(flatten)]
@@ -113,7 +114,7 @@ pub struct Excess {
 }
 
 /// What one user gains and loses.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UserForecast {
     pub user: String,
     pub gains: Vec<TargetName>,

@@ -395,6 +395,9 @@ pub trait Store: Send + Sync {
     /// Audit rows after a sequence number, oldest first.
     fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
 
+    /// The row of one login, by its id in the log.
+    fn audit_of(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>>;
+
     /// Sequence and seal of the newest audit row.
     fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
 

@@ -52,6 +52,8 @@ pub trait Inspect: Send + Sync + 'static {
     /// What the configuration file alone comes to.
     fn file_rules(&self) -> Arc<RuleSet>;
     fn now(&self) -> Timestamp;
+    /// What a change would be planned on now. What a change really is planned on, [`Self::change`] takes under its lock.
+    fn world(&self) -> World;
     /// Asks the provider again for every session of a user that can be renewed.
     fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>>;
     /// Plans a change on the current state, alone, writes it, and makes it what logins are decided by.

@@ -226,6 +226,10 @@ impl Store for RecordingStore {
         self.inner.audit(after, limit)
     }
 
+    fn audit_of(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>> {
+        self.inner.audit_of(login)
+    }
+
     fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
         self.inner.audit_head()
     }

@@ -5,33 +5,17 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::{ConfigArgument, FOUND, Failure, block_on, print_json};
-use crate::ports::store::{AuditRow, Store};
-
-/// Rows that are read at once.
-const PAGE: usize = 1000;
+use crate::ports::store::AuditRow;
 
 pub fn run(config: &ConfigArgument, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let (_, store) = config.open()?;
-    let row = block_on(find(&*store, id))?;
+    let row = block_on(async { store.audit_of(id.to_owned()).await.map_err(Failure::new) })?;
     let row = row.ok_or_else(|| Failure(format!("the audit has no login `{id}`")))?;
     match json {
         true => print_json(&row)?,
         false => print!("{}", in_words(&row)),
     }
     Ok(if row.event == "login_refused" { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
-}
-
-async fn find(store: &dyn Store, id: &str) -> Result<Option<AuditRow>, Failure> {
-    let mut after = 0;
-    loop {
-        let rows = store.audit(after, PAGE).await.map_err(Failure::new)?;
-        let Some(last) = rows.last() else { return Ok(None) };
-        after = last.sequence;
-        let found = rows.into_iter().find(|row| row.detail.get("login").and_then(Value::as_str) == Some(id));
-        if found.is_some() {
-            return Ok(found);
-        }
-    }
 }
 
 /// The row as a person would want to read it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
@@ -14,7 +15,7 @@ use crate::pipeline::mapping::{
 use crate::pipeline::plan::{self, Snapshot, Source};
 
 /// What one mapping came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MappingReport {
     pub mapping: String,
     /// `None`: for every provider.
@@ -37,21 +38,22 @@ pub struct MappingReport {
     pub unknown: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// In the order in which they tell most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Hit,
-    Missed,
-    /// Missed, and some value would have met a condition but for its case.
-    NearMiss,
     /// A claim could not be read to its end.
     Undecided,
+    /// Missed, and some value would have met a condition but for its case.
+    NearMiss,
     /// Switched off by the operator.
     Disabled,
     /// Provider and target have no stage in common.
     Inactive,
     /// Past its `until`.
     Expired,
+    Missed,
     OtherProvider,
 }
 
@@ -71,7 +73,7 @@ impl Verdict {
 }
 
 /// What one condition came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConditionReport {
     pub says: String,
     pub truth: &'static str,
@@ -84,7 +86,7 @@ pub struct ConditionReport {
 }
 
 /// What one gate came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct GateReport {
     pub gate: String,
     pub open: bool,

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::pipeline::ids::{MappingId, Timestamp};
 use crate::pipeline::mapping::{Mapping, RuleSet};
 
 /// Mappings that are added, removed or edited. Lists are cut at the limit of details; the counts are not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Differences {
     /// The rules that hold now are known; else only mappings with grants can be missed.
     pub compared: bool,
@@ -18,7 +19,7 @@ pub struct Differences {
     pub changes: Vec<MappingChange>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MappingChange {
     pub change: &'static str,
     pub mapping: String,

@@ -69,6 +69,8 @@ pub struct Settings {
 pub struct SqliteStore {
     jobs: mpsc::Sender<Job>,
     reader: Arc<Mutex<Connection>>,
+    /// Where long looks are made, opened by the first: what reads for a second may not make sessions wait.
+    aside: Arc<Mutex<Option<Connection>>>,
     sealer: Arc<Sealer>,
     timeout: Duration,
     path: PathBuf,
@@ -115,6 +117,7 @@ impl SqliteStore {
         Ok(Self {
             jobs,
             reader: Arc::new(Mutex::new(reader)),
+            aside: Arc::default(),
             sealer,
             timeout: settings.timeout,
             path: path.to_owned(),
@@ -176,6 +179,23 @@ impl SqliteStore {
     {
         let reader = Arc::clone(&self.reader);
         let job = move || work(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+
+    /// The same for what reads long, on a connection of its own.
+    async fn read_aside<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (aside, path, timeout) = (Arc::clone(&self.aside), self.path.clone(), self.timeout);
+        let job = move || {
+            let mut aside = aside.lock().unwrap_or_else(PoisonError::into_inner);
+            if aside.is_none() {
+                *aside = Some(open_to_read(&path, timeout)?);
+            }
+            aside.as_ref().map_or_else(|| Err(StoreError::Unavailable("no connection".into())), work)
+        };
         tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 }
@@ -391,11 +411,11 @@ impl Store for SqliteStore {
         limit: usize,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<People, StoreError>> {
-        Box::pin(self.read(move |connection| people::page(connection, &rules, after, limit, now)))
+        Box::pin(self.read_aside(move |connection| people::page(connection, &rules, after, limit, now)))
     }
 
     fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>> {
-        Box::pin(self.read(move |connection| act::excesses(connection, &rules)))
+        Box::pin(self.read_aside(move |connection| act::excesses(connection, &rules)))
     }
 
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -497,6 +517,10 @@ impl Store for SqliteStore {
 
     fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
         Box::pin(self.read(move |connection| audit::rows(connection, after, limit)))
+    }
+
+    fn audit_of(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>> {
+        Box::pin(self.read_aside(move |connection| audit::of_login(connection, &login)))
     }
 
     fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {

@@ -31,7 +31,7 @@ pub struct Doorkeeper {
     wrong: Limit<IpAddr>,
 }
 
-/// Why a call does not come in.
+/// Why a call does not come in, or not as far as whoever would answer it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denied {
     /// No credentials, or wrong ones.
@@ -39,6 +39,10 @@ pub enum Denied {
     /// The client may not use this face.
     Face(Face),
     TooMany(Left),
+    /// The body is longer than any that this call takes.
+    TooLarge,
+    /// The address is no text.
+    Nowhere,
     Store(StoreError),
 }
 

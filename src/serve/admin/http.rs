@@ -8,7 +8,8 @@ use axum::extract::{ConnectInfo, Extension, FromRequestParts, Request};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -52,7 +53,7 @@ pub fn guarded(routes: Router<Admin>, admin: &Admin, face: Face, denied: fn(&Den
                 Ok((caller, left)) => {
                     parts.extensions.insert(caller);
                     let response = next.run(Request::from_parts(parts, body)).await;
-                    with_limit(response, left)
+                    with_limit(in_own_words(response, denied), left)
                 }
                 Err(why) => {
                     let left = if let Denied::TooMany(left) = &why { Some(*left) } else { None };
@@ -66,6 +67,16 @@ pub fn guarded(routes: Router<Admin>, admin: &Admin, face: Face, denied: fn(&Den
     }))
 }
 
+/// What the framework refuses, it refuses in plain text; a face has words of its own.
+fn in_own_words(response: Response, denied: fn(&Denied) -> Response) -> Response {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match (response.status(), kind.starts_with("text/plain")) {
+        (StatusCode::PAYLOAD_TOO_LARGE, true) => denied(&Denied::TooLarge),
+        (StatusCode::BAD_REQUEST, true) => denied(&Denied::Nowhere),
+        _ => response,
+    }
+}
+
 /// Who is at the other end of the connection; no header says.
 pub fn peer(parts: &Parts) -> SocketAddr {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -74,7 +85,7 @@ pub fn peer(parts: &Parts) -> SocketAddr {
 
 /// Tells a client what is left of its limit, under the names that OneLogin and Timbal give it.
 pub fn with_limit(mut response: Response, left: Left) -> Response {
-    let refused = response.status() == http::StatusCode::TOO_MANY_REQUESTS;
+    let refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
     let fields = [
         ("x-ratelimit-limit", left.limit),
         ("x-ratelimit-remaining", left.calls),
@@ -96,12 +107,12 @@ pub fn with_limit(mut response: Response, left: Left) -> Response {
 pub struct Head(pub Call);
 
 impl<S: Send + Sync> FromRequestParts<S> for Head {
-    type Rejection = http::StatusCode;
+    type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let caller = Extension::<Caller>::from_request_parts(parts, state).await;
         // Without the layer that knows the caller nobody comes in.
-        let Extension(caller) = caller.map_err(|_| http::StatusCode::UNAUTHORIZED)?;
+        let Extension(caller) = caller.map_err(|_| StatusCode::UNAUTHORIZED)?;
         let query = parts.uri.query().unwrap_or_default();
         let confirmed = form_urlencoded::parse(query.as_bytes())
             .any(|(name, value)| name == "confirm" && matches!(&*value, "true" | "1"));

@@ -94,6 +94,8 @@ enum Errors {
     /// It cannot be so with what there is: a name is taken, the configuration file declares it, a membership is mapped.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(Details),
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(Details),
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(Details),
     /// The store cannot be read or written now.
@@ -162,6 +164,7 @@ impl IntoResponse for Problem {
             StatusCode::FORBIDDEN => "Forbidden",
             StatusCode::NOT_FOUND => "Not found",
             StatusCode::CONFLICT => "Conflict",
+            StatusCode::PAYLOAD_TOO_LARGE => "Payload too large",
             StatusCode::TOO_MANY_REQUESTS => "Too many requests",
             _ => "Service unavailable",
         };
@@ -184,6 +187,8 @@ fn denied(why: &Denied) -> Response {
         Denied::Unknown => Problem::new(StatusCode::UNAUTHORIZED, "The access token is missing or not valid."),
         Denied::Face(_) => Problem::new(StatusCode::FORBIDDEN, "This client may not use this API."),
         Denied::TooMany(_) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests."),
+        Denied::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The request body is too long."),
+        Denied::Nowhere => Problem::not_found("resource"),
         Denied::Store(error) => {
             tracing::error!(%error, "a caller of the ODC face could not be looked up");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")

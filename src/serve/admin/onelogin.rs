@@ -105,6 +105,8 @@ enum Errors {
     Forbidden(Plain),
     #[response(status = 404)]
     NotFound(Plain),
+    #[response(status = 413)]
+    TooLarge(Plain),
     #[response(status = 422)]
     Unprocessable(Invalid),
     #[response(status = 429)]
@@ -166,6 +168,7 @@ fn plain(status: StatusCode, message: String) -> Response {
         StatusCode::UNAUTHORIZED => "UnauthorizedError",
         StatusCode::FORBIDDEN => "ForbiddenError",
         StatusCode::NOT_FOUND => "NotFoundError",
+        StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLargeError",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequestsError",
         _ => "ServiceUnavailableError",
     };
@@ -202,6 +205,8 @@ fn denied(why: &Denied) -> Response {
         Denied::Unknown => plain(StatusCode::UNAUTHORIZED, "Unauthorized".into()),
         Denied::Face(_) => plain(StatusCode::FORBIDDEN, "This client may not use this API".into()),
         Denied::TooMany(_) => plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests".into()),
+        Denied::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too long".into()),
+        Denied::Nowhere => Problem::not_found().into_response(),
         Denied::Store(error) => {
             tracing::error!(%error, "a caller of the OneLogin face could not be looked up");
             plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())

@@ -99,6 +99,8 @@ impl Error {
             Denied::TooMany(_) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls; wait as long as `Retry-After` says")
             }
+            Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
+            Denied::Nowhere => Self::new(StatusCode::NOT_FOUND, "there is nothing at this address"),
             Denied::Store(error) => Refused::Store(error.clone()).into(),
         }
     }
@@ -146,6 +148,9 @@ enum Errors {
     /// The alias is taken
     #[response(status = 409)]
     Conflict(#[to_schema] Error),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Error),
     /// Too many calls
     #[response(status = 429)]
     TooMany(#[to_schema] Error),

@@ -6,6 +6,7 @@
 
 mod exposures;
 mod groups;
+mod looks;
 mod mappings;
 mod members;
 mod roles;
@@ -19,10 +20,12 @@ use serde_json::json;
 
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
+pub use self::looks::{BUDGET, Candidate, Planned, Question, Unlooked};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
+use self::looks::Turns;
 use super::{Change, Inspect};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
@@ -251,11 +254,12 @@ pub fn random_key() -> Option<String> {
 #[derive(Clone)]
 pub struct Service {
     pub inspect: Arc<dyn Inspect>,
+    turns: Arc<Turns>,
 }
 
 impl Service {
     pub fn new(inspect: Arc<dyn Inspect>) -> Self {
-        Self { inspect }
+        Self { inspect, turns: Arc::default() }
     }
 
     /// Plans and writes a change; answers what `read` makes of the state that it came to.

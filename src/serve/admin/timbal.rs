@@ -175,6 +175,8 @@ impl Error {
                 "TOO_MANY_REQUESTS",
                 "too many calls; wait as long as `Retry-After` says",
             ),
+            Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too long"),
+            Denied::Nowhere => Self::not_found("there is nothing at this address"),
             Denied::Store(error) => Refused::Store(error.clone()).into(),
         }
     }
@@ -220,6 +222,9 @@ enum Errors {
     /// Group already mapped for this connection
     #[response(status = 409)]
     Conflict(#[to_schema] Error),
+    /// The body is too long
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Error),
     /// Something is wrong with the body
     #[response(status = 422)]
     Unprocessable(#[to_schema] Error),

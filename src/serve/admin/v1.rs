@@ -5,6 +5,7 @@
 //! that nobody knows are refused.
 
 mod groups;
+mod looks;
 mod mappings;
 mod operations;
 mod people;
@@ -45,7 +46,8 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .merge(roles::routes())
         .merge(mappings::routes())
         .merge(people::routes())
-        .merge(operations::routes());
+        .merge(operations::routes())
+        .merge(looks::routes());
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
     // The errors of an operation refer to it by name.

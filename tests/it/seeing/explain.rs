@@ -101,7 +101,7 @@ fn the_moment_decides_and_is_offered() {
     let said = run_with(&["explain", "--config", &config, "--at", "2026-03-02T12:00:00Z", "-"], &body);
     assert_eq!(said.code, 2);
     assert!(said.out.starts_with("refused: expired at"), "{}", said.out);
-    assert!(said.out.contains("note: `--at 2026-03-01T12:00:00.000Z` looks at it as of when it was issued"));
+    assert!(said.out.contains("note: `at` 2026-03-01T12:00:00.000Z looks at it as of when it was issued"));
 }
 
 /// Claims that nobody signed are looked at in earnest, and never called verified.
@@ -341,7 +341,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     assert_eq!(said.code, 0, "{said:?}");
     let report = said.json();
     assert_eq!(report["claims"][0]["state"], "unresolved (overage)");
-    let elsewhere = "a login asks the provider's directory for it, and `--ask` does so here";
+    let elsewhere = "a login asks the provider's directory for it, and `explain --ask` does so";
     assert_eq!(report["claims"][0]["elsewhere"], elsewhere);
     assert!(explain(&config, &[]).out.contains(elsewhere));
     assert!(fake.received().is_empty(), "nobody is asked unasked");

@@ -5,7 +5,7 @@
 //! shows against the head that the log names every minute.
 
 use aws_lc_rs::{digest, hmac, rand};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 
 use super::super::{AuditRow, ChainReport};
@@ -129,29 +129,36 @@ pub(super) fn head(connection: &Connection) -> Result<Option<(i64, String)>, Sto
     Ok(last(connection)?.map(|(sequence, seal)| (sequence, hexadecimal(&seal))))
 }
 
+const ROW: &str = "SELECT sequence, at, event, detail, fields, seal FROM audit";
+
 /// Rows after a sequence number, oldest first.
 pub(super) fn rows(connection: &Connection, after: i64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
     let mut select = connection
-        .prepare_cached(
-            "SELECT sequence, at, event, detail, fields, seal FROM audit
-             WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
-        )
+        .prepare_cached(&format!("{ROW} WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"))
         .map_err(unavailable)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    select.query_map(params![after, limit], read_row).and_then(Iterator::collect).map_err(unavailable)
+}
+
+/// The row of a login. Details of logins begin with its id; the newest are looked at first, since people ask about those.
+pub(super) fn of_login(connection: &Connection, login: &str) -> Result<Option<AuditRow>, StoreError> {
+    let beginning = format!("{{\"login\":{},", serde_json::Value::from(login));
+    connection
+        .prepare_cached(&format!("{ROW} WHERE substr(detail, 1, length(?1)) = ?1 ORDER BY sequence DESC LIMIT 1"))
+        .and_then(|mut select| select.query_row(params![beginning], read_row).optional())
+        .map_err(unavailable)
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
     let parse = |text: String| serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
-    let rows = select
-        .query_map(params![after, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok(AuditRow {
-                sequence: row.get(0)?,
-                at: Timestamp(row.get(1)?).to_string(),
-                event: row.get(2)?,
-                detail: parse(row.get(3)?),
-                person: row.get::<_, Option<String>>(4)?.map(parse),
-                seal: hexadecimal(&row.get::<_, Vec<u8>>(5)?),
-            })
-        })
-        .and_then(Iterator::collect)
-        .map_err(unavailable)?;
-    Ok(rows)
+    Ok(AuditRow {
+        sequence: row.get(0)?,
+        at: Timestamp(row.get(1)?).to_string(),
+        event: row.get(2)?,
+        detail: parse(row.get(3)?),
+        person: row.get::<_, Option<String>>(4)?.map(parse),
+        seal: hexadecimal(&row.get::<_, Vec<u8>>(5)?),
+    })
 }
 
 struct StoredRow {

@@ -259,24 +259,24 @@ fn own_mapping(world: &World, reference: Reference) -> Result<&Arc<Entry<Mapping
     .ok_or_else(|| Refused::NotFound("there is no such mapping".into()))
 }
 
-/// Everything that holds of a mapping whichever face it comes through. `own` is its number, where it has one.
-fn check(world: &World, definition: &Definition, own: Option<i64>) -> Result<(), Refused> {
-    let id = Mapping::id_of_number(own.unwrap_or_default());
-    definition.compile(id, world.declared(), world.limits).map_err(Refused::Invalid)?;
-    let others = || world.stored.mappings.values().filter(|entry| Some(entry.number) != own);
+/// Everything that holds of a mapping whichever face it comes through. `id` is its identity, or the one that it would get.
+pub(super) fn check(world: &World, definition: &Definition, id: MappingId) -> Result<Mapping, Refused> {
+    let mapping = definition.compile(id, world.declared(), world.limits).map_err(Refused::Invalid)?;
+    let others = || world.stored.mappings.values().filter(|entry| Mapping::id_of_number(entry.number) != id);
+    let in_file = || world.file.mappings().iter().filter(|mapping| mapping.id != id);
     if let Some(name) = definition.name.as_deref() {
         let same = |other: &str| folded(other) == folded(name);
-        let in_file = world.file.mappings().iter().any(|mapping| mapping.name.as_deref().is_some_and(same));
+        let in_file = in_file().any(|mapping| mapping.name.as_deref().is_some_and(same));
         if in_file || others().any(|entry| entry.body.definition.name.as_deref().is_some_and(same)) {
             return Err(Refused::Conflict(format!("there is a mapping `{name}` already, case aside")));
         }
     } else if let Some(short) = definition.short() {
-        let in_file = world.file.mappings().iter().any(|mapping| Definition::of(mapping).short() == Some(short));
+        let in_file = in_file().any(|mapping| Definition::of(mapping).short() == Some(short));
         if in_file || others().any(|entry| entry.body.definition.short() == Some(short)) {
             return Err(Refused::Conflict("there is a mapping that says the same".into()));
         }
     }
-    Ok(())
+    Ok(mapping)
 }
 
 fn check_count(world: &World) -> Result<(), Refused> {
@@ -295,9 +295,9 @@ fn create(world: &World, call: &Call, new: NewMapping) -> Result<(Draft, i64), R
     if let Some(guard) = guard {
         guard(world)?;
     }
-    check(world, &definition, None)?;
     let mut draft = world.draft();
     let number = draft.after.next_number();
+    check(world, &definition, Mapping::id_of_number(number))?;
     if number > i64::from(i32::MAX) {
         return Err(Refused::Conflict("the numbers of this store are used up".into()));
     }
@@ -320,7 +320,7 @@ fn update(
     let entry = own_mapping(world, reference)?;
     check_version(call, entry.version)?;
     let (definition, place) = edit(world, &entry.body)?;
-    check(world, &definition, Some(entry.number))?;
+    check(world, &definition, Mapping::id_of_number(entry.number))?;
     let mut draft = world.draft();
     let (number, before) = (entry.number, &entry.body.definition);
     draft.note("mapping_changed", call, json!({ "id": number, "before": before, "after": definition }));

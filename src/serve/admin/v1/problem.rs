@@ -10,7 +10,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::super::auth::Denied;
-use super::super::service::Refused;
+use super::super::service::{BUDGET, Refused, Unlooked};
 use crate::pipeline::mapping::definition::Fault;
 use crate::ports::store::StoreError;
 
@@ -88,6 +88,13 @@ impl Problem {
                 "Too many calls",
                 "wait as long as `Retry-After` says",
             ),
+            Denied::TooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "The body is too long",
+                "expected at most 1 MiB, and 4 MiB for a plan",
+            ),
+            Denied::Nowhere => Self::of(&Refused::NotFound("there is nothing at this address".into())),
             Denied::Store(error) => Self::of(&Refused::Store(error.clone())),
         }
     }
@@ -99,6 +106,21 @@ impl Problem {
             "Which version was seen is not said",
             "expected `If-Match` with the `ETag` of the object, or `*` for any",
         )
+    }
+
+    /// A look that was not made.
+    pub fn unlooked(why: &Unlooked) -> Self {
+        match why {
+            Unlooked::Refused(refused) => Self::of(refused),
+            Unlooked::Busy => {
+                let detail = "as many such calls as are made at once are being made; try again in a moment";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too many calls", detail)
+            }
+            Unlooked::TooLong => {
+                let detail = format!("it took longer than {} seconds; the command has no such limit", BUDGET.as_secs());
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "too-long", "Took too long", detail)
+            }
+        }
     }
 
     pub fn query(why: &str) -> Self {
@@ -143,10 +165,11 @@ impl IntoResponses for Problems {
             ("404", "Not found"),
             ("409", "In conflict with what is there, declared in the configuration file, or over the brake's limit"),
             ("412", "Changed by somebody else meanwhile"),
+            ("413", "The body is too long"),
             ("422", "Something is wrong with the request; `errors` has everything"),
             ("428", "`If-Match` is missing"),
             ("429", "Too many calls"),
-            ("503", "The store is not available"),
+            ("503", "The store is not available, or took too long"),
         ];
         let content = || ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response = |text: &str| {

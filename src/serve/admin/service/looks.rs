@@ -1,0 +1,396 @@
+//! Looks: how a login is decided, and what other mappings would change. Nothing is written.
+//!
+//! Both may take long, so that they run off the I/O threads, few at once, not for ever, and no longer than somebody waits
+//! for them. What they read of everybody, the store reads beside what logins and sessions wait for.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::mappings::check;
+use super::{Reference, Refused, Service, World};
+use crate::config::ProviderSettings;
+use crate::explain::{Input, Keys, Surroundings, explain};
+use crate::forecast::forecast;
+use crate::pipeline::explain::Report;
+use crate::pipeline::explain::dry::WrittenClaims;
+use crate::pipeline::forecast::Forecast;
+use crate::pipeline::ids::{MappingId, Timestamp};
+use crate::pipeline::mapping::definition::{Definition, Fault, ShortTarget};
+use crate::pipeline::mapping::{Mapping, RuleSet, Rules};
+use crate::pipeline::verify::ProviderKeys;
+use crate::ports::store::{AuditRow, StoreError};
+use crate::serve::admin::Inspect;
+
+/// How long one look may take.
+pub const BUDGET: Duration = Duration::from_secs(60);
+/// How long a call waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Faults that one answer names at the most: an answer shall not grow with what was sent.
+const MOST_FAULTS: usize = 100;
+
+/// How many looks are made at once.
+pub struct Turns {
+    explaining: Arc<Semaphore>,
+    /// One walks everybody.
+    planning: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { explaining: Arc::new(Semaphore::new(2)), planning: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+/// Why a look was not made.
+#[derive(Debug)]
+pub enum Unlooked {
+    Refused(Refused),
+    Busy,
+    TooLong,
+}
+
+impl From<Refused> for Unlooked {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// A login that somebody has in hand.
+pub struct Question {
+    pub provider: Arc<ProviderSettings>,
+    pub login: Candidate,
+    /// The moment to look at it from; `None`: now.
+    pub at: Option<Timestamp>,
+}
+
+pub enum Candidate {
+    /// Whatever [`Input::read`] reads.
+    Token(String),
+    /// A golden case's.
+    Claims(Map<String, Value>),
+}
+
+/// Mappings as they might be. One with a reference stands in place of that one.
+pub enum Planned {
+    /// All that there would be, those of the file included, in the order in which they would run.
+    All(Vec<(Option<Reference>, Definition)>),
+    /// One of them; no definition takes it away.
+    One(Option<Reference>, Option<Definition>),
+}
+
+impl Service {
+    /// Tells how a login would be decided now, with at most `mappings` of its mappings.
+    ///
+    /// # Errors
+    /// When what was given cannot be read, the store does not answer, or it takes too long.
+    pub async fn explain(&self, question: Question, mappings: usize) -> Result<Report, Unlooked> {
+        let inspect = Arc::clone(&self.inspect);
+        aside(&self.turns.explaining, PATIENCE, async move {
+            let Question { provider, login, at } = question;
+            let protocol = &provider.provider.protocol;
+            let input = match login {
+                Candidate::Claims(claims) => Input::Claims(WrittenClaims(claims)),
+                Candidate::Token(text) => Input::read(&text, protocol, inspect.config().limits.saml_document)
+                    .map_err(|why| Refused::fault("token", None, why.to_string()))?,
+            };
+            let keys = match &input {
+                Input::Token(_) => keys(&*inspect, &provider, input.key_id()).await,
+                Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
+            };
+            let store = inspect.store();
+            let around = Surroundings {
+                provider: &provider.provider,
+                keys,
+                rules: inspect.rules(),
+                store: Some((&*store, String::from("the store"))),
+                directory: None,
+                now: at.unwrap_or_else(|| inspect.now()),
+            };
+            let mut report = explain(input, around).await?;
+            report.keep_mappings(mappings);
+            Ok(report)
+        })
+        .await
+    }
+
+    /// What the audit has of a past login.
+    ///
+    /// # Errors
+    /// When it has none of this id, or the store cannot be read.
+    pub async fn recorded_login(&self, id: String) -> Result<AuditRow, Unlooked> {
+        let store = self.inspect.store();
+        aside(&self.turns.explaining, PATIENCE, async move {
+            let row = store.audit_of(id).await?;
+            row.ok_or_else(|| Refused::NotFound("the audit has no such login".into()))
+        })
+        .await
+    }
+
+    /// Tells what the mappings would change for everybody, with the details of at most `people`.
+    ///
+    /// # Errors
+    /// When something is wrong with a mapping, the store does not answer, or it takes too long.
+    pub async fn plan(&self, planned: Planned, people: usize) -> Result<Forecast, Unlooked> {
+        let inspect = Arc::clone(&self.inspect);
+        aside(&self.turns.planning, PATIENCE, async move {
+            let world = inspect.world();
+            let rules = Arc::new(planned_rules(&world, planned)?);
+            let (store, mut unwatched) = (inspect.store(), |_, _| {});
+            Ok(forecast(&*store, Some(&world.rules), &rules, world.now, people, &mut unwatched).await?)
+        })
+        .await
+    }
+}
+
+/// Makes a look on a thread that may compute, until it is done, too long, or nobody waits for it.
+async fn aside<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    patience: Duration,
+    look: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Unlooked> {
+    let turn = tokio::time::timeout(patience, Arc::clone(turns).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else { return Err(Unlooked::Busy) };
+    // Dropped with this call.
+    let (_waiting, gone) = oneshot::channel::<Infallible>();
+    let runtime = Handle::current();
+    let job = move || {
+        let _turn = turn;
+        runtime.block_on(async {
+            tokio::select! {
+                found = tokio::time::timeout(BUDGET, look) => found.map_err(|_| Unlooked::TooLong)?.map_err(Unlooked::from),
+                _ = gone => Err(Unlooked::TooLong),
+            }
+        })
+    };
+    let done = tokio::task::spawn_blocking(job).await;
+    done.unwrap_or_else(|error| Err(Refused::Store(StoreError::Unavailable(error.to_string())).into()))
+}
+
+/// Those at hand, and once more where the provider may have newer ones, as a login would.
+async fn keys(inspect: &dyn Inspect, settings: &ProviderSettings, key_id: Option<&str>) -> Result<Keys, String> {
+    let (source, name) = (inspect.keys(), &settings.provider.name);
+    let mut published = source.current(name).await.map_err(|why| why.to_string())?;
+    if let (ProviderKeys::Oidc(keys), Some(key_id)) = (&published.keys, key_id)
+        && !keys.holds(key_id)
+        && let Ok(again) = source.look_for(name, key_id).await
+    {
+        published = again;
+    }
+    Ok(Keys { keys: published.keys.clone(), from: settings.keys_from() })
+}
+
+// ------------------------------------------------------------------------------------------------------ planned rules
+
+/// The rules as they would be.
+fn planned_rules(world: &World, planned: Planned) -> Result<RuleSet, Refused> {
+    let mappings = match planned {
+        Planned::All(list) => all(world, list)?,
+        Planned::One(reference, definition) => one(world, reference, definition)?,
+    };
+    let now = &*world.rules;
+    let rules = Rules {
+        groups: now.groups.clone(),
+        roles: now.roles.clone(),
+        mappings,
+        gates: now.gates.clone(),
+        providers: now.providers.clone(),
+        sync: now.sync,
+        source: now.source,
+        overlay: now.overlay.clone(),
+    };
+    RuleSet::compile(now.epoch, rules).map_err(|why| Refused::Conflict(why.to_string()))
+}
+
+/// Today's with one of them changed.
+fn one(world: &World, reference: Option<Reference>, definition: Option<Definition>) -> Result<Vec<Mapping>, Refused> {
+    let mut mappings = world.rules.mappings().to_vec();
+    let id = match reference {
+        Some(reference) => identity(world, reference).ok_or_else(|| Refused::fault("change.id", None, NO_MAPPING))?.0,
+        None => Mapping::id_of_number(world.stored.last_number + 1),
+    };
+    let place = mappings.iter().position(|mapping| mapping.id == id);
+    let after = definition.map(|definition| check(world, &definition, id)).transpose();
+    let after = after.map_err(|refused| at_field(refused, "change.definition"))?;
+    match (place, after) {
+        (Some(at), Some(after)) => mappings.splice(at..=at, [after]).for_each(drop),
+        (Some(at), None) => drop(mappings.remove(at)),
+        (None, Some(after)) => mappings.push(after),
+        (None, None) => {}
+    }
+    Ok(mappings)
+}
+
+const NO_MAPPING: &str = "there is no such mapping";
+
+/// The identity of a mapping that there is, and what it says.
+fn identity(world: &World, reference: Reference) -> Option<(MappingId, Definition)> {
+    match reference {
+        Reference::Number(number) => {
+            let entry = world.stored.mappings.get(&number)?;
+            Some((Mapping::id_of_number(number), entry.body.definition.clone()))
+        }
+        Reference::File(id) => world.file.mapping(id).map(|mapping| (id, Definition::of(mapping))),
+    }
+}
+
+fn at_field(refused: Refused, field: &str) -> Refused {
+    match refused {
+        Refused::Invalid(faults) => Refused::Invalid(faults.into_iter().map(|fault| below(fault, field)).collect()),
+        other => other,
+    }
+}
+
+fn below(fault: Fault, field: &str) -> Fault {
+    Fault { field: format!("{field}.{}", fault.field), ..fault }
+}
+
+/// Those of the list. One without a reference is the one of its name, or that says the same; else it is new.
+fn all(world: &World, list: Vec<(Option<Reference>, Definition)>) -> Result<Vec<Mapping>, Refused> {
+    let mut faults = Vec::new();
+    if list.len() > world.most_mappings {
+        let message =
+            format!("has {} mappings; expected at most {} (`limits.mappings`)", list.len(), world.most_mappings);
+        return Err(Refused::fault("mappings", None, message));
+    }
+    let known = Known::of(world);
+    let (mut taken, mut names) = (HashSet::new(), HashSet::new());
+    let mut fresh = world.stored.last_number;
+    let mut mappings = Vec::with_capacity(list.len());
+    for (at, (reference, definition)) in list.into_iter().enumerate() {
+        if faults.len() >= MOST_FAULTS {
+            break;
+        }
+        let mut fault = |field: &str, value: Option<&str>, message: &str| {
+            faults.push(Fault::new(format!("mappings[{at}].{field}"), value, message));
+        };
+        let before = match reference.or_else(|| known.like(&definition)) {
+            Some(reference) => {
+                let Some(found) = identity(world, reference) else {
+                    fault("id", None, NO_MAPPING);
+                    continue;
+                };
+                Some(found)
+            }
+            None => None,
+        };
+        if let Some(name) = definition.name.as_deref()
+            && !names.insert(crate::pipeline::mapping::condition::folded(name).into_owned())
+        {
+            fault("definition.name", Some(name), "is the name of another mapping too, case aside");
+        }
+        let id = before.as_ref().map_or_else(
+            || {
+                fresh += 1;
+                Mapping::id_of_number(fresh)
+            },
+            |(id, _)| *id,
+        );
+        if !taken.insert(id) {
+            fault("id", None, "is in the list twice");
+        }
+        // What is there already may be what is not to be had from here.
+        if before.is_some_and(|(_, before)| before == definition) {
+            mappings.extend(world.rules.mapping(id).cloned());
+            continue;
+        }
+        match definition.compile(id, world.declared(), world.limits) {
+            Ok(mapping) => mappings.push(mapping),
+            Err(wrong) => {
+                let field = format!("mappings[{at}].definition");
+                faults.extend(wrong.into_iter().map(|fault| below(fault, &field)));
+            }
+        }
+    }
+    faults.truncate(MOST_FAULTS);
+    super::no_faults(faults).map(|()| mappings)
+}
+
+/// How mappings that there are may be found again by what they say.
+struct Known {
+    names: HashMap<String, Reference>,
+    contents: HashMap<[String; 5], Reference>,
+}
+
+impl Known {
+    fn of(world: &World) -> Self {
+        let mut known = Self { names: HashMap::new(), contents: HashMap::new() };
+        for entry in world.stored.mappings.values() {
+            known.add(&entry.body.definition, Reference::Number(entry.number));
+        }
+        for mapping in world.file.mappings() {
+            known.add(&Definition::of(mapping), Reference::File(mapping.id));
+        }
+        known
+    }
+
+    fn add(&mut self, definition: &Definition, reference: Reference) {
+        if let Some(name) = &definition.name {
+            self.names.insert(name.clone(), reference);
+        } else if let Some(content) = content(definition) {
+            self.contents.insert(content, reference);
+        }
+    }
+
+    fn like(&self, definition: &Definition) -> Option<Reference> {
+        match &definition.name {
+            Some(name) => self.names.get(name).copied(),
+            None => self.contents.get(&content(definition)?).copied(),
+        }
+    }
+}
+
+/// What makes an unnamed mapping what it is.
+fn content(definition: &Definition) -> Option<[String; 5]> {
+    let short = definition.short()?;
+    let (kind, target) = match short.target {
+        ShortTarget::Group(name) => ("group", name),
+        ShortTarget::Role(name) => ("role", name),
+    };
+    // A delimiter that is not there is another than an empty one.
+    let delimiter = short.delimiter.map_or_else(String::new, |delimiter| format!("={delimiter}"));
+    let texts = [short.provider, short.claim, short.value].map(str::to_owned);
+    let [provider, claim, value] = texts;
+    Some([provider, claim, value, delimiter, format!("{kind} {target}")])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    struct Ended(Arc<AtomicBool>);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_look_ends_with_whoever_waits_for_it_and_then_another_has_its_turn() {
+        let (turns, ended) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicBool::new(false)));
+        let guard = Ended(Arc::clone(&ended));
+        let endless = async move {
+            let _guard = guard;
+            std::future::pending::<Result<(), Refused>>().await
+        };
+        let call = tokio::time::timeout(Duration::from_millis(50), aside(&turns, PATIENCE, endless));
+        assert!(call.await.is_err(), "nobody waits any longer");
+        let next = aside(&turns, PATIENCE, async { Ok(7) }).await;
+        assert!(matches!(next, Ok(7)));
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_for_a_turn_hears_so() {
+        let refused = aside(&Arc::new(Semaphore::new(0)), Duration::ZERO, async { Ok(()) }).await;
+        assert!(matches!(refused, Err(Unlooked::Busy)));
+    }
+}

@@ -1,0 +1,256 @@
+//! `explain` and `plan` as calls: nothing of them is written, and nothing of a token is told.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{DefaultBodyLimit, State};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, Head, json};
+use super::super::service::{Candidate, Planned, Question, Reference, Refused};
+use super::people::moment;
+use super::problem::{Problem, Problems};
+use super::{MOST, PAGE, Reading};
+use crate::config::{ProviderSettings, Scope};
+use crate::pipeline::explain::Report;
+use crate::pipeline::forecast::Forecast;
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::mapping::definition::{Definition, Fault};
+use crate::ports::store::AuditRow;
+
+/// Bytes of a plan's body: some 25,000 mappings. Who has more plans with the command.
+const MOST_PLAN: usize = 4 << 20;
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    let plan = OpenApiRouter::new().routes(routes!(plan)).layer(DefaultBodyLimit::max(MOST_PLAN));
+    OpenApiRouter::new().routes(routes!(explain)).merge(plan)
+}
+
+/// A login in hand, by exactly one of `token`, `claims` and `id`.
+///
+/// Every member is taken as it comes and checked by hand: what a parser says of a wrong one quotes it, and it may be a token.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LoginInHand {
+    /// Whose login it is; may be left out where the configuration has one provider.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    provider: Option<Value>,
+    /// An ID token; a SAML response as XML or base64; or the form body, or the token endpoint's answer, that carries one.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    token: Option<Value>,
+    /// What a token would say, as in a golden case. Nobody vouches for it.
+    #[serde(default)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
+    claims: Option<Value>,
+    /// The moment to look at it from (RFC 3339); absent: now.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Value>,
+    /// A past login, by its id in the log or the audit: how it was decided then.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    id: Option<Value>,
+    /// Mappings that the answer tells of, those first that took part.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<Value>,
+}
+
+/// How a login would be decided, or how a past one was.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "made once and sent at once")]
+enum Explained {
+    Report(Report),
+    /// With `id`.
+    Recorded(AuditRow),
+}
+
+/// Tells how a login is decided, from its token to its plan
+///
+/// Nothing is written, and a token that was used is looked at as if it came for the first time. It takes scope `read`: what it
+/// tells is what the caller brought, and what of rules and people `read` sees anyway.
+#[utoipa::path(post, path = "/api/v1/explain", tag = "looks", request_body = LoginInHand, responses(
+    (status = 200, body = Explained), Problems
+))]
+async fn explain(_: Reading, State(admin): State<Admin>, body: Bytes) -> Result<Json<Explained>, Problem> {
+    let wanted = wanted(&admin, &body)?;
+    let explained = match wanted {
+        Wanted::Recorded(id) => admin.service.recorded_login(id).await.map(Explained::Recorded),
+        Wanted::Decided(question, limit) => admin.service.explain(question, limit).await.map(Explained::Report),
+    };
+    explained.map(Json).map_err(|why| Problem::unlooked(&why))
+}
+
+enum Wanted {
+    Decided(Question, usize),
+    Recorded(String),
+}
+
+fn wanted(admin: &Admin, body: &Bytes) -> Result<Wanted, Refused> {
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Refused::fault("body", None, "expected a JSON object"));
+    }
+    let LoginInHand { provider, token, claims, at, id, limit } = json(body, false)?;
+    let mut check = Check { faults: Vec::new() };
+    let login = match (token, claims, id) {
+        (Some(Value::String(token)), None, None) => Some(Login::InHand(Candidate::Token(token))),
+        (None, Some(Value::Object(claims)), None) => Some(Login::InHand(Candidate::Claims(claims))),
+        (None, None, Some(Value::String(id))) => Some(Login::Past(id)),
+        (Some(_), None, None) => check.fault("token", "expected a text"),
+        (None, Some(_), None) => check.fault("claims", "expected an object"),
+        (None, None, Some(_)) => check.fault("id", "expected a text"),
+        _ => check.fault("body", "expected exactly one of `token`, `claims` and `id`"),
+    };
+    let limit = check.limit(limit.as_ref());
+    let at = check.at(at.as_ref());
+    let provider = match &login {
+        Some(Login::Past(_)) => None,
+        _ => check.provider(admin, provider.as_ref()),
+    };
+    match (login, provider, check.faults.is_empty()) {
+        (Some(Login::Past(id)), _, true) => Ok(Wanted::Recorded(id)),
+        (Some(Login::InHand(login)), Some(provider), true) => {
+            Ok(Wanted::Decided(Question { provider, login, at }, limit))
+        }
+        _ => Err(Refused::Invalid(check.faults)),
+    }
+}
+
+enum Login {
+    InHand(Candidate),
+    Past(String),
+}
+
+/// Collects what is wrong; values are never repeated.
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn fault<T>(&mut self, field: &str, message: &str) -> Option<T> {
+        self.faults.push(Fault::new(field, None, message));
+        None
+    }
+
+    fn limit(&mut self, limit: Option<&Value>) -> usize {
+        let Some(limit) = limit else { return PAGE };
+        let number = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
+        number.filter(|limit| (1..=MOST).contains(limit)).unwrap_or_else(|| {
+            self.fault::<()>("limit", &format!("expected a number from 1 to {MOST}"));
+            PAGE
+        })
+    }
+
+    fn at(&mut self, at: Option<&Value>) -> Option<Timestamp> {
+        match at?.as_str().and_then(moment) {
+            Some(at) => Some(at),
+            None => self.fault("at", "expected a moment such as 2027-01-31T00:00:00Z"),
+        }
+    }
+
+    fn provider(&mut self, admin: &Admin, name: Option<&Value>) -> Option<Arc<ProviderSettings>> {
+        let config = admin.inspect().config();
+        let found = match (name, config.providers.as_slice()) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), all) => all.iter().find(|one| Some(one.provider.name.as_str()) == name.as_str()),
+        };
+        match found {
+            Some(settings) => Some(Arc::new(settings.clone())),
+            None => {
+                let names: Vec<String> =
+                    config.providers.iter().map(|one| format!("`{}`", one.provider.name)).collect();
+                self.fault("provider", &format!("expected one of {}", names.join(", ")))
+            }
+        }
+    }
+}
+
+/// Mappings as they might be: either all, or one change.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PlannedRules {
+    /// All mappings that there would be, in the order in which they would run: what `GET /api/v1/mappings` lists, changed.
+    /// Those of the file may be among them; what is left out would be gone.
+    mappings: Option<Vec<PlannedMapping>>,
+    /// One of today's mappings changed, or one more.
+    change: Option<PlannedChange>,
+    /// People, and changed mappings, that the answer names.
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PlannedMapping {
+    /// The mapping that it stands in place of. Absent: the one of its name, or that says the same; else it is new.
+    id: Option<String>,
+    definition: Definition,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PlannedChange {
+    /// The mapping that changes; absent: a new one, which would run last.
+    id: Option<String>,
+    /// What it would say; absent: it would be gone.
+    definition: Option<Definition>,
+}
+
+/// Tells who would gain and lose what by other mappings
+///
+/// Made from what everybody's last logins brought. Nothing is written. `brake_refuses` is what would refuse the change without
+/// `confirm`, `brake_holds` what the next logins would not take away, `last_holders` what nobody would hold any more. It takes
+/// the scopes `read`, since it names people, and `mappings:write`, since whoever may ask of everybody's claims what they like
+/// learns from the answers what those are.
+#[utoipa::path(post, path = "/api/v1/plan", tag = "looks", request_body = PlannedRules, responses(
+    (status = 200, body = Forecast), Problems
+))]
+async fn plan(
+    _: Reading,
+    State(admin): State<Admin>,
+    Head(call): Head,
+    body: Bytes,
+) -> Result<Json<Forecast>, Problem> {
+    call.caller.may(Scope::WriteMappings)?;
+    let PlannedRules { mappings, change, limit } = json(&body, false)?;
+    let mut check = Check { faults: Vec::new() };
+    let mut reference = |field: String, id: Option<String>| -> Option<Reference> {
+        let id = id?;
+        let parsed = Reference::parse(&id);
+        if parsed.is_none() {
+            check.faults.push(Fault::new(field, Some(&id), "expected the id of a mapping"));
+        }
+        parsed
+    };
+    let planned = match (mappings, change) {
+        (Some(list), None) => {
+            let each = list.into_iter().enumerate();
+            let each = each.map(|(at, one)| (reference(format!("mappings[{at}].id"), one.id), one.definition));
+            Some(Planned::All(each.collect()))
+        }
+        (None, Some(PlannedChange { id: None, definition: None })) => {
+            check.fault("change", "expected `id`, `definition` or both")
+        }
+        (None, Some(change)) => Some(Planned::One(reference("change.id".into(), change.id), change.definition)),
+        _ => check.fault("body", "expected either `mappings` or `change`"),
+    };
+    let limit = limit.unwrap_or(PAGE);
+    if !(1..=MOST).contains(&limit) {
+        check.fault::<()>("limit", &format!("expected a number from 1 to {MOST}"));
+    }
+    match planned {
+        Some(planned) if check.faults.is_empty() => {
+            admin.service.plan(planned, limit).await.map(Json).map_err(|why| Problem::unlooked(&why))
+        }
+        _ => Err(Refused::Invalid(check.faults).into()),
+    }
+}
