@@ -11,8 +11,8 @@ use crate::ports::store::{self, Store, StoreError};
 /// Users that are read at once.
 const PAGE: usize = 2_000;
 
-/// What the new rules would change for everybody whom the store knows. `old` are the rules that hold now, where they are
-/// known; `limit` is for the users in the details; `progress` hears of users done, and of all.
+/// What the new rules would change for everybody whom the store knows. `old` are the rules that hold now, where somebody has
+/// them at hand; else what the store knows of those has to do. `limit` is for the users in the details; `progress` hears of users done, and of all.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -24,7 +24,11 @@ pub async fn forecast(
     limit: usize,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Forecast, StoreError> {
-    let mut forecaster = Forecaster::new(old, new, now, limit);
+    let kept = match old {
+        Some(_) => None,
+        None => store.adopted_targets().await?,
+    };
+    let mut forecaster = Forecaster::new(old.or(kept.as_ref()), old, new, now, limit);
     let (mut after, mut done, mut total) = (None, 0, 0);
     loop {
         let page = store.people(Arc::clone(new), after, PAGE, now).await?;

@@ -24,7 +24,8 @@ use crate::ports::store::Store;
 pub struct Plan {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The configuration that holds now: tells edited mappings from new ones, and which roles groups carry
+    /// The configuration that holds now, to name the mappings in which the two differ; who gains and loses what is told without
+    /// it
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Accept that a protected or privileged group or role loses its last holder
@@ -70,7 +71,10 @@ impl Plan {
     async fn look(&self, store: &dyn Store, config: &Config, old: Option<&RuleSet>) -> Result<Forecast, Failure> {
         let bar = bar();
         let mut progress = |done, total| {
-            bar.set_length(total);
+            // Setting a length draws the bar, and so does setting a position: once a page is enough.
+            if bar.length() != Some(total) {
+                bar.set_length(total);
+            }
             bar.set_position(done);
         };
         let now = Clock::system().now();
@@ -95,11 +99,12 @@ fn old_rules(file: &Path, config: &Config) -> Result<Arc<RuleSet>, Failure> {
     block_on(async { app::rules_with_store(&old, &store).await.map_err(Failure::new) })
 }
 
-/// Where a person watches; a file or a pipe gets none.
+/// Where a person watches; a file or a pipe gets none. The bar takes what the numbers leave of the line, since one that is
+/// longer than its terminal is drawn over two lines and leaves the first behind.
 fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} users");
+    let style = ProgressStyle::with_template("{percent:>3} % {wide_bar} {pos}/{len}, {eta}");
     ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

@@ -1,8 +1,11 @@
 //! What a change of the rules would change: for every user with recorded claims, who gains and loses what.
 //!
 //! A change takes effect in two steps, and so does the forecast. Mappings that the new rules lack, hold as disabled or have
-//! let expire lose their grants *at once*, when the rules are adopted. The rest shows at each person's *next login*, here
-//! from the claims of their last one. What those did not record, or recorded as read otherwise, is *unknown*: it may change
+//! let expire lose their grants *at once*, when the rules are adopted, and so do grants whose lease is over by the new rules;
+//! with `sync.apply = "now"`, everything does. The rest shows at each person's *next login*, here from the claims of their
+//! last one. For that the mappings of now need not be known: grants are what they gave, so that a mapping which still has its
+//! identity and says something else shows by what it no longer gives. Which roles came with a group only the old rules know;
+//! the store keeps that of those it adopted last. What those did not record, or recorded as read otherwise, is *unknown*: it may change
 //! either way, and is counted apart.
 
 mod differences;
@@ -15,11 +18,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-pub use self::differences::{Differences, MappingChange};
+pub use self::differences::{Differences, MappingChange, Moves};
 use super::claims::{ClaimState, Claims};
 use super::explain::reason;
 use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
-use super::mapping::{Mode, RuleSet, candidates};
+use super::mapping::{Apply, Mode, RuleSet, candidates};
 use super::plan::{self, Effective, Grant, Plan, Snapshot, Source};
 
 /// One user as the store has them.
@@ -30,6 +33,8 @@ pub struct Person {
     /// All grants and denies, whoever gave them.
     pub snapshot: Snapshot,
     pub logins: Vec<LastLogin>,
+    /// Grants whose lease is over under the new rules.
+    pub lapsed: BTreeSet<(Target, ProviderName, MappingId)>,
 }
 
 /// The last login of a user through one provider.
@@ -37,13 +42,15 @@ pub struct Person {
 pub struct LastLogin {
     pub provider: ProviderName,
     pub watermark: Timestamp,
+    /// From when leases count.
+    pub renewed_at: Option<Timestamp>,
     /// As the new rules read them; `None` where none were recorded.
     pub claims: Option<Arc<Claims>>,
 }
 
 impl Person {
     pub fn new(user: UserId, enabled: bool) -> Self {
-        Self { user, enabled, snapshot: Snapshot::default(), logins: Vec::new() }
+        Self { user, enabled, snapshot: Snapshot::default(), logins: Vec::new(), lapsed: BTreeSet::new() }
     }
 }
 
@@ -59,6 +66,12 @@ pub struct Forecast {
     pub without_claims: u64,
     /// Users who gain or lose something.
     pub changed_users: u64,
+    /// Users who do not, and are without something until their next login.
+    pub interrupted_users: u64,
+    /// Grants whose lease is over under the new rules.
+    pub lapsed_grants: u64,
+    /// Which roles come with which groups now is known, so that those which no longer do are seen.
+    pub roles_compared: bool,
     pub mappings: Differences,
     /// Those of which something changes, by name.
     pub targets: Vec<TargetForecast>,
@@ -162,7 +175,9 @@ struct Flow {
 /// Puts a forecast together, one user after the other.
 #[derive(Debug)]
 pub struct Forecaster<'r> {
-    /// The rules that hold now, where they are known: they tell which roles come through groups.
+    /// The groups and roles that hold now, where they are known: they tell which roles come through groups.
+    held: Option<&'r RuleSet>,
+    /// The rules that hold now, where they are known: they tell which mappings are new.
     old: Option<&'r RuleSet>,
     new: &'r RuleSet,
     now: Timestamp,
@@ -171,6 +186,8 @@ pub struct Forecaster<'r> {
     users: u64,
     without_claims: u64,
     changed_users: u64,
+    interrupted_users: u64,
+    lapsed_grants: u64,
     targets: BTreeMap<Target, Counts>,
     holders: BTreeMap<Target, Holders>,
     flows: BTreeMap<(ProviderName, Target), Flow>,
@@ -179,6 +196,8 @@ pub struct Forecaster<'r> {
     unread: HashMap<(ProviderName, Vec<ClaimName>), u64>,
     /// Mappings with grants, and how many.
     granting: HashMap<MappingId, u64>,
+    /// Of mappings of the new rules, what logins would change.
+    moving: HashMap<MappingId, Moves>,
     details: Vec<UserForecast>,
     left_out: u64,
 }
@@ -193,8 +212,16 @@ struct Outlook {
 }
 
 impl<'r> Forecaster<'r> {
-    pub fn new(old: Option<&'r RuleSet>, new: &'r RuleSet, now: Timestamp, limit: usize) -> Self {
+    /// `held` are the groups and roles of the rules that hold now, `old` those rules whole, as far as they are known.
+    pub fn new(
+        held: Option<&'r RuleSet>,
+        old: Option<&'r RuleSet>,
+        new: &'r RuleSet,
+        now: Timestamp,
+        limit: usize,
+    ) -> Self {
         Self {
+            held,
             old,
             new,
             now,
@@ -202,12 +229,15 @@ impl<'r> Forecaster<'r> {
             users: 0,
             without_claims: 0,
             changed_users: 0,
+            interrupted_users: 0,
+            lapsed_grants: 0,
             targets: BTreeMap::new(),
             holders: BTreeMap::new(),
             flows: BTreeMap::new(),
             refusals: BTreeMap::new(),
             unread: HashMap::new(),
             granting: HashMap::new(),
+            moving: HashMap::new(),
             details: Vec::new(),
             left_out: 0,
         }
@@ -218,19 +248,18 @@ impl<'r> Forecaster<'r> {
         let denies = &person.snapshot.denies;
         let effective =
             |grants: &[Grant], rules: &RuleSet| Effective::of(grants.iter().map(|grant| &grant.target), denies, rules);
-        let before = effective(&person.snapshot.grants, self.old.unwrap_or(self.new));
+        let before = effective(&person.snapshot.grants, self.held.unwrap_or(self.new));
         let standing = self.adopted(person);
-        let at_once = effective(&standing, self.new);
+        let adopted = effective(&standing, self.new);
         self.count_members(&person.snapshot.grants);
         let outlook = self.look(person, standing);
         let after = effective(&outlook.grants, self.new);
+        let planned_at_once = self.new.sync.apply == Apply::Now;
+        let at_once = missing(&before, if planned_at_once { &after } else { &adopted });
         self.without_claims += u64::from(outlook.unknown);
         if person.enabled {
             self.count_holders(&before, &after);
         }
-        let missing = |from: &Effective, to: &Effective| -> Vec<Target> {
-            from.targets().filter(|target| !to.holds(target)).collect()
-        };
         let (gains, losses) = (missing(&after, &before), missing(&before, &after));
         let may_lose: Vec<Target> = outlook.may_lose.into_iter().filter(|target| after.holds(target)).collect();
         let mut count = |targets: &[Target], field: fn(&mut Counts) -> &mut u64| {
@@ -244,13 +273,14 @@ impl<'r> Forecaster<'r> {
         };
         count(&gains, |counts| &mut counts.gains);
         count(&losses, |counts| &mut counts.losses);
-        count(&missing(&before, &at_once), |counts| &mut counts.at_once);
+        count(&at_once, |counts| &mut counts.at_once);
         count(&may_lose, |counts| &mut counts.may_lose);
         if let Some(reason) = &outlook.refused {
             *self.refusals.entry(reason.clone()).or_default() += 1;
         }
         let changed = !gains.is_empty() || !losses.is_empty();
         self.changed_users += u64::from(changed);
+        self.interrupted_users += u64::from(!changed && !at_once.is_empty());
         if changed || !may_lose.is_empty() || outlook.refused.is_some() {
             self.detail(&person.user, &gains, &losses, &may_lose, outlook.refused);
         }
@@ -282,9 +312,14 @@ impl<'r> Forecaster<'r> {
     fn adopted(&mut self, person: &Person) -> Vec<Grant> {
         let mut standing = Vec::with_capacity(person.snapshot.grants.len());
         for grant in &person.snapshot.grants {
-            if let Source::Mapped { mapping, .. } = &grant.source {
+            if let Source::Mapped { provider, mapping } = &grant.source {
                 *self.granting.entry(*mapping).or_default() += 1;
                 if self.new.mapping(*mapping).is_none_or(|rule| !rule.is_live(self.now)) {
+                    continue;
+                }
+                let has_lapsed = || person.lapsed.contains(&(grant.target.clone(), provider.clone(), *mapping));
+                if !person.lapsed.is_empty() && has_lapsed() {
+                    self.lapsed_grants += 1;
                     continue;
                 }
             }
@@ -329,6 +364,16 @@ impl<'r> Forecaster<'r> {
         for target in plan.losses() {
             self.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
         }
+        for change in &plan.revokes {
+            self.moving.entry(change.mapping).or_default().going += 1;
+        }
+        // What comes back where a lease ended is no change of the mapping.
+        for change in &plan.grants {
+            let has_lapsed =
+                || person.lapsed.contains(&(change.target.clone(), login.provider.clone(), change.mapping));
+            let comes = person.lapsed.is_empty() || !has_lapsed();
+            self.moving.entry(change.mapping).or_default().coming += u64::from(comes);
+        }
         let unread = unread(claims, |claim| self.new.reads(&login.provider, claim));
         if !unread.is_empty() {
             outlook.may_lose.extend(plan.undecided.iter().map(|change| change.target.clone()));
@@ -357,8 +402,8 @@ impl<'r> Forecaster<'r> {
     }
 
     fn count_holders(&mut self, before: &Effective, after: &Effective) {
-        let (old, new) = (self.old, self.new);
-        let guarded = |target: &Target| [Some(new), old].into_iter().flatten().any(|rules| is_guarded(rules, target));
+        let (held, new) = (self.held, self.new);
+        let guarded = |target: &Target| [Some(new), held].into_iter().flatten().any(|rules| is_guarded(rules, target));
         for target in before.targets().filter(guarded) {
             self.holders.entry(target).or_default().before += 1;
         }
@@ -370,7 +415,7 @@ impl<'r> Forecaster<'r> {
     /// The forecast; `brake_refuses` is what the store says of adopting these rules.
     pub fn finish(mut self, brake_refuses: Vec<Excess>) -> Forecast {
         self.spread_unread();
-        let mappings = Differences::find(self.old, self.new, &self.granting, self.now, self.limit);
+        let mappings = Differences::find(self.old, self.new, &self.granting, &self.moving, self.now, self.limit);
         let targets: Vec<TargetForecast> = self.targets.iter().map(|(target, counts)| counts.told(target)).collect();
         let refusals: Vec<Refusals> =
             self.refusals.into_iter().map(|(reason, users)| Refusals { reason, users }).collect();
@@ -394,6 +439,9 @@ impl<'r> Forecaster<'r> {
             users: self.users,
             without_claims: self.without_claims,
             changed_users: self.changed_users,
+            interrupted_users: self.interrupted_users,
+            lapsed_grants: self.lapsed_grants,
+            roles_compared: self.held.is_some(),
             mappings,
             refusals,
             last_holders: last.map(|(target, _)| target.into()).collect(),
@@ -436,6 +484,10 @@ fn is_guarded(rules: &RuleSet, target: &Target) -> bool {
         Target::Group(name) => rules.groups.get(name).is_some_and(|group| group.protected || group.privileged),
         Target::Role(name) => rules.roles.get(name).is_some_and(|role| role.protected || role.privileged),
     }
+}
+
+fn missing(from: &Effective, to: &Effective) -> Vec<Target> {
+    from.targets().filter(|target| !to.holds(target)).collect()
 }
 
 fn is_through(grant: &Grant, provider: &ProviderName) -> bool {

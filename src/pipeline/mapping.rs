@@ -471,6 +471,11 @@ impl RuleSet {
         Ok(set)
     }
 
+    /// Groups and roles without a mapping: what grants amount to under them.
+    pub fn of_targets(groups: HashMap<GroupName, Group>, roles: HashMap<RoleName, Role>) -> Self {
+        Self { groups, roles, ..Self::default() }
+    }
+
     fn find_defaults(&self) -> HashMap<ProviderName, Vec<u32>> {
         let mut defaults: HashMap<ProviderName, Vec<u32>> = HashMap::new();
         for (mapping, position) in self.mappings.iter().zip(0..) {

@@ -329,6 +329,9 @@ pub trait Store: Send + Sync {
     /// What [`Store::adopt`] would refuse these rules for, were nobody to confirm them.
     fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>>;
 
+    /// Groups and roles as the rules that were adopted last declare them, without mappings. `None` where that is not known.
+    fn adopted_targets(&self) -> BoxFuture<'_, Result<Option<RuleSet>, StoreError>>;
+
     /// Notes that the rules of a file, by its digest, may revoke over the brake's limit.
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 

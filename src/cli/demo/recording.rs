@@ -147,6 +147,10 @@ impl Store for RecordingStore {
         self.inner.excesses(rules)
     }
 
+    fn adopted_targets(&self) -> BoxFuture<'_, Result<Option<RuleSet>, StoreError>> {
+        self.inner.adopted_targets()
+    }
+
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.confirm(source, by, now)
     }

@@ -14,6 +14,18 @@ impl fmt::Display for Forecast {
             true => writeln!(f, "{} of {} users gain or lose something", self.changed_users, self.users)?,
             false => writeln!(f, "nothing changes for any of {} users", self.users)?,
         }
+        if self.interrupted_users > 0 {
+            writeln!(f, "{} more are without something until their next login", self.interrupted_users)?;
+        }
+        if self.lapsed_grants > 0 {
+            writeln!(f, "{} grants end by these rules' leases", self.lapsed_grants)?;
+        }
+        if !self.roles_compared {
+            writeln!(
+                f,
+                "which roles groups carry now is not known, since no start has noted it in this database; `--from` tells"
+            )?;
+        }
         if self.without_claims > 0 {
             let count = self.without_claims;
             writeln!(
@@ -42,7 +54,9 @@ impl Forecast {
     fn mappings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = &self.mappings;
         if !all.compared {
-            writeln!(f, "\nmappings: without `--from`, only those that gave somebody something can be missed")?;
+            if !all.is_empty() {
+                writeln!(f, "\nmappings, as far as people's grants tell; `--from` compares them by what they say")?;
+            }
         } else if !all.is_empty() {
             writeln!(f, "\nmappings: {} added, {} removed, {} edited", all.added, all.removed, all.edited)?;
         }
@@ -105,14 +119,20 @@ impl fmt::Display for Excess {
 
 impl fmt::Display for MappingChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { change, mapping, says, unnamed: _, grants } = self;
-        write!(f, "  {change:<12} `{mapping}`")?;
+        let Self { change, mapping, says, unnamed: _, grants, going, coming } = self;
+        write!(f, "  {change:<15} `{mapping}`")?;
         if let Some(says) = says {
             write!(f, "  {says}")?;
         }
         match grants {
-            0 => writeln!(f),
-            grants => writeln!(f, "  ({grants} grants now)"),
+            0 => {}
+            grants => write!(f, "  ({grants} grants now)")?,
+        }
+        match (going, coming) {
+            (0, 0) => writeln!(f),
+            (going, 0) => writeln!(f, ", {going} go"),
+            (0, coming) => writeln!(f, ", {coming} come"),
+            (going, coming) => writeln!(f, ", {going} go, {coming} come"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! of its own.
 
 mod act;
+mod adopted;
 mod apply;
 mod audit;
 mod brake;
@@ -416,6 +417,10 @@ impl Store for SqliteStore {
 
     fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>> {
         Box::pin(self.read_aside(move |connection| act::excesses(connection, &rules)))
+    }
+
+    fn adopted_targets(&self) -> BoxFuture<'_, Result<Option<RuleSet>, StoreError>> {
+        Box::pin(self.read(adopted::read))
     }
 
     fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -153,6 +153,86 @@ async fn the_same_rules_change_nothing() {
     let old = people(&desk).await;
     let said = run(&["plan", "--config", &old, "--from", &old]);
     assert_eq!((said.code, said.out.as_str()), (0, "nothing changes for any of 3 users\n"), "{}", said.err);
+    let said = run(&["plan", "--config", &old]);
+    let unknown =
+        "which roles groups carry now is not known, since no start has noted it in this database; `--from` tells\n";
+    assert_eq!((said.code, said.out), (0, format!("nothing changes for any of 3 users\n{unknown}")), "{}", said.err);
+    adopted(&desk, &rules(&std::fs::read_to_string(&old).unwrap())).await;
+    let said = run(&["plan", "--config", &old]);
+    assert_eq!((said.code, said.out.as_str()), (0, "nothing changes for any of 3 users\n"), "{}", said.err);
+}
+
+/// What a start does with its rules.
+async fn adopted(desk: &Desk, rules: &Arc<RuleSet>) {
+    store(desk).adopt(Arc::clone(rules), NOW).await.unwrap();
+}
+
+fn counts(gains: u64, losses: u64, at_once: u64) -> Value {
+    json!({"gains": gains, "losses": losses, "at_once": at_once, "may_gain": 0, "may_lose": 0})
+}
+
+/// A mapping that still has its name and says something else: whoever holds something by it has it until the next login, and
+/// what they lose and others gain is told without the old file.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_mapping_shows_by_its_grants() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    adopted(&desk, &rules(&std::fs::read_to_string(&old).unwrap())).await;
+    let edits = [
+        ("value = \"staff\"", "value = \"engineering\"", (1, 2), 2, 1),
+        ("group = \"Staff\"", "group = \"Sales\"", (0, 2), 2, 2),
+        ("claim = \"groups\"\nvalue = \"staff\"", "when = [{ claim = \"groups\", is_not = \"sales\" }]", (0, 1), 1, 0),
+    ];
+    for (from, to, (gains, losses), going, coming) in edits {
+        let text = format!("{BASE}{}{SALES}{ADMINS}", STAFF.replace(from, to));
+        let said = plan(&desk, &text, &["--json"]);
+        let report = said.json();
+        assert_eq!(said.code, 2, "{to}: {}", said.err);
+        assert_eq!(target(&report, "Staff"), counts(gains, losses, 0), "{to}");
+        assert_eq!(target(&report, "editor"), counts(gains, losses, 0), "{to}");
+        let compared = plan(&desk, &text, &["--from", &old, "--json"]).json();
+        assert_eq!((&report["targets"], &report["details"]), (&compared["targets"], &compared["details"]), "{to}");
+        let [change] = report["mappings"]["changes"].as_array().unwrap().as_slice() else { panic!("{report:#}") };
+        let told = json!([change["change"], change["mapping"], change["grants"], change["going"], change["coming"]]);
+        assert_eq!(told, json!(["gives otherwise", "staff", 2, going, coming]), "{to}");
+    }
+    let said = plan(&desk, &format!("{BASE}{SALES}{ADMINS}{}", STAFF.replace("\"staff\"\np", "\"people\"\np")), &[]);
+    assert_eq!(said.code, 2, "{said:?}");
+    let expected = "0 of 3 users gain or lose something\n2 more are without something until their next login\n";
+    assert!(said.out.starts_with(expected), "{}", said.out);
+    assert!(said.out.contains("mappings, as far as people's grants tell; `--from` compares them by what they say\n"));
+    assert!(
+        said.out.contains("  gives anew      `people`  groups is \"staff\": group `Staff`, 2 come\n"),
+        "{}",
+        said.out
+    );
+}
+
+/// With `apply = "now"` nobody's next login is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_now_is_told_as_at_once() {
+    let desk = Desk::new();
+    people(&desk).await;
+    let text = format!("{BASE}{}{SALES}{ADMINS}", STAFF.replace("value = \"staff\"", "value = \"engineering\""));
+    assert_eq!(target(&plan(&desk, &text, &["--json"]).json(), "Staff"), counts(1, 2, 0));
+    let report = plan(&desk, &format!("{text}\n[sync]\napply = \"now\"\n"), &["--json"]).json();
+    assert_eq!(target(&report, "Staff"), counts(1, 2, 2));
+}
+
+/// A shorter lease ends grants without a login.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_over_is_told() {
+    let desk = Desk::new();
+    let old = people(&desk).await;
+    let text = std::fs::read_to_string(&old).unwrap();
+    let leased =
+        |lease: &str| text.replace("client_id = \"the-app\"", &format!("client_id = \"the-app\"\nlease = \"{lease}\""));
+    let report = plan(&desk, &leased("30d"), &["--json"]).json();
+    assert_eq!((&report["lapsed_grants"], &report["interrupted_users"]), (&json!(5), &json!(3)));
+    assert_eq!(target(&report, "Staff"), counts(0, 0, 2));
+    assert_eq!(report["mappings"]["changes"], json!([]), "no mapping says anything else");
+    let report = plan(&desk, &leased("3660d"), &["--json"]).json();
+    assert_eq!((&report["changes"], &report["lapsed_grants"]), (&json!(false), &json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +248,6 @@ async fn gains_and_losses_are_told_by_target_and_by_user() {
     let said = plan(&desk, &text, &["--from", &old, "--json"]);
     assert_eq!((said.code, said.err.as_str()), (2, ""), "{}", said.out);
     let report = said.json();
-    let counts = |gains: u64, losses: u64, at_once: u64| json!({"gains": gains, "losses": losses, "at_once": at_once, "may_gain": 0, "may_lose": 0});
     assert_eq!(target(&report, "Staff"), counts(1, 2, 0));
     // Bob leaves with the removed mapping and comes back with the added one, so nothing changes for him in the end.
     assert_eq!(target(&report, "Sales"), counts(1, 1, 2));
@@ -236,16 +315,29 @@ async fn a_last_holder_is_not_lost_unasked() {
     assert_eq!(plan(&desk, &text, &[]).code, 1, "a disabled user holds nothing for good");
 }
 
-/// A role that a group carries no longer goes from everybody in it.
+/// A role that a group carries no longer goes from everybody in it, and so it does with the group: the old file tells, and
+/// without it the store, which keeps what the rules of the last start said of groups.
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_that_groups_carry_are_compared_with_the_old_rules() {
+async fn roles_that_groups_carry_are_compared_with_those_of_now() {
     let desk = Desk::new();
     let old = people(&desk).await;
-    let text =
-        format!("{BASE}{STAFF}{SALES}{ADMINS}").replace("name = \"Staff\"\nroles = [\"editor\"]", "name = \"Staff\"");
-    let report = plan(&desk, &text, &["--from", &old, "--json"]).json();
-    assert_eq!(target(&report, "editor"), json!({"gains": 0, "losses": 2, "at_once": 2, "may_gain": 0, "may_lose": 0}));
-    assert_eq!(plan(&desk, &text, &[]).code, 0, "without the old rules nobody can tell");
+    let before = format!("{BASE}{STAFF}{SALES}{ADMINS}");
+    let bare = before.replace("name = \"Staff\"\nroles = [\"editor\"]", "name = \"Staff\"");
+    let report = plan(&desk, &bare, &["--from", &old, "--json"]).json();
+    assert_eq!(target(&report, "editor"), counts(0, 2, 2));
+    let unknown = plan(&desk, &bare, &["--json"]);
+    assert_eq!((unknown.code, unknown.json()["roles_compared"].as_bool()), (0, Some(false)));
+    adopted(&desk, &rules(&before)).await;
+    let report = plan(&desk, &bare, &["--json"]).json();
+    assert_eq!((target(&report, "editor"), &report["roles_compared"]), (counts(0, 2, 2), &json!(true)));
+    let gone = format!("{BASE}{SALES}{ADMINS}").replace("[[group]]\nname = \"Staff\"\nroles = [\"editor\"]\n", "");
+    let report = plan(&desk, &gone, &["--json"]).json();
+    assert_eq!((target(&report, "editor"), target(&report, "Staff")), (counts(0, 2, 2), counts(0, 2, 2)));
+    // What was privileged and is no more is missed all the same.
+    let open = format!("{BASE}{STAFF}{SALES}").replace("privileged = true\n", "");
+    let refused = plan(&desk, &open, &[]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("role `admin` would lose the last holder"), "{}", refused.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]

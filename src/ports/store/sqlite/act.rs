@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{Act, Adopted, Excess, StoreError};
-use super::{Session, audit, brake, kind_of, unavailable, user_row};
+use super::{Session, adopted, audit, brake, kind_of, unavailable, user_row};
 use crate::pipeline::ids::{MappingId, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 
@@ -143,6 +143,7 @@ pub(super) fn adopt_changed(
     now: Timestamp,
 ) -> Result<Adopted, StoreError> {
     if rules.sync.mode == Mode::Shadow {
+        adopted::note(session, rules)?;
         *session.epoch = Some(rules.epoch);
         return Ok(Adopted::default());
     }
@@ -151,9 +152,10 @@ pub(super) fn adopt_changed(
     if !excesses.is_empty() && !confirmed {
         return Err(StoreError::Braked(excesses));
     }
-    let adopted = end_mappings(session, &named, rules, now)?;
+    let ended = end_mappings(session, &named, rules, now)?;
+    adopted::note(session, rules)?;
     *session.epoch = Some(rules.epoch);
-    Ok(adopted)
+    Ok(ended)
 }
 
 fn mappings_with_grants(connection: &Connection) -> Result<Vec<MappingId>, StoreError> {
@@ -210,19 +212,18 @@ pub(super) fn excesses(connection: &Connection, rules: &RuleSet) -> Result<Vec<E
 
 /// Whether an operator has confirmed the file that these rules come from.
 fn is_confirmed(session: &Session<'_>, rules: &RuleSet) -> Result<bool, StoreError> {
-    let confirmed: Option<Vec<u8>> = setting(session, "confirmed")?;
+    let confirmed = setting(session.connection, "confirmed")?;
     Ok(rules.source.is_some_and(|source| confirmed.as_deref() == Some(&source)))
 }
 
-fn setting(session: &Session<'_>, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    session
-        .connection
+pub(super) fn setting(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    connection
         .prepare_cached("SELECT value FROM settings WHERE name = ?1")
         .and_then(|mut select| select.query_row(params![name], |row| row.get(0)).optional())
         .map_err(unavailable)
 }
 
-fn set(session: &Session<'_>, name: &str, value: &[u8]) -> Result<(), StoreError> {
+pub(super) fn set(session: &Session<'_>, name: &str, value: &[u8]) -> Result<(), StoreError> {
     session
         .connection
         .prepare_cached(
@@ -248,7 +249,7 @@ pub(super) fn confirm(session: &Session<'_>, source: [u8; 32], by: &str, now: Ti
 
 /// Whether every user with recorded claims was planned by the rules of this file.
 pub(super) fn is_planned(session: &Session<'_>, source: [u8; 32]) -> Result<bool, StoreError> {
-    Ok(setting(session, "planned")?.as_deref() == Some(&source))
+    Ok(setting(session.connection, "planned")?.as_deref() == Some(&source))
 }
 
 pub(super) fn set_planned(session: &Session<'_>, source: [u8; 32]) -> Result<(), StoreError> {

@@ -26,11 +26,13 @@ pub(super) fn page(
         Some(_) => None,
     };
     let mut page = Page { people: users(&view, after, limit)? };
+    let lapses =
+        |provider: &ProviderName, from: i64| rules.lease(provider).is_some_and(|lease| from <= now.minus(lease).0);
     if let (Some((first, _)), Some((last, _))) = (page.people.first(), page.people.last()) {
         let range = (*first, *last);
         page.logins(&view, range)?;
         page.claims(&view, range, rules)?;
-        page.grants(&view, range)?;
+        page.grants(&view, range, lapses)?;
         page.denies(&view, range, now)?;
     }
     let next = page.people.last().filter(|_| page.people.len() == limit).map(|(row, _)| *row);
@@ -96,13 +98,14 @@ impl Page {
     }
 
     fn logins(&mut self, connection: &Connection, (first, last): (i64, i64)) -> Result<(), StoreError> {
-        let statement = "SELECT user_id, provider, issued_at, last_login_at FROM watermarks
+        let statement = "SELECT user_id, provider, issued_at, last_login_at, renewed_at FROM watermarks
                          WHERE user_id BETWEEN ?1 AND ?2 ORDER BY user_id";
         self.each(connection, statement, &[&first, &last], |person, row| {
             let at = Timestamp(row.get(3).map_err(unavailable)?);
             person.snapshot.last_login = person.snapshot.last_login.max(Some(at));
             let watermark = Timestamp(row.get(2).map_err(unavailable)?);
-            person.logins.push(LastLogin { provider: provider(text(row, 1))?, watermark, claims: None });
+            let renewed_at = row.get::<_, Option<i64>>(4).map_err(unavailable)?.map(Timestamp);
+            person.logins.push(LastLogin { provider: provider(text(row, 1))?, watermark, renewed_at, claims: None });
             Ok(())
         })
     }
@@ -124,13 +127,29 @@ impl Page {
         })
     }
 
-    fn grants(&mut self, connection: &Connection, (first, last): (i64, i64)) -> Result<(), StoreError> {
-        let statement = "SELECT user_id, kind, name, provider, mapping, held_at IS NOT NULL FROM grants
+    /// `lapses` says whether a lease that counts from a moment is over.
+    fn grants(
+        &mut self,
+        connection: &Connection,
+        (first, last): (i64, i64),
+        lapses: impl Fn(&ProviderName, i64) -> bool,
+    ) -> Result<(), StoreError> {
+        let statement =
+            "SELECT user_id, kind, name, provider, mapping, held_at IS NOT NULL, lease_from, granted_at FROM grants
                          WHERE user_id BETWEEN ?1 AND ?2 ORDER BY user_id";
         self.each(connection, statement, &[&first, &last], |person, row| {
             let grant = standing::read_grant(row, 1)?;
             if let (Source::Mapped { mapping, .. }, true) = (&grant.source, row.get(5).map_err(unavailable)?) {
                 person.snapshot.held.insert((grant.target.clone(), *mapping));
+            }
+            if let Source::Mapped { provider, mapping } = &grant.source {
+                let own = row.get::<_, Option<i64>>(6).map_err(unavailable)?;
+                let login = person.logins.iter().find(|login| login.provider == *provider);
+                let renewed = || login.and_then(|login| login.renewed_at).map(|at| at.0);
+                let granted = row.get(7).map_err(unavailable)?;
+                if lapses(provider, own.or_else(renewed).unwrap_or(granted)) {
+                    person.lapsed.insert((grant.target.clone(), provider.clone(), *mapping));
+                }
             }
             person.snapshot.grants.push(grant);
             Ok(())
