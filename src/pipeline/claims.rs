@@ -29,8 +29,8 @@ use serde_json::Value;
 use self::selector::Selector;
 use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
-use super::ids::{ClaimName, InvalidText, Subject, UserId};
-use super::provider::{ClaimLimits, Fold, Provider, UserClaim};
+use super::ids::{ClaimName, InvalidText, UserId};
+use super::provider::{ClaimLimits, Provider, UserClaim};
 use super::verify::saml::{SamlStatement, SamlValue};
 use super::verify::{Assertion, Statement, Verified};
 
@@ -432,12 +432,7 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
         },
         _ => single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?,
     };
-    let value = match rule.fold {
-        Fold::Exact => value,
-        Fold::Case => value.to_lowercase(),
-    };
-    let subject = Subject::parse(&value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })?;
-    Ok(UserId { namespace: rule.namespace.clone(), subject })
+    rule.user(value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })
 }
 
 /// SAML Core 8.3.8: an identifier with transient semantics.

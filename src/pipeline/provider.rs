@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::capture::bearer::Form;
 use super::claims::ClaimRule;
-use super::ids::{Issuer, Namespace, ProviderName, Stage};
+use super::ids::{InvalidText, Issuer, Namespace, ProviderName, Stage, Subject, UserId};
 use super::verify::oidc::SigningAlgorithm;
 use super::verify::saml::DecryptionKey;
 
@@ -147,6 +147,20 @@ pub struct UserRule {
     pub email_claim: Option<String>,
     /// For the identity headers alone. Never required.
     pub name_claim: Option<String>,
+}
+
+impl UserRule {
+    /// The user whom a value of the claim means.
+    ///
+    /// # Errors
+    /// When it is no name for anybody.
+    pub fn user(&self, value: String) -> Result<UserId, InvalidText> {
+        let value = match self.fold {
+            Fold::Exact => value,
+            Fold::Case => value.to_lowercase(),
+        };
+        Ok(UserId { namespace: self.namespace.clone(), subject: Subject::parse(&value)? })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

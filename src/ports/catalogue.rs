@@ -114,8 +114,11 @@ pub trait Catalogue: Send + Sync {
     /// What the last logins of a user brought of what mappings read, by provider, as these rules read it.
     fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>>;
 
-    /// Who is in a group or role, by a grant of its own and without a deny, in the order of their numbers.
-    fn members(&self, target: Target) -> BoxFuture<'_, Result<Vec<Member>, StoreError>>;
+    /// A page of the people whom a search finds, and how many those are.
+    fn find(&self, search: Search) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// Through which providers a user has logged in, and when last.
+    fn logins(&self, number: i64) -> BoxFuture<'_, Result<Vec<(String, Timestamp)>, StoreError>>;
 
     /// The user with a number.
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>>;
@@ -132,7 +135,55 @@ pub struct Person {
     pub last_login_at: Option<Timestamp>,
 }
 
-/// Somebody who is in a group or role, and by what.
+/// Which people are meant, in which order, and which page of them.
+#[derive(Debug, Clone, Default)]
+pub struct Search {
+    pub user: Option<UserId>,
+    /// One of these numbers.
+    pub numbers: Option<Vec<i64>>,
+    /// Somewhere in the name, the e-mail address or the subject; letters of ASCII whatever their case.
+    pub text: Option<String>,
+    pub enabled: Option<bool>,
+    /// The last login, at any provider, in this span.
+    pub since: Option<Timestamp>,
+    pub to: Option<Timestamp>,
+    /// Domains of the e-mail address, in lower case; none: any.
+    pub domains: Vec<String>,
+    /// In this group or role, by a grant of its own and without a deny.
+    pub within: Option<Within>,
+    pub sort: Sort,
+    pub descending: bool,
+    pub offset: usize,
+    pub limit: usize,
+}
+
+/// Membership of a target, by whichever reason or by one.
+#[derive(Debug, Clone)]
+pub struct Within {
+    pub target: Target,
+    /// `Some(true)`: mapped, `Some(false)`: assigned, `None`: either.
+    pub mapped: Option<bool>,
+}
+
+/// Those without what is sorted by come last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sort {
+    Number,
+    #[default]
+    Name,
+    Email,
+    Enabled,
+    LastLogin,
+}
+
+/// A page of people.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    pub members: Vec<Member>,
+    pub total: usize,
+}
+
+/// Somebody, and by what they are in the group or role that was searched, if one was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub person: Person,

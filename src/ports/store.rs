@@ -287,6 +287,14 @@ pub enum Act {
     Undeny(Target),
     Disable,
     Enable,
+    /// Somebody who has not logged in yet, with what is known of them until they do.
+    Create {
+        email: Option<String>,
+        display_name: Option<String>,
+        enabled: bool,
+    },
+    /// Another display name, until a login brings one.
+    Rename(String),
     /// Personal fields go; the audit chain still verifies.
     Erase,
 }

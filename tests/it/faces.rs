@@ -2,6 +2,7 @@
 //! and what comes of it at a login.
 
 mod odc;
+mod odc_users;
 mod onelogin;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use crate::kit::NOW;
 /// Of the clients: what a secret looks like, though nobody would guess a real one.
 pub const SECRET: &str = "script-secret-script-secret-script-secret-0001";
 pub const READER: &str = "reader-secret-reader-secret-reader-secret-0002";
+pub const CHIEF: &str = "chiefs-secret-chiefs-secret-chiefs-secret-0004";
 pub const ELSEWHERE: &str = "others-secret-others-secret-others-secret-0003";
 
 const CONFIG: &str = r#"
@@ -39,6 +41,11 @@ scopes = ["read", "mappings:write", "members:write"]
 name = "reader"
 secret_hash = "READER"
 scopes = ["read"]
+
+[[api_client]]
+name = "chief"
+secret_hash = "CHIEF"
+scopes = ["admin"]
 
 [[api_client]]
 name = "elsewhere"
@@ -137,6 +144,7 @@ impl Office {
         let text = CONFIG
             .replace("SCRIPT", &hash(SECRET))
             .replace("READER", &hash(READER))
+            .replace("CHIEF", &hash(CHIEF))
             .replace("ELSEWHERE", &hash(ELSEWHERE));
         let house = House::open(&text, &here(), NOW).await;
         Self { house, client: Client::builder(TokioExecutor::new()).build_http() }

@@ -11,6 +11,7 @@ mod audit;
 mod brake;
 mod catalogue;
 mod clients;
+mod find;
 mod lease;
 mod look;
 mod people;

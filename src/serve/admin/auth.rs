@@ -25,7 +25,7 @@ use crate::ports::store::StoreError;
 const WRONG: u32 = 30;
 
 /// What remembers who called how often.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Doorkeeper {
     clients: Limit<String>,
     wrong: Limit<IpAddr>,
@@ -52,12 +52,6 @@ pub struct Issued {
     pub token: String,
     pub refresh: Option<String>,
     pub created_at: Timestamp,
-}
-
-impl Default for Doorkeeper {
-    fn default() -> Self {
-        Self { clients: Limit::new(), wrong: Limit::new() }
-    }
 }
 
 impl Doorkeeper {

@@ -33,11 +33,13 @@ pub struct Left {
 
 const MINUTE: i64 = 60_000;
 
-impl<K: Eq + Hash + Clone> Limit<K> {
-    pub fn new() -> Self {
+impl<K> Default for Limit<K> {
+    fn default() -> Self {
         Self { buckets: Mutex::new(HashMap::new()) }
     }
+}
 
+impl<K: Eq + Hash + Clone> Limit<K> {
     /// Takes one call. `Err` when none is left.
     pub fn take(&self, key: &K, limit: u32, now: Timestamp) -> Result<Left, Left> {
         self.at(key, limit, now, 1000)
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_bucket_empties_and_fills_with_time() {
-        let limit = Limit::new();
+        let limit = Limit::default();
         let at = |seconds: i64| Timestamp::from_seconds(1_000 + seconds);
         for _ in 0..60 {
             assert!(limit.take(&"a", 60, at(0)).is_ok());
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn strangers_cannot_make_it_grow() {
-        let limit = Limit::new();
+        let limit = Limit::default();
         for stranger in 0..MOST + 100 {
             let _ = limit.take(&stranger, 60, Timestamp(i64::try_from(stranger).unwrap()));
         }

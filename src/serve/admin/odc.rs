@@ -10,16 +10,20 @@
 //! The original lists and deletes claim mappings and leaves making and editing to its portal; here both are calls, in its
 //! style.
 
+mod bulk;
 mod claim_mappings;
 mod groups;
 mod people;
 mod providers;
 mod token;
+mod users;
+
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::routing::{any, get, post};
+use axum::{Extension, Json, Router};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
@@ -33,6 +37,7 @@ use super::http::{Admin, guarded};
 use super::service::{Refused, random_key};
 use super::v1::{document, secure};
 use crate::config::Face;
+use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::definition::Fault;
 
 /// The paths of this face, and the document that describes them.
@@ -48,8 +53,12 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(providers::list))
         .routes(routes!(providers::show))
         .routes(routes!(people::application_roles))
-        .routes(routes!(people::list))
-        .routes(routes!(people::show))
+        .routes(routes!(people::role_holders))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::count))
+        .routes(routes!(bulk::create))
+        .routes(routes!(bulk::show))
+        .routes(routes!(users::show, users::update, users::delete))
         .routes(routes!(people::groups))
         .routes(routes!(people::roles))
         .routes(routes!(people::grant_role, people::revoke_role));
@@ -60,6 +69,9 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
     let tokens = Router::new()
         .route("/identity/.well-known/openid-configuration", get(token::discovery))
         .route(token::ENDPOINT, post(token::generate));
+    let routes = routes
+        .route("/api/identity/v1/{*path}", any(|| async { Problem::not_found("resource") }))
+        .layer(Extension(Arc::<bulk::Operations>::default()));
     (guarded(routes, admin, Face::Odc, denied).merge(tokens), api)
 }
 
@@ -120,6 +132,10 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, format!("Request input has the following issue: {issue}"))
     }
 
+    fn code(&self) -> String {
+        format!("OS-ID-BIZ-{}01", self.status.as_u16())
+    }
+
     fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("There is no such {what}."))
     }
@@ -157,6 +173,7 @@ fn issue(fault: &Fault) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let code = self.code();
         let Self { status, detail } = self;
         let title = match status {
             StatusCode::BAD_REQUEST => "Input validation error",
@@ -174,7 +191,7 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail,
             trace: random_key().unwrap_or_default(),
-            code: format!("OS-ID-BIZ-{}01", status.as_u16()),
+            code,
         };
         let mut response = (status, Json(details)).into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -240,11 +257,73 @@ impl Parameters {
         })
     }
 
-    fn page<T: Serialize>(&self, all: Vec<T>) -> Result<Json<Page<T>>, Problem> {
+    fn moment(&self, name: &str) -> Result<Option<Timestamp>, Problem> {
+        let Some(text) = self.one(name) else { return Ok(None) };
+        let parsed = chrono::DateTime::parse_from_rfc3339(text).ok();
+        let parsed = parsed.ok_or_else(|| {
+            Problem::input(&format!("The {name} field must be a date and time such as 2027-01-31T00:00:00Z."))
+        })?;
+        Ok(Some(Timestamp(parsed.timestamp_millis())))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.one(name).map(str::to_ascii_lowercase).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Problem::input(&format!("The {name} field must be true or false."))),
+        }
+    }
+
+    /// What a list is sorted by, and whether from its end; the first of the words where nothing is said.
+    fn sort<'w>(&self, known: &[&'w str]) -> Result<(&'w str, bool), Problem> {
+        let asked = self.one("sort").unwrap_or_else(|| known.first().copied().unwrap_or_default());
+        let (text, descending) = asked.strip_prefix('-').map_or((asked, false), |text| (text, true));
+        let found = known.iter().find(|word| word.eq_ignore_ascii_case(text));
+        let word =
+            found.ok_or_else(|| Problem::input(&format!("The sort field must be one of: {}.", known.join(", "))));
+        word.map(|word| (*word, descending))
+    }
+
+    /// Either a key or several, in the two spellings of one filter.
+    fn either(&self, one: &str, several: &str) -> Result<Vec<&str>, Problem> {
+        match self.one(one).is_some() && self.one(several).is_some() {
+            true => Err(Problem::input(&format!("The {one} and {several} fields are mutually exclusive."))),
+            false => Ok(self.all([one, several])),
+        }
+    }
+
+    /// Refuses what would narrow a list by something that there is not here: an answer without it would be another one.
+    fn refuse(&self, names: &[&str]) -> Result<(), Problem> {
+        let asked: Vec<&str> = names.iter().copied().filter(|name| self.one(name).is_some()).collect();
+        match asked.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::input(&format!("Not supported here: {}.", asked.join(", ")))),
+        }
+    }
+
+    /// How many entries the page has at the most, and how many come before it.
+    fn window(&self) -> Result<(usize, usize), Problem> {
         let limit = self.number("limit", PAGE, 1..=PAGE)?;
-        let offset = self.number("offset", 0, 0..=usize::from(u16::MAX) * PAGE)?;
+        Ok((limit, self.number("offset", 0, 0..=usize::from(u16::MAX) * PAGE)?))
+    }
+
+    fn page<T: Serialize>(&self, all: Vec<T>) -> Result<Json<Page<T>>, Problem> {
+        let (limit, offset) = self.window()?;
         let total = all.len();
-        let results: Vec<T> = all.into_iter().skip(offset).take(limit).collect();
+        let results = all.into_iter().skip(offset).take(limit).collect();
+        Ok(Json(Page::of(results, total, (limit, offset))))
+    }
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+struct Page<T> {
+    results: Vec<T>,
+    page: PageInfo,
+}
+
+impl<T> Page<T> {
+    fn of(results: Vec<T>, total: usize, (limit, offset): (usize, usize)) -> Self {
         let next = offset.saturating_add(limit);
         let page = PageInfo {
             count: results.len(),
@@ -254,15 +333,8 @@ impl Parameters {
             next_page_offset: (next < total).then_some(next),
             total_pages: total.div_ceil(limit),
         };
-        Ok(Json(Page { results, page }))
+        Self { results, page }
     }
-}
-
-/// One page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-struct Page<T> {
-    results: Vec<T>,
-    page: PageInfo,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
@@ -59,7 +59,9 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         vec![(Plain::name().into_owned(), Plain::schema()), (Invalid::name().into_owned(), Invalid::schema())];
     Invalid::schemas(&mut schemas);
     api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
-    let mappings = mappings.route("/auth/rate_limit", get(token::rate_limit));
+    let mappings = mappings
+        .route("/auth/rate_limit", get(token::rate_limit))
+        .route("/api/2/{*path}", any(|| async { Problem::not_found() }));
     let tokens = Router::new()
         .route("/auth/oauth2/v2/token", post(token::version_2))
         .route("/auth/oauth2/token", post(token::version_1))

@@ -6,6 +6,7 @@
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,8 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
     let denied: fn(&Denied) -> Response = |why| Error::denied(why).into_response();
+    let routes =
+        routes.route("/orgs/{org_id}/{*path}", any(|| async { Error::not_found("there is nothing at this address") }));
     (guarded(routes, admin, Face::Timbal, denied), api)
 }
 

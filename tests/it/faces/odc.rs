@@ -4,17 +4,17 @@ use serde_json::{Value, json};
 
 use super::{ELSEWHERE, Office, READER, SECRET};
 
-const BASE: &str = "/api/identity/v1";
+pub const BASE: &str = "/api/identity/v1";
 const MEMBER: &str = "oidc/alice: groups [\"Marketing\"], roles [\"editor\"]";
 const NOTHING: &str = "oidc/alice: groups [], roles []";
 
 impl Office {
-    async fn odc(&self, status: u16, method: &str, path: &str, body: &Value) -> Value {
+    pub async fn odc(&self, status: u16, method: &str, path: &str, body: &Value) -> Value {
         self.expect(status, method, &format!("{BASE}{path}"), body).await
     }
 
     /// The key of what has a name in a list.
-    async fn key(&self, list: &str, name: &str) -> String {
+    pub async fn key(&self, list: &str, name: &str) -> String {
         let page = self.odc(200, "GET", list, &Value::Null).await;
         let results = page["results"].as_array().unwrap();
         let found = results.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name} in {page}"));
@@ -22,7 +22,7 @@ impl Office {
     }
 
     /// A group that carries a role.
-    async fn group(&self, name: &str, stage: Option<&str>) -> String {
+    pub async fn group(&self, name: &str, stage: Option<&str>) -> String {
         let editor = self.key("/application-roles", "editor").await;
         let body = json!({
             "name": name, "description": "of a test", "environmentKey": stage, "applicationRoleKeys": [editor], "userKeys": [],
@@ -30,7 +30,7 @@ impl Office {
         self.odc(201, "POST", "/groups", &body).await["key"].as_str().unwrap().to_owned()
     }
 
-    async fn mapped(&self, group: &str, provider: &str, claim: Value) -> String {
+    pub async fn mapped(&self, group: &str, provider: &str, claim: Value) -> String {
         let provider = self.key("/identity-providers", provider).await;
         let body = json!({"providerKey": provider, "foreignClaim": claim});
         let made = self.odc(201, "POST", &format!("/groups/{group}/claim-mappings"), &body).await;

@@ -28,8 +28,12 @@ pub(super) fn act(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let row = match (user_row(session.connection, user)?, act) {
+        (Some(_), Act::Create { .. }) => return Err(StoreError::Invalid(nothing_to_do(user, act))),
         (Some(row), _) => row,
-        (None, Act::Assign(_) | Act::Deny { .. }) => create(session, user, now)?,
+        (None, Act::Create { email, display_name, enabled }) => {
+            create(session, user, (email.as_deref(), display_name.as_deref()), *enabled, now)?
+        }
+        (None, Act::Assign(_) | Act::Deny { .. }) => create(session, user, (None, None), true, now)?,
         (None, _) => return Err(StoreError::Invalid(format!("there is no user `{user}`"))),
     };
     let (event, target, reason) = match act {
@@ -39,6 +43,8 @@ pub(super) fn act(
         Act::Undeny(target) => ("deny_lifted", Some(target), None),
         Act::Disable => ("user_disabled", None, None),
         Act::Enable => ("user_enabled", None, None),
+        Act::Create { .. } => ("user_created", None, None),
+        Act::Rename(_) => ("user_renamed", None, None),
         Act::Erase => ("user_erased", None, None),
     };
     let changed = carry_out(session, row, act, by, now)?;
@@ -82,6 +88,11 @@ fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestam
         ),
         Act::Disable => run("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL", &[&row, &now.0]),
         Act::Enable => run("UPDATE users SET disabled_at = NULL WHERE id = ?1 AND disabled_at IS NOT NULL", &[&row]),
+        // Made by whoever looked for the row.
+        Act::Create { .. } => Ok(1),
+        Act::Rename(name) => {
+            run("UPDATE users SET display_name = ?2 WHERE id = ?1 AND display_name IS NOT ?2", &[&row, &name.as_str()])
+        }
         Act::Erase => {
             run("UPDATE audit SET user_id = NULL, salt = NULL, fields = NULL WHERE user_id = ?1", &[&row])?;
             run("DELETE FROM users WHERE id = ?1", &[&row])
@@ -101,15 +112,28 @@ fn nothing_to_do(user: &UserId, act: &Act) -> String {
         Act::Undeny(target) => format!("{target} is not denied to `{user}`"),
         Act::Disable => format!("`{user}` is already disabled"),
         Act::Enable => format!("`{user}` is not disabled"),
+        Act::Create { .. } => format!("there is `{user}` already"),
+        Act::Rename(_) => format!("`{user}` has this name already"),
         Act::Erase => format!("there is no user `{user}`"),
     }
 }
 
-fn create(session: &Session<'_>, user: &UserId, now: Timestamp) -> Result<i64, StoreError> {
+fn create(
+    session: &Session<'_>,
+    user: &UserId,
+    (email, display_name): (Option<&str>, Option<&str>),
+    enabled: bool,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let disabled_at = (!enabled).then_some(now.0);
+    let (namespace, subject) = (user.namespace.as_str(), user.subject.as_str());
     session
         .connection
-        .prepare_cached("INSERT INTO users (namespace, subject, created_at) VALUES (?1, ?2, ?3)")
-        .and_then(|mut insert| insert.insert(params![user.namespace.as_str(), user.subject.as_str(), now.0]))
+        .prepare_cached(
+            "INSERT INTO users (namespace, subject, created_at, email, display_name, disabled_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .and_then(|mut insert| insert.insert(params![namespace, subject, now.0, email, display_name, disabled_at]))
         .map_err(unavailable)
 }
 

@@ -8,13 +8,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{Act, Adopted, Excess, StoreError};
-use super::{Session, SqliteStore, act, audit, brake, clients, kind_of, recorded, unavailable, user_row};
+use super::{Session, SqliteStore, act, audit, brake, clients, find, kind_of, recorded, unavailable, user_row};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{
-    AccessToken, ApiClient, Catalogue, ClientView, Member, Person, RecordedClaims, Revision,
+    AccessToken, ApiClient, Catalogue, ClientView, Found, Person, RecordedClaims, Revision, Search,
 };
 use crate::ports::sessions::Digest;
 
@@ -82,8 +82,12 @@ impl Catalogue for SqliteStore {
         Box::pin(self.read(move |connection| recorded_claims(connection, &user, &rules)))
     }
 
-    fn members(&self, target: Target) -> BoxFuture<'_, Result<Vec<Member>, StoreError>> {
-        Box::pin(self.read(move |connection| members(connection, &target)))
+    fn find(&self, search: Search) -> BoxFuture<'_, Result<Found, StoreError>> {
+        Box::pin(self.read_aside(move |connection| find::find(connection, &search)))
+    }
+
+    fn logins(&self, number: i64) -> BoxFuture<'_, Result<Vec<(String, Timestamp)>, StoreError>> {
+        Box::pin(self.read(move |connection| find::logins(connection, number)))
     }
 
     fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>> {
@@ -309,25 +313,6 @@ const PERSON: &str = "
            (SELECT max(last_login_at) FROM watermarks WHERE user_id = id)
     FROM users";
 
-const MEMBER: &str = "
-    SELECT id, namespace, subject, email, display_name, disabled_at IS NULL,
-           (SELECT max(last_login_at) FROM watermarks WHERE watermarks.user_id = id), held.mapped, held.assigned
-    FROM users
-    JOIN (SELECT user_id, max(provider <> '') AS mapped, max(provider = '') AS assigned
-          FROM grants WHERE kind = ?1 AND name = ?2 GROUP BY user_id) AS held ON held.user_id = id
-    WHERE NOT EXISTS (SELECT 1 FROM denies WHERE denies.user_id = id AND kind = ?1 AND name = ?2)
-    ORDER BY id";
-
-fn members(connection: &Connection, target: &Target) -> Result<Vec<Member>, StoreError> {
-    let mut select = connection.prepare_cached(MEMBER).map_err(unavailable)?;
-    let read = |row: &Row<'_>| Ok((read_person(row)?, row.get(7)?, row.get(8)?));
-    let rows: Vec<_> = select
-        .query_map(params![kind_of(target), target.name()], read)
-        .and_then(Iterator::collect)
-        .map_err(unavailable)?;
-    rows.into_iter().map(|(person, mapped, assigned)| Ok(Member { person: person?, mapped, assigned })).collect()
-}
-
 fn people(connection: &Connection, after: i64, limit: usize) -> Result<Vec<Person>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select =
@@ -345,7 +330,7 @@ fn person(connection: &Connection, number: i64) -> Result<Option<Person>, StoreE
         .transpose()
 }
 
-fn read_person(row: &Row<'_>) -> rusqlite::Result<Result<Person, StoreError>> {
+pub(super) fn read_person(row: &Row<'_>) -> rusqlite::Result<Result<Person, StoreError>> {
     let (namespace, subject): (String, String) = (row.get(1)?, row.get(2)?);
     let user = Namespace::parse(&namespace)
         .and_then(|namespace| Ok(UserId { namespace, subject: Subject::parse(&subject)? }))

@@ -1,6 +1,6 @@
 //! End-user groups: what they are, and the roles that they carry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::claim_mappings::{self, ClaimMappingObject};
-use super::{Errors, Made, Page, Parameters, Problem, people};
+use super::{Errors, Made, Page, Parameters, Problem, users};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
 use crate::pipeline::mapping::stored::OwnGroup;
 use crate::ports::store::Act;
 use crate::serve::admin::http::{Admin, Head, json};
-use crate::serve::admin::service::{GroupChange, GroupInput, GroupView, Refused};
+use crate::serve::admin::service::{GroupChange, GroupInput, GroupView, Refused, RoleView};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -87,8 +87,8 @@ fn object(view: GroupView, mappings: Vec<ClaimMappingObject>) -> GroupObject {
 
 #[utoipa::path(get, path = "/api/identity/v1/groups",
     params(("nameContains" = Option<String>, Query), ("environmentKey" = Option<String>, Query),
-        ("environmentKeys" = Option<Vec<String>>, Query), ("identityProviderKey" = Option<String>, Query),
-        ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+        ("environmentKeys" = Option<String>, Query), ("identityProviderKey" = Option<String>, Query),
+        ("portfolioKeys" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
     responses((status = 200, body = Page<GroupObject>), Errors))]
 pub async fn list(
     State(admin): State<Admin>,
@@ -97,26 +97,58 @@ pub async fn list(
 ) -> Result<Json<Page<GroupObject>>, Problem> {
     call.caller.may(Scope::Read)?;
     let asked = Parameters::of(&request);
-    let stages = asked.all(["environmentKey", "environmentKeys"]);
-    if asked.one("environmentKey").is_some() && asked.one("environmentKeys").is_some() {
-        return Err(Problem::input("The environmentKey and environmentKeys fields are mutually exclusive."));
+    let found = found(&admin, &asked, |_| true)?;
+    asked.page(found.into_iter().map(|(_, group)| group).collect())
+}
+
+/// Groups by the filters of a list, by name. There are no portfolios, so that none of them is in one.
+pub fn found(
+    admin: &Admin,
+    asked: &Parameters,
+    wanted: impl Fn(&GroupView) -> bool,
+) -> Result<Vec<(String, GroupObject)>, Problem> {
+    asked.refuse(&["assetKey"])?;
+    let stages = asked.either("environmentKey", "environmentKeys")?;
+    if asked.one("portfolioKeys").is_some() {
+        return Ok(Vec::new());
     }
+    let mut views = admin.service.groups();
+    views.retain(|view| {
+        let named = asked.one("nameContains").is_none_or(|part| super::contains(&view.name, part));
+        let staged = stages.is_empty() || view.stages.iter().any(|stage| stages.contains(&stage.as_str()));
+        named && staged && wanted(view)
+    });
+    let names: HashSet<&str> = views.iter().map(|view| view.name.as_str()).collect();
     let mut mappings: HashMap<String, Vec<ClaimMappingObject>> = HashMap::new();
-    for (group, mapping) in claim_mappings::of_groups(admin.inspect(), |_| true) {
+    for (group, mapping) in claim_mappings::of_groups(admin.inspect(), |name| names.contains(name)) {
         mappings.entry(group).or_default().push(mapping);
     }
     let provider = asked.one("identityProviderKey");
     let mut found = Vec::new();
-    for view in admin.service.groups() {
+    for view in views {
         let mappings = mappings.remove(&view.name).unwrap_or_default();
-        let named = asked.one("nameContains").is_none_or(|part| super::contains(&view.name, part));
-        let staged = stages.is_empty() || view.stages.iter().any(|stage| stages.contains(&stage.as_str()));
-        let mapped = provider.is_none_or(|key| mappings.iter().any(|one| one.provider_key.eq_ignore_ascii_case(key)));
-        if named && staged && mapped {
-            found.push(object(view, mappings));
+        if provider.is_none_or(|key| mappings.iter().any(|one| one.provider_key.eq_ignore_ascii_case(key))) {
+            found.push((view.name.clone(), object(view, mappings)));
         }
     }
-    asked.page(found)
+    Ok(found)
+}
+
+/// A page of roles by what all lists of roles have in common. Roles belong to no asset, stage or portfolio.
+pub fn role_page(asked: &Parameters, roles: Vec<RoleView>, keys: &[&str]) -> Result<Json<Page<RoleObject>>, Problem> {
+    asked.refuse(&["assetKey", "environmentKey", "environmentKeys"])?;
+    let (_, descending) = asked.sort(&["name"])?;
+    let mut objects: Vec<RoleObject> = roles
+        .into_iter()
+        .filter(|role| asked.one("nameContains").is_none_or(|part| super::contains(&role.name, part)))
+        .filter(|role| keys.is_empty() || keys.iter().any(|key| key.eq_ignore_ascii_case(&role.key)))
+        .filter(|_| asked.one("portfolioKeys").is_none())
+        .map(|role| RoleObject { key: role.key, name: role.name, description: role.description })
+        .collect();
+    if descending {
+        objects.reverse();
+    }
+    asked.page(objects)
 }
 
 #[utoipa::path(get, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)),
@@ -145,7 +177,7 @@ pub async fn create(
     let mut acts = Vec::new();
     for key in &user_keys {
         call.caller.may(Scope::WriteMembers)?;
-        acts.push((people::by_key(&admin, key).await?.user, Act::Assign(Target::Group(target.clone()))));
+        acts.push((users::by_key(&admin, key).await?.user, Act::Assign(Target::Group(target.clone()))));
     }
     let own = OwnGroup {
         description: description.unwrap_or_default(),
@@ -195,7 +227,9 @@ pub async fn delete(
 }
 
 #[utoipa::path(get, path = "/api/identity/v1/groups/{key}/application-roles",
-    params(("key" = String, Path), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+    params(("key" = String, Path), ("nameContains" = Option<String>, Query), ("applicationRoleKey" = Option<String>, Query),
+        ("applicationRoleKeys" = Option<String>, Query), ("sort" = Option<String>, Query), ("limit" = Option<u32>, Query),
+        ("offset" = Option<u32>, Query)),
     responses((status = 200, body = Page<RoleObject>), Errors))]
 pub async fn roles(
     State(admin): State<Admin>,
@@ -205,9 +239,9 @@ pub async fn roles(
 ) -> Result<Json<Page<RoleObject>>, Problem> {
     call.caller.may(Scope::Read)?;
     let view = by_key(&admin, &key)?;
+    let asked = Parameters::of(&request);
     let carried = admin.service.roles().into_iter().filter(|role| view.roles.contains(&role.name));
-    let objects = carried.map(|role| RoleObject { key: role.key, name: role.name, description: role.description });
-    Parameters::of(&request).page(objects.collect())
+    role_page(&asked, carried.collect(), &asked.either("applicationRoleKey", "applicationRoleKeys")?)
 }
 
 #[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/application-roles", params(("key" = String, Path)),

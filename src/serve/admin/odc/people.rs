@@ -1,6 +1,6 @@
-//! End-users: which groups they are in and which roles they have, and by what.
-//!
-//! The key of a user is made of the number that the store gives them.
+//! Which groups end-users are in and which roles they have, and by what.
+
+use std::collections::HashMap;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -9,30 +9,19 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::groups::{self, RoleObject};
+use super::groups::{self, GroupObject, RoleObject};
+use super::users::{self, UserObject};
 use super::{Errors, Page, Parameters, Problem};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, RoleName, Target};
-use crate::ports::catalogue::{Member, Person};
-use crate::ports::store::{Act, MembershipView};
+use crate::ports::catalogue::{Member, Within};
+use crate::ports::store::{Act, MembershipView, UserView};
 use crate::serve::admin::http::{Admin, Head, json};
-use crate::serve::admin::service::Refused;
+use crate::serve::admin::service::{Refused, RoleView};
 
 const ASSIGNED: &str = "Assigned";
 const MAPPED: &str = "Mapped";
 const TYPES: [&str; 2] = [ASSIGNED, MAPPED];
-
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UserObject {
-    key: String,
-    name: Option<String>,
-    email: Option<String>,
-    /// What the provider calls the person.
-    username: String,
-    is_active: bool,
-    last_login_at: Option<String>,
-}
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -55,13 +44,7 @@ pub struct MembersPatch {
 #[serde(rename_all = "camelCase")]
 pub struct MembershipObject {
     membership_types: Vec<&'static str>,
-    group: NamedObject,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-pub struct NamedObject {
-    key: String,
-    name: String,
+    group: GroupObject,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -82,34 +65,6 @@ pub struct RoleGroupObject {
     membership_type: &'static str,
 }
 
-fn user_key(number: i64) -> String {
-    let mut bytes = [0; 16];
-    if let Some(tail) = bytes.get_mut(8..) {
-        tail.copy_from_slice(&number.to_be_bytes());
-    }
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
-}
-
-/// The person with a key. Version and variant take bits that no number of the store reaches.
-pub async fn by_key(admin: &Admin, key: &str) -> Result<Person, Problem> {
-    let tail = key.rsplit_once('-').and_then(|(_, tail)| i64::from_str_radix(tail, 16).ok());
-    let number = tail.filter(|number| user_key(*number).eq_ignore_ascii_case(key));
-    let Some(number) = number else { return Err(Problem::not_found("user")) };
-    let person = admin.inspect().catalogue().person(number).await.map_err(Refused::from)?;
-    person.ok_or_else(|| Problem::not_found("user"))
-}
-
-fn object(person: Person) -> UserObject {
-    UserObject {
-        key: user_key(person.number),
-        name: person.display_name,
-        email: person.email,
-        username: person.user.subject.to_string(),
-        is_active: person.enabled,
-        last_login_at: person.last_login_at.map(|at| at.to_string()),
-    }
-}
-
 fn types(mapped: bool, assigned: bool) -> Vec<&'static str> {
     [(assigned, ASSIGNED), (mapped, MAPPED)].into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
 }
@@ -119,19 +74,8 @@ fn types_of(membership: &MembershipView) -> Vec<&'static str> {
     types(matches!(word, "mapped" | "both"), matches!(word, "assigned" | "both"))
 }
 
-/// Whether a person is among those that the parameters ask for.
-fn asked_for(asked: &Parameters, person: &Person) -> bool {
-    let keys = asked.all(["userKey", "userKeys"]);
-    let key = user_key(person.number);
-    let texts = [person.display_name.as_deref(), person.email.as_deref(), Some(person.user.subject.as_str())];
-    let named = |part: &str| texts.into_iter().flatten().any(|text| super::contains(text, part));
-    (keys.is_empty() || keys.iter().any(|wanted| wanted.eq_ignore_ascii_case(&key)))
-        && asked.one("nameOrEmailContains").is_none_or(named)
-}
-
 #[utoipa::path(get, path = "/api/identity/v1/groups/{key}/users",
-    params(("key" = String, Path), ("membershipType" = Option<String>, Query), ("userKey" = Option<Vec<String>>, Query),
-        ("nameOrEmailContains" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+    params(("key" = String, Path), ("membershipType" = Option<String>, Query), users::Filters),
     responses((status = 200, body = Page<MemberObject>), Errors))]
 pub async fn members(
     State(admin): State<Admin>,
@@ -141,16 +85,31 @@ pub async fn members(
 ) -> Result<Json<Page<MemberObject>>, Problem> {
     call.caller.may(Scope::Read)?;
     let asked = Parameters::of(&request);
-    let wanted = asked.words("membershipType", &TYPES)?;
-    let target = group_target(&admin, &key)?;
-    let members = admin.inspect().catalogue().members(target).await.map_err(Refused::from)?;
-    let object = |member: Member| {
-        let Member { person, mapped, assigned } = member;
-        MemberObject { membership_types: types(mapped, assigned), user: object(person) }
+    let mapped = match asked.words("membershipType", &TYPES)?.as_slice() {
+        [ASSIGNED] => Some(false),
+        [MAPPED] => Some(true),
+        _ => None,
     };
-    let found = members.into_iter().filter(|member| asked_for(&asked, &member.person)).map(object);
-    let typed = found.filter(|one| wanted.is_empty() || one.membership_types.iter().any(|word| wanted.contains(word)));
-    asked.page(typed.collect())
+    let within = Some(Within { target: group_target(&admin, &key)?, mapped });
+    let object = |member: &Member, user| {
+        let membership_types = types(member.mapped, member.assigned);
+        MemberObject { membership_types, user }
+    };
+    users::page(&admin, &asked, within, object).await
+}
+
+/// Who has the role directly, by hand or by a mapping of a role; who has it through a group is listed with the group.
+#[utoipa::path(get, path = "/api/identity/v1/application-roles/{key}/users",
+    params(("key" = String, Path), users::Filters), responses((status = 200, body = Page<UserObject>), Errors))]
+pub async fn role_holders(
+    State(admin): State<Admin>,
+    Head(call): Head,
+    Path(key): Path<String>,
+    request: Request,
+) -> Result<Json<Page<UserObject>>, Problem> {
+    call.caller.may(Scope::Read)?;
+    let within = Some(Within { target: role_target(&admin, &key)?, mapped: None });
+    users::page(&admin, &Parameters::of(&request), within, |_, user| user).await
 }
 
 /// All of it, or nothing: somebody who is in the group by a claim alone cannot be removed by hand.
@@ -167,7 +126,7 @@ pub async fn update_members(
     let MembersPatch { user_keys_to_add, user_keys_to_remove } = json(&body, false)?;
     let mut acts = Vec::new();
     for key in &user_keys_to_add {
-        let person = by_key(&admin, key).await?;
+        let person = users::by_key(&admin, key).await?;
         let view = admin.service.user(person.user.clone()).await?;
         let held = view.memberships.iter().find(|one| one.kind == target.kind() && one.name == target.name());
         // Who is assigned already stays so.
@@ -176,7 +135,7 @@ pub async fn update_members(
         }
     }
     for key in &user_keys_to_remove {
-        acts.push((by_key(&admin, key).await?.user, Act::Unassign(target.clone())));
+        acts.push((users::by_key(&admin, key).await?.user, Act::Unassign(target.clone())));
     }
     admin.service.act(&call, acts).await?;
     Ok(StatusCode::OK)
@@ -189,7 +148,8 @@ fn group_target(admin: &Admin, key: &str) -> Result<Target, Problem> {
 }
 
 #[utoipa::path(get, path = "/api/identity/v1/application-roles",
-    params(("nameContains" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
+    params(("key" = Option<String>, Query), ("nameContains" = Option<String>, Query), ("portfolioKeys" = Option<String>, Query),
+        ("sort" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
     responses((status = 200, body = Page<RoleObject>), Errors))]
 pub async fn application_roles(
     State(admin): State<Admin>,
@@ -198,50 +158,13 @@ pub async fn application_roles(
 ) -> Result<Json<Page<RoleObject>>, Problem> {
     call.caller.may(Scope::Read)?;
     let asked = Parameters::of(&request);
-    let roles = admin.service.roles().into_iter();
-    let named = roles.filter(|role| asked.one("nameContains").is_none_or(|part| super::contains(&role.name, part)));
-    let objects = named.map(|role| RoleObject { key: role.key, name: role.name, description: role.description });
-    asked.page(objects.collect())
-}
-
-/// People read at once while a list is made.
-const BATCH: usize = 1_000;
-
-#[utoipa::path(get, path = "/api/identity/v1/users",
-    params(("nameOrEmailContains" = Option<String>, Query), ("userKey" = Option<Vec<String>>, Query),
-        ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<UserObject>), Errors))]
-pub async fn list(
-    State(admin): State<Admin>,
-    Head(call): Head,
-    request: Request,
-) -> Result<Json<Page<UserObject>>, Problem> {
-    call.caller.may(Scope::Read)?;
-    let asked = Parameters::of(&request);
-    let (mut found, mut after) = (Vec::new(), 0);
-    loop {
-        let batch = admin.inspect().catalogue().people(after, BATCH).await.map_err(Refused::from)?;
-        let Some(last) = batch.last() else { break };
-        after = last.number;
-        found.extend(batch.into_iter().filter(|person| asked_for(&asked, person)).map(object));
-    }
-    asked.page(found)
-}
-
-#[utoipa::path(get, path = "/api/identity/v1/users/{key}", params(("key" = String, Path)),
-    responses((status = 200, body = UserObject), Errors))]
-pub async fn show(
-    State(admin): State<Admin>,
-    Head(call): Head,
-    Path(key): Path<String>,
-) -> Result<Json<UserObject>, Problem> {
-    call.caller.may(Scope::Read)?;
-    Ok(Json(object(by_key(&admin, &key).await?)))
+    groups::role_page(&asked, admin.service.roles(), &asked.all(["key", "key"]))
 }
 
 #[utoipa::path(get, path = "/api/identity/v1/users/{key}/groups",
-    params(("key" = String, Path), ("membershipType" = Option<String>, Query), ("limit" = Option<u32>, Query),
-        ("offset" = Option<u32>, Query)),
+    params(("key" = String, Path), ("membershipType" = Option<String>, Query), ("nameContains" = Option<String>, Query),
+        ("environmentKey" = Option<String>, Query), ("environmentKeys" = Option<String>, Query),
+        ("portfolioKeys" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
     responses((status = 200, body = Page<MembershipObject>), Errors))]
 pub async fn groups(
     State(admin): State<Admin>,
@@ -252,25 +175,26 @@ pub async fn groups(
     call.caller.may(Scope::Read)?;
     let asked = Parameters::of(&request);
     let wanted = asked.words("membershipType", &TYPES)?;
-    let view = admin.service.user(by_key(&admin, &key).await?.user).await?;
-    let groups = admin.service.groups();
+    let view = admin.service.user(users::by_key(&admin, &key).await?.user).await?;
     let held = view.memberships.iter().filter(|one| one.kind == "group" && one.effective);
-    let object = |one: &MembershipView| {
-        let group = groups.iter().find(|group| group.name == one.name)?;
-        let named = NamedObject { key: group.key.clone(), name: group.name.clone() };
-        Some(MembershipObject { membership_types: types_of(one), group: named })
+    let mut held: HashMap<&str, Vec<&'static str>> = held.map(|one| (one.name.as_str(), types_of(one))).collect();
+    held.retain(|_, types| wanted.is_empty() || types.iter().any(|word| wanted.contains(word)));
+    let found = groups::found(&admin, &asked, |group| held.contains_key(group.name.as_str()))?;
+    let object = |(name, group): (String, GroupObject)| {
+        let membership_types = held.remove(name.as_str()).unwrap_or_default();
+        MembershipObject { membership_types, group }
     };
-    let found = held.filter_map(object);
-    let typed = found.filter(|one| wanted.is_empty() || one.membership_types.iter().any(|word| wanted.contains(word)));
-    asked.page(typed.collect())
+    asked.page(found.into_iter().map(object).collect())
 }
 
 const SOURCES: [&str; 3] = ["Direct", "GroupAssigned", "GroupMapped"];
 
 /// By default the roles that the person has directly, by hand or by a mapping of a role.
 #[utoipa::path(get, path = "/api/identity/v1/users/{key}/application-roles",
-    params(("key" = String, Path), ("assignmentSources" = Option<Vec<String>>, Query), ("limit" = Option<u32>, Query),
-        ("offset" = Option<u32>, Query)),
+    params(("key" = String, Path), ("assignmentSources" = Option<Vec<String>>, Query),
+        ("nameContains" = Option<String>, Query), ("applicationRoleKeys" = Option<String>, Query),
+        ("groupKeys" = Option<String>, Query), ("portfolioKeys" = Option<String>, Query), ("sort" = Option<String>, Query),
+        ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
     responses((status = 200, body = Page<UserRoleObject>), Errors))]
 pub async fn roles(
     State(admin): State<Admin>,
@@ -280,39 +204,67 @@ pub async fn roles(
 ) -> Result<Json<Page<UserRoleObject>>, Problem> {
     call.caller.may(Scope::Read)?;
     let asked = Parameters::of(&request);
+    asked.refuse(&["assetKey", "assetKeys", "environmentKey", "environmentKeys"])?;
     let mut sources = asked.words("assignmentSources", &SOURCES)?;
     if sources.is_empty() {
         sources.push("Direct");
     }
-    let view = admin.service.user(by_key(&admin, &key).await?.user).await?;
-    let all_groups = admin.service.groups();
-    let mut found = Vec::new();
-    for role in admin.service.roles() {
-        if !view.roles.contains(&role.name) {
-            continue;
-        }
+    let (keys, through) =
+        (asked.all(["applicationRoleKeys", "applicationRoleKeys"]), asked.all(["groupKeys", "groupKeys"]));
+    let (_, descending) = asked.sort(&["name"])?;
+    let view = admin.service.user(users::by_key(&admin, &key).await?.user).await?;
+    let mut found = Names::of(&admin).roles_of(&view);
+    found.retain(|role| {
+        let has = |source: &&str| match *source {
+            "Direct" => role.is_directly_assigned,
+            "GroupAssigned" => role.assigned_groups.iter().any(|group| group.membership_type == ASSIGNED),
+            _ => role.assigned_groups.iter().any(|group| group.membership_type == MAPPED),
+        };
+        sources.iter().any(has)
+            && asked.one("nameContains").is_none_or(|part| super::contains(&role.name, part))
+            && (keys.is_empty() || keys.iter().any(|key| key.eq_ignore_ascii_case(&role.key)))
+            && (through.is_empty() || role.assigned_groups.iter().any(|group| through.contains(&group.key.as_str())))
+            && asked.one("portfolioKeys").is_none()
+    });
+    if descending {
+        found.reverse();
+    }
+    asked.page(found)
+}
+
+/// All roles and groups, looked up once for however many people.
+pub struct Names {
+    roles: Vec<RoleView>,
+    /// Keys by name.
+    groups: HashMap<String, String>,
+}
+
+impl Names {
+    pub fn of(admin: &Admin) -> Self {
+        let groups = admin.service.groups().into_iter().map(|group| (group.name, group.key));
+        Self { roles: admin.service.roles(), groups: groups.collect() }
+    }
+
+    /// The roles that somebody has, and by what.
+    pub fn roles_of(&self, view: &UserView) -> Vec<UserRoleObject> {
+        let has = |role: &&RoleView| view.roles.contains(&role.name);
+        self.roles.iter().filter(has).map(|role| self.role_of(role, view)).collect()
+    }
+
+    fn role_of(&self, role: &RoleView, view: &UserView) -> UserRoleObject {
         let direct = view.memberships.iter().any(|one| one.kind == "role" && one.name == role.name && one.effective);
         let through = view.roles_through_groups.iter().filter(|one| one.role == role.name).flat_map(|one| &one.groups);
         let mut groups = Vec::new();
         for name in through {
-            let group = all_groups.iter().find(|group| group.name == *name);
             let membership = view.memberships.iter().find(|one| one.kind == "group" && one.name == *name);
-            let (Some(group), Some(membership)) = (group, membership) else { continue };
+            let (Some(key), Some(membership)) = (self.groups.get(name), membership) else { continue };
             for membership_type in types_of(membership) {
-                groups.push(RoleGroupObject { key: group.key.clone(), name: group.name.clone(), membership_type });
+                groups.push(RoleGroupObject { key: key.clone(), name: name.clone(), membership_type });
             }
         }
-        let has = |source: &&str| match *source {
-            "Direct" => direct,
-            "GroupAssigned" => groups.iter().any(|group| group.membership_type == ASSIGNED),
-            _ => groups.iter().any(|group| group.membership_type == MAPPED),
-        };
-        if sources.iter().any(has) {
-            let (key, name) = (role.key, role.name);
-            found.push(UserRoleObject { key, name, is_directly_assigned: direct, assigned_groups: groups });
-        }
+        let (key, name) = (role.key.clone(), role.name.clone());
+        UserRoleObject { key, name, is_directly_assigned: direct, assigned_groups: groups }
     }
-    asked.page(found)
 }
 
 #[utoipa::path(post, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}",
@@ -324,7 +276,7 @@ pub async fn grant_role(
 ) -> Result<StatusCode, Problem> {
     call.caller.may(Scope::WriteMembers)?;
     let target = role_target(&admin, &role)?;
-    admin.service.act(&call, vec![(by_key(&admin, &key).await?.user, Act::Assign(target))]).await?;
+    admin.service.act(&call, vec![(users::by_key(&admin, &key).await?.user, Act::Assign(target))]).await?;
     Ok(StatusCode::CREATED)
 }
 
@@ -337,7 +289,7 @@ pub async fn revoke_role(
 ) -> Result<StatusCode, Problem> {
     call.caller.may(Scope::WriteMembers)?;
     let target = role_target(&admin, &role)?;
-    admin.service.act(&call, vec![(by_key(&admin, &key).await?.user, Act::Unassign(target))]).await?;
+    admin.service.act(&call, vec![(users::by_key(&admin, &key).await?.user, Act::Unassign(target))]).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{Errors, Page, Parameters, Problem};
 use crate::config::Scope;
 use crate::pipeline::ids::ProviderName;
-use crate::pipeline::provider::Protocol;
+use crate::pipeline::provider::{Protocol, UserClaim};
 use crate::serve::admin::Inspect;
 use crate::serve::admin::http::{Admin, Head};
 use crate::serve::admin::service::provider_key;
@@ -25,6 +25,10 @@ pub struct ProviderObject {
     pub environment_keys: Vec<String>,
     /// A first login creates the user.
     pub auto_create_profiles: bool,
+    /// `All` where the operator vouches for the addresses of this provider (`email_trusted`), else `None`.
+    pub email_trust_type: &'static str,
+    /// People are known by what the provider calls them: by `Email` where that is an address, else `None`.
+    pub profile_linking_field: &'static str,
 }
 
 fn all(inspect: &dyn Inspect) -> Vec<ProviderObject> {
@@ -37,6 +41,11 @@ fn all(inspect: &dyn Inspect) -> Vec<ProviderObject> {
             kind: if is_saml(&provider.protocol) { "SAML" } else { "OIDC" },
             environment_keys: provider.stages.iter().map(ToString::to_string).collect(),
             auto_create_profiles: true,
+            email_trust_type: if settings.email_trusted { "All" } else { "None" },
+            profile_linking_field: match &provider.user.claim {
+                UserClaim::Named(name) if provider.user.email_claim.as_ref() == Some(name) => "Email",
+                _ => "None",
+            },
         }
     };
     config.providers.iter().map(object).collect()

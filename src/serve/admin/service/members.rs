@@ -36,6 +36,7 @@ impl Service {
                     call.caller.may(Scope::Admin)?;
                     None
                 }
+                Act::Create { .. } | Act::Rename(_) => None,
                 Act::Disable | Act::Enable => {
                     self.check_disabling(call, user).await?;
                     None
