@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use axum::{Extension, Json, Router};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -66,9 +66,9 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
     secure(&mut api);
     let schemas = [(Details::name().into_owned(), Details::schema())];
     api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
-    let tokens = Router::new()
-        .route("/identity/.well-known/openid-configuration", get(token::discovery))
-        .route(token::ENDPOINT, post(token::generate));
+    let (tokens, described) =
+        OpenApiRouter::new().routes(routes!(token::discovery)).routes(routes!(token::generate)).split_for_parts();
+    api.merge(described);
     let routes = routes
         .route("/api/identity/v1/{*path}", any(|| async { Problem::not_found("resource") }))
         .layer(Extension(Arc::<bulk::Operations>::default()));

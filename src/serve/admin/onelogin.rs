@@ -19,11 +19,11 @@ use std::collections::HashSet;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::any;
 use axum::{Json, Router};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::openapi::OpenApi;
 use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -52,21 +52,23 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(vocabulary::actions))
         .routes(routes!(vocabulary::action_values))
         .routes(routes!(show, update, delete))
-        .routes(routes!(dry_run));
+        .routes(routes!(dry_run))
+        .routes(routes!(token::rate_limit));
     let (mappings, mut api) = described.split_for_parts();
     secure(&mut api);
     let mut schemas =
         vec![(Plain::name().into_owned(), Plain::schema()), (Invalid::name().into_owned(), Invalid::schema())];
     Invalid::schemas(&mut schemas);
     api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
-    let mappings = mappings
-        .route("/auth/rate_limit", get(token::rate_limit))
-        .route("/api/2/{*path}", any(|| async { Problem::not_found() }));
-    let tokens = Router::new()
-        .route("/auth/oauth2/v2/token", post(token::version_2))
-        .route("/auth/oauth2/token", post(token::version_1))
-        .route("/auth/oauth2/revoke", post(token::revoke))
-        .route("/auth/oauth2/v2/revoke", post(token::revoke));
+    api.components.get_or_insert_with(Default::default).schemas.extend(token::schemas());
+    let mappings = mappings.route("/api/2/{*path}", any(|| async { Problem::not_found() }));
+    let (tokens, described) = OpenApiRouter::new()
+        .routes(routes!(token::version_2))
+        .routes(routes!(token::version_1))
+        .routes(routes!(token::revoke))
+        .routes(routes!(token::revoke_version_2))
+        .split_for_parts();
+    api.merge(described);
     (guarded(mappings, admin, Face::Onelogin, denied).merge(tokens), api)
 }
 
@@ -433,9 +435,4 @@ fn with_note(mut response: Response, names: Vec<String>) -> Response {
         response.headers_mut().insert("x-loginsync-without-effect", value);
     }
     response
-}
-
-/// The status of calls that are no matter of a mapping.
-fn status(error: bool, code: u16, kind: &str, message: &str) -> Value {
-    json!({ "error": error, "code": code, "type": kind, "message": message })
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, Server};
 use utoipa::{IntoResponses, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,6 +29,7 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(show, upsert, delete));
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
+    api.servers = Some(vec![Server::new("/v1"), Server::new("/")]);
     let both = Router::new().nest("/v1", routes.clone()).merge(routes);
     let denied: fn(&Denied) -> Response = |why| Error::denied(why).into_response();
     (guarded(both, admin, Face::Opal, denied), api)

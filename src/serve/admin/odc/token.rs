@@ -8,7 +8,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::config::Face;
 use crate::serve::admin::auth::{Denied, basic, issue};
@@ -17,22 +18,66 @@ use crate::serve::admin::http::{Admin, MOST_BODY, peer, with_limit};
 /// How long a token holds.
 const LIFETIME: Duration = Duration::from_secs(43_200);
 
-pub const ENDPOINT: &str = "/identity/connect/token";
+const ENDPOINT: &str = "/identity/connect/token";
 
-/// The address is the one that the caller has used: there is no other that is sure to lead here.
-pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Json<Value> {
-    let named = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let host = named.unwrap_or_else(|| admin.inspect().config().admin.address.to_string());
-    Json(json!({
-        "issuer": format!("http://{host}/identity"),
-        "token_endpoint": format!("http://{host}{ENDPOINT}"),
-        "grant_types_supported": ["client_credentials"],
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
-        "response_types_supported": ["none"],
-        "subject_types_supported": ["public"],
-    }))
+/// Client credentials, which may stand in `Authorization` as HTTP Basic instead.
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "for the document alone: fields are read from the form")]
+pub struct TokenRequest {
+    /// `client_credentials`.
+    grant_type: String,
+    client_id: Option<String>,
+    client_secret: Option<String>,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenObject {
+    access_token: String,
+    /// Seconds.
+    expires_in: u64,
+    token_type: &'static str,
+}
+
+/// RFC 6749 section 5.2.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenError {
+    error: String,
+}
+
+/// OpenID Connect Discovery 1.0 section 3, as far as it concerns client credentials.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Discovery {
+    issuer: String,
+    token_endpoint: String,
+    grant_types_supported: [&'static str; 1],
+    token_endpoint_auth_methods_supported: [&'static str; 2],
+    response_types_supported: [&'static str; 1],
+    subject_types_supported: [&'static str; 1],
+}
+
+/// Where the token endpoint is
+///
+/// The address is the one that the caller has used: there is no other that is sure to lead here.
+#[utoipa::path(get, path = "/identity/.well-known/openid-configuration", security(()),
+    responses((status = 200, body = Discovery)))]
+pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Json<Discovery> {
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    let host = named.unwrap_or_else(|| admin.inspect().config().admin.address.to_string());
+    Json(Discovery {
+        issuer: format!("http://{host}/identity"),
+        token_endpoint: format!("http://{host}{ENDPOINT}"),
+        grant_types_supported: ["client_credentials"],
+        token_endpoint_auth_methods_supported: ["client_secret_post", "client_secret_basic"],
+        response_types_supported: ["none"],
+        subject_types_supported: ["public"],
+    })
+}
+
+/// Takes an access token
+#[utoipa::path(post, path = "/identity/connect/token", security(()),
+    request_body(content((TokenRequest = "application/x-www-form-urlencoded"))),
+    responses((status = 200, body = TokenObject), (status = 400, body = TokenError), (status = 401, body = TokenError),
+        (status = 429, body = TokenError), (status = 503, body = TokenError)))]
 pub async fn generate(State(admin): State<Admin>, request: Request) -> Response {
     let mut response = match token(&admin, request).await {
         Ok(body) => Json(body).into_response(),
@@ -42,7 +87,7 @@ pub async fn generate(State(admin): State<Admin>, request: Request) -> Response 
     response
 }
 
-async fn token(admin: &Admin, request: Request) -> Result<Value, Response> {
+async fn token(admin: &Admin, request: Request) -> Result<TokenObject, Response> {
     let (parts, body) = request.into_parts();
     let address = peer(&parts).ip();
     let body = to_bytes(body, MOST_BODY).await.map_err(|_| refused(StatusCode::BAD_REQUEST, "invalid_request"))?;
@@ -62,7 +107,7 @@ async fn token(admin: &Admin, request: Request) -> Result<Value, Response> {
         admin.door.admit_client(inspect, Face::Odc, (&id, &secret), address).await.map_err(|why| denied(&why))?;
     let issued = issue(inspect, &caller, LIFETIME, false, None).await.map_err(|error| denied(&Denied::Store(error)))?;
     let issued = issued.ok_or_else(|| denied(&Denied::Unknown))?;
-    Ok(json!({ "access_token": issued.token, "expires_in": LIFETIME.as_secs(), "token_type": "Bearer" }))
+    Ok(TokenObject { access_token: issued.token, expires_in: LIFETIME.as_secs(), token_type: "Bearer" })
 }
 
 /// RFC 6749 section 5.2.
@@ -80,5 +125,5 @@ fn denied(why: &Denied) -> Response {
 }
 
 fn refused(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+    (status, Json(TokenError { error: error.to_owned() })).into_response()
 }

@@ -11,9 +11,11 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 
-use super::{Problem, status};
+use super::Errors;
 use crate::config::Face;
 use crate::ports::sessions::Digest;
 use crate::serve::admin::auth::{Denied, Issued, basic, issue};
@@ -25,32 +27,153 @@ const LIFETIME: Duration = Duration::from_secs(36_000);
 /// One organisation has one account.
 const ACCOUNT: i64 = 1;
 
+/// Client credentials, which may stand in `Authorization` instead, or the two tokens of a refresh.
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "for the document alone: fields are read as a form or as JSON")]
+pub struct TokenRequest {
+    /// `client_credentials` or `refresh_token`.
+    grant_type: String,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+    access_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[allow(dead_code, reason = "for the document alone: fields are read as a form or as JSON")]
+pub struct RevokeRequest {
+    access_token: String,
+    client_id: Option<String>,
+    client_secret: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenObject {
+    access_token: String,
+    /// RFC 3339.
+    created_at: String,
+    /// Seconds.
+    expires_in: u64,
+    refresh_token: Option<String>,
+    token_type: &'static str,
+    account_id: i64,
+}
+
+/// A token as version 1 wraps it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenList {
+    status: Status,
+    data: Vec<TokenObject>,
+}
+
+/// The status of a call that is no matter of a mapping.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Status {
+    error: bool,
+    code: u16,
+    #[serde(rename = "type")]
+    kind: String,
+    message: String,
+}
+
+/// Older clients read `status`, newer ones the top.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Revoked {
+    #[serde(flatten)]
+    top: Status,
+    status: Status,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Refusal {
+    status: Status,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RateLimit {
+    status: Status,
+    data: RateLimitData,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RateLimitData {
+    #[serde(rename = "X-RateLimit-Limit")]
+    limit: u32,
+    #[serde(rename = "X-RateLimit-Remaining")]
+    remaining: u32,
+    #[serde(rename = "X-RateLimit-Reset")]
+    reset: u32,
+}
+
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "for the document alone")]
+enum Refusals {
+    /// Neither a form nor JSON, or what the call takes is not there.
+    #[response(status = 400)]
+    BadRequest(Refusal),
+    #[response(status = 401)]
+    Unauthorized(Refusal),
+    /// The client may not use this face.
+    #[response(status = 403)]
+    Forbidden(Refusal),
+    #[response(status = 429)]
+    TooMany(Refusal),
+    /// The store cannot be read or written now.
+    #[response(status = 503)]
+    Unavailable(Refusal),
+}
+
+impl Status {
+    fn new(error: bool, code: StatusCode, kind: &str, message: &str) -> Self {
+        Self { error, code: code.as_u16(), kind: kind.into(), message: message.into() }
+    }
+
+    fn success() -> Self {
+        Self::new(false, StatusCode::OK, "success", "Success")
+    }
+}
+
+/// The schemas that responses refer to by name.
+pub fn schemas() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)> {
+    let mut schemas = vec![(Refusal::name().into_owned(), Refusal::schema())];
+    Refusal::schemas(&mut schemas);
+    schemas
+}
+
+/// Takes an access token
+#[utoipa::path(post, path = "/auth/oauth2/v2/token", security(()), request_body(content(
+    (TokenRequest = "application/json"), (TokenRequest = "application/x-www-form-urlencoded")
+)), responses((status = 200, body = TokenObject), Refusals))]
 pub async fn version_2(State(admin): State<Admin>, request: Request) -> Response {
     match generate(&admin, request).await {
-        Ok(issued) => uncached(Json(token(&issued)).into_response()),
+        Ok(issued) => uncached(Json(token(issued)).into_response()),
         Err(problem) => problem,
     }
 }
 
+/// Takes an access token, wrapped as version 1 had it
+#[utoipa::path(post, path = "/auth/oauth2/token", security(()), request_body(content(
+    (TokenRequest = "application/json"), (TokenRequest = "application/x-www-form-urlencoded")
+)), responses((status = 200, body = TokenList), Refusals))]
 pub async fn version_1(State(admin): State<Admin>, request: Request) -> Response {
     match generate(&admin, request).await {
         Ok(issued) => {
-            let success = status(false, 200, "success", "Success");
-            uncached(Json(json!({ "status": success, "data": [token(&issued)] })).into_response())
+            let list = TokenList { status: Status::success(), data: vec![token(issued)] };
+            uncached(Json(list).into_response())
         }
         Err(problem) => problem,
     }
 }
 
-fn token(issued: &Issued) -> Value {
-    json!({
-        "access_token": issued.token,
-        "created_at": issued.created_at.to_string(),
-        "expires_in": LIFETIME.as_secs(),
-        "refresh_token": issued.refresh,
-        "token_type": "bearer",
-        "account_id": ACCOUNT,
-    })
+fn token(issued: Issued) -> TokenObject {
+    TokenObject {
+        access_token: issued.token,
+        created_at: issued.created_at.to_string(),
+        expires_in: LIFETIME.as_secs(),
+        refresh_token: issued.refresh,
+        token_type: "bearer",
+        account_id: ACCOUNT,
+    }
 }
 
 async fn generate(admin: &Admin, request: Request) -> Result<Issued, Response> {
@@ -94,19 +217,23 @@ fn in_words(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id.trim().to_owned(), secret.trim().to_owned()))
 }
 
-/// Ends a token of the client that asks: by its credentials, or by the token itself.
+/// Ends a token of the client that asks: by its credentials, or by the token itself
+#[utoipa::path(post, path = "/auth/oauth2/revoke", security(()), request_body(content(
+    (RevokeRequest = "application/json"), (RevokeRequest = "application/x-www-form-urlencoded")
+)), responses((status = 200, body = Revoked), Refusals))]
 pub async fn revoke(State(admin): State<Admin>, request: Request) -> Response {
     match end(&admin, request).await {
-        Ok(()) => {
-            // Older clients read `status`, newer ones the top.
-            let mut body = status(false, 200, "success", "Success");
-            if let Some(object) = body.as_object_mut() {
-                object.insert("status".into(), status(false, 200, "success", "Success"));
-            }
-            uncached(Json(body).into_response())
-        }
+        Ok(()) => uncached(Json(Revoked { top: Status::success(), status: Status::success() }).into_response()),
         Err(problem) => problem,
     }
+}
+
+/// The same at another address, as one client has it
+#[utoipa::path(post, path = "/auth/oauth2/v2/revoke", security(()), request_body(content(
+    (RevokeRequest = "application/json"), (RevokeRequest = "application/x-www-form-urlencoded")
+)), responses((status = 200, body = Revoked), Refusals))]
+pub async fn revoke_version_2(state: State<Admin>, request: Request) -> Response {
+    revoke(state, request).await
 }
 
 async fn end(admin: &Admin, request: Request) -> Result<(), Response> {
@@ -127,16 +254,12 @@ async fn end(admin: &Admin, request: Request) -> Result<(), Response> {
     }
 }
 
-pub async fn rate_limit(State(admin): State<Admin>, Head(call): Head) -> Result<Json<Value>, Problem> {
+/// What is left of the client's limit
+#[utoipa::path(get, path = "/auth/rate_limit", responses((status = 200, body = RateLimit), Errors))]
+pub async fn rate_limit(State(admin): State<Admin>, Head(call): Head) -> Json<RateLimit> {
     let left = admin.door.left(admin.inspect(), &call.caller);
-    Ok(Json(json!({
-        "status": status(false, 200, "success", "Success"),
-        "data": {
-            "X-RateLimit-Limit": left.limit,
-            "X-RateLimit-Remaining": left.calls,
-            "X-RateLimit-Reset": left.seconds,
-        },
-    })))
+    let data = RateLimitData { limit: left.limit, remaining: left.calls, reset: left.seconds };
+    Json(RateLimit { status: Status::success(), data })
 }
 
 /// Where a call comes from, its headers, and the fields of its body: form or JSON.
@@ -173,7 +296,7 @@ fn denied(why: &Denied) -> Response {
 }
 
 fn refused(code: StatusCode, kind: &str, message: &str) -> Response {
-    uncached((code, Json(json!({ "status": status(true, code.as_u16(), kind, message) }))).into_response())
+    uncached((code, Json(Refusal { status: Status::new(true, code, kind, message) })).into_response())
 }
 
 fn uncached(mut response: Response) -> Response {

@@ -1,0 +1,88 @@
+//! The OpenAPI documents say what is served: every operation of theirs answers, and no route stands beside them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::Office;
+
+const DOCUMENTS: [&str; 5] = [
+    "/api/v1/openapi.json",
+    "/openapi/onelogin.json",
+    "/openapi/opal.json",
+    "/openapi/timbal.json",
+    "/openapi/odc.json",
+];
+
+/// Method and path of every operation of a document.
+async fn operations(office: &Office, document: &str) -> Vec<(String, String)> {
+    let answer = office.house.send_to(office.house.running.admin, "GET", document, &[], b"").await;
+    let read: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let paths = read["paths"].as_object().unwrap().iter();
+    let each = paths.flat_map(|(path, operations)| {
+        let methods = operations.as_object().unwrap().keys().map(|method| method.to_uppercase());
+        methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()
+    });
+    each.collect()
+}
+
+/// Without credentials an operation answers 401, and what asks for none 200 or 400; 404 and 405 mean that nothing is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_a_document_is_served() {
+    let office = Office::open().await;
+    let mut count = 0;
+    for document in DOCUMENTS {
+        for (method, path) in operations(&office, document).await {
+            let target = path.replace(['{', '}'], "");
+            let answer = office.house.send_to(office.house.running.admin, &method, &target, &[], b"").await;
+            assert!([200, 400, 401].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.body);
+            count += 1;
+        }
+    }
+    assert!(count > 90, "{count}");
+}
+
+/// What `routes!` makes is in the document by itself. A route that is made by hand has to be there, too, unless it serves
+/// people who run this, or says that there is nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_is_in_a_document() {
+    let office = Office::open().await;
+    let mut documented = BTreeSet::new();
+    for document in DOCUMENTS {
+        documented.extend(operations(&office, document).await.into_iter().map(|(_, path)| path));
+    }
+    let (mut found, mut beside) = (0, Vec::new());
+    for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/serve"), "admin") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for after in text.split(".route(").skip(1) {
+            found += 1;
+            let path = after.trim_start().strip_prefix('"').and_then(|text| text.split('"').next());
+            let allowed = match path {
+                // The documents themselves are served from a list of their paths.
+                None => after.starts_with("path, get(show))"),
+                Some(path) => {
+                    documented.contains(path)
+                        || path.ends_with("{*path}")
+                        || ["/healthz", "/readyz", "/metrics"].contains(&path)
+                }
+            };
+            if !allowed {
+                beside.push(format!("{}: {}", file.display(), after.lines().next().unwrap_or_default()));
+            }
+        }
+    }
+    assert!(found >= 8, "{found}: the way that routes are written has changed, and this test with it");
+    assert!(beside.is_empty(), "routes in no document:\n{}", beside.join("\n"));
+}
+
+/// `name.rs`, and all below `name/`.
+fn files(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let mut all = vec![folder.join(format!("{name}.rs"))];
+    let mut folders = vec![folder.join(name)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { all.push(path) }
+        }
+    }
+    all
+}
