@@ -65,10 +65,17 @@ struct Slot {
     client: Option<HttpClient>,
     clock: Clock,
     published: ArcSwapOption<Published>,
-    /// One fetch at a time, and when the last one began.
-    fetching: tokio::sync::Mutex<Option<Instant>>,
+    /// One fetch at a time, and what became of the last one.
+    fetching: tokio::sync::Mutex<Option<LastFetch>>,
     /// The same for a key that is had by itself.
     fetching_one: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// When a fetch began, and whether it brought a copy.
+#[derive(Clone, Copy)]
+struct LastFetch {
+    began: Instant,
+    succeeded: bool,
 }
 
 impl FetchedKeys {
@@ -237,7 +244,8 @@ async fn refresh(slot: Weak<Slot>) {
         tokio::time::sleep(pause).await;
         let Some(slot) = slot.upgrade() else { return };
         let interval = slot.settings.keys.refresh;
-        if slot.fetch_unless_recent(Duration::ZERO).await {
+        // A login that came first at a start has fetched already.
+        if slot.fetch_unless_recent(FIRST_RETRY).await {
             (pause, retry) = (interval, FIRST_RETRY);
         } else {
             pause = retry.min(interval);
@@ -257,14 +265,17 @@ impl Slot {
     }
 
     /// Fetches, unless another fetch began less than `pause` ago. Whoever waited for that one shares its outcome. Returns
-    /// whether the copy is of this fetch.
+    /// whether the copy is of this fetch, or of that one.
     async fn fetch_unless_recent(&self, pause: Duration) -> bool {
-        let mut began = self.fetching.lock().await;
-        if began.is_some_and(|at| at.elapsed() < pause) {
-            return false;
+        let mut last = self.fetching.lock().await;
+        if let Some(last) = last.filter(|last| last.began.elapsed() < pause) {
+            return last.succeeded;
         }
-        *began = Some(Instant::now());
+        let began = Instant::now();
+        // A fetch whose caller goes away counts as one that failed.
+        *last = Some(LastFetch { began, succeeded: false });
         let outcome = self.fetch().await;
+        *last = Some(LastFetch { began, succeeded: outcome.is_ok() });
         let name = &self.settings.provider.name;
         match outcome {
             Ok(published) => {
