@@ -18,7 +18,7 @@ use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Protocol, Provider};
 use crate::pipeline::verify::presented::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
 use crate::ports::back_channel::BackChannel;
@@ -405,7 +405,7 @@ fn describe(id: &str, provider: &Provider, assertion: &Assertion, claims: &Claim
             _ => Some(assertion.issued_at.min(now)),
         },
         spending: assertion.binding.spending(),
-        remember_until: remember_until(provider, now),
+        remember_until: spent_until(assertion),
         now,
         binding: assertion.binding.word(),
         claims: claims.claims.iter().map(summary).collect(),
@@ -420,7 +420,14 @@ fn summary(claim: &Claim) -> ClaimSummary {
     ClaimSummary { name: claim.name.to_string(), state: claim.state.word(), values, skipped: claim.skipped }
 }
 
-/// A token issued more than `max_age` ago is refused whatever it says of its expiry, so its record need not live longer.
+/// Until when a token that was spent could pass again. One that was issued more than `max_age` ago is refused whatever it says
+/// of its expiry, so its record need not live longer than the longest that can be configured.
+fn spent_until(assertion: &Assertion) -> Timestamp {
+    let too_old = assertion.issued_at.plus(LONGEST_MAX_AGE);
+    assertion.expires_at.min(too_old).plus(LONGEST_LEEWAY)
+}
+
+/// Until when a refused token leaves no second row in the audit.
 fn remember_until(provider: &Provider, now: Timestamp) -> Timestamp {
     now.plus(provider.max_age).plus(provider.leeway).plus(provider.leeway)
 }

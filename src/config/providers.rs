@@ -23,7 +23,8 @@ use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::claims::{ClaimRule, WhenMissing};
 use crate::pipeline::ids::{ClaimName, Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
-    BearerPolicy, Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    BearerPolicy, Binding, ClaimLimits, Fold, LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, OidcPolicy, Protocol, Provider,
+    SamlPolicy, UserClaim, UserRule,
 };
 use crate::pipeline::verify::oidc::SigningAlgorithm;
 
@@ -198,8 +199,8 @@ fn provider(
     let overage = overage::read(section, mode, client_id, common.limits);
     let relying_party = relying_party(section, mode, name.as_ref(), keys.as_ref());
     let strict = section.flag("strict", false);
-    let leeway = section.duration("leeway", seconds(60), seconds(0)..=seconds(600));
-    let max_age = section.duration("max_age", seconds(600), seconds(1)..=seconds(86_400));
+    let leeway = section.duration("leeway", seconds(60), seconds(0)..=LONGEST_LEEWAY);
+    let max_age = section.duration("max_age", seconds(600), seconds(1)..=LONGEST_MAX_AGE);
     let lease = section.optional_duration("lease", seconds(60)..=seconds(10 * 366 * 86_400));
     let login_paths = section.list("login_paths", false, values::app_path).unwrap_or_default();
     let email_trusted = section.flag("email_trusted", false);

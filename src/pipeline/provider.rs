@@ -37,6 +37,11 @@ pub struct Provider {
     pub limits: ClaimLimits,
 }
 
+/// The longest `max_age` and `leeway` that a configuration may have. A spent token is remembered for as long as it could pass
+/// under any configuration, not only under the one at hand: a reload that raises one of them finds the records there.
+pub const LONGEST_MAX_AGE: Duration = Duration::from_secs(86_400);
+pub const LONGEST_LEEWAY: Duration = Duration::from_secs(600);
+
 /// How a provider's logins are captured: exactly one way each, and so one form of token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {

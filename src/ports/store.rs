@@ -31,7 +31,8 @@ pub struct Login {
     /// `None` where no token says: the provider was asked just now, so that nothing is newer, and the watermark stays.
     pub issued_at: Option<Timestamp>,
     pub spending: Spending,
-    /// Until when a second arrival of this token is recognised: past it, `max_age` refuses the token whatever it says.
+    /// Until when a second arrival of this token is recognised: past it, its expiry or its age refuses it under every
+    /// configuration.
     pub remember_until: Timestamp,
     pub now: Timestamp,
     pub binding: &'static str,

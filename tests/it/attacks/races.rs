@@ -6,11 +6,12 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use loginsync::cli::demo::mint::saml;
+use loginsync::pipeline::ids::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::{FORM, Siege, claims, config, form, here, signed, with};
-use crate::kit::{key, login, signed_assertion};
+use crate::kit::{NOW, key, login, signed_assertion};
 
 async fn at_once(siege: &Arc<Siege>, path: &'static str, bodies: Vec<String>) -> HashMap<u16, usize> {
     let mut sending = JoinSet::new();
@@ -58,6 +59,32 @@ async fn a_restart_forgets_no_token() {
     }
     assert_eq!(siege.house.app.seen().len(), seen);
     assert_eq!(siege.house.memberships().await, memberships);
+}
+
+/// A token that was spent long ago is no more acceptable by a configuration that accepts older ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_max_age_brings_no_spent_token_back() {
+    let minutes = |count: i64| Timestamp(NOW.0 + count * 60_000);
+    let siege = Siege::with(&config("binding = \"observe\"", "")).await;
+    let of = |jti: &str, at: Timestamp| {
+        signed(&with(&json!({"jti": jti, "iat": at.seconds(), "exp": minutes(120).seconds()})))
+    };
+    let (spent, unspent) = (of("spent", NOW), of("unspent", NOW));
+    let enter = async |siege: &Siege, token: &str| {
+        siege.send("/callback", FORM.1, form(&[("id_token", token), ("state", "state-1")]).as_bytes()).await.status
+    };
+    assert_eq!(enter(&siege, &spent).await, 200);
+    siege.house.clock.set(minutes(20));
+    for number in 0..3 {
+        // Every login clears away records that have had their time.
+        assert_eq!(enter(&siege, &of(&format!("later-{number}"), minutes(20))).await, 200);
+    }
+    assert_eq!(enter(&siege, &spent).await, 403, "too old");
+    let Siege { house, cookies } = siege;
+    let older = config("binding = \"observe\"\nmax_age = \"1h\"\nleeway = \"10m\"", "");
+    let siege = Siege { house: house.restart(&older, &here()).await, cookies };
+    assert_eq!(enter(&siege, &unspent).await, 200, "the other configuration takes it");
+    assert_eq!(enter(&siege, &spent).await, 409);
 }
 
 /// Threats 50, 51: two hundred logins of two users, whose names and token ids make the same text when they are joined, and who
