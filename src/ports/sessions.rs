@@ -89,7 +89,8 @@ pub struct Session {
 /// What a provider says has ended.
 #[derive(Debug, Clone)]
 pub struct Logout {
-    pub provider: ProviderName,
+    /// Several where one issuer is captured in several ways: it does not say which of them it means.
+    pub providers: Vec<ProviderName>,
     pub issuer: String,
     /// The message's own identity: a second arrival is a replay.
     pub token: String,

@@ -300,6 +300,51 @@ async fn a_provider_ends_sessions_by_a_signed_logout_request() {
     assert!(scene.user(&third).await.is_some());
 }
 
+/// SAML Core section 3.7.1: an index names one of the person's sessions, and none names all of them.
+#[tokio::test]
+async fn a_provider_ends_the_session_that_it_names() {
+    let scene = Scene::open("", true).await;
+    let (first, second) = (scene.log_in("_a1").await, scene.log_in("_a2").await);
+    let of = |id: &str, name: &str, indices: &[&str]| {
+        let indices: String =
+            indices.iter().map(|index| format!("<samlp:SessionIndex>{index}</samlp:SessionIndex>")).collect();
+        let change = |text: String| {
+            text.replace(">alice<", &format!(">{name}<"))
+                .replace("</samlp:LogoutRequest>", &format!("{indices}</samlp:LogoutRequest>"))
+        };
+        redirected(&logout(id, change, NOW), &scene.key, None)
+    };
+    let send = async |query: String| scene.get(&format!("/.loginsync/slo?{query}"), "").await.status;
+    let live = async |session: &str| scene.user(session).await.is_some();
+    assert_eq!(send(of("_l1", "alice", &["_unknown"])).await, 303);
+    assert_eq!(send(of("_l2", "bob", &["_a1-session"])).await, 303, "another person's session of that index");
+    assert!(live(&first).await && live(&second).await);
+    assert_eq!(send(of("_l3", "alice", &["_a1-session"])).await, 303);
+    assert!(!live(&first).await && live(&second).await);
+    let (third, fourth) = (scene.log_in("_a3").await, scene.log_in("_a4").await);
+    assert_eq!(send(of("_l4", "alice", &["_a2-session", "_a3-session"])).await, 303);
+    assert!(!live(&second).await && !live(&third).await && live(&fourth).await);
+    assert_eq!(send(of("_l5", "alice", &[])).await, 303);
+    assert!(!live(&fourth).await);
+}
+
+/// One issuer that is captured in two ways does not say which of them its logout is about: the session ends wherever it is.
+#[tokio::test]
+async fn a_logout_request_counts_for_every_provider_of_its_issuer() {
+    let other = format!(
+        "[[provider]]\nname = \"other\"\nmode = \"saml-post\"\nissuer = \"{ISSUER}\"\n\
+         audience = \"https://app.example/other\"\ncallback = \"/other/acs\"\nmetadata_file = \"METADATA\"\n"
+    );
+    let scene = Scene::beside(&other, "", true).await;
+    let session = scene.log_in("_a1").await;
+    let query = redirected(&logout("_l1", |text| text, NOW), &scene.key, None);
+    let answer = scene.get(&format!("/.loginsync/slo?{query}"), "").await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    assert_eq!(scene.user(&session).await, None);
+    let again = scene.get(&format!("/.loginsync/slo?{query}"), "").await;
+    assert_eq!(again.status, 400, "once for all of them");
+}
+
 /// Keycloak's issuer is one address for both protocols.
 #[tokio::test]
 async fn a_logout_request_is_answered_where_its_issuer_is_an_oidc_provider_too() {

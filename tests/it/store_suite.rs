@@ -597,7 +597,7 @@ async fn live(opened: &Opened, key: &str, rules: &Arc<RuleSet>, now: Timestamp) 
 
 fn logout(subject: Option<&str>, sessions: &[&str], token: &str) -> Logout {
     Logout {
-        provider: provider("p"),
+        providers: vec![provider("p")],
         issuer: "https://p.example.com".into(),
         token: token.into(),
         remember_until: at(HOUR),

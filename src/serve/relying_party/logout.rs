@@ -12,13 +12,13 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 
 use super::saml::ServiceProvider;
-use super::{Front, Outcome, OwnRequest, Party, Query, Way, signed_out};
+use super::{Front, Outcome, OwnRequest, Query, Way, signed_out};
 use crate::config::OWN;
 use crate::pipeline::capture::fields;
 use crate::pipeline::capture::oidc::UntrustedIdToken;
 use crate::pipeline::capture::saml::logout::{self as saml_logout, LogoutMessage, UntrustedLogout};
 use crate::pipeline::ids::Timestamp;
-use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Protocol, Provider};
 use crate::pipeline::verify::{self, LogoutStatement, Verified};
 use crate::ports::keys::Published;
 use crate::ports::sessions::{LoggedOut, Logout, Session};
@@ -124,32 +124,33 @@ impl Front {
             }
             Protocol::Saml(_) => false,
         };
-        let provider = self.providers.iter().find(meant);
-        let provider = provider.ok_or_else(|| refused(&"no provider of ours has this issuer and client"))?;
         let now = self.services.clock.now();
-        let published = self.keys_of(provider).await?;
-        let verified = match verify::logout_token(provider, &token, &published.keys, now) {
-            Err(verify::Fault::UnknownKey(_)) => {
-                let again = self.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
-                verify::logout_token(provider, &token, &again.keys, now)
-            }
-            verdict => verdict,
-        };
-        self.end(provider, &verified.map_err(|fault| refused(&fault))?, now).await
+        let mut heard = Heard::default();
+        for provider in self.providers.iter().filter(meant) {
+            let published = self.keys_of(provider).await?;
+            let verdict = match verify::logout_token(provider, &token, &published.keys, now) {
+                Err(verify::Fault::UnknownKey(_)) => {
+                    let again = self.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
+                    verify::logout_token(provider, &token, &again.keys, now)
+                }
+                verdict => verdict,
+            };
+            heard.note(verdict);
+        }
+        let believed = heard.believed("no provider of ours has this issuer and client")?;
+        self.end(&believed, now).await
     }
 
-    async fn end(
-        &self,
-        provider: &Provider,
-        statement: &Verified<LogoutStatement>,
-        now: Timestamp,
-    ) -> Result<LoggedOut, Trouble> {
-        let statement = statement.get();
+    /// Ends what the providers have said: one message, believed for each of them. An issuer that is captured in several ways
+    /// does not say which of them it means, and what it ends of a person is ended in all.
+    async fn end(&self, believed: &[Verified<LogoutStatement>], now: Timestamp) -> Result<LoggedOut, Trouble> {
+        let providers = believed.iter().map(|statement| statement.get().provider.clone()).collect();
+        let Some(statement) = believed.first().map(Verified::get) else { return Ok(LoggedOut::Ended(0)) };
         let logout = Logout {
-            provider: statement.provider.clone(),
+            providers,
             issuer: statement.issuer.to_string(),
             token: statement.token_id.clone(),
-            remember_until: now.plus(provider.max_age).plus(provider.leeway).plus(provider.leeway),
+            remember_until: now.plus(LONGEST_MAX_AGE).plus(LONGEST_LEEWAY),
             subject: statement.subject.clone(),
             sessions: statement.sessions.clone(),
         };
@@ -209,37 +210,75 @@ impl Front {
         let meant = |provider: &&Arc<Provider>| {
             matches!(provider.protocol, Protocol::Saml(_)) && provider.issuer.as_str() == request.issuer()
         };
-        let provider = self.providers.iter().find(meant);
-        let provider = provider.ok_or_else(|| Trouble::Logout("no provider of ours has this issuer".into()))?;
         let now = self.services.clock.now();
+        let places = Arc::new([place]);
+        let mut heard = Heard::default();
+        for provider in self.providers.iter().filter(meant) {
+            heard.note(self.hear(provider, request, &places, now).await?);
+        }
+        let believed = heard.believed("no provider of ours has this issuer")?;
+        self.end(&believed, now).await
+    }
+
+    /// What one provider's keys make of a LogoutRequest.
+    async fn hear(
+        &self,
+        provider: &Arc<Provider>,
+        request: &Arc<UntrustedLogout>,
+        places: &Arc<[String; 1]>,
+        now: Timestamp,
+    ) -> Result<Result<Verified<LogoutStatement>, verify::Fault>, Trouble> {
         let published = self.keys_of(provider).await?;
         let stopped = || Trouble::Provider("verification has stopped".into());
         // C code that cannot be cancelled: as many at once as for logins, together with them.
         let permit = Arc::clone(&self.services.verifiers).acquire_owned().await.map_err(|_| stopped())?;
-        let (meant, request) = (Arc::clone(provider), Arc::clone(request));
+        let (meant, request, places) = (Arc::clone(provider), Arc::clone(request), Arc::clone(places));
         let job = move || {
-            let verdict = verify::logout_request(&meant, &request, &published.keys, &[place], now);
+            let verdict = verify::logout_request(&meant, &request, &published.keys, &*places, now);
             drop(permit);
             verdict
         };
-        let verified = tokio::task::spawn_blocking(job).await.map_err(|_| stopped())?;
-        self.end(provider, &verified.map_err(|fault| Trouble::Logout(fault.to_string()))?, now).await
+        tokio::task::spawn_blocking(job).await.map_err(|_| stopped())
     }
 
     /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
     async fn logout_answer(&self, request: &UntrustedLogout, relay_state: Option<&str>) -> Option<String> {
-        // An issuer may be a provider of ours by OIDC too.
-        let speaks_saml = |party: &Party| matches!(party.way, Way::Saml(_));
-        let is_sender = |party: &&Party| speaks_saml(party) && party.provider.issuer.as_str() == request.issuer();
-        let party = self.parties.iter().find(is_sender)?;
-        let Way::Saml(sp) = &party.way else { return None };
-        if !ServiceProvider::signs(sp) {
-            return None;
-        }
+        // An issuer may be a provider of ours by OIDC too, and several times by SAML.
+        let (party, sp) = self.parties.iter().find_map(|party| match &party.way {
+            Way::Saml(sp) if party.provider.issuer.as_str() == request.issuer() && ServiceProvider::signs(sp) => {
+                Some((party, sp))
+            }
+            _ => None,
+        })?;
         let published = self.services.keys.current(&party.provider.name).await.ok()?;
         let destination = &published.offered.slo.as_ref()?.responses;
         let now = self.services.clock.now();
         sp.logout_response(&party.provider, destination, request.id(), relay_state, now).ok()
+    }
+}
+
+/// What several providers' keys make of one message.
+#[derive(Default)]
+struct Heard {
+    believed: Vec<Verified<LogoutStatement>>,
+    fault: Option<verify::Fault>,
+}
+
+impl Heard {
+    fn note(&mut self, verdict: Result<Verified<LogoutStatement>, verify::Fault>) {
+        match verdict {
+            Ok(statement) => self.believed.push(statement),
+            Err(fault) => drop(self.fault.get_or_insert(fault)),
+        }
+    }
+
+    /// At least one. `nobody`: why, where no provider was asked at all.
+    fn believed(self, nobody: &str) -> Result<Vec<Verified<LogoutStatement>>, Trouble> {
+        match (self.believed.is_empty(), self.fault) {
+            (false, _) => Ok(self.believed),
+            (true, Some(fault)) => Err(Trouble::Logout(fault.to_string())),
+            (true, None) => Err(Trouble::Logout(nobody.into())),
+        }
     }
 }
 

@@ -174,7 +174,15 @@ pub(super) fn log_out(transaction: &Transaction<'_>, logout: &Logout) -> Result<
     if !remember(transaction, logout)? {
         return Ok(LoggedOut::Replay);
     }
-    let provider = logout.provider.as_str();
+    let mut ended = 0;
+    for provider in &logout.providers {
+        ended += log_out_of(transaction, provider, logout)?;
+    }
+    Ok(LoggedOut::Ended(ended.try_into().unwrap_or(u64::MAX)))
+}
+
+fn log_out_of(transaction: &Transaction<'_>, provider: &ProviderName, logout: &Logout) -> Result<usize, StoreError> {
+    let provider = provider.as_str();
     let mut ended = 0;
     if logout.sessions.is_empty() {
         ended += transaction
@@ -190,7 +198,7 @@ pub(super) fn log_out(transaction: &Transaction<'_>, logout: &Logout) -> Result<
             .and_then(|mut delete| delete.execute(params![provider, session, logout.subject]))
             .map_err(unavailable)?;
     }
-    Ok(LoggedOut::Ended(ended.try_into().unwrap_or(u64::MAX)))
+    Ok(ended)
 }
 
 /// Notes a logout message among the tokens that were here; `false` when it was noted before.
