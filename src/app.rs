@@ -361,7 +361,8 @@ impl Core {
         self.stored.store(stored);
         self.meters.retain(&merged);
         self.site.store(Arc::new(site));
-        if let (Some(current), Some(relay)) = (&self.relay, relay) {
+        if let Some(current) = &self.relay {
+            let relay = relay.unwrap_or_else(|| current.relay.load().without_providers());
             current.relay.store(Arc::new(relay));
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };

@@ -60,6 +60,19 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// What stays when a reload takes the relay away: the listener goes on until the next start, and knows nobody.
+    pub fn without_providers(&self) -> Self {
+        Self {
+            providers: Vec::new(),
+            settings: self.settings.clone(),
+            login_timeout: self.login_timeout,
+            services: self.services.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
 /// Answers one request of the app.
 pub async fn handle(relay: Arc<Relay>, request: Request<Incoming>) -> Response<Bytes> {
     let id = new_id();

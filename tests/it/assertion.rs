@@ -227,3 +227,38 @@ async fn an_assertion_that_is_too_long_is_left_out_and_counted() {
     let metrics = crate::support::wire::get(scene.house.running.admin, "/metrics", "").await.body;
     assert!(metrics.contains("loginsync_headers_over_budget_total 1\n"), "{metrics}");
 }
+
+/// A reload takes effect at the next request: another audience and lifetime, no assertion at all, and one again with the same
+/// key.
+#[tokio::test]
+async fn a_reload_changes_what_is_asserted() {
+    let scene = Scene::new("", "loginsync").await;
+    let token = format!("Bearer {}", Scene::token(&["staff"]));
+    let get = async || scene.house.send("GET", "/", &[("authorization", &token)], b"").await;
+    let reload = async |text: &str| {
+        let text = text.replace("http://127.0.0.1:1\"", &format!("{}\"", scene.house.app_url));
+        std::fs::write(scene.house.folder.path().join("unwatched.toml"), text).unwrap();
+        scene.house.running.reload().await;
+    };
+    get().await;
+    let first = scene.received().unwrap();
+    let key = decode_header(&first).unwrap().kid;
+    let claims = scene.believed(&first, "AUDIENCE").await;
+    drop(claims);
+    let table = scene.text.find("[assertion]").unwrap();
+    let end = table + scene.text[table..].find("\n\n").unwrap();
+    let with = |own: &str| format!("{}[assertion]\n{own}{}", &scene.text[..table], &scene.text[end..]);
+    reload(&with("audience = \"another app\"\nlifetime = \"90s\"")).await;
+    get().await;
+    let second = scene.received().unwrap();
+    let claims = scene.believed(&second, "another app").await.unwrap();
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 90);
+    assert_eq!(decode_header(&second).unwrap().kid, key, "the key is the store's");
+    reload(&scene.text.replace(&scene.text[table..end], "")).await;
+    get().await;
+    assert_eq!(scene.received(), None);
+    assert_eq!(scene.house.send("GET", "/.loginsync/jwks.json", &[], b"").await.body, "welcome", "it is the app's now");
+    reload(&scene.text).await;
+    get().await;
+    assert_eq!(decode_header(&scene.received().unwrap()).unwrap().kid, key);
+}

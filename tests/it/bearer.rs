@@ -475,3 +475,33 @@ async fn each_gateways_header_is_read_by_its_own_rules() {
         assert_eq!(foreign, expected, "{header}: another issuer's");
     }
 }
+
+/// A reload takes effect at the next request, and forgets what was remembered of tokens: another audience refuses, a provider
+/// that is gone means nothing any more, and one that is there again is believed as before.
+#[tokio::test]
+async fn a_reload_changes_who_is_believed() {
+    let scene = Scene::new().await;
+    let token = scene.idp.sign(&scene.claims("alice", &["staff"]));
+    let of = |audience: &str| {
+        let further = "algorithms = [\"EdDSA\"]";
+        let provider = provider("api", &scene.idp.issuer(), audience, "authorization", further);
+        CONFIG.replace("PROVIDERS", &provider).replace("http://127.0.0.1:1\"", &format!("{}\"", scene.house.app_url))
+    };
+    let reload = async |text: String| {
+        std::fs::write(scene.house.folder.path().join("unwatched.toml"), text).unwrap();
+        scene.house.running.reload().await;
+    };
+    assert_eq!(scene.bear(&token).await.status, 200);
+    assert_eq!(scene.told(), ("alice".into(), "Staff".into()));
+    reload(of("another-app")).await;
+    assert_eq!(scene.bear(&token).await.status, 401, "remembered, and believed no more");
+    reload(of("the-app") + "\n[bearer]\ncache_age = \"1s\"\n").await;
+    assert_eq!(scene.bear(&token).await.status, 200);
+    scene.house.store().act(scene.user("api", "alice"), Act::Disable, "test".into(), NOW).await.unwrap();
+    assert_eq!(scene.bear(&token).await.status, 200, "within the stated age");
+    scene.house.clock.set(loginsync::pipeline::ids::Timestamp(NOW.0 + 1_001));
+    assert_eq!(scene.bear(&token).await.status, 403, "which is now a second");
+    reload(of("the-app").replace("\"authorization\"", "\"x-forwarded-access-token\"")).await;
+    assert_eq!(scene.bear(&token).await.status, 200, "nobody's header passes unread");
+    assert_eq!(scene.told(), (String::new(), String::new()));
+}

@@ -288,3 +288,53 @@ async fn the_discovery_document_is_the_providers_but_for_the_token_endpoint() {
     assert_eq!(found["mtls_endpoint_aliases"]["x"], "https://mtls.example/x");
     assert_eq!(found["signed_metadata"], Value::Null, "what is signed would go before what is not");
 }
+
+/// A reload takes effect at the next request: another address of ours, another bound for replies, and no relay at all, after
+/// which nobody is handed on any more though the listener is there until the next start.
+#[tokio::test]
+async fn a_reload_changes_what_is_relayed() {
+    let scene = Scene::new().await;
+    scene.replies(&scene.claims(&["staff"]));
+    assert_eq!(scene.code().await.status, 200);
+    assert_eq!(scene.groups().await, ["Staff"]);
+    let text = super::CONFIG
+        .replace("ISSUER", &scene.idp.issuer())
+        .replace("PROVIDER", "")
+        .replace("CLAIM", "")
+        .replace("http://127.0.0.1:1\"", &format!("{}\"", scene.house.app_url))
+        .replace("address = \"127.0.0.1:0\"", &format!("address = \"{}\"", scene.relay));
+    let reload = async |text: String| {
+        std::fs::write(scene.house.folder.path().join("unwatched.toml"), text).unwrap();
+        scene.house.running.reload().await;
+    };
+    let document = async || {
+        let request = "GET /the%20idp/.well-known/openid-configuration HTTP/1.1\r\nhost: sidecar.internal:8090\r\n\r\n";
+        wire::send(scene.relay, request.to_owned()).await
+    };
+    reload(text.replace("sidecar.internal:8090", "other.internal:9000").replace("64KiB", "1KiB")).await;
+    let published: Value = serde_json::from_str(&document().await.body).unwrap();
+    assert_eq!(published["token_endpoint"], "http://other.internal:9000/the%20idp/token");
+    let mut long = scene.claims(&["board"]);
+    long["padding"] = "x".repeat(1_000).into();
+    scene.replies(&long);
+    assert_eq!(scene.code().await.status, 502, "a reply that is longer than the bound of now");
+    assert_eq!(scene.groups().await, ["Staff"]);
+    reload(text.replace("\"staff\"", "\"crew\"")).await;
+    scene.replies(&scene.claims(&["crew"]));
+    assert_eq!(scene.code().await.status, 200);
+    assert_eq!(scene.groups().await, ["Staff"]);
+
+    let (before, rest) = text.split_once("[relay]").unwrap();
+    let (_, rest) = rest.split_once("[[group]]").unwrap();
+    let (groups, _) = rest.split_once("[[mapping]]").unwrap();
+    let other = "[[provider]]\nname = \"another\"\nmode = \"oidc-form-post\"\nissuer = \"https://id.example\"\n\
+                 client_id = \"the-app\"\ncallback = \"/other\"\n";
+    reload(format!("{before}{other}[[group]]{groups}")).await;
+    let asked = scene.idp.asked("/token").len();
+    assert_eq!(scene.code().await.status, 404);
+    assert_eq!(document().await.status, 404);
+    assert_eq!(scene.idp.asked("/token").len(), asked, "the provider hears nothing");
+    reload(text).await;
+    scene.replies(&scene.claims(&["staff"]));
+    assert_eq!(scene.code().await.status, 200, "and back again");
+}
