@@ -44,7 +44,7 @@ pub struct Tokens {
 /// Why there are no tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
-    /// The endpoint's own word (RFC 6749 section 5.2).
+    /// The endpoint's own code (RFC 6749 section 5.2).
     #[error("the token endpoint says `{0}`")]
     Refused(String),
     #[error("the token endpoint: {0}")]
@@ -104,7 +104,7 @@ impl TokenClient {
         if answer.status() != StatusCode::OK {
             let refusal = serde_json::from_slice::<Refusal>(&body).ok();
             return Err(match refusal {
-                Some(refusal) => ExchangeError::Refused(printable(&refusal.error)),
+                Some(refusal) => ExchangeError::Refused(word(&refusal.error)),
                 None => ExchangeError::Status(answer.status().as_u16()),
             });
         }
@@ -182,7 +182,9 @@ impl TokenClient {
     }
 }
 
-/// A stranger's word, short enough for a line of the log.
-fn printable(word: &str) -> String {
-    word.chars().filter(|letter| letter.is_ascii_graphic()).take(100).collect()
+/// An error code as RFC 6749 section 5.2, its extensions and the vendors write theirs: lower-case words. Anything else is not
+/// repeated, since it goes to the log and to callers of the API, and may be what was sent.
+fn word(error: &str) -> String {
+    let is_code = error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if is_code { error.to_owned() } else { String::from("an error that is no code") }
 }

@@ -86,3 +86,45 @@ async fn an_operator_has_one_person_asked_for_again() {
     assert!(scene.house.running.resync(super::user("nobody")).await.unwrap().is_empty());
     assert_eq!(browser.groups().await.as_deref(), Some("Board"));
 }
+
+/// What became of a renewal goes to the log, and to whoever asks for it by the API: nothing of what was sent or received is in
+/// it, whatever the provider makes of that.
+#[tokio::test]
+async fn no_outcome_of_a_renewal_repeats_a_secret() {
+    const NEW: [&str; 3] = ["at-secret-7f", "rt-secret-7f", "id-secret-7f"];
+    let all = NEW.join(" ");
+    let token = |change: &dyn Fn(&mut serde_json::Value), scene: &Scene| scene.token("", |claims| change(claims));
+    let scene = Scene::open(RENEWED).await;
+    let stranger = token(&|claims| claims["aud"] = json!("somebody else"), &scene);
+    let answers = [
+        Scripted::of(400, "application/json", json!({"error": "rt-1"}).to_string()),
+        Scripted::of(400, "application/json", json!({"error": format!("invalid_grant {all}")}).to_string()),
+        Scripted::of(
+            400,
+            "application/json",
+            json!({"error": "invalid_grant", "error_description": format!("rt-1 {all}")}).to_string(),
+        ),
+        Scripted::of(500, "text/plain", format!("rt-1 {all}")),
+        Scripted::of(302, &all, "rt-1"),
+        Scripted::of(200, "text/plain", format!("rt-1 {all}")),
+        Scripted::json(json!({"id_token": all, "access_token": 7, "refresh_token": all}).to_string()),
+        Scripted::json(json!({"id_token": NEW.join("."), "access_token": NEW[0], "refresh_token": NEW[1]}).to_string()),
+        Scripted::json(json!({"id_token": stranger, "access_token": NEW[0], "refresh_token": NEW[1]}).to_string()),
+        Scripted::json(json!({"access_token": NEW[0], "refresh_token": NEW[1]}).to_string()),
+    ];
+    for answer in answers {
+        let told = format!("{answer:?}");
+        let scene = Scene::open(RENEWED).await;
+        let mut browser = scene.browser();
+        browser.log_in(|_| {}).await;
+        scene.idp.answers("/userinfo", Scripted::of(401, NEW[0], format!("{all} rt-1")));
+        scene.idp.answers("/token", answer);
+        let outcomes = scene.house.running.resync(super::user("alice")).await.unwrap();
+        let [Renewed::Ended(why) | Renewed::Unanswered(why)] = outcomes.as_slice() else {
+            panic!("{told}: {outcomes:?}")
+        };
+        for secret in NEW.iter().chain(&["rt-1", "at-1", "eyJ", &stranger]) {
+            assert!(!why.contains(secret), "{secret}: {why}, of {told}");
+        }
+    }
+}
