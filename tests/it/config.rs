@@ -42,6 +42,8 @@ fn made_files() -> &'static HashMap<&'static str, Vec<u8>> {
             ("jwks.json", jwks("sig").into_bytes()),
             ("encryption-jwks.json", jwks("enc").into_bytes()),
             ("text.json", b"hello".to_vec()),
+            ("latin.pem", b"caf\xe9 hunter2".to_vec()),
+            ("torn.pem", b"-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n".to_vec()),
             ("empty.pem", Vec::new()),
             ("secret.pem", b"-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n".to_vec()),
             ("not-a-certificate.pem", b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n".to_vec()),
@@ -56,6 +58,7 @@ fn read_made(path: &Path) -> io::Result<Vec<u8>> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap();
     match name {
         "directory" => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        "forbidden.pem" => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
         name => made_files().get(name).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)),
     }
 }
@@ -653,6 +656,56 @@ fn too_many_rules_without_a_value_are_a_fault() {
     assert!(many(1_000).is_ok());
     let faults = many(1_001).unwrap_err().to_string();
     assert!(faults.contains("mapping: 1001 mappings have no positive condition on a value"), "{faults}");
+}
+
+/// The patterns on one claim are one automaton, which every login with that claim walks: it has a size.
+#[test]
+fn patterns_that_are_too_large_together_are_a_fault() {
+    let minimal = std::fs::read_to_string(in_repository("config/minimal.toml")).unwrap();
+    let group = minimal.lines().find_map(|line| line.strip_prefix("group")).unwrap();
+    let many = |count: usize, letters: usize| {
+        let rules = (0..count).map(|number| {
+            format!(
+                "[[mapping]]\nname = \"rule {number}\"\n\
+                 when = [{{ claim = \"groups\", regex = '^{number}\\pL{{{letters}}}$' }}]\ngroup{group}\n"
+            )
+        });
+        load("many.toml", &format!("{minimal}\n{}", rules.collect::<String>()))
+    };
+    // The largest that is allowed by itself, which is more than half a megabyte.
+    let letters = (1..60).rev().find(|letters| many(1, *letters).is_ok()).unwrap();
+    let alone = many(1, letters + 1).unwrap_err().to_string();
+    assert!(alone.contains("compiles to more than 1048576 bytes"), "{alone}");
+    let faults = many(130, letters).unwrap_err().to_string();
+    assert!(
+        faults.contains("mapping: the patterns on claim `groups` take more than 67108864 bytes together"),
+        "{faults}"
+    );
+}
+
+/// What is no configuration at all.
+#[test]
+fn a_file_that_is_no_text_or_has_no_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("loginsync.toml");
+    std::fs::write(&path, b"public_url = \"caf\xe9\"\n").unwrap();
+    let faults = Config::load(&path, &|_| None, NOW).unwrap_err().to_string();
+    assert!(faults.contains("it is not UTF-8 text"), "{faults}");
+    let faults = load("long.toml", &"#".repeat((256 << 20) + 1)).unwrap_err().to_string();
+    assert!(faults.contains("has 268435457 bytes; expected at most"), "{faults}");
+}
+
+/// What is no fault, and to be known.
+#[test]
+fn a_relay_in_the_clear_and_a_chain_without_a_key_are_warned_of() {
+    let text = "public_url = 'https://app.example.com'\n[app]\nurl = 'http://127.0.0.1:3000'\n\
+                [relay]\naddress = '192.0.2.1:8090'\nallow_remote = true\nurl = 'http://192.0.2.1:8090'\n\
+                [[provider]]\nname = 'p'\nmode = 'token-relay'\nissuer = 'https://p.example.com'\nclient_id = 'app'\n\
+                callback = '/callback'\n";
+    let warnings = load("warned.toml", text).unwrap_or_else(|faults| panic!("{faults}")).warnings;
+    let said = warnings.join("\n");
+    assert!(said.contains("the relay at 192.0.2.1:8090 is reached over the network without TLS"), "{said}");
+    assert!(said.contains("no audit key: rows are linked by hash alone"), "{said}");
 }
 
 /// The reader's own lists of keys, and of operators: the example shows each of the first, the cookbook each of the second.
