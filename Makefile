@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test interop bench fixtures deny image-check
+.PHONY: help setup demo test fuzz interop bench fixtures deny image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -17,6 +17,9 @@ demo: setup ## a provider, an app and loginsync on this machine, to look at (ARG
 
 test: setup ## formatting, lints and every test
 	@scripts/test
+
+fuzz: setup ## mutated input at every door that takes a stranger's bytes, a minute each (FUZZ_SECONDS=600, FUZZ_SEED=1)
+	@cargo test --quiet --locked --test it -- --ignored --nocapture fuzz::every_door_for_long
 
 interop: setup ## logins through Keycloak to an app of other people's libraries, and the APIs with clients of theirs
 	@tests/interop/apis.sh

@@ -260,5 +260,5 @@ async fn a_reload_changes_what_is_asserted() {
     assert_eq!(scene.house.send("GET", "/.loginsync/jwks.json", &[], b"").await.body, "welcome", "it is the app's now");
     reload(&scene.text).await;
     get().await;
-    assert_eq!(decode_header(&scene.received().unwrap()).unwrap().kid, key);
+    assert_eq!(decode_header(scene.received().unwrap()).unwrap().kid, key);
 }

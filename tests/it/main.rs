@@ -26,6 +26,7 @@ mod faces;
 mod fixtures;
 mod forward_auth;
 mod front_door;
+mod fuzz;
 mod kit;
 mod language;
 mod layers;

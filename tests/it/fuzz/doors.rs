@@ -1,0 +1,579 @@
+//! The readers of a stranger's bytes, each with samples, with words that it knows, and with what must hold of its answers.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use loginsync::cli::demo::mint::saml::{self, ContentEncryption};
+use loginsync::config::{Config, PublicUrl, Secret, Surroundings};
+use loginsync::pipeline::capture::fields::{Field, FieldScan, ProtocolFields, Sighting, may_carry_login};
+use loginsync::pipeline::capture::oidc::{UntrustedIdToken, object};
+use loginsync::pipeline::capture::saml::logout::{LogoutMessage, read_post, read_redirect};
+use loginsync::pipeline::capture::saml::{self as peek, Message, read};
+use loginsync::pipeline::capture::{self, CallbackMessage, relay};
+use loginsync::pipeline::provider::Provider;
+use loginsync::pipeline::verify::Assertion;
+use loginsync::pipeline::verify::saml::{CertificateSet, metadata};
+use loginsync::serve::cookies::{Jar, Sealer, take_field};
+
+use crate::fixtures::{folder, signed_id_token};
+use crate::kit::{self, NOW};
+
+pub struct Door {
+    pub name: &'static str,
+    pub samples: fn() -> Vec<Vec<u8>>,
+    pub words: &'static [&'static [u8]],
+    /// What came of an input, `read…` where it was read.
+    pub look: fn(&[u8]) -> String,
+}
+
+pub const ALL: &[&Door] = &[&FORM, &TOKEN, &JSON, &COOKIES, &SAML, &SIGNED, &ENCRYPTED, &LOGOUT, &METADATA, &RULES];
+
+fn told<T>(read: Result<T, impl std::fmt::Display>) -> String {
+    match read {
+        Ok(_) => String::from("read"),
+        Err(why) => why.to_string(),
+    }
+}
+
+fn texts(list: &[&str]) -> Vec<Vec<u8>> {
+    list.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------------- forms
+
+/// Bodies and queries: what reads them whole, and what watches them go by in pieces.
+pub const FORM: Door = Door {
+    name: "form",
+    samples: || {
+        texts(&[
+            "SAMLResponse=PHNhbWxwOlJlc3BvbnNlLz4%3D&RelayState=a%2Fb",
+            "id_token=a.b.c&state=s&code=d",
+            "error=access_denied&error_description=x%20y&state=s",
+            "a=1;ID%5Ftoken=x;+samlresponse=P",
+            "%53AMLRes%u0070onse=x&[id_token]=y&=&&;",
+            "name=%E4%BD%A0&empty=&SAMLart=1&access_token=2&wresult=3&credential=4&response=5",
+        ])
+    },
+    words: &[
+        b"SAMLResponse=",
+        b"SAMLRequest=",
+        b"id_token=",
+        b"code=",
+        b"state=",
+        b"RelayState=",
+        b"error=",
+        b"SAMLart=",
+        b"%5F",
+        b"%u0069",
+        b"%00",
+        b"&",
+        b";",
+        b"=",
+        b"+",
+        b"[",
+        b"]",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xfe\xff",
+        b"P",
+    ],
+    look: form,
+};
+
+fn form(input: &[u8]) -> String {
+    let never = |_: &[u8]| false;
+    let mut whole = FieldScan::default();
+    let (seen, ended) = (whole.read(input, never), whole.finish(never));
+    let whole = if seen == Sighting::Clear { ended } else { seen };
+    let mut pieces = FieldScan::default();
+    let in_pieces = input.iter().map(|byte| pieces.read(&[*byte], never)).find(|seen| *seen != Sighting::Clear);
+    let in_pieces = in_pieces.unwrap_or_else(|| pieces.finish(never));
+    assert_eq!(whole, in_pieces, "a scan does not depend on how the bytes are cut");
+
+    let mut fields = ProtocolFields::default();
+    let read = fields.read_body(input);
+    let carries = |field: Field| {
+        let value = fields.value(field).unwrap_or_default();
+        value.starts_with(|first: char| first.is_ascii_alphanumeric())
+    };
+    if read.is_ok() && (fields.has(Field::IdToken) || carries(Field::SamlResponse)) {
+        assert_ne!(whole, Sighting::Clear, "what logs somebody in is sighted as it goes by");
+    }
+    if let Ok(query) = std::str::from_utf8(input) {
+        let mut fields = ProtocolFields::default();
+        if fields.read_query(query).is_ok() && !may_carry_login(query) {
+            assert!(!fields.has(Field::IdToken) && !fields.has(Field::SamlResponse), "the quick look is never wrong");
+        }
+    }
+    let providers = [
+        std::sync::Arc::clone(&SAML_PROVIDER),
+        std::sync::Arc::new(kit::provider(loginsync::pipeline::provider::Protocol::Oidc(kit::oidc_policy()))),
+    ];
+    let message = CallbackMessage {
+        method: &Method::POST,
+        query: None,
+        content_type: Some("application/x-www-form-urlencoded"),
+        encoded: false,
+        body: input,
+    };
+    let captured = capture::read(&providers, message, 64 * 1024);
+    format!("{}, {}", told(read), told(captured))
+}
+
+static SAML_PROVIDER: LazyLock<std::sync::Arc<Provider>> = LazyLock::new(|| std::sync::Arc::new(kit::saml_provider()));
+
+// --------------------------------------------------------------------------------------------------------------- tokens
+
+/// JWTs: their three parts, header and claims.
+pub const TOKEN: Door = Door {
+    name: "token",
+    samples: || {
+        let claims =
+            serde_json::json!({"iss": "https://idp.example/", "aud": ["a", "b"], "exp": 1.5e9, "groups": ["x"]});
+        vec![
+            signed_id_token(&claims, "idp-rsa").into_bytes(),
+            b"{\"alg\":\"RS256\",\"kid\":\"a\",\"typ\":\"JWT\"}.{\"iss\":\"https://idp.example/\",\"sub\":\"alice\"}.AAAA".to_vec(),
+            b"{\"alg\":\"ES256\",\"typ\":\"logout+jwt\",\"signer\":\"arn\"}.{\"iss\":\"a\",\"aud\":\"b\"}.AA==".to_vec(),
+        ]
+    },
+    words: &[
+        b".",
+        b"\"alg\":",
+        b"\"none\"",
+        b"\"crit\":[\"b64\"]",
+        b"\"typ\":\"at+jwt\"",
+        b"\"kid\":",
+        b"\"jwk\":{}",
+        b"\"iss\":",
+        b"\"aud\":",
+        b"null",
+        b"1e999",
+        b"-0",
+        b"\\u0000",
+        b"\\ud800",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b"=",
+        b"\"",
+    ],
+    look: token,
+};
+
+/// Both as it is, and with its parts encoded: a mutation of base64 hardly ever reaches the JSON behind it.
+fn token(input: &[u8]) -> String {
+    let mut answers = Vec::new();
+    let encoded: Vec<String> = input.split(|byte| *byte == b'.').map(|part| URL_SAFE_NO_PAD.encode(part)).collect();
+    for compact in [String::from_utf8_lossy(input).into_owned(), encoded.join(".")] {
+        let plain = UntrustedIdToken::parse(&compact);
+        if let Ok(token) = &plain {
+            assert_eq!(compact.split('.').count(), 3, "three parts");
+            assert!(!token.issuer().is_empty(), "an issuer");
+            let (input, signature) = token.as_received();
+            let shown = format!("{token:?}");
+            assert!(!shown.contains(input) && (signature.len() < 8 || !shown.contains(signature)), "{shown}");
+        }
+        answers.push(told(plain));
+        answers.push(told(UntrustedIdToken::parse_access_token(&compact)));
+        answers.push(told(UntrustedIdToken::parse_padded(&compact)));
+        answers.push(told(UntrustedIdToken::parse_logout(&compact)));
+    }
+    answers.sort_by_key(|answer| answer != "read");
+    answers.dedup();
+    answers.join(", ")
+}
+
+// ----------------------------------------------------------------------------------------------------------------- json
+
+/// A token endpoint's replies, and JSON objects at all.
+pub const JSON: Door = Door {
+    name: "json",
+    samples: || {
+        texts(&[
+            "{\"id_token\":\"a.b.c\",\"access_token\":\"x\",\"refresh_token\":\"y\",\"expires_in\":3600}",
+            "{\"error\":\"invalid_grant\",\"error_description\":\"\\u00e9\\n\"}",
+            "{\"a\":[[[{}]]],\"b\":1.5e3,\"ID_Token\":\"x\",\"id_token\":null}",
+            "<html>access_token</html>",
+        ])
+    },
+    words: &[
+        b"\"id_token\":",
+        b"\"access_token\":",
+        b"\"Access_Token\":\"z\",",
+        b"\"refresh_token\":",
+        b"\"error\":",
+        b"null",
+        b"true",
+        b"1e400",
+        b"\\ud83d",
+        b"\\u0069",
+        b"\"\":",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b",",
+        b":",
+        b"\"",
+        b"\xef\xbb\xbf",
+        b"\xff",
+    ],
+    look: json,
+};
+
+fn json(input: &[u8]) -> String {
+    let headers = HeaderMap::new();
+    let [well, badly] =
+        [StatusCode::OK, StatusCode::BAD_REQUEST].map(|status| relay::read_reply(status, &headers, input));
+    // What no app can read is no tokens, and what an app could read is never taken for a refusal.
+    if let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(input) {
+        let names = |name: &str| members.keys().any(|known| known == name && members[known].is_string());
+        if names("id_token") || names("access_token") {
+            for reply in [&well, &badly] {
+                assert!(!matches!(reply, Ok(relay::TokenReply::Refusal)), "tokens are not passed on as a refusal");
+            }
+        }
+    }
+    let parts = [told(object("body", input)), told(well), told(badly)];
+    parts.join(", ")
+}
+
+// -------------------------------------------------------------------------------------------------------------- cookies
+
+/// Fields `Cookie`, one a line.
+pub const COOKIES: Door = Door {
+    name: "cookies",
+    samples: || {
+        texts(&[
+            "__Host-loginsync-s=abc; app=1",
+            "a=b; loginsync-b-00=x;__HOST-LoginSync-b-1=\"y\"; c",
+            "app=1\n__Host-loginsync-p-1=z; =; ;;",
+            "one=1; two=2",
+        ])
+    },
+    words: &[
+        b"__Host-loginsync-s=",
+        b"__Host-loginsync-b-",
+        b"loginsync-",
+        b"LOGINSYNC",
+        b"__Secure-",
+        b"=",
+        b";",
+        b"; ",
+        b",",
+        b"\"",
+        b"\n",
+        b" ",
+        b"\t",
+        b"\xc3\xa9",
+    ],
+    look: cookies,
+};
+
+static SEALER: LazyLock<Sealer> = LazyLock::new(|| {
+    let url = PublicUrl { origin: "https://app.example".into(), secure: true };
+    Sealer::new(&[Secret::new(vec![7; 32])], &url).unwrap()
+});
+
+fn cookies(input: &[u8]) -> String {
+    let mut headers = HeaderMap::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(header::COOKIE, value);
+        }
+    }
+    let taken = Jar::take(&mut headers);
+    assert!(headers.get_all(header::COOKIE).iter().count() <= 1 || taken.is_empty());
+    let left = headers.clone();
+    assert!(Jar::take(&mut headers).is_empty(), "nothing of ours is left for the app");
+    let bytes = |headers: &HeaderMap| headers.get(header::COOKIE).map(|value| value.as_bytes().to_vec());
+    assert_eq!(bytes(&left), bytes(&headers), "what is not ours is left alone");
+
+    assert_eq!(SEALER.unseal(b"name", input), None, "nobody seals by chance");
+    let sealed = SEALER.seal(b"name", input).unwrap();
+    assert_eq!(SEALER.unseal(b"name", &sealed).as_deref(), Some(input));
+    assert_eq!(SEALER.unseal(b"other", &sealed), None);
+    let mut rest = input;
+    while let Some(field) = take_field(&mut rest) {
+        assert!(field.is_none_or(|text| text.len() <= input.len()));
+    }
+    if taken.is_empty() { String::from("read, none of ours") } else { String::from("read, ours among them") }
+}
+
+// ----------------------------------------------------------------------------------------------------------------- saml
+
+const XML_WORDS: &[&[u8]] = &[
+    b"<!--",
+    b"-->",
+    b"<![CDATA[",
+    b"]]>",
+    b"<?x ?>",
+    b"<!DOCTYPE a [<!ENTITY e \"x\">]>",
+    b"&e;",
+    b"&#0;",
+    b"&#x41;",
+    b"&amp;",
+    b"xmlns=\"\"",
+    b"xmlns:a=\"urn:a\"",
+    b"xml:id=\"a\"",
+    b" ID=\"_a\"",
+    b"<saml:Assertion",
+    b"</saml:Assertion>",
+    b"<ds:Signature",
+    b"<ds:Reference URI=\"\">",
+    b"<ds:Transform Algorithm=\"http://www.w3.org/TR/1999/REC-xpath-19991116\"/>",
+    b"<saml:EncryptedAssertion>",
+    b"<samlp:Extensions>",
+    b"\xe2\x80\xa8",
+    b"alice",
+    b"admins",
+    b"\r\n",
+    b"\0",
+    b"\"",
+    b"'",
+    b"<",
+    b">",
+    b"/>",
+];
+
+/// The wall before the XML library.
+pub const SAML: Door = Door {
+    name: "saml",
+    samples: || {
+        let key = kit::key("idp-rsa");
+        let mut samples = vec![
+            kit::signed_assertion(&kit::login(), &key).into_bytes(),
+            kit::signed_response(&kit::login(), &key).into_bytes(),
+            saml::assertion(&kit::login()).into_bytes(),
+        ];
+        samples.extend(texts(&[
+            "<samlp:LogoutResponse xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" ID=\"_a\" Version=\"2.0\"/>",
+            "<a/>",
+        ]));
+        samples
+    },
+    words: XML_WORDS,
+    look: saml_document,
+};
+
+fn saml_document(input: &[u8]) -> String {
+    let head = peek::root_name(input);
+    let read_of = read(&STANDARD.encode(input), 64 * 1024);
+    if let Ok(Message::Response(response)) = &read_of {
+        assert!(!response.issuer().is_empty(), "a login names its issuer");
+        let text = std::str::from_utf8(input).expect("only UTF-8 is read");
+        assert!(roxmltree::Document::parse(text).is_ok(), "only what is well-formed is read");
+        assert!(!text.contains("<!DOCTYPE") && !text.contains("<!--"), "neither type nor comment");
+    }
+    // The field as it is: base64 that is none.
+    let raw = read(&String::from_utf8_lossy(input), 64 * 1024);
+    format!("{}, {head:?}, {}", told(read_of), told(raw))
+}
+
+/// Signed documents, to the end of verification: whoever changes one is refused, or has changed nothing that it says.
+pub const SIGNED: Door = Door {
+    name: "signed",
+    samples: || {
+        let key = kit::key("idp-rsa");
+        vec![
+            kit::signed_assertion(&kit::login(), &key).into_bytes(),
+            kit::signed_response(&kit::login(), &key).into_bytes(),
+            kit::signed_twice(&kit::login(), &key).into_bytes(),
+        ]
+    },
+    words: XML_WORDS,
+    look: signed,
+};
+
+struct Good {
+    provider: Provider,
+    certificates: CertificateSet,
+    says: String,
+}
+
+/// What an assertion says, without what is only about the message around it.
+fn says(assertion: &Assertion) -> String {
+    format!("{:?} {:?} {:?}", assertion.issuer, assertion.statement, assertion.expires_at)
+}
+
+static GOOD: LazyLock<Good> = LazyLock::new(|| {
+    let (provider, certificates) = (kit::saml_provider(), kit::certificates(&["idp-rsa"]));
+    let document = kit::signed_assertion(&kit::login(), &kit::key("idp-rsa"));
+    let says = says(&kit::submit(&provider, &certificates, &document, &kit::remembered()).unwrap());
+    Good { provider, certificates, says }
+});
+
+fn signed(input: &[u8]) -> String {
+    verified(&GOOD, &String::from_utf8_lossy(input))
+}
+
+fn verified(good: &Good, document: &str) -> String {
+    match kit::submit(&good.provider, &good.certificates, document, &kit::remembered()) {
+        Ok(assertion) => {
+            assert_eq!(says(&assertion), good.says, "what is believed is what was signed");
+            String::from("read")
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// Encrypted assertions: malformed ciphertext and padding (threat 79).
+pub const ENCRYPTED: Door = Door {
+    name: "cipher",
+    samples: || {
+        let inner = saml::assertion(&kit::login());
+        let signed = saml::sign(&inner, "_assertion-1", kit::signer(&kit::key("idp-rsa"))).unwrap_or(inner);
+        [ContentEncryption::Aes128Cbc, ContentEncryption::Aes256Gcm]
+            .map(|how| crate::saml_attacks::encrypted(&signed, how).into_bytes())
+            .to_vec()
+    },
+    words: &[
+        b"AAAA",
+        b"====",
+        b"<xenc:CipherValue>",
+        b"</xenc:CipherValue>",
+        b"<xenc:EncryptedKey>",
+        b"aes128-cbc",
+        b"aes256-gcm",
+        b"rsa-oaep",
+        b"rsa-1_5",
+        b"<",
+        b">",
+        b"\0",
+    ],
+    look: encrypted,
+};
+
+static DECRYPTS: LazyLock<Good> = LazyLock::new(|| {
+    let provider = kit::saml_provider_with(|policy| {
+        policy.decryption_keys = vec![kit::decryption_key()];
+        policy.allow_cbc = true;
+    });
+    Good { provider, certificates: kit::certificates(&["idp-rsa"]), says: GOOD.says.clone() }
+});
+
+fn encrypted(input: &[u8]) -> String {
+    verified(&DECRYPTS, &String::from_utf8_lossy(input))
+}
+
+// --------------------------------------------------------------------------------------------------------------- logout
+
+/// LogoutRequests, posted and in a query.
+pub const LOGOUT: Door = Door {
+    name: "logout",
+    samples: || {
+        let document = "<samlp:LogoutRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" \
+            xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" Destination=\"https://app.example/slo\" ID=\"_l1\" \
+            IssueInstant=\"2026-03-01T12:00:00Z\" Version=\"2.0\"><saml:Issuer>https://idp.example/saml</saml:Issuer>\
+            <saml:NameID>alice</saml:NameID><samlp:SessionIndex>_s</samlp:SessionIndex></samlp:LogoutRequest>";
+        vec![document.as_bytes().to_vec(), document.replace("samlp:", "p:").replace(":samlp", ":p").into_bytes()]
+    },
+    words: XML_WORDS,
+    look: logout,
+};
+
+fn logout(input: &[u8]) -> String {
+    use std::io::Read as _;
+    let posted = read_post(&STANDARD.encode(input), 64 * 1024);
+    if let Ok(LogoutMessage::Request(request)) = &posted {
+        assert!(!request.issuer().is_empty() && !request.id().is_empty(), "who asks, and with what");
+    }
+    let mut packed = Vec::new();
+    flate2::read::DeflateEncoder::new(input, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .append_pair("SAMLRequest", &STANDARD.encode(packed))
+        .append_pair("SigAlg", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256")
+        .append_pair("Signature", "AAAA")
+        .finish();
+    let text = String::from_utf8_lossy(input);
+    let _ = (peek::request_id_of_post(&text), peek::request_id_of_redirect(&text), peek::redirect_root_name(&text));
+    format!("{}, {}, {}", told(posted), told(read_redirect(&query)), told(read_redirect(&text)))
+}
+
+/// Metadata comes from the provider, which is not a stranger; what stands between may be.
+pub const METADATA: Door = Door {
+    name: "metadata",
+    samples: || {
+        let certificate = kit::read("keys/idp-rsa.certificate.test-only.pem");
+        let body: String = certificate.lines().filter(|line| !line.starts_with("-----")).collect();
+        let certificate = STANDARD.decode(body).unwrap();
+        let of = |id: &str| {
+            saml::metadata(
+                id,
+                std::slice::from_ref(&certificate),
+                "https://idp.example/sso",
+                "https://idp.example/post",
+            )
+        };
+        vec![of("https://idp.example/saml").into_bytes()]
+    },
+    words: XML_WORDS,
+    look: |input| told(metadata::read(&String::from_utf8_lossy(input), "https://idp.example/saml", NOW)),
+};
+
+// ---------------------------------------------------------------------------------------------------------------- rules
+
+/// The configuration. It is the operator's, but it is long, and a fault in it is to be told and not to end the program.
+pub const RULES: Door = Door {
+    name: "rules",
+    samples: || {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut samples = vec![std::fs::read(root.join("config/minimal.toml")).unwrap()];
+        let recipes = folder("recipes");
+        let head = std::fs::read(recipes.join("head.toml")).unwrap();
+        for name in ["captures", "conditions", "gates", "defaults", "table", "roles"] {
+            let recipe = std::fs::read(recipes.join(name).join("config.toml")).unwrap();
+            samples.push([head.as_slice(), b"\n", recipe.as_slice()].concat());
+        }
+        samples
+    },
+    words: &[
+        b"[[mapping]]\n",
+        b"[[gate]]\n",
+        b"[[default]]\n",
+        b"[mapping_table.okta.groups.groups]\n",
+        b"when = [",
+        b"{ claim = \"groups\", regex = '(?<x>a+)+$' }",
+        b"then = [{ add_group = \"${x}\" }]",
+        b"allow = { x = \"any\" }",
+        b"match = \"any\"\n",
+        b"until = 2026-01-01T00:00:00Z\n",
+        b"delimiter = \"\"\n",
+        b"enabled = false\n",
+        b"always = true\n",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"\"",
+        b"'''",
+        b"=",
+        b"-1",
+        b"9223372036854775807",
+        b"nan",
+        b"\\u0000",
+        b"\xc3\xa9",
+    ],
+    look: rules,
+};
+
+fn rules(input: &[u8]) -> String {
+    let file = Path::new("fuzz.toml");
+    let none = |_: &Path| Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let around = Surroundings { file, read: &none, environment: &|_| None, now: NOW };
+    let text = String::from_utf8_lossy(input);
+    match Config::from_text(&text, &around) {
+        Ok(_) => String::from("read"),
+        Err(faults) => {
+            let told = faults.to_string();
+            assert!(told.contains("fault"), "a refusal says what is wrong");
+            told.lines().next().unwrap_or_default().split_once(": ").map_or_else(String::new, |(_, why)| why.to_owned())
+        }
+    }
+}
