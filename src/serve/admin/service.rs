@@ -20,19 +20,19 @@ use serde_json::json;
 
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
+use self::looks::Turns;
 pub use self::looks::{BUDGET, Candidate, Planned, Question, Unlooked};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
-use self::looks::Turns;
 use super::{Change, Inspect};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::condition::folded;
 use crate::pipeline::mapping::definition::{Declared, Fault, TextLimits};
-use crate::pipeline::mapping::stored::Stored;
+use crate::pipeline::mapping::stored::{Entry, Stored};
 use crate::ports::catalogue::Event;
 use crate::ports::sessions::Digest;
 use crate::ports::store::{Excess, StoreError};
@@ -224,6 +224,45 @@ impl Draft {
         }
         self.events.push(Event { event, detail });
     }
+}
+
+/// Characters of a description at the most.
+const MOST_DESCRIPTION: usize = 1024;
+
+fn check_description(faults: &mut Vec<Fault>, description: &str) {
+    if description.chars().count() > MOST_DESCRIPTION {
+        let message = format!("is longer than {MOST_DESCRIPTION} characters");
+        faults.push(Fault::new("description", Some(description), message));
+    }
+}
+
+/// What is privileged or protected is for `admin` alone.
+fn check_marks(call: &Call, marked: bool) -> Result<(), Refused> {
+    match marked && !call.caller.is_admin() {
+        true => Err(Refused::Forbidden("what is privileged or protected takes scope `admin`".into())),
+        false => Ok(()),
+    }
+}
+
+/// Why a group or role is not to be changed here: the file has it, or nobody does.
+fn not_own(kind: &str, name: &str, in_file: bool) -> Refused {
+    match in_file {
+        true => Refused::ReadOnly(format!("{kind} `{name}` is declared in the configuration file, and read-only here")),
+        false => Refused::NotFound(format!("there is no {kind} `{name}`")),
+    }
+}
+
+/// A new group or role. A number that one of the file had once is taken up again: it is the same name.
+fn new_entry<B>(
+    after: &mut Stored,
+    left: Option<&Entry<B>>,
+    now: Timestamp,
+    body: B,
+) -> Result<Arc<Entry<B>>, Refused> {
+    Ok(Arc::new(match left {
+        Some(left) => left.changed(now, body),
+        None => Entry::new(after.next_number(), fresh_key()?, now, body),
+    }))
 }
 
 /// What differs between what is there and what the caller has seen.

@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Call, Draft, Refused, Service, World, check_version, fresh_key, no_faults};
+use super::{
+    Call, Draft, Refused, Service, World, check_description, check_marks, check_version, new_entry, no_faults, not_own,
+};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
 use crate::pipeline::mapping::Group;
@@ -57,9 +59,6 @@ pub struct GroupChange {
     pub protected: Option<bool>,
     pub privileged: Option<bool>,
 }
-
-/// Characters of a description at the most.
-const MOST_DESCRIPTION: usize = 1024;
 
 impl GroupView {
     fn new(entry: &Entry<GroupBody>, content: Option<&Group>, inactive: Option<&String>) -> Self {
@@ -160,12 +159,7 @@ fn own_group<'w>(world: &'w World, name: &str) -> Result<(&'w Arc<Entry<GroupBod
     {
         return Ok((entry, own));
     }
-    match world.file.groups.contains_key(name) {
-        true => {
-            Err(Refused::ReadOnly(format!("group `{name}` is declared in the configuration file, and read-only here")))
-        }
-        false => Err(Refused::NotFound(format!("there is no group `{name}`"))),
-    }
+    Err(not_own("group", name, world.file.groups.contains_key(name)))
 }
 
 fn check(
@@ -174,21 +168,10 @@ fn check(
     own: &OwnGroup,
 ) -> Result<Vec<crate::pipeline::mapping::definition::Fault>, Refused> {
     let mut faults = Vec::new();
-    if own.description.chars().count() > MOST_DESCRIPTION {
-        let message = format!("is longer than {MOST_DESCRIPTION} characters");
-        faults.push(crate::pipeline::mapping::definition::Fault::new("description", Some(&own.description), message));
-    }
+    check_description(&mut faults, &own.description);
     World::check_stages(&mut faults, &own.stages);
     world.check_roles(&mut faults, call, &own.roles)?;
     Ok(faults)
-}
-
-/// What is privileged or protected is for `admin` alone.
-fn check_marks(call: &Call, marked: bool) -> Result<(), Refused> {
-    match marked && !call.caller.is_admin() {
-        true => Err(Refused::Forbidden("what is privileged or protected takes scope `admin`".into())),
-        false => Ok(()),
-    }
 }
 
 fn create(world: &World, call: &Call, input: GroupInput) -> Result<(Draft, ()), Refused> {
@@ -197,15 +180,11 @@ fn create(world: &World, call: &Call, input: GroupInput) -> Result<(Draft, ()), 
     world.check_name(&mut faults, &input.name, &world.group_names())?;
     no_faults(faults)?;
     let mut draft = world.draft();
-    // A number that a group of the file had once is taken up again: it is the same name.
-    let left = draft.after.groups.values().find(|entry| entry.body.name == input.name).cloned();
+    let left = draft.after.group(&input.name).cloned();
     let body = GroupBody { name: input.name, own: Some(input.own) };
     draft.note("group_created", call, &body);
-    let entry = match left {
-        Some(left) => left.changed(world.now, body),
-        None => Entry::new(draft.after.next_number(), fresh_key()?, world.now, body),
-    };
-    draft.after.groups.insert(entry.number, Arc::new(entry));
+    let entry = new_entry(&mut draft.after, left.as_deref(), world.now, body)?;
+    draft.after.groups.insert(entry.number, entry);
     Ok((draft, ()))
 }
 

@@ -7,10 +7,11 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::groups::remove_from_mappings;
-use super::{Call, Draft, Refused, Service, World, check_version, fresh_key, no_faults};
+use super::{
+    Call, Draft, Refused, Service, World, check_description, check_marks, check_version, new_entry, no_faults, not_own,
+};
 use crate::config::Scope;
 use crate::pipeline::mapping::Role;
-use crate::pipeline::mapping::definition::Fault;
 use crate::pipeline::mapping::stored::{Entry, GroupBody, OwnGroup, OwnRole, RoleBody};
 
 /// A role as everybody sees it.
@@ -140,25 +141,7 @@ fn own_role<'w>(world: &'w World, name: &str) -> Result<(&'w Arc<Entry<RoleBody>
     {
         return Ok((entry, own));
     }
-    match world.file.roles.contains_key(name) {
-        true => {
-            Err(Refused::ReadOnly(format!("role `{name}` is declared in the configuration file, and read-only here")))
-        }
-        false => Err(Refused::NotFound(format!("there is no role `{name}`"))),
-    }
-}
-
-fn check_marks(call: &Call, marked: bool) -> Result<(), Refused> {
-    match marked && !call.caller.is_admin() {
-        true => Err(Refused::Forbidden("what is privileged or protected takes scope `admin`".into())),
-        false => Ok(()),
-    }
-}
-
-fn check_description(faults: &mut Vec<Fault>, description: &str) {
-    if description.chars().count() > 1024 {
-        faults.push(Fault::new("description", Some(description), "is longer than 1024 characters"));
-    }
+    Err(not_own("role", name, world.file.roles.contains_key(name)))
 }
 
 fn create(world: &World, call: &Call, input: RoleInput) -> Result<(Draft, ()), Refused> {
@@ -168,14 +151,11 @@ fn create(world: &World, call: &Call, input: RoleInput) -> Result<(Draft, ()), R
     world.check_name(&mut faults, &input.name, &world.role_names())?;
     no_faults(faults)?;
     let mut draft = world.draft();
-    let left = draft.after.roles.values().find(|entry| entry.body.name == input.name).cloned();
+    let left = draft.after.role(&input.name).cloned();
     let body = RoleBody { name: input.name, own: Some(input.own) };
     draft.note("role_created", call, &body);
-    let entry = match left {
-        Some(left) => left.changed(world.now, body),
-        None => Entry::new(draft.after.next_number(), fresh_key()?, world.now, body),
-    };
-    draft.after.roles.insert(entry.number, Arc::new(entry));
+    let entry = new_entry(&mut draft.after, left.as_deref(), world.now, body)?;
+    draft.after.roles.insert(entry.number, entry);
     Ok((draft, ()))
 }
 
