@@ -43,6 +43,8 @@ pub enum Denied {
     TooLarge,
     /// The address is no text.
     Nowhere,
+    /// There is something at the address, and it does not answer this method.
+    Method,
     Store(StoreError),
 }
 

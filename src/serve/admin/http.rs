@@ -9,7 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -67,8 +67,15 @@ pub fn guarded(routes: Router<Admin>, admin: &Admin, face: Face, denied: fn(&Den
     }))
 }
 
-/// What the framework refuses, it refuses in plain text; a face has words of its own.
+/// What the framework refuses, it refuses in plain text or without a word; a face has words of its own.
 fn in_own_words(response: Response, denied: fn(&Denied) -> Response) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let mut own = denied(&Denied::Method);
+        if let Some(allowed) = response.headers().get(ALLOW) {
+            own.headers_mut().insert(ALLOW, allowed.clone());
+        }
+        return own;
+    }
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     match (response.status(), kind.starts_with("text/plain")) {
         (StatusCode::PAYLOAD_TOO_LARGE, true) => denied(&Denied::TooLarge),

@@ -181,6 +181,7 @@ impl IntoResponse for Problem {
             StatusCode::FORBIDDEN => "Forbidden",
             StatusCode::NOT_FOUND => "Not found",
             StatusCode::CONFLICT => "Conflict",
+            StatusCode::METHOD_NOT_ALLOWED => "Method not allowed",
             StatusCode::PAYLOAD_TOO_LARGE => "Payload too large",
             StatusCode::TOO_MANY_REQUESTS => "Too many requests",
             _ => "Service unavailable",
@@ -206,6 +207,7 @@ fn denied(why: &Denied) -> Response {
         Denied::TooMany(_) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests."),
         Denied::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The request body is too long."),
         Denied::Nowhere => Problem::not_found("resource"),
+        Denied::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED, "This resource does not answer this method."),
         Denied::Store(error) => {
             tracing::error!(%error, "a caller of the ODC face could not be looked up");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")

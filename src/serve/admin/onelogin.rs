@@ -172,6 +172,7 @@ fn plain(status: StatusCode, message: String) -> Response {
         StatusCode::UNAUTHORIZED => "UnauthorizedError",
         StatusCode::FORBIDDEN => "ForbiddenError",
         StatusCode::NOT_FOUND => "NotFoundError",
+        StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowedError",
         StatusCode::PAYLOAD_TOO_LARGE => "PayloadTooLargeError",
         StatusCode::TOO_MANY_REQUESTS => "TooManyRequestsError",
         _ => "ServiceUnavailableError",
@@ -211,6 +212,7 @@ fn denied(why: &Denied) -> Response {
         Denied::TooMany(_) => plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests".into()),
         Denied::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too long".into()),
         Denied::Nowhere => Problem::not_found().into_response(),
+        Denied::Method => plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed".into()),
         Denied::Store(error) => {
             tracing::error!(%error, "a caller of the OneLogin face could not be looked up");
             plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())

@@ -102,6 +102,7 @@ impl Error {
             }
             Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
             Denied::Nowhere => Self::new(StatusCode::NOT_FOUND, "there is nothing at this address"),
+            Denied::Method => Self::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not answer this method"),
             Denied::Store(error) => Refused::Store(error.clone()).into(),
         }
     }

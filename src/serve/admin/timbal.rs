@@ -180,6 +180,11 @@ impl Error {
             ),
             Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too long"),
             Denied::Nowhere => Self::not_found("there is nothing at this address"),
+            Denied::Method => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "this address does not answer this method",
+            ),
             Denied::Store(error) => Refused::Store(error.clone()).into(),
         }
     }

@@ -41,6 +41,43 @@ async fn every_operation_of_a_document_is_served() {
     assert!(count > 90, "{count}");
 }
 
+/// Whatever is asked in a way that no operation has is answered in the words of the face, and never without any.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_operation_is_refused_in_the_words_of_the_face() {
+    let office = Office::open().await;
+    for (method, path, status) in [
+        ("PUT", "/api/v1/groups", 405),
+        ("PATCH", "/api/2/mappings", 405),
+        ("PATCH", "/v1/idp-group-mappings/x", 405),
+        ("PUT", "/orgs/1/identity-providers", 405),
+        ("PUT", "/api/identity/v1/groups", 405),
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/2/nothing", 404),
+        ("GET", "/orgs/1/nothing", 404),
+        ("GET", "/api/identity/v1/nothing", 404),
+        ("GET", "/api/2/mappings/%ff", 404),
+        ("GET", "/v1/idp-group-mappings/%ff", 404),
+        ("GET", "/orgs/%ff/identity-providers", 404),
+    ] {
+        let (found, body, answer) = office.call(super::ADMIN, method, path, &[], None).await;
+        assert_eq!(found, status, "{method} {path}: {}", answer.body);
+        assert!(body.is_object(), "{method} {path}: {}", answer.body);
+        assert_eq!(answer.headers.contains_key("allow"), status == 405, "{method} {path}");
+    }
+    let long = "x".repeat((1 << 20) + 1);
+    for (method, path) in [
+        ("POST", "/api/v1/groups"),
+        ("POST", "/api/2/mappings"),
+        ("PUT", "/v1/idp-group-mappings/x"),
+        ("POST", "/orgs/1/identity-providers/oidc/group-mappings"),
+        ("POST", "/api/identity/v1/groups"),
+    ] {
+        let body = Some(serde_json::Value::String(long.clone()));
+        let (found, body, answer) = office.call(super::ADMIN, method, path, &[], body).await;
+        assert_eq!((found, body.is_object()), (413, true), "{method} {path}: {}", answer.body);
+    }
+}
+
 /// What `routes!` makes is in the document by itself. A route that is made by hand has to be there, too, unless it serves
 /// people who run this, or says that there is nothing.
 #[tokio::test(flavor = "multi_thread")]

@@ -287,7 +287,7 @@ fn denied(why: &Denied) -> Response {
         Denied::TooMany(left) => {
             with_limit(refused(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many requests"), *left)
         }
-        Denied::TooLarge | Denied::Nowhere => bad_request("the request cannot be read"),
+        Denied::TooLarge | Denied::Nowhere | Denied::Method => bad_request("the request cannot be read"),
         Denied::Store(error) => {
             tracing::error!(%error, "a token call of the OneLogin face failed at the store");
             refused(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "The store is not available")

@@ -95,6 +95,12 @@ impl Problem {
                 "expected at most 1 MiB, and 4 MiB for a plan",
             ),
             Denied::Nowhere => Self::of(&Refused::NotFound("there is nothing at this address".into())),
+            Denied::Method => Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "Not answered",
+                "this address does not answer this method; `Allow` names those that it does",
+            ),
             Denied::Store(error) => Self::of(&Refused::Store(error.clone())),
         }
     }
