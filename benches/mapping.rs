@@ -1,5 +1,5 @@
 //! Evaluating mappings alone: what a login's 200 values cost among 10, 1,000 and 100,000 of them. The last should be
-//! within a fifth of the first.
+//! within a tenth of the first.
 
 #![allow(clippy::expect_used, reason = "what cannot be set up cannot be measured")]
 

@@ -129,6 +129,10 @@ address = "{admin}"
 path = "store.db"
 synchronous = "{synchronous}"
 
+# Every repeat login takes a membership away, which is what the brake is there to stop; it counts all the same.
+[brake]
+share = "100%"
+
 [[provider]]
 name = "oidc"
 mode = "oidc-form-post"

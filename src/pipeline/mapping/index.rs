@@ -215,7 +215,7 @@ impl Index {
         let value = folded(value);
         let hash = self.hasher.hash_one(&*value);
         let (anchors, hasher) = (std::mem::take(&mut self.anchors), self.hasher.clone());
-        let of = |entry: &Entry| sought(*entry, &anchors, mappings).map(|sought| folded(sought.value));
+        let of = |entry: &Entry| sought_at(*entry, &anchors, mappings).map(|sought| folded(sought.value));
         let table = self.table(&mapping.provider, claim, delimiter);
         let is_it = |known: &Hashed| known.hash == half(hash) && of(&known.entry).is_some_and(|known| known == value);
         match table.values.find(hash, is_it) {
@@ -246,9 +246,7 @@ impl Index {
                 let Some(tables) = self.claims.get(&(whose.clone(), claim.name.clone())) else { continue };
                 for table in tables {
                     let Looked::Pieces(pieces) = facts.look(&claim.name, table.delimiter.as_ref()) else { continue };
-                    for piece in pieces.iter() {
-                        self.touched_by(table, piece, mappings, &mut positions, &mut near);
-                    }
+                    self.touched_by(table, &pieces, mappings, &mut positions, &mut near);
                 }
             }
         }
@@ -266,47 +264,69 @@ impl Index {
         let (mut positions, mut near) = (Vec::new(), Vec::new());
         for whose in [Some(provider.clone()), None] {
             for table in self.claims.get(&(whose, claim.clone())).into_iter().flatten() {
-                self.touched_by(table, value, mappings, &mut positions, &mut near);
+                self.touched_by(table, &[value], mappings, &mut positions, &mut near);
             }
         }
         !positions.is_empty()
     }
 
+    /// Looks all of them up before it follows any: the look-ups, and then the fetches from far places of a large set, do
+    /// not wait for each other.
     fn touched_by(
         &self,
         table: &Table,
-        piece: &str,
+        pieces: &[&str],
         mappings: &[Mapping],
         positions: &mut Vec<u32>,
         near: &mut Vec<NearMiss>,
     ) {
-        if !table.values.is_empty() {
-            let value = folded(piece);
-            let hash = self.hasher.hash_one(&*value);
-            let of = |entry: &Entry| sought(*entry, &self.anchors, mappings);
-            let is_it = |known: &Hashed| {
-                known.hash == half(hash) && of(&known.entry).is_some_and(|sought| folded(sought.value) == value)
-            };
-            if let Some(Hashed { entry: first, .. }) = table.values.find(hash, is_it) {
-                let all = table.several.get(first).map_or(std::slice::from_ref(first), Vec::as_slice);
-                for sought in all.iter().filter_map(of) {
-                    if sought.ignore_case || sought.value == piece {
-                        positions.push(sought.position);
-                    } else if near.len() < NearMiss::MOST {
-                        let position = sought.position;
-                        near.push(NearMiss { position, expected: sought.value.to_owned(), found: piece.to_owned() });
+        let hashes: Vec<_> = match table.values.is_empty() {
+            true => Vec::new(),
+            false => pieces.iter().map(|piece| self.hasher.hash_one(&*folded(piece))).collect(),
+        };
+        let found: Vec<_> = pieces.iter().zip(hashes).flat_map(|(piece, hash)| table.filed(piece, hash)).collect();
+        let sought: Vec<_> = found
+            .iter()
+            .filter_map(|(piece, entry)| Some((*piece, *entry, sought_at(*entry, &self.anchors, mappings)?)))
+            .collect();
+        for (piece, first, sought) in sought {
+            if sought.value != piece && folded(sought.value) != folded(piece) {
+                continue;
+            }
+            match table.several.get(&first) {
+                None => note(&sought, piece, positions, near),
+                Some(all) => {
+                    for sought in all.iter().filter_map(|entry| sought_at(*entry, &self.anchors, mappings)) {
+                        note(&sought, piece, positions, near);
                     }
                 }
             }
         }
-        if let Some(automaton) = &table.automaton {
+        let Some(automaton) = &table.automaton else { return };
+        for piece in pieces {
             let found = automaton.matches(piece);
             positions.extend(found.iter().filter_map(|at| table.patterns.get(at)).map(|(position, _)| *position));
         }
     }
 }
 
+/// A value of a login that is, or but for its case is, what a condition asks for.
+fn note(sought: &Sought<'_>, piece: &str, positions: &mut Vec<u32>, near: &mut Vec<NearMiss>) {
+    if sought.ignore_case || sought.value == piece {
+        positions.push(sought.position);
+    } else if near.len() < NearMiss::MOST {
+        let position = sought.position;
+        near.push(NearMiss { position, expected: sought.value.to_owned(), found: piece.to_owned() });
+    }
+}
+
 impl Table {
+    /// What is filed under the hash of a value: almost always what is filed under the value, or nothing.
+    fn filed<'t, 'p>(&'t self, piece: &'p str, hash: u64) -> impl Iterator<Item = (&'p str, Entry)> + use<'t, 'p> {
+        let filed = self.values.iter_hash(hash).filter(move |known| known.hash == half(hash));
+        filed.map(move |known| (piece, known.entry))
+    }
+
     fn compile(&mut self) -> Result<(), regex::Error> {
         if self.patterns.is_empty() {
             return Ok(());
@@ -327,7 +347,7 @@ fn short_key(mapping: &Mapping) -> Option<Key<'_>> {
     }
 }
 
-fn sought<'m>(entry: Entry, anchors: &[Anchor], mappings: &'m [Mapping]) -> Option<Sought<'m>> {
+fn sought_at<'m>(entry: Entry, anchors: &[Anchor], mappings: &'m [Mapping]) -> Option<Sought<'m>> {
     if entry.0 & LONG == 0 {
         let When::Value { value, .. } = &mappings.get(entry.0 as usize)?.when else { return None };
         return Some(Sought { position: entry.0, value, ignore_case: false });
