@@ -30,6 +30,7 @@ enum Until {
 fn run(door: &Door, seed: u64, until: Until) {
     let began = Instant::now();
     let mut samples: Vec<Vec<u8>> = (door.samples)();
+    let given = samples.len();
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     let mut mutator = Mutator { random: Random::new(seed), words: door.words };
     let (mut inputs, mut slowest) = (0, Duration::ZERO);
@@ -46,7 +47,7 @@ fn run(door: &Door, seed: u64, until: Until) {
         Until::Time(time) => began.elapsed() < time,
     };
     while goes_on(inputs) {
-        let input = mutator.next(&samples);
+        let input = mutator.next(&samples, given);
         let outcome = look(door, seed, &input, &mut slowest);
         inputs += 1;
         let is_new = !outcomes.contains_key(&outcome);

@@ -38,8 +38,11 @@ pub struct Mutator<'w> {
 }
 
 impl Mutator<'_> {
-    pub fn next(&mut self, samples: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = self.random.of(samples).clone();
+    /// Another input. Half of them are made of the samples that were `given`, which stand first: of those that were found, most
+    /// are broken already.
+    pub fn next(&mut self, samples: &[Vec<u8>], given: usize) -> Vec<u8> {
+        let pool = if self.random.below(2) == 0 { &samples[..given] } else { samples };
+        let mut input = self.random.of(pool).clone();
         for _ in 0..=self.random.below(6) {
             self.change(&mut input, samples);
         }
