@@ -36,6 +36,7 @@ mod oidc_verify;
 mod plan_laws;
 mod promises;
 mod proxy;
+mod refusals;
 mod relay;
 mod relying_party;
 mod relying_party_saml;
