@@ -1,5 +1,6 @@
 //! What the faces share of HTTP: who calls, what a body says, and what was asked for beside it.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::{Error as PathError, Path, Segment};
 
 use super::Inspect;
 use super::auth::{Denied, Doorkeeper};
@@ -130,17 +133,76 @@ impl<S: Send + Sync> FromRequestParts<S> for Head {
 /// A JSON body. Nothing at all stands for `{}` where `empty` allows it.
 ///
 /// # Errors
-/// What is wrong with it, at its place.
+/// All that is wrong with it, each at its place.
 pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused> {
     let bytes: &[u8] = if body.is_empty() && empty { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut reader);
-    let fault = |field: String, message: String| Refused::Invalid(vec![Fault::new(field, None, message)]);
-    let value = parsed.map_err(|error| {
-        let field = error.path().to_string();
-        let field = if field == "." { String::from("body") } else { field };
-        fault(field, error.into_inner().to_string())
-    })?;
-    reader.end().map_err(|error| fault("body".into(), error.to_string()))?;
-    Ok(value)
+    match serde_path_to_error::deserialize(&mut reader) {
+        Ok(value) => match reader.end() {
+            Ok(()) => Ok(value),
+            Err(error) => Err(Refused::fault("body", None, error.to_string())),
+        },
+        Err(error) => Err(Refused::Invalid(faults::<T>(bytes, error))),
+    }
+}
+
+/// Faults of a body's shape that are looked for, at the most.
+const MOST_FAULTS: usize = 10;
+/// Characters of what is said of one.
+const MOST_TEXT: usize = 300;
+
+/// A reader stops at the first fault. To name the others too, what is wrong is taken away and the rest is read again.
+fn faults<T: DeserializeOwned>(bytes: &[u8], first: PathError<serde_json::Error>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut rest: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let mut taken = HashSet::new();
+    while let (false, Err(error)) =
+        (rest.is_null() || faults.len() == MOST_FAULTS, serde_path_to_error::deserialize::<_, T>(&rest))
+    {
+        let missing = format!("{} {}", error.path(), error.inner());
+        if !taken.contains(&missing) {
+            faults.push(fault(&error));
+        }
+        let Some((parent, name)) = take(&mut rest, error.path()) else { break };
+        // What was taken away is missing by our own hand, which is no fault, and then all around it goes.
+        taken.insert(format!("{parent} missing field `{name}`"));
+    }
+    if faults.is_empty() {
+        faults.push(fault(&first));
+    }
+    faults
+}
+
+fn fault(error: &PathError<serde_json::Error>) -> Fault {
+    // Both quote what was sent, and an answer shall not grow with that.
+    let short = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
+    let field = short(error.path().to_string());
+    let message = short(error.inner().to_string());
+    Fault::new(if field == "." { String::from("body") } else { field }, None, message)
+}
+
+/// Takes away the member at a path, or that which holds the list at it; tells the path of its object, and its name.
+fn take(value: &mut Value, path: &Path) -> Option<(String, String)> {
+    let segments: Vec<&Segment> = path.iter().collect();
+    let last = segments.iter().rposition(|segment| matches!(segment, Segment::Map { .. }))?;
+    let (above, rest) = segments.split_at_checked(last)?;
+    let mut holder = value;
+    for segment in above {
+        holder = match segment {
+            Segment::Map { key } => holder.get_mut(key)?,
+            Segment::Seq { index } => holder.get_mut(*index)?,
+            Segment::Enum { .. } | Segment::Unknown => return None,
+        };
+    }
+    let Some(Segment::Map { key }) = rest.first() else { return None };
+    holder.as_object_mut()?.remove(key)?;
+    let mut parent = String::new();
+    for segment in above {
+        match segment {
+            Segment::Seq { index } => parent.push_str(&format!("[{index}]")),
+            other if parent.is_empty() => parent.push_str(&other.to_string()),
+            other => parent.push_str(&format!(".{other}")),
+        }
+    }
+    Some((if parent.is_empty() { String::from(".") } else { parent }, key.clone()))
 }

@@ -75,11 +75,34 @@ async fn every_fault_is_named_at_once() {
         (json!({"definition": {"then": [{"add_group": "Staff"}], "whne": []}}), "definition.whne"),
         (json!({"definition": {"then": [{"add_group": "Staff"}]}}), "when"),
         (json!([]), "body"),
+        (json!("text"), "body"),
     ] {
         let (status, problem, _) = office.call(WRITER, "POST", "/api/v1/mappings", &[], Some(body)).await;
         assert_eq!((status, problem["errors"][0]["field"].as_str()), (422, Some(field)), "{problem:#}");
     }
     assert!(office.get("/api/v1/mappings?origin=store").await["items"].as_array().unwrap().is_empty());
+    let long = json!({"name": ["x".repeat(10_000)], "y".repeat(10_000): 1});
+    let (_, _, answer) = office.call(WRITER, "POST", "/api/v1/groups", &[], Some(long)).await;
+    assert!(answer.body.len() < 2_000, "an answer does not grow with what was sent");
+    // The shape of a body, too: what is wrong with one field hides nothing of another.
+    for (target, body, expected) in [
+        (
+            "/api/v1/groups",
+            json!({"name": 5, "stages": ["a", 7], "foo": 1, "protected": "yes"}),
+            vec!["foo", "name", "protected", "stages[1]"],
+        ),
+        ("/api/v1/groups", json!({"foo": 1}), vec!["foo", "body"]),
+        (
+            "/api/v1/mappings",
+            json!({"definition": {"when": [{"claim": 1, "is": 2}], "then": {}}, "position": "x"}),
+            vec!["definition.then", "definition.when[0].claim", "definition.when[0].is", "position"],
+        ),
+    ] {
+        let (status, problem, _) = office.call(WRITER, "POST", target, &[], Some(body.clone())).await;
+        let fields: Vec<&str> =
+            problem["errors"].as_array().unwrap().iter().map(|fault| fault["field"].as_str().unwrap()).collect();
+        assert_eq!((status, fields), (422, expected), "{body}: {problem:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
