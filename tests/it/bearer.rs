@@ -435,6 +435,14 @@ async fn a_load_balancers_token_is_believed_by_its_own_rules() {
     assert_eq!(scene.get(&[("x-amzn-oidc-data", &older)]).await.status, 200);
     assert_eq!(scene.told(), text("alice", "Staff"), "it is older than what was synced");
 
+    // A made-up key asks for nothing where the rest of the token would be refused anyway.
+    let useless = [json!({"signer": other_arn}), json!({"client": "other"}), json!({"exp": now - 61})];
+    for (number, change) in useless.into_iter().enumerate() {
+        let token = alb_token(&stranger, &format!("useless-{number}"), header(change), &claims);
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        assert_eq!(scene.get(&[("x-amzn-oidc-data", token.as_str())]).await.status, 401);
+        assert!(scene.idp.asked(&format!("/useless-{number}")).is_empty(), "{number}");
+    }
     for number in 0..1000 {
         let token = alb_token(&stranger, &format!("unknown-{number}"), header(json!({})), &claims);
         assert_eq!(scene.get(&[("x-amzn-oidc-data", token.as_str())]).await.status, 401);
