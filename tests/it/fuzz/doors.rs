@@ -174,7 +174,6 @@ fn token(input: &[u8]) -> String {
         let plain = UntrustedIdToken::parse(&compact);
         if let Ok(token) = &plain {
             assert_eq!(compact.split('.').count(), 3, "three parts");
-            assert!(!token.issuer().is_empty(), "an issuer");
             let (input, signature) = token.as_received();
             let shown = format!("{token:?}");
             assert!(!shown.contains(input) && (signature.len() < 8 || !shown.contains(signature)), "{shown}");
