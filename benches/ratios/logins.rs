@@ -131,7 +131,7 @@ synchronous = "{synchronous}"
 
 # Every repeat login takes a membership away, which is what the brake is there to stop; it counts all the same.
 [brake]
-share = "100%"
+minimum = 1000000
 
 [[provider]]
 name = "oidc"
