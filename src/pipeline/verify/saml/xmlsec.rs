@@ -127,8 +127,9 @@ fn reduce_library() -> Result<(), LockDownFailed> {
 
 /// The keys of certificates, decoded once.
 ///
-/// The certificates are those of the configuration and of metadata that it names, never one that a message brought.
-#[cfg(target_os = "linux")]
+/// The certificates are those of the configuration and of metadata that it names, never one that a message brought. Where the
+/// build cannot arrange it (`build.rs`) each verification decodes anew.
+#[cfg(keys_kept)]
 mod kept {
     use std::collections::HashMap;
     use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -233,7 +234,6 @@ mod kept {
     }
 
     // As in xmlsec/keys.h, xmlsec/keysdata.h and xmlsec/openssl/app.h.
-    #[link(name = "xmlsec1-openssl")]
     unsafe extern "C" {
         fn __real_xmlSecOpenSSLAppKeyLoadMemory(
             data: *const c_uchar,
@@ -280,7 +280,7 @@ unsafe extern "C" {
 }
 
 #[cfg(test)]
-#[cfg(target_os = "linux")]
+#[cfg(keys_kept)]
 mod tests {
     use super::*;
 
