@@ -11,14 +11,16 @@ mod timbal;
 mod v1;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -83,9 +85,23 @@ pub async fn run(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
-        .with_state(Arc::clone(&inspect));
-    let pages = pages.merge(apis(inspect)).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+        .with_state(Arc::clone(&inspect))
+        .fallback(later(move || apis(inspect)));
+    axum::serve(listener, pages.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+/// Makes routes when somebody first asks for one. Those of the APIs bring their documents, which take half as long to make, and
+/// as much memory, as all the rest of a start; where nobody calls an API, nobody pays for them.
+fn later(
+    make: impl FnOnce() -> Router + Send + 'static,
+) -> impl Fn(Request) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {
+    let make = Arc::new(LazyLock::<Router, _>::new(make));
+    move |request| {
+        let routes = TowerToHyperService::new(LazyLock::force(&make).clone());
+        Box::pin(async move { routes.call(request).await.unwrap_or_else(|never| match never {}) })
+    }
 }
 
 /// Our own API and those of the systems whose clients work here, each with the document that describes it.
