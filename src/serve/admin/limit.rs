@@ -32,6 +32,8 @@ pub struct Left {
 }
 
 const MINUTE: i64 = 60_000;
+/// One call in a bucket.
+const CALL: i64 = 1000;
 
 impl<K> Default for Limit<K> {
     fn default() -> Self {
@@ -42,45 +44,41 @@ impl<K> Default for Limit<K> {
 impl<K: Eq + Hash + Clone> Limit<K> {
     /// Takes one call. `Err` when none is left.
     pub fn take(&self, key: &K, limit: u32, now: Timestamp) -> Result<Left, Left> {
-        self.at(key, limit, now, 1000)
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= MOST && !buckets.contains_key(key) {
+            forget_one(&mut buckets);
+        }
+        let bucket = buckets.entry(key.clone()).or_insert(Bucket { left: i64::from(limit) * CALL, seen: now });
+        let left = bucket.filled(limit, now);
+        let enough = left >= CALL;
+        *bucket = Bucket { left: if enough { left - CALL } else { left }, seen: now };
+        outcome(bucket.left, limit, enough)
     }
 
     /// What is left, without taking.
     pub fn look(&self, key: &K, limit: u32, now: Timestamp) -> Result<Left, Left> {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = i64::from(limit) * 1000;
+        let full = i64::from(limit) * CALL;
         let left = buckets.get(key).map_or(full, |bucket| bucket.filled(limit, now));
-        outcome(left, limit, left >= 1000)
-    }
-
-    fn at(&self, key: &K, limit: u32, now: Timestamp, cost: i64) -> Result<Left, Left> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MOST && !buckets.contains_key(key) {
-            forget_one(&mut buckets);
-        }
-        let bucket = buckets.entry(key.clone()).or_insert(Bucket { left: i64::from(limit) * 1000, seen: now });
-        let left = bucket.filled(limit, now);
-        let enough = left >= cost;
-        *bucket = Bucket { left: if enough { left - cost } else { left }, seen: now };
-        outcome(bucket.left, limit, enough)
+        outcome(left, limit, left >= CALL)
     }
 }
 
 impl Bucket {
     fn filled(self, limit: u32, now: Timestamp) -> i64 {
-        let full = i64::from(limit) * 1000;
+        let full = i64::from(limit) * CALL;
         let passed = now.0.saturating_sub(self.seen.0).clamp(0, MINUTE);
         self.left.saturating_add(passed.saturating_mul(full) / MINUTE).min(full)
     }
 }
 
 fn outcome(left: i64, limit: u32, enough: bool) -> Result<Left, Left> {
-    let full = i64::from(limit) * 1000;
-    let missing = if enough { full - left } else { 1000 - left };
+    let full = i64::from(limit) * CALL;
+    let missing = if enough { full - left } else { CALL - left };
     let milliseconds = missing.max(0).saturating_mul(MINUTE).div_euclid(full.max(1));
     let seconds = milliseconds.saturating_add(999).div_euclid(1000);
     let left = Left {
-        calls: u32::try_from(left / 1000).unwrap_or_default(),
+        calls: u32::try_from(left / CALL).unwrap_or_default(),
         seconds: u32::try_from(seconds).unwrap_or(60),
         limit,
     };
