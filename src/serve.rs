@@ -9,6 +9,7 @@ pub mod assertion;
 pub mod bearer;
 pub mod cookies;
 pub mod forward_auth;
+mod gather;
 pub mod listen;
 pub mod proxy;
 pub mod relay;

@@ -33,6 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 
+use super::gather::Gathering;
 use super::proxy::body::Answer;
 use super::proxy::{Counters, Site, handle};
 use crate::config::{Listen, TlsFiles};
@@ -118,13 +119,15 @@ impl Limits {
     }
 }
 
-/// A head of a request, in bytes; past it the answer is 431. Also what one read brings at the most.
+/// A head of a request, in bytes; past it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
+/// What one read brings at the most, in bytes.
+const MAX_READ: usize = 128 * 1024;
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Our own timers tell an idle connection from a slow head. Header lines are a hundred at the most: hyper's default.
-    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ);
     builder
 }
 
@@ -197,8 +200,7 @@ where
     let site = Arc::clone(&server.site);
     let its_peer = Arc::clone(&peer);
     let service = service_fn(move |request: Request<Incoming>| {
-        // On the heap, so that a connection does not keep room for it.
-        let answer = Box::pin(handle(site.load_full(), Arc::clone(&its_peer), request));
+        let answer = handle(site.load_full(), Arc::clone(&its_peer), request);
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     if speaks_http2 {
@@ -233,7 +235,8 @@ async fn serve_http1<S, F>(
     F::Future: Send,
 {
     loop {
-        let mut connection = Box::pin(server.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+        let mut connection =
+            Box::pin(server.http1.serve_connection(Gathering(TokioIo::new(io)), service).with_upgrades());
         let turn = poll_fn(|context| match connection.as_mut().poll(context) {
             // Clients break off all the time, and what matters of it is logged with its request.
             Poll::Ready(_) => Poll::Ready(Turn::Ended),
@@ -253,7 +256,7 @@ async fn serve_http1<S, F>(
             Turn::Rests => {}
         }
         let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
-        io = parts.io.into_inner();
+        io = parts.io.0.into_inner();
         io.early = parts.read_buf;
         service = parts.service;
         if !wakes(io.peek(1), phase).await {

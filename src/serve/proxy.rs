@@ -5,7 +5,7 @@
 //! route::Router::route        a callback, a login path, or any other
 //!   callback                  body held, login() applied and committed, then the very same bytes go on
 //!   any other                 streams; a field that carries a login is refused wherever it turns up
-//! forward::App::send          pooled, HTTP/1.1
+//! forward::App::send          HTTP/1.1, over a kept connection of upstream::Pool
 //! binding::Binder             on the way back: what the browser must remember of a login it leaves for
 //! ```
 
@@ -18,6 +18,7 @@ pub mod headers;
 pub mod route;
 pub mod scan;
 pub mod upgrade;
+mod upstream;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -40,6 +41,7 @@ use self::forward::{App, AppError};
 use self::gate::Gate;
 use self::headers::{Framing, Identity, PublicSide, Told, Wishes};
 use self::route::{Route, Router};
+use self::upstream::AppBody;
 use super::assertion::{self, Asserter};
 use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
@@ -210,9 +212,9 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>
 
 /// What the app's answer came to.
 enum Answered {
-    App(Response<Incoming>),
+    App(Response<AppBody>),
     /// Its first pieces were looked at.
-    Held(Response<Incoming>, VecDeque<Bytes>),
+    Held(Response<AppBody>, VecDeque<Bytes>),
     /// The connection has become a tunnel.
     Switched(Response<()>),
     /// A page of ours, or a redirect to one.
@@ -384,7 +386,7 @@ fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Request<O
 fn switch(
     site: &Arc<Site>,
     client: Option<OnUpgrade>,
-    mut response: Response<Incoming>,
+    mut response: Response<AppBody>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
     let (Some(client), Some(protocol)) = (client, response.headers().get(header::UPGRADE).cloned()) else {
@@ -402,7 +404,7 @@ fn switch(
 }
 
 /// Where a redirect sends the browser off to log in, it takes our memory of that along.
-fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<Incoming>) {
+fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<AppBody>) {
     cookies::drop_foreign(response.headers_mut());
     if !response.status().is_redirection() {
         return;
@@ -434,14 +436,14 @@ async fn login_path(site: &Arc<Site>, jar: Jar, mut request: Request<Incoming>) 
     Ok(Answered::Held(Response::from_parts(parts, body), held))
 }
 
-fn is_page(response: &Response<Incoming>) -> bool {
+fn is_page(response: &Response<AppBody>) -> bool {
     let media_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let html = media_type.get(..9).is_some_and(|head| head.eq_ignore_ascii_case(b"text/html"));
     html && response.status().is_success() && !scan::is_encoded(response.headers())
 }
 
 /// The pieces of a body up to [`MOST_LOGIN_PAGE`], and the one that goes past it.
-async fn hold(body: &mut Incoming, limit: Duration) -> Result<VecDeque<Bytes>, Trouble> {
+async fn hold(body: &mut AppBody, limit: Duration) -> Result<VecDeque<Bytes>, Trouble> {
     let broken = || Trouble::AppUnreachable("its answer broke off".into());
     let mut held = VecDeque::new();
     let mut length = 0;
@@ -574,7 +576,7 @@ impl Arrival {
     }
 
     /// Begins our session beside the app's own, where the app has just begun one.
-    async fn begin_session(site: &Site, id: &str, entered: &Entered, jar: &Jar, response: &mut Response<Incoming>) {
+    async fn begin_session(site: &Site, id: &str, entered: &Entered, jar: &Jar, response: &mut Response<AppBody>) {
         let Some(gate) = &site.gate else { return };
         let Some(name) = gate.front.desk.settings().app_cookie.as_deref() else { return };
         let status = response.status();
@@ -639,7 +641,7 @@ impl Arrival {
     }
 
     /// Sends the request as it came, with what we add, and readies the answer.
-    async fn send(self, site: &Site, added: HeaderMap, spent: Option<&str>) -> Result<Response<Incoming>, Trouble> {
+    async fn send(self, site: &Site, added: HeaderMap, spent: Option<&str>) -> Result<Response<AppBody>, Trouble> {
         let mut request = Request::from_parts(self.parts, Outgoing::whole(self.body));
         // Replaces, where a name were there already; `clean_request` saw to it that none is.
         request.headers_mut().extend(added);

@@ -6,3 +6,4 @@ mod limits;
 mod logins;
 mod paths;
 mod streams;
+mod upstream;

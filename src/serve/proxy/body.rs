@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::headers::clean_trailers;
 use super::scan::post_answers_logout;
+use super::upstream::AppBody;
 use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
 
 /// Why a body was broken off by us.
@@ -242,18 +243,16 @@ impl Body for Outgoing {
 }
 
 /// What the client gets for a body. The guard goes when the body does, so a request counts as long as it lasts.
-#[derive(Debug)]
 pub struct Answer<G> {
     content: Content,
     _guard: G,
 }
 
-#[derive(Debug)]
 enum Content {
     Page(Option<Bytes>),
     /// The app's, as it arrives; behind what was already looked at, if anything was.
     App {
-        inner: Incoming,
+        inner: AppBody,
         stall: Stall,
         first: VecDeque<Bytes>,
     },
@@ -264,11 +263,11 @@ impl<G> Answer<G> {
         Self { content: Content::Page(Some(bytes)), _guard: guard }
     }
 
-    pub fn app(inner: Incoming, limit: Duration, guard: G) -> Self {
+    pub fn app(inner: AppBody, limit: Duration, guard: G) -> Self {
         Self { content: Content::App { inner, stall: Stall::new(limit), first: VecDeque::new() }, _guard: guard }
     }
 
-    pub fn app_after(first: VecDeque<Bytes>, inner: Incoming, limit: Duration, guard: G) -> Self {
+    pub fn app_after(first: VecDeque<Bytes>, inner: AppBody, limit: Duration, guard: G) -> Self {
         let content = Content::App { inner, stall: Stall::new(limit), first };
         Self { content, _guard: guard }
     }

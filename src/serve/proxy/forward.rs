@@ -1,31 +1,19 @@
-//! The app's side: a pool of kept connections, HTTP/1.1, bodies streaming both ways.
-//!
-//! The request target goes on byte for byte as it was decided on. A connection that the app closed while it lay idle costs
-//! nobody an error as long as the request was not written yet; beyond that nothing is sent twice, since only the app
-//! knows what it did with the first.
+//! The app's side of a request: sent with its target byte for byte as it was decided on, over HTTP/1.1.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::uri::Uri;
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tokio::time::Instant;
 
 use super::body::{Outgoing, Stop, Upload};
+use super::upstream::{AppBody, Connector, NoAnswer, Pool};
 use crate::config;
 use crate::pipeline::capture::fields::Field;
 use crate::serve::respond::Trouble;
-
-/// How long a connection to the app lies idle. Shorter than the five seconds after which the servers of Node, Uvicorn,
-/// Gunicorn and Apache close theirs, so that we do not write into one that is just closing.
-const IDLE: Duration = Duration::from_secs(4);
 
 /// Why the app cannot be talked to at all.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +28,8 @@ pub enum AppError {
 
 /// The app behind us.
 pub struct App {
-    client: AnyClient,
-    scheme: Scheme,
-    authority: Authority,
+    pool: Arc<Pool>,
     response_timeout: Duration,
-}
-
-/// Plain connections do not carry the weight of TLS ones.
-enum AnyClient {
-    Plain(Client<HttpConnector, Outgoing>),
-    Tls(Client<HttpsConnector<HttpConnector>, Outgoing>),
 }
 
 impl App {
@@ -57,20 +37,15 @@ impl App {
     /// When the address is none, or a named certificate authority cannot be read.
     pub fn new(settings: &config::App) -> Result<Self, AppError> {
         let bad_url = || AppError::Url(settings.url.to_string());
-        let uri: Uri = settings.url.as_str().parse().map_err(|_| bad_url())?;
-        let authority = uri.authority().cloned().ok_or_else(bad_url)?;
+        let address: Uri = settings.url.as_str().parse().map_err(|_| bad_url())?;
+        if address.authority().is_none() {
+            return Err(bad_url());
+        }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(settings.connect_timeout));
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .pool_max_idle_per_host(settings.idle_connections)
-            .pool_idle_timeout(IDLE)
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(MAX_BUFFER)
-            .set_host(false);
-        let (client, scheme) = match settings.url.scheme() {
-            "http" => (AnyClient::Plain(builder.build(connector)), Scheme::HTTP),
+        let connector = match settings.url.scheme() {
+            "http" => Connector::Plain(connector),
             "https" => {
                 connector.enforce_http(false);
                 let tls = hyper_rustls::HttpsConnectorBuilder::new()
@@ -78,11 +53,12 @@ impl App {
                     .https_only()
                     .enable_http1()
                     .wrap_connector(connector);
-                (AnyClient::Tls(builder.build(tls)), Scheme::HTTPS)
+                Connector::Tls(tls)
             }
             _ => return Err(bad_url()),
         };
-        Ok(Self { client, scheme, authority, response_timeout: settings.response_timeout })
+        let pool = Pool::new(connector, address, settings.idle_connections);
+        Ok(Self { pool, response_timeout: settings.response_timeout })
     }
 
     /// Sends a request whose headers are final, and waits for the head of the answer.
@@ -93,43 +69,26 @@ impl App {
         &self,
         mut request: Request<Outgoing>,
         upload: Option<Arc<Upload>>,
-    ) -> Result<Response<Incoming>, Trouble> {
-        let target = request.uri().path_and_query().cloned();
-        *request.uri_mut() = self.address(target).ok_or(Trouble::Target)?;
-        *request.version_mut() = Version::HTTP_11;
-        let mut answer = match &self.client {
-            AnyClient::Plain(client) => client.request(request),
-            AnyClient::Tls(client) => client.request(request),
-        };
-        let mut from = Instant::now();
-        loop {
-            match tokio::time::timeout_at(from + self.response_timeout, &mut answer).await {
-                Ok(Ok(mut response)) => {
-                    // The version is each hop's own (RFC 9110 section 2.5).
-                    *response.version_mut() = Version::HTTP_11;
-                    return Ok(response);
-                }
-                Ok(Err(error)) => return Err(trouble(&error, upload.as_deref())),
-                Err(_) => {
-                    // While a body is still going in, the app is not the one to wait for.
-                    let moved = upload.as_ref().map(|upload| upload.last_moved()).filter(|moved| *moved > from);
-                    from = moved.ok_or(Trouble::AppTooSlow)?;
-                }
-            }
+    ) -> Result<Response<AppBody>, Trouble> {
+        if request.uri().authority().is_some() {
+            // What we are asked for as a proxy or over HTTP/2, the app is asked for as an origin (RFC 9112 section 3.2.1).
+            let target = request.uri().path_and_query().cloned().ok_or(Trouble::Target)?;
+            *request.uri_mut() = target.into();
         }
-    }
-
-    fn address(&self, target: Option<PathAndQuery>) -> Option<Uri> {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = target;
-        Uri::from_parts(parts).ok()
+        *request.version_mut() = Version::HTTP_11;
+        let upload = upload.as_deref();
+        let mut response = self.pool.send(request, self.response_timeout, upload).await.map_err(|failed| {
+            let stopped = upload.and_then(Upload::stopped).map(|(stop, field)| trouble(stop, field));
+            stopped.unwrap_or(match failed {
+                NoAnswer::Broken(why) => Trouble::AppUnreachable(why),
+                NoAnswer::TooSlow => Trouble::AppTooSlow,
+            })
+        })?;
+        // The version is each hop's own (RFC 9110 section 2.5).
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response)
     }
 }
-
-/// Of one read from the app, at the most.
-const MAX_BUFFER: usize = 128 * 1024;
 
 fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -153,25 +112,13 @@ fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn trouble(error: &Error, upload: Option<&Upload>) -> Trouble {
-    match upload.and_then(Upload::stopped) {
-        Some((Stop::Login, Field::SamlResponse)) => Trouble::Elsewhere { field: "SAMLResponse", place: "body" },
-        Some((Stop::Login, _)) => Trouble::Elsewhere { field: "id_token", place: "body" },
-        Some((Stop::Foreign, _)) => Trouble::UnreadableForm("the byte order mark of UTF-16 or UTF-32"),
-        Some((Stop::Stalled, _)) => Trouble::BodyStalled,
-        Some((Stop::Broken, _)) => Trouble::BodyBroken,
-        None => Trouble::AppUnreachable(chain(error)),
+/// Why we broke a request off.
+fn trouble(stop: Stop, field: Field) -> Trouble {
+    match (stop, field) {
+        (Stop::Login, Field::SamlResponse) => Trouble::Elsewhere { field: "SAMLResponse", place: "body" },
+        (Stop::Login, _) => Trouble::Elsewhere { field: "id_token", place: "body" },
+        (Stop::Foreign, _) => Trouble::UnreadableForm("the byte order mark of UTF-16 or UTF-32"),
+        (Stop::Stalled, _) => Trouble::BodyStalled,
+        (Stop::Broken, _) => Trouble::BodyBroken,
     }
-}
-
-/// An error with its causes. hyper's messages carry nothing of a message's content.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,0 +1,358 @@
+//! Kept connections to the app.
+//!
+//! A connection has no task of its own: the request that has it drives it, first until there is an answer, then until the
+//! answer's last byte. So nothing of a request is handed from one task to another, and a request that is given up takes its
+//! connection along. Those that are free lie in a list, the one used last on top.
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Uri;
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+use tower_service::Service as _;
+
+use super::body::{Outgoing, Upload};
+use crate::serve::gather::Gathering;
+
+/// How long a connection to the app lies idle. Shorter than the five seconds after which the servers of Node, Uvicorn,
+/// Gunicorn and Apache close theirs, so that we do not write into one that is just closing.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Of one read from the app, at the most.
+const MAX_BUFFER: usize = 128 * 1024;
+
+/// Why the app gave no answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// It could not be connected to, or broke off. The text names no content of a message.
+    Broken(String),
+    TooSlow,
+}
+
+impl NoAnswer {
+    fn of(error: &dyn Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::Broken(text)
+    }
+}
+
+/// How the app is reached. Plain connections need nothing of TLS.
+pub enum Connector {
+    Plain(HttpConnector),
+    Tls(HttpsConnector<HttpConnector>),
+}
+
+impl Connector {
+    async fn connect(&self, address: &Uri) -> Result<Stream, Box<dyn Error + Send + Sync>> {
+        match self {
+            Self::Plain(connector) => {
+                let mut connector = connector.clone();
+                poll_fn(|context| connector.poll_ready(context)).await?;
+                Ok(Gathering(MaybeHttpsStream::Http(connector.call(address.clone()).await?)))
+            }
+            Self::Tls(connector) => {
+                let mut connector = connector.clone();
+                poll_fn(|context| connector.poll_ready(context)).await?;
+                Ok(Gathering(connector.call(address.clone()).await?))
+            }
+        }
+    }
+}
+
+type Stream = Gathering<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
+/// The connections to one app.
+pub struct Pool {
+    connector: Connector,
+    address: Uri,
+    /// In the order in which they became free.
+    idle: Mutex<Vec<Idle>>,
+    most_idle: usize,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+impl Pool {
+    /// `address` names scheme and authority of the app; of idle connections, `most_idle` are kept.
+    pub fn new(connector: Connector, address: Uri, most_idle: usize) -> Arc<Self> {
+        Arc::new(Self { connector, address, idle: Mutex::new(Vec::new()), most_idle })
+    }
+
+    /// Sends a request, whose target is in origin form, and waits for the head of the answer: for `limit`, and longer only
+    /// while a body is still going in.
+    ///
+    /// A connection that the app closed while it lay idle costs nobody an error as long as the request was not written yet;
+    /// beyond that nothing is sent twice, since only the app knows what it did with the first.
+    ///
+    /// # Errors
+    /// When there is no answer, and why.
+    pub async fn send(
+        self: &Arc<Self>,
+        mut request: Request<Outgoing>,
+        limit: Duration,
+        upload: Option<&Upload>,
+    ) -> Result<Response<AppBody>, NoAnswer> {
+        let patience = Patience { from: Instant::now(), limit, upload };
+        loop {
+            let free = self.take(patience.from);
+            let reused = free.is_some();
+            let mut connection = match free {
+                Some(connection) => connection,
+                None => Box::pin(self.connect(&patience)).await?,
+            };
+            match connection.exchange(request, patience).await {
+                Ok(response) => return Ok(self.answer(response, connection)),
+                Err(Unanswered::TooSlow) => return Err(NoAnswer::TooSlow),
+                Err(Unanswered::Broken { unsent: Some(unsent), .. }) if reused => request = *unsent,
+                Err(Unanswered::Broken { error, .. }) => return Err(NoAnswer::of(&error)),
+            }
+        }
+    }
+
+    /// The connection that became free last, unless it is too old or the app has closed it.
+    fn take(&self, now: Instant) -> Option<Box<Connection>> {
+        loop {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let Idle { mut connection, since } = idle.pop()?;
+            if now.saturating_duration_since(since) > IDLE {
+                // What lies below is older still.
+                idle.clear();
+                return None;
+            }
+            drop(idle);
+            connection.drive(&mut quiet());
+            if connection.is_free() {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn connect(&self, patience: &Patience<'_>) -> Result<Box<Connection>, NoAnswer> {
+        let connected = tokio::time::timeout_at(patience.due(), self.connector.connect(&self.address)).await;
+        let stream = connected.map_err(|_| NoAnswer::TooSlow)?.map_err(|error| NoAnswer::of(&*error))?;
+        let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(stream).await;
+        let (sender, connection) = handshake.map_err(|error| NoAnswer::of(&error))?;
+        Ok(Box::new(Connection { sender, connection: Box::pin(connection.with_upgrades()), ended: false, alarm: None }))
+    }
+
+    fn answer(self: &Arc<Self>, response: Response<Incoming>, connection: Box<Connection>) -> Response<AppBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Its end is what hands the socket over.
+            tokio::spawn(connection.finish());
+            return response.map(|inner| AppBody { inner, connection: None, pool: Arc::clone(self) });
+        }
+        // The answer may have come whole; then the connection is of use to others before this one is read.
+        let connection = if connection.is_free() {
+            self.keep(connection);
+            None
+        } else {
+            Some(connection)
+        };
+        response.map(|inner| AppBody { inner, connection, pool: Arc::clone(self) })
+    }
+
+    fn keep(self: &Arc<Self>, connection: Box<Connection>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() >= self.most_idle {
+            return;
+        }
+        // The list keeps its room, so this is seldom so on a busy proxy.
+        if idle.is_empty() && idle.capacity() == 0 {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+        idle.push(Idle { connection, since: Instant::now() });
+    }
+}
+
+/// Closes connections that nobody has taken for too long, until none is left.
+async fn sweep(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = idle.iter().position(|idle| idle.since.elapsed() <= IDLE).unwrap_or(idle.len());
+        idle.drain(..fresh);
+        if idle.is_empty() {
+            // The next one that is kept begins anew.
+            *idle = Vec::new();
+            return;
+        }
+    }
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy)]
+struct Patience<'a> {
+    from: Instant,
+    limit: Duration,
+    upload: Option<&'a Upload>,
+}
+
+impl Patience<'_> {
+    fn due(&self) -> Instant {
+        self.from + self.limit
+    }
+
+    /// While a body is still going in, the app is not the one to wait for.
+    fn prolong(&mut self) -> bool {
+        let moved = self.upload.map(Upload::last_moved).filter(|moved| *moved > self.from);
+        self.from = moved.unwrap_or(self.from);
+        moved.is_some()
+    }
+}
+
+/// A context that wakes nobody: for what only moves when [`Connection::drive`] is called, which wakes whoever calls it.
+fn quiet() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+/// One connection. Whoever has it drives it.
+struct Connection {
+    sender: SendRequest<Outgoing>,
+    /// hyper does not say what it is called.
+    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    ended: bool,
+    /// Set once for many requests: while it lies before the moment that matters, it is only set again when it goes off.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// An exchange without an answer.
+enum Unanswered {
+    Broken { error: hyper::Error, unsent: Option<Box<Request<Outgoing>>> },
+    TooSlow,
+}
+
+impl Connection {
+    /// Reads and writes what can be read and written now. What comes of it is there afterwards.
+    fn drive(&mut self, context: &mut Context<'_>) {
+        if !self.ended {
+            self.ended = self.connection.as_mut().poll(context).is_ready();
+        }
+    }
+
+    /// Whether everything of the last request and its answer is through.
+    fn is_free(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<Outgoing>,
+        mut patience: Patience<'_>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        // Without a budget of its own: when that is used up, tokio would wake a waker that wakes nobody.
+        let mut answer = pin!(tokio::task::unconstrained(self.sender.try_send_request(request)));
+        poll_fn(|context| {
+            self.drive(context);
+            if let Poll::Ready(answered) = answer.as_mut().poll(&mut quiet()) {
+                return Poll::Ready(answered.map_err(|mut failed| {
+                    let unsent = failed.take_message().map(Box::new);
+                    Unanswered::Broken { error: failed.into_error(), unsent }
+                }));
+            }
+            while self.poll_alarm(patience.due(), context).is_ready() {
+                if !patience.prolong() {
+                    return Poll::Ready(Err(Unanswered::TooSlow));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ready once the moment has come.
+    fn poll_alarm(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        while alarm.as_mut().poll(context).is_ready() {
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// Drives it until nothing more goes on.
+    async fn finish(mut self: Box<Self>) {
+        poll_fn(|context| {
+            self.drive(context);
+            if self.ended || self.is_free() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// The body of an answer, as it arrives. Dropped before its end, it closes the connection.
+pub struct AppBody {
+    inner: Incoming,
+    /// Until all of the body has arrived.
+    connection: Option<Box<Connection>>,
+    pool: Arc<Pool>,
+}
+
+impl AppBody {
+    /// The connection has nothing more for this body.
+    fn give_back(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if connection.is_free() {
+            self.pool.keep(connection);
+        } else if !connection.ended {
+            // The app answered before it had the whole request. It gets the rest, and nobody waits for that.
+            tokio::spawn(connection.finish());
+        }
+    }
+}
+
+impl Body for AppBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        let mut polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
+        if let (Poll::Pending, Some(connection)) = (&polled, &mut this.connection) {
+            connection.drive(context);
+            polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
+        }
+        if this.inner.is_end_stream() || matches!(polled, Poll::Ready(None)) {
+            this.give_back();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,179 @@
+//! The connections to the app: when one is used again, when another is made, and when one ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::support::app::find;
+use crate::support::wire::{self, get};
+use crate::support::{Proxy, Setting};
+
+/// An app that counts its connections. What it answers is the same for every request without a body.
+struct Counting {
+    address: SocketAddr,
+    taken: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    async fn start(answer: Vec<u8>, wait: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (taken, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counts = (Arc::clone(&taken), Arc::clone(&open));
+        let answer = Arc::new(answer);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (open, answer) = (Arc::clone(&counts.1), Arc::clone(&answer));
+                counts.0.fetch_add(1, Ordering::Relaxed);
+                open.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut buffer = Vec::new();
+                    while matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
+                        while let Some(end) = find(&buffer, b"\r\n\r\n") {
+                            buffer.drain(..end + 4);
+                            tokio::time::sleep(wait).await;
+                            let _ = stream.write_all(&answer).await;
+                        }
+                    }
+                    open.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        });
+        Self { address, taken, open }
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    async fn open_becomes(&self, count: usize, within: Duration) {
+        let reached = async {
+            while self.open.load(Ordering::Relaxed) != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let open = || self.open.load(Ordering::Relaxed);
+        tokio::time::timeout(within, reached).await.unwrap_or_else(|_| panic!("{} open, not {count}", open()));
+    }
+}
+
+fn sized(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let mut answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    for piece in body.chunks(1000) {
+        answer.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        answer.extend_from_slice(piece);
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"0\r\n\r\n");
+    answer
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_however_its_answers_end() {
+    let large = vec![b'x'; 3_000_000];
+    for (what, answer, length) in [
+        ("empty", sized(b""), 0),
+        ("small", sized(b"xxxxx"), 5),
+        ("large", sized(&large), large.len()),
+        ("small in chunks", chunked(b"xxxxx"), 5),
+        ("large in chunks", chunked(&large), large.len()),
+        ("without content", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), 0),
+    ] {
+        let app = Counting::start(answer, Duration::ZERO).await;
+        let proxy = Proxy::start(app.address).await;
+        for _ in 0..5 {
+            assert_eq!(get(proxy.address, "/", "").await.body.matches('x').count(), length, "{what}");
+        }
+        assert_eq!(app.taken(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_ends_its_connections_is_asked_on_new_ones() {
+    let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_vec();
+    let app = Counting::start(answer, Duration::ZERO).await;
+    let proxy = Proxy::start(app.address).await;
+    for _ in 0..3 {
+        assert_eq!(get(proxy.address, "/", "").await.body, "ok");
+    }
+    assert_eq!(app.taken(), 3);
+    app.open_becomes(0, Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn no_more_connections_are_kept_than_asked_for() {
+    let app = Counting::start(sized(b"ok"), Duration::from_millis(200)).await;
+    let proxy = Proxy::with(app.address, Setting { app: "idle_connections = 2", ..Setting::default() }).await;
+    let address = proxy.address;
+    let mut at_once = JoinSet::new();
+    for _ in 0..6 {
+        at_once.spawn(async move { assert_eq!(get(address, "/", "").await.body, "ok") });
+    }
+    at_once.join_all().await;
+    assert_eq!(app.taken(), 6);
+    app.open_becomes(2, Duration::from_secs(2)).await;
+}
+
+/// The app's own patience with idle connections must not be met while we write into one.
+#[tokio::test]
+async fn a_connection_that_lies_idle_ends() {
+    let app = Counting::start(sized(b"ok"), Duration::ZERO).await;
+    let proxy = Proxy::start(app.address).await;
+    assert_eq!(get(proxy.address, "/", "").await.body, "ok");
+    app.open_becomes(1, Duration::from_secs(1)).await;
+    app.open_becomes(0, Duration::from_secs(12)).await;
+    // And what comes then finds a new one.
+    assert_eq!(get(proxy.address, "/", "").await.body, "ok");
+    assert_eq!(app.taken(), 2);
+}
+
+/// Nobody reads what is left of an answer whose client is gone, so the app need not make it.
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_exchange_along() {
+    let endless = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nonly this".to_vec();
+    for answer in [endless, b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()] {
+        let app = Counting::start(answer, Duration::ZERO).await;
+        let proxy = Proxy::start(app.address).await;
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
+        app.open_becomes(1, Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(client);
+        app.open_becomes(0, Duration::from_secs(2)).await;
+    }
+}
+
+/// The client hears the answer at once, the app still gets the whole body, and the next request is a request.
+#[tokio::test]
+async fn an_app_may_answer_before_it_has_the_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = Vec::new();
+        while find(&buffer, b"\r\n\r\n").is_none() {
+            stream.read_buf(&mut buffer).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").await.unwrap();
+        while !buffer.ends_with(b"the rest") {
+            assert!(stream.read_buf(&mut buffer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&buffer));
+        }
+    });
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 12\r\n\r\nnow ";
+    client.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(wire::answer(&mut client).await.body, "early");
+    client.write_all(b"the rest").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(2), app).await.expect("the app never had the whole body").unwrap();
+}
