@@ -47,4 +47,5 @@ mod sessions;
 mod store_suite;
 mod support;
 mod threat_table;
+mod tls;
 mod truth_table;
