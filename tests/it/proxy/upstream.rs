@@ -177,3 +177,130 @@ async fn an_app_may_answer_before_it_has_the_body() {
     client.write_all(b"the rest").await.unwrap();
     tokio::time::timeout(Duration::from_secs(2), app).await.expect("the app never had the whole body").unwrap();
 }
+
+/// How an app answers, by the last part of the path. The first part is the request's own, and is what every answer is made of.
+async fn answer_by_path(mut stream: TcpStream) {
+    let mut buffer = Vec::new();
+    loop {
+        let end = loop {
+            if let Some(end) = find(&buffer, b"\r\n\r\n") {
+                break end + 4;
+            }
+            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
+                return;
+            }
+        };
+        let head = String::from_utf8(buffer.drain(..end).collect()).unwrap();
+        let target = head.split(' ').nth(1).unwrap();
+        let (own, kind) = target.trim_start_matches('/').split_once('/').unwrap();
+        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, number);
+        let small = own.as_bytes();
+        let large = own.repeat(LARGE);
+        let answer = match kind {
+            "chunked" => chunked(small),
+            "large" => sized(large.as_bytes()),
+            "large-chunked" => chunked(large.as_bytes()),
+            "close" => [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", small].concat(),
+            _ => sized(small),
+        };
+        if kind == "slow" {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        if kind == "early" && stream.write_all(&answer).await.is_err() {
+            return;
+        }
+        while buffer.len() < length {
+            if !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+        buffer.drain(..length);
+        if kind != "early" && stream.write_all(&answer).await.is_err() {
+            return;
+        }
+        if matches!(kind, "close" | "vanish") {
+            return;
+        }
+    }
+}
+
+const LARGE: usize = 20_000;
+
+fn without_chunks(mut text: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = text.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&rest[..size]);
+        text = &rest[size + 2..];
+    }
+    body
+}
+
+fn number(text: &str) -> usize {
+    text.trim().parse().unwrap()
+}
+
+/// What one client does with one connection: requests of every kind, some of them given up on the way.
+async fn ask_all_kinds(proxy: SocketAddr, client: u64, seed: u64) -> usize {
+    let kinds = ["plain", "chunked", "large", "large-chunked", "close", "vanish", "slow", "early"];
+    let mut state = seed;
+    let mut next = move |below: usize| {
+        // A linear congruential generator (Knuth's MMIX): the high bits are good enough to choose by.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut checked = 0;
+    let mut stream = TcpStream::connect(proxy).await.unwrap();
+    for request in 0..60 {
+        let own = format!("{client}-{request:02};");
+        let (kind, body) = (kinds[next(kinds.len())], "b".repeat(next(3) * 30_000));
+        let head = format!(
+            "POST /{own}/{kind} HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let sent = async {
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(body.as_bytes()).await
+        };
+        let gives_up = next(10) == 0;
+        if sent.await.is_err() || gives_up {
+            stream = TcpStream::connect(proxy).await.unwrap();
+            continue;
+        }
+        let answer = wire::answer(&mut stream).await;
+        // An app that vanishes may take a request along that was written already, and that is not sent twice.
+        if answer.status == 502 {
+            stream = TcpStream::connect(proxy).await.unwrap();
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{own} {kind}: {answer:?}");
+        let chunked = answer.one("transfer-encoding").is_some();
+        let body = if chunked { without_chunks(&answer.body) } else { answer.body };
+        let expected = if kind.starts_with("large") { own.repeat(LARGE) } else { own.clone() };
+        assert!(body == expected, "{own} {kind}: {} bytes that begin with {:?}", body.len(), body.get(..40));
+        checked += 1;
+        if answer.closed {
+            stream = TcpStream::connect(proxy).await.unwrap();
+        }
+    }
+    checked
+}
+
+/// Whatever apps and clients do to their connections, an answer reaches the request that it is for, and no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_reaches_another_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_by_path(stream));
+        }
+    });
+    let proxy = Proxy::with(address, Setting { app: "idle_connections = 8", ..Setting::default() }).await;
+    let mut clients = JoinSet::new();
+    for client in 100..116 {
+        clients.spawn(ask_all_kinds(proxy.address, client, client * 7919));
+    }
+    let checked: usize = clients.join_all().await.into_iter().sum();
+    assert!(checked > 16 * 60 / 2, "only {checked} answers were checked");
+}
