@@ -39,7 +39,7 @@ pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
-use self::headers::{Framing, Identity, PublicSide, Told, Wishes};
+use self::headers::{Framing, Identity, PublicSide, Told};
 use self::route::{Route, Router};
 use self::upstream::AppBody;
 use super::assertion::{self, Asserter};
@@ -276,8 +276,11 @@ async fn take(
             if let Some(answer) = admit(site, &jar, &mut request).await? {
                 return Ok(Answered::Own(answer));
             }
-            let streams = outgoing(site, request.headers(), request.uri().query())?;
-            pass(site, &jar, request, wishes, streams, guard).await
+            let watch = outgoing(site, request.headers(), request.uri().query())?;
+            headers::set_wishes(request.headers_mut(), &wishes);
+            let client = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+            let (request, upload) = streaming(site, request, watch);
+            pass(site, &jar, request, upload, client, guard).await
         }
     }
 }
@@ -356,14 +359,11 @@ fn outgoing(site: &Site, headers: &HeaderMap, query: Option<&str>) -> Result<boo
 async fn pass(
     site: &Arc<Site>,
     jar: &Jar,
-    mut request: Request<Incoming>,
-    wishes: Wishes,
-    watch: bool,
+    request: Box<Request<Outgoing>>,
+    upload: Option<Arc<Upload>>,
+    client: Option<OnUpgrade>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
-    headers::set_wishes(request.headers_mut(), &wishes);
-    let client = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-    let (request, upload) = streaming(site, request, watch);
     let mut response = site.app.send(request, upload).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return switch(site, client, response, guard);
@@ -373,13 +373,13 @@ async fn pass(
     Ok(Answered::App(response))
 }
 
-fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Request<Outgoing>, Option<Arc<Upload>>) {
+fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
-        return (Request::from_parts(parts, Outgoing::Empty), None);
+        return (Box::new(Request::from_parts(parts, Outgoing::Empty)), None);
     }
     let (body, upload) = Streamed::through(body, site.listen.idle_timeout, watch);
-    (Request::from_parts(parts, body), Some(upload))
+    (Box::new(Request::from_parts(parts, body)), Some(upload))
 }
 
 /// The app has agreed to switch protocols (RFC 9110 section 7.8).
@@ -642,7 +642,7 @@ impl Arrival {
 
     /// Sends the request as it came, with what we add, and readies the answer.
     async fn send(self, site: &Site, added: HeaderMap, spent: Option<&str>) -> Result<Response<AppBody>, Trouble> {
-        let mut request = Request::from_parts(self.parts, Outgoing::whole(self.body));
+        let mut request = Box::new(Request::from_parts(self.parts, Outgoing::whole(self.body)));
         // Replaces, where a name were there already; `clean_request` saw to it that none is.
         request.headers_mut().extend(added);
         let mut response = site.app.send(request, None).await?;

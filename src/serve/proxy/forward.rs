@@ -61,13 +61,14 @@ impl App {
         Ok(Self { pool, response_timeout: settings.response_timeout })
     }
 
-    /// Sends a request whose headers are final, and waits for the head of the answer.
+    /// Sends a request whose headers are final, and waits for the head of the answer. Boxed, since it is large and passes
+    /// through many hands.
     ///
     /// # Errors
     /// When there is none, and why.
     pub async fn send(
         &self,
-        mut request: Request<Outgoing>,
+        mut request: Box<Request<Outgoing>>,
         upload: Option<Arc<Upload>>,
     ) -> Result<Response<AppBody>, Trouble> {
         if request.uri().authority().is_some() {

@@ -198,7 +198,7 @@ pub async fn logout_path(site: &Arc<Site>, jar: Jar, request: Request<Incoming>)
             }
         }
     }
-    let request = Request::from_parts(parts, Outgoing::whole(body));
+    let request = Box::new(Request::from_parts(parts, Outgoing::whole(body)));
     let mut response = site.app.send(request, None).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Trouble::AppUnreachable("it switched protocols unasked".into()).into());

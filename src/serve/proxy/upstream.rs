@@ -110,7 +110,7 @@ impl Pool {
     /// When there is no answer, and why.
     pub async fn send(
         self: &Arc<Self>,
-        mut request: Request<Outgoing>,
+        mut request: Box<Request<Outgoing>>,
         limit: Duration,
         upload: Option<&Upload>,
     ) -> Result<Response<AppBody>, NoAnswer> {
@@ -125,7 +125,7 @@ impl Pool {
             match connection.exchange(request, patience).await {
                 Ok(response) => return Ok(self.answer(response, connection)),
                 Err(Unanswered::TooSlow) => return Err(NoAnswer::TooSlow),
-                Err(Unanswered::Broken { unsent: Some(unsent), .. }) if reused => request = *unsent,
+                Err(Unanswered::Broken { unsent: Some(unsent), .. }) if reused => request = unsent,
                 Err(Unanswered::Broken { error, .. }) => return Err(NoAnswer::of(&error)),
             }
         }
@@ -259,11 +259,11 @@ impl Connection {
 
     async fn exchange(
         &mut self,
-        request: Request<Outgoing>,
+        request: Box<Request<Outgoing>>,
         mut patience: Patience<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
         // Without a budget of its own: when that is used up, tokio would wake a waker that wakes nobody.
-        let mut answer = pin!(tokio::task::unconstrained(self.sender.try_send_request(request)));
+        let mut answer = pin!(tokio::task::unconstrained(self.sender.try_send_request(*request)));
         poll_fn(|context| {
             self.drive(context);
             if let Poll::Ready(answered) = answer.as_mut().poll(&mut quiet()) {
