@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod admin;
+mod alarm;
 pub mod assertion;
 pub mod bearer;
 pub mod cookies;

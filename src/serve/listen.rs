@@ -30,9 +30,10 @@ use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use super::alarm::Alarm;
 use super::gather::Gathering;
 use super::proxy::body::Answer;
 use super::proxy::{Counters, Site, handle};
@@ -416,7 +417,7 @@ struct Watched<S> {
     head: HeadScan,
     /// Bytes that were read to see what comes.
     early: Bytes,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl<S> Watched<S> {
@@ -432,7 +433,7 @@ impl<S> Watched<S> {
             head_begun: false,
             head: HeadScan::default(),
             early: Bytes::new(),
-            sleep: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -465,7 +466,7 @@ impl<S> Watched<S> {
             return;
         }
         if let Some(due) = self.wait_to_read() {
-            if self.poll_due(due, context).is_ready() {
+            if self.alarm.poll(due, context).is_ready() {
                 context.waker().wake_by_ref();
             }
             self.consider_rest(context);
@@ -502,25 +503,10 @@ impl<S> Watched<S> {
             return;
         }
         if let Some(since) = self.reading
-            && self.poll_due(since + REST, context).is_ready()
+            && self.alarm.poll(since + REST, context).is_ready()
         {
             self.peer.rests.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Ready once the moment has come. Sets no timer that is already set early enough.
-    fn poll_due(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if sleep.deadline() > due {
-            sleep.as_mut().reset(due);
-        }
-        while sleep.as_mut().poll(context).is_ready() {
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
-        Poll::Pending
     }
 }
 
@@ -593,7 +579,7 @@ impl<S: AsyncRead + Unpin> Watched<S> {
                 Poll::Ready(result)
             }
             Poll::Pending => match self.wait_to_read() {
-                Some(due) if self.poll_due(due, context).is_ready() => Poll::Ready(Err(timed_out())),
+                Some(due) if self.alarm.poll(due, context).is_ready() => Poll::Ready(Err(timed_out())),
                 Some(_) => {
                     self.consider_rest(context);
                     Poll::Pending
@@ -632,7 +618,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
             return polled;
         }
         let due = *self.writing.get_or_insert_with(Instant::now) + self.limits.idle;
-        if self.poll_due(due, context).is_ready() { Poll::Ready(Err(timed_out())) } else { Poll::Pending }
+        if self.alarm.poll(due, context).is_ready() { Poll::Ready(Err(timed_out())) } else { Poll::Pending }
     }
 }
 

@@ -14,12 +14,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::headers::clean_trailers;
 use super::scan::post_answers_logout;
 use super::upstream::AppBody;
 use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
+use crate::serve::alarm::Alarm;
 
 /// Why a body was broken off by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +49,12 @@ impl std::error::Error for Stop {}
 pub struct Stall {
     limit: Duration,
     since: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Stall {
     pub fn new(limit: Duration) -> Self {
-        Self { limit, since: None, sleep: None }
+        Self { limit, since: None, alarm: Alarm::default() }
     }
 
     pub fn moved(&mut self) {
@@ -63,14 +64,7 @@ impl Stall {
     /// Ready once nothing has moved for the limit.
     pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let due = *self.since.get_or_insert_with(Instant::now) + self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        while sleep.as_mut().poll(context).is_ready() {
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
-        Poll::Pending
+        self.alarm.poll(due, context)
     }
 }
 

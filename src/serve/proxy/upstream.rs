@@ -21,10 +21,11 @@ use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower_service::Service as _;
 
 use super::body::{Outgoing, Upload};
+use crate::serve::alarm::Alarm;
 use crate::serve::gather::Gathering;
 
 /// How long a connection to the app lies idle. Shorter than the five seconds after which the servers of Node, Uvicorn,
@@ -154,7 +155,12 @@ impl Pool {
         let stream = connected.map_err(|_| NoAnswer::TooSlow)?.map_err(|error| NoAnswer::of(&*error))?;
         let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| NoAnswer::of(&error))?;
-        Ok(Box::new(Connection { sender, connection: Box::pin(connection.with_upgrades()), ended: false, alarm: None }))
+        Ok(Box::new(Connection {
+            sender,
+            connection: Box::pin(connection.with_upgrades()),
+            ended: false,
+            alarm: Alarm::default(),
+        }))
     }
 
     fn answer(self: &Arc<Self>, response: Response<Incoming>, connection: Box<Connection>) -> Response<AppBody> {
@@ -234,8 +240,8 @@ struct Connection {
     /// hyper does not say what it is called.
     connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
     ended: bool,
-    /// Set once for many requests: while it lies before the moment that matters, it is only set again when it goes off.
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// For when an answer takes too long; set once for many requests.
+    alarm: Alarm,
 }
 
 /// An exchange without an answer.
@@ -272,7 +278,7 @@ impl Connection {
                     Unanswered::Broken { error: failed.into_error(), unsent }
                 }));
             }
-            while self.poll_alarm(patience.due(), context).is_ready() {
+            while self.alarm.poll(patience.due(), context).is_ready() {
                 if !patience.prolong() {
                     return Poll::Ready(Err(Unanswered::TooSlow));
                 }
@@ -280,21 +286,6 @@ impl Connection {
             Poll::Pending
         })
         .await
-    }
-
-    /// Ready once the moment has come.
-    fn poll_alarm(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if alarm.deadline() > due {
-            alarm.as_mut().reset(due);
-        }
-        while alarm.as_mut().poll(context).is_ready() {
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(due);
-        }
-        Poll::Pending
     }
 
     /// Drives it until nothing more goes on.
