@@ -184,8 +184,8 @@ impl Pool {
         if idle.len() >= self.most_idle {
             return;
         }
-        // The list keeps its room, so this is seldom so on a busy proxy.
-        if idle.is_empty() && idle.capacity() == 0 {
+        // A list without room has nobody who sweeps it: `sweep` takes the room away when it ends.
+        if idle.capacity() == 0 {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
         idle.push(Idle { connection, since: Instant::now() });
@@ -201,7 +201,7 @@ async fn sweep(pool: Weak<Pool>) {
         let fresh = idle.iter().position(|idle| idle.since.elapsed() <= IDLE).unwrap_or(idle.len());
         idle.drain(..fresh);
         if idle.is_empty() {
-            // The next one that is kept begins anew.
+            // Whoever keeps the next one sees by that that it is to be swept again.
             *idle = Vec::new();
             return;
         }
