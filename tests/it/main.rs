@@ -23,6 +23,7 @@ mod deploy;
 mod directory;
 mod every_mode;
 mod faces;
+mod findings;
 mod fixtures;
 mod forward_auth;
 mod front_door;

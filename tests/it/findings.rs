@@ -1,0 +1,11 @@
+//! Faults that were found from outside, one test or more for each, named after its id in `docs/threat-model.md`.
+
+mod audit;
+mod bounds;
+mod headers;
+mod privilege;
+mod process;
+mod requests;
+mod saml;
+mod store;
+mod tokens;

@@ -1,0 +1,1 @@
+//! What the audit chain proves, and what it cannot.

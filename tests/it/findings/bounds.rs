@@ -1,0 +1,1 @@
+//! Memory, descriptors and connections under load from strangers.

@@ -1,0 +1,1 @@
+//! Identity headers when the last group is gone.

@@ -1,0 +1,1 @@
+//! Who may give, take and keep what is privileged, through file and store together.

@@ -1,0 +1,1 @@
+//! Configuration, secrets, locks and liveness of the process.

@@ -1,0 +1,1 @@
+//! Paths, header names and bodies, as the laxest app reads them.

@@ -1,0 +1,1 @@
+//! SAML documents that cost more than they should, or that two parsers read differently.

@@ -1,0 +1,1 @@
+//! Readiness, one process for each file, and upgrades beside other commands.

@@ -1,0 +1,1 @@
+//! Tokens that an app could read, wherever they stand in a request.
