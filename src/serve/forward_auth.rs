@@ -13,7 +13,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
 use super::bearer::Bearer;
-use super::proxy::headers;
+use super::proxy::headers::identity::Told;
 use super::respond::{self, Trouble};
 use crate::config::{ForwardAuth, Gateway};
 
@@ -86,10 +86,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
 
 /// Yes: with every name under which an identity may be told, empty where there is nothing to say, so that a gateway which
 /// only overwrites never leaves a client's own in place.
-pub fn yes(
-    names: impl Iterator<Item = HeaderName>,
-    tell: impl FnOnce(&mut HeaderMap) -> headers::Told,
-) -> Response<Bytes> {
+pub fn yes(names: impl Iterator<Item = HeaderName>, tell: impl FnOnce(&mut HeaderMap) -> Told) -> Response<Bytes> {
     let mut response = respond::empty();
     let told = tell(response.headers_mut());
     if told.over_budget || told.unfit > 0 {

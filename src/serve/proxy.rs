@@ -39,7 +39,8 @@ pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
-use self::headers::{Framing, Identity, PublicSide, Told};
+use self::headers::identity::{self, Identity, Told};
+use self::headers::{Framing, PublicSide};
 use self::route::{Route, Router};
 use self::upstream::AppBody;
 use super::assertion::{self, Asserter};
@@ -137,7 +138,7 @@ impl Site {
     pub fn tell(&self, headers: &mut HeaderMap, identity: &Identity<'_>) -> Told {
         let rules = self.services.rules.current();
         let identity = &identity.shown(&rules);
-        let mut told = headers::set_identity(headers, &self.identity, identity);
+        let mut told = identity::set(headers, &self.identity, identity);
         if let Some(asserter) = &self.asserter {
             match asserter.assertion(identity, self.services.clock.now()) {
                 Some(assertion) => drop(headers.insert(assertion::HEADER, assertion)),

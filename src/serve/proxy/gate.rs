@@ -11,7 +11,8 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::Outgoing;
-use super::headers::{self, Identity};
+use super::headers;
+use super::headers::identity::{self, Identity};
 use super::{Answered, Failed, Jar, Site, Trouble, new_id, outgoing, read, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
 use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
@@ -170,7 +171,7 @@ async fn ask(
 
 fn yes(site: &Site, identity: &Identity<'_>) -> Response<Bytes> {
     let assertion = site.asserter.is_some().then_some(assertion::HEADER);
-    let names = headers::identity_names(site.identity.preset).chain(assertion);
+    let names = identity::names(site.identity.preset).chain(assertion);
     forward_auth::yes(names, |headers| site.tell(headers, identity))
 }
 
