@@ -19,6 +19,7 @@ mod guard;
 pub mod logout;
 pub mod names;
 mod peek;
+mod survey;
 pub(in crate::pipeline) mod tree;
 
 use std::borrow::Cow;
@@ -105,6 +106,8 @@ pub enum GuardError {
     NotUtf8,
     #[error("it declares the encoding `{0}`; expected UTF-8")]
     Encoding(String),
+    #[error("it declares XML version `{0}`; expected 1.0")]
+    Version(String),
     #[error("it holds a control character")]
     Control,
     #[error("it holds a document type declaration")]
@@ -121,6 +124,10 @@ pub enum GuardError {
     Attributes,
     #[error("too many namespaces are in scope at one element")]
     Namespaces,
+    #[error("the name of a namespace is longer than 512 bytes")]
+    NamespaceName,
+    #[error("a namespace declaration {0}")]
+    Namespace(&'static str),
     #[error("it unbinds a prefix, which no valid document does")]
     UnboundPrefix,
     #[error("it is not well-formed XML: {0}")]

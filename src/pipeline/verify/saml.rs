@@ -30,7 +30,7 @@ pub use self::decrypt::{DecryptionKey, DecryptionKeyError};
 pub use self::xmlsec::{LockDownFailed, lock_down};
 use super::{Assertion, BindingVerdict, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind};
 use crate::pipeline::capture::saml::names::{ASSERTION, PROTOCOL, XML_SCHEMA, XML_SCHEMA_INSTANCE};
-use crate::pipeline::capture::saml::tree::{is, named, only, parse};
+use crate::pipeline::capture::saml::tree::{is, named, only, parse, plain};
 use crate::pipeline::capture::saml::{Content, GuardError, GuardedResponse, ResponseHead, response_head};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Provider, SamlPolicy};
@@ -95,7 +95,7 @@ pub(super) fn check(
     };
     let document = parse(&signed.text).map_err(|error| Refused::unsigned(malformed(&error)))?;
     let assertion = the_assertion(document.root_element()).map_err(Refused::unsigned)?;
-    let token_id = assertion.attribute("ID").unwrap_or_default().to_owned();
+    let token_id = plain(assertion, "ID").unwrap_or_default().to_owned();
     // What was signed is what the guard saw. Should that ever be wrong, nothing is believed.
     if response.structure().content == Content::Assertion && token_id != response.structure().assertion_id {
         return Err(Refused::unsigned(Fault::Signature));

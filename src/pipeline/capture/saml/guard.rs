@@ -8,7 +8,7 @@ use super::names::{
     ASSERTION, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, ENCRYPTION, ENVELOPED_SIGNATURE, EXCLUSIVE_C14N, PROTOCOL,
     RSA_SHA_256, RSA_SHA_384, RSA_SHA_512, SHA_256, SHA_384, SHA_512, SIGNATURE, SUCCESS,
 };
-use super::tree::{attribute, elements, is, named, only, parse, text};
+use super::tree::{attribute, elements, is, named, only, parse, plain, text};
 use super::{Content, GuardError, KeyFamily, ResponseHead, Structure};
 
 /// Exactly those that the XML library is allowed as well. RSA-PSS and EdDSA are unknown to it; SHA-1 and MD5 are broken.
@@ -141,7 +141,7 @@ impl<'a, 'input> Census<'a, 'input> {
 fn points_to_encrypted_key(node: Node<'_, '_>) -> bool {
     let data = node.parent().and_then(|key_info| key_info.parent());
     data.is_some_and(|data| is(data, ENCRYPTION, "EncryptedData"))
-        && node.attribute("URI").is_some_and(|uri| uri.starts_with('#'))
+        && plain(node, "URI").is_some_and(|uri| uri.starts_with('#'))
         && elements(node).next().is_none()
 }
 
@@ -296,7 +296,7 @@ fn signature_shape(signature: Node<'_, '_>) -> Result<KeyFamily, GuardError> {
         return Err(wrong("is not canonicalized exclusively, without comments"));
     }
     reference_shape(reference, signature)?;
-    let algorithm = method.attribute("Algorithm").unwrap_or_default();
+    let algorithm = plain(method, "Algorithm").unwrap_or_default();
     let family = SIGNATURE_ALGORITHMS.iter().find(|(known, _)| *known == algorithm).map(|(_, family)| *family);
     match family {
         Some(family) if !has_elements(method) => Ok(family),
@@ -306,8 +306,8 @@ fn signature_shape(signature: Node<'_, '_>) -> Result<KeyFamily, GuardError> {
 
 fn reference_shape(reference: Node<'_, '_>, signature: Node<'_, '_>) -> Result<(), GuardError> {
     let wrong = GuardError::Signature;
-    let parent = signature.parent().and_then(|parent| parent.attribute("ID")).unwrap_or_default();
-    let target = reference.attribute("URI").and_then(|uri| uri.strip_prefix('#')).unwrap_or_default();
+    let parent = signature.parent().and_then(|parent| plain(parent, "ID")).unwrap_or_default();
+    let target = plain(reference, "URI").and_then(|uri| uri.strip_prefix('#')).unwrap_or_default();
     if target.is_empty() || target != parent {
         return Err(wrong("refers to something else than the element it stands in"));
     }
@@ -325,14 +325,14 @@ fn reference_shape(reference: Node<'_, '_>, signature: Node<'_, '_>) -> Result<(
         return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
     };
     let transforms_allowed = is(enveloped, SIGNATURE, "Transform")
-        && enveloped.attribute("Algorithm") == Some(ENVELOPED_SIGNATURE)
+        && plain(enveloped, "Algorithm") == Some(ENVELOPED_SIGNATURE)
         && !has_elements(enveloped)
         && is(canonical, SIGNATURE, "Transform")
         && is_exclusive_c14n(canonical);
     if !transforms_allowed {
         return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
     }
-    let algorithm = digest.attribute("Algorithm").unwrap_or_default();
+    let algorithm = plain(digest, "Algorithm").unwrap_or_default();
     if !DIGEST_ALGORITHMS.contains(&algorithm) || has_elements(digest) {
         return Err(GuardError::Algorithm(short(algorithm)));
     }
@@ -342,7 +342,7 @@ fn reference_shape(reference: Node<'_, '_>, signature: Node<'_, '_>) -> Result<(
 /// Exclusive canonicalization without comments, with at most a list of prefixes.
 fn is_exclusive_c14n(method: Node<'_, '_>) -> bool {
     let parameters = children(method);
-    method.attribute("Algorithm") == Some(EXCLUSIVE_C14N)
+    plain(method, "Algorithm") == Some(EXCLUSIVE_C14N)
         && match parameters.as_slice() {
             [] => true,
             [list] => is(*list, EXCLUSIVE_C14N, "InclusiveNamespaces") && !has_elements(*list),

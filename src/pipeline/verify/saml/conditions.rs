@@ -9,7 +9,7 @@ use roxmltree::Node;
 use super::super::{Fault, Origin, check_issued};
 use crate::pipeline::capture::saml::ResponseHead;
 use crate::pipeline::capture::saml::names::{ASSERTION, BEARER, SUCCESS};
-use crate::pipeline::capture::saml::tree::{attribute, elements, named, only, text};
+use crate::pipeline::capture::saml::tree::{attribute, elements, has, named, only, plain, text};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Provider, SamlPolicy};
 
@@ -56,7 +56,7 @@ pub(super) fn check_response(rules: Rules<'_>, head: &ResponseHead, signed: bool
 
 /// Checks a signed assertion: issuer, times, audience, subject confirmation, session.
 pub(super) fn check_assertion(rules: Rules<'_>, assertion: Node<'_, '_>) -> Result<Met, Fault> {
-    check_version("assertion", assertion.attribute("Version"))?;
+    check_version("assertion", plain(assertion, "Version"))?;
     let issuer = text(required(assertion, "Issuer")?);
     if issuer.as_deref() != Some(rules.provider.issuer.as_str()) {
         return Err(wrong_issuer(rules, issuer.as_deref()));
@@ -128,7 +128,7 @@ struct Confirmation {
 fn check_subject(rules: Rules<'_>, subject: Node<'_, '_>) -> Result<Confirmation, Fault> {
     let mut first_fault = None;
     let bearers = named(subject, ASSERTION, "SubjectConfirmation")
-        .filter(|confirmation| confirmation.attribute("Method") == Some(BEARER));
+        .filter(|confirmation| plain(*confirmation, "Method") == Some(BEARER));
     for bearer in bearers {
         match check_bearer(rules, bearer) {
             Ok(confirmation) => return Ok(confirmation),
@@ -150,7 +150,7 @@ fn check_bearer(rules: Rules<'_>, bearer: Node<'_, '_>) -> Result<Confirmation, 
             });
         }
     }
-    if data.has_attribute("NotBefore") {
+    if has(data, "NotBefore") {
         return Err(Fault::Malformed("a bearer confirmation has `NotBefore`; expected none".into()));
     }
     let not_on_or_after = required_time(data, "NotOnOrAfter")?;
@@ -189,7 +189,7 @@ fn required_time(node: Node<'_, '_>, name: &str) -> Result<Timestamp, Fault> {
 
 /// SAML Core section 1.3.3: xs:dateTime in UTC. One without a time zone is read as UTC, which is what its writer means.
 pub(super) fn time(node: Node<'_, '_>, name: &str) -> Result<Option<Timestamp>, Fault> {
-    node.attribute(name).map(|value| moment(name, value)).transpose()
+    plain(node, name).map(|value| moment(name, value)).transpose()
 }
 
 /// The moment that a text of that form means.

@@ -21,7 +21,7 @@ use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use crate::pipeline::capture::saml::names::{ENCRYPTION, ENCRYPTION_11, SHA_1, SHA_256, SHA_384, SHA_512, SIGNATURE};
-use crate::pipeline::capture::saml::tree::{is, named, text};
+use crate::pipeline::capture::saml::tree::{is, named, plain, text};
 
 /// Each costs an RSA operation with every key of the app's, before anything is signed.
 const MAX_ENCRYPTED_KEYS: usize = 3;
@@ -110,7 +110,7 @@ impl ContentCipher {
 /// The cipher of an EncryptedAssertion that the guard accepted; `None` where it is unknown.
 pub(super) fn content_cipher(encrypted: Node<'_, '_>) -> Option<ContentCipher> {
     let data = named(encrypted, ENCRYPTION, "EncryptedData").next()?;
-    ContentCipher::named(method(data)?.attribute("Algorithm")?)
+    ContentCipher::named(plain(method(data)?, "Algorithm")?)
 }
 
 /// Decrypts an EncryptedAssertion that the guard accepted. Says nothing about why where it cannot.
@@ -158,12 +158,12 @@ fn cipher_value(node: Node<'_, '_>) -> Option<Vec<u8>> {
 /// RSA-OAEP (XML Encryption 1.1 section 5.5.2). Where digest and mask function differ, aws-lc has no such pair.
 fn key_transport(encrypted_key: Node<'_, '_>) -> Option<&'static OaepAlgorithm> {
     let method = method(encrypted_key)?;
-    let digest = named(method, SIGNATURE, "DigestMethod").next().map(|digest| digest.attribute("Algorithm"));
+    let digest = named(method, SIGNATURE, "DigestMethod").next().map(|digest| plain(digest, "Algorithm"));
     let digest = digest.map_or(Some(SHA_1), |named| named)?;
-    let mask = match method.attribute("Algorithm")? {
+    let mask = match plain(method, "Algorithm")? {
         "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p" => "http://www.w3.org/2009/xmlenc11#mgf1sha1",
         "http://www.w3.org/2009/xmlenc11#rsa-oaep" => match named(method, ENCRYPTION_11, "MGF").next() {
-            Some(mask) => mask.attribute("Algorithm")?,
+            Some(mask) => plain(mask, "Algorithm")?,
             None => "http://www.w3.org/2009/xmlenc11#mgf1sha1",
         },
         _ => return None,

@@ -10,7 +10,7 @@ use url::Url;
 use super::certificates::{CertificateError, CertificateSet};
 use super::conditions;
 use crate::pipeline::capture::saml::names::{METADATA, PROTOCOL, SIGNATURE};
-use crate::pipeline::capture::saml::tree::{is, named, text};
+use crate::pipeline::capture::saml::tree::{is, named, plain, text};
 use crate::pipeline::ids::Timestamp;
 
 /// A federation's aggregate holds thousands of providers.
@@ -104,12 +104,12 @@ fn entity<'a, 'input: 'a>(root: Node<'a, 'input>, entity_id: &str) -> Result<Nod
         return Err(MetadataError::Root(root.tag_name().name().chars().take(100).collect()));
     }
     let mut entities = root.descendants().filter(|node| is(*node, METADATA, "EntityDescriptor"));
-    let mut ours = entities.clone().filter(|node| node.attribute("entityID") == Some(entity_id));
+    let mut ours = entities.clone().filter(|node| plain(*node, "entityID") == Some(entity_id));
     match (ours.next(), ours.next()) {
         (Some(entity), None) => Ok(entity),
         (Some(_), Some(_)) => Err(MetadataError::RepeatedEntity(entity_id.to_owned())),
         (None, _) => {
-            let first = entities.next().and_then(|node| node.attribute("entityID")).unwrap_or_default();
+            let first = entities.next().and_then(|node| plain(node, "entityID")).unwrap_or_default();
             let others = match entities.count() {
                 0 => String::new(),
                 more => format!(" and {more} more"),
@@ -121,7 +121,7 @@ fn entity<'a, 'input: 'a>(root: Node<'a, 'input>, entity_id: &str) -> Result<Nod
 }
 
 fn speaks_saml_2(idp: Node<'_, '_>) -> bool {
-    let protocols = idp.attribute("protocolSupportEnumeration").unwrap_or_default();
+    let protocols = plain(idp, "protocolSupportEnumeration").unwrap_or_default();
     protocols.split_ascii_whitespace().any(|protocol| protocol == PROTOCOL)
 }
 
@@ -142,7 +142,7 @@ fn valid_until(idp: Node<'_, '_>) -> Result<Option<Timestamp>, MetadataError> {
 /// SAML Metadata section 2.4.1.1: a key without a `use` is for signing as well.
 fn certificates(idp: Node<'_, '_>) -> Result<CertificateSet, MetadataError> {
     let signing = named(idp, METADATA, "KeyDescriptor")
-        .filter(|key| matches!(key.attribute("use"), None | Some("signing")))
+        .filter(|key| matches!(plain(*key, "use"), None | Some("signing")))
         .flat_map(|key| key.descendants().filter(|node| is(*node, SIGNATURE, "X509Certificate")));
     let mut ders = Vec::new();
     for certificate in signing {
@@ -158,7 +158,7 @@ fn certificates(idp: Node<'_, '_>) -> Result<CertificateSet, MetadataError> {
 fn locations<'a>(idp: Node<'a, 'a>) -> Result<Vec<(&'a str, String)>, MetadataError> {
     let mut locations = Vec::new();
     for service in named(idp, METADATA, "SingleSignOnService") {
-        if let Some(binding @ (REDIRECT | POST)) = service.attribute("Binding") {
+        if let Some(binding @ (REDIRECT | POST)) = plain(service, "Binding") {
             locations.push((binding, address(service, "Location", "SingleSignOnService")?));
         }
     }
@@ -167,11 +167,11 @@ fn locations<'a>(idp: Node<'a, 'a>) -> Result<Vec<(&'a str, String)>, MetadataEr
 
 fn slo(idp: Node<'_, '_>) -> Result<Option<SloLocation>, MetadataError> {
     let mut services = named(idp, METADATA, "SingleLogoutService");
-    let Some(service) = services.find(|service| service.attribute("Binding") == Some(REDIRECT)) else {
+    let Some(service) = services.find(|service| plain(*service, "Binding") == Some(REDIRECT)) else {
         return Ok(None);
     };
     let requests = address(service, "Location", "SingleLogoutService")?;
-    let responses = match service.attribute("ResponseLocation") {
+    let responses = match plain(service, "ResponseLocation") {
         Some(_) => address(service, "ResponseLocation", "SingleLogoutService")?,
         None => requests.clone(),
     };
@@ -180,7 +180,7 @@ fn slo(idp: Node<'_, '_>) -> Result<Option<SloLocation>, MetadataError> {
 
 /// A `javascript:` address would run in the browser that is sent there.
 fn address(service: Node<'_, '_>, attribute: &str, element: &'static str) -> Result<String, MetadataError> {
-    let location = service.attribute(attribute).unwrap_or_default();
+    let location = plain(service, attribute).unwrap_or_default();
     let scheme = Url::parse(location).ok().map(|url| url.scheme().to_owned());
     match scheme.as_deref() {
         Some("https" | "http") => Ok(location.to_owned()),
