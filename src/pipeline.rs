@@ -9,6 +9,7 @@ pub mod ids;
 pub mod provider;
 
 pub mod capture;
+pub mod reading;
 pub mod verify;
 
 pub mod claims;

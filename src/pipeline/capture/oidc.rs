@@ -85,7 +85,7 @@ impl UntrustedIdToken {
     /// # Errors
     /// When the text is no JWS in compact form with a JSON header and payload, each without duplicate members.
     pub fn parse(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT"], Place::Payload)
+        Self::parse_typed(compact, Some(&["JWT"]), Place::Payload)
     }
 
     /// An access token in the form of a JWT, which may say so (RFC 9068 section 2.1).
@@ -93,7 +93,7 @@ impl UntrustedIdToken {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_access_token(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT", "at+jwt", "application/at+jwt"], Place::Payload)
+        Self::parse_typed(compact, Some(&["JWT", "at+jwt", "application/at+jwt"]), Place::Payload)
     }
 
     /// A load balancer's token: its parts may be padded, and its issuer stands in the header.
@@ -101,7 +101,7 @@ impl UntrustedIdToken {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_padded(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT"], Place::Header)
+        Self::parse_typed(compact, Some(&["JWT"]), Place::Header)
     }
 
     /// A logout token, whose own type is recommended and not required (OpenID Connect Back-Channel Logout 1.0 section 2.4).
@@ -109,10 +109,10 @@ impl UntrustedIdToken {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_logout(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, &["JWT", "logout+jwt", "application/logout+jwt"], Place::Payload)
+        Self::parse_typed(compact, Some(&["JWT", "logout+jwt", "application/logout+jwt"]), Place::Payload)
     }
 
-    fn parse_typed(compact: &str, types: &[&str], issuer: Place) -> Result<Self, IdTokenError> {
+    fn parse_typed(compact: &str, types: Option<&[&str]>, issuer: Place) -> Result<Self, IdTokenError> {
         if compact.len() > MAX_TOKEN {
             return Err(IdTokenError::TooLong);
         }
@@ -221,14 +221,22 @@ pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, Id
     Ok(unique.0)
 }
 
-fn read_header(header: Map<String, Value>, types: &[&str]) -> Result<Header, IdTokenError> {
+/// The members of a JOSE header that choose a key, of a token whose `typ` is one of these; `None`: of whatever purpose.
+///
+/// # Errors
+/// When the header asks for what is not understood.
+pub(in crate::pipeline) fn read_header(
+    header: Map<String, Value>,
+    types: Option<&[&str]>,
+) -> Result<Header, IdTokenError> {
     if header.contains_key("crit") {
         // RFC 7515 section 4.1.11: a critical extension that is not understood makes the token invalid.
         return Err(IdTokenError::Critical);
     }
     match header.get("typ") {
         None => {}
-        Some(Value::String(kind)) if types.iter().any(|known| kind.eq_ignore_ascii_case(known)) => {}
+        Some(Value::String(kind))
+            if types.is_none_or(|types| types.iter().any(|known| kind.eq_ignore_ascii_case(known))) => {}
         Some(other) => return Err(IdTokenError::Type(other.to_string().chars().take(40).collect())),
     }
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(IdTokenError::NoAlgorithm)?;

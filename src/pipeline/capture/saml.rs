@@ -171,6 +171,11 @@ impl GuardedResponse {
         self.structure.content == Content::Nothing
     }
 
+    /// Whether its assertion can only be read with a key.
+    pub fn is_encrypted(&self) -> bool {
+        self.structure.content == Content::EncryptedAssertion
+    }
+
     /// For `verify` alone: the document, exactly as the guard saw it.
     pub(in crate::pipeline) fn text(&self) -> &str {
         &self.text
@@ -205,7 +210,14 @@ impl std::fmt::Debug for GuardedResponse {
 /// Whatever the guard does not allow.
 pub fn read(field: &str, max_document: usize) -> Result<Message, GuardError> {
     let bytes = decode(field, max_document)?;
-    let text = String::from_utf8(bytes).map_err(|_| GuardError::NotUtf8)?;
+    read_text(String::from_utf8(bytes).map_err(|_| GuardError::NotUtf8)?)
+}
+
+/// Reads a SAML document that was decoded before.
+///
+/// # Errors
+/// Whatever the guard does not allow.
+pub(in crate::pipeline) fn read_text(text: String) -> Result<Message, GuardError> {
     let text = match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
