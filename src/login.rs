@@ -334,7 +334,7 @@ async fn verified(
 /// A SAML response does not say which key signed it in a way that could be trusted, so any signature that fails may be one
 /// by a new key.
 fn may_be_new_key(refused: &verify::Refused) -> bool {
-    matches!(refused.fault, Fault::UnknownKey(_)) || (refused.fault == Fault::Signature && refused.signed.is_none())
+    refused.fault.is_of_key() || (refused.fault == Fault::Signature && refused.signed.is_none())
 }
 
 async fn verify_once(

@@ -74,6 +74,8 @@ const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer, Mode
 const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::RelyingParty];
 const BEARER: &[Mode] = &[Mode::Bearer];
 const RELAY: &[Mode] = &[Mode::TokenRelay];
+/// The modes in which we talk to the token endpoint.
+const EXCHANGES: &[Mode] = &[Mode::TokenRelay, Mode::RelyingParty];
 const OURS: &[Mode] = &[Mode::RelyingParty, Mode::SamlRelyingParty];
 const OIDC_OURS: &[Mode] = &[Mode::RelyingParty];
 const SAML_OURS: &[Mode] = &[Mode::SamlRelyingParty];
@@ -99,10 +101,11 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("algorithms", OIDC),
     ("jwks_url", OIDC),
     ("jwks_file", OIDC),
-    ("authorization_endpoint", &[Mode::OidcFormPost]),
-    ("token_endpoint", RELAY),
-    ("userinfo_endpoint", RELAY),
-    ("revocation_endpoint", RELAY),
+    ("authorization_endpoint", &[Mode::OidcFormPost, Mode::RelyingParty]),
+    ("token_endpoint", EXCHANGES),
+    ("userinfo_endpoint", EXCHANGES),
+    ("revocation_endpoint", EXCHANGES),
+    ("end_session_endpoint", OIDC_OURS),
     ("client_certificate", RELAY),
     ("client_key", RELAY),
     ("title", OURS),
@@ -329,17 +332,8 @@ fn relying_party(
         let message = format!("missing in `{}`; {why}", section.name);
         section.context.raise_absent(&section.span, section.key(key), message);
     };
-    match keys.map(|keys| (&keys.source, &keys.endpoint)) {
-        Some((KeyOrigin::JwksUrl(_) | KeyOrigin::JwksFile(_), _)) => {
-            let span = section.written("jwks_url").or_else(|| section.written("jwks_file"));
-            let message = "mode `relying-party` needs the issuer's discovery document, which also says where its token \
-                           endpoint is; expected neither";
-            section.raise(&span.unwrap_or_else(|| section.span.clone()), "jwks_url", message);
-        }
-        Some((KeyOrigin::Certificates(_), None)) => {
-            missing("sso_url", "`certificate_files` does not say where people log in")
-        }
-        _ => {}
+    if keys.is_some_and(|keys| matches!(keys.source, KeyOrigin::Certificates(_)) && keys.endpoint.is_none()) {
+        missing("sso_url", "`certificate_files` does not say where people log in");
     }
     relying_party::read(section, mode, name.map(|name| name.value.as_str()).unwrap_or_default())
 }

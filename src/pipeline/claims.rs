@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::selector::Selector;
+use self::selector::{Found, Selector};
 use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, UserId};
@@ -349,7 +349,11 @@ fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> 
     if overage::in_token(payload, selector) {
         return Reading::unresolved(Unresolved::Overage);
     }
-    let Some(found) = selector.find(payload) else { return Reading { state: ClaimState::Missing, skipped: 0 } };
+    let found = match selector.find(payload) {
+        Found::Missing => return Reading { state: ClaimState::Missing, skipped: 0 },
+        Found::WrongShape => return Reading { state: ClaimState::Malformed, skipped: 1 },
+        Found::Elements(elements) => elements,
+    };
     let mut values = Vec::new();
     let (mut blank, mut skipped) = (0, 0);
     for element in found {

@@ -257,6 +257,12 @@ impl Refused {
 pub enum Fault {
     #[error("signed with key `{0}`, which the provider does not publish")]
     UnknownKey(String),
+    #[error("signed with key `{key}`, which the provider publishes in a form that cannot be used: {why}")]
+    UnusableKey { key: String, why: String },
+    #[error("signed with key `{key}` by algorithm `{found}`; the provider publishes that key for {expected}")]
+    KeyAlgorithm { key: String, found: String, expected: String },
+    #[error("the token does not name its key (`kid`), and {fitting} published keys fit algorithm `{algorithm}`")]
+    KeyNotNamed { fitting: usize, algorithm: String },
     #[error("signature algorithm `{found}` is not allowed; expected one of {allowed}")]
     Algorithm { found: String, allowed: String },
     #[error("the signature does not verify with any key of the provider")]
@@ -304,10 +310,21 @@ pub enum Fault {
     Internal,
 }
 
+impl Fault {
+    /// Whether the provider may have published a fitting key since its keys were fetched, so that one look at its current
+    /// keys is worth it.
+    pub fn is_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownKey(_) | Self::UnusableKey { .. } | Self::KeyAlgorithm { .. } | Self::KeyNotNamed { .. }
+        )
+    }
+}
+
 /// Verifies a captured token against the provider's keys, its policy, the way it came by, and the moment.
 ///
 /// # Errors
-/// The first check that does not hold. [`Fault::UnknownKey`] is worth one look at the provider's current keys.
+/// The first check that does not hold. One of a key ([`Fault::is_of_key`]) is worth one look at the provider's current keys.
 pub fn verify(
     captured: &Captured,
     keys: &ProviderKeys,

@@ -22,6 +22,8 @@ pub struct Published {
     pub offered: Offered,
     /// The discovery document as the issuer wrote it, where that is where keys come from.
     pub document: Option<Arc<Map<String, Value>>>,
+    /// What the provider publishes and cannot be used, each with the reason.
+    pub complaints: Vec<String>,
     pub fetched_at: Timestamp,
 }
 

@@ -58,7 +58,7 @@ fn id_token(provider: &Provider, own: &Value) -> Verified<Assertion> {
 
 fn signed(provider: &Provider, token: &str) -> Verified<Assertion> {
     let jwks = std::fs::read(folder("tokens").join("jwks.json")).unwrap();
-    let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_slice(&jwks).unwrap()));
+    let keys = ProviderKeys::Oidc(KeySet::read(&jwks).unwrap());
     let request = RememberedRequest::Oidc { state: Some("s".into()), nonce: Some("nonce-1".into()) };
     verified(provider, &format!("id_token={token}&state=s"), &keys, request)
 }

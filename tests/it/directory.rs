@@ -198,6 +198,12 @@ async fn whatever_goes_wrong_nothing_comes_of_it() {
             "",
             "the directory's answer is not what was asked for: expected a list of values",
         ),
+        // Finding LOG22: an empty list beside an error says nothing of the groups.
+        (
+            Mood::Says(json!({"value": [], "error": {"code": "ServiceUnavailable"}})),
+            "",
+            "the directory's answer is not what was asked for: it reports an error beside the values",
+        ),
         (Mood::Says(json!({"value": ["a", 1]})), "", "the directory's answer is not what was asked for: expected IDs"),
         (Mood::Says(json!({"value": ["a", ""]})), "", "the directory's answer is not what was asked for: expected IDs"),
         // Without `GroupMember.Read.All` a group comes with nothing but its ID.

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bounds;
+mod documents;
 mod headers;
 mod privilege;
 mod process;

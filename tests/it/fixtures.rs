@@ -534,7 +534,7 @@ fn posted(body: &str) -> CallbackMessage<'_> {
 #[test]
 fn the_id_token_of_every_provider_is_read() {
     let jwks = std::fs::read(folder("tokens").join("jwks.json")).unwrap();
-    let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_slice(&jwks).unwrap()));
+    let keys = ProviderKeys::Oidc(KeySet::read(&jwks).unwrap());
     for shape in TOKEN_SHAPES {
         let token = std::fs::read_to_string(folder("tokens").join(format!("{}.jwt", shape.name))).unwrap();
         let protocol = format!(

@@ -247,12 +247,13 @@ struct Keys {
 impl Keys {
     fn of(key: &MintKey) -> Self {
         let jwks = oidc::jwks(&[oidc::jwk(key, "k").unwrap()]);
-        let keys = ProviderKeys::Oidc(KeySet::from_jwks(serde_json::from_value(jwks).unwrap()));
+        let keys = ProviderKeys::Oidc(KeySet::read(jwks.to_string().as_bytes()).unwrap());
         Self {
             published: Arc::new(Published {
                 keys,
                 endpoints: vec![OIDC_ENDPOINT.into()],
                 offered: Offered::default(),
+                complaints: Vec::new(),
                 document: None,
                 fetched_at: NOW,
             }),

@@ -27,8 +27,10 @@ pub(super) fn keys(
     }
     let ca_file = authority(section);
     let (source, endpoint) = match mode? {
-        Mode::OidcFormPost => (oidc_source(section), section.parsed("authorization_endpoint", address)),
-        Mode::TokenRelay | Mode::RelyingParty => (oidc_source(section), None),
+        Mode::OidcFormPost | Mode::RelyingParty => {
+            (oidc_source(section), section.parsed("authorization_endpoint", address))
+        }
+        Mode::TokenRelay => (oidc_source(section), None),
         Mode::Bearer => (bearer_source(section, issuer), None),
         Mode::SamlPost | Mode::SamlRelyingParty => {
             (saml_source(section, issuer, warnings), section.parsed("sso_url", address))
@@ -47,15 +49,35 @@ pub(super) fn keys(
     let named = named_endpoints(section, mode);
     let identity = identity(section, warnings);
     let source = source?;
-    if mode == Some(Mode::TokenRelay) && source != KeyOrigin::Discovery && section.written("token_endpoint").is_none() {
-        let message = format!(
-            "missing in `{}`; without discovery nothing says where tokens come from; \
-             expected for instance token_endpoint = \"https://idp.example.com/token\"",
-            section.name
-        );
-        section.context.raise_absent(&section.span, section.key("token_endpoint"), message);
+    if source != KeyOrigin::Discovery {
+        for (key, purpose) in needed_by_hand(mode) {
+            require_by_hand(section, key, purpose);
+        }
     }
     Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file })
+}
+
+/// The addresses that a mode cannot do without, and that only the operator can tell where there is no discovery document.
+fn needed_by_hand(mode: Option<Mode>) -> &'static [(&'static str, &'static str)] {
+    const TOKEN: (&str, &str) = ("token_endpoint", "where tokens come from");
+    const AUTHORIZATION: (&str, &str) = ("authorization_endpoint", "where people log in");
+    match mode {
+        Some(Mode::TokenRelay) => &[TOKEN],
+        Some(Mode::RelyingParty) => &[AUTHORIZATION, TOKEN],
+        _ => &[],
+    }
+}
+
+fn require_by_hand(section: &Section<'_>, key: &'static str, purpose: &str) {
+    if section.written(key).is_some() {
+        return;
+    }
+    let message = format!(
+        "missing in `{}`; without discovery nothing says {purpose}; \
+         expected for instance {key} = \"https://idp.example.com/…\"",
+        section.name
+    );
+    section.context.raise_absent(&section.span, section.key(key), message);
 }
 
 /// Endpoints that the operator names, since the provider has no discovery document or a wrong one.

@@ -35,6 +35,19 @@ pub enum Segment {
     Each,
 }
 
+/// What a selector finds in a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// Absent or null.
+    Missing,
+    /// The elements of the claim. A scalar is a list of one. An element of a list that lacks the field of a `*` path, or has
+    /// something else in its place, is null here.
+    Elements(Vec<&'a Value>),
+    /// A value on the way is of another shape than the path needs: the path goes on through a text, a number, a boolean or a
+    /// list, or `*` meets something that is not a list.
+    WrongShape,
+}
+
 /// Why a text selects nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
@@ -63,16 +76,16 @@ impl Selector {
         Ok(Self::Path(segments))
     }
 
-    /// The elements of the claim in a token: `None` when it is absent or null; a scalar is a list of one.
-    pub fn find<'a>(&self, payload: &'a Map<String, Value>) -> Option<Vec<&'a Value>> {
-        match self {
-            Self::Name(name) => elements(payload.get(name)?),
-            Self::Path(segments) => {
-                let (first, rest) = segments.split_first()?;
-                let Segment::Member(first) = first else { return None };
-                descend(payload.get(first)?, rest)
-            }
-        }
+    /// Looks for the claim in a token.
+    pub fn find<'a>(&self, payload: &'a Map<String, Value>) -> Found<'a> {
+        let (first, rest) = match self {
+            Self::Name(name) => (name, [].as_slice()),
+            Self::Path(segments) => match segments.split_first() {
+                Some((Segment::Member(first), rest)) => (first, rest),
+                _ => return Found::Missing,
+            },
+        };
+        payload.get(first).map_or(Found::Missing, |value| descend(value, rest))
     }
 
     /// Which SAML attributes are this claim.
@@ -117,29 +130,35 @@ fn segment(text: &str) -> Result<Segment, SelectorError> {
     }
 }
 
-fn descend<'a>(value: &'a Value, segments: &[Segment]) -> Option<Vec<&'a Value>> {
-    match segments.split_first() {
-        None => elements(value),
-        Some((Segment::Member(name), rest)) => match value {
-            Value::Object(members) => descend(members.get(name)?, rest),
-            Value::Array(items) => descend(items.get(name.parse::<usize>().ok()?)?, rest),
-            _ => None,
+fn descend<'a>(value: &'a Value, segments: &[Segment]) -> Found<'a> {
+    let Some((segment, rest)) = segments.split_first() else { return elements(value) };
+    let further = |value: Option<&'a Value>| value.map_or(Found::Missing, |value| descend(value, rest));
+    match (segment, value) {
+        (_, Value::Null) => Found::Missing,
+        (Segment::Member(name), Value::Object(members)) => further(members.get(name)),
+        (Segment::Member(name), Value::Array(items)) => match name.parse::<usize>() {
+            Ok(at) => further(items.get(at)),
+            Err(_) => Found::WrongShape,
         },
-        Some((Segment::Each, rest)) => match value {
-            // An element without the field is an element of the wrong shape: it stays, and is counted as skipped.
-            Value::Array(items) => {
-                Some(items.iter().flat_map(|item| descend(item, rest).unwrap_or_else(|| vec![&Value::Null])).collect())
-            }
-            Value::Null => None,
-            other => Some(vec![other].into_iter().flat_map(|item| descend(item, rest).unwrap_or_default()).collect()),
-        },
+        (Segment::Each, Value::Array(items)) => {
+            Found::Elements(items.iter().flat_map(|item| each(item, rest)).collect())
+        }
+        _ => Found::WrongShape,
     }
 }
 
-fn elements(value: &Value) -> Option<Vec<&Value>> {
+/// What one element of a list brings. One without the field stays, as null, and is counted as skipped.
+fn each<'a>(item: &'a Value, rest: &[Segment]) -> Vec<&'a Value> {
+    match descend(item, rest) {
+        Found::Elements(found) => found,
+        Found::Missing | Found::WrongShape => vec![&Value::Null],
+    }
+}
+
+fn elements(value: &Value) -> Found<'_> {
     match value {
-        Value::Null => None,
-        Value::Array(items) => Some(items.iter().collect()),
-        scalar => Some(vec![scalar]),
+        Value::Null => Found::Missing,
+        Value::Array(items) => Found::Elements(items.iter().collect()),
+        scalar => Found::Elements(vec![scalar]),
     }
 }

@@ -3,18 +3,20 @@
 //! jsonwebtoken checks the signature and nothing else. Its own checks pass a token that lacks `iss` or `aud`, take
 //! `iss` as a list, and leave `crit`, `typ`, `azp` and the use of a key alone, so every claim check is here.
 
+pub mod discovery;
+pub mod keys;
 pub mod logout;
 
 use std::fmt;
-use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
+pub use self::keys::KeySet;
 use super::{Assertion, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind, check_issued};
 use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
@@ -81,79 +83,6 @@ impl fmt::Display for SigningAlgorithm {
     }
 }
 
-/// The verification keys of one issuer. Keys for encryption, symmetric keys and keys of unknown type are left out.
-#[derive(Debug, Clone, Default)]
-pub struct KeySet {
-    keys: Vec<VerificationKey>,
-}
-
-#[derive(Clone)]
-struct VerificationKey {
-    jwk: Arc<Jwk>,
-    key: Arc<DecodingKey>,
-}
-
-impl fmt::Debug for VerificationKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerificationKey({:?})", self.jwk.common.key_id)
-    }
-}
-
-impl KeySet {
-    /// Takes the members of a JWK Set (RFC 7517 section 5) that can verify a signature.
-    pub fn from_jwks(jwks: JwkSet) -> Self {
-        let keys = jwks.keys.into_iter().filter_map(|jwk| {
-            let usable = !matches!(jwk.common.public_key_use, Some(PublicKeyUse::Encryption))
-                && matches!(
-                    jwk.algorithm,
-                    AlgorithmParameters::RSA(_)
-                        | AlgorithmParameters::EllipticCurve(_)
-                        | AlgorithmParameters::OctetKeyPair(_)
-                );
-            let key = usable.then(|| DecodingKey::from_jwk(&jwk).ok()).flatten()?;
-            Some(VerificationKey { jwk: Arc::new(jwk), key: Arc::new(key) })
-        });
-        Self { keys: keys.collect() }
-    }
-
-    /// These keys and newer ones, of which the last `most` stay.
-    #[must_use]
-    pub fn extended(&self, newer: Self, most: usize) -> Self {
-        let mut keys: Vec<VerificationKey> = self.keys.iter().cloned().chain(newer.keys).collect();
-        keys.drain(..keys.len().saturating_sub(most));
-        Self { keys }
-    }
-
-    /// Whether some key has this name.
-    pub fn holds(&self, key_id: &str) -> bool {
-        self.keys.iter().any(|key| key.jwk.common.key_id.as_deref() == Some(key_id))
-    }
-
-    pub fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
-    /// The keys that a header chooses: by `kid`, which a careless provider may give to several; without one, the only key
-    /// that fits the algorithm.
-    fn choose(&self, key_id: Option<&str>, algorithm: SigningAlgorithm) -> Result<Vec<&VerificationKey>, Fault> {
-        let fitting = self.keys.iter().filter(|candidate| {
-            let named = candidate.jwk.common.key_algorithm.map(|named| named.to_string());
-            algorithm.fits(&candidate.jwk.algorithm)
-                && named.is_none_or(|named| named == algorithm.to_string())
-                && key_id.is_none_or(|kid| candidate.jwk.common.key_id.as_deref() == Some(kid))
-        });
-        let fitting: Vec<&VerificationKey> = fitting.collect();
-        if fitting.is_empty() || (key_id.is_none() && fitting.len() > 1) {
-            return Err(Fault::UnknownKey(key_id.unwrap_or("(no kid)").chars().take(100).collect()));
-        }
-        Ok(fitting)
-    }
-}
-
 /// Checks an ID token. `state` is what came beside it in the form.
 pub(super) fn check(
     provider: &Provider,
@@ -217,12 +146,12 @@ pub(super) fn check_signature(
         let found = token.header().algorithm.chars().take(20).collect();
         return Err(Fault::Algorithm { found, allowed: names.join(", ") });
     };
-    let chosen = keys.choose(token.header().key_id.as_deref(), algorithm)?;
+    let mut chosen = keys.choose(token.header().key_id.as_deref(), algorithm)?;
     let (signing_input, signature) = token.signed_parts();
-    let holds = |key: &VerificationKey| {
-        matches!(jsonwebtoken::crypto::verify(signature, signing_input, &key.key, algorithm.0), Ok(true))
+    let holds = |key: &DecodingKey| {
+        matches!(jsonwebtoken::crypto::verify(signature, signing_input, key, algorithm.0), Ok(true))
     };
-    if chosen.into_iter().any(holds) { Ok(algorithm) } else { Err(Fault::Signature) }
+    if chosen.any(holds) { Ok(algorithm) } else { Err(Fault::Signature) }
 }
 
 fn check_claims(

@@ -30,8 +30,8 @@ pub(super) fn check(
         // the token beneath it would be refused anyway.
         let refused_anyway = || check_claims(provider, policy, bearer, token, now, &token_id).err();
         let fault = match fault {
-            Fault::UnknownKey(_) => refused_anyway().unwrap_or(fault),
-            _ => fault,
+            fault if fault.is_of_key() => refused_anyway().unwrap_or(fault),
+            fault => fault,
         };
         return Err(Refused::unsigned(fault));
     }

@@ -2,7 +2,8 @@
 //!
 //! Each provider has a task that refreshes its copy in the background, so that a login neither waits for the provider nor
 //! fails because it cannot be reached: the last good copy serves for `max_stale`. A copy is swapped, never emptied. A key
-//! that a token names and the copy lacks makes the task look again, at most once in [`COOL_DOWN`], after failures too.
+//! that a token names and the copy lacks makes the task look again, at most once in [`COOL_DOWN`], after failures too. A few
+//! looks are free of that pause ([`MOST_FREE_LOOKS`]), so that a key which is rotated just after a fetch is found at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,18 +12,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{Jwk, JwkSet};
-use openidconnect::core::{
-    CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType, CoreJsonWebKey,
-    CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType,
-    CoreSubjectIdentifierType,
-};
-use openidconnect::{
-    AdditionalProviderMetadata, AsyncHttpClient, HttpRequest, HttpResponse, IssuerUrl, ProviderMetadata,
-};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use url::Url;
@@ -35,13 +26,18 @@ use crate::clock::Clock;
 use crate::config::{Endpoint, KeyOrigin, ProviderSettings};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::verify::ProviderKeys;
-use crate::pipeline::verify::oidc::KeySet;
+use crate::pipeline::verify::oidc::discovery::{self, Discovered};
+use crate::pipeline::verify::oidc::keys::KeySet;
 use crate::pipeline::verify::saml::metadata;
 use crate::ports::BoxFuture;
 use crate::ports::http::{FetchError, HttpClient};
 
 /// The shortest time between two fetches for one provider, whoever asks for them.
 const COOL_DOWN: Duration = Duration::from_secs(10);
+/// How many looks may come within [`COOL_DOWN`] of another fetch. Strangers can use them up, so they come back slowly.
+const MOST_FREE_LOOKS: u32 = 2;
+/// After how long a free look that was used is there again.
+const FREE_LOOK_AFTER: Duration = Duration::from_secs(60);
 /// The first pause after a fetch that failed; each further one doubles, up to the refresh interval.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The same for keys that are had one by one: a load balancer has several, and each comes with the first token of its own.
@@ -66,16 +62,53 @@ struct Slot {
     clock: Clock,
     published: ArcSwapOption<Published>,
     /// One fetch at a time, and what became of the last one.
-    fetching: tokio::sync::Mutex<Option<LastFetch>>,
+    fetching: tokio::sync::Mutex<Fetching>,
+    /// What the last fetched documents were complained about, so that each complaint is logged once.
+    complaints: Mutex<Vec<String>>,
     /// The same for a key that is had by itself.
     fetching_one: tokio::sync::Mutex<Option<Instant>>,
 }
 
-/// When a fetch began, and whether it brought a copy.
+#[derive(Default)]
+struct Fetching {
+    last: Option<LastFetch>,
+    free: FreeLooks,
+}
+
+/// When a fetch began and ended, and whether it brought a copy.
 #[derive(Clone, Copy)]
 struct LastFetch {
     began: Instant,
+    /// `None` for one whose caller went away.
+    ended: Option<Instant>,
     succeeded: bool,
+}
+
+/// Looks that need not wait for the cool-down.
+#[derive(Default)]
+struct FreeLooks {
+    /// When each was used, the oldest first.
+    used: Vec<Instant>,
+}
+
+impl FreeLooks {
+    /// Uses one, if one is left.
+    fn take(&mut self) -> bool {
+        self.used.retain(|at| at.elapsed() < FREE_LOOK_AFTER);
+        let left = self.used.len() < MOST_FREE_LOOKS as usize;
+        if left {
+            self.used.push(Instant::now());
+        }
+        left
+    }
+}
+
+/// Whether a fetch may come within the cool-down of another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    /// A token names a key that the copy lacks.
+    NewKey,
+    None,
 }
 
 impl FetchedKeys {
@@ -97,6 +130,7 @@ impl FetchedKeys {
                 clock: clock.clone(),
                 published: ArcSwapOption::new(previous.and_then(|previous| previous.lend(settings))),
                 fetching: tokio::sync::Mutex::default(),
+                complaints: Mutex::default(),
                 fetching_one: tokio::sync::Mutex::default(),
             });
             tokio::spawn(refresh(Arc::downgrade(&slot)));
@@ -130,7 +164,7 @@ impl KeySource for FetchedKeys {
             let slot = slot?;
             match slot.usable() {
                 Err(_) => {
-                    slot.fetch_unless_recent(self.cool_down).await;
+                    slot.fetch_unless_recent(self.cool_down, Hurry::None).await;
                     slot.usable()
                 }
                 usable => usable,
@@ -142,7 +176,7 @@ impl KeySource for FetchedKeys {
         let slot = self.slot(provider);
         Box::pin(async move {
             let slot = slot?;
-            slot.fetch_unless_recent(self.cool_down).await;
+            slot.fetch_unless_recent(self.cool_down, Hurry::NewKey).await;
             slot.usable()
         })
     }
@@ -158,7 +192,7 @@ impl KeySource for FetchedKeys {
             match &slot.settings.keys.source {
                 KeyOrigin::OneByOne(base) => slot.fetch_one_unless_recent(base, key_id, self.cool_down).await,
                 _ => {
-                    slot.fetch_unless_recent(self.cool_down).await;
+                    slot.fetch_unless_recent(self.cool_down, Hurry::NewKey).await;
                 }
             }
             slot.usable()
@@ -219,6 +253,7 @@ pub async fn fetch_once(
         clock: clock.clone(),
         published: ArcSwapOption::empty(),
         fetching: tokio::sync::Mutex::default(),
+        complaints: Mutex::default(),
         fetching_one: tokio::sync::Mutex::default(),
     };
     if let (KeyOrigin::OneByOne(base), Some(key_id)) = (&settings.keys.source, key_id) {
@@ -245,7 +280,7 @@ async fn refresh(slot: Weak<Slot>) {
         let Some(slot) = slot.upgrade() else { return };
         let interval = slot.settings.keys.refresh;
         // A login that came first at a start has fetched already.
-        if slot.fetch_unless_recent(FIRST_RETRY).await {
+        if slot.fetch_unless_recent(FIRST_RETRY, Hurry::None).await {
             (pause, retry) = (interval, FIRST_RETRY);
         } else {
             pause = retry.min(interval);
@@ -264,30 +299,44 @@ impl Slot {
         }
     }
 
-    /// Fetches, unless another fetch began less than `pause` ago. Whoever waited for that one shares its outcome. Returns
+    /// Fetches, unless another fetch began less than `pause` ago. A caller that waited for that one shares its outcome. Returns
     /// whether the copy is of this fetch, or of that one.
-    async fn fetch_unless_recent(&self, pause: Duration) -> bool {
-        let mut last = self.fetching.lock().await;
-        if let Some(last) = last.filter(|last| last.began.elapsed() < pause) {
-            return last.succeeded;
+    async fn fetch_unless_recent(&self, pause: Duration, hurry: Hurry) -> bool {
+        let asked = Instant::now();
+        let mut fetching = self.fetching.lock().await;
+        if let Some(last) = fetching.last.filter(|last| last.began.elapsed() < pause) {
+            let waited_for = last.ended.is_some_and(|ended| ended >= asked);
+            if waited_for || hurry == Hurry::None || !fetching.free.take() {
+                return last.succeeded;
+            }
         }
         let began = Instant::now();
         // A fetch whose caller goes away counts as one that failed.
-        *last = Some(LastFetch { began, succeeded: false });
+        fetching.last = Some(LastFetch { began, ended: None, succeeded: false });
         let outcome = self.fetch().await;
-        *last = Some(LastFetch { began, succeeded: outcome.is_ok() });
+        fetching.last = Some(LastFetch { began, ended: Some(Instant::now()), succeeded: outcome.is_ok() });
         let name = &self.settings.provider.name;
         match outcome {
             Ok(published) => {
                 tracing::debug!(provider = %name, "keys fetched");
+                self.complain(&published.complaints);
                 self.published.store(Some(Arc::new(published)));
                 true
             }
             Err(error) => {
-                tracing::warn!(provider = %name, %error, "the provider's keys could not be fetched; the last good copy serves");
+                tracing::warn!(provider = %name, %error, "failed to fetch the provider's keys; using the last good copy");
                 false
             }
         }
+    }
+
+    /// Logs what the provider's documents were complained about, each complaint once.
+    fn complain(&self, complaints: &[String]) {
+        let mut known = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        for complaint in complaints.iter().filter(|complaint| !known.contains(complaint)) {
+            tracing::warn!(provider = %self.settings.provider.name, complaint, "the provider publishes something that cannot be used");
+        }
+        complaints.clone_into(&mut known);
     }
 
     /// Fetches one key by its name, unless one was fetched less than `pause` ago. Whoever may send tokens may name keys, so
@@ -312,7 +361,7 @@ impl Slot {
                     Some(Published { keys: ProviderKeys::Oidc(keys), .. }) => keys.extended(newer, MOST_ONE_BY_ONE),
                     _ => newer,
                 };
-                self.published.store(Some(Arc::new(by_keys(keys, self.clock.now()))));
+                self.published.store(Some(Arc::new(by_keys(ProviderKeys::Oidc(keys), self.clock.now()))));
             }
             Err(error) => tracing::warn!(provider = %name, %error, "a key that a token names could not be fetched"),
         }
@@ -321,8 +370,9 @@ impl Slot {
     async fn fetch_one(&self, base: &Url, key_id: &str) -> Result<KeySet, FetchError> {
         let address = format!("{}/{key_id}", base.as_str().trim_end_matches('/'));
         let pem = self.client()?.get(&address, MAX_PEM).await?;
-        let jwk = pem_jwk(&pem, key_id).ok_or_else(|| FetchError::Content("it is no P-256 key in PEM".into()))?;
-        Ok(KeySet::from_jwks(JwkSet { keys: vec![jwk] }))
+        let jwk = pem_jwk(&pem, key_id).ok_or_else(|| FetchError::Content("not a P-256 key in PEM".into()))?;
+        let jwks = serde_json::json!({"keys": [jwk]}).to_string();
+        KeySet::read(jwks.as_bytes()).map_err(|why| FetchError::Content(why.to_string()))
     }
 
     fn client(&self) -> Result<&HttpClient, FetchError> {
@@ -333,41 +383,80 @@ impl Slot {
         let now = self.clock.now();
         match &self.settings.keys.source {
             KeyOrigin::Discovery => self.discover(now).await,
-            KeyOrigin::JwksUrl(url) => {
-                published_jwks(&self.client()?.get(url.as_str(), MAX_JSON).await?, Offered::default(), now)
-            }
-            KeyOrigin::JwksFile(path) => published_jwks(&read_file(path).await?, Offered::default(), now),
+            KeyOrigin::JwksUrl(url) => self.published_jwks(&self.client()?.get(url.as_str(), MAX_JSON).await?, now),
+            KeyOrigin::JwksFile(path) => self.published_jwks(&read_file(path).await?, now),
             KeyOrigin::MetadataUrl(url) => {
                 self.published_metadata(self.client()?.get(url.as_str(), MAX_METADATA).await?, now)
             }
             KeyOrigin::MetadataFile(path) => self.published_metadata(read_file(path).await?, now),
             // A key never changes under its name, and which there are only tokens say.
             KeyOrigin::OneByOne(_) => match self.published.load_full().as_deref() {
-                Some(Published { keys: ProviderKeys::Oidc(keys), .. }) => Ok(by_keys(keys.clone(), now)),
-                _ => Ok(by_keys(KeySet::default(), now)),
+                Some(Published { keys: ProviderKeys::Oidc(keys), .. }) => {
+                    Ok(by_keys(ProviderKeys::Oidc(keys.clone()), now))
+                }
+                _ => Ok(by_keys(ProviderKeys::Oidc(KeySet::default()), now)),
             },
             KeyOrigin::Certificates(certificates) => {
                 let keys = ProviderKeys::Saml(certificates.clone());
                 let offered = Offered { sso: self.settings.keys.endpoint.clone(), ..Offered::default() };
-                Ok(Published { keys, endpoints: Vec::new(), offered, document: None, fetched_at: now })
+                Ok(Published { offered, ..by_keys(keys, now) })
             }
         }
     }
 
-    /// openidconnect reads the discovery document, checks that it is the issuer's, and fetches the JWK Set it names. That
-    /// set is read here once more, into the keys of the one JWT library that verifies.
     async fn discover(&self, now: Timestamp) -> Result<Published, FetchError> {
-        let content = |error: &dyn std::fmt::Display| FetchError::Content(error.to_string());
-        let issuer = IssuerUrl::new(self.settings.provider.issuer.to_string()).map_err(|error| content(&error))?;
-        let exchanges = Exchanges { client: self.client()?, bodies: Mutex::default() };
-        let metadata = Metadata::discover_async(issuer, &exchanges).await.map_err(|error| match error {
-            openidconnect::DiscoveryError::Request(error) => error,
-            other => content(&other),
-        })?;
-        let bodies = exchanges.bodies.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let [document, .., jwks] = bodies.as_slice() else { return Err(content(&"the JWK Set was not fetched")) };
-        let document = serde_json::from_slice(document).map_err(|error| content(&error))?;
-        Ok(Published { document: Some(Arc::new(document)), ..published_jwks(jwks, offered(&metadata), now)? })
+        let issuer = self.settings.provider.issuer.as_str();
+        let client = self.client()?;
+        let document = client.get(&discovery::address(issuer), MAX_JSON).await?;
+        let found = discovery::read(&document, issuer).map_err(|why| FetchError::Content(why.to_string()))?;
+        let Some(jwks_uri) = &found.jwks_uri else {
+            let told = found.complaints.iter().find(|complaint| complaint.starts_with("`jwks_uri`"));
+            let why = told.map_or("`jwks_uri` is missing", String::as_str);
+            return Err(FetchError::Content(format!("the discovery document: {why}; set `jwks_url` by hand")));
+        };
+        let published = self.published_jwks(&client.get(jwks_uri, MAX_JSON).await?, now)?;
+        Ok(self.with_discovered(published, found))
+    }
+
+    /// What the operator has set by hand stands above what the issuer's document says.
+    fn with_discovered(&self, mut published: Published, found: Discovered) -> Published {
+        let by_hand = published.offered;
+        published.offered = Offered {
+            authorization: by_hand.authorization.or(found.authorization_endpoint),
+            token: by_hand.token.or(found.token_endpoint),
+            userinfo: by_hand.userinfo.or(found.userinfo_endpoint),
+            revocation: by_hand.revocation.or(found.revocation_endpoint),
+            end_session: by_hand.end_session.or(found.end_session_endpoint),
+            names_issuer: found.names_issuer,
+            ..Offered::default()
+        };
+        published.endpoints = published.offered.authorization.iter().cloned().collect();
+        published.document = Some(Arc::new(found.document));
+        published.complaints.extend(found.complaints.into_iter().map(|why| format!("the discovery document: {why}")));
+        published
+    }
+
+    /// The addresses that the operator has set by hand.
+    fn by_hand(&self) -> Offered {
+        let keys = &self.settings.keys;
+        let named =
+            |endpoint| keys.named.iter().find(|(known, _)| *known == endpoint).map(|(_, address)| address.to_string());
+        Offered {
+            authorization: keys.endpoint.clone(),
+            token: named(Endpoint::Token),
+            userinfo: named(Endpoint::Userinfo),
+            revocation: named(Endpoint::Revocation),
+            end_session: named(Endpoint::EndSession),
+            ..Offered::default()
+        }
+    }
+
+    fn published_jwks(&self, document: &[u8], now: Timestamp) -> Result<Published, FetchError> {
+        let keys = KeySet::read(document).map_err(|why| FetchError::Content(format!("the JWK Set {why}")))?;
+        let complaints = keys.unusable().iter().map(|key| format!("the JWK Set: {key}")).collect();
+        let offered = self.by_hand();
+        let endpoints = offered.authorization.iter().cloned().collect();
+        Ok(Published { endpoints, offered, complaints, ..by_keys(ProviderKeys::Oidc(keys), now) })
     }
 
     fn published_metadata(&self, document: Vec<u8>, now: Timestamp) -> Result<Published, FetchError> {
@@ -376,86 +465,23 @@ impl Slot {
         let metadata =
             metadata::read(&text, self.settings.provider.issuer.as_str(), now).map_err(|error| content(&error))?;
         Ok(Published {
-            keys: ProviderKeys::Saml(metadata.certificates),
             endpoints: metadata.sso_locations,
             offered: Offered { sso: metadata.sso_redirect, slo: metadata.slo, ..Offered::default() },
-            document: None,
-            fetched_at: now,
+            ..by_keys(ProviderKeys::Saml(metadata.certificates), now)
         })
     }
 }
 
-/// The exchanges of one discovery: the first brings the document, the last the JWK Set.
-struct Exchanges<'a> {
-    client: &'a HttpClient,
-    bodies: Mutex<Vec<Vec<u8>>>,
-}
-
-impl<'c> AsyncHttpClient<'c> for Exchanges<'_> {
-    type Error = FetchError;
-    type Future = BoxFuture<'c, Result<HttpResponse, FetchError>>;
-
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(async move {
-            let answer = self.client.exchange(request, MAX_JSON).await?;
-            self.bodies.lock().unwrap_or_else(PoisonError::into_inner).push(answer.body().clone());
-            Ok(answer)
-        })
+/// A copy of keys alone, without addresses.
+fn by_keys(keys: ProviderKeys, now: Timestamp) -> Published {
+    Published {
+        keys,
+        endpoints: Vec::new(),
+        offered: Offered::default(),
+        document: None,
+        complaints: Vec::new(),
+        fetched_at: now,
     }
-}
-
-/// What discovery says beside OpenID Connect Discovery 1.0 itself.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-struct Further {
-    end_session_endpoint: Option<String>,
-    revocation_endpoint: Option<String>,
-    authorization_response_iss_parameter_supported: Option<bool>,
-}
-
-impl AdditionalProviderMetadata for Further {}
-
-type Metadata = ProviderMetadata<
-    Further,
-    CoreAuthDisplay,
-    CoreClientAuthMethod,
-    CoreClaimName,
-    CoreClaimType,
-    CoreGrantType,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
-    CoreResponseMode,
-    CoreResponseType,
-    CoreSubjectIdentifierType,
->;
-
-fn offered(metadata: &Metadata) -> Offered {
-    let further = metadata.additional_metadata();
-    Offered {
-        authorization: Some(metadata.authorization_endpoint().to_string()),
-        token: metadata.token_endpoint().map(|url| url.to_string()),
-        userinfo: metadata.userinfo_endpoint().map(|url| url.to_string()),
-        revocation: further.revocation_endpoint.clone(),
-        end_session: further.end_session_endpoint.clone(),
-        names_issuer: further.authorization_response_iss_parameter_supported.unwrap_or_default(),
-        ..Offered::default()
-    }
-}
-
-fn published_jwks(document: &[u8], offered: Offered, now: Timestamp) -> Result<Published, FetchError> {
-    let jwks: JwkSet = serde_json::from_slice(document)
-        .map_err(|error| FetchError::Content(format!("the JWK Set cannot be read: {error}")))?;
-    let keys = KeySet::from_jwks(jwks);
-    if keys.is_empty() {
-        return Err(FetchError::Content("the JWK Set holds no key that verifies signatures".into()));
-    }
-    let endpoints = offered.authorization.iter().cloned().collect();
-    Ok(Published { keys: ProviderKeys::Oidc(keys), endpoints, offered, document: None, fetched_at: now })
-}
-
-fn by_keys(keys: KeySet, now: Timestamp) -> Published {
-    let keys = ProviderKeys::Oidc(keys);
-    Published { keys, endpoints: Vec::new(), offered: Offered::default(), document: None, fetched_at: now }
 }
 
 fn holds(published: &Published, key_id: &str) -> bool {
@@ -463,7 +489,7 @@ fn holds(published: &Published, key_id: &str) -> bool {
 }
 
 /// An elliptic curve key in PEM (RFC 5480) as a JWK (RFC 7518 section 6.2).
-fn pem_jwk(pem: &[u8], key_id: &str) -> Option<Jwk> {
+fn pem_jwk(pem: &[u8], key_id: &str) -> Option<Value> {
     const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
     const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
     let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).ok()?;
@@ -475,10 +501,9 @@ fn pem_jwk(pem: &[u8], key_id: &str) -> Option<Jwk> {
     let (form, point) = info.subject_public_key.as_bytes()?.split_first()?;
     let (x, y) = point.split_at_checked(32).filter(|(_, y)| *form == 4 && y.len() == 32)?;
     let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let jwk = serde_json::json!({
+    Some(serde_json::json!({
         "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key_id, "x": text(x), "y": text(y),
-    });
-    serde_json::from_value(jwk).ok()
+    }))
 }
 
 async fn read_file(path: &std::path::Path) -> Result<Vec<u8>, FetchError> {

@@ -129,7 +129,7 @@ impl Front {
         for provider in self.providers.iter().filter(meant) {
             let published = self.keys_of(provider).await?;
             let verdict = match verify::logout_token(provider, &token, &published.keys, now) {
-                Err(verify::Fault::UnknownKey(_)) => {
+                Err(fault) if fault.is_of_key() => {
                     let again = self.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
                     verify::logout_token(provider, &token, &again.keys, now)
                 }

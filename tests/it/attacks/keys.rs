@@ -84,9 +84,9 @@ async fn submit(siege: &Siege, token: &str) -> (u16, String) {
     (answer.status, retry.unwrap_or_default())
 }
 
-/// Threat 56: a thousand tokens with unknown keys, and the provider is asked once, which was at the start.
+/// Threat 56: a thousand tokens with unknown keys, and the provider is asked at the start and twice more.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_unknown_keys_are_one_fetch() {
+async fn a_thousand_unknown_keys_are_few_fetches() {
     let server = JwksServer::start(&published(&["idp-rsa"])).await;
     let siege = Arc::new(Siege::with(&server.config()).await);
     assert_eq!(submit(&siege, &by("idp-rsa", "idp-rsa", "first")).await.0, 200);
@@ -108,7 +108,8 @@ async fn a_thousand_unknown_keys_are_one_fetch() {
     while let Some(done) = sending.join_next().await {
         done.unwrap();
     }
-    let intervals = usize::try_from(before.elapsed().as_secs() / 10).unwrap() + 1;
+    // The fetch at the start, two free looks, and one look in ten seconds.
+    let intervals = usize::try_from(before.elapsed().as_secs() / 10).unwrap() + 3;
     assert!(server.asked() <= intervals, "{} fetches in {:?}", server.asked(), before.elapsed());
     assert_eq!(siege.house.app.seen().len(), 1);
     assert_eq!(submit(&siege, &by("idp-rsa", "idp-rsa", "last")).await.0, 200, "and who is honest still enters");
@@ -200,7 +201,8 @@ async fn a_new_key_is_found_and_an_old_one_goes() {
         // Within the pause after the first fetch the copy at hand must do.
         let _ = house.submit(&by("idp-rsa-next", "idp-rsa-next", &format!("early-{number}"))).await;
     }
-    let pauses = |since: Instant| usize::try_from(since.elapsed().as_millis() / PAUSE.as_millis()).unwrap() + 1;
+    // Two looks are free of the pause.
+    let pauses = |since: Instant| usize::try_from(since.elapsed().as_millis() / PAUSE.as_millis()).unwrap() + 3;
     assert!(server.asked() <= 1 + pauses(begun), "{} in {}", server.asked(), pauses(begun));
     tokio::time::sleep(PAUSE).await;
     // A copy is newer than another by the clock, which stands still otherwise.

@@ -85,6 +85,30 @@ fn a_path_leads_into_lists_of_objects() {
     assert_eq!(read("/a/1", json!(["x", "y"])), (values(&["y"]), 0));
     assert_eq!(read("/a/*", json!([])), (ClaimState::Empty, 0));
     assert_eq!(read("/a/b", json!({})), (ClaimState::Missing, 0));
+    assert_eq!(read("/a/b", json!({"b": null})), (ClaimState::Missing, 0));
+    assert_eq!(read("/a/b", json!(null)), (ClaimState::Missing, 0));
+    assert_eq!(read("/a/9", json!(["x"])), (ClaimState::Missing, 0));
+}
+
+/// Findings LOG5 and LOG18: a value of the wrong shape says nothing of who holds what, so that it never revokes.
+#[test]
+fn log05_log18_a_path_through_the_wrong_shape_is_malformed() {
+    let read = |name: &str, value: &Value| {
+        let provider = oidc_provider(&format!("[provider.claims.groups]\nname = '{name}'"));
+        let login = id_token(&provider, &json!({"sub": "alice", "a": value}));
+        claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap().claims.remove(0).state
+    };
+    let shapes = [json!("text"), json!(7), json!(true), json!({"by": {"name": {"b": ["x"]}}})];
+    for shape in &shapes {
+        assert_eq!(read("/a/*/b", shape), ClaimState::Malformed, "{shape}");
+        assert_eq!(read("/a/*", shape), ClaimState::Malformed, "{shape}");
+    }
+    for shape in [json!("text"), json!(7), json!(false), json!(["x"]), json!([{"b": "x"}])] {
+        assert_eq!(read("/a/b", &shape), ClaimState::Malformed, "{shape}");
+    }
+    assert_eq!(read("/a/b/c", &json!({"b": "text"})), ClaimState::Malformed);
+    // In a list, each element is read by itself.
+    assert_eq!(read("/a/*/b", &json!([{"b": {"c": 1}}, 7, {}])), ClaimState::Malformed);
 }
 
 #[test]

@@ -17,12 +17,18 @@ struct Collection {
     value: Vec<Value>,
     #[serde(rename = "@odata.nextLink")]
     next: Option<String>,
+    /// Some gateways in front of Graph answer 200 and say here that they failed.
+    #[serde(default)]
+    error: Value,
 }
 
 /// Reads a page by what was asked.
 pub fn read(body: &[u8], look_up: &LookUp) -> Result<Page, DirectoryError> {
-    let Collection { value, next } =
+    let Collection { value, next, error } =
         serde_json::from_slice(body).map_err(|_| DirectoryError::Malformed("expected a list of values"))?;
+    if !error.is_null() {
+        return Err(DirectoryError::Malformed("it reports an error beside the values"));
+    }
     let mut values = Vec::with_capacity(value.len());
     for element in &value {
         let found = match look_up {
