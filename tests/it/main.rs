@@ -21,6 +21,7 @@ mod config;
 mod demo;
 mod deploy;
 mod directory;
+mod docs;
 mod every_mode;
 mod faces;
 mod findings;

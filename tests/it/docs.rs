@@ -1,0 +1,69 @@
+//! The pages for operators name what the program says and measures.
+
+use std::path::Path;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The texts between two marks.
+fn between<'a>(text: &'a str, begin: &str, end: char) -> Vec<&'a str> {
+    text.split(begin).skip(1).filter_map(|rest| rest.split(end).next()).collect()
+}
+
+#[test]
+fn the_troubleshooting_page_has_every_title_that_a_person_sees() {
+    let source = read("src/serve/respond.rs");
+    let page = read("docs/troubleshooting.md");
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    // A title is the text behind a status, or a member of that name.
+    let titles: Vec<&str> = between(code, "title: \"", '"')
+        .into_iter()
+        .chain(code.split("StatusCode::").skip(1).filter_map(|rest| {
+            let (_, behind) = rest.split_once(',')?;
+            let title = behind.trim_start().strip_prefix('"')?;
+            title.split('"').next()
+        }))
+        .filter(|title| title.starts_with(char::is_uppercase))
+        .collect();
+    assert!(titles.len() > 15, "{titles:?}");
+    // Pages of ours that nobody meets on the way of a login.
+    let aside =
+        ["There is no such page", "This page is asked otherwise", "This is not for you", "This request cannot be read"];
+    for title in titles.iter().filter(|title| !aside.contains(title)) {
+        assert!(page.contains(&format!("| {title} |")), "docs/troubleshooting.md lacks `{title}`");
+    }
+}
+
+#[test]
+fn the_metrics_page_has_every_metric() {
+    let page = read("docs/metrics.md");
+    let mut names = Vec::new();
+    for file in ["src/serve/proxy/counters.rs", "src/telemetry/meters.rs", "src/app.rs"] {
+        let source = read(file);
+        for begin in ["registry.register(\"", "registry.register(\n            \"", "register_with_unit(\""] {
+            names.extend(between(&source, begin, '"').into_iter().map(str::to_owned));
+        }
+    }
+    assert!(names.len() > 12, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("| `loginsync_{name}")), "docs/metrics.md lacks `{name}`");
+    }
+}
+
+#[test]
+fn the_alert_rules_are_yaml_and_ask_for_metrics_of_ours() {
+    let rules: Vec<serde_json::Value> = serde_saphyr::from_multiple(&read("docs/deploy/alerts.yaml")).unwrap();
+    let page = read("docs/metrics.md");
+    let rules = rules[0]["groups"][0]["rules"].as_array().unwrap();
+    assert!(rules.len() >= 6);
+    for rule in rules {
+        let expression = rule["expr"].as_str().unwrap();
+        let named = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let metrics: Vec<&str> = named.filter(|word| word.starts_with("loginsync_")).collect();
+        assert!(!metrics.is_empty(), "{expression}");
+        for metric in metrics {
+            assert!(page.contains(&format!("| `{metric}`")), "docs/metrics.md lacks `{metric}` of {}", rule["alert"]);
+        }
+    }
+}
