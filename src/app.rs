@@ -32,7 +32,7 @@ use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
-use crate::ports::store::sqlite::{Settings, SqliteStore};
+use crate::ports::store::sqlite::{self, Claim, Settings, SqliteStore};
 use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
@@ -53,6 +53,10 @@ const SETTLE: Duration = Duration::from_millis(300);
 const REAP_INTERVAL: u32 = 60;
 /// How often the head of the audit chain is logged, so that a chain cut off at its end shows.
 const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a start waits for the process before it to give the database free, and how often it looks.
+const CLAIM_WAIT: Duration = Duration::from_secs(10);
+const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why loginsync does not start.
 #[derive(Debug, thiserror::Error)]
@@ -143,12 +147,41 @@ pub fn runtime() -> std::io::Result<Runtime> {
 /// # Errors
 /// When the database cannot be opened, or is of a newer version.
 pub fn open_store(config: &Config) -> Result<SqliteStore, StoreError> {
-    let settings = Settings {
+    SqliteStore::open(&config.store.path, store_settings(config))
+}
+
+fn store_settings(config: &Config) -> Settings {
+    Settings {
         synchronous: config.store.synchronous,
         timeout: config.store.timeout,
         audit_key: config.audit_key.clone(),
-    };
-    SqliteStore::open(&config.store.path, settings)
+    }
+}
+
+/// Opens the store as the one process that serves its database. A process before this one may still be draining: it is waited
+/// for, up to a bound.
+async fn claim_store(config: &Config) -> Result<SqliteStore, StoreError> {
+    let path = &config.store.path;
+    let began = tokio::time::Instant::now();
+    let mut told = false;
+    loop {
+        if let Some(claim) = Claim::take(path)? {
+            return SqliteStore::open_claimed(path, store_settings(config), claim);
+        }
+        let waited = began.elapsed();
+        if waited >= CLAIM_WAIT {
+            return Err(sqlite::in_use(path));
+        }
+        // A command that brings the database up to date holds the claim for less than this.
+        if waited >= LOOK && !std::mem::replace(&mut told, true) {
+            tracing::warn!(
+                store = %path.display(),
+                seconds = CLAIM_WAIT.as_secs(),
+                "another `loginsync serve` uses this database; waiting for it to end"
+            );
+        }
+        tokio::time::sleep(CLAIM_PAUSE).await;
+    }
 }
 
 /// Runs until SIGTERM or SIGINT, then lets requests under way finish. SIGHUP, like a change of the file, reloads.
@@ -186,7 +219,7 @@ pub async fn start(
     prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
-    let opened = Arc::new(open_store(&config)?);
+    let opened = Arc::new(claim_store(&config).await?);
     let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
     let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
     let store = wrap(opened);

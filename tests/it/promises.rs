@@ -476,17 +476,21 @@ fn decoded(part: &str) -> Vec<String> {
 }
 
 /// The program, with everything that it says. It ends with the test, however that ends.
-struct Program {
+pub struct Program {
     child: std::process::Child,
     log: Arc<Mutex<String>>,
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Program {
+    pub fn start(file: &std::path::Path) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_loginsync")).args(["serve", "--config"]), file)
+    }
+
+    /// The same by a command that runs the program, perhaps after it has set limits; the file is its last argument.
     #[allow(clippy::zombie_processes, reason = "`stop` waits for it")]
-    fn start(file: &std::path::Path) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_loginsync"))
-            .args(["serve", "--config"])
+    pub fn start_by(command: &mut Command, file: &std::path::Path) -> Self {
+        let child = command
             .arg(file)
             .current_dir(file.parent().unwrap())
             .env("RUST_LOG", "trace")
@@ -507,12 +511,12 @@ impl Program {
         program
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Waits for a line that holds a text.
-    fn line_with(&self, text: &str) -> String {
+    pub fn line_with(&self, text: &str) -> String {
         let started = Instant::now();
         loop {
             if let Some(line) = self.log().lines().find(|line| line.contains(text)) {
@@ -524,17 +528,17 @@ impl Program {
     }
 
     /// One of its listeners: `proxy` or `admin`.
-    fn client(&self, listener: &str) -> Client {
+    pub fn client(&self, listener: &str) -> Client {
         let line: serde_json::Value = serde_json::from_str(&self.line_with("\"listening\"")).unwrap();
         Client(line[listener].as_str().unwrap().to_owned())
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
-    fn end(mut self) -> String {
+    pub fn end(mut self) -> String {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
         self.reader.take().unwrap().join().unwrap();
@@ -550,10 +554,10 @@ impl Drop for Program {
 }
 
 /// A client that writes its requests out, on a connection each.
-struct Client(String);
+pub struct Client(String);
 
 impl Client {
-    async fn send(
+    pub async fn send(
         &self,
         method: &str,
         target: &str,
@@ -600,7 +604,7 @@ impl Client {
         sender.send_request(request).await.unwrap().status().as_u16()
     }
 
-    async fn cookies(&self) -> Vec<String> {
+    pub async fn cookies(&self) -> Vec<String> {
         self.send("GET", "/leave", &[], b"").await.2
     }
 }

@@ -11,25 +11,30 @@ mod audit;
 mod brake;
 mod catalogue;
 mod clients;
+mod file;
 mod find;
 mod lease;
 mod look;
 mod people;
 mod preview;
+mod probe;
 mod recorded;
 mod replan;
+mod schema;
 mod sessions;
 mod standing;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
 use self::audit::Sealer;
+pub use self::file::{Claim, in_use};
+use self::file::{Files, create_private};
 use super::{
     Act, Adopted, Applied, AuditRow, ChainReport, Excess, HoldFilter, HoldView, LeaseView, Login, People, Preview,
     Reaped, Refusal, Replanned, Store, StoreError, UserView,
@@ -41,15 +46,6 @@ use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 
-/// The schema that this program writes. A database of a later one is refused.
-const SCHEMA_VERSION: i64 = 4;
-/// What brings a database from each version to the next, the first from nothing.
-const SCRIPTS: [&str; 4] = [
-    include_str!("sqlite/schema/1-logins.sql"),
-    include_str!("sqlite/schema/2-rules.sql"),
-    include_str!("sqlite/schema/3-sessions.sql"),
-    include_str!("sqlite/schema/4-catalogue.sql"),
-];
 /// The first version with what the mapping APIs make.
 const CATALOGUED: i64 = 4;
 /// How many waiting jobs share a commit.
@@ -76,6 +72,9 @@ pub struct SqliteStore {
     sealer: Arc<Sealer>,
     timeout: Duration,
     path: PathBuf,
+    files: Arc<Files>,
+    /// When [`Store::ready`] last looked, and what it found.
+    probed: tokio::sync::Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
 /// What the writer does for one caller: run inside the transaction, then answer with the commit's outcome.
@@ -99,22 +98,39 @@ struct Session<'a> {
 }
 
 impl SqliteStore {
-    /// Opens or creates the database, migrates an older schema, and starts the writer.
+    /// Opens or creates the database, migrates an older schema, and starts the writer. Other processes may use it as well.
     ///
     /// # Errors
     /// When the file cannot be opened or written, or was written by a newer version.
     pub fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
-        create_private(path).map_err(|error| StoreError::Unavailable(format!("`{}`: {error}", path.display())))?;
+        Self::start(path, settings, None)
+    }
+
+    /// The same for the one process that serves the database. The claim is held until the last write is done.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_claimed(path: &Path, settings: Settings, claim: Claim) -> Result<Self, StoreError> {
+        Self::start(path, settings, Some(claim))
+    }
+
+    fn start(path: &Path, settings: Settings, claim: Option<Claim>) -> Result<Self, StoreError> {
+        create_private(path)?;
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
-        prepare(&writer, &settings).map_err(|error| cannot_open(path, &error))?;
-        migrate(&writer)?;
+        writer.busy_timeout(settings.timeout).map_err(|error| cannot_open(path, &error))?;
+        schema::bring_up_to_date(&writer, path, claim.is_some())?;
+        schema::patiently(|| prepare(&writer, &settings)).map_err(|error| cannot_open(path, &error))?;
         let reader = open_to_read(path, settings.timeout)?;
+        let files = Arc::new(Files::of(path, claim.as_ref())?);
         let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let for_writer = Arc::clone(&sealer);
+        let writer = Writer { connection: writer, sealer: Arc::clone(&sealer), files: Arc::clone(&files), epoch: None };
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_all(&writer, &for_writer, waiting))
+            .spawn(move || {
+                writer.run(waiting);
+                drop(claim);
+            })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self {
             jobs,
@@ -123,6 +139,8 @@ impl SqliteStore {
             sealer,
             timeout: settings.timeout,
             path: path.to_owned(),
+            files,
+            probed: tokio::sync::Mutex::default(),
         })
     }
 
@@ -136,10 +154,10 @@ impl SqliteStore {
             return Ok(Stored::default());
         }
         let connection = open_to_read(path, timeout)?;
-        match version(&connection).map_err(|error| cannot_open(path, &error))? {
+        match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
             ..CATALOGUED => Ok(Stored::default()),
-            CATALOGUED..=SCHEMA_VERSION => catalogue::stored(&connection),
-            newer => Err(written_by_newer(newer)),
+            CATALOGUED..=schema::VERSION => catalogue::stored(&connection),
+            newer => Err(schema::written_by_newer(newer)),
         }
     }
 
@@ -163,14 +181,18 @@ impl SqliteStore {
 
     /// Moves the write-ahead log into the database and empties it, so that what was erased is not left there.
     async fn truncate_log(&self) -> Result<(), StoreError> {
-        let (path, timeout) = (self.path.clone(), self.timeout);
+        let (files, path, timeout) = (Arc::clone(&self.files), self.path.clone(), self.timeout);
         let job = move || {
-            let connection = Connection::open(&path)?;
-            connection.busy_timeout(timeout)?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            files.check()?;
+            // A database that is gone is not made anew.
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(&path, flags).map_err(|error| cannot_open(&path, &error))?;
+            connection
+                .busy_timeout(timeout)
+                .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())))
+                .map_err(unavailable)
         };
-        let done = tokio::task::spawn_blocking(job).await;
-        done.map_err(|error| StoreError::Unavailable(error.to_string()))?.map_err(unavailable)
+        blocking(job).await
     }
 
     /// Runs `work` on the reading connection, off the I/O threads.
@@ -179,9 +201,12 @@ impl SqliteStore {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let reader = Arc::clone(&self.reader);
-        let job = move || work(&reader.lock().unwrap_or_else(PoisonError::into_inner));
-        tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+        let (reader, files) = (Arc::clone(&self.reader), Arc::clone(&self.files));
+        blocking(move || {
+            files.check()?;
+            work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+        })
+        .await
     }
 
     /// The same for what reads long, on a connection of its own.
@@ -191,15 +216,32 @@ impl SqliteStore {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (aside, path, timeout) = (Arc::clone(&self.aside), self.path.clone(), self.timeout);
-        let job = move || {
+        let files = Arc::clone(&self.files);
+        blocking(move || {
+            files.check()?;
             let mut aside = aside.lock().unwrap_or_else(PoisonError::into_inner);
             if aside.is_none() {
                 *aside = Some(open_to_read(&path, timeout)?);
             }
             aside.as_ref().map_or_else(|| Err(StoreError::Unavailable("no connection".into())), work)
-        };
-        tokio::task::spawn_blocking(job).await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+        })
+        .await
     }
+
+    /// Reads the file and writes to it, as a login would.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let (path, timeout) = (self.path.clone(), self.timeout);
+        blocking(move || probe::read(&path, timeout)).await?;
+        self.write(|session| probe::write(session)).await
+    }
+}
+
+/// Runs what waits for the disk off the I/O threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
 }
 
 struct Pending<T, F> {
@@ -230,57 +272,60 @@ where
     }
 }
 
-/// The writer's loop: until every sender is gone.
-fn write_all(connection: &Connection, sealer: &Sealer, mut waiting: mpsc::Receiver<Job>) {
-    let mut epoch = None;
-    while let Some(first) = waiting.blocking_recv() {
-        // Where threads share a core, being woken put aside whoever brings the jobs. With a turn of its own it brings more of
-        // them, and they share a commit and the pages that they write.
-        std::thread::yield_now();
-        let mut batch = vec![first];
-        while batch.len() < BATCH {
-            match waiting.try_recv() {
-                Ok(job) => batch.push(job),
-                Err(_) => break,
+/// What the writer's thread has.
+struct Writer {
+    connection: Connection,
+    sealer: Arc<Sealer>,
+    files: Arc<Files>,
+    epoch: Option<u64>,
+}
+
+impl Writer {
+    /// The writer's loop: until every sender is gone.
+    fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
+        while let Some(first) = waiting.blocking_recv() {
+            // Where threads share a core, being woken put aside whoever brings the jobs. With a turn of its own it brings more
+            // of them, and they share a commit and the pages that they write.
+            std::thread::yield_now();
+            let mut batch = vec![first];
+            while batch.len() < BATCH {
+                match waiting.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(_) => break,
+                }
             }
+            batch.retain(|job| job.wanted());
+            self.commit_batch(batch);
         }
+    }
+
+    /// Runs jobs in one transaction. Where one fails, all is undone and each runs in a transaction of its own, so that it
+    /// spoils none of its neighbours: failures are rare, and a savepoint for each job is a cost of every one.
+    fn commit_batch(&mut self, mut batch: Vec<Job>) {
+        if let Err(error) = execute(&self.connection, "BEGIN IMMEDIATE") {
+            return batch.into_iter().for_each(|job| job.answer(Err(error.clone())));
+        }
+        // Waiting for another process's lock may have taken longer than a caller waits.
         batch.retain(|job| job.wanted());
-        commit_batch(connection, sealer, &mut epoch, batch);
-    }
-}
-
-/// Runs jobs in one transaction. Where one fails, all is undone and each runs in a transaction of its own, so that it spoils
-/// none of its neighbours: failures are rare, and a savepoint for each job is a cost of every one.
-fn commit_batch(connection: &Connection, sealer: &Sealer, epoch: &mut Option<u64>, mut batch: Vec<Job>) {
-    if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
-        return batch.into_iter().for_each(|job| job.answer(Err(error.clone())));
-    }
-    // Waiting for another process's lock may have taken longer than a caller waits.
-    batch.retain(|job| job.wanted());
-    match run_and_commit(connection, sealer, epoch, &mut batch) {
-        Err(_) if batch.len() > 1 => {
-            batch.into_iter().for_each(|job| commit_batch(connection, sealer, epoch, vec![job]));
+        match self.run_and_commit(&mut batch) {
+            Err(_) if batch.len() > 1 => batch.into_iter().for_each(|job| self.commit_batch(vec![job])),
+            committed => batch.into_iter().for_each(|job| job.answer(committed.clone())),
         }
-        committed => batch.into_iter().for_each(|job| job.answer(committed.clone())),
     }
-}
 
-fn run_and_commit(
-    connection: &Connection,
-    sealer: &Sealer,
-    epoch: &mut Option<u64>,
-    batch: &mut [Job],
-) -> Result<(), StoreError> {
-    let epoch_before = *epoch;
-    let mut session = Session { connection, sealer, epoch, swept: false };
-    let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
-    let committed = done.and_then(|()| execute(connection, "COMMIT"));
-    if committed.is_err() {
-        *epoch = epoch_before;
-        // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
-        let _ = execute(connection, "ROLLBACK");
+    fn run_and_commit(&mut self, batch: &mut [Job]) -> Result<(), StoreError> {
+        let epoch_before = self.epoch;
+        let Self { connection, sealer, files, epoch } = self;
+        let mut session = Session { connection, sealer, epoch, swept: false };
+        let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
+        let committed = done.and_then(|()| files.check()).and_then(|()| execute(connection, "COMMIT"));
+        if committed.is_err() {
+            *epoch = epoch_before;
+            // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
+            let _ = execute(connection, "ROLLBACK");
+        }
+        committed
     }
-    committed
 }
 
 fn execute(connection: &Connection, statement: &str) -> Result<(), StoreError> {
@@ -312,38 +357,6 @@ fn open_to_read(path: &Path, timeout: Duration) -> Result<Connection, StoreError
     let connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
     connection.busy_timeout(timeout).map_err(unavailable)?;
     Ok(connection)
-}
-
-fn version(connection: &Connection) -> rusqlite::Result<i64> {
-    connection.pragma_query_value(None, "user_version", |row| row.get(0))
-}
-
-fn written_by_newer(version: i64) -> StoreError {
-    StoreError::Invalid(format!(
-        "the database has schema version {version}, written by a newer loginsync; this one knows {SCHEMA_VERSION}"
-    ))
-}
-
-fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    let version = version(connection).map_err(unavailable)?;
-    if version > SCHEMA_VERSION {
-        return Err(written_by_newer(version));
-    }
-    for (number, script) in (1..).zip(SCRIPTS).filter(|(number, _)| *number > version) {
-        let script = format!("BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;");
-        connection.execute_batch(&script).map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-/// Makes the file for its owner's eyes alone: it may hold the keys of binding cookies. One that is there is left as it is.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match created {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
@@ -554,8 +567,19 @@ impl Store for SqliteStore {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        // A transaction that was begun for writing: a full disk or a lock that is held shows here as it would to a login.
-        Box::pin(self.write(|session| execute(session.connection, "DELETE FROM settings WHERE name = 'probe'")))
+        Box::pin(async move {
+            self.files.check()?;
+            // Those who ask at once share one look.
+            let mut probed = self.probed.lock().await;
+            if let Some((at, found)) = &*probed
+                && at.elapsed() < probe::INTERVAL
+            {
+                return found.clone();
+            }
+            let found = self.probe().await;
+            *probed = Some((Instant::now(), found.clone()));
+            found
+        })
     }
 }
 
