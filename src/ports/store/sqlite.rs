@@ -121,6 +121,8 @@ impl SqliteStore {
         schema::bring_up_to_date(&writer, path, claim.is_some())?;
         schema::patiently(|| prepare(&writer, &settings)).map_err(|error| cannot_open(path, &error))?;
         let reader = open_to_read(path, settings.timeout)?;
+        // A backup by `VACUUM INTO` gets its log with the first look.
+        schema::version(&writer).map_err(|error| cannot_open(path, &error))?;
         let files = Arc::new(Files::of(path, claim.as_ref())?);
         let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
         let (jobs, waiting) = mpsc::channel(QUEUE);

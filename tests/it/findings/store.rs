@@ -320,3 +320,18 @@ async fn sto3_the_next_process_waits_for_one_that_drains() {
     next.line_with("\"listening\"");
     next.end();
 }
+
+/// A backup by `VACUUM INTO` has no log yet: a start on it makes one, and is ready.
+#[tokio::test(flavor = "multi_thread")]
+async fn sto2_a_restored_backup_is_ready() {
+    let siege = Siege::open().await;
+    assert_eq!(log_in(&siege, "first").await, 200);
+    let place = Place::new().await;
+    let original = Connection::open(siege.house.folder.path().join("store.db")).unwrap();
+    original.execute("VACUUM INTO ?1", [place.database().to_str().unwrap()]).unwrap();
+    let service = Program::start(&place.file());
+    let (status, why, _) = service.client("admin").send("GET", "/readyz", &[], b"").await;
+    assert_eq!(status, 200, "{why}");
+    service.end();
+    assert!(told(&place.run("user list")).contains("oidc/first"));
+}
