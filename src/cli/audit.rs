@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::clock::Clock;
 use crate::ports::store::{AuditRow, Store};
 
 #[derive(Debug, Args)]
@@ -25,7 +26,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Walk the chain: was a row altered, removed, put in, or cut off?
+    /// Check the chain: was a row altered, removed, moved or inserted? Exits with 1 and names the first fault
     Verify {
         #[command(flatten)]
         config: ConfigArgument,
@@ -34,6 +35,14 @@ enum Action {
         head: Option<String>,
         #[arg(long)]
         json: bool,
+    },
+    /// Accept the rows from before there was an audit key: look at them first, since the key proves nothing about them
+    AcceptUnkeyed {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Who accepts them, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
     },
 }
 
@@ -44,6 +53,7 @@ impl AuditCommand {
         match self.action {
             Action::List { config, after, limit, json } => list(&config, after, limit, json),
             Action::Verify { config, head, json } => verify(&config, head.as_deref(), json),
+            Action::AcceptUnkeyed { config, by } => accept_unkeyed(&config, &by),
         }
     }
 }
@@ -77,13 +87,27 @@ fn verify(config: &ConfigArgument, head: Option<&str>, json: bool) -> Result<(),
         let kind =
             if report.keyed { "sealed with the key" } else { "linked by hashes only, since there is no audit key" };
         println!("{} rows, {kind}; {} of them erased; head {}", report.rows, report.erased, report.head);
+        if report.unkeyed > 0 {
+            println!(
+                "the first {} are older than the key, and were accepted: the key proves nothing about them",
+                report.unkeyed
+            );
+        }
     }
-    if let Some((sequence, fault)) = &report.broken {
-        return Err(Failure(format!("row {sequence} {fault}")));
+    if let Some(broken) = &report.broken {
+        return Err(Failure(broken.to_string()));
     }
     if missing {
         return Err(Failure("the given head is not in the chain: it was cut off, or replaced by an older copy".into()));
     }
+    Ok(())
+}
+
+fn accept_unkeyed(config: &ConfigArgument, by: &str) -> Result<(), Failure> {
+    let (_, store) = config.open()?;
+    let by = format!("cli:{by}");
+    let rows = block_on(async { store.accept_unkeyed(by, Clock::system().now()).await.map_err(Failure::new) })?;
+    println!("accepted the first {rows} rows");
     Ok(())
 }
 

@@ -260,11 +260,33 @@ pub struct AuditRow {
 pub struct ChainReport {
     pub rows: u64,
     pub erased: u64,
+    /// Rows at the beginning of the first format, which a row of the second counts.
+    pub first_format: u64,
+    /// Rows at the beginning of a keyed chain that are older than its key.
+    pub unkeyed: u64,
     /// Sealed with a key, or merely linked by hashes.
     pub keyed: bool,
-    /// Sequence and fault of the first row that does not fit.
-    pub broken: Option<(i64, String)>,
+    /// The first fault; rows after it are not looked at.
+    pub broken: Option<Broken>,
+    /// The seal of the last row that fits.
     pub head: String,
+}
+
+/// Where the audit chain does not fit, and why.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Broken {
+    /// `None` where no single row is at fault.
+    pub row: Option<i64>,
+    pub fault: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row {
+            Some(row) => write!(f, "row {row} {}", self.fault),
+            None => f.write_str(&self.fault),
+        }
+    }
 }
 
 /// What became of the grants of mappings that the configuration no longer has.
@@ -413,7 +435,11 @@ pub trait Store: Send + Sync {
     /// Sequence and seal of the newest audit row.
     fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
 
+    /// Walks the whole audit chain, up to its first fault.
     fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
+
+    /// Seals that an operator accepts the rows from before there was an audit key. Returns how many they are.
+    fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Keys that seal cookies, made at first use: kept so that a restart does not break logins under way.
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;

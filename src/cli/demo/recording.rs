@@ -242,6 +242,10 @@ impl Store for RecordingStore {
         self.inner.verify_audit()
     }
 
+    fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.accept_unkeyed(by, now)
+    }
+
     fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
         self.inner.cookie_keys()
     }

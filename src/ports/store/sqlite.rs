@@ -118,13 +118,16 @@ impl SqliteStore {
         create_private(path)?;
         let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         writer.busy_timeout(settings.timeout).map_err(|error| cannot_open(path, &error))?;
-        schema::bring_up_to_date(&writer, path, claim.is_some())?;
+        let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
+        schema::bring_up_to_date(&writer, path, claim.is_some(), &sealer)?;
         schema::patiently(|| prepare(&writer, &settings)).map_err(|error| cannot_open(path, &error))?;
         let reader = open_to_read(path, settings.timeout)?;
         // A backup by `VACUUM INTO` gets its log with the first look.
         schema::version(&writer).map_err(|error| cannot_open(path, &error))?;
         let files = Arc::new(Files::of(path, claim.as_ref())?);
-        let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
+        if claim.is_some() {
+            audit::check_key(&writer, &sealer)?;
+        }
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let writer = Writer { connection: writer, sealer: Arc::clone(&sealer), files: Arc::clone(&files), epoch: None };
         std::thread::Builder::new()
@@ -387,7 +390,11 @@ fn target_of(kind: i64, name: &str) -> Result<Target, StoreError> {
     target.map_err(|error| StoreError::Invalid(format!("the stored name `{name}` {error}")))
 }
 
-/// The row id of a user, if there is one.
+/// The number of the next user, for an INSERT. None is ever used twice, since audit rows name people by it.
+const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0),
+    coalesce((SELECT value FROM settings WHERE name = 'last_erased_user'), 0)))";
+
+/// The number of a user, if there is one.
 fn user_row(connection: &Connection, user: &UserId) -> Result<Option<i64>, StoreError> {
     connection
         .prepare_cached("SELECT id FROM users WHERE namespace = ?1 AND subject = ?2")
@@ -549,7 +556,11 @@ impl Store for SqliteStore {
 
     fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
         let sealer = Arc::clone(&self.sealer);
-        Box::pin(self.read(move |connection| audit::verify(connection, &sealer)))
+        Box::pin(self.read_aside(move |connection| audit::verify(connection, &sealer)))
+    }
+
+    fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |session| audit::accept_unkeyed(session, &by, now)))
     }
 
     fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {

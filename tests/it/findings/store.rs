@@ -56,7 +56,7 @@ fn told(output: &Output) -> String {
 }
 
 /// A database as an older version left it; version 0 is an empty file.
-fn of_version(path: &Path, version: usize) {
+pub(super) fn of_version(path: &Path, version: usize) {
     let scripts = [
         include_str!("../../../src/ports/store/sqlite/schema/1-logins.sql"),
         include_str!("../../../src/ports/store/sqlite/schema/2-rules.sql"),

@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{Act, Adopted, Excess, StoreError};
-use super::{Session, adopted, audit, brake, kind_of, unavailable, user_row};
+use super::audit::About;
+use super::{NEXT_USER, Session, adopted, audit, brake, kind_of, unavailable, user_row};
 use crate::pipeline::ids::{MappingId, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 
@@ -45,18 +46,15 @@ pub(super) fn act(
         Act::Enable => ("user_enabled", None, None),
         Act::Create { .. } => ("user_created", None, None),
         Act::Rename(_) => ("user_renamed", None, None),
-        Act::Erase => ("user_erased", None, None),
+        Act::Erase => (audit::ERASED, None, None),
     };
     let changed = carry_out(session, row, act, by, now)?;
     if changed == 0 {
         return Err(StoreError::Invalid(nothing_to_do(user, act)));
     }
     let detail = ActDetail { by, kind: target.map(Target::kind), name: target.map(Target::name), reason };
-    let person = match act {
-        Act::Erase => None,
-        _ => Some((row, user, None)),
-    };
-    audit::append(session, now, event, &detail, person)
+    let person = (!matches!(act, Act::Erase)).then_some((user, None));
+    audit::append_about(session, now, event, &detail, &About { login: None, user: Some(row), person })
 }
 
 fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestamp) -> Result<usize, StoreError> {
@@ -94,7 +92,12 @@ fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestam
             run("UPDATE users SET display_name = ?2 WHERE id = ?1 AND display_name IS NOT ?2", &[&row, &name.as_str()])
         }
         Act::Erase => {
-            run("UPDATE audit SET user_id = NULL, salt = NULL, fields = NULL WHERE user_id = ?1", &[&row])?;
+            audit::erase(session, row)?;
+            run(
+                "INSERT INTO settings (name, value) VALUES ('last_erased_user', ?1)
+                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                &[&row],
+            )?;
             run("DELETE FROM users WHERE id = ?1", &[&row])
         }
     }
@@ -129,10 +132,10 @@ fn create(
     let (namespace, subject) = (user.namespace.as_str(), user.subject.as_str());
     session
         .connection
-        .prepare_cached(
-            "INSERT INTO users (namespace, subject, created_at, email, display_name, disabled_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        )
+        .prepare_cached(&format!(
+            "INSERT INTO users (id, namespace, subject, created_at, email, display_name, disabled_at)
+                 VALUES ({NEXT_USER}, ?1, ?2, ?3, ?4, ?5, ?6)"
+        ))
         .and_then(|mut insert| insert.insert(params![namespace, subject, now.0, email, display_name, disabled_at]))
         .map_err(unavailable)
 }

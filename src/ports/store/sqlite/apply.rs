@@ -5,8 +5,9 @@ use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{Applied, ClaimSummary, Login, Refusal, StoreError};
+use super::audit::About;
 use super::standing::{self, Standing};
-use super::{Session, audit, brake, kind_of, lease, recorded, unavailable, write};
+use super::{NEXT_USER, Session, audit, brake, kind_of, lease, recorded, unavailable, write};
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::{Candidates, Hit, NearMiss, RuleSet};
 use crate::pipeline::plan::{self, Change, Plan, Refused};
@@ -23,13 +24,13 @@ pub(super) fn apply(
     }
     let token = token_digest(&login.issuer, &login.token_id);
     if login.spending == Spending::Once && !remember(session, &token, true, login.remember_until)? {
-        refuse_once(session, &token, login, "replay", "this token was used before")?;
+        refuse_once(session, &token, login, "replay", "this token was used before", None)?;
         return Ok(Applied::Replay);
     }
     sweep(session, login.now)?;
     let known = find_user(session, login)?;
-    if let Some(KnownUser { disabled: true, .. }) = known {
-        refuse_once(session, &token, login, "disabled", "the user is disabled")?;
+    if let Some(KnownUser { disabled: true, row, .. }) = known {
+        refuse_once(session, &token, login, "disabled", "the user is disabled", Some(row))?;
         return Ok(Applied::Disabled);
     }
     let (mut plan, standing) = plan_for(session, login, known.as_ref(), candidates, rules)?;
@@ -44,8 +45,9 @@ pub(super) fn apply(
         (false, true) => "login_shadow",
         (false, false) => "login",
     };
-    let person = Some((user_row, &login.user, login.email.as_deref()));
-    audit::append(session, login.now, event, &LoginDetail::new(login, &plan, rules), person)?;
+    let person = Some((&login.user, login.email.as_deref()));
+    let about = About { login: Some(&login.id), user: Some(user_row), person };
+    audit::append_about(session, login.now, event, &LoginDetail::new(login, &plan, rules), &about)?;
     Ok(Applied::Committed(Box::new(plan)))
 }
 
@@ -92,7 +94,8 @@ fn refuse(
 ) -> Result<Applied, StoreError> {
     match refused {
         Refused::Gate { name, message } => {
-            refuse_once(session, token, login, "gate", &format!("refused by gate `{name}`"))?;
+            let row = known.map(|known| known.row);
+            refuse_once(session, token, login, "gate", &format!("refused by gate `{name}`"), row)?;
             Ok(Applied::Gated { gate: name.to_string(), message })
         }
         Refused::Disables(label) => {
@@ -102,7 +105,12 @@ fn refuse(
                 .prepare_cached("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")
                 .and_then(|mut update| update.execute(params![row, login.now.0]))
                 .map_err(unavailable)?;
-            refuse_once(session, token, login, "disabled", &format!("mapping `{label}` disables the user"))?;
+            let reason = format!("mapping `{label}` disables the user");
+            // Every user has a row that tells how they came, even by a token that was refused before.
+            match known {
+                Some(_) => refuse_once(session, token, login, "disabled", &reason, Some(row))?,
+                None => note_refusal(session, login, "disabled", &reason, Some(row))?,
+            }
             Ok(Applied::Disabled)
         }
     }
@@ -122,7 +130,8 @@ pub(super) fn record_refusal(session: &mut Session<'_>, refusal: &Refusal) -> Re
         outcome: "refused",
         reason: &refusal.reason,
     };
-    audit::append(session, refusal.now, "login_refused", &detail, None)
+    let about = About { login: Some(&refusal.id), ..About::default() };
+    audit::append_about(session, refusal.now, "login_refused", &detail, &about)
 }
 
 fn refuse_once(
@@ -131,13 +140,25 @@ fn refuse_once(
     login: &Login,
     outcome: &str,
     reason: &str,
+    user: Option<i64>,
 ) -> Result<(), StoreError> {
     if !remember(session, token, false, login.remember_until)? {
         return Ok(());
     }
+    note_refusal(session, login, outcome, reason, user)
+}
+
+fn note_refusal(
+    session: &Session<'_>,
+    login: &Login,
+    outcome: &str,
+    reason: &str,
+    user: Option<i64>,
+) -> Result<(), StoreError> {
     let detail =
         RefusalDetail { login: &login.id, provider: login.provider.as_str(), token: &login.token_id, outcome, reason };
-    audit::append(session, login.now, "login_refused", &detail, None)
+    let about = About { login: Some(&login.id), user, person: None };
+    audit::append_about(session, login.now, "login_refused", &detail, &about)
 }
 
 #[derive(Serialize)]
@@ -313,9 +334,10 @@ fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -
     }
     session
         .connection
-        .prepare_cached(
-            "INSERT INTO users (namespace, subject, email, display_name, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
+        .prepare_cached(&format!(
+            "INSERT INTO users (id, namespace, subject, email, display_name, created_at)
+                 VALUES ({NEXT_USER}, ?1, ?2, ?3, ?4, ?5)"
+        ))
         .and_then(|mut insert| {
             let user = &login.user;
             insert.insert(params![user.namespace.as_str(), user.subject.as_str(), email, name, login.now.0])

@@ -1,32 +1,32 @@
-//! The audit chain: what happened, in commit order, each row sealed together with the seal before it.
+//! The audit chain: what happened, in commit order. `docs/audit.md` says what it proves.
 //!
-//! With a key the seal is an HMAC-SHA256, so that a row cannot be altered, removed or put in by somebody who can write the
-//! database but lacks the key; without one it is a SHA-256, and `audit verify` says so. A chain that was cut off at its end
-//! shows against the head that the log names every minute.
+//! Each row has a MAC of its own, over time, event, detail, login, user number and the hash of the personal fields. A seal
+//! covers that MAC, the row's place and the seal before it. With a key both are HMAC-SHA256; without one they are SHA-256, and
+//! `audit verify` says so. The personal fields and their salt can be erased: their hash stays.
 
-use aws_lc_rs::{digest, hmac, rand};
+mod seal;
+mod verify;
+
+use aws_lc_rs::rand;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::super::{AuditRow, ChainReport};
+pub(super) use self::seal::Sealer;
+use self::seal::{CURRENT, Content, Numbers, SALT, salted};
+pub(super) use self::verify::verify;
+use super::super::AuditRow;
 use super::{Session, StoreError, unavailable};
-use crate::config::Secret;
 use crate::pipeline::ids::{Timestamp, UserId};
 
-/// Makes and checks seals.
-pub(super) struct Sealer {
-    key: Option<hmac::Key>,
-}
-
-/// What goes into one row's seal, each part length-prefixed.
-struct Sealed<'a> {
-    sequence: i64,
-    at: i64,
-    event: &'a str,
-    detail: &'a str,
-    person: Option<&'a [u8]>,
-    keyed: bool,
-}
+/// The first row after those of the first format.
+const CONTINUED: &str = "audit_continued";
+/// An operator vouches for the rows from before there was a key.
+const ACCEPTED: &str = "unkeyed_accepted";
+/// The personal fields of every earlier row about this user are gone.
+pub(super) const ERASED: &str = "user_erased";
+/// This number's user became one with another: it has no user any more, and its rows keep their personal fields until they are
+/// erased under this number.
+pub(super) const MERGED: &str = "user_merged";
 
 /// Who a row is about: kept beside the chain.
 #[derive(Serialize)]
@@ -37,32 +37,18 @@ struct Person<'a> {
     email: Option<&'a str>,
 }
 
-impl Sealer {
-    pub(super) fn new(key: Option<&Secret>) -> Self {
-        Self { key: key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.expose())) }
-    }
-
-    fn seal(&self, before: &[u8], row: &Sealed<'_>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128 + row.detail.len());
-        let mut part = |part: &[u8]| {
-            bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            bytes.extend_from_slice(part);
-        };
-        part(before);
-        part(&row.sequence.to_be_bytes());
-        part(&row.at.to_be_bytes());
-        part(row.event.as_bytes());
-        part(row.detail.as_bytes());
-        part(row.person.unwrap_or_default());
-        part(&[u8::from(row.keyed)]);
-        match (&self.key, row.keyed) {
-            (Some(key), true) => hmac::sign(key, &bytes).as_ref().to_vec(),
-            _ => digest::digest(&digest::SHA256, &bytes).as_ref().to_vec(),
-        }
-    }
+/// What a row is about, apart from its detail.
+#[derive(Default)]
+pub(super) struct About<'a> {
+    /// The id of a login in the log.
+    pub login: Option<&'a str>,
+    /// The number of a user. It is sealed, and erasing works by it.
+    pub user: Option<i64>,
+    /// The user's personal fields.
+    pub person: Option<(&'a UserId, Option<&'a str>)>,
 }
 
-/// Writes one row at the end of the chain.
+/// Writes one row at the end of the chain, about a person where there is one.
 pub(super) fn append(
     session: &Session<'_>,
     at: Timestamp,
@@ -70,23 +56,55 @@ pub(super) fn append(
     detail: &impl Serialize,
     person: Option<(i64, &UserId, Option<&str>)>,
 ) -> Result<(), StoreError> {
+    let about = match person {
+        Some((number, user, email)) => About { login: None, user: Some(number), person: Some((user, email)) },
+        None => About::default(),
+    };
+    append_about(session, at, event, detail, &about)
+}
+
+/// Writes one row at the end of the chain.
+pub(super) fn append_about(
+    session: &Session<'_>,
+    at: Timestamp,
+    event: &str,
+    detail: &impl Serialize,
+    about: &About<'_>,
+) -> Result<(), StoreError> {
+    write(session.connection, session.sealer, at, event, detail, about)
+}
+
+fn write(
+    connection: &Connection,
+    sealer: &Sealer,
+    at: Timestamp,
+    event: &str,
+    detail: &impl Serialize,
+    about: &About<'_>,
+) -> Result<(), StoreError> {
     let detail = serde_json::to_string(detail).map_err(|error| StoreError::Invalid(error.to_string()))?;
-    let (sequence, before) = last(session.connection)?.map_or((1, Vec::new()), |(last, seal)| (last + 1, seal));
-    let person = person.map(|(row, user, email)| conceal(row, user, email)).transpose()?;
+    let last = last(connection)?;
+    if let Some(last) = &last {
+        last.check_key(sealer)?;
+    }
+    let (sequence, before) = last.map_or((1, Vec::new()), |last| (last.sequence + 1, last.seal));
+    let person = about.person.map(|(user, email)| conceal(user, email)).transpose()?;
     let hash = person.as_ref().map(|person| person.hash.as_slice());
-    let keyed = session.sealer.key.is_some();
-    let row = Sealed { sequence, at: at.0, event, detail: &detail, person: hash, keyed };
-    let seal = session.sealer.seal(&before, &row);
-    session
-        .connection
+    let (key, keyed) = (sealer.key_id(), sealer.key_id().is_some());
+    let content = Content { at: at.0, event, detail: &detail, login: about.login, user: about.user, person: hash };
+    let mac = sealer.mac(keyed, &content);
+    let seal = sealer.link(keyed, sequence, &before, &mac);
+    connection
         .prepare_cached(
-            "INSERT INTO audit (sequence, at, event, detail, person, keyed, seal, user_id, salt, fields)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO audit (sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )
         .and_then(|mut insert| {
-            let (user_row, salt) = (person.as_ref().map(|it| it.user_row), person.as_ref().map(|it| it.salt));
+            let salt = person.as_ref().map(|it| it.salt);
             let fields = person.as_ref().map(|it| it.fields.as_str());
-            insert.execute(params![sequence, at.0, event, detail, hash, keyed, seal, user_row, salt, fields])
+            insert.execute(params![
+                sequence, at.0, event, detail, hash, keyed, seal, about.user, salt, fields, CURRENT, about.login, mac, key
+            ])
         })
         .map_err(unavailable)?;
     Ok(())
@@ -94,39 +112,145 @@ pub(super) fn append(
 
 /// What names a person, and the hash that stands for it in the chain.
 struct Concealed {
-    user_row: i64,
-    salt: [u8; 16],
+    salt: [u8; SALT],
     fields: String,
     hash: Vec<u8>,
 }
 
 /// The personal fields, and the salted hash by which the chain vouches for them.
-fn conceal(user_row: i64, user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
+fn conceal(user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
     let person = Person { namespace: user.namespace.as_str(), subject: user.subject.as_str(), email };
     let fields = serde_json::to_string(&person).map_err(|error| StoreError::Invalid(error.to_string()))?;
-    let mut salt = [0; 16];
+    let mut salt = [0; SALT];
     rand::fill(&mut salt).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
     let hash = salted(&salt, &fields);
-    Ok(Concealed { user_row, salt, fields, hash })
+    Ok(Concealed { salt, fields, hash })
 }
 
-fn salted(salt: &[u8], fields: &str) -> Vec<u8> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(salt);
-    context.update(fields.as_bytes());
-    context.finish().as_ref().to_vec()
+/// Removes the personal fields of every row about a user. The numbers stay: they are sealed, and name nobody any more.
+pub(super) fn erase(session: &Session<'_>, user: i64) -> Result<(), StoreError> {
+    session
+        .connection
+        .prepare_cached("UPDATE audit SET salt = NULL, fields = NULL WHERE user_id = ?1 AND fields IS NOT NULL")
+        .and_then(|mut update| update.execute(params![user]))
+        .map_err(unavailable)?;
+    Ok(())
 }
 
-fn last(connection: &Connection) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
+// ------------------------------------------------------------------------------------------------- how a chain goes on
+
+/// What the first row after those of the first format says of them.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Continued {
+    rows: u64,
+    head: String,
+    /// A digest of the user numbers in those rows, which their own seals leave out.
+    users: String,
+    /// The highest user number so far: a user of then may have no row.
+    last_user: i64,
+}
+
+/// Seals how many rows of the first format there are, and how they end. Without any nothing is written.
+pub(super) fn continue_first_format(connection: &Connection, sealer: &Sealer, at: Timestamp) -> Result<(), StoreError> {
+    let Some(last) = last(connection)? else { return Ok(()) };
+    let mut select =
+        connection.prepare("SELECT sequence, user_id FROM audit ORDER BY sequence").map_err(unavailable)?;
+    let mut stored = select.query([]).map_err(unavailable)?;
+    let (mut rows, mut numbers) = (0, Numbers::new());
+    while let Some(row) = stored.next().map_err(unavailable)? {
+        numbers.add(row.get(0).map_err(unavailable)?, row.get(1).map_err(unavailable)?);
+        rows += 1;
+    }
+    let last_user = connection.query_row("SELECT coalesce(max(id), 0) FROM users", [], |row| row.get(0));
+    let continued = Continued {
+        rows,
+        head: hexadecimal(&last.seal),
+        users: numbers.finish(),
+        last_user: last_user.map_err(unavailable)?,
+    };
+    write(connection, sealer, at, CONTINUED, &continued, &About::default())
+}
+
+/// What an operator vouches for: the rows at the beginning that no key seals.
+#[derive(Debug, Serialize, Deserialize)]
+struct Accepted {
+    by: String,
+    rows: i64,
+    head: String,
+}
+
+/// Seals, with the key, how many rows came before the first that it seals, and how they end. An operator says so and no
+/// program: somebody who can write the database could otherwise write the whole chain anew, without the key, and have the next
+/// login vouch for it. Returns how many rows that were.
+pub(super) fn accept_unkeyed(session: &Session<'_>, by: &str, at: Timestamp) -> Result<u64, StoreError> {
+    let invalid = |why: &str| Err(StoreError::Invalid(why.into()));
+    if session.sealer.key_id().is_none() {
+        return invalid("there is no audit key: set `audit.key_file` or `audit.key_env` first");
+    }
+    let found = session
+        .connection
+        .query_row(
+            "SELECT sequence, seal FROM audit
+             WHERE sequence < coalesce((SELECT min(sequence) FROM audit WHERE keyed), 9223372036854775807)
+             ORDER BY sequence DESC LIMIT 1",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)),
+        )
+        .optional()
+        .map_err(unavailable)?;
+    let Some((rows, head)) = found else {
+        return invalid("every row is sealed with the key: there is nothing to accept");
+    };
+    let accepted = Accepted { by: by.into(), rows, head: hexadecimal(&head) };
+    append_about(session, at, ACCEPTED, &accepted, &About::default())?;
+    Ok(rows.unsigned_abs())
+}
+
+/// The end of the chain.
+struct Last {
+    sequence: i64,
+    seal: Vec<u8>,
+    keyed: bool,
+    key: Option<Vec<u8>>,
+}
+
+impl Last {
+    /// A row that is not sealed as the rows before it could never be verified again, so it is not written.
+    fn check_key(&self, sealer: &Sealer) -> Result<(), StoreError> {
+        let why = match (sealer.key_id(), &self.key) {
+            (None, _) if self.keyed => "the configuration has no audit key",
+            (Some(ours), Some(theirs)) if ours != theirs.as_slice() => "the configuration has another one",
+            _ => return Ok(()),
+        };
+        Err(StoreError::Invalid(format!(
+            "the audit chain is sealed with a key, and {why}: set `audit.key_file` or `audit.key_env` to the key of before"
+        )))
+    }
+}
+
+fn last(connection: &Connection) -> Result<Option<Last>, StoreError> {
     connection
-        .prepare_cached("SELECT sequence, seal FROM audit ORDER BY sequence DESC LIMIT 1")
-        .and_then(|mut select| select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .prepare_cached("SELECT sequence, seal, keyed, key FROM audit ORDER BY sequence DESC LIMIT 1")
+        .and_then(|mut select| {
+            select
+                .query_row([], |row| {
+                    Ok(Last { sequence: row.get(0)?, seal: row.get(1)?, keyed: row.get(2)?, key: row.get(3)? })
+                })
+                .optional()
+        })
         .map_err(unavailable)
 }
 
+/// Whether rows can be written with this key: what a start should know before the first login does.
+pub(super) fn check_key(connection: &Connection, sealer: &Sealer) -> Result<(), StoreError> {
+    last(connection)?.map_or(Ok(()), |last| last.check_key(sealer))
+}
+
+// -------------------------------------------------------------------------------------------------------------- looking
+
 /// Sequence and seal of the last row.
 pub(super) fn head(connection: &Connection) -> Result<Option<(i64, String)>, StoreError> {
-    Ok(last(connection)?.map(|(sequence, seal)| (sequence, hexadecimal(&seal))))
+    Ok(last(connection)?.map(|last| (last.sequence, hexadecimal(&last.seal))))
 }
 
 const ROW: &str = "SELECT sequence, at, event, detail, fields, seal FROM audit";
@@ -140,12 +264,15 @@ pub(super) fn rows(connection: &Connection, after: i64, limit: usize) -> Result<
     select.query_map(params![after, limit], read_row).and_then(Iterator::collect).map_err(unavailable)
 }
 
-/// The row of a login. Details of logins begin with its id; the newest are looked at first, since people ask about those.
+/// The row of a login; of the first format, one whose detail begins with its id. The newest are looked at first, since people
+/// ask about those.
 pub(super) fn of_login(connection: &Connection, login: &str) -> Result<Option<AuditRow>, StoreError> {
     let beginning = format!("{{\"login\":{},", serde_json::Value::from(login));
     connection
-        .prepare_cached(&format!("{ROW} WHERE substr(detail, 1, length(?1)) = ?1 ORDER BY sequence DESC LIMIT 1"))
-        .and_then(|mut select| select.query_row(params![beginning], read_row).optional())
+        .prepare_cached(&format!(
+            "{ROW} WHERE (format = 2 AND login = ?2) OR (format = 1 AND substr(detail, 1, length(?1)) = ?1) ORDER BY sequence DESC LIMIT 1"
+        ))
+        .and_then(|mut select| select.query_row(params![beginning, login], read_row).optional())
         .map_err(unavailable)
 }
 
@@ -159,87 +286,6 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
         person: row.get::<_, Option<String>>(4)?.map(parse),
         seal: hexadecimal(&row.get::<_, Vec<u8>>(5)?),
     })
-}
-
-struct StoredRow {
-    sequence: i64,
-    at: i64,
-    event: String,
-    detail: String,
-    person: Option<Vec<u8>>,
-    keyed: bool,
-    seal: Vec<u8>,
-    salt: Option<Vec<u8>>,
-    fields: Option<String>,
-}
-
-/// Walks the whole chain, and stops at the first row that does not fit.
-pub(super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
-    let mut select = connection
-        .prepare("SELECT sequence, at, event, detail, person, keyed, seal, salt, fields FROM audit ORDER BY sequence")
-        .map_err(unavailable)?;
-    let stored = select
-        .query_map([], |row| {
-            Ok(StoredRow {
-                sequence: row.get(0)?,
-                at: row.get(1)?,
-                event: row.get(2)?,
-                detail: row.get(3)?,
-                person: row.get(4)?,
-                keyed: row.get(5)?,
-                seal: row.get(6)?,
-                salt: row.get(7)?,
-                fields: row.get(8)?,
-            })
-        })
-        .map_err(unavailable)?;
-    let mut report = ChainReport { rows: 0, erased: 0, keyed: false, broken: None, head: String::new() };
-    let mut before = Vec::new();
-    for row in stored {
-        let row = row.map_err(unavailable)?;
-        if let Err(fault) = check_row(&row, &before, &report, sealer) {
-            report.broken = Some((row.sequence, fault));
-            break;
-        }
-        report.rows += 1;
-        report.erased += u64::from(row.person.is_some() && row.fields.is_none());
-        report.keyed |= row.keyed;
-        before = row.seal;
-    }
-    report.head = hexadecimal(&before);
-    Ok(report)
-}
-
-fn check_row(row: &StoredRow, before: &[u8], report: &ChainReport, sealer: &Sealer) -> Result<(), String> {
-    let expected = i64::try_from(report.rows).unwrap_or(i64::MAX).saturating_add(1);
-    if row.sequence != expected {
-        return Err(format!("expected row {expected}: rows were removed"));
-    }
-    // Whoever lacks the key could go on without one, so a chain that has a key keeps it.
-    if report.keyed && !row.keyed {
-        return Err("is not sealed with the key, though earlier rows are".into());
-    }
-    if row.keyed && sealer.key.is_none() {
-        return Err("is sealed with a key; give it (`audit.key_file` or `audit.key_env`) to verify".into());
-    }
-    let sealed = Sealed {
-        sequence: row.sequence,
-        at: row.at,
-        event: &row.event,
-        detail: &row.detail,
-        person: row.person.as_deref(),
-        keyed: row.keyed,
-    };
-    if sealer.seal(before, &sealed) != row.seal {
-        return Err("its seal does not fit: the row, or the one before it, was altered".into());
-    }
-    match (&row.person, &row.salt, &row.fields) {
-        (Some(hash), Some(salt), Some(fields)) if salted(salt, fields) != *hash => {
-            Err("its personal fields were altered".into())
-        }
-        (None, _, Some(_)) => Err("has personal fields that it never had".into()),
-        _ => Ok(()),
-    }
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
