@@ -52,6 +52,11 @@ impl Person {
     pub fn new(user: UserId, enabled: bool) -> Self {
         Self { user, enabled, snapshot: Snapshot::default(), logins: Vec::new(), lapsed: BTreeSet::new() }
     }
+
+    fn recorded(&self) -> BTreeMap<ProviderName, Arc<Claims>> {
+        let recorded = self.logins.iter();
+        recorded.filter_map(|login| Some((login.provider.clone(), Arc::clone(login.claims.as_ref()?)))).collect()
+    }
 }
 
 /// What the new rules would change.
@@ -352,13 +357,17 @@ impl<'r> Forecaster<'r> {
     }
 
     fn log_in(&mut self, person: &Person, login: &LastLogin, claims: &Arc<Claims>, outlook: &mut Outlook) {
-        let snapshot = Snapshot {
+        let mut snapshot = Snapshot {
             grants: std::mem::take(&mut outlook.grants),
             denies: person.snapshot.denies.clone(),
             watermark: Some(login.watermark),
             last_login: person.snapshot.last_login,
             held: person.snapshot.held.clone(),
+            recorded: BTreeMap::new(),
         };
+        if !plan::asks_for_claims(&snapshot, &login.provider, self.new).is_empty() {
+            snapshot.recorded = person.recorded();
+        }
         let candidates = candidates(self.new, &login.provider, claims);
         let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
         for target in plan.losses() {

@@ -4,6 +4,7 @@
 //! A fault of the configuration is not a matter of lint: such a file does not load.
 
 mod contradictions;
+mod cycles;
 mod patterns;
 mod shadows;
 
@@ -41,6 +42,7 @@ pub enum Lint {
     Unanchored,
     NeverGiven,
     LeftOut,
+    SupportsItself,
 }
 
 impl Lint {
@@ -56,6 +58,7 @@ impl Lint {
             Self::Unanchored => "unanchored",
             Self::NeverGiven => "never given",
             Self::LeftOut => "left out",
+            Self::SupportsItself => "supports itself",
         }
     }
 }
@@ -77,6 +80,7 @@ pub fn lint(rules: &RuleSet, now: Timestamp) -> Vec<Finding> {
     }
     linter.gates();
     shadows::find(&mut linter);
+    cycles::find(&mut linter);
     linter.spellings();
     linter.guids();
     linter.never_given();

@@ -603,7 +603,7 @@ impl RuleSet {
     }
 
     /// Every role that a mapping may give, directly or through a group.
-    fn roles_by<'a>(&'a self, mapping: &'a Mapping) -> Vec<&'a RoleName> {
+    pub fn roles_by<'a>(&'a self, mapping: &'a Mapping) -> Vec<&'a RoleName> {
         let mut roles: Vec<&RoleName> = Vec::new();
         for target in mapping.then.named() {
             match target {

@@ -4,12 +4,16 @@
 //! that merely share a name are not in the difference at all. The plan prints itself, and applying it is the only thing
 //! that writes.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::support::{asks_for_claims, standing};
+use super::claims::Claims;
 use super::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp, UserId};
-use super::mapping::{Candidates, Decision, GateRule, Hit, Mode, NearMiss, RuleSet, Standing, decide};
+use super::mapping::{Candidates, Decision, GateRule, Hit, Mode, NearMiss, RuleSet, decide};
 
 /// What the store knows of one user when a login arrives, read inside the login's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,6 +28,8 @@ pub struct Snapshot {
     pub last_login: Option<Timestamp>,
     /// Grants through this provider whose revocation the brake has stopped.
     pub held: BTreeSet<(Target, MappingId)>,
+    /// The last claims of the providers that [`asks_for_claims`] names, as far as they were recorded.
+    pub recorded: BTreeMap<ProviderName, Arc<Claims>>,
 }
 
 /// One reason why a user holds a group or a role.
@@ -150,7 +156,7 @@ pub fn draft(
 ) -> Plan {
     let provider = &candidates.provider;
     let own = own_grants(snapshot, provider);
-    let decision = decide(rules, candidates, standing(snapshot, provider, now, rules), now);
+    let decision = decide(rules, candidates, standing(snapshot, candidates, now, rules), now);
     let refused = refusal(&decision, &own, provider, rules);
     let before = Effective::of(snapshot.grants.iter().map(|grant| &grant.target), &snapshot.denies, rules);
     let mut plan = Plan {
@@ -209,21 +215,6 @@ fn own_grants<'a>(snapshot: &'a Snapshot, provider: &ProviderName) -> Vec<(&'a T
         _ => None,
     });
     own.collect()
-}
-
-/// What conditions on the person see: everything but what this provider's mappings gave, which they are about to give anew.
-pub fn standing<'a>(snapshot: &'a Snapshot, provider: &ProviderName, now: Timestamp, rules: &RuleSet) -> Standing<'a> {
-    const DAY: i64 = 24 * 3600 * 1000;
-    let others = snapshot.grants.iter().filter(|grant| match &grant.source {
-        Source::Mapped { provider: owner, .. } => owner != provider,
-        Source::Assigned => true,
-    });
-    Standing {
-        roles: Effective::of(others.map(|grant| &grant.target), &snapshot.denies, rules).roles,
-        denied: &snapshot.denies,
-        idle_days: snapshot.last_login.map(|last| now.0.saturating_sub(last.0).div_euclid(DAY)),
-        mapped: own_grants(snapshot, provider).into_iter().map(|(_, mapping)| mapping).collect(),
-    }
 }
 
 fn refusal(

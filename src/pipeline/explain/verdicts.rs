@@ -111,8 +111,8 @@ pub fn verdicts(
     snapshot: &Snapshot,
     now: Timestamp,
 ) -> Verdicts {
-    let standing = plan::standing(snapshot, provider, now, rules);
-    let traced = traced(rules, &exhaustive(rules, provider, claims), standing, now);
+    let candidates = exhaustive(rules, provider, claims);
+    let traced = traced(rules, &candidates, plan::standing(snapshot, &candidates, now, rules), now);
     let facts = Facts::new(claims);
     let look = Look { rules, provider, facts: &facts, now, traced: &traced };
     Verdicts { mappings: look.mappings(), gates: look.gates(snapshot) }

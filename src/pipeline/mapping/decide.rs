@@ -98,9 +98,12 @@ impl Join {
 }
 
 /// What is known of the person before the mappings run.
+#[derive(Debug, Clone)]
 pub struct Standing<'a> {
     /// Effective roles, less what this provider's mappings gave.
     pub roles: BTreeSet<RoleName>,
+    /// Roles that count if what this login cannot decide holds.
+    pub maybe: BTreeSet<RoleName>,
     pub denied: &'a BTreeSet<Target>,
     /// Whole days since the login before this one; `None` at a first login.
     pub idle_days: Option<i64>,
@@ -174,14 +177,14 @@ fn run(
     seen: Option<Vec<Seen>>,
 ) -> Traced {
     let facts = Facts::new(&candidates.claims);
-    let Standing { roles, denied, idle_days, mapped } = standing;
+    let Standing { roles, maybe, denied, idle_days, mapped } = standing;
     let mut run = Run {
         rules,
         provider: &candidates.provider,
         facts: &facts,
         denied,
         now,
-        person: Person { roles, maybe: BTreeSet::new(), idle_days },
+        person: Person { roles, maybe, idle_days },
         matched: BTreeSet::new(),
         maybe_matched: BTreeSet::new(),
         watches_claims: rules.defaults.contains_key(&candidates.provider),

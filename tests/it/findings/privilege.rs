@@ -1,1 +1,3 @@
 //! Who may give, take and keep what is privileged, through file and store together.
+
+mod support;

@@ -64,7 +64,7 @@ pub(super) fn plan_for(
         lease::end_of_user(session, (known.row, &login.user), &login.provider, rules, login.now)?;
     }
     let standing = match known {
-        Some(known) => standing::read(session, known.row, &login.provider, login.now)?,
+        Some(known) => standing::read(session, (known.row, &login.user), &login.provider, rules, login.now)?,
         None => Standing::default(),
     };
     let snapshot = &standing.snapshot;

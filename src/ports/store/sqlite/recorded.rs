@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::super::StoreError;
@@ -95,6 +95,19 @@ fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> String 
 fn reading(rules: &RuleSet, provider: &ProviderName, name: &str) -> Option<String> {
     let rules = rules.providers.get(provider)?;
     rules.claims.iter().find(|rule| rule.name.as_str() == name).map(|rule| rule.reading())
+}
+
+/// The recorded claims of a user's last login through a provider, as they were written.
+pub(super) fn text(
+    session: &Session<'_>,
+    user_row: i64,
+    provider: &ProviderName,
+) -> Result<Option<String>, StoreError> {
+    session
+        .connection
+        .prepare_cached("SELECT claims FROM recorded_claims WHERE user_id = ?1 AND provider = ?2")
+        .and_then(|mut select| select.query_row(params![user_row, provider.as_str()], |row| row.get(0)).optional())
+        .map_err(unavailable)
 }
 
 /// Recorded claims as the rules at hand read them. What they read and was not recorded, or was read otherwise, is

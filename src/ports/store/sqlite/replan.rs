@@ -1,6 +1,6 @@
 //! Planning without a login, from recorded claims: after a change of the rules, and when an operator releases a hold.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use serde::Serialize;
 
 use super::super::{HoldFilter, HoldView, Replanned, StoreError};
@@ -66,7 +66,7 @@ fn one(
 ) -> Result<bool, StoreError> {
     let claims = recorded::claims(&entry.claims, &entry.user, &entry.provider, rules)?;
     let candidates = candidates(rules, &entry.provider, &claims);
-    let mut standing = standing::read(session, entry.row, &entry.provider, now)?;
+    let mut standing = standing::read(session, (entry.row, &entry.user), &entry.provider, rules, now)?;
     if let Why::Released { targets, .. } = why {
         standing.snapshot.held.retain(|(target, _)| !targets.contains(target));
     }
@@ -203,7 +203,7 @@ pub(super) fn release(
         let Some(row) = super::user_row(session.connection, user)? else { continue };
         let theirs = holds.iter().filter(|hold| hold.user == *user && hold.provider == *provider);
         let targets: Vec<Target> = theirs.map(|hold| hold.target.clone()).collect();
-        match claims_of(session, row, provider)? {
+        match recorded::text(session, row, provider)? {
             Some(claims) => {
                 let entry = Recorded { row, user: user.clone(), provider: provider.clone(), claims };
                 one(session, &entry, rules, Why::Released { by, targets: &targets }, now)?;
@@ -240,14 +240,6 @@ pub(super) fn discard(
     }
     forget_windows(session, &holds)?;
     Ok(holds.len() as u64)
-}
-
-fn claims_of(session: &Session<'_>, row: i64, provider: &ProviderName) -> Result<Option<String>, StoreError> {
-    session
-        .connection
-        .prepare_cached("SELECT claims FROM recorded_claims WHERE user_id = ?1 AND provider = ?2")
-        .and_then(|mut select| select.query_row(params![row, provider.as_str()], |row| row.get(0)).optional())
-        .map_err(unavailable)
 }
 
 fn lift(session: &Session<'_>, row: i64, provider: &ProviderName, targets: &[Target]) -> Result<(), StoreError> {

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use rusqlite::params;
 
 use super::super::StoreError;
-use super::{Session, target_of, unavailable};
-use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
-use crate::pipeline::plan::{Grant, Snapshot, Source};
+use super::{Session, recorded, target_of, unavailable};
+use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
+use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::plan::{Grant, Snapshot, Source, asks_for_claims};
 
 /// The snapshot, and what only the store needs to write well.
 #[derive(Default)]
@@ -22,14 +23,21 @@ pub(super) struct Standing {
 
 pub(super) fn read(
     session: &Session<'_>,
-    user_row: i64,
+    (user_row, user): (i64, &UserId),
     provider: &ProviderName,
+    rules: &RuleSet,
     now: Timestamp,
 ) -> Result<Standing, StoreError> {
     let mut standing = Standing::default();
     read_grants(session, user_row, provider, &mut standing)?;
     read_denies(session, user_row, now, &mut standing)?;
     read_logins(session, user_row, provider, &mut standing)?;
+    for owner in asks_for_claims(&standing.snapshot, provider, rules) {
+        if let Some(text) = recorded::text(session, user_row, &owner)? {
+            let claims = recorded::claims(&text, user, &owner, rules)?;
+            standing.snapshot.recorded.insert(owner, claims);
+        }
+    }
     Ok(standing)
 }
 
