@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use toml::de::DeTable;
 use url::Url;
 
@@ -155,7 +156,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let elsewhere = settings::guard(&root.section("guard"));
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
     check_relay(&root, &declared.settings);
-    check_trusted(&root, &listen, &declared.settings);
+    check_trusted(&root, &listen, &declared.settings, &headers);
     let beside = sessions::Beside {
         modes: &declared.modes,
         providers: &declared.settings,
@@ -208,7 +209,12 @@ fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
 }
 
 /// A header that a hop before us sets is removed when anybody else sends it.
-fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSettings]) {
+fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSettings], headers: &Headers) {
+    if let (Some(name), true) = (headers.trust.first(), listen.trusted_proxies.is_empty()) {
+        let message =
+            format!("is empty; `headers.trust` names `{name}`, which is removed unless a trusted proxy sends it");
+        root.context.raise_absent(&root.span, "listen.trusted_proxies", message);
+    }
     let forwarded = |settings: &&ProviderSettings| match &settings.provider.protocol {
         Protocol::Oidc(OidcPolicy { bearer: Some(bearer), .. }) => bearer.form == Form::ForwardedAccessToken,
         _ => false,
@@ -363,6 +369,10 @@ pub struct Headers {
     pub preset: HeaderPreset,
     /// Of all identity headers together.
     pub max_bytes: usize,
+    /// Names with `_` that reach the app though others may be read as theirs.
+    pub allow_underscores: Vec<HeaderName>,
+    /// What else reaches the app from a trusted proxy.
+    pub trust: Vec<HeaderName>,
 }
 
 /// The names under which the app learns who logged in.

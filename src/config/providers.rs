@@ -18,13 +18,13 @@ use super::reader::{Context, Found, Section, shown};
 use super::settings::seconds;
 use super::values::{self, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, OWN, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
-use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::sources::Source;
 use crate::pipeline::ids::{Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
     Binding, ClaimLimits, Fold, LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Protocol, Provider, UserClaim, UserRule,
 };
+use crate::pipeline::reading::path::normal_form;
 
 /// What mappings may refer to.
 pub struct Declared {

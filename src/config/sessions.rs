@@ -7,8 +7,8 @@ use super::ProviderSettings;
 use super::reader::{Found, Section};
 use super::settings::seconds;
 use super::values::{self, Wrong};
-use crate::pipeline::capture::path::normal_form;
 use crate::pipeline::provider::Mode;
+use crate::pipeline::reading::path::normal_form;
 
 /// Everything that sessions are configured by.
 #[derive(Debug, Clone)]

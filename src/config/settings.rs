@@ -233,6 +233,8 @@ pub fn headers(section: &Section<'_>) -> Headers {
     let headers = Headers {
         preset: section.word("preset", &presets, HeaderPreset::Loginsync),
         max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
+        allow_underscores: section.list("allow_underscores", false, values::underscored_header).unwrap_or_default(),
+        trust: section.list("trust", false, values::trusted_header).unwrap_or_default(),
     };
     section.finish();
     headers

@@ -6,9 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::HeaderName;
 use url::{Host, Url};
 
 use super::{Network, PublicUrl};
+use crate::pipeline::reading::header::{self, Meaning};
 
 /// Why a text is no such value: what was expected, and the word that was perhaps meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -200,6 +202,43 @@ pub fn app_path(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_owned());
     }
     Err(Wrong::expected("a path that begins with one `/`, percent-encoded, without query and fragment"))
+}
+
+/// A header that may reach the app although its name holds `_` or the like: one that no app can take for a header which has a
+/// meaning here.
+pub fn underscored_header(text: &str) -> Result<HeaderName, Wrong> {
+    let name = header_name(text)?;
+    if header::is_plain(name.as_str()) {
+        return Err(Wrong::expected("a name with `_`; others need no leave, or never pass"));
+    }
+    let folded = header::folded(name.as_str());
+    match header::meaning(&folded) {
+        None => Ok(name),
+        Some(_) => Err(Wrong::expected(format!(
+            "a name that apps cannot read as a header with a meaning here: this one is `{folded}` to CGI, WSGI, Rack and PHP"
+        ))),
+    }
+}
+
+/// A header that only a trusted proxy may send.
+pub fn trusted_header(text: &str) -> Result<HeaderName, Wrong> {
+    let name = header_name(text)?;
+    if !header::is_plain(name.as_str()) {
+        return Err(Wrong::expected("a name of letters, digits and `-`; apps may read this one as another"));
+    }
+    Err(Wrong::expected(match header::meaning(name.as_str()) {
+        Some(Meaning::Identity | Meaning::OtherHop) => return Ok(name),
+        Some(Meaning::Hop) => "another header: this one passes from every trusted proxy",
+        Some(Meaning::Ours) => "another header: under this name only loginsync itself tells the app who somebody is",
+        Some(Meaning::Path) => "another header: by this one an app may take another path than the one that was checked",
+        Some(Meaning::Proxy) => "another header: CGI makes `HTTP_PROXY` of this one (httpoxy)",
+        Some(Meaning::Method | Meaning::Message) | None => "another header: this one passes from everyone",
+    }))
+}
+
+fn header_name(text: &str) -> Result<HeaderName, Wrong> {
+    let short = !text.is_empty() && text.len() <= 200;
+    HeaderName::try_from(text).ok().filter(|_| short).ok_or_else(|| Wrong::expected("the name of a header"))
 }
 
 /// Whether a number is within bounds, and what was expected if not.

@@ -7,7 +7,6 @@
 pub mod bearer;
 pub mod fields;
 pub mod oidc;
-pub mod path;
 pub mod relay;
 pub mod saml;
 
@@ -73,6 +72,8 @@ pub enum CaptureRefusal {
     Form(String),
     #[error("protocol field `{0}` appears more than once over query and body; expected once")]
     Repeated(String),
+    #[error("field `{0}`, by which an app may take the request for one of another method")]
+    MethodOverride(&'static str),
     #[error("protocol field `{0}` arrives in the query; a login arrives in the body of a POST")]
     InQuery(String),
     #[error(
@@ -114,6 +115,9 @@ pub fn read(
     max_document: usize,
 ) -> Result<Arrival, CaptureRefusal> {
     let fields = protocol_fields(message)?;
+    if let Some(field) = [Field::Method, Field::MethodOverride].into_iter().find(|field| fields.has(*field)) {
+        return Err(CaptureRefusal::MethodOverride(field.name()));
+    }
     if fields.is_empty() {
         return Ok(Arrival::NoLogin);
     }

@@ -28,4 +28,6 @@
 //! | PHP, MIME decoders of Java and Python | drop what is not base64 from a SAML response |
 //! | SAML libraries on every binding | try base64, then DEFLATE within it |
 
+pub mod header;
+pub mod path;
 pub mod token;

@@ -1,19 +1,21 @@
 //! Which paths of the app need a session: the longest prefix decides.
 //!
-//! A path that is spelt oddly needs what the strictest of its readings needs. Apps differ on case, escapes, slashes and
-//! parameters, and what is open must be open however the app reads it:
+//! A path that is spelt oddly needs what the strictest of its readings needs. Apps differ on case, escapes, slashes,
+//! parameters, formats and scripts, and what is open must be open however the app reads it:
 //!
 //! ```text
 //! /public, open          everything else needs a session
 //! /public/a.css          open
 //! /PUBLIC/a.css          needs one: the app may tell cases apart, and then this is another path
 //! /public%2f..%2fadmin   never gets here: refused as ambiguous
+//!
+//! /admin needs a session, everything else is open
+//! /admin.json            needs one: Rails reads `/admin`
+//! /index.php/admin       needs one: the script is given `/admin`
 //! ```
 
-use std::borrow::Cow;
-
 use crate::config::{Access, Need};
-use crate::pipeline::capture::path::{MAX_DEPTH, normal_form, reading};
+use crate::pipeline::reading::path::{self, normal_form};
 
 /// The prefixes, as written and as the laxest app reads them.
 pub struct Rules {
@@ -30,41 +32,58 @@ impl Rules {
 
     /// What a path needs.
     pub fn need(&self, path: &str) -> Need {
-        let exact = decide(&self.exact, path, self.default);
+        let exact = longest(&self.exact, path).map_or(self.default, |rule| rule.1);
         if exact != Need::Nothing {
             return exact;
         }
-        self.readings(path)
+        let mut strictest = Need::Nothing;
+        let read = path::any_reading(path, |normal| {
+            strictest = strictest.max(self.strictest(normal));
+            false
+        });
+        // What cannot be read in one way never gets here; were it to, it would need a session.
+        if read.is_err() { self.default.max(Need::Api) } else { strictest }
     }
 
-    /// The strictest need of all readings of a path.
-    fn readings(&self, path: &str) -> Need {
-        let mut strictest = Need::Nothing;
-        let mut text: Cow<'_, [u8]> = Cow::Borrowed(path.as_bytes());
-        for _ in 0..=MAX_DEPTH {
-            for slashed in [false, true] {
-                for cut in [false, true] {
-                    strictest = strictest.max(decide(&self.lax, &reading(&text, slashed, cut), self.default));
-                }
+    /// The strictest need of a path of normal form, and of those that an app may take it for.
+    fn strictest(&self, normal: &str) -> Need {
+        let direct = longest(&self.lax, normal);
+        let mut need = direct.map_or(self.default, |rule| rule.1);
+        let covered = direct.map_or(0, |rule| rule.0.len());
+        for (end, rest) in path::behind_scripts(normal) {
+            need = need.max(self.instead(normal, covered, end, rest));
+            for head in path::without_format(rest) {
+                need = need.max(self.instead(normal, covered, end, head));
             }
-            let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
-            if decoded.len() == text.len() {
-                return strictest;
-            }
-            text = Cow::Owned(decoded);
         }
-        // Escaped deeper than anyone does.
-        self.default.max(Need::Api)
+        for head in path::without_format(normal) {
+            need = need.max(self.instead(normal, covered, head.len() + 1, head));
+        }
+        if let Some((at, bare)) = path::without_extensions(normal) {
+            need = need.max(self.instead(normal, covered, at + 1, &bare));
+        }
+        need
+    }
+
+    /// What a path needs that an app may read in place of another, whose rule covers it up to `covered`; they differ before
+    /// `differs`. What the operator said of the path as it is written goes before what is said of everything.
+    fn instead(&self, normal: &str, covered: usize, differs: usize, other: &str) -> Need {
+        match longest(&self.lax, other) {
+            Some(rule) if !covers(&rule.0, normal) => rule.1,
+            _ if covered >= differs => Need::Nothing,
+            rule => rule.map_or(self.default, |rule| rule.1),
+        }
     }
 }
 
-/// The need of the longest prefix, counted in whole segments.
-fn decide(prefixes: &[(String, Need)], path: &str, default: Need) -> Need {
-    let covers = |prefix: &str| {
-        prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let covering = prefixes.iter().filter(|(prefix, _)| covers(prefix));
-    covering.max_by_key(|(prefix, _)| prefix.len()).map_or(default, |(_, need)| *need)
+/// The longest prefix, counted in whole segments; the strictest of equals.
+fn longest<'r>(prefixes: &'r [(String, Need)], path: &str) -> Option<&'r (String, Need)> {
+    let covering = prefixes.iter().filter(|(prefix, _)| covers(prefix, path));
+    covering.max_by_key(|(prefix, need)| (prefix.len(), *need))
+}
+
+fn covers(prefix: &str, path: &str) -> bool {
+    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -117,9 +136,61 @@ mod tests {
         let paths = vec![("/admin".to_owned(), Need::Session)];
         let rules = Rules::new(&Access { default: Need::Nothing, paths });
         assert_eq!(rules.need("/x"), Need::Nothing);
-        for path in ["/admin", "/ADMIN/x", "/%61dmin", "//admin", "/admin%2fx", "/admin;x", "/x\\..", "/adm%69n#"] {
-            let expected = if path.starts_with("/x") { Need::Nothing } else { Need::Session };
-            assert_eq!(rules.need(path), expected, "{path}");
+        for path in ["/admin", "/ADMIN/x", "/%61dmin", "//admin", "/admin%2fx", "/admin;x", "/adm%69n#"] {
+            assert_eq!(rules.need(path), Need::Session, "{path}");
+        }
+    }
+
+    #[test]
+    fn formats_and_scripts_open_nothing() {
+        let paths = [("/admin", Need::Session), ("/admin/api", Need::Api), ("/index.php/open", Need::Nothing)];
+        let paths = paths.map(|(prefix, need)| (prefix.to_owned(), need)).to_vec();
+        let rules = Rules::new(&Access { default: Need::Nothing, paths });
+        for path in [
+            "/admin.json",
+            "/Admin.min.JSON",
+            "/admin.php",
+            "/admin.php/users",
+            "/index.php/admin",
+            "/index.php/admin.json",
+            "/x/y.aspx/admin/users",
+            "/index%2ephp/admin",
+            "/cgi-bin/app/admin",
+            "/admin%2ejson",
+        ] {
+            assert_eq!(rules.need(path), Need::Session, "{path}");
+        }
+        assert_eq!(rules.need("/admin.php/api"), Need::Api);
+        for path in ["/", "/admins.json", "/a.b/admin", "/index.php/open", "/index.php/x", "/administration"] {
+            assert_eq!(rules.need(path), Need::Nothing, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_open_stays_open() {
+        let paths = ["/favicon.ico", "/public", "/download.php", "/.well-known", "/admin.css"];
+        let mut paths: Vec<_> = paths.iter().map(|path| ((*path).to_owned(), Need::Nothing)).collect();
+        paths.push(("/admin".to_owned(), Need::Session));
+        for rules in [
+            Rules::new(&Access { default: Need::Session, paths: paths.clone() }),
+            Rules::new(&Access {
+                default: Need::Nothing,
+                paths: [paths, vec![("/".to_owned(), Need::Session)]].concat(),
+            }),
+        ] {
+            for path in [
+                "/favicon.ico",
+                "/public/app.min.js",
+                "/download.php/a.pdf",
+                "/download.php",
+                "/.well-known/x.json",
+                "/public/x.php",
+            ] {
+                assert_eq!(rules.need(path), Need::Nothing, "{path}");
+            }
+            for path in ["/public/index.php/x", "/download.php/admin", "/admin.css", "/public/x.php/admin", "/x"] {
+                assert_eq!(rules.need(path), Need::Session, "{path}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One request through the sidecar: clean it, find out where it goes, look into it as far as needed, pass it on.
 //!
 //! ```text
-//! headers::clean_request      what must not reach the app is gone before anything is decided
+//! headers::Hygiene            what must not reach the app is gone before anything is decided
 //! route::Router::route        a callback, a login path, or any other
 //!   callback                  body held, login() applied and committed, then the very same bytes go on
 //!   any other                 streams; a field that carries a login is refused wherever it turns up
@@ -40,7 +40,7 @@ use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
 use self::headers::identity::{self, Identity, Told};
-use self::headers::{Framing, PublicSide};
+use self::headers::{Cleaned, Framing, Hygiene, PublicSide};
 use self::route::{Route, Router};
 use self::upstream::AppBody;
 use super::assertion::{self, Asserter};
@@ -68,6 +68,7 @@ const MOST_LOGIN_PAGE: usize = 256 * 1024;
 pub struct Site {
     pub listen: Listen,
     router: Router,
+    hygiene: Hygiene,
     app: App,
     binder: Binder,
     services: Services,
@@ -113,6 +114,7 @@ impl Site {
             listen: config.listen.clone(),
             router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
             gate,
+            hygiene: Hygiene::new(&config.headers, &config.providers, counters.headers_dropped.clone()),
             app: App::new(&config.app)?,
             binder: Binder::new(sealer, watched(config)),
             services,
@@ -247,7 +249,9 @@ async fn take(
     }
     check_target(&mut request)?;
     let trusted = site.trusts(peer.address);
-    let wishes = headers::clean_request(request.headers_mut(), trusted).map_err(Trouble::Framing)?;
+    let asked = site.gate.as_ref().is_some_and(|gate| gate.is_asked(request.uri().path()));
+    let Cleaned { wishes, folded, method_override } =
+        site.hygiene.clean_request(request.headers_mut(), trusted, asked).map_err(Trouble::Framing)?;
     let jar = Jar::take(request.headers_mut());
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
 
@@ -264,6 +268,9 @@ async fn take(
     match site.router.route(request.uri().path()) {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
         Route::Callback(providers) => {
+            if let Some(name) = folded.or(method_override) {
+                return Err(Trouble::MisleadingHeader(name).into());
+            }
             let providers = providers.to_vec();
             Box::pin(callback(Arc::clone(site), providers, jar, request)).await
         }

@@ -34,7 +34,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::proxy::headers::Framing;
@@ -56,6 +56,8 @@ pub enum Trouble {
     Target,
     Connect,
     AmbiguousPath,
+    /// At a callback: a header by which an app may read another message, or another method, than we do.
+    MisleadingHeader(HeaderName),
     /// A field that carries a login where none belongs.
     Elsewhere {
         field: &'static str,
@@ -97,9 +99,12 @@ impl Trouble {
             Trouble::Login(refused) | Trouble::Token(refused) => stage(&refused.reason),
             Trouble::Bearer(_) => "capture",
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
-            Trouble::Framing(_) | Trouble::Host | Trouble::Target | Trouble::Connect | Trouble::AmbiguousPath => {
-                "request"
-            }
+            Trouble::Framing(_)
+            | Trouble::Host
+            | Trouble::Target
+            | Trouble::Connect
+            | Trouble::AmbiguousPath
+            | Trouble::MisleadingHeader(_) => "request",
             Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
             Trouble::Store(_) => "store",
@@ -122,10 +127,23 @@ impl fmt::Display for Trouble {
             Trouble::Target => f.write_str("a request target that is no path"),
             Trouble::Connect => f.write_str("method CONNECT; this is no forward proxy"),
             Trouble::AmbiguousPath => f.write_str("a path that can be read in more than one way"),
-            Trouble::Elsewhere { field, place } => {
-                write!(f, "field `{field}` in the {place} of a request that is not to a callback path")
+            Trouble::MisleadingHeader(name) => {
+                let name: String = name.as_str().chars().take(100).collect();
+                write!(
+                    f,
+                    "header `{name}` at a callback path: an app may read another message by it than the one that was checked"
+                )
             }
-            Trouble::UnreadableForm(why) => write!(f, "a form with {why}; expected one that can be read as it passes"),
+            Trouble::Elsewhere { field, place } => {
+                write!(
+                    f,
+                    "field `{field}` in the {place} of a request that is not to a callback path; `guard.elsewhere = \"pass\"` would let it through"
+                )
+            }
+            Trouble::UnreadableForm(why) => write!(
+                f,
+                "a form with {why}; expected one that can be read as it passes; outside callback paths `guard.elsewhere = \"pass\"` would let it through"
+            ),
             Trouble::BodyTooLarge { limit } => write!(f, "a body over `limits.callback_body` of {limit} bytes"),
             Trouble::BodyStalled => f.write_str("the body stopped arriving"),
             Trouble::BodyBroken => f.write_str("the body broke off"),
@@ -306,6 +324,7 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::Host => bad_request("It does not name this site properly."),
         Trouble::Target | Trouble::Connect => bad_request("It does not ask for a page of this site."),
         Trouble::AmbiguousPath => bad_request("Its address can be read in more than one way."),
+        Trouble::MisleadingHeader(_) => bad_request("One of its headers can be read in more than one way."),
         Trouble::BodyBroken => bad_request("Its content broke off."),
         Trouble::Elsewhere { .. } => login(
             StatusCode::FORBIDDEN,

@@ -301,6 +301,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("log.level", r#""debug""#, Changes),
     ("headers.preset", r#""authelia""#, Changes),
     ("headers.max_bytes", r#""4KiB""#, Changes),
+    ("headers.allow_underscores", r#"["x_plan"]"#, Changes),
+    ("headers.trust", r#"["X-Real-IP"]"#, Changes),
     ("limits.claim_name", "1023", Changes),
     ("limits.claim_value", "1023", Changes),
     ("limits.delimiter", "2", Changes),

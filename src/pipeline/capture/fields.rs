@@ -24,10 +24,14 @@ pub enum Field {
     Credential,
     /// A token of WS-Federation.
     WsResult,
+    /// By which Rails, Symfony, Laravel and Express take a POST for another method.
+    Method,
+    /// The same in ASP.NET.
+    MethodOverride,
 }
 
 impl Field {
-    const ALL: [(Field, &'static str); 11] = [
+    const ALL: [(Field, &'static str); 13] = [
         (Field::IdToken, "id_token"),
         (Field::Code, "code"),
         (Field::State, "state"),
@@ -39,6 +43,8 @@ impl Field {
         (Field::Response, "response"),
         (Field::Credential, "credential"),
         (Field::WsResult, "wresult"),
+        (Field::Method, "_method"),
+        (Field::MethodOverride, "x-http-method-override"),
     ];
 
     fn named(name: &str) -> Option<Self> {
@@ -51,7 +57,7 @@ impl Field {
 
     /// Whether the field alone makes a message a login, or may be taken for one.
     fn is_token(self) -> bool {
-        !matches!(self, Field::State | Field::Error | Field::RelayState)
+        !matches!(self, Field::State | Field::Error | Field::RelayState | Field::Method | Field::MethodOverride)
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Counters {
     pub undelivered: Counter,
     /// Logins whose groups and roles did not fit into `headers.max_bytes`.
     pub headers_over_budget: Counter,
+    /// Headers that were dropped for their names: with `_`, or of a trusted proxy and not named in `headers.trust`.
+    pub headers_dropped: Counter,
     /// Refreshes of which the app got the tokens though nobody could be synced.
     pub unsynced: Counter,
 }
@@ -73,6 +75,7 @@ impl Default for Counters {
             app_errors: Counter::default(),
             undelivered: Counter::default(),
             headers_over_budget: Counter::default(),
+            headers_dropped: Counter::default(),
             unsynced: Counter::default(),
         }
     }
@@ -101,6 +104,8 @@ impl Counters {
         registry.register("logins_undelivered", "Logins committed that the app did not take", self.undelivered.clone());
         let budget = "Logins whose groups and roles were left out of the headers";
         registry.register("headers_over_budget", budget, self.headers_over_budget.clone());
+        let dropped = "Request headers that were dropped for their names";
+        registry.register("headers_dropped", dropped, self.headers_dropped.clone());
         let unsynced = "Refreshes whose tokens passed though nobody could be synced";
         registry.register("refreshes_unsynced", unsynced, self.unsynced.clone());
     }

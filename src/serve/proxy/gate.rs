@@ -43,6 +43,11 @@ impl Gate {
         }
     }
 
+    /// Whether gateways ask at this path about other requests.
+    pub fn is_asked(&self, path: &str) -> bool {
+        self.forward_auth.as_ref().is_some_and(|settings| forward_auth::is_asked(settings, path))
+    }
+
     /// What a path of the app needs.
     fn need(&self, path: &str) -> Need {
         self.access.as_ref().map_or(Need::Nothing, |rules| rules.need(path))

@@ -1,12 +1,19 @@
 //! Which header fields cross the proxy: hop-by-hop ones do not, forged ones never, ours are set last.
 //!
 //! Always delete first, then set: a client's `Connection: x-loginsync-user` deletes its own forgery and cannot reach what is
-//! set afterwards. Names are compared the way CGI folds them, where every character that is no letter or digit is the same
-//! (RFC 3875 section 4.1.18, and the looser habits of servers): `X_Forwarded_User` is `X-Forwarded-User`.
+//! set afterwards. What a name means to apps, [`crate::pipeline::reading::header`] knows; a name that apps may fold onto
+//! another one (`X_Forwarded_User`) does not pass.
 
+mod dropped;
 pub mod identity;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::metrics::counter::Counter;
+
+use self::dropped::Dropped;
+use crate::config::{Headers, ProviderSettings};
+use crate::pipeline::provider::Protocol;
+use crate::pipeline::reading::header::{Meaning, folded, is_plain, meaning};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -14,40 +21,6 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// Every name under which any preset hands over an identity, folded. Removed whatever preset is set, since an app may still
-/// read what an earlier preset sent. Names under `x-loginsync-` belong to them.
-const IDENTITY: [&[u8]; 8] = [
-    b"x-forwarded-user",
-    b"x-forwarded-email",
-    b"x-forwarded-groups",
-    b"x-forwarded-preferred-username",
-    b"remote-user",
-    b"remote-groups",
-    b"remote-email",
-    b"remote-name",
-];
-const OWN_PREFIX: &[u8] = b"x-loginsync-";
-
-/// By these an app may take a path other than the one that was decided on, so nobody may send them.
-const PATH_OVERRIDES: [&[u8]; 3] = [b"x-original-url", b"x-rewrite-url", b"x-original-uri"];
-
-/// What a hop before us may say of the client, if it is trusted; beside everything under `x-forwarded`.
-const FORWARDING: [&[u8]; 12] = [
-    b"forwarded",
-    b"x-real-ip",
-    b"x-client-ip",
-    b"true-client-ip",
-    b"x-cluster-client-ip",
-    b"x-original-host",
-    b"x-original-for",
-    b"x-original-proto",
-    b"x-host",
-    b"x-http-host-override",
-    b"x-url-scheme",
-    b"x-scheme",
-];
-const FORWARDING_PREFIX: &[u8] = b"x-forwarded";
 
 /// What a request wants of the next hop, taken out of its hop-by-hop fields.
 #[derive(Debug, Default)]
@@ -69,29 +42,109 @@ pub enum Framing {
     ContentLength,
 }
 
-/// Removes from a request what must not reach the app: hop-by-hop fields (RFC 9110 section 7.6.1), identity headers in every
-/// spelling, and, unless the peer is trusted, what it says of hops before it.
-///
-/// # Errors
-/// When the framing is one that the app could read differently.
-pub fn clean_request(headers: &mut HeaderMap, peer_is_trusted: bool) -> Result<Wishes, Framing> {
-    let mut hop_by_hop = false;
-    let mut unwanted: Vec<HeaderName> = Vec::new();
-    for name in headers.keys() {
-        match name.as_str().as_bytes() {
-            [b'x' | b'r' | b'f' | b't', ..] if is_unwanted(name.as_str().as_bytes(), peer_is_trusted) => {
-                unwanted.push(name.clone());
-            }
-            [b'c' | b'k' | b'p' | b't' | b'u' | b'e' | b'h', ..] => hop_by_hop |= is_hop_by_hop(name),
-            _ => {}
+/// Which names pass that do not by themselves, and what was dropped so far.
+#[derive(Debug)]
+pub struct Hygiene {
+    /// `headers.allow_underscores`.
+    allowed: Vec<HeaderName>,
+    /// `headers.trust`: from a trusted hop.
+    trusted: Vec<HeaderName>,
+    /// Headers whose tokens are verified.
+    read: Vec<HeaderName>,
+    dropped: Dropped,
+}
+
+/// What became of a request's headers.
+#[derive(Debug, Default)]
+pub struct Cleaned {
+    pub wishes: Wishes,
+    /// A dropped name that apps may read as one which says how the message is to be read, or who sends it.
+    pub folded: Option<HeaderName>,
+    /// A name by which apps may take the request for one of another method.
+    pub method_override: Option<HeaderName>,
+}
+
+impl Hygiene {
+    pub fn new(settings: &Headers, providers: &[ProviderSettings], dropped: Counter) -> Self {
+        let read = providers.iter().filter_map(|settings| match &settings.provider.protocol {
+            Protocol::Oidc(policy) => policy.bearer.as_ref().map(|bearer| bearer.form.rules().header),
+            Protocol::Saml(_) => None,
+        });
+        Self {
+            allowed: settings.allow_underscores.clone(),
+            trusted: settings.trust.clone(),
+            read: read.map(HeaderName::from_static).collect(),
+            dropped: Dropped::new(dropped),
         }
     }
-    let wishes = if hop_by_hop { take_hop_by_hop(headers)? } else { Wishes::default() };
-    for name in unwanted {
-        headers.remove(name);
+
+    /// Removes from a request what must not reach the app: hop-by-hop fields (RFC 9110 section 7.6.1), names that apps fold
+    /// onto others, identity headers, what moves the request to another path, and, unless the peer is trusted, what it says of
+    /// hops before it. `asked` keeps what gateways say of the request that they ask about.
+    ///
+    /// # Errors
+    /// When the framing is one that the app could read differently.
+    pub fn clean_request(
+        &self,
+        headers: &mut HeaderMap,
+        peer_is_trusted: bool,
+        asked: bool,
+    ) -> Result<Cleaned, Framing> {
+        let mut cleaned = Cleaned::default();
+        let mut hop_by_hop = false;
+        let mut unwanted: Vec<HeaderName> = Vec::new();
+        for name in headers.keys() {
+            if !is_plain(name.as_str()) {
+                if !self.allowed.contains(name) {
+                    if meaning(&folded(name.as_str())) == Some(Meaning::Message) {
+                        cleaned.folded = Some(name.clone());
+                    }
+                    self.dropped.underscore(name);
+                    unwanted.push(name.clone());
+                }
+                continue;
+            }
+            hop_by_hop |= is_hop_by_hop(name);
+            match meaning(name.as_str()) {
+                None | Some(Meaning::Message) => {}
+                Some(Meaning::Method) => cleaned.method_override = Some(name.clone()),
+                Some(meaning) if self.passes(name, meaning, peer_is_trusted, asked) => {}
+                Some(_) => unwanted.push(name.clone()),
+            }
+        }
+        if hop_by_hop {
+            cleaned.wishes = take_hop_by_hop(headers)?;
+        }
+        for name in unwanted {
+            headers.remove(name);
+        }
+        check_length(headers)?;
+        Ok(cleaned)
     }
-    check_length(headers)?;
-    Ok(wishes)
+
+    fn passes(&self, name: &HeaderName, meaning: Meaning, peer_is_trusted: bool, asked: bool) -> bool {
+        match meaning {
+            Meaning::Ours | Meaning::Path | Meaning::Proxy => false,
+            Meaning::Hop => peer_is_trusted,
+            Meaning::Identity | Meaning::OtherHop => {
+                let of_hops = name.as_str().starts_with(FORWARDING_PREFIX);
+                let passes = (self.read.contains(name) && (peer_is_trusted || !of_hops))
+                    || (peer_is_trusted && (self.trusted.contains(name) || (asked && is_asked_about(name))));
+                if peer_is_trusted && !passes {
+                    self.dropped.untrusted(name);
+                }
+                passes
+            }
+            Meaning::Method | Meaning::Message => true,
+        }
+    }
+}
+
+const FORWARDING_PREFIX: &str = "x-forwarded";
+
+/// By these a gateway says what it asks about.
+fn is_asked_about(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "x-forwarded-uri" | "x-forwarded-method")
 }
 
 /// Removes an answer's hop-by-hop fields.
@@ -113,10 +166,14 @@ pub fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from trailer fields what may not be a header either. Some apps merge the two.
+/// Removes from trailer fields what may not be a header either, and what says how a message is to be read (RFC 9110 section
+/// 6.5.1). Some apps merge the two.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
-    let unwanted: Vec<HeaderName> =
-        trailers.keys().filter(|name| is_unwanted(name.as_str().as_bytes(), false)).cloned().collect();
+    let passes = |name: &&HeaderName| {
+        let name = name.as_str();
+        is_plain(name) && (meaning(name).is_none() || matches!(name, "content-digest" | "content-md5"))
+    };
+    let unwanted: Vec<HeaderName> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
     for name in unwanted {
         trailers.remove(name);
     }
@@ -129,7 +186,7 @@ pub struct PublicSide {
     pub host: HeaderValue,
 }
 
-/// Sets what the app learns of the client, once [`clean_request`] has removed what the client said of itself. What a trusted
+/// Sets what the app learns of the client, once [`Hygiene`] has removed what the client said of itself. What a trusted
 /// hop said stands, with that hop added.
 pub fn set_forwarded(headers: &mut HeaderMap, peer: &HeaderValue, peer_is_trusted: bool, public: &PublicSide) {
     if !peer_is_trusted {
@@ -160,27 +217,6 @@ pub fn set_wishes(headers: &mut HeaderMap, wishes: &Wishes) {
     if wishes.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-}
-
-fn is_unwanted(name: &[u8], peer_is_trusted: bool) -> bool {
-    if starts_folded(name, OWN_PREFIX)
-        || IDENTITY.iter().chain(&PATH_OVERRIDES).any(|unwanted| equals_folded(name, unwanted))
-    {
-        return true;
-    }
-    let forwarding =
-        starts_folded(name, FORWARDING_PREFIX) || FORWARDING.iter().any(|unwanted| equals_folded(name, unwanted));
-    // A trusted hop writes these names properly; another spelling came through it from a client.
-    forwarding && (!peer_is_trusted || name.iter().any(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-'))
-}
-
-fn equals_folded(name: &[u8], folded: &[u8]) -> bool {
-    name.len() == folded.len() && starts_folded(name, folded)
-}
-
-fn starts_folded(name: &[u8], folded: &[u8]) -> bool {
-    let fold = |byte: &u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    name.len() >= folded.len() && name.iter().map(fold).zip(folded).all(|(ours, theirs)| ours == *theirs)
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {

@@ -1,27 +1,14 @@
-//! From a request's path to what it means here, read the way the laxest app would read it.
+//! From a request's path to what it means here.
 //!
 //! A callback that reaches the app around us is a login without a sync, so a path counts as a callback when *any* plausible
-//! reading of it is one. What is forwarded is always the path as it came; only the decision is lax.
-//!
-//! ```text
-//! /Login/Callback      case              /login//callback      repeated slashes
-//! /login/callback/     trailing slash    /login%2fcallback     escapes, also escaped again (%252f)
-//! /login\callback      backslash         /login;a=b/callback   parameters
-//! /login/callback.json format            /acs.php/x            what follows a script
-//! /login/callback#x    fragment          /ｌogin/callback      full-width forms and letters that fold to ASCII
-//! /login/x/../callback refused           /login%00/callback    refused
-//! ```
-//!
-//! A `..` segment, a NUL, or an overlong UTF-8 form, at any depth of escaping, is refused everywhere: clients resolve the
-//! first before they send, nobody needs the others, and two readers rarely agree on them.
+//! reading of it is one ([`path`]).
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::OWN;
-use crate::pipeline::capture::path::{MAX_DEPTH, normal_form, reading};
 use crate::pipeline::provider::Provider;
+use crate::pipeline::reading::path::{self, normal_form};
 
 /// What a path means.
 #[derive(Debug, Clone, Copy)]
@@ -74,11 +61,12 @@ impl Router {
                 continue;
             }
             for path in &provider.callbacks {
-                // A path that is both is a callback: that rule is the stricter one.
-                match paths.entry(normal_form(path).into_boxed_str()).or_insert(Meaning::Callback(Vec::new())) {
-                    Meaning::Callback(providers) => providers.push(Arc::clone(provider)),
-                    other => *other = Meaning::Callback(vec![Arc::clone(provider)]),
+                let normal = normal_form(path);
+                // A configured path behind a script is also the one without it, where a server rewrites addresses.
+                for (_, rest) in path::behind_scripts(&normal) {
+                    receives(&mut paths, rest, provider);
                 }
+                receives(&mut paths, &normal, provider);
             }
         }
         let longest = paths.keys().map(|path| path.len()).max().unwrap_or_default();
@@ -87,143 +75,100 @@ impl Router {
 
     /// Costs one look-up for a path of plain lower-case segments, and allocates nothing then.
     pub fn route(&self, path: &str) -> Route<'_> {
-        if is_plain(path.as_bytes()) {
-            return self.look_up(path).unwrap_or(Route::Other);
-        }
-        let mut buffer = [0; 256];
-        if let Some(normal) = nearly_plain(path.as_bytes(), &mut buffer) {
-            return self.look_up(normal).unwrap_or(Route::Other);
-        }
-        self.route_lax(path)
+        let mut found = Route::Other;
+        let read = path::any_reading(path, |normal| match self.look_up(normal) {
+            Some(route @ (Route::LoginPath | Route::LogoutPath)) => {
+                // Another reading may be a callback, whose rule is the stricter one.
+                found = route;
+                false
+            }
+            Some(route) => {
+                found = route;
+                true
+            }
+            None => false,
+        });
+        if read.is_err() { Route::Ambiguous } else { found }
     }
 
     fn look_up(&self, normal: &str) -> Option<Route<'_>> {
         if self.own && is_own(normal) {
             return Some(Route::Own);
         }
-        match self.paths.get(normal) {
-            Some(Meaning::Callback(providers)) => Some(Route::Callback(providers)),
-            Some(Meaning::LoginPath) => Some(Route::LoginPath),
-            Some(Meaning::LogoutPath) => Some(Route::LogoutPath),
-            None => self.beneath(normal),
+        let direct = self.exact(normal).or_else(|| self.beneath(normal));
+        if let Some(Route::Callback(_)) = direct {
+            return direct;
         }
+        // What a front controller is given is a path of the app too.
+        let mut behind = None;
+        for (_, rest) in path::behind_scripts(normal) {
+            match self.exact(rest).or_else(|| self.beneath(rest)) {
+                Some(route @ Route::Callback(_)) => return Some(route),
+                route => behind = behind.or(route),
+            }
+        }
+        direct.or(behind)
     }
 
-    /// Rails and its like take `/acs.json` for `/acs`; CGI, PHP and ASP.NET give `/acs.php/x` to `/acs.php`. What can be posted
-    /// there as JSON or multipart would be a login that nobody looked into.
+    fn exact(&self, normal: &str) -> Option<Route<'_>> {
+        if normal.len() > self.longest {
+            return None;
+        }
+        Some(match self.paths.get(normal)? {
+            Meaning::Callback(providers) => Route::Callback(providers),
+            Meaning::LoginPath => Route::LoginPath,
+            Meaning::LogoutPath => Route::LogoutPath,
+        })
+    }
+
+    /// Rails and its like take `/acs.json` for `/acs`; CGI, PHP and ASP.NET give `/acs.php/x` to `/acs.php`, or to `/acs` where
+    /// extensions may be left out.
     fn beneath(&self, normal: &str) -> Option<Route<'_>> {
         memchr::memchr(b'.', normal.as_bytes())?;
         // Heads longer than any callback are none, which also bounds what a long path costs.
         let heads = normal.char_indices().take_while(|(at, _)| *at <= self.longest);
         let (mut name, mut dotted) = (0, false);
-        let last = normal.rfind('/').unwrap_or_default();
         for (at, c) in heads {
             let is_end = match c {
-                '/' => std::mem::replace(&mut dotted, false),
+                '/' => {
+                    name = at;
+                    std::mem::replace(&mut dotted, false)
+                }
                 '.' => {
                     dotted = true;
-                    at > name + 1 && name == last
+                    at > name + 1 && ends_name(normal, name + 1, at)
                 }
                 _ => false,
             };
-            if c == '/' {
-                name = at;
-            }
-            if is_end && let Some(Meaning::Callback(providers)) = normal.get(..at).and_then(|head| self.paths.get(head))
-            {
-                return Some(Route::Callback(providers));
+            if is_end && let Some(route @ Route::Callback(_)) = self.exact(normal.get(..at)?) {
+                return Some(route);
             }
         }
         None
     }
+}
 
-    /// Tries every reading: each depth of escaping, backslash as slash or not, cut at `#` and `?` or not.
-    fn route_lax(&self, path: &str) -> Route<'_> {
-        let mut login_path = false;
-        let mut text: Cow<'_, [u8]> = Cow::Borrowed(path.as_bytes());
-        for _ in 0..=MAX_DEPTH {
-            if is_ambiguous(&text) {
-                return Route::Ambiguous;
-            }
-            for slashed in [false, true] {
-                for cut in [false, true] {
-                    if (slashed && !text.contains(&b'\\')) || (cut && !text.iter().any(|b| matches!(b, b'#' | b'?'))) {
-                        continue;
-                    }
-                    match self.look_up(&reading(&text, slashed, cut)) {
-                        Some(Route::LoginPath) => login_path = true,
-                        Some(route) => return route,
-                        None => {}
-                    }
-                }
-            }
-            let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
-            if decoded.len() == text.len() {
-                return if login_path { Route::LoginPath } else { Route::Other };
-            }
-            text = Cow::Owned(decoded);
-        }
-        Route::Ambiguous
+/// Adds a provider to those whose logins a path receives. A path that was something else is now a callback: that rule is the
+/// stricter one.
+fn receives(paths: &mut HashMap<Box<str>, Meaning>, normal: &str, provider: &Arc<Provider>) {
+    match paths.entry(normal.into()).or_insert(Meaning::Callback(Vec::new())) {
+        Meaning::Callback(providers) if providers.iter().any(|known| known.name == provider.name) => {}
+        Meaning::Callback(providers) => providers.push(Arc::clone(provider)),
+        other => *other = Meaning::Callback(vec![Arc::clone(provider)]),
+    }
+}
+
+/// Whether what follows the dot may be left out: a format in the last segment, a script's extension in any.
+fn ends_name(normal: &str, start: usize, dot: usize) -> bool {
+    match normal.get(dot..).and_then(|rest| rest.find('/')) {
+        None => true,
+        Some(length) => normal.get(start..dot + length).is_some_and(path::is_script),
     }
 }
 
 fn is_own(normal: &str) -> bool {
     let bare = OWN.trim_end_matches('/');
     normal.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Whether the path is its own normal form.
-fn is_plain(path: &[u8]) -> bool {
-    let mut previous = 0;
-    for byte in path {
-        let plain = match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => true,
-            b'.' | b'/' => previous != b'/' && !(*byte == b'/' && previous == b'.'),
-            _ => false,
-        };
-        if !plain {
-            return false;
-        }
-        previous = *byte;
-    }
-    !path.is_empty() && (path.len() == 1 || !matches!(previous, b'/' | b'.'))
-}
-
-/// The normal form of a path that differs from it by case and slashes alone, without allocating.
-fn nearly_plain<'b>(path: &[u8], buffer: &'b mut [u8; 256]) -> Option<&'b str> {
-    let mut length = 0;
-    let mut previous = 0;
-    for byte in path.iter().copied().chain([b'/']) {
-        match byte {
-            b'/' if previous == b'.' => return None,
-            b'.' if previous == b'/' => return None,
-            b'/' | b'.' | b'-' | b'_' | b'~' | b'!' | b'$' | b'&' | b'+' | b',' | b':' | b'=' | b'@' => {}
-            byte if byte.is_ascii_alphanumeric() => {}
-            _ => return None,
-        }
-        if !(byte == b'/' && previous == b'/') {
-            *buffer.get_mut(length)? = byte.to_ascii_lowercase();
-            length += 1;
-        }
-        previous = byte;
-    }
-    std::str::from_utf8(buffer.get(..length.saturating_sub(1).max(1))?).ok()
-}
-
-fn is_ambiguous(text: &[u8]) -> bool {
-    let overlong = |pair: &[u8]| match pair {
-        // RFC 3629 section 3: no UTF-8 text holds these; lenient decoders read `/` and `.` out of them.
-        [0xc0 | 0xc1, _] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f] => true,
-        _ => false,
-    };
-    text.contains(&0)
-        || text.windows(2).any(overlong)
-        || text.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| {
-            let name = segment.split(|byte| matches!(byte, b';' | b'#' | b'?')).next().unwrap_or_default();
-            let dots = name.iter().filter(|byte| **byte == b'.').count();
-            // White space and control characters beside the dots are dropped by some readers.
-            dots >= 2 && name.iter().all(|byte| *byte == b'.' || *byte <= b' ' || *byte == 0x7f)
-        })
 }
 
 #[cfg(test)]
@@ -235,6 +180,7 @@ mod tests {
         for path in ["/login/callback", "/saml/ACS", "/x/callback", "/", "/legacy/acs.php", "/x/../dots/acs"] {
             paths.insert(normal_form(path).into_boxed_str(), Meaning::Callback(Vec::new()));
         }
+        paths.insert("/deep/acs".into(), Meaning::Callback(Vec::new()));
         paths.insert(normal_form("/login").into_boxed_str(), Meaning::LoginPath);
         let longest = paths.keys().map(|path| path.len()).max().unwrap();
         Router { paths, longest, own: true }
@@ -282,6 +228,17 @@ mod tests {
             "/legacy/acs.php/x/y.z",
             "/Legacy//acs.PHP/x.json",
             "/legacy/acs.php.json",
+            "/index.php/login/callback",
+            "/INDEX.PHP//login/callback.json",
+            "/index.php%2flogin/callback",
+            "/a/b.aspx/login/callback/",
+            "/cgi-bin/app/login/callback",
+            "/login/callback.php/x",
+            "/index.php",
+            "/index.php;x/saml/acs",
+            "/x.do/index.php/saml/acs",
+            "/deep/acs",
+            "/index.php/deep/acs",
             "/",
             "",
             "//",
@@ -323,6 +280,10 @@ mod tests {
             "/.json",
             "/legacy/acs",
             "/legacy/acs.phpx",
+            "/v1.0/login/callback",
+            "/index.phpx/login/callback",
+            "/x.php/login/callback/x",
+            "/x.php",
             "/login/callbacks.json",
             "/wiki/C%23",
             "/a..b/c...d",
@@ -334,26 +295,5 @@ mod tests {
             assert!(matches!(router.route(path), Route::Other), "{path:?} is {:?}", router.route(path));
         }
         assert!(matches!(router.route("/LOGIN"), Route::LoginPath));
-    }
-
-    #[test]
-    fn the_quick_way_agrees_with_the_lax_one() {
-        for path in ["/a/b.c", "/a_b~c-9", "/", "/a.b"] {
-            assert!(is_plain(path.as_bytes()), "{path}");
-            assert_eq!(reading(path.as_bytes(), true, true), path);
-        }
-        for path in ["", "/a/", "//a", "/a//b", "/.a", "/a./b", "/a.", "/A", "/a b", "/a%20", "/ä"] {
-            assert!(!is_plain(path.as_bytes()), "{path}");
-        }
-        for path in ["", "/", "//", "/A", "/A//b/", "/a@b:c/", "/A.b//"] {
-            assert_eq!(
-                nearly_plain(path.as_bytes(), &mut [0; 256]),
-                Some(&*reading(path.as_bytes(), true, true)),
-                "{path}"
-            );
-        }
-        for path in ["/./a", "/a./b", "/a;b", "/a%20", "/a\\b", "/a."] {
-            assert_eq!(nearly_plain(path.as_bytes(), &mut [0; 256]), None, "{path}");
-        }
     }
 }

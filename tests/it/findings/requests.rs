@@ -1,1 +1,284 @@
 //! Paths, header names and bodies, as the laxest app reads them.
+
+use crate::relying_party::{Scene, Setting as SceneSetting};
+use crate::support::app::App;
+use crate::support::wire::{Answer, get, post, send};
+use crate::support::{Proxy, Setting};
+
+const TRUSTED: &str = "trusted_proxies = [\"127.0.0.0/8\"]";
+
+async fn typed(proxy: &Proxy, target: &str, kind: &str, body: &str) -> Answer {
+    let request =
+        format!("POST {target} HTTP/1.1\r\nhost: app.example\r\n{kind}content-length: {}\r\n\r\n{body}", body.len());
+    send(proxy.address, request).await
+}
+
+/// Names that move a request, lend an identity, or that apps read as other names.
+const NEVER: [&str; 60] = [
+    "SCRIPT_NAME",
+    "Script-Name",
+    "PATH_INFO",
+    "Path-Info",
+    "REQUEST_URI",
+    "Request-Uri",
+    "QUERY_STRING",
+    "X-Script-Name",
+    "X_Script_Name",
+    "X-Override-Url",
+    "X-Original-Url",
+    "X.Original.Url",
+    "X-Rewrite-Url",
+    "X-Envoy-Original-Path",
+    "X-HTTP-DestinationUrl",
+    "X-Invoke-Path",
+    "X-Middleware-Subrequest",
+    "X-Accel-Mapping",
+    "Unencoded-Url",
+    "IIS-WasUrlRewritten",
+    "Proxy",
+    "PROXY",
+    "X-Remote-User",
+    "X_REMOTE_USER",
+    "X-Webauth-User",
+    "X-Auth-Request-Groups",
+    "X-Auth-Request-User",
+    "X-Forwarded-Roles",
+    "X-Forwarded-User",
+    "Remote-Role",
+    "Remote-User",
+    "REMOTE_USER",
+    "X-Token-Subject",
+    "X-Token-User-Roles",
+    "X-Goog-Authenticated-User-Email",
+    "X-Goog-Iap-Jwt-Assertion",
+    "X-Ms-Client-Principal",
+    "X-Ms-Client-Principal-Name",
+    "X-Ms-Token-Aad-Id-Token",
+    "X-Pomerium-Claim-Email",
+    "X-Pomerium-Jwt-Assertion",
+    "X-Authentik-Username",
+    "X-Vouch-User",
+    "Tailscale-User-Login",
+    "Cf-Access-Authenticated-User-Email",
+    "X-Amzn-Oidc-Identity",
+    "X-Consumer-Username",
+    "X-Proxy-User",
+    "Shib-Session-Id",
+    "Sm-User",
+    "Iv-User",
+    "Oidc-Claim-Sub",
+    "Ssl-Client-Verify",
+    "X-Forwarded-Client-Cert",
+    "X-User",
+    "Any_Thing",
+    "X_Api_Key",
+    "a.b",
+    "Content_Type",
+    "X-Loginsync-Groups",
+];
+
+#[tokio::test]
+async fn sec11_no_header_moves_a_request_or_lends_an_identity() {
+    let app = App::start().await;
+    for listen in ["", TRUSTED] {
+        let proxy = Proxy::with(app.address, Setting { listen, ..Setting::default() }).await;
+        for names in NEVER.chunks(12) {
+            let headers: String = names.iter().map(|name| format!("{name}: /forged\r\n")).collect();
+            let answer = get(proxy.address, "/public/cb", &format!("{headers}x-api-key: kept\r\n")).await;
+            assert_eq!(answer.status, 200, "{names:?}: {answer:?}");
+            let request = app.last();
+            assert!(!request.head.contains("forged"), "{}", request.head);
+            assert_eq!(request.all("x-api-key"), ["kept"]);
+        }
+        assert!(proxy.counters.headers_dropped.get() > 10);
+        let dropped = proxy.counters.headers_dropped.get();
+        get(proxy.address, "/", "x_a: 1\r\nx_b: 2\r\n").await;
+        assert_eq!(proxy.counters.headers_dropped.get(), dropped + 2);
+    }
+}
+
+#[tokio::test]
+async fn sec11_what_is_named_passes() {
+    let app = App::start().await;
+    let headers =
+        "allow_underscores = [\"X_Plan\"]\ntrust = [\"X-Forwarded-Prefix\", \"X-Real-IP\", \"X-Ssl-Client-Dn\"]";
+    let proxy = Proxy::with(app.address, Setting { listen: TRUSTED, headers, ..Setting::default() }).await;
+    let sent = "x_plan: gold\r\nx_other: forged\r\nx-forwarded-prefix: /a\r\nx-forwarded-path: forged\r\nx-forwarded-uri: forged\r\n\
+                x-forwarded-method: forged\r\nx-real-ip: 192.0.2.1\r\nx-ssl-client-dn: cn=a\r\nx-forwarded-port: 8443\r\n\
+                x-forwarded-roles: forged\r\nforwarded: for=192.0.2.1\r\n";
+    get(proxy.address, "/", sent).await;
+    let request = app.last();
+    assert!(!request.head.contains("forged"), "{}", request.head);
+    for (name, value) in [
+        ("x_plan", "gold"),
+        ("x-forwarded-prefix", "/a"),
+        ("x-real-ip", "192.0.2.1"),
+        ("x-ssl-client-dn", "cn=a"),
+        ("x-forwarded-port", "8443"),
+        ("forwarded", "for=192.0.2.1"),
+    ] {
+        assert_eq!(request.all(name), [value], "{name}");
+    }
+    let stranger = Proxy::with(
+        app.address,
+        Setting { listen: "trusted_proxies = [\"192.0.2.1\"]", headers, ..Setting::default() },
+    )
+    .await;
+    get(stranger.address, "/", sent).await;
+    let request = app.last();
+    assert_eq!(request.all("x_plan"), ["gold"]);
+    for name in ["x-forwarded-prefix", "x-real-ip", "x-ssl-client-dn", "forwarded"] {
+        assert!(request.all(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn sec11_a_name_that_may_not_pass_is_a_fault() {
+    let address = ([127, 0, 0, 1], 1).into();
+    let fault = |listen: &'static str, headers: &'static str| {
+        let loaded = std::panic::catch_unwind(|| {
+            crate::support::config(address, Setting { listen, headers, ..Setting::default() });
+        });
+        let told = loaded.expect_err(headers);
+        told.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    for (listen, headers, expected) in [
+        ("", "allow_underscores = [\"Content_Type\"]", "`content-type` to CGI"),
+        ("", "allow_underscores = [\"X_Remote_User\"]", "`x-remote-user` to CGI"),
+        ("", "allow_underscores = [\"SCRIPT_NAME\"]", "`script-name` to CGI"),
+        ("", "allow_underscores = [\"X.Forwarded_For\"]", "`x-forwarded-for` to CGI"),
+        ("", "allow_underscores = [\"X-Plan\"]", "a name with `_`"),
+        ("", "allow_underscores = [\"a b\"]", "the name of a header"),
+        ("", "trust = [\"X-Real-IP\"]", "listen.trusted_proxies"),
+        (TRUSTED, "trust = [\"X-Forwarded-For\"]", "passes from every trusted proxy"),
+        (TRUSTED, "trust = [\"X-Forwarded-User\"]", "only loginsync itself"),
+        (TRUSTED, "trust = [\"X-Original-URL\"]", "another path"),
+        (TRUSTED, "trust = [\"Proxy\"]", "httpoxy"),
+        (TRUSTED, "trust = [\"Accept\"]", "passes from everyone"),
+    ] {
+        let told = fault(listen, headers);
+        assert!(told.contains(expected), "{headers}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn sec11_another_method_is_refused_at_callbacks_alone() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
+    for name in ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override"] {
+        let header = format!("{name}: DELETE\r\n");
+        assert_eq!(post(proxy.address, "/login/callback", &header, &proxy.login_form()).await.status, 400, "{name}");
+        assert_eq!(get(proxy.address, "/login/callback", &header).await.status, 400, "{name}");
+        assert_eq!(post(proxy.address, "/other", &header, "a=1").await.status, 200);
+        assert_eq!(app.last().all(name), ["DELETE"]);
+    }
+    let form = proxy.login_form();
+    for (target, body) in [
+        ("/login/callback?_method=put", form.clone()),
+        ("/login/callback", format!("{form}&_method=delete")),
+        ("/login/callback", format!("_Method=delete&{form}")),
+        ("/login/callback", format!("{form}&X-HTTP-Method-Override=PUT")),
+        ("/login/callback", "_method=delete&a=1".into()),
+    ] {
+        assert_eq!(post(proxy.address, target, "", &body).await.status, 400, "{target} {body}");
+    }
+    assert_eq!(post(proxy.address, "/other", "", "_method=delete").await.status, 200);
+    assert!(!proxy.has_users().await);
+}
+
+#[tokio::test]
+async fn sec13_no_second_name_describes_a_login() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    for name in [
+        "Content_Type",
+        "CONTENT_TYPE",
+        "content.type",
+        "Content_Length",
+        "Content_Encoding",
+        "Content~Disposition",
+        "Transfer_Encoding",
+        "Cookie_",
+        "Authorization_",
+    ] {
+        let header = format!("{name}: multipart/form-data; boundary=XX\r\n");
+        // Not every one of these folds onto another name; those that do not merely stay behind.
+        let folds = !name.ends_with('_');
+        for target in ["/login/callback", "/saml/acs", "/index.php/login/callback"] {
+            let answer = post(proxy.address, target, &header, "a=1").await;
+            assert_eq!(answer.status, if folds { 400 } else { 200 }, "{name} at {target}: {answer:?}");
+        }
+        assert_eq!(post(proxy.address, "/other", &header, "a=1").await.status, 200, "{name}");
+        assert!(!app.last().head.contains("boundary"), "{}", app.last().head);
+    }
+    assert!(!proxy.has_users().await);
+}
+
+const MULTIPART: &str = "content-type: multipart/form-data; boundary=XX\r\n";
+const JSON: &str = "content-type: application/json\r\n";
+
+#[tokio::test]
+async fn sec12_what_follows_a_script_is_a_path_too() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
+    let token = proxy.token(|_| {});
+    let part = format!("--XX\r\nContent-Disposition: form-data; name=\"id_token\"\r\n\r\n{token}\r\n--XX--\r\n");
+    let json = format!("{{\"id_token\":\"{token}\"}}");
+    for target in [
+        "/index.php/login/callback",
+        "/INDEX.PHP/login/callback",
+        "/app.php/login/callback/",
+        "/index.aspx/login/callback.json",
+        "/cgi-bin/app.cgi/login/callback",
+        "/cgi-bin/app/login/callback",
+        "/a/b.do/login/callback",
+        "/x.jsp;v=1/login/callback",
+        "/index.php/index.php/login/callback",
+        "/index%2ephp/login/callback",
+        "/index.php%2flogin/callback",
+        "/login/callback.php/x",
+        "/login/callback.php",
+    ] {
+        for (kind, body) in [(MULTIPART, &part), (JSON, &json)] {
+            let answer = typed(&proxy, target, kind, body).await;
+            assert!(matches!(answer.status, 400 | 415), "{target}: {answer:?}");
+        }
+    }
+    assert!(app.received().is_empty(), "{:#?}", app.received());
+    assert!(!proxy.has_users().await);
+    // The honest login at such an address is one: verified, and synced.
+    let answer = post(proxy.address, "/index.php/login/callback", "", &proxy.login_form()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(app.last().all("x-loginsync-user"), ["alice"]);
+}
+
+#[tokio::test]
+async fn sec17_formats_and_scripts_open_no_path() {
+    let scene = Scene::open(SceneSetting {
+        more: "[access]\ndefault = \"public\"\n[[path]]\nprefix = \"/admin\"\naccess = \"required\"\n\
+               [[path]]\nprefix = \"/admin.css\"\naccess = \"public\"",
+        ..SceneSetting::default()
+    })
+    .await;
+    let seen = scene.house.app.seen().len();
+    for target in [
+        "/admin",
+        "/admin.json",
+        "/admin.php",
+        "/admin.php/users",
+        "/index.php/admin",
+        "/INDEX.php/Admin.json",
+        "/index%2ephp/admin/x",
+        "/x/y.aspx/admin",
+        "/cgi-bin/app/admin",
+        "/admin.css",
+        "/index.php/api/x",
+    ] {
+        let answer = scene.browser().get(target).await;
+        assert!(matches!(answer.status, 303 | 401), "{target}: {}", answer.status);
+    }
+    assert_eq!(scene.house.app.seen().len(), seen);
+    for target in ["/", "/administration", "/a.b/admin", "/index.php/x", "/x.json", "/public/x.php"] {
+        assert_eq!(scene.browser().get(target).await.status, 200, "{target}");
+    }
+}

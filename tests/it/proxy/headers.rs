@@ -239,8 +239,15 @@ async fn nobody_is_trusted_unless_named() {
 #[tokio::test]
 async fn a_trusted_hop_is_believed_about_the_way_but_never_about_the_user() {
     let app = App::start().await;
-    let proxy =
-        Proxy::with(app.address, Setting { listen: "trusted_proxies = [\"127.0.0.0/8\"]", ..Setting::default() }).await;
+    let proxy = Proxy::with(
+        app.address,
+        Setting {
+            listen: "trusted_proxies = [\"127.0.0.0/8\"]",
+            headers: "trust = [\"X-Forwarded-Prefix\"]",
+            ..Setting::default()
+        },
+    )
+    .await;
     let headers = "x-forwarded-for: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\nx-forwarded-proto: http\r\nx-forwarded-prefix: /a\r\n\
                    x_forwarded_for: forged\r\nx-forwarded-user: forged\r\nx-original-url: /forged\r\nforwarded: for=192.0.2.1\r\n";
     get(proxy.address, "/", headers).await;
