@@ -1,0 +1,77 @@
+// The attack corpus of fixtures/attacks (its README has the format), filled in and turned into raw requests.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { deflateSync, gzipSync } from "node:zlib";
+
+const CALLBACK = "/login/callback";
+const FILES = ["places", "tokens", "headers", "paths"];
+
+// Every case of a mode: { name, …the case }. Each place that is `crossed` is also sent to every path, and each place to a path that
+// is no callback; a token in a header is read alike everywhere, so that `bearer` needs neither but of its header.
+export function casesOf(directory, mode) {
+  const files = Object.fromEntries(FILES.map((file) => [file, read(directory, file)]));
+  const concerns = (each) => !each.modes || each.modes.includes(mode);
+  if (mode === "relying-party") return [...files.paths, ...files.headers].filter(concerns);
+  const places = files.places.filter(concerns);
+  const elsewhere = mode === "bearer" ? [] : places.map((place) => crossing({ name: "elsewhere", path: "/elsewhere" }, place));
+  const crossed = places.filter((place) => place.crossed && (mode !== "bearer" || place.modes));
+  const products = files.paths.filter(concerns).flatMap((path) => crossed.map((place) => crossing(path, place)));
+  return [...places, ...files.tokens.filter(concerns), ...elsewhere, ...products];
+}
+
+function read(directory, file) {
+  return JSON.parse(readFileSync(join(directory, `${file}.json`), "utf8")).map((each) => ({ ...each, name: `${file}: ${each.name}` }));
+}
+
+function crossing(path, place) {
+  const name = `${path.name} × ${place.name}`;
+  const query = [place.query, path.query].filter((each) => each !== undefined).join("&");
+  const headers = [...(path.headers ?? []), ...(place.headers ?? [])];
+  return { ...path, ...place, name, headers, path: path.path, query: query === "" ? undefined : query, isProduct: true };
+}
+
+// The raw request of a case. `values` has `token`, `honest`, `field`, `who` and `issuer`; `more` are headers of ours.
+export function request(each, values, more = []) {
+  const fill = (text) => text.replaceAll(/\{\{([A-Z]+)(?::([a-z0-9]+))?\}\}/g, (_, name, form) => placeholder(name, form, values));
+  const body = each.body === undefined ? undefined : encoded(fill(each.body), each.encoding);
+  const method = each.method ?? (body === undefined ? "GET" : "POST");
+  const path = fill(each.path ?? CALLBACK);
+  const headers = (each.headers ?? []).map(([name, value]) => [fill(name), fill(value)]);
+  const has = (wanted) => headers.some(([name]) => name.trim().toLowerCase() === wanted);
+  if (!has("host")) headers.unshift(["Host", "app.example"]);
+  if (!has("connection")) headers.push(["Connection", "close"]);
+  if (body !== undefined && !has("content-length") && !has("transfer-encoding")) headers.push(["Content-Length", String(body.length)]);
+  headers.push(...more);
+  const target = each.query === undefined ? path : `${path}?${fill(each.query)}`;
+  return `${method} ${target} HTTP/1.1\r\n${headers.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body ?? ""}`;
+}
+
+function placeholder(name, form, { token, honest, field, who, issuer }) {
+  const value = { CALLBACK, TOKEN: token, HONEST: honest, FIELD: field, WHO: who, ISSUER: issuer }[name];
+  if (value === undefined) throw new Error(`no placeholder {{${name}}} is known`);
+  const half = Math.floor(value.length / 2);
+  const escaped = (prefix, length) => [...Buffer.from(value)].map((byte) => prefix + byte.toString(16).padStart(length, "0")).join("");
+  switch (form) {
+    case undefined: return value;
+    case "basic": return Buffer.from(`x:${value}`).toString("base64");
+    case "base64": return Buffer.from(value).toString("base64");
+    case "percent": return escaped("%", 2);
+    case "json": return escaped("\\u", 4);
+    case "head": return value.slice(0, half);
+    case "tail": return value.slice(half);
+    default: throw new Error(`no form {{${name}:${form}}} is known`);
+  }
+}
+
+function encoded(body, encoding) {
+  const bytes = Buffer.from(body, "latin1");
+  switch (encoding) {
+    case undefined: return body;
+    case "gzip": return gzipSync(bytes).toString("latin1");
+    case "deflate": return deflateSync(bytes).toString("latin1");
+    case "utf-16le": return Buffer.from(body, "utf16le").toString("latin1");
+    case "chunked": return `${bytes.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+    default: throw new Error(`no encoding ${encoding} is known`);
+  }
+}

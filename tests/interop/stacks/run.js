@@ -1,0 +1,233 @@
+// Shows the attack corpus to real stacks, directly and through the sidecar. stacks.sh says what it needs, and calls it.
+
+import { mkdirSync, readFileSync, writeFileSync, existsSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { check, counts } from "./checks.js";
+import { casesOf, request } from "./corpus.js";
+import { MODES } from "./modes.js";
+import { Provider } from "./provider.js";
+import { Sidecar } from "./sidecar.js";
+import { STACKS, start } from "./stacks.js";
+import { eachOf, send } from "./wire.js";
+
+const AT_ONCE = 8;
+const SHOWN = 12; // of the cases that got past
+const environment = (name) => process.env[name] ?? (() => { throw new Error(`${name} is not set`); })();
+
+const directory = environment("STACKS_DIRECTORY");
+const corpus = environment("STACKS_CORPUS");
+const totals = { stacks: 0, sent: 0, direct: 0, through: 0, past: 0, table: {} };
+
+// The journal of one app: what it wrote down since last asked.
+class Journal {
+  #read = 0;
+  constructor(file) { this.file = file; }
+  async take() {
+    await sleep(200); // an app may still be writing when its answer has come
+    const text = existsSync(this.file) ? readFileSync(this.file, "utf8") : "";
+    const lines = text.slice(this.#read).split("\n").filter(Boolean);
+    this.#read = text.length;
+    return lines.map((line) => JSON.parse(line));
+  }
+}
+
+const skipped = (process.env.STACKS_SKIP ?? "").split("|").filter(Boolean);
+const wanted = STACKS.filter((each) => !skipped.includes(each) && each.includes(process.env.INTEROP_ONLY ?? ""));
+
+const provider = await new Provider().start();
+try {
+  for (const stack of wanted) await tryStack(stack);
+} finally {
+  provider.stop();
+}
+report();
+
+async function tryStack(stack) {
+  const began = Date.now();
+  console.log(`\n# ${stack}`);
+  const home = join(directory, stack.replaceAll(/[^a-z]+/gi, "-").toLowerCase());
+  mkdirSync(home, { recursive: true });
+  const [app, proxy, admin, relay] = await freePorts(4);
+  const ports = { app, proxy, admin, relay };
+  writeFileSync(join(home, "key.pem"), provider.publicKey());
+  const journal = new Journal(join(home, "journal"));
+  const places = {
+    directory: home, port: app, apps: join(directory, "apps"), venv: environment("STACKS_VENV"), jars: environment("STACKS_JARS"),
+    classes: environment("STACKS_CLASSES"), fpm: process.env.STACKS_FPM,
+  };
+  let running;
+  try {
+    running = await start(stack, places, {
+      KEY: join(home, "key.pem"), JOURNAL: journal.file, PORT: String(app), RELAY: `http://127.0.0.1:${relay}/relay/token`,
+    });
+  } catch (error) {
+    check(`${stack}: starts`, false, error.message);
+    return;
+  }
+  totals.stacks++;
+  try {
+    await control(stack, ports, journal);
+    for (const [name, mode] of Object.entries(MODES)) {
+      if (name.includes(process.env.INTEROP_MODE ?? "")) await behind(stack, name, mode, home, ports, journal);
+    }
+  } catch (error) {
+    check(`${stack}: runs to its end`, false, error?.stack ?? String(error));
+  } finally {
+    await running.stop();
+  }
+  console.log(`       ${stack}: ${((Date.now() - began) / 1000).toFixed(0)} s`);
+}
+
+// Without the sidecar the app has to believe many of the cases, or nothing that follows shows anything.
+async function control(stack, { app }, journal) {
+  for (const mode of ["bearer", "oidc-form-post"]) {
+    const known = await show({ port: app, count: "sent" }, MODES[mode], "mallory", journal);
+    const cases = new Set(known.map((each) => each.name));
+    totals.direct += cases.size;
+    for (const name of cases) (totals.table[name] ??= new Set()).add(stack);
+    check(`${stack}: believes ${cases.size} cases of ${mode} when they reach it directly`, cases.size > 100);
+  }
+}
+
+async function behind(stack, name, mode, home, ports, journal) {
+  const place = join(home, name.replaceAll(/[^a-z]+/g, "-"));
+  mkdirSync(place);
+  writeFileSync(join(place, "jwks.json"), JSON.stringify(provider.jwks()));
+  writeFileSync(join(place, "loginsync.toml"), mode.config(ports, provider));
+  const sidecar = new Sidecar({
+    binary: environment("LOGINSYNC_BIN"), config: join(place, "loginsync.toml"), directory: place,
+    adminUrl: `http://127.0.0.1:${ports.admin}`, logFile: join(place, "loginsync.log"),
+  });
+  await sidecar.start();
+  try {
+    if (mode.mode === "relying-party") await withoutSession(stack, name, mode, sidecar, ports, journal);
+    else await withTokens(stack, name, mode, sidecar, ports, journal);
+  } finally {
+    await sidecar.stop();
+  }
+}
+
+async function withTokens(stack, name, mode, sidecar, ports, journal) {
+  const enters = async (who) => {
+    const jti = randomUUID();
+    for (const message of mode.enter({ token: provider.token(who, { jti }), who, jti })) await send(ports.proxy, message);
+    return (await journal.take()).some((entry) => entry.known.some((each) => each.who === who && each.jti === jti));
+  };
+  check(`${stack}: mallory enters by ${name} while enabled`, await enters("mallory"));
+  for (const namespace of mode.namespaces) await disable(sidecar, namespace);
+  check(`${stack}: honest enters by ${name}`, await enters("honest"));
+  check(`${stack}: mallory does not enter by ${name} once disabled`, !await enters("mallory"));
+  for (const who of ["mallory", "denied"]) {
+    // Paths are the same for whom a gate denies.
+    const all = casesOf(corpus, mode.mode).filter((each) => who === "mallory" || !each.isProduct);
+    const past = await show({ port: ports.proxy, count: "through" }, mode, who, journal, all);
+    verdict(`${stack}: ${who} gets past ${name}`, past, mode);
+  }
+  check(`${stack}: honest still enters by ${name}`, await enters("honest"));
+}
+
+// A person is known to a provider once they have logged in; here one of them has no way in of its own.
+async function disable(sidecar, namespace) {
+  try {
+    await sidecar.user("disable", namespace, "mallory");
+  } catch (error) {
+    if (namespace !== "edge") throw error;
+  }
+}
+
+// Shows every case of a mode with a token of `who`; what the app then knew, as { name, via, path }.
+async function show(where, mode, who, journal, all = casesOf(corpus, mode.mode)) {
+  const names = new Map();
+  const groups = who === "denied" ? ["contractors"] : ["staff"];
+  await eachOf(all, AT_ONCE, async (each) => {
+    const jti = randomUUID();
+    names.set(jti, each.name);
+    const token = provider.token(who, { shape: each.token, jti, groups, issuer: issuerOf(each, "{{TOKEN}}") });
+    const honest = provider.token("honest", { issuer: issuerOf(each, "{{HONEST}}") });
+    await send(where.port, request(each, { token, honest, who, field: mode.field, issuer: provider.issuer }));
+  });
+  totals[where.count] += all.length;
+  const entries = await journal.take();
+  return entries.flatMap((entry) => entry.known.filter((each) => names.has(each.jti) && mode.counts(each.via))
+    .map((each) => ({ name: names.get(each.jti), via: each.via, path: entry.path })));
+}
+
+// A gateway's tokens have an issuer of their own.
+function issuerOf(each, placeholder) {
+  const gateway = (each.headers ?? []).some(([name, value]) => value === placeholder && /cf.access.jwt.assertion/i.test(name));
+  return gateway ? provider.gateway : provider.issuer;
+}
+
+async function withoutSession(stack, name, mode, sidecar, ports, journal) {
+  const cookie = await signIn(ports.proxy, "honest");
+  const page = { path: "/login/callback" };
+  await send(ports.proxy, request(page, {}, [["Cookie", cookie], ["X-Case", "honest"]]));
+  const seen = (await journal.take()).filter((entry) => entry.case === "honest" && entry.callback);
+  check(`${stack}: honest reaches the page by ${name}, by name`, seen.length === 1 && seen[0].users.includes("honest"), seen);
+  const all = casesOf(corpus, "relying-party");
+  const tokens = { token: provider.token("mallory"), honest: provider.token("honest"), field: "id_token", who: "mallory", issuer: provider.issuer };
+  await eachOf(all.entries(), AT_ONCE, async ([number, each]) => { await send(ports.proxy, request(each, tokens, [["X-Case", String(number)]])); });
+  // With a session of another, for a page that everybody may see too: who is said to be there?
+  await eachOf(all.entries(), AT_ONCE, async ([number, each]) => {
+    const own = [["Cookie", cookie], ["X-Case", `session-${number}`]];
+    await send(ports.proxy, request(each, tokens, own));
+  });
+  totals.through += 2 * all.length;
+  const past = (await journal.take()).filter((entry) => (entry.callback && !String(entry.case).startsWith("session-")) || entry.users.includes("mallory"))
+    .map((entry) => ({ name: all[Number(String(entry.case).replace("session-", ""))]?.name ?? "a request of its own", via: entry.users.join(), path: entry.path }));
+  verdict(`${stack}: a stranger gets past ${name}`, past);
+}
+
+// The browser's way through a login of ours; gives the session's cookies.
+async function signIn(port, who) {
+  const jar = new Map();
+  const get = async (target) => {
+    const cookies = [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+    const { text } = await send(port, request({ path: target }, {}, [["Cookie", cookies], ["Accept", "text/html"], ["Sec-Fetch-Mode", "navigate"]]));
+    for (const [, name, value] of text.matchAll(/^set-cookie: ([^=]+)=([^;\r\n]*)/gim)) jar.set(name, value);
+    return /^location: (.*?)\r?$/im.exec(text)?.[1];
+  };
+  let location = await get("/login/callback");
+  for (let step = 0; location && step < 6; step++) {
+    const url = new URL(location, "https://app.example");
+    if (url.origin === provider.issuer) {
+      location = (await fetch(url, { redirect: "manual", headers: { "x-who": who } })).headers.get("location");
+    } else if (url.pathname === "/login/callback") {
+      break;
+    } else {
+      location = await get(url.pathname + url.search);
+    }
+  }
+  return [...jar].map(([name, value]) => `${name}=${value}`).join("; ");
+}
+
+function verdict(what, past) {
+  const cases = [...new Map(past.map((each) => [each.name, each])).values()];
+  totals.past += cases.length;
+  check(`${what}: 0 cases`, cases.length === 0);
+  for (const each of cases.slice(0, process.env.STACKS_ALL ? undefined : SHOWN)) console.log(`       ${each.name}  (${each.via}, ${each.path})`);
+  if (cases.length > SHOWN) console.log(`       … ${cases.length} in all`);
+}
+
+function report() {
+  const least = process.env.INTEROP_ONLY ? 1 : Number(process.env.STACKS_LEAST ?? 1);
+  check(`at least ${least} stacks ran${skipped.length > 0 ? `; without ${skipped.join(", ")}` : ""}`, totals.stacks >= least);
+  const lines = Object.entries(totals.table).map(([name, stacks]) => `${name}\t${[...stacks].join(", ")}`).sort();
+  writeFileSync(join(directory, "believed.tsv"), `${lines.join("\n")}\n`);
+  console.log(`\nstacks: ${totals.stacks} of ${STACKS.length}, requests through the sidecar: ${totals.through}; `
+    + `believed directly: ${totals.direct} of ${totals.sent}; got past the sidecar: ${totals.past}`);
+  writeFileSync(join(directory, "verdict"), `${counts.passed} passed, ${counts.failed} failed\n`);
+  process.exitCode = counts.failed === 0 ? 0 : 1;
+}
+
+async function freePorts(many) {
+  const servers = await Promise.all(Array.from({ length: many }, () => new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
+  })));
+  const ports = servers.map((server) => server.address().port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
