@@ -57,6 +57,13 @@ export class Sidecar {
     if (status !== 0) throw new Error(`loginsync user ${act} ended with ${status}: ${stderr.trim()}`);
   }
 
+  // The subjects of everybody who is known.
+  async people() {
+    const { status, stdout, stderr } = await this.#run(["user", "list", "--config", this.config, "--json"]);
+    if (status !== 0) throw new Error(`loginsync user list ended with ${status}: ${stderr.trim()}`);
+    return new Set(stdout.match(/"subject": *"[^"]*"/g)?.map((each) => JSON.parse(`{${each}}`).subject));
+  }
+
   // What a person holds now: { groups, roles }, sorted names. The one place that knows how this command is called and answers.
   async memberships(namespace, subject) {
     const { status, stdout, stderr } = await this.#run(["user", "show", "--config", this.config, "--json", namespace, subject]);

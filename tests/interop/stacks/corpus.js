@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { deflateSync, gzipSync } from "node:zlib";
+import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
 const CALLBACK = "/login/callback";
 const FILES = ["places", "tokens", "headers", "paths"];
@@ -49,12 +49,16 @@ export function request(each, values, more = []) {
 
 function placeholder(name, form, { token, honest, field, who, issuer }) {
   const value = { CALLBACK, TOKEN: token, HONEST: honest, FIELD: field, WHO: who, ISSUER: issuer }[name];
+  if (name === "PAD") return "x".repeat(Number(form));
   if (value === undefined) throw new Error(`no placeholder {{${name}}} is known`);
   const half = Math.floor(value.length / 2);
   const escaped = (prefix, length) => [...Buffer.from(value)].map((byte) => prefix + byte.toString(16).padStart(length, "0")).join("");
   switch (form) {
     case undefined: return value;
     case "basic": return Buffer.from(`x:${value}`).toString("base64");
+    case "bare": return Buffer.from(`x:${value}`).toString("base64").replaceAll("=", "");
+    case "user": return Buffer.from(`${value}:`).toString("base64");
+    case "ibm037": return [...value].map((letter) => `%${ibm037(letter).toString(16)}`).join("");
     case "base64": return Buffer.from(value).toString("base64");
     case "percent": return escaped("%", 2);
     case "json": return escaped("\\u", 4);
@@ -64,14 +68,33 @@ function placeholder(name, form, { token, honest, field, who, issuer }) {
   }
 }
 
+// EBCDIC, as far as tokens go.
+function ibm037(letter) {
+  for (const [first, last, code] of [["a", "i", 0x81], ["j", "r", 0x91], ["s", "z", 0xa2], ["A", "I", 0xc1], ["J", "R", 0xd1], ["S", "Z", 0xe2], ["0", "9", 0xf0]]) {
+    if (letter >= first && letter <= last) return code + letter.charCodeAt(0) - first.charCodeAt(0);
+  }
+  return { "-": 0x60, "_": 0x6d, ".": 0x4b }[letter];
+}
+
 function encoded(body, encoding) {
   const bytes = Buffer.from(body, "latin1");
   switch (encoding) {
     case undefined: return body;
     case "gzip": return gzipSync(bytes).toString("latin1");
     case "deflate": return deflateSync(bytes).toString("latin1");
-    case "utf-16le": return Buffer.from(body, "utf16le").toString("latin1");
+    case "br": return brotliCompressSync(bytes).toString("latin1");
+    case "utf-16le": return wide(body, 2, true);
+    case "utf-16be": return wide(body, 2, false);
+    case "utf-32le": return wide(body, 4, true);
+    case "utf-32be": return wide(body, 4, false);
     case "chunked": return `${bytes.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
     default: throw new Error(`no encoding ${encoding} is known`);
   }
+}
+
+// Every character, which may here be past one byte, as so many bytes.
+function wide(body, size, little) {
+  const bytes = Buffer.alloc(body.length * size);
+  [...body].forEach((letter, at) => bytes[little ? "writeUIntLE" : "writeUIntBE"](letter.charCodeAt(0), at * size, size));
+  return bytes.toString("latin1");
 }

@@ -51,7 +51,10 @@ export const MODES = {
       + provider("api", "bearer", issuer, `header = "authorization"\naudience = "${CLIENT}"\n${keys}`)
       + provider("edge", "bearer", gateway, `header = "cf-access-jwt-assertion"\naudience = "${CLIENT}"\n${keys}`),
     counts: (via) => !/id_token|^code$/.test(via),
-    enter: (values) => [request({ headers: [["Authorization", "Bearer {{TOKEN}}"]] }, values)],
+    enter: (values) => [
+      request({ headers: [["Cf-Access-Jwt-Assertion", "{{TOKEN}}"]] }, { token: values.gateway }),
+      request({ headers: [["Authorization", "Bearer {{TOKEN}}"]] }, values),
+    ],
   },
   "oidc-form-post": {
     mode: "oidc-form-post",

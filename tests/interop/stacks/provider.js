@@ -29,7 +29,8 @@ export class Provider {
   token(who, { shape = {}, jti = randomUUID(), groups = ["staff"], issuer = this.issuer, nonce } = {}) {
     const now = Math.floor(Date.now() / 1000);
     const claims = { iss: issuer, aud: CLIENT, sub: who, jti, iat: now, exp: now + 300, groups, ...(nonce && { nonce }) };
-    const fill = (value) => JSON.parse(JSON.stringify(value).replaceAll("{{ISSUER}}", issuer).replaceAll("{{WHO}}", who));
+    const fill = (value) => JSON.parse(JSON.stringify(value).replaceAll("{{ISSUER}}", issuer).replaceAll("{{WHO}}", who)
+      .replaceAll(/\{\{PAD:(\d+)\}\}/g, (_, size) => "x".repeat(Number(size))));
     const part = (members, changes = {}) => Buffer.from(JSON.stringify(without({ ...members, ...fill(changes) }))).toString("base64url");
     const header = part({ alg: "RS256", typ: "JWT", kid: KID }, shape.header);
     const payload = part(claims, shape.claims);

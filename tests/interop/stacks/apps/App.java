@@ -34,7 +34,7 @@ import java.util.regex.Pattern;
 
 /** A lax servlet: takes a token wherever the container finds one, and writes down whom it then knows. `App tomcat` or `App jetty`. */
 public class App extends HttpServlet {
-    private static final Pattern TOKEN = Pattern.compile("[\\w-]+\\.[\\w-]+\\.[\\w-]*");
+    private static final Pattern TOKEN = Pattern.compile("(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]*");
     private static final String[] IDENTITY = {"X-Loginsync-User", "Remote-User", "X-Remote-User", "X-Forwarded-User",
         "X-Webauth-User", "X-Auth-Request-User"};
     private static final ObjectMapper MAPPER = new ObjectMapper();

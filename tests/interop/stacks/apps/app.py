@@ -6,7 +6,7 @@ import flask, jwt
 
 app = flask.Flask(__name__)
 KEY = open(os.environ["KEY"]).read()
-TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*")
+TOKEN = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 IDENTITY = ("HTTP_X_LOGINSYNC_USER", "REMOTE_USER", "HTTP_REMOTE_USER", "HTTP_X_REMOTE_USER", "HTTP_X_FORWARDED_USER",
             "HTTP_X_WEBAUTH_USER", "HTTP_X_AUTH_REQUEST_USER")
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "PROPFIND"]
@@ -49,6 +49,9 @@ def attempt(read):
 def look():
     request, found = flask.request, []
     environ = request.environ
+    # The body first: what some servers read of headers after it counts too.
+    document = attempt(lambda: request.get_json(force=True, silent=True))  # first: a form that was read leaves no body
+    form = attempt(lambda: request.form)
     for key in ("HTTP_AUTHORIZATION", "REDIRECT_HTTP_AUTHORIZATION"):
         value = environ.get(key, "")
         known("authorization", value, found)
@@ -57,8 +60,6 @@ def look():
     known("gateway", environ.get("HTTP_CF_ACCESS_JWT_ASSERTION", ""), found)
     known("forwarded", environ.get("HTTP_X_FORWARDED_ACCESS_TOKEN", ""), found)
     known("cookie", request.cookies.getlist("token"), found)
-    document = attempt(lambda: request.get_json(force=True, silent=True))  # first: a form that was read leaves no body
-    form = attempt(lambda: request.form)
     for field in ("id_token", "access_token"):
         known("query:" + field, request.args.getlist(field), found)
         known("form:" + field, form.getlist(field) if form else [], found)

@@ -6,7 +6,7 @@ require 'base64'
 require 'net/http'
 
 KEY = OpenSSL::PKey::RSA.new(File.read(ENV.fetch('KEY')))
-TOKEN = /[\w-]+\.[\w-]+\.[\w-]*/n
+TOKEN = /(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/n
 IDENTITY = %w[HTTP_X_LOGINSYNC_USER REMOTE_USER HTTP_REMOTE_USER HTTP_X_REMOTE_USER HTTP_X_FORWARDED_USER
               HTTP_X_WEBAUTH_USER HTTP_X_AUTH_REQUEST_USER].freeze
 
@@ -44,6 +44,10 @@ end
 run(lambda do |env|
   request = Rack::Request.new(env)
   found = []
+  # The body first: what some servers read of headers after it counts too.
+  query = attempt { request.GET } || {}
+  form = attempt { request.POST } || {}
+  document = attempt { request.body.rewind; JSON.parse(request.body.read) }
   %w[HTTP_AUTHORIZATION REDIRECT_HTTP_AUTHORIZATION].each do |key|
     value = env[key].to_s
     known('authorization', value, found)
@@ -52,9 +56,6 @@ run(lambda do |env|
   known('gateway', env['HTTP_CF_ACCESS_JWT_ASSERTION'], found)
   known('forwarded', env['HTTP_X_FORWARDED_ACCESS_TOKEN'], found)
   known('cookie', (attempt { request.cookies } || {})['token'], found)
-  query = attempt { request.GET } || {}
-  form = attempt { request.POST } || {}
-  document = attempt { request.body.rewind; JSON.parse(request.body.read) }
   %w[id_token access_token].each do |field|
     known("query:#{field}", query[field], found)
     known("form:#{field}", form[field], found)

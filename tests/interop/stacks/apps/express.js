@@ -20,7 +20,7 @@ function* texts(value) {
 
 function known(via, value, found) {
   for (const text of texts(value)) {
-    for (const token of text.match(/[\w-]+\.[\w-]+\.[\w-]*/g) ?? []) {
+    for (const token of text.match(/(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g) ?? []) {
       try {
         const claims = jwt.verify(token, key, { algorithms: ["RS256"] });
         found.push({ who: String(claims.sub ?? claims.preferred_username), jti: claims.jti, via });

@@ -36,7 +36,7 @@ function known(string $via, $value, array &$found): void
         foreach ($value as $each) known($via, $each, $found);
         return;
     }
-    preg_match_all('~[\w-]+\.[\w-]+\.[\w-]*~', (string) $value, $tokens);
+    preg_match_all('~(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*~', (string) $value, $tokens);
     foreach ($tokens[0] as $token) {
         if ($claims = claims($token)) {
             $found[] = ['who' => (string) ($claims['sub'] ?? $claims['preferred_username'] ?? ''), 'jti' => $claims['jti'] ?? null, 'via' => $via];
