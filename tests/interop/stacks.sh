@@ -15,6 +15,7 @@
 #   INTEROP_KEEP=1     keep the run's directory (journals, logs, believed.tsv: which stack believes which case)
 #   INTEROP_ONLY=word  only the stacks whose name holds it; INTEROP_MODE=word only the modes
 #   STACKS_ALL=1       print every case that got past, not the first twelve
+#   STACKS_DIRECT=1    without the sidecar: which stack believes what, in believed.tsv of the run's directory
 #
 # Needs: bash, Python 3.10 or newer with venv, Node 20 or newer with npm, Java 17 or newer with Maven, and Debian's packages of Ruby
 # and PHP. What is missing is installed by apt where that is possible; a stack that cannot be installed is left out, loudly.
