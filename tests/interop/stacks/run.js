@@ -95,7 +95,8 @@ async function control(stack, { app }, journal) {
   const all = casesOf(corpus, "relying-party");
   const seen = await showAsStranger(app, all, "", journal);
   totals.sent += all.length;
-  believed("relying-party", new Set(seen.filter((each) => each.callback || each.users.includes("mallory")).map((each) => each.name)));
+  const counts = (each) => (each.name.startsWith("headers: ") ? each.users.includes("mallory") : each.callback);
+  believed("relying-party", new Set(seen.filter(counts).map((each) => each.name)));
 }
 
 async function behind(stack, name, mode, home, ports, journal) {
