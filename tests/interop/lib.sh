@@ -8,6 +8,7 @@ root=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/loginsync-interop
 run=$(mktemp -d "${TMPDIR:-/tmp}/loginsync-interop.XXXXXX")
 started=()          # process groups of ours
+groups=$run/groups  # further ones, a line each, that what we started writes down
 SECONDS=0
 # Debian keeps nginx and php-fpm where the paths of people do not lead.
 export PATH=$PATH:/usr/sbin
@@ -34,6 +35,7 @@ finish() {
     local code=$?
     trap - EXIT
     trap '' INT TERM
+    if [ -f "$groups" ]; then mapfile -t -O "${#started[@]}" started <"$groups"; fi
     for group in "${started[@]}"; do kill -TERM -- "-$group" 2>/dev/null || true; done
     for _ in {1..50}; do
         local alive=

@@ -89,8 +89,8 @@ cp "$here"/stacks/*.js "$here"/stacks/package.json "$here/sidecar.js" "$here/che
 cp -r "$here/stacks/apps" "$run"
 ln -s "$libraries/node_modules" "$run/node_modules"
 STACKS_FPM=$(compgen -c php-fpm | sort | tail -n 1)
-STACKS_DIRECTORY=$run STACKS_CORPUS=$root/fixtures/attacks STACKS_LEAST=$LEAST
-export STACKS_DIRECTORY STACKS_CORPUS STACKS_LEAST STACKS_SKIP STACKS_VENV STACKS_JARS STACKS_CLASSES STACKS_FPM
+STACKS_GROUPS=$groups STACKS_DIRECTORY=$run STACKS_CORPUS=$root/fixtures/attacks STACKS_LEAST=$LEAST
+export STACKS_GROUPS STACKS_DIRECTORY STACKS_CORPUS STACKS_LEAST STACKS_SKIP STACKS_VENV STACKS_JARS STACKS_CLASSES STACKS_FPM
 run_checks "$SUITE_LIMIT" node "$run/run.js"
 say "prepared in $prepared s, checks in $((SECONDS - prepared)) s"
 show_verdict

@@ -1,7 +1,7 @@
 // The real stacks: how each is started, with which files. What starts listens on loopback, in a process group of its own.
 
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { appendFileSync, closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { send } from "./wire.js";
@@ -28,7 +28,10 @@ const COMMANDS = {
     writeFileSync(join(directory, "fpm.conf"), `[global]\nerror_log = ${directory}/fpm.log\n[app]\nlisten = ${directory}/fpm.sock\n`
       + `${process.getuid() === 0 ? "user = root\n" : ""}pm = static\npm.max_children = 4\nclear_env = no\n`);
     writeFileSync(join(directory, "nginx.conf"), nginx(apps, directory, port));
-    const start = `${fpm} ${process.getuid() === 0 ? "-R " : ""}-F -y ${directory}/fpm.conf & exec nginx -p ${directory} -c ${directory}/nginx.conf -g 'daemon off;'`;
+    // php-fpm makes a process group of its own, so that it has to be told by its parent.
+    const start = `${fpm} ${process.getuid() === 0 ? "-R " : ""}-F -y ${directory}/fpm.conf & fpm=$!
+      nginx -p ${directory} -c ${directory}/nginx.conf -g 'daemon off;' & nginx=$!
+      trap 'kill $fpm $nginx' TERM; wait; wait`;
     return ["bash", "-c", start];
   },
   "Express": ({ apps }) => ["node", `${apps}/express.js`],
@@ -72,6 +75,8 @@ export async function start(stack, places, environment) {
     env: { ...process.env, PHP_CLI_SERVER_WORKERS: String(THREADS), ...environment },
   });
   closeSync(log);
+  // stacks.sh ends this group, should we be ended before we do.
+  appendFileSync(process.env.STACKS_GROUPS, `${child.pid}\n`);
   let failure = null;
   child.once("error", (error) => { failure = error; });
   const stop = async () => {
