@@ -157,6 +157,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings, &headers);
+    check_bearer(&root, &bearer, &declared.settings);
     let beside = sessions::Beside {
         modes: &declared.modes,
         providers: &declared.settings,
@@ -225,6 +226,20 @@ fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSetti
             settings.provider.name
         );
         root.context.raise_absent(&root.span, "listen.trusted_proxies", message);
+    }
+}
+
+/// Forms and cookies are read by the rules of `Authorization` (RFC 6750 section 2).
+fn check_bearer(root: &Section<'_>, bearer: &Bearer, providers: &[ProviderSettings]) {
+    let section = root.section("bearer");
+    let reads = |settings: &ProviderSettings| match &settings.provider.protocol {
+        Protocol::Oidc(OidcPolicy { bearer: Some(bearer), .. }) => bearer.form == Form::Authorization,
+        _ => false,
+    };
+    for (key, set) in [("form", bearer.form), ("cookies", !bearer.cookies.is_empty())] {
+        if let (Some(span), true, false) = (section.written(key), set, providers.iter().any(reads)) {
+            section.raise(&span, key, "is of use with a provider of mode `bearer` and header `authorization` alone");
+        }
     }
 }
 
@@ -312,12 +327,16 @@ pub struct Assertion {
     pub key: Option<Secret>,
 }
 
-/// How tokens in headers are remembered.
-#[derive(Debug, Clone, Copy)]
+/// Where tokens come beside headers, and how they are remembered.
+#[derive(Debug, Clone)]
 pub struct Bearer {
     /// How old what is known of a token's person may be.
     pub cache_age: Duration,
     pub cache_entries: usize,
+    /// Read `access_token` in forms (RFC 6750 section 2.2). Otherwise a token there is refused.
+    pub form: bool,
+    /// Names of cookies whose tokens are read.
+    pub cookies: Vec<String>,
 }
 
 /// The back channel, by which the app exchanges its codes.

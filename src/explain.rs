@@ -91,7 +91,8 @@ impl Input {
 
     fn presented(text: &str, bearer: &BearerPolicy) -> Result<Self, IdTokenError> {
         let rules = bearer.form.rules();
-        let text = rules.scheme.and_then(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+        // The value of a header may be given with its scheme.
+        let text = text.trim().rsplit([' ', '\t']).next().unwrap_or(text);
         let token = match rules.padded {
             true => UntrustedIdToken::parse_padded(text)?,
             false => UntrustedIdToken::parse_access_token(text)?,

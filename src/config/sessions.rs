@@ -164,7 +164,7 @@ fn app_cookie(root: &Section<'_>, watches: bool) -> Option<String> {
 }
 
 /// A token (RFC 6265 section 4.1.1).
-fn cookie_name(text: &str) -> Result<String, Wrong> {
+pub fn cookie_name(text: &str) -> Result<String, Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let ours = text.to_ascii_lowercase().trim_start_matches("__host-").starts_with("loginsync-");
     match !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed) && !ours {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Found, Section};
+use super::sessions::cookie_name;
 use super::values;
 use super::{
     Admin, App, Assertion, Bearer, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret,
@@ -136,6 +137,8 @@ pub fn bearer(section: &Section<'_>) -> Bearer {
     let bearer = Bearer {
         cache_age: section.duration("cache_age", seconds(30), seconds(1)..=seconds(300)),
         cache_entries: section.count("cache_entries", 10_000, 2..=1_000_000),
+        form: section.flag("form", false),
+        cookies: section.list("cookies", false, cookie_name).unwrap_or_default(),
     };
     section.finish();
     bearer

@@ -1,7 +1,8 @@
 //! Tokens that requests bear: each is verified once, synced when it says something new, and then remembered for a moment.
 //!
 //! ```text
-//! capture::bearer::read    the header that a provider's tokens come in
+//! capture::bearer::read    every token that an app could read: headers, query, and what `[bearer]` names
+//! one_person               several tokens speak of one person, or nothing of them is synced
 //! tokens                   (provider, digest of the token): verified a moment ago?
 //! login::recognise         verified, and its claims read
 //! people                   (provider, person): do these claims say what was synced last?
@@ -18,13 +19,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use http::HeaderMap;
+use http::header::{self, HeaderMap};
 
 use super::proxy::{log_applied, new_id};
 use super::respond::Trouble;
 use crate::config::{self, Config};
 use crate::login::{self, Attempt, Entered, Known, Reason, Refused, Services};
-use crate::pipeline::capture::{Captured, UntrustedToken, bearer};
+use crate::pipeline::capture::bearer::{self, BearerFault, Borne};
+use crate::pipeline::capture::fields;
+use crate::pipeline::capture::{Captured, UntrustedToken};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::provider::{Mode, Provider};
@@ -49,6 +52,8 @@ pub struct Bearer {
 /// Everything about tokens in headers that one configuration asks for.
 pub struct Bearers {
     providers: Vec<Arc<Provider>>,
+    form: bool,
+    cookies: Vec<String>,
     timeout: Duration,
     age: Duration,
     tokens: Memory<(ProviderName, Digest), Remembered>,
@@ -80,8 +85,10 @@ impl Bearers {
     pub fn new(config: &Config) -> Option<Self> {
         let providers = config.providers.iter().map(|settings| &settings.provider);
         let providers: Vec<_> = providers.filter(|provider| provider.mode == Mode::Bearer).cloned().collect();
-        let config::Bearer { cache_age, cache_entries } = config.bearer;
+        let config::Bearer { cache_age, cache_entries, form, ref cookies } = config.bearer;
         (!providers.is_empty()).then(|| Self {
+            form: form && bearer::reads_authorization(&providers),
+            cookies: cookies.clone(),
             providers,
             timeout: config.limits.login_timeout,
             age: cache_age,
@@ -92,14 +99,71 @@ impl Bearers {
         })
     }
 
+    /// The issuers whose tokens an app could read as `access_token` in a form; `None` where none of them may come in one.
+    pub fn issuers_of_forms(&self) -> Option<Arc<[String]>> {
+        let issuers = || self.providers.iter().map(|provider| provider.issuer.to_string());
+        bearer::reads_authorization(&self.providers).then(|| issuers().collect())
+    }
+
+    /// Whether the body of a request is a form in which a token is to be read.
+    pub fn reads_form(&self, headers: &HeaderMap) -> bool {
+        self.form && headers.get_all(header::CONTENT_TYPE).iter().any(|kind| fields::may_be_form(kind.as_bytes()))
+    }
+
     /// Who bears a request; `None` where nobody does whom we know.
     ///
     /// # Errors
-    /// When a token of ours is not believed, or its person may not enter.
-    pub async fn identify(&self, services: &Services, headers: &HeaderMap) -> Result<Option<Arc<Bearer>>, Trouble> {
-        let Some(captured) = bearer::read(&self.providers, headers).map_err(Trouble::Bearer)? else {
-            return Ok(None);
-        };
+    /// When a token of ours is not believed, its person may not enter, or there are tokens of several people.
+    pub async fn identify(
+        &self,
+        services: &Services,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        form: Option<&[u8]>,
+    ) -> Result<Option<Arc<Bearer>>, Trouble> {
+        let borne = Borne { headers, query, form, cookies: &self.cookies };
+        let captured = bearer::read(&self.providers, borne).map_err(Trouble::Bearer)?;
+        if captured.len() > 1 {
+            self.one_person(services, &captured).await?;
+        }
+        let mut first = None;
+        for captured in captured {
+            let bearer = self.of_token(services, captured).await?;
+            first = first.or(bearer);
+        }
+        Ok(first)
+    }
+
+    /// Whom an app takes a request for depends on which of its tokens it reads. So all of them are of one user, which two
+    /// providers have in common only where a namespace says so.
+    async fn one_person(&self, services: &Services, several: &[Captured]) -> Result<(), Trouble> {
+        let mut known: Option<UserId> = None;
+        for captured in several {
+            let key = (captured.provider.name.clone(), token_digest(captured));
+            let user = match self.remembered(&key, services.clock.now()) {
+                Some(bearer) => bearer.map(|bearer| bearer.user.clone()),
+                None => {
+                    let attempt = self.attempt(new_id(), captured.clone());
+                    let recognised = login::recognise(services, attempt).await.map_err(Trouble::Token)?;
+                    recognised.map(|recognised| recognised.claims().user.clone())
+                }
+            };
+            if let (Some(user), Some(known)) = (&user, &known)
+                && user != known
+            {
+                return Err(Trouble::Bearer(BearerFault::TwoPeople));
+            }
+            known = known.or(user);
+        }
+        Ok(())
+    }
+
+    fn attempt(&self, id: String, captured: Captured) -> Attempt {
+        Attempt { id, captured, origin: Origin::Presented, timeout: self.timeout }
+    }
+
+    /// Whom one token speaks of; `None`: of no person.
+    async fn of_token(&self, services: &Services, captured: Captured) -> Result<Option<Arc<Bearer>>, Trouble> {
         let key = (captured.provider.name.clone(), token_digest(&captured));
         if let Some(known) = self.remembered(&key, services.clock.now()) {
             return Ok(known);
@@ -131,7 +195,7 @@ impl Bearers {
         captured: Captured,
     ) -> Result<(Option<Arc<Bearer>>, Option<Timestamp>), Refused> {
         let provider = Arc::clone(&captured.provider);
-        let attempt = Attempt { id: id.to_owned(), captured, origin: Origin::Presented, timeout: self.timeout };
+        let attempt = self.attempt(id.to_owned(), captured);
         let Some(known) = login::recognise(services, attempt).await? else { return Ok((None, None)) };
         let expires_at = known.assertion().expires_at;
         let claims = Arc::clone(known.claims());

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
-use super::bearer::Bearer;
 use super::proxy::headers::identity::Told;
 use super::respond::{self, Trouble};
 use crate::config::{ForwardAuth, Gateway};
@@ -27,8 +26,6 @@ pub struct Question<'a> {
     pub query: Option<&'a str>,
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
-    /// Whoever bears a token that was believed.
-    pub bearer: Option<&'a Bearer>,
 }
 
 /// Whether a path is the one that gateways ask at.

@@ -54,10 +54,10 @@ use super::session::{Beginning, Desk, set_by_app};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
 use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
-use crate::pipeline::capture::fields::{self, Field};
+use crate::pipeline::capture::fields::{self, Field, Seeks};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::provider::Provider;
+use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::verify::BindingVerdict;
 use crate::ports::sessions::Sessions;
 
@@ -75,7 +75,8 @@ pub struct Site {
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
-    elsewhere: Elsewhere,
+    /// What no body may carry to an address that is no callback.
+    seeks: Seeks,
     start_page: String,
     bearers: Option<Bearers>,
     gate: Option<Gate>,
@@ -110,6 +111,11 @@ impl Site {
         let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
         let sealer = Sealer::new(cookie_keys, public)?;
         let gate = gate(config, &services, sessions, &sealer);
+        let bearers = Bearers::new(config);
+        let seeks = Seeks {
+            login: config.elsewhere == Elsewhere::Refuse,
+            access_token: bearers.as_ref().and_then(Bearers::issuers_of_forms),
+        };
         Ok(Self {
             listen: config.listen.clone(),
             router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
@@ -124,9 +130,9 @@ impl Site {
             },
             identity: config.headers.clone(),
             limits: config.limits,
-            elsewhere: config.elsewhere,
+            seeks,
             start_page: config.app.start_page.clone(),
-            bearers: Bearers::new(config),
+            bearers,
             asserter,
             counters,
         })
@@ -260,12 +266,20 @@ async fn take(
     {
         return Ok(Answered::Own(published));
     }
-    if site.bearers.is_some()
-        && let Some(bearer) = Box::pin(tell_bearer(site, request.headers_mut())).await?
-    {
-        request.extensions_mut().insert(bearer);
+    let route = site.router.route(request.uri().path());
+    if let Some(bearers) = &site.bearers {
+        let holds = matches!(route, Route::Other | Route::LoginPath) && bearers.reads_form(request.headers());
+        let form = if holds { Some(hold_form(site, &mut request).await?) } else { None };
+        let query = request.uri().query().map(str::to_owned);
+        let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
+        if let Some(bearer) = Box::pin(told).await? {
+            request.extensions_mut().insert(bearer);
+        }
+        if let Some(form) = form {
+            request.extensions_mut().insert(HeldForm(form));
+        }
     }
-    match site.router.route(request.uri().path()) {
+    match route {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
         Route::Callback(providers) => {
             if let Some(name) = folded.or(method_override) {
@@ -293,10 +307,36 @@ async fn take(
     }
 }
 
+/// A form that was read for its token, and goes on as it came.
+#[derive(Clone)]
+struct HeldForm(Bytes);
+
+/// Reads a form whole, bounded as a login's body is.
+async fn hold_form(site: &Site, request: &mut Request<Incoming>) -> Result<Bytes, Trouble> {
+    let limit = site.limits.callback_body;
+    scan::watches_body(request.headers())?;
+    let time = site.listen.idle_timeout.min(site.limits.login_timeout);
+    let gather = http_body_util::Limited::new(request.body_mut(), limit).collect();
+    let gathered = tokio::time::timeout(time, gather).await.map_err(|_| Trouble::BodyStalled)?;
+    let form = gathered.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+        true => Trouble::BodyTooLarge { limit },
+        false => Trouble::BodyBroken,
+    })?;
+    let form = form.to_bytes();
+    // Its `access_token` is verified, and not merely looked at.
+    gate::carries_no_login(&form, Seeks { access_token: None, ..site.seeks.clone() })?;
+    Ok(form)
+}
+
 /// Names of identity headers were removed when the request came in, so nothing forged stays beside those of whoever bears it.
-async fn tell_bearer(site: &Site, headers: &mut HeaderMap) -> Result<Option<Arc<Bearer>>, Trouble> {
-    let Some(bearers) = &site.bearers else { return Ok(None) };
-    let Some(bearer) = bearers.identify(&site.services, headers).await? else { return Ok(None) };
+async fn tell_bearer(
+    site: &Site,
+    bearers: &Bearers,
+    headers: &mut HeaderMap,
+    query: Option<&str>,
+    form: Option<&[u8]>,
+) -> Result<Option<Arc<Bearer>>, Trouble> {
+    let Some(bearer) = bearers.identify(&site.services, headers, query, form).await? else { return Ok(None) };
     let told = site.tell(headers, &Identity::of_bearer(&bearer));
     if told.over_budget {
         site.counters.headers_over_budget.inc();
@@ -351,15 +391,16 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
 }
 
-/// Whether this request's body has to be watched on its way.
-fn outgoing(site: &Site, headers: &HeaderMap, query: Option<&str>) -> Result<bool, Trouble> {
-    if site.elsewhere == Elsewhere::Pass {
-        return Ok(false);
+/// What this request's body has to be watched for on its way.
+fn outgoing(site: &Site, headers: &HeaderMap, query: Option<&str>) -> Result<Option<Seeks>, Trouble> {
+    if site.seeks.is_nothing() {
+        return Ok(None);
     }
+    let query = query.filter(|_| site.seeks.login);
     match query.and_then(scan::query_carries_login) {
         Some(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "query" }),
         Some(_) => Err(Trouble::Elsewhere { field: "id_token", place: "query" }),
-        None => scan::watches_body(headers),
+        None => Ok(scan::watches_body(headers)?.then(|| site.seeks.clone())),
     }
 }
 
@@ -381,8 +422,15 @@ async fn pass(
     Ok(Answered::App(response))
 }
 
-fn streaming(site: &Site, request: Request<Incoming>, watch: bool) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
-    let (parts, body) = request.into_parts();
+fn streaming(
+    site: &Site,
+    request: Request<Incoming>,
+    watch: Option<Seeks>,
+) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
+    let (mut parts, body) = request.into_parts();
+    if let Some(HeldForm(form)) = parts.extensions.remove() {
+        return (Box::new(Request::from_parts(parts, Outgoing::whole(form))), None);
+    }
     if body.is_end_stream() {
         return (Box::new(Request::from_parts(parts, Outgoing::Empty)), None);
     }
@@ -625,7 +673,12 @@ impl Arrival {
         let id = self.id.clone();
         log_applied(&id, plan);
         let mut identity = HeaderMap::new();
-        let told = site.tell(&mut identity, &Identity::of_login(plan, claims));
+        // An app that exchanges codes has its tokens, and is told nothing more.
+        let exchanges = self.providers.iter().any(|provider| provider.mode == Mode::TokenRelay);
+        let told = match exchanges {
+            true => Told::default(),
+            false => site.tell(&mut identity, &Identity::of_login(plan, claims)),
+        };
         if told.over_budget {
             site.counters.headers_over_budget.inc();
             tracing::warn!(%id, provider = %plan.provider, "groups and roles exceed `headers.max_bytes` and were left out");

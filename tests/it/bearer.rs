@@ -239,18 +239,13 @@ async fn a_token_that_is_not_believed_is_401_and_what_is_nobodys_passes_unsaid()
     ];
     for (what, token) in refused {
         let answer = scene.bear(&token).await;
-        // A flipped payload may be no JSON any more, and is nobody's then.
-        if what == "flipped" && answer.status == 200 {
-            assert_eq!(scene.told().0, "");
-            continue;
-        }
         assert_eq!(answer.status, 401, "{what}: {answer:?}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer error=\"invalid_token\"", "{what}");
     }
     let twice = [("authorization", format!("Bearer {good}")), ("authorization", "Basic abc".to_owned())];
     let twice: Vec<(&str, &str)> = twice.iter().map(|(name, value)| (*name, value.as_str())).collect();
     assert_eq!(scene.get(&twice).await.status, 400);
-    assert!(scene.house.app.seen().len() <= before + 1);
+    assert_eq!(scene.house.app.seen().len(), before);
 
     for value in ["Basic dXNlcjpwYXNz", "Bearer opaque-token", "Bearer a.b.c", "Bearer", "", "Digest x", "é"] {
         assert_eq!(scene.get(&[("authorization", value)]).await.status, 200, "{value}");

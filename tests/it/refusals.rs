@@ -9,10 +9,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use loginsync::cli::demo::mint::saml as mint;
-use loginsync::pipeline::capture::bearer::Form;
+use loginsync::pipeline::capture::bearer::{BearerFault, Borne, Form};
 use loginsync::pipeline::capture::oidc::UntrustedIdToken;
 use loginsync::pipeline::capture::{self, CallbackMessage, bearer, relay, saml};
-use loginsync::pipeline::ids::{Issuer, Timestamp};
+use loginsync::pipeline::ids::{Issuer, ProviderName, Timestamp};
 use loginsync::pipeline::provider::{Mode, Protocol, Provider};
 use loginsync::pipeline::verify::saml::metadata;
 
@@ -118,15 +118,30 @@ fn of_id_tokens() {
 
 #[test]
 fn of_tokens_in_headers() {
-    let mut policy = kit::oidc_policy();
-    let bearer = loginsync::pipeline::provider::BearerPolicy { form: Form::CloudflareAccess, signer: None };
-    policy.bearer = Some(bearer);
-    let providers = [Arc::new(Provider { mode: Mode::Bearer, ..kit::provider(Protocol::Oidc(policy)) })];
-    let foreign = jwt(r#"{"alg":"RS256"}"#, r#"{"iss":"https://nobody.example"}"#);
+    let of = |form: Form, name: &str| {
+        let mut policy = kit::oidc_policy();
+        policy.bearer = Some(loginsync::pipeline::provider::BearerPolicy { form, signer: None });
+        let name = ProviderName::parse(name).unwrap();
+        let issuer = Issuer::parse(&format!("https://{name}.example")).unwrap();
+        Arc::new(Provider { mode: Mode::Bearer, name, issuer, ..kit::provider(Protocol::Oidc(policy)) })
+    };
+    let providers = [of(Form::CloudflareAccess, "edge"), of(Form::Authorization, "api")];
+    let token = |issuer: &str| jwt(r#"{"alg":"RS256"}"#, &format!(r#"{{"iss":"{issuer}"}}"#));
+    let (foreign, edge) = (token("https://nobody.example"), token("https://edge.example"));
     let name = "cf-access-jwt-assertion";
-    let requests = [headers(&[(name, "x"), (name, "y")]), headers(&[(name, "x")]), headers(&[(name, &foreign)])];
-    let seen: Vec<String> = requests.iter().filter_map(|headers| refusal(bearer::read(&providers, headers))).collect();
-    assert_all_seen("pipeline/capture/bearer.rs", 3, &seen);
+    let nameless = jwt(r#"{"alg":"RS256"}"#, r#"{"sub":"alice"}"#);
+    let requests = [
+        headers(&[(name, "x"), (name, "y")]),
+        headers(&[(name, "x")]),
+        headers(&[(name, &foreign)]),
+        headers(&[("authorization", &nameless)]),
+        headers(&[("authorization", &edge)]),
+    ];
+    let read = |headers| bearer::read(&providers, Borne { headers, query: None, form: None, cookies: &[] });
+    let mut seen: Vec<String> = requests.iter().filter_map(|headers| refusal(read(headers))).collect();
+    // What is only known once a body has streamed by, or tokens were verified.
+    seen.extend([BearerFault::InForm, BearerFault::TwoPeople].iter().map(ToString::to_string));
+    assert_all_seen("pipeline/capture/bearer.rs", 7, &seen);
 }
 
 #[test]
@@ -146,6 +161,7 @@ fn of_exchanges() {
         (Some("grant_type=x"), headers(&[form]), String::new()),
         (None, headers(&[form]), "grant_type=a&grant_type=b".into()),
         (None, headers(&[form]), "code=c".into()),
+        (None, headers(&[form]), "grant.type=a".into()),
         (None, headers(&[form, ("dpop", "x")]), "grant_type=refresh_token".into()),
         (None, headers(&[form]), assertion("[]")),
         (None, headers(&[form]), assertion(r#"{"aud":"https://sidecar.internal/token"}"#)),
@@ -162,12 +178,13 @@ fn of_exchanges() {
         (StatusCode::OK, none.clone(), "hello"),
         (StatusCode::OK, none.clone(), r#"{"id_token":"a","ID_Token":"b"}"#),
         (StatusCode::OK, none.clone(), r#"{"access_token":7}"#),
+        (StatusCode::OK, none.clone(), r#"{"error":"","data":{"id_token":"x"}}"#),
         (StatusCode::OK, none, "{}"),
     ];
     let refused =
         |(status, headers, body): &(_, _, &str)| refusal(relay::read_reply(*status, headers, body.as_bytes()));
     seen.extend(replies.iter().filter_map(refused));
-    assert_all_seen("pipeline/capture/relay.rs", 15, &seen);
+    assert_all_seen("pipeline/capture/relay.rs", 17, &seen);
 }
 
 /// The documents of published attacks bring about most; the rest are written here.

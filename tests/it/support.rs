@@ -1,6 +1,7 @@
 //! A proxy with everything real but the provider's keys, between a client and an app that write and record raw bytes.
 
 pub mod app;
+pub mod corpus;
 pub mod graph;
 pub mod idp;
 pub mod wire;

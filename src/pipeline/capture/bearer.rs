@@ -1,14 +1,18 @@
-//! A token in a header of any request, by the rules of whoever puts it there.
+//! The tokens that a request bears: in headers, by the rules of each vendor ([`Form::rules`]), and where RFC 6750 puts them else.
 //!
-//! The differences between vendors are one table, [`Form::rules`]. What a token says is not verified here.
+//! An app reads the token that its library finds. So every token is found here, in whatever spelling a lax library takes
+//! ([`token::within`]), and is verified or refused. What a token says is not verified here.
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
+use super::fields::{self, Field};
 use super::oidc::{IdTokenError, UntrustedIdToken};
 use super::{Captured, UntrustedToken};
+use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::reading::token::{self, Found, Reading, Unclear};
 
 /// The header that a provider's tokens come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,6 @@ pub enum Foreign {
 #[derive(Debug, Clone, Copy)]
 pub struct FormRules {
     pub header: &'static str,
-    /// What the value begins with.
-    pub scheme: Option<&'static str>,
     /// Its parts are base64url with padding, against RFC 7515 section 2.
     pub padded: bool,
     pub signer: Signer,
@@ -73,7 +75,6 @@ impl Form {
     pub fn rules(self) -> FormRules {
         let plain = FormRules {
             header: "",
-            scheme: None,
             padded: false,
             signer: Signer::Issuer,
             order: Order::IssuedAt,
@@ -81,9 +82,7 @@ impl Form {
             algorithm: "RS256",
         };
         match self {
-            Self::Authorization => {
-                FormRules { header: "authorization", scheme: Some("Bearer "), foreign: Foreign::Passes, ..plain }
-            }
+            Self::Authorization => FormRules { header: "authorization", foreign: Foreign::Passes, ..plain },
             Self::ForwardedAccessToken => {
                 FormRules { header: "x-forwarded-access-token", foreign: Foreign::Passes, ..plain }
             }
@@ -106,34 +105,87 @@ impl Form {
     }
 }
 
+/// The parts of a request in which a token may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Borne<'r> {
+    pub headers: &'r HeaderMap,
+    /// Without the `?`.
+    pub query: Option<&'r str>,
+    /// The body of a form, where forms are read (RFC 6750 section 2.2).
+    pub form: Option<&'r [u8]>,
+    /// Cookies that the operator named.
+    pub cookies: &'r [String],
+}
+
+/// Where in a request a token came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Header(&'static str),
+    Query,
+    Form,
+    Cookie,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header `{name}`"),
+            Self::Query => f.write_str("`access_token` in the query"),
+            Self::Form => f.write_str("`access_token` in the form"),
+            Self::Cookie => f.write_str("a cookie of `bearer.cookies`"),
+        }
+    }
+}
+
 /// Why a request that bears a token does not go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BearerFault {
-    #[error("header `{0}` appears more than once; expected one token")]
-    Repeated(&'static str),
-    #[error("the token in `{header}` cannot be read: {why}")]
-    Unreadable { header: &'static str, why: IdTokenError },
-    #[error("the token in `{0}` names an issuer that no provider of that header has")]
-    UnknownIssuer(&'static str),
+    #[error("{0} appears more than once; expected one token")]
+    Repeated(Place),
+    #[error("the token in {place} cannot be read: {why}")]
+    Unreadable { place: Place, why: IdTokenError },
+    #[error("{place} holds what an app may read as a token, but {why}; expected one token that names its issuer")]
+    Unclear { place: Place, why: Unclear },
+    #[error("the token in {0} names an issuer that no provider of that header has")]
+    UnknownIssuer(Place),
+    #[error("the token in {place} is one of provider `{provider}`, whose tokens come in header `{expected}`")]
+    OtherHeader { place: Place, provider: ProviderName, expected: &'static str },
+    #[error("`access_token` in a form may be a token; send it in `authorization`, or set `bearer.form = true`")]
+    InForm,
+    #[error("the tokens of this request name more than one person; expected one")]
+    TwoPeople,
 }
 
-/// The token of a request that is one of a provider's: of the first provider, in the order of the configuration, for whom
-/// there is one.
+/// The tokens of a request that are of our providers: all of them, since an app may read any.
 ///
 /// # Errors
-/// When a header is there twice, or holds what does not belong there.
-pub fn read(providers: &[Arc<Provider>], headers: &HeaderMap) -> Result<Option<Captured>, BearerFault> {
+/// When a token comes twice, when it is unclear whose it is, or when a header holds what does not belong there.
+pub fn read(providers: &[Arc<Provider>], borne: Borne<'_>) -> Result<Vec<Captured>, BearerFault> {
+    let mut reader = Reader { providers, captured: Vec::new() };
     let mut looked_at: Vec<Form> = Vec::new();
     for form in providers.iter().filter_map(|provider| form_of(provider)) {
-        if looked_at.contains(&form) {
-            continue;
-        }
-        looked_at.push(form);
-        if let Some(captured) = of_form(form, providers, headers)? {
-            return Ok(Some(captured));
+        if !looked_at.contains(&form) {
+            looked_at.push(form);
+            reader.header(form, borne.headers)?;
         }
     }
-    Ok(None)
+    if looked_at.contains(&Form::Authorization) {
+        if let Some(query) = borne.query.filter(|query| fields::may_hold(query, Field::AccessToken)) {
+            reader.field(query.as_bytes(), Place::Query)?;
+        }
+        if let Some(form) = borne.form {
+            reader.field(form, Place::Form)?;
+        }
+        if !borne.cookies.is_empty() {
+            reader.cookies(borne.cookies, borne.headers)?;
+        }
+    }
+    Ok(reader.captured)
+}
+
+/// Whether tokens of these providers come where RFC 6750 puts them: in `Authorization`, a form or the query.
+pub fn reads_authorization(providers: &[Arc<Provider>]) -> bool {
+    providers.iter().any(|provider| form_of(provider) == Some(Form::Authorization))
 }
 
 fn form_of(provider: &Provider) -> Option<Form> {
@@ -143,43 +195,118 @@ fn form_of(provider: &Provider) -> Option<Form> {
     }
 }
 
-fn of_form(form: Form, providers: &[Arc<Provider>], headers: &HeaderMap) -> Result<Option<Captured>, BearerFault> {
-    let FormRules { header, scheme, padded, signer, foreign, .. } = form.rules();
-    let mut values = headers.get_all(header).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(BearerFault::Repeated(header));
+struct Reader<'p> {
+    providers: &'p [Arc<Provider>],
+    captured: Vec<Captured>,
+}
+
+impl Reader<'_> {
+    fn header(&mut self, form: Form, headers: &HeaderMap) -> Result<(), BearerFault> {
+        let FormRules { header, foreign, .. } = form.rules();
+        let place = Place::Header(header);
+        // CGI and its heirs (WSGI, Rack, PHP) read other spellings of a name as the same.
+        let folds = |name: &str| {
+            let pairs = || name.bytes().zip(header.bytes());
+            name.len() == header.len()
+                && pairs().all(|(ours, theirs)| ours == theirs || (matches!(ours, b'_' | b'.') && theirs == b'-'))
+        };
+        let mut values = headers.iter().filter(|(name, _)| folds(name.as_str())).map(|(_, value)| value);
+        let Some(value) = values.next() else { return Ok(()) };
+        if values.next().is_some() {
+            return Err(BearerFault::Repeated(place));
+        }
+        match foreign {
+            Foreign::Passes => self.anywhere(form, place, value.as_bytes()),
+            Foreign::Refused => self.whole(form, place, value),
+        }
     }
-    let token = value.to_str().ok().and_then(|text| match scheme {
-        None => Some(text),
-        Some(scheme) => {
-            let (word, token) = text.split_at_checked(scheme.len())?;
-            word.eq_ignore_ascii_case(scheme).then_some(token)
+
+    /// A field that RFC 6750 names.
+    fn field(&mut self, form: &[u8], place: Place) -> Result<(), BearerFault> {
+        let mut values = fields::values(form, Field::AccessToken);
+        let Some(value) = values.next() else { return Ok(()) };
+        if values.next().is_some() {
+            return Err(BearerFault::Repeated(place));
         }
-    });
-    let token = token.ok_or(IdTokenError::Parts { parts: 1 }).and_then(|token| match padded {
-        false => UntrustedIdToken::parse_access_token(token),
-        true => UntrustedIdToken::parse_padded(token),
-    });
-    let token = match (token, foreign) {
-        (Ok(token), _) => token,
-        (Err(_), Foreign::Passes) => return Ok(None),
-        (Err(why), Foreign::Refused) => return Err(BearerFault::Unreadable { header, why }),
-    };
-    let mut ours = providers
-        .iter()
-        .filter(|provider| form_of(provider) == Some(form) && provider.issuer.as_str() == token.issuer())
-        .peekable();
-    let first = ours.peek().copied();
-    let meant = ours.find(|provider| match &provider.protocol {
-        Protocol::Oidc(policy) if signer == Signer::Issuer => token.names_audience(&policy.client_id),
-        _ => true,
-    });
-    match (meant.or(first), foreign) {
-        (Some(provider), _) => {
-            Ok(Some(Captured { provider: Arc::clone(provider), token: UntrustedToken::Presented(token) }))
+        self.anywhere(Form::Authorization, place, &value)
+    }
+
+    fn cookies(&mut self, named: &[String], headers: &HeaderMap) -> Result<(), BearerFault> {
+        for line in headers.get_all(http::header::COOKIE) {
+            // Some readers divide cookies at commas too, and pass over quotes.
+            for cookie in line.as_bytes().split(|byte| matches!(byte, b';' | b',')) {
+                let Some(at) = memchr::memchr(b'=', cookie) else { continue };
+                let (name, value) = (cookie.get(..at).unwrap_or_default(), cookie.get(at + 1..).unwrap_or_default());
+                if named.iter().any(|named| fields::is_like(name, named)) {
+                    self.anywhere(Form::Authorization, Place::Cookie, value)?;
+                }
+            }
         }
-        (None, Foreign::Passes) => Ok(None),
-        (None, Foreign::Refused) => Err(BearerFault::UnknownIssuer(header)),
+        Ok(())
+    }
+
+    /// Whatever stands in a value that others may use as well.
+    fn anywhere(&mut self, form: Form, place: Place, value: &[u8]) -> Result<(), BearerFault> {
+        let found = token::within(value).map_err(|why| BearerFault::Unclear { place, why })?;
+        for Found { reading, token } in found {
+            match (reading, token) {
+                // The app's own, by a secret of its own.
+                (Reading::NotAToken | Reading::Unclear(Unclear::NoIssuerSharedSecret), _) => {}
+                (Reading::Token { issuer }, Some(token)) => self.named(form, place, &issuer, token)?,
+                (Reading::Token { .. }, None) => {
+                    return Err(BearerFault::Unclear { place, why: Unclear::Unreadable });
+                }
+                (Reading::Unclear(why), _) => return Err(BearerFault::Unclear { place, why }),
+            }
+        }
+        Ok(())
+    }
+
+    /// A token that names its issuer: one of ours, or somebody else's, which is the app's own business.
+    fn named(&mut self, form: Form, place: Place, issuer: &str, token: UntrustedIdToken) -> Result<(), BearerFault> {
+        let is_of = |provider: &&Arc<Provider>| token::is_like(issuer, provider.issuer.as_str());
+        let Some(other) = self.providers.iter().find(is_of) else { return Ok(()) };
+        let token = token.into_access_token().map_err(|why| BearerFault::Unreadable { place, why })?;
+        match self.choose(form, issuer, &token) {
+            Some(provider) => {
+                self.keep(provider, token);
+                Ok(())
+            }
+            None => {
+                let expected = form_of(other).map_or("", |form| form.rules().header);
+                Err(BearerFault::OtherHeader { place, provider: other.name.clone(), expected })
+            }
+        }
+    }
+
+    /// A header that holds a token and nothing else.
+    fn whole(&mut self, form: Form, place: Place, value: &HeaderValue) -> Result<(), BearerFault> {
+        let unreadable = |why| BearerFault::Unreadable { place, why };
+        let text = value.to_str().map_err(|_| unreadable(IdTokenError::Parts { parts: 1 }))?;
+        let token = match form.rules().padded {
+            false => UntrustedIdToken::parse_access_token(text),
+            true => UntrustedIdToken::parse_padded(text),
+        };
+        let token = token.map_err(unreadable)?;
+        let provider = self.choose(form, token.issuer(), &token).ok_or(BearerFault::UnknownIssuer(place))?;
+        self.keep(provider, token);
+        Ok(())
+    }
+
+    /// The provider of that form whom a token names: for whom it is meant, or else of the issuer alone.
+    fn choose(&self, form: Form, issuer: &str, token: &UntrustedIdToken) -> Option<Arc<Provider>> {
+        let of_form = || {
+            let providers = self.providers.iter().filter(|provider| form_of(provider) == Some(form));
+            providers.filter(|provider| token::is_like(issuer, provider.issuer.as_str()))
+        };
+        let meant = of_form().find(|provider| match &provider.protocol {
+            Protocol::Oidc(policy) if form.rules().signer == Signer::Issuer => token.names_audience(&policy.client_id),
+            _ => true,
+        });
+        meant.or_else(|| of_form().next()).cloned()
+    }
+
+    fn keep(&mut self, provider: Arc<Provider>, token: UntrustedIdToken) {
+        self.captured.push(Captured { provider, token: UntrustedToken::Presented(token) });
     }
 }

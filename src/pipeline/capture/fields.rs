@@ -4,8 +4,10 @@
 //! body; [`FieldScan`] watches a stream of which it keeps nothing but the name under its eyes.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::CaptureRefusal;
+use crate::pipeline::reading::token::{self, Reading, Unclear};
 
 /// A form field that carries a login, part of one, or the denial of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ impl Field {
 #[derive(Debug, Default)]
 pub struct ProtocolFields {
     found: Vec<(Field, Place, String)>,
+    /// Where a `code` stands that every reader reads alike: by its very name, and not empty.
+    code: Option<Place>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,13 @@ impl ProtocolFields {
                 decode(value).ok_or_else(|| CaptureRefusal::Form(format!("field `{}` is not UTF-8", field.name())))?;
             self.found.push((field, place, value.into_owned()));
         }
+        // For this one a `;` divides nothing, as for most readers.
+        let plain = |pair: &[u8]| {
+            pair.strip_prefix(b"code=").is_some_and(|value| decode(value).is_some_and(|value| !value.trim().is_empty()))
+        };
+        if form.split(|byte| *byte == b'&').any(plain) {
+            self.code = Some(place);
+        }
         Ok(())
     }
 
@@ -115,6 +126,12 @@ impl ProtocolFields {
 
     pub fn has(&self, field: Field) -> bool {
         self.found.iter().any(|(known, ..)| *known == field)
+    }
+
+    /// Whether an app that reads a field also reads a `code` beside it: one, plainly named, not empty, in the same place.
+    pub fn has_plain_code_beside(&self, field: Field) -> bool {
+        let place = self.found.iter().find(|(known, ..)| *known == field).map(|(_, place, _)| *place);
+        self.code.is_some() && self.code == place
     }
 
     pub fn carries_token(&self) -> bool {
@@ -146,9 +163,10 @@ impl ProtocolFields {
 /// ```
 #[derive(Debug)]
 pub struct FieldScan {
+    seeks: Seeks,
     place: ScanPlace,
     name: Vec<u8>,
-    /// The decoded head of a `SAMLResponse` value.
+    /// The decoded head of a value that is looked into.
     head: Vec<u8>,
     /// Digits of an escape in a value that are still to come, and what was read of it.
     escape: Escape,
@@ -156,12 +174,34 @@ pub struct FieldScan {
     opening: Vec<u8>,
 }
 
+/// What a scan looks for.
+#[derive(Debug, Clone)]
+pub struct Seeks {
+    /// Fields by which a browser logs in.
+    pub login: bool,
+    /// `access_token` (RFC 6750 section 2.2), unless it is a token of another issuer than these.
+    pub access_token: Option<Arc<[String]>>,
+}
+
+impl Default for Seeks {
+    fn default() -> Self {
+        Self { login: true, access_token: None }
+    }
+}
+
+impl Seeks {
+    pub fn is_nothing(&self) -> bool {
+        !self.login && self.access_token.is_none()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPlace {
     Name,
     /// A value that matters to nobody.
     Value,
-    SamlValue,
+    /// The value of a field that is looked into.
+    Held(Field),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +216,7 @@ enum Escape {
 pub enum Sighting {
     /// Nothing that carries a login, so far.
     Clear,
-    /// A field that carries a login: `id_token`, or a `SAMLResponse` that is no LogoutResponse.
+    /// A field that carries a login (`id_token`, or a `SAMLResponse` that is no LogoutResponse), or an `access_token`.
     Login(Field),
     /// A byte order mark by which an app may read other letters than we do.
     Foreign,
@@ -184,11 +224,22 @@ pub enum Sighting {
 
 impl Default for FieldScan {
     fn default() -> Self {
-        Self { place: ScanPlace::Name, name: Vec::new(), head: Vec::new(), escape: Escape::None, opening: Vec::new() }
+        Self::new(Seeks::default())
     }
 }
 
 impl FieldScan {
+    pub fn new(seeks: Seeks) -> Self {
+        Self {
+            seeks,
+            place: ScanPlace::Name,
+            name: Vec::new(),
+            head: Vec::new(),
+            escape: Escape::None,
+            opening: Vec::new(),
+        }
+    }
+
     /// Reads the next piece. `answers_logout` says of the base64 head of a `SAMLResponse` whether its root is a
     /// LogoutResponse.
     pub fn read(&mut self, mut piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
@@ -202,7 +253,7 @@ impl FieldScan {
             let (consumed, sighting) = match self.place {
                 ScanPlace::Name => self.read_name(piece),
                 ScanPlace::Value => (self.skip_value(piece), Sighting::Clear),
-                ScanPlace::SamlValue => self.read_saml_value(piece, &answers_logout),
+                ScanPlace::Held(field) => self.read_held(field, piece, &answers_logout),
             };
             if sighting != Sighting::Clear {
                 return sighting;
@@ -217,7 +268,7 @@ impl FieldScan {
         match self.place {
             ScanPlace::Name => self.name_ended(),
             ScanPlace::Value => Sighting::Clear,
-            ScanPlace::SamlValue => self.saml_value_ended(&answers_logout),
+            ScanPlace::Held(field) => self.held_ended(field, &answers_logout),
         }
     }
 
@@ -227,7 +278,7 @@ impl FieldScan {
         let Some(end) = end else { return (piece.len(), Sighting::Clear) };
         let sighting = self.name_ended();
         let begins_value = piece.get(end) == Some(&b'=');
-        if self.place == ScanPlace::SamlValue && !begins_value {
+        if matches!(self.place, ScanPlace::Held(_)) && !begins_value {
             self.place = ScanPlace::Name;
         } else if self.place == ScanPlace::Name && begins_value {
             self.place = ScanPlace::Value;
@@ -248,19 +299,21 @@ impl FieldScan {
 
     fn name_ended(&mut self) -> Sighting {
         // Most names are told apart by their first letter, which costs nothing.
-        let hopeless = |first: &u8| first.is_ascii_alphanumeric() && !matches!(first, b'i' | b'I' | b's' | b'S');
+        let hopeless =
+            |first: &u8| first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a');
         let field = if self.name.first().is_none_or(hopeless) { None } else { field_named(&self.name) };
         self.name.clear();
         match field {
-            Some(Field::IdToken) => Sighting::Login(Field::IdToken),
-            Some(Field::SamlResponse) => {
-                self.place = ScanPlace::SamlValue;
-                self.escape = Escape::None;
-                self.head.clear();
-                Sighting::Clear
+            Some(Field::IdToken) if self.seeks.login => return Sighting::Login(Field::IdToken),
+            Some(Field::SamlResponse) if self.seeks.login => self.place = ScanPlace::Held(Field::SamlResponse),
+            Some(Field::AccessToken) if self.seeks.access_token.is_some() => {
+                self.place = ScanPlace::Held(Field::AccessToken);
             }
-            _ => Sighting::Clear,
+            _ => return Sighting::Clear,
         }
+        self.escape = Escape::None;
+        self.head.clear();
+        Sighting::Clear
     }
 
     fn skip_value(&mut self, piece: &[u8]) -> usize {
@@ -273,16 +326,16 @@ impl FieldScan {
         }
     }
 
-    fn read_saml_value(&mut self, piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> (usize, Sighting) {
+    fn read_held(&mut self, field: Field, piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> (usize, Sighting) {
         for (index, byte) in piece.iter().enumerate() {
             if matches!(byte, b'&' | b';') {
-                let sighting = self.saml_value_ended(answers_logout);
+                let sighting = self.held_ended(field, answers_logout);
                 self.place = ScanPlace::Name;
                 return (index + 1, sighting);
             }
             self.keep_value(*byte);
             if self.head.len() >= MAX_HEAD {
-                let sighting = self.saml_value_ended(answers_logout);
+                let sighting = self.held_ended(field, answers_logout);
                 self.place = ScanPlace::Value;
                 return (index + 1, sighting);
             }
@@ -306,19 +359,32 @@ impl FieldScan {
         };
     }
 
-    fn saml_value_ended(&mut self, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
-        // Apps name the field without filling it in (an empty one carries nothing).
-        if self.head.is_empty() || answers_logout(&self.head) {
-            return Sighting::Clear;
+    /// The value has ended, or there is more of it than is held.
+    fn held_ended(&mut self, field: Field, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
+        // Apps name a field without filling it in (an empty one carries nothing).
+        let clear = self.head.is_empty()
+            || match field {
+                Field::AccessToken => self.passes_access_token(),
+                _ => answers_logout(&self.head),
+            };
+        if clear { Sighting::Clear } else { Sighting::Login(field) }
+    }
+
+    fn passes_access_token(&self) -> bool {
+        if self.head.len() >= MAX_HEAD {
+            return !token::may_begin(&self.head);
         }
-        Sighting::Login(Field::SamlResponse)
+        let reading = token::read(&self.head);
+        let issuers = self.seeks.access_token.iter().flat_map(|issuers| issuers.iter().map(String::as_str));
+        // The app's own, by a secret of its own.
+        reading == Reading::Unclear(Unclear::NoIssuerSharedSecret) || reading.passes(issuers).is_ok()
     }
 }
 
 /// The longest byte order mark.
 const MARK: usize = 4;
 
-/// How much of a `SAMLResponse` value is held, in base64: enough for an XML declaration, a comment and the root's name.
+/// How much of a value is held: of a `SAMLResponse`, in base64, enough for an XML declaration, a comment and the root's name.
 const MAX_HEAD: usize = 4096;
 
 /// Whether a query may hold a field that carries a login: cheap, and never wrong when it says no. A name without an
@@ -331,6 +397,43 @@ pub fn may_carry_login(query: &str) -> bool {
     memchr::memchr2_iter(b's', b'S', bytes).any(|at| starts_with(bytes, at, b"samlresponse"))
         || memchr::memchr2_iter(b'i', b'I', bytes).any(|at| starts_with(bytes, at, b"id"))
 }
+
+/// Whether a query may hold a field: cheap, and never wrong when it says no.
+pub fn may_hold(query: &str, field: Field) -> bool {
+    let bytes = query.as_bytes();
+    // Readers differ in what they take for an underscore, not in what comes before it.
+    let word = field.name().split('_').next().unwrap_or_default().as_bytes();
+    let Some(first) = word.first() else { return true };
+    !bytes.is_ascii()
+        || memchr::memchr(b'%', bytes).is_some()
+        || memchr::memchr2_iter(*first, first.to_ascii_uppercase(), bytes).any(|at| starts_with(bytes, at, word))
+}
+
+/// The values of a field, decoded, wherever the laxest reader finds them.
+pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
+    let pairs = form.split(|byte| matches!(byte, b'&' | b';')).filter_map(move |pair| {
+        let at = memchr::memchr(b'=', pair)?;
+        let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());
+        (field_named(name) == Some(field)).then_some(value)
+    });
+    pairs.map(|value| {
+        let spaced: Vec<u8> = value.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+        percent_encoding::percent_decode(&spaced).collect()
+    })
+}
+
+/// Whether some reader takes the name of a cookie or field for this one.
+pub fn is_like(raw: &[u8], named: &str) -> bool {
+    let fold = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
+    let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
+    let text = String::from_utf8_lossy(&decoded);
+    let text = text.split('\0').next().unwrap_or_default().trim_matches(|c: char| c.is_whitespace() || c == '"');
+    let text = text.split(['[', ']']).next().unwrap_or_default();
+    fold(text) == fold(named)
+}
+
+/// How much of a cookie's name is looked at.
+const MAX_COOKIE_NAME: usize = 512;
 
 fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
     bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
@@ -371,6 +474,15 @@ pub fn is_form(content_type: &str) -> bool {
 /// lone `[` as `_`; PHP, Rack and qs (Express) read `name[]` as a list called `name`; qs reads `[name]` as `name`, and Rack
 /// did with any brackets around it; ASP.NET reads `%u0069` as `i`; C programs stop at NUL.
 fn field_named(raw: &[u8]) -> Option<Field> {
+    readings(raw).iter().find_map(|name| Field::named(name))
+}
+
+/// Whether the laxest reader could take a raw name for this one.
+pub fn could_be(raw: &[u8], name: &str) -> bool {
+    readings(raw).iter().any(|reading| reading.eq_ignore_ascii_case(name))
+}
+
+fn readings(raw: &[u8]) -> [String; 2] {
     let raw = strip_padding(raw);
     let decoded = decode_name(whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);
@@ -378,8 +490,7 @@ fn field_named(raw: &[u8]) -> Option<Field> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let joined: String = text.chars().map(fold).collect();
     let bare = joined.trim_start_matches(['[', ']']);
-    Field::named(bare.split(['[', ']']).next().unwrap_or_default())
-        .or_else(|| Field::named(&joined.replacen('[', "_", 1)))
+    [bare.split(['[', ']']).next().unwrap_or_default().to_owned(), joined.replacen('[', "_", 1)]
 }
 
 /// What some reader takes for an underscore, or some comparison without case for an ASCII letter.
@@ -431,11 +542,11 @@ fn whole_escapes(raw: &[u8]) -> &[u8] {
     }
 }
 
-/// Drops what some reader drops before a name: white space, brackets, a byte order mark.
+/// Drops what some reader drops before a name: white space, brackets, a byte order mark, a question mark (qs, by an option).
 fn strip_padding(mut raw: &[u8]) -> &[u8] {
     loop {
         raw = match raw {
-            [b'+' | b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'[' | b']', rest @ ..] => rest,
+            [b'+' | b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'[' | b']' | b'?', rest @ ..] => rest,
             [0xef, 0xbb, 0xbf, rest @ ..] => rest,
             [b'%', b'2', b'0', rest @ ..] => rest,
             [b'%', b'0', b'9' | b'a'..=b'd' | b'A'..=b'D', rest @ ..] => rest,

@@ -88,12 +88,29 @@ impl UntrustedIdToken {
         Self::parse_typed(compact, Some(&["JWT"]), Place::Payload)
     }
 
+    /// A token of any type and of any issuer, or none: to see whose it is, and not to believe it.
+    ///
+    /// # Errors
+    /// As for [`Self::parse`], but for type and issuer.
+    pub(in crate::pipeline) fn parse_any(compact: &str) -> Result<Self, IdTokenError> {
+        Self::parse_typed(compact, None, Place::Payload)
+    }
+
+    /// Holds a token that was parsed by [`Self::parse_any`] to the types of an access token.
+    ///
+    /// # Errors
+    /// When its header names another.
+    pub(in crate::pipeline) fn into_access_token(self) -> Result<Self, IdTokenError> {
+        check_type(&self.header.members, Some(ACCESS_TOKEN))?;
+        Ok(self)
+    }
+
     /// An access token in the form of a JWT, which may say so (RFC 9068 section 2.1).
     ///
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_access_token(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, Some(&["JWT", "at+jwt", "application/at+jwt"]), Place::Payload)
+        Self::parse_typed(compact, Some(ACCESS_TOKEN), Place::Payload)
     }
 
     /// A load balancer's token: its parts may be padded, and its issuer stands in the header.
@@ -128,6 +145,7 @@ impl UntrustedIdToken {
         let payload_bytes = decode("payload", payload, issuer)?;
         let payload_object = object("payload", &payload_bytes)?;
         let issuer = match issuer {
+            Place::Payload if types.is_none() => payload_object.get("iss").and_then(Value::as_str).unwrap_or_default(),
             Place::Payload => text(&payload_object, "iss")?,
             Place::Header => text(&header.members, "iss")?,
         };
@@ -221,24 +239,27 @@ pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, Id
     Ok(unique.0)
 }
 
-/// The members of a JOSE header that choose a key, of a token whose `typ` is one of these; `None`: of whatever purpose.
-///
-/// # Errors
-/// When the header asks for what is not understood.
-pub(in crate::pipeline) fn read_header(
-    header: Map<String, Value>,
-    types: Option<&[&str]>,
-) -> Result<Header, IdTokenError> {
+/// What an access token may call itself (RFC 9068 section 2.1).
+const ACCESS_TOKEN: &[&str] = &["JWT", "at+jwt", "application/at+jwt"];
+
+fn check_type(header: &Map<String, Value>, types: Option<&[&str]>) -> Result<(), IdTokenError> {
+    match header.get("typ") {
+        None => Ok(()),
+        Some(Value::String(kind))
+            if types.is_none_or(|types| types.iter().any(|known| kind.eq_ignore_ascii_case(known))) =>
+        {
+            Ok(())
+        }
+        Some(other) => Err(IdTokenError::Type(other.to_string().chars().take(40).collect())),
+    }
+}
+
+fn read_header(header: Map<String, Value>, types: Option<&[&str]>) -> Result<Header, IdTokenError> {
     if header.contains_key("crit") {
         // RFC 7515 section 4.1.11: a critical extension that is not understood makes the token invalid.
         return Err(IdTokenError::Critical);
     }
-    match header.get("typ") {
-        None => {}
-        Some(Value::String(kind))
-            if types.is_none_or(|types| types.iter().any(|known| kind.eq_ignore_ascii_case(known))) => {}
-        Some(other) => return Err(IdTokenError::Type(other.to_string().chars().take(40).collect())),
-    }
+    check_type(&header, types)?;
     let algorithm = header.get("alg").and_then(Value::as_str).ok_or(IdTokenError::NoAlgorithm)?;
     let key_id = match header.get("kid") {
         None => None,

@@ -23,7 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::{DeflateDecoder, ZlibDecoder};
 use serde_json::{Map, Value};
 
-use crate::pipeline::capture::oidc::{object, read_header};
+use crate::pipeline::capture::oidc::{UntrustedIdToken, object};
 use crate::pipeline::capture::saml::{self, Message};
 
 /// What an app could make of a text.
@@ -122,7 +122,7 @@ pub fn read(value: &[u8]) -> Reading {
     match value.first() {
         Some(b'{') => as_json(value),
         Some(b'<') => as_xml(value.to_vec()),
-        _ if value.contains(&b'.') => as_compact(value),
+        _ if value.contains(&b'.') => as_compact(value).0,
         _ => as_base64(value),
     }
 }
@@ -154,16 +154,17 @@ pub fn may_begin(head: &[u8]) -> bool {
 /// # Errors
 /// When there are so many that no honest request has them.
 pub fn within(value: &[u8]) -> Result<Vec<Found>, Unclear> {
-    let mut found = Vec::new();
     if value.len() < SHORTEST {
-        return Ok(found);
+        return Ok(Vec::new());
     }
     if value.contains(&b'%') {
-        let unescaped: Vec<u8> = percent_encoding::percent_decode(value).collect();
-        if unescaped != value {
-            return within(&unescaped);
-        }
+        return standing_in(&percent_encoding::percent_decode(value).collect::<Vec<u8>>());
     }
+    standing_in(value)
+}
+
+fn standing_in(value: &[u8]) -> Result<Vec<Found>, Unclear> {
+    let mut found = Vec::new();
     for run in value.split(|byte| !is_token_byte(*byte)).filter(|run| run.len() >= SHORTEST) {
         if let Some(token) = in_run(run) {
             found.push(token);
@@ -179,19 +180,43 @@ pub fn within(value: &[u8]) -> Result<Vec<Found>, Unclear> {
     Ok(found)
 }
 
-/// A token in the value of a header.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Found {
-    /// In compact form, as it stands there.
-    pub text: String,
-    pub reading: Reading,
+/// Whether a token stands anywhere in a body that we cannot take apart, whatever it is written in. Escapes of JSON are undone.
+pub fn is_within(body: &[u8]) -> bool {
+    let holds = |text: &[u8]| !matches!(within(text).as_deref(), Ok([]));
+    holds(body) || (body.contains(&b'\\') && holds(&unescaped(body)))
 }
 
-/// Prints whose it is, and nothing that could be used.
-impl std::fmt::Debug for Found {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Found({:?})", self.reading)
+/// Undoes the escapes by which JSON may write an ASCII character (RFC 8259 section 7).
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        let escaped = match (byte, after) {
+            (b'\\', [b'u' | b'U', digits @ ..]) => {
+                let digits = digits.get(..4).and_then(|digits| std::str::from_utf8(digits).ok());
+                digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).map(|byte| (byte, 5))
+            }
+            (b'\\', [byte, ..]) => Some((*byte, 1)),
+            _ => None,
+        };
+        match escaped {
+            Some((byte, length)) => {
+                plain.push(byte);
+                rest = after.get(length..).unwrap_or_default();
+            }
+            None => plain.push(*byte),
+        }
     }
+    plain
+}
+
+/// A token that stands in a text.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub reading: Reading,
+    /// Where it reads strictly.
+    pub token: Option<UntrustedIdToken>,
 }
 
 /// The token of a run of letters that tokens are written in. What stands before it without a separator (`BearereyJ…`,
@@ -202,9 +227,11 @@ fn in_run(run: &[u8]) -> Option<Found> {
     let starts = head.windows(2).enumerate().filter(|(_, pair)| matches!(pair, [b'e', b'w' | b'y'])).map(|(at, _)| at);
     let start = std::iter::once(0).chain(starts).find(|at| opens_json(head.get(*at..).unwrap_or_default()));
     let token = run.get(start.unwrap_or_default()..).unwrap_or_default();
-    let reading = if token.len() > MAX_TOKEN { Reading::Unclear(Unclear::TooLong) } else { as_compact(token) };
-    let text = String::from_utf8(token.to_vec()).ok()?;
-    (reading != Reading::NotAToken).then_some(Found { text, reading })
+    let (reading, token) = match token.len() > MAX_TOKEN {
+        true => (Reading::Unclear(Unclear::TooLong), None),
+        false => as_compact(token),
+    };
+    (reading != Reading::NotAToken).then_some(Found { reading, token })
 }
 
 fn is_token_byte(byte: u8) -> bool {
@@ -240,46 +267,43 @@ fn trim(mut value: &[u8]) -> &[u8] {
     }
 }
 
-fn as_compact(value: &[u8]) -> Reading {
+fn as_compact(value: &[u8]) -> (Reading, Option<UntrustedIdToken>) {
     let mut parts = value.splitn(3, |byte| *byte == b'.');
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (has_header, has_payload) = (opens_json(first), opens_json(second));
     if !has_header && !has_payload {
-        return Reading::NotAToken;
+        return (Reading::NotAToken, None);
+    }
+    if let Some((reading, token)) = std::str::from_utf8(value).ok().and_then(strictly) {
+        return (reading, Some(token));
     }
     let header = decode(first);
     let mentions = |word: &[u8]| has_word(&header, word) || header.contains(&b'\\');
-    if has_header && value.iter().filter(|byte| **byte == b'.').count() == 4 && mentions(b"enc") {
-        return Reading::Unclear(Unclear::Encrypted);
-    }
-    if let Some(reading) = std::str::from_utf8(value).ok().and_then(strictly) {
-        return reading;
-    }
-    // Signed cookies of frameworks look alike: an object, a time, a signature. Without an algorithm and without claims no reader
-    // of tokens takes them.
-    if has_payload || mentions(b"alg") { Reading::Unclear(Unclear::Unreadable) } else { Reading::NotAToken }
+    let reading = if has_header && value.iter().filter(|byte| **byte == b'.').count() == 4 && mentions(b"enc") {
+        Reading::Unclear(Unclear::Encrypted)
+    } else if has_payload || mentions(b"alg") {
+        Reading::Unclear(Unclear::Unreadable)
+    } else {
+        // Signed cookies of frameworks look alike: an object, a time, a signature. Without an algorithm and without claims no
+        // reader of tokens takes them.
+        Reading::NotAToken
+    };
+    (reading, None)
 }
 
-/// A JWS by RFC 7515 and RFC 7519, to the letter; `None` where it is none.
-fn strictly(compact: &str) -> Option<Reading> {
-    let mut parts = compact.split('.');
-    let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
+/// A JWS by RFC 7515 and RFC 7519, to the letter, and whose it is; `None` where it is none.
+fn strictly(compact: &str) -> Option<(Reading, UntrustedIdToken)> {
+    let token = UntrustedIdToken::parse_any(compact).ok()?;
+    let (_, signature) = token.as_received();
+    if !signature.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) {
         return None;
     }
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
-    decode(signature)?;
-    let header = read_header(object("header", &decode(header)?).ok()?, None).ok()?;
-    if header.members.get("typ").is_some_and(|kind| !kind.is_string()) {
-        return None;
-    }
-    let payload = object("payload", &decode(payload)?).ok()?;
-    Some(match issuer([&header.members, &payload]) {
-        Reading::Unclear(Unclear::NoIssuer) if matches!(header.algorithm.as_str(), "HS256" | "HS384" | "HS512") => {
-            Reading::Unclear(Unclear::NoIssuerSharedSecret)
-        }
+    let shares_secret = matches!(token.header().algorithm.as_str(), "HS256" | "HS384" | "HS512");
+    let reading = match issuer([&token.header().members, token.payload().0]) {
+        Reading::Unclear(Unclear::NoIssuer) if shares_secret => Reading::Unclear(Unclear::NoIssuerSharedSecret),
         reading => reading,
-    })
+    };
+    Some((reading, token))
 }
 
 /// The issuer that all of these objects name. The header may repeat it (RFC 7519 section 5.3).
@@ -606,23 +630,21 @@ mod tests {
         ] {
             let found = within(value.as_bytes()).unwrap();
             assert_eq!(found.len(), 1, "{value}: {found:?}");
-            assert_eq!(
-                (found[0].text.as_str(), &found[0].reading),
-                (token.as_str(), &of("https://idp.example")),
-                "{value}"
-            );
+            assert_eq!(found[0].reading, of("https://idp.example"), "{value}");
+            let (signed, signature) = found[0].token.as_ref().unwrap().as_received();
+            assert_eq!(format!("{signed}.{signature}"), token, "{value}");
         }
         let blanks = [b"Bearer ", token.as_bytes(), b"\xa0"].concat();
         assert_eq!(within(&blanks).unwrap().len(), 1);
         assert_eq!(within(format!("Bearer {token} {token}").as_bytes()).unwrap().len(), 2);
-        assert_eq!(within([token.as_str(); 5].join(" ").as_bytes()), Err(Unclear::TooMany));
+        assert_eq!(within([token.as_str(); 5].join(" ").as_bytes()).unwrap_err(), Unclear::TooMany);
         for value in [
             "",
             "Basic dXNlcjpwYXNzd29yZC1vZi1zb21lLWxlbmd0aA==",
             "Bearer a.b.c",
             "Bearer ghp_0123456789abcdefghijklmnopqrstuvwxyz",
         ] {
-            assert_eq!(within(value.as_bytes()).unwrap(), [], "{value}");
+            assert!(within(value.as_bytes()).unwrap().is_empty(), "{value}");
         }
     }
 

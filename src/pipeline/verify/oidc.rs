@@ -6,6 +6,7 @@
 pub mod discovery;
 pub mod keys;
 pub mod logout;
+pub(super) mod purpose;
 
 use std::fmt;
 
@@ -164,9 +165,7 @@ fn check_claims(
     token_id: String,
 ) -> Result<Assertion, Fault> {
     // A logout token has the same signature, issuer and audience, and says nothing of groups.
-    if payload.get("events").is_some_and(|events| events.get(logout::EVENT).is_some()) {
-        return Err(Fault::Malformed("it is a logout token; expected an ID token".into()));
-    }
+    purpose::check(payload)?;
     check_issuer(provider, payload)?;
     check_audience(policy, payload)?;
     let issued_at = required_date(payload, "iat")?;

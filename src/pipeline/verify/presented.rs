@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::oidc::{KeySet, check_issuer, check_signature, numeric_date, required_date, token_id};
+use super::oidc::{KeySet, check_issuer, check_signature, numeric_date, purpose, required_date, token_id};
 use super::{Assertion, BindingVerdict, Fault, Refused, SignedToken, Statement};
 use crate::pipeline::capture::bearer::{Order, Signer};
-use crate::pipeline::capture::oidc::UntrustedIdToken;
+use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{BearerPolicy, OidcPolicy, Provider};
 
@@ -50,6 +50,8 @@ fn check_claims(
     let rules = bearer.form.rules();
     let (payload, _) = token.payload();
     let header = &token.header().members;
+    purpose::check(payload)?;
+    check_subject(payload)?;
     let expires_at = match rules.signer {
         Signer::Issuer => {
             check_issuer(provider, payload)?;
@@ -111,6 +113,14 @@ fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(
     if ours { Ok(()) } else { Err(Fault::Audience { found: short(found()), expected: policy.client_id.clone() }) }
 }
 
+/// RFC 7519 section 4.1.2. A lax app makes a name of a number too; one that is absent is for [`is_of_person`] to judge.
+fn check_subject(payload: &Map<String, Value>) -> Result<(), Fault> {
+    match payload.get("sub") {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(other) => Err(Fault::Malformed(format!("claim `sub` is {}; expected a string", kind(other)))),
+    }
+}
+
 fn check_member(header: &Map<String, Value>, name: &'static str, expected: &str) -> Result<(), Fault> {
     match header.get(name).and_then(Value::as_str) {
         Some(found) if found == expected && !expected.is_empty() => Ok(()),
@@ -124,7 +134,8 @@ fn check_member(header: &Map<String, Value>, name: &'static str, expected: &str)
 /// Whether a token speaks of a person. One that a client was given for itself does not, and must never make a user of it.
 ///
 /// There is no one sign: RFC 9068 section 2.2 makes such a subject the client's own id; Entra says `idtyp`, Auth0 `gty`,
-/// Cloudflare leaves `sub` empty, and Keycloak has users of a name that it reserves.
+/// Cloudflare leaves `sub` empty, and Keycloak has users of a name that it reserves. Its lightweight tokens lack `sub` for
+/// people too, whom an app then knows by another claim.
 pub fn is_of_person(statement: &Statement) -> bool {
     let Statement::Oidc(payload) = statement else { return true };
     let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -132,9 +143,16 @@ pub fn is_of_person(statement: &Statement) -> bool {
     let clients = ["client_id", "azp", "cid", "appid"].map(text);
     let is_client = |name: &str| clients.iter().any(|client| !client.is_empty() && *client == name);
     let service_account = text("preferred_username").strip_prefix("service-account-").unwrap_or_default();
-    !(subject.trim().is_empty()
-        || is_client(subject)
+    let is_of_client = is_client(subject)
         || (!service_account.is_empty() && clients.iter().any(|client| client.eq_ignore_ascii_case(service_account)))
         || text("idtyp") == "app"
-        || text("gty") == "client-credentials")
+        || text("gty") == "client-credentials";
+    let names_person = || {
+        let named = NAMES.into_iter().filter_map(|name| payload.get(name)).filter(|value| !value.is_null());
+        named.into_iter().any(|value| value.as_str().is_none_or(|text| !text.is_empty()))
+    };
+    !is_of_client && (!subject.trim().is_empty() || names_person())
 }
+
+/// Claims by which apps know a person whose token has no `sub`.
+const NAMES: [&str; 6] = ["preferred_username", "email", "upn", "unique_name", "username", "cognito:username"];

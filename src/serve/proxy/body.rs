@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::headers::clean_trailers;
 use super::scan::post_answers_logout;
 use super::upstream::AppBody;
-use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
+use crate::pipeline::capture::fields::{Field, FieldScan, Seeks, Sighting};
 use crate::serve::alarm::Alarm;
 
 /// Why a body was broken off by us.
@@ -101,6 +101,7 @@ impl Upload {
             3 => Some((Stop::Stalled, Field::State)),
             4 => Some((Stop::Broken, Field::State)),
             5 => Some((Stop::Foreign, Field::State)),
+            6 => Some((Stop::Login, Field::AccessToken)),
             _ => None,
         }
     }
@@ -108,6 +109,7 @@ impl Upload {
     fn stop(&self, stop: Stop, field: Option<Field>) -> Stop {
         let code = match (stop, field) {
             (Stop::Login, Some(Field::SamlResponse)) => 2,
+            (Stop::Login, Some(Field::AccessToken)) => 6,
             (Stop::Login, _) => 1,
             (Stop::Stalled, _) => 3,
             (Stop::Broken, _) => 4,
@@ -150,10 +152,10 @@ pub struct Streamed {
 }
 
 impl Streamed {
-    pub fn through(inner: Incoming, limit: Duration, watch: bool) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Incoming, limit: Duration, watch: Option<Seeks>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
-        let scan = watch.then(FieldScan::default);
+        let scan = watch.map(FieldScan::new);
         let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
         (Outgoing::Streamed(Box::new(streamed)), upload)
     }

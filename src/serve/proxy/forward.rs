@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use super::body::{Outgoing, Stop, Upload};
 use super::upstream::{AppBody, Connector, NoAnswer, Pool};
 use crate::config;
+use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::fields::Field;
 use crate::serve::respond::Trouble;
 
@@ -117,6 +118,7 @@ fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {
 fn trouble(stop: Stop, field: Field) -> Trouble {
     match (stop, field) {
         (Stop::Login, Field::SamlResponse) => Trouble::Elsewhere { field: "SAMLResponse", place: "body" },
+        (Stop::Login, Field::AccessToken) => Trouble::Bearer(BearerFault::InForm),
         (Stop::Login, _) => Trouble::Elsewhere { field: "id_token", place: "body" },
         (Stop::Foreign, _) => Trouble::UnreadableForm("the byte order mark of UTF-16 or UTF-32"),
         (Stop::Stalled, _) => Trouble::BodyStalled,

@@ -15,7 +15,8 @@ use super::headers;
 use super::headers::identity::{self, Identity};
 use super::{Answered, Failed, Jar, Site, Trouble, new_id, outgoing, read, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
-use crate::pipeline::capture::fields::{Field, FieldScan, Sighting};
+use crate::pipeline::capture::bearer::BearerFault;
+use crate::pipeline::capture::fields::{Field, FieldScan, Seeks, Sighting};
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
 use crate::serve::assertion;
@@ -126,9 +127,7 @@ pub async fn own(
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     if let Some(settings) = gate.forward_auth.as_ref().filter(|settings| forward_auth::is_asked(settings, path)) {
-        let bearer = parts.extensions.get::<Arc<Bearer>>().map(|bearer| &**bearer);
-        let question =
-            Question { path, query: parts.uri.query(), method: &parts.method, headers: &parts.headers, bearer };
+        let question = Question { path, query: parts.uri.query(), method: &parts.method, headers: &parts.headers };
         return Ok(Answered::Own(ask(site, gate, settings, &jar, trusted, &question).await?));
     }
     // Another spelling is none of ours, and not the app's either.
@@ -165,8 +164,13 @@ async fn ask(
     }
     let wanted = forward_auth::wanted(settings, question)?;
     let navigates = forward_auth::navigates(settings, question)?;
-    if let Some(bearer) = question.bearer {
-        return Ok(yes(site, &Identity::of_bearer(bearer)));
+    if let Some(bearers) = &site.bearers {
+        // The query of the request that is asked about; of this one it was looked into before.
+        let query = wanted.split_once('?').map(|(_, query)| query);
+        let borne = bearers.identify(&site.services, question.headers, query, None);
+        if let Some(bearer) = Box::pin(borne).await? {
+            return Ok(yes(site, &Identity::of_bearer(&bearer)));
+        }
     }
     match gate.session(jar, question.headers).await? {
         Some(session) => Ok(yes(site, &Identity::of_session(&session))),
@@ -187,8 +191,8 @@ pub async fn logout_path(site: &Arc<Site>, jar: Jar, request: Request<Incoming>)
     let (mut parts, body) = request.into_parts();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let body = if body.is_end_stream() { Bytes::new() } else { read(body, site.limits.callback_body, time).await? };
-    if site.elsewhere == crate::config::Elsewhere::Refuse {
-        carries_no_login(&body)?;
+    if !site.seeks.is_nothing() {
+        carries_no_login(&body, site.seeks.clone())?;
     }
     if let Some(gate) = &site.gate {
         if let Some(ended) = end_sessions(site, gate, &parts, &body).await? {
@@ -241,8 +245,9 @@ async fn end_sessions(
     }
 }
 
-fn carries_no_login(body: &[u8]) -> Result<(), Trouble> {
-    let mut scan = FieldScan::default();
+/// Looks through a body that was held.
+pub fn carries_no_login(body: &[u8], seeks: Seeks) -> Result<(), Trouble> {
+    let mut scan = FieldScan::new(seeks);
     let sighting = match scan.read(body, scan::post_answers_logout) {
         Sighting::Clear => scan.finish(scan::post_answers_logout),
         sighting => sighting,
@@ -250,6 +255,7 @@ fn carries_no_login(body: &[u8]) -> Result<(), Trouble> {
     match sighting {
         Sighting::Clear => Ok(()),
         Sighting::Login(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "body" }),
+        Sighting::Login(Field::AccessToken) => Err(Trouble::Bearer(BearerFault::InForm)),
         Sighting::Login(_) => Err(Trouble::Elsewhere { field: "id_token", place: "body" }),
         Sighting::Foreign => Err(Trouble::UnreadableForm("a byte order mark")),
     }

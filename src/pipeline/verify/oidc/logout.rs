@@ -9,7 +9,7 @@ use crate::pipeline::provider::{OidcPolicy, Provider};
 use crate::pipeline::verify::{Fault, LogoutStatement};
 
 /// The member of `events` that makes a token one of logout.
-pub const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
 /// Checks a logout token. It is no ID token, and an ID token is none of these.
 pub(in crate::pipeline::verify) fn check(
