@@ -18,7 +18,7 @@ use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Protocol, Provider};
+use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Protocol, Provider};
 use crate::pipeline::verify::presented::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
 use crate::ports::back_channel::BackChannel;
@@ -161,7 +161,11 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
         Ok(Arrival::Login(captured)) => captured,
         Err(refusal) => return Err(Refused { provider: None, reason: refusal.into() }),
     };
-    let origin = Origin::Watched(request.remembered);
+    let origin = match captured.provider.mode {
+        // Beside a code, which the app binds to its own request.
+        Mode::TokenRelay => Origin::Exchanged { access_token: None },
+        _ => Origin::Watched(request.remembered),
+    };
     let entered = enter(services, Attempt { id: request.id, captured, origin, timeout: request.timeout }).await?;
     Ok(Passed::Login(Box::new(entered)))
 }

@@ -41,14 +41,14 @@ pub enum Arrival {
 }
 
 /// A login that nobody has verified.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Captured {
     pub provider: Arc<Provider>,
     pub token: UntrustedToken,
 }
 
 /// The token of a captured login. What it says is a claim of whoever sent it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum UntrustedToken {
     IdToken {
         token: UntrustedIdToken,
@@ -82,8 +82,8 @@ pub enum CaptureRefusal {
     )]
     CodeOnly,
     #[error(
-        "an `id_token` without a `code`: this provider's mode reads what the app exchanges a code for; \
-         use mode `oidc-form-post` for an app that takes ID tokens from the browser"
+        "an `id_token` without one `code` beside it that is not empty: this provider's mode reads what the app exchanges a code \
+         for; use mode `oidc-form-post` for an app that takes ID tokens from the browser"
     )]
     TokenOnly,
     #[error("a `SAMLart` artifact; only the POST binding is read")]
@@ -122,7 +122,7 @@ pub fn read(
         return Ok(Arrival::NoLogin);
     }
     if providers.iter().any(|provider| provider.mode == Mode::TokenRelay) {
-        return read_relayed(&fields).map(|()| Arrival::NoLogin);
+        return read_relayed(providers, &fields);
     }
     if message.method != Method::POST {
         // An error answer by redirect carries nothing that an app could take for a login.
@@ -154,17 +154,23 @@ pub fn read(
 }
 
 /// What may reach the app at the callback of a provider whose login is the app's own exchange: a code, by whichever method,
-/// perhaps with an ID token beside it, or an error. The configuration sees to it that no other mode has this path.
-fn read_relayed(fields: &ProtocolFields) -> Result<(), CaptureRefusal> {
+/// or an error. An ID token beside a code is a login (OIDC Core 3.3): an app may believe it without exchanging the code, and one
+/// that finds no code does. The configuration sees to it that no other mode has this path.
+fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<Arrival, CaptureRefusal> {
     let others =
         [Field::SamlResponse, Field::SamlArt, Field::AccessToken, Field::Response, Field::Credential, Field::WsResult];
     if let Some(field) = others.into_iter().find(|field| fields.has(*field)) {
         return Err(CaptureRefusal::OtherToken(field.name()));
     }
-    if fields.has(Field::IdToken) && !fields.has(Field::Code) {
-        return Err(CaptureRefusal::TokenOnly);
+    match fields.value(Field::IdToken) {
+        None | Some("") => Ok(Arrival::NoLogin),
+        Some(_) if !fields.has_plain_code_beside(Field::IdToken) => Err(CaptureRefusal::TokenOnly),
+        Some(token) => {
+            let token = UntrustedIdToken::parse(token)?;
+            let provider = choose_oidc(providers, &token)?;
+            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state: None } }))
+        }
     }
-    Ok(())
 }
 
 fn saml_arrival(providers: &[Arc<Provider>], response: &str, max_document: usize) -> Result<Arrival, CaptureRefusal> {

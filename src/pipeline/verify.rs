@@ -145,8 +145,8 @@ pub enum Origin {
     Watched(Vec<Remembered>),
     /// It answers a request of our own, and must match it whatever the configuration says of binding; the token is spent.
     Asked { request: RememberedRequest, access_token: Option<AccessToken> },
-    /// The provider's token endpoint sent it, over TLS, in answer to the app. State and nonce stay with the app, and the
-    /// provider sees to it that a grant is spent once.
+    /// The provider's token endpoint sent it, over TLS, in answer to the app; or it came to the app beside a code for that
+    /// endpoint. State and nonce stay with the app, and the provider sees to it that a grant is spent once.
     Exchanged { access_token: Option<AccessToken> },
     /// A header of any request carries it, as often as its bearer likes.
     Presented,

@@ -30,9 +30,11 @@ use super::proxy::{Counters, log_applied, new_id};
 use super::respond::oauth::{self, Trouble};
 use crate::config::{self, Config, Endpoint};
 use crate::login::{self, Attempt, Entered, Refused, Resync, Services};
-use crate::pipeline::capture::relay::{Grant, TokenReply, TokenRequest, Tokens, read_reply, read_request};
+use crate::pipeline::capture::relay::{
+    Grant, ReplyFault, TokenReply, TokenRequest, Tokens, may_be_of_person, read_reply, read_request,
+};
 use crate::pipeline::capture::{Captured, UntrustedToken};
-use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::provider::{Mode, Protocol, Provider};
 use crate::pipeline::verify::Origin;
 use crate::ports::back_channel::AskError;
 use crate::ports::http::FetchError;
@@ -198,10 +200,19 @@ impl Exchange {
             if self.relay.services.keys.endpoint(&self.provider.name, Endpoint::Token).is_none() {
                 published(&self.relay, &self.provider).await?;
             }
-            return self.forward().await;
+            let reply = self.forward().await?;
+            return match may_be_of_person(reply.status(), reply.headers(), reply.body()) {
+                true => self.sync(reply).await,
+                false => Ok(reply),
+            };
         }
         self.ready().await?;
         let reply = self.forward().await?;
+        self.sync(reply).await
+    }
+
+    /// Hands a reply on once whom it logs in is synced.
+    async fn sync(self, reply: Response<Bytes>) -> Result<Response<Bytes>, Trouble> {
         let started = Instant::now();
         let verdict = self.judge(&reply).await;
         self.relay.counters.login_seconds.observe(started.elapsed().as_secs_f64());
@@ -245,8 +256,17 @@ impl Exchange {
         let tokens = match read_reply(reply.status(), reply.headers(), reply.body()) {
             Ok(TokenReply::Refusal) => return Verdict::Passes,
             Ok(TokenReply::Tokens(tokens)) => tokens,
+            // What no client looks for is no refresh that an app would miss.
+            Err(ReplyFault::Hidden) => return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), None),
             Err(fault) => return self.failed(Trouble::Reply(fault), None),
         };
+        let client_id = match &self.provider.protocol {
+            Protocol::Oidc(policy) => policy.client_id.as_str(),
+            Protocol::Saml(_) => "",
+        };
+        if tokens.hides_login(&self.provider.issuer, client_id) {
+            return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), Some(tokens));
+        }
         let outcome = match (&tokens.id_token, self.request.grant) {
             (Some(Ok(token)), _) => {
                 let token = UntrustedToken::IdToken { token: token.clone(), state: None };

@@ -280,6 +280,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("assertion.key_file", r#""key.pem""#, Changes),
     ("bearer.cache_age", r#""31s""#, Changes),
     ("bearer.cache_entries", "9999", Changes),
+    ("bearer.form", "true", Changes),
+    ("bearer.cookies", r#"["token"]"#, Changes),
     ("store.path", r#""other.db""#, Changes),
     ("store.synchronous", r#""normal""#, Changes),
     ("store.timeout", r#""3s""#, Changes),

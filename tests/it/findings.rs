@@ -10,3 +10,4 @@ mod requests;
 mod saml;
 mod store;
 mod tokens;
+mod tokens_relay;

@@ -62,23 +62,23 @@ value = "board"
 group = "Board"
 "#;
 
-const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
-const ACCESS_TOKEN: &str = "the-access-token";
-const REFRESH_TOKEN: &str = "the-refresh-token";
+pub const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+pub const ACCESS_TOKEN: &str = "the-access-token";
+pub const REFRESH_TOKEN: &str = "the-refresh-token";
 
 /// The program, and its provider.
-struct Scene {
-    house: House,
-    idp: Idp,
-    relay: SocketAddr,
+pub struct Scene {
+    pub house: House,
+    pub idp: Idp,
+    pub relay: SocketAddr,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with("", "").await
     }
 
-    async fn with(provider: &str, claim: &str) -> Self {
+    pub async fn with(provider: &str, claim: &str) -> Self {
         let idp = Idp::start().await;
         let text = CONFIG
             .replace("ISSUER", &idp.issuer())
@@ -90,13 +90,13 @@ impl Scene {
     }
 
     /// The claims of an ID token that is right in every respect.
-    fn claims(&self, groups: &[&str]) -> Value {
+    pub fn claims(&self, groups: &[&str]) -> Value {
         let now = NOW.seconds();
         json!({"iss": self.idp.issuer(), "aud": "the-app", "sub": "alice", "iat": now, "exp": now + 300, "groups": groups})
     }
 
     /// A reply with an ID token of these claims, written as no serializer would.
-    fn reply(&self, claims: &Value) -> String {
+    pub fn reply(&self, claims: &Value) -> String {
         format!(
             "{{ \"token_type\":\"Bearer\",\n\t\"x\" : [1.50, \"\\u00e9\"],\"access_token\":\"{ACCESS_TOKEN}\", \
              \"refresh_token\":\"{REFRESH_TOKEN}\",\"id_token\" : \"{}\" }}\n",
@@ -104,13 +104,13 @@ impl Scene {
         )
     }
 
-    fn replies(&self, claims: &Value) -> String {
+    pub fn replies(&self, claims: &Value) -> String {
         let reply = self.reply(claims);
         self.idp.answers("/token", Scripted::json(reply.clone()));
         reply
     }
 
-    async fn post(&self, headers: &str, body: &str) -> Answer {
+    pub async fn post(&self, headers: &str, body: &str) -> Answer {
         let request = format!(
             "POST /the%20idp/token HTTP/1.1\r\nhost: sidecar.internal:8090\r\ncontent-length: {}\r\n{headers}\r\n{body}",
             body.len()
@@ -118,42 +118,42 @@ impl Scene {
         wire::send(self.relay, request).await
     }
 
-    async fn grant(&self, body: &str) -> Answer {
+    pub async fn grant(&self, body: &str) -> Answer {
         self.post(FORM, body).await
     }
 
-    async fn code(&self) -> Answer {
+    pub async fn code(&self) -> Answer {
         self.grant("grant_type=authorization_code&code=c-1&client_id=the-app&code_verifier=v").await
     }
 
-    async fn refresh(&self) -> Answer {
+    pub async fn refresh(&self) -> Answer {
         self.grant("grant_type=refresh_token&refresh_token=r-1&client_id=the-app&client_secret=s-1").await
     }
 
-    async fn user(&self) -> Option<UserView> {
+    pub async fn user(&self) -> Option<UserView> {
         self.user_named("alice").await
     }
 
-    async fn user_named(&self, subject: &str) -> Option<UserView> {
+    pub async fn user_named(&self, subject: &str) -> Option<UserView> {
         let user =
             UserId { namespace: Namespace::parse("the idp").unwrap(), subject: Subject::parse(subject).unwrap() };
         self.house.store().user(user, self.house.rules()).await.unwrap()
     }
 
-    async fn groups(&self) -> Vec<String> {
+    pub async fn groups(&self) -> Vec<String> {
         self.user().await.map(|user| user.groups).unwrap_or_default()
     }
 
-    async fn last_event(&self) -> AuditRow {
+    pub async fn last_event(&self) -> AuditRow {
         self.house.events().await.pop().unwrap()
     }
 
-    fn database(&self) -> rusqlite::Connection {
+    pub fn database(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.house.folder.path().join("store.db")).unwrap()
     }
 
     /// That the app got no token, and why.
-    fn assert_withheld(&self, what: &str, answer: &Answer, status: u16, error: &str) {
+    pub fn assert_withheld(&self, what: &str, answer: &Answer, status: u16, error: &str) {
         assert_eq!(answer.status, status, "{what}: {answer:?}");
         for secret in [ACCESS_TOKEN, REFRESH_TOKEN, "id_token\""] {
             assert!(!answer.body.contains(secret), "{what}: {}", answer.body);

@@ -110,7 +110,8 @@ impl ProtocolFields {
         }
         // For this one a `;` divides nothing, as for most readers.
         let plain = |pair: &[u8]| {
-            pair.strip_prefix(b"code=").is_some_and(|value| decode(value).is_some_and(|value| !value.trim().is_empty()))
+            let value = pair.strip_prefix(b"code=").and_then(decode);
+            value.is_some_and(|value| value.chars().any(|letter| !letter.is_whitespace() && !letter.is_control()))
         };
         if form.split(|byte| *byte == b'&').any(plain) {
             self.code = Some(place);

@@ -9,9 +9,10 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use super::fields::is_form;
+use super::fields::{could_be, has_foreign_charset, is_form};
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
 use crate::pipeline::ids::Issuer;
+use crate::pipeline::reading::token::{self, Reading};
 
 /// What the app hands in for tokens (RFC 6749 section 4, RFC 8628 section 3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub enum RequestFault {
     Query,
     #[error("the form is not UTF-8")]
     Form,
+    #[error(
+        "parameter `{0}` in another spelling, which some servers read as the same; expected it by its name (RFC 6749)"
+    )]
+    Spelling(&'static str),
     #[error("parameter `{0}` appears more than once; expected once (RFC 6749 section 3.2)")]
     Repeated(&'static str),
     #[error("parameter `grant_type` is missing")]
@@ -113,17 +118,21 @@ pub fn read_request(
     if !is_form(content_type) || another.is_some() {
         return Err(RequestFault::ContentType(content_type.chars().take(100).collect()));
     }
-    if std::str::from_utf8(body).is_err() {
+    if std::str::from_utf8(body).is_err() || has_foreign_charset(content_type.as_bytes()) {
         return Err(RequestFault::Form);
     }
     let mut found: Vec<(&'static str, String)> = Vec::new();
-    for (name, value) in form_urlencoded::parse(body) {
-        // A lax provider may read another spelling as the same parameter.
-        let Some(name) = SINGLE.into_iter().find(|known| known.eq_ignore_ascii_case(name.trim())) else { continue };
-        if found.iter().any(|(known, _)| *known == name) {
-            return Err(RequestFault::Repeated(name));
+    for pair in body.split(|byte| *byte == b'&') {
+        if let Some(name) = misspelt(pair) {
+            return Err(RequestFault::Spelling(name));
         }
-        found.push((name, value.into_owned()));
+        for (name, value) in form_urlencoded::parse(pair) {
+            let Some(name) = SINGLE.into_iter().find(|known| *known == name) else { continue };
+            if found.iter().any(|(known, _)| *known == name) {
+                return Err(RequestFault::Repeated(name));
+            }
+            found.push((name, value.into_owned()));
+        }
     }
     let value = |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
     let grant = Grant::named(value("grant_type").ok_or(RequestFault::NoGrantType)?);
@@ -132,6 +141,18 @@ pub fn read_request(
     }
     let client = found.into_iter().filter(|(name, _)| CLIENT.contains(name));
     Ok(TokenRequest { grant, client: client.map(|(name, value)| (name.to_owned(), AccessToken::new(value))).collect() })
+}
+
+/// The parameter that a lax provider would read in a pair where a strict one reads another: PHP folds `grant.type` and
+/// `grant_type[]`, Rack takes `;` for `&`. A request must mean one thing to us and to the provider.
+fn misspelt(pair: &[u8]) -> Option<&'static str> {
+    let parts = pair.split(|byte| *byte == b';').enumerate();
+    parts.into_iter().find_map(|(number, part)| {
+        let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let plain = number == 0;
+        let exactly = |known: &str| plain && form_urlencoded::parse(name).next().is_some_and(|(name, _)| name == known);
+        SINGLE.into_iter().find(|known| could_be(name, known) && !exactly(known))
+    })
 }
 
 /// An assertion is for the issuer alone to verify. That it is meant for somebody else is to be seen beforehand.
@@ -170,6 +191,29 @@ pub struct Tokens {
     pub id_token: Option<Result<UntrustedIdToken, IdTokenError>>,
     pub access_token: Option<AccessToken>,
     pub refresh_token: Option<AccessToken>,
+    /// Tokens that stand elsewhere in the reply, and may be taken for an ID token.
+    pub beside: Vec<AccessToken>,
+    /// A member below the top has a token's name.
+    pub nested: bool,
+}
+
+impl Tokens {
+    /// Whether a token of the reply is an ID token for this client that is not the one to be synced.
+    pub fn hides_login(&self, issuer: &Issuer, client_id: &str) -> bool {
+        let synced = match &self.id_token {
+            Some(Ok(token)) => token,
+            // Nothing is synced, so nothing may stand beside it.
+            _ => return self.nested || !self.beside.is_empty(),
+        };
+        self.beside.iter().any(|beside| match UntrustedIdToken::parse(beside.expose()) {
+            Ok(token) => {
+                token.as_received() != synced.as_received()
+                    && token::is_like(token.issuer(), issuer.as_str())
+                    && token.names_audience(client_id)
+            }
+            Err(_) => false,
+        })
+    }
 }
 
 /// Why nobody can say what a reply brings.
@@ -187,6 +231,8 @@ pub enum ReplyFault {
     NoText(&'static str),
     #[error("the provider's reply has neither tokens nor an error")]
     Neither,
+    #[error("the provider's reply has tokens where no client of OAuth looks for them, and which were not synced")]
+    Hidden,
 }
 
 /// Reads a reply of the token endpoint.
@@ -208,23 +254,74 @@ pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Resul
         Err(_) if failed && !may_hold_token(body) => return Ok(TokenReply::Refusal),
         Err(error) => return Err(ReplyFault::Json(error)),
     };
-    let id_token = member(&members, "id_token")?;
+    let mut id_token = member(&members, "id_token")?;
     let access_token = member(&members, "access_token")?;
     let refresh_token = member(&members, "refresh_token")?;
+    let mut beside = Vec::new();
+    let others = members.iter().filter(|(name, _)| !TOKENS.iter().any(|known| name.eq_ignore_ascii_case(known)));
+    let hides = others.fold(false, |hides, (_, value)| look_within(value, &mut beside) || hides);
     if id_token.is_none() && access_token.is_none() && refresh_token.is_none() {
+        if hides || !beside.is_empty() {
+            return Err(ReplyFault::Hidden);
+        }
         let refuses = failed || members.contains_key("error");
         return if refuses { Ok(TokenReply::Refusal) } else { Err(ReplyFault::Neither) };
+    }
+    // RFC 8693 section 2.2.1: the member is called `access_token` whatever was issued.
+    let issued = member(&members, "issued_token_type")?.unwrap_or_default().trim().to_ascii_lowercase();
+    if issued.ends_with("id_token") {
+        match id_token {
+            None => id_token = access_token,
+            Some(_) => beside.extend(access_token.map(str::to_owned)),
+        }
     }
     let secret = |text: Option<&str>| text.map(|text| AccessToken::new(text.to_owned()));
     Ok(TokenReply::Tokens(Box::new(Tokens {
         id_token: id_token.map(UntrustedIdToken::parse),
         access_token: secret(access_token),
         refresh_token: secret(refresh_token),
+        beside: beside.into_iter().map(AccessToken::new).collect(),
+        nested: hides,
     })))
 }
 
+/// The members in which tokens come (RFC 6749 section 5.1, OIDC Core 3.1.3.3).
+const TOKENS: [&str; 3] = ["id_token", "access_token", "refresh_token"];
+
+/// Looks through a member that should hold no token. Whether it has a member of a token's name; what reads as a token is
+/// collected. The parser bounds how deep a value is.
+fn look_within(value: &Value, tokens: &mut Vec<String>) -> bool {
+    match value {
+        Value::String(text) if text.len() <= token::MAX_TOKEN && token::read(text.as_bytes()) == Reading::NotAToken => {
+            false
+        }
+        Value::String(text) => {
+            tokens.push(text.clone());
+            false
+        }
+        Value::Array(values) => values.iter().fold(false, |named, value| look_within(value, tokens) || named),
+        Value::Object(members) => members.iter().fold(false, |named, (name, value)| {
+            let is_token = TOKENS.iter().any(|known| could_be(name.as_bytes(), known));
+            let is_filled = !value.is_null() && value.as_str() != Some("");
+            look_within(value, tokens) || (is_token && is_filled) || named
+        }),
+        _ => false,
+    }
+}
+
+/// Whether a reply to the app's own credentials (RFC 6749 section 4.4) may bring a person's tokens all the same.
+pub fn may_be_of_person(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
+    match read_reply(status, headers, body) {
+        Ok(TokenReply::Refusal) => false,
+        Ok(TokenReply::Tokens(tokens)) => tokens.id_token.is_some() || tokens.nested || !tokens.beside.is_empty(),
+        Err(ReplyFault::ContentEncoding | ReplyFault::Hidden) => true,
+        Err(_) => token::is_within(body),
+    }
+}
+
 fn may_hold_token(body: &[u8]) -> bool {
-    ["id_token", "access_token"].iter().any(|name| memchr::memmem::find(body, name.as_bytes()).is_some())
+    let named = ["id_token", "access_token"].iter().any(|name| memchr::memmem::find(body, name.as_bytes()).is_some());
+    named || token::is_within(body)
 }
 
 /// A text of the reply. Some readers of JSON take names without case, so that two spellings are two values.

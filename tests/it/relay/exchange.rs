@@ -178,7 +178,7 @@ async fn what_the_provider_could_only_refuse_is_refused_with_its_reason() {
             format!("Grant%5FType=client_credentials&{plain}"),
             400,
             "invalid_request",
-            "`grant_type` appears",
+            "`grant_type` in another spelling",
         ),
         ("two codes", FORM.into(), format!("{plain}&code=d"), 400, "invalid_request", "`code` appears more than once"),
         (
@@ -233,9 +233,11 @@ async fn a_grant_is_not_spent_while_no_login_could_be_committed() {
     scene.assert_withheld("a locked store", &answer, 503, "temporarily_unavailable");
     assert_eq!(answer.one("retry-after"), Some("5"));
     assert!(scene.idp.asked("/token").is_empty(), "the grant is unspent");
+    scene.idp.answers("/token", Scripted::json(r#"{"access_token":"a","token_type":"Bearer"}"#));
     let machine = scene.grant("grant_type=client_credentials&client_id=the-app&client_secret=s").await;
     assert_eq!(machine.status, 200, "the app's own token needs no store");
     database.execute_batch("ROLLBACK").unwrap();
+    scene.replies(&scene.claims(&["staff"]));
     assert_eq!(scene.code().await.status, 200);
     assert_eq!(scene.groups().await, ["Staff"]);
 }
