@@ -44,6 +44,7 @@ use crate::serve::relay::{self, Relay};
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
+use crate::telemetry::watchdog::Watchdog;
 
 /// How often the configuration file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -220,6 +221,8 @@ pub async fn start(
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
     let opened = Arc::new(claim_store(&config).await?);
+    let watchdog =
+        Watchdog::new(&tokio::runtime::Handle::current().metrics(), Some(opened.pulse()), config.store.timeout);
     let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
     let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
     let store = wrap(opened);
@@ -266,7 +269,7 @@ pub async fn start(
         current: Mutex::new(Current { config: Arc::new(config), keys }),
         reloading: tokio::sync::Mutex::new(()),
     });
-    Ok(run(core, proxy_listener, admin_listener, relay_listener))
+    run(core, proxy_listener, admin_listener, relay_listener, watchdog)
 }
 
 /// Puts the listeners and the background tasks to work.
@@ -275,24 +278,29 @@ fn run(
     proxy_listener: TcpListener,
     admin_listener: TcpListener,
     relay_listener: Option<TcpListener>,
-) -> Running {
+    watchdog: Watchdog,
+) -> Result<Running, StartError> {
     let (stop, stopping) = watch::channel(false);
     let address =
         |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
     let relay = relay_listener.as_ref().map(address);
+    let inspect: Arc<dyn Inspect> = Arc::<Core>::clone(&core);
+    let serving = admin::server::spawn(admin_listener, inspect, watchdog, until(stopping.clone()));
+    let serving = serving.map_err(|why| StartError::Listen { address: admin, why })?;
     let mut tasks = vec![
         tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
-        tokio::spawn(serve_admin(admin_listener, Arc::clone(&core), until(stopping.clone()))),
+        tokio::spawn(serving),
         tokio::spawn(reload_on_change(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(reap(Arc::clone(&core), until(stopping.clone()))),
     ];
     if let (Some(listener), Some(RelayCore { relay, tls })) = (relay_listener, &core.relay) {
         let (relay, tls) = (Arc::clone(relay), tls.clone());
-        tasks.push(tokio::spawn(relay::server::run(listener, relay, tls, until(stopping))));
+        tasks.push(tokio::spawn(relay::run(listener, relay, tls, until(stopping))));
     }
-    Running { proxy, admin, relay, store: Arc::clone(&core.store), rules: Arc::clone(&core.rules), core, stop, tasks }
+    let (store, rules) = (Arc::clone(&core.store), Arc::clone(&core.rules));
+    Ok(Running { proxy, admin, relay, store, rules, core, stop, tasks })
 }
 
 impl Running {
@@ -669,12 +677,6 @@ async fn serve_proxy(listener: TcpListener, core: Arc<Core>, shutdown: impl Futu
     match listen::run(listener, Arc::clone(&core.site), core.tls.clone(), shutdown).await {
         Drained::Clean => {}
         Drained::Cut(connections) => tracing::warn!(connections, "cut off, since they did not end in time"),
-    }
-}
-
-async fn serve_admin(listener: TcpListener, core: Arc<Core>, shutdown: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = admin::run(listener, core, shutdown).await {
-        tracing::error!(%error, "the admin listener ended");
     }
 }
 

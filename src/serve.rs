@@ -17,3 +17,4 @@ pub mod relay;
 pub mod relying_party;
 pub mod respond;
 pub mod session;
+pub mod side;

@@ -1,6 +1,7 @@
 //! Structured logs on standard error, and what is counted.
 
 pub mod meters;
+pub mod watchdog;
 
 use std::io::IsTerminal;
 

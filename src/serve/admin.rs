@@ -6,11 +6,11 @@ mod limit;
 mod odc;
 mod onelogin;
 mod opal;
+pub mod server;
 pub mod service;
 mod timbal;
 mod v1;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use axum::Json;
@@ -23,7 +23,6 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tokio::net::TcpListener;
 
 use self::http::Admin;
 use self::service::{Draft, Refused, World};
@@ -72,24 +71,13 @@ pub struct Change {
     pub confirmed: bool,
 }
 
-/// Serves until `shutdown` resolves.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn run(
-    listener: TcpListener,
-    inspect: Arc<dyn Inspect>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let pages = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+/// Everything on the admin listener but `/healthz`, which [`server`] answers itself.
+fn pages(inspect: Arc<dyn Inspect>) -> Router {
+    Router::new()
         .route("/readyz", get(readiness))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(&inspect))
-        .fallback(later(move || apis(inspect)));
-    axum::serve(listener, pages.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(shutdown)
-        .await
+        .fallback(later(move || apis(inspect)))
 }
 
 /// Makes routes when somebody first asks for one. Those of the APIs bring their documents, which take half as long to make, and

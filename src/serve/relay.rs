@@ -11,23 +11,26 @@
 //! Passwords of clients, codes and tokens pass here and are in no log.
 
 mod revoke;
-pub mod server;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+use tokio::net::TcpListener;
 
+use super::listen::Tls;
 use super::proxy::counters::{LoginLabels, StageLabel};
 use super::proxy::headers::clean_response;
 use super::proxy::{Counters, log_applied, new_id};
 use super::respond::oauth::{self, Trouble};
+use super::side::Side;
 use crate::config::{self, Config, Endpoint};
 use crate::login::{self, Attempt, Entered, Refused, Resync, Services};
 use crate::pipeline::capture::relay::{
@@ -75,8 +78,25 @@ impl Relay {
     }
 }
 
+/// Serves until `shutdown` is ready, then lets exchanges under way finish.
+///
+/// What answers is read anew for every request, so a reload reaches open connections too.
+pub async fn run(
+    listener: TcpListener,
+    relay: Arc<ArcSwap<Relay>>,
+    tls: Option<Arc<Tls>>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let most_connections = relay.load().settings.max_connections;
+    let answer = move |_, request| {
+        let answer = Box::pin(handle(relay.load_full(), request));
+        async move { answer.await.map(Full::new) }
+    };
+    Side { listener, name: "relay", most_connections, tls }.run(answer, shutdown).await;
+}
+
 /// Answers one request of the app.
-pub async fn handle(relay: Arc<Relay>, request: Request<Incoming>) -> Response<Bytes> {
+async fn handle(relay: Arc<Relay>, request: Request<Incoming>) -> Response<Bytes> {
     let id = new_id();
     // Once the provider was asked, the login runs to its end even if the app goes away.
     let outcome = take(&relay, id.clone(), request).await;

@@ -9,6 +9,7 @@
     clippy::string_slice,
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::significant_drop_in_scrutinee,
     reason = "a test that cannot go on has failed"
 )]
 

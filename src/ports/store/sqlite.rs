@@ -45,6 +45,7 @@ use crate::pipeline::mapping::stored::Stored;
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
+use crate::telemetry::watchdog::Pulse;
 
 /// The first version with what the mapping APIs make.
 const CATALOGUED: i64 = 4;
@@ -75,6 +76,7 @@ pub struct SqliteStore {
     files: Arc<Files>,
     /// When [`Store::ready`] last looked, and what it found.
     probed: tokio::sync::Mutex<Option<(Instant, Result<(), StoreError>)>>,
+    pulse: Arc<Pulse>,
 }
 
 /// What the writer does for one caller: run inside the transaction, then answer with the commit's outcome.
@@ -116,7 +118,7 @@ impl SqliteStore {
 
     fn start(path: &Path, settings: Settings, claim: Option<Claim>) -> Result<Self, StoreError> {
         create_private(path)?;
-        let writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
+        let mut writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         writer.busy_timeout(settings.timeout).map_err(|error| cannot_open(path, &error))?;
         let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
         schema::bring_up_to_date(&writer, path, claim.is_some(), &sealer)?;
@@ -129,7 +131,10 @@ impl SqliteStore {
             audit::check_key(&writer, &sealer)?;
         }
         let (jobs, waiting) = mpsc::channel(QUEUE);
-        let writer = Writer { connection: writer, sealer: Arc::clone(&sealer), files: Arc::clone(&files), epoch: None };
+        let pulse = Arc::new(Pulse::default());
+        watch_statements(&mut writer, Arc::clone(&pulse)).map_err(unavailable)?;
+        let (for_writer, beats) = (Arc::clone(&sealer), Beats(Arc::clone(&pulse)));
+        let writer = Writer { connection: writer, sealer: for_writer, files: Arc::clone(&files), epoch: None, beats };
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -146,7 +151,13 @@ impl SqliteStore {
             path: path.to_owned(),
             files,
             probed: tokio::sync::Mutex::default(),
+            pulse,
         })
+    }
+
+    /// The progress of the writer, for a watchdog.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// What the mapping APIs have made, read from a database that is not opened for anything else: nothing is made, migrated
@@ -283,12 +294,35 @@ struct Writer {
     sealer: Arc<Sealer>,
     files: Arc<Files>,
     epoch: Option<u64>,
+    beats: Beats,
+}
+
+/// What the writer shows of its progress. However the thread ends, that shows too.
+struct Beats(Arc<Pulse>);
+
+impl Drop for Beats {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Operations of SQLite's machine that count as a step: a statement over many rows makes progress all the while.
+const STEP: std::ffi::c_int = 100_000;
+
+fn watch_statements(connection: &mut Connection, pulse: Arc<Pulse>) -> rusqlite::Result<()> {
+    let handler = move || {
+        pulse.step();
+        // Goes on.
+        false
+    };
+    connection.progress_handler(STEP, Some(handler))
 }
 
 impl Writer {
     /// The writer's loop: until every sender is gone.
     fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         while let Some(first) = waiting.blocking_recv() {
+            self.beats.0.turn();
             // Where threads share a core, being woken put aside whoever brings the jobs. With a turn of its own it brings more
             // of them, and they share a commit and the pages that they write.
             std::thread::yield_now();
@@ -301,6 +335,7 @@ impl Writer {
             }
             batch.retain(|job| job.wanted());
             self.commit_batch(batch);
+            self.beats.0.turn();
         }
     }
 
@@ -320,7 +355,7 @@ impl Writer {
 
     fn run_and_commit(&mut self, batch: &mut [Job]) -> Result<(), StoreError> {
         let epoch_before = self.epoch;
-        let Self { connection, sealer, files, epoch } = self;
+        let Self { connection, sealer, files, epoch, beats: _ } = self;
         let mut session = Session { connection, sealer, epoch, swept: false };
         let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
         let committed = done.and_then(|()| files.check()).and_then(|()| execute(connection, "COMMIT"));

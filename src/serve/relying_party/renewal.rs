@@ -144,9 +144,11 @@ fn is_verdict(trouble: &Trouble) -> bool {
 pub struct Renewing(std::sync::Mutex<std::collections::HashSet<Digest>>);
 
 impl Renewing {
+    /// `None` where this session is being renewed already. The guard is made only where there is none: dropped here, it
+    /// would wait for the very lock that is held (SEC19).
     fn begin(&self, key: Digest) -> Option<Alone<'_>> {
-        let mut under_way = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        under_way.insert(key).then_some(Alone { renewing: self, key })
+        let is_first = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key);
+        is_first.then(|| Alone { renewing: self, key })
     }
 }
 
@@ -158,6 +160,7 @@ struct Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
+        // Locks: `begin` makes a guard after it has let go of the lock, and nothing else holds it.
         let mut under_way = self.renewing.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         under_way.remove(&self.key);
     }
