@@ -98,6 +98,8 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("allow_cbc", SAML),
     ("allow_idp_initiated", SAML),
     ("client_id", CLIENT),
+    ("trusted_audiences", CLIENT),
+    ("authorized_parties", CLIENT),
     ("algorithms", OIDC),
     ("jwks_url", OIDC),
     ("jwks_file", OIDC),

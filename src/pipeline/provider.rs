@@ -106,8 +106,12 @@ pub enum Protocol {
 /// What an ID token must say beside issuer and times.
 #[derive(Debug, Clone)]
 pub struct OidcPolicy {
-    /// The relying party's own identifier: must be in `aud`, and be `azp` where that is present.
+    /// The relying party's own identifier: must be in `aud`.
     pub client_id: String,
+    /// Audiences that may stand in `aud` with ours where no `azp` says that the token was issued to us.
+    pub trusted_audiences: Vec<String>,
+    /// Clients other than ours that `azp` may name, such as a mobile app of the same project.
+    pub authorized_parties: Vec<String>,
     /// An allow-list; never empty.
     pub algorithms: Vec<SigningAlgorithm>,
     /// In mode `bearer`.

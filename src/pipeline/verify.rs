@@ -273,7 +273,12 @@ pub enum Fault {
     Issuer { found: String, expected: String },
     #[error("audience is {found}; expected `{expected}`")]
     Audience { found: String, expected: String },
-    #[error("authorized party is `{found}`; expected `{expected}`")]
+    #[error(
+        "audience `{found}` stands beside ours, and no `azp` says that the token was issued to us; expected a client that \
+         `trusted_audiences` names"
+    )]
+    OtherAudience { found: String },
+    #[error("authorized party is `{found}`; expected `{expected}`, or a client that `authorized_parties` names")]
     AuthorizedParty { found: String, expected: String },
     #[error("`at_hash` does not vouch for the access token that came beside it")]
     AccessToken,

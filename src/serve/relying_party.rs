@@ -168,7 +168,7 @@ impl Front {
             Link { label: party.title.clone(), address: format!("{OWN}sign-in?{}", query.finish()) }
         };
         let links = self.parties.iter().map(link).collect();
-        respond::own_page(&OwnPage { title: "Sign in", text: "Choose how.", links, button: None, posts_to: &[] })
+        respond::own_page(&OwnPage { title: "Sign in", text: "Choose how.", links, ..OwnPage::default() })
     }
 
     /// Sends the browser to a provider, with a cookie that remembers what for.
@@ -259,7 +259,7 @@ fn not_begun_here(provider: Option<ProviderName>) -> Trouble {
 fn signed_out() -> Response<Bytes> {
     let text = "You are signed out here. Close the browser if others use it.";
     let again = Link { label: "Sign in again".into(), address: "/".into() };
-    respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], button: None, posts_to: &[] })
+    respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], ..OwnPage::default() })
 }
 
 /// The parameters of a query or form that a page of ours reads, each at most once: of two, nobody could say which one a

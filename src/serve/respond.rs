@@ -236,28 +236,31 @@ pub struct Link {
     pub address: String,
 }
 
-/// A page of ours that is no refusal.
+/// A page of ours that is not a refusal.
+#[derive(Default)]
 pub struct OwnPage<'a> {
     pub title: &'a str,
     pub text: &'a str,
     pub links: Vec<Link>,
     /// Posts to the page's own address.
     pub button: Option<&'a str>,
-    /// Origins to which the answer to that post may send the browser: browsers hold a form's redirects to the policy too.
-    pub posts_to: &'a [String],
+    /// Where the browser goes on to by itself.
+    pub onward: Option<&'a str>,
 }
 
 pub fn own_page(page: &OwnPage<'_>) -> Response<Bytes> {
-    let OwnPage { title, text, links, button, posts_to } = page;
-    let rendered = OwnTemplate { title, text, links, button: *button, style: STYLE }.render();
+    let OwnPage { title, text, links, button, onward } = page;
+    let rendered = OwnTemplate { title, text, links, button: *button, onward: *onward, style: STYLE }.render();
     let body = rendered.unwrap_or_else(|_| (*title).to_owned());
     let mut response = own(StatusCode::OK, Bytes::from(body), "text/html; charset=utf-8");
     if button.is_some() {
+        let headers = response.headers_mut();
         let policy = POLICY.to_str().unwrap_or("default-src 'none'");
-        let targets = format!("form-action 'self' {}", posts_to.join(" "));
-        if let Ok(policy) = HeaderValue::try_from(policy.replace("form-action 'none'", targets.trim_end())) {
-            response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+        if let Ok(policy) = HeaderValue::try_from(policy.replace("form-action 'none'", "form-action 'self'")) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
         }
+        // Under `no-referrer` browsers send `Origin: null` with a form, which does not say whose it is.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     }
     response
 }
@@ -378,8 +381,12 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::NoGateway => {
             page(StatusCode::FORBIDDEN, "This is not for you", "Only a gateway of this site asks here.")
         }
-        // A second try with the same token would be a replay, so the page says what a replay's says.
-        Trouble::Undelivered(_) => Page { status: StatusCode::BAD_GATEWAY, ..used_before() },
+        // A second try with the same token would be a replay, so the page leads to a fresh login.
+        Trouble::Undelivered(_) => login(
+            StatusCode::BAD_GATEWAY,
+            "The app did not take this login",
+            "Your login was accepted and recorded, but the app could not be reached. Please wait a moment, then start a fresh one.",
+        ),
     }
 }
 
@@ -498,6 +505,7 @@ struct OwnTemplate<'a> {
     text: &'a str,
     links: &'a [Link],
     button: Option<&'a str>,
+    onward: Option<&'a str>,
     style: &'a str,
 }
 

@@ -62,9 +62,15 @@ export class Browser {
     const cookie = await this.jar.getCookieString(url);
     const answer = await exchange(url, method, { ...NAVIGATES, ...headers, ...(cookie && { cookie }) }, body);
     for (const line of answer.setCookies) await this.jar.setCookie(line, url);
-    const location = answer.status >= 300 && answer.status < 400 ? answer.location : undefined;
+    const location = answer.status >= 300 && answer.status < 400 ? answer.location : refresh(answer);
     return { ...answer, url, location: location ? new URL(location, url).href : null };
   }
+}
+
+// Where a page goes on to by itself.
+function refresh({ status, text }) {
+  const meta = status === 200 && /<meta http-equiv="refresh"/i.test(text) && parse(text).querySelector("meta[http-equiv=refresh]");
+  return meta ? /url=(.*)$/i.exec(meta.getAttribute("content"))?.[1] : undefined;
 }
 
 // Not `fetch`, which says of itself that it is a script.

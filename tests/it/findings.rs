@@ -4,6 +4,7 @@ mod audit;
 mod bounds;
 mod documents;
 mod headers;
+mod people;
 mod privilege;
 mod process;
 mod requests;

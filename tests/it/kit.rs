@@ -56,7 +56,13 @@ pub fn decryption_key() -> Arc<DecryptionKey> {
 
 pub fn oidc_policy() -> OidcPolicy {
     let algorithms = SigningAlgorithm::names().filter_map(SigningAlgorithm::named).collect();
-    OidcPolicy { client_id: CLIENT.into(), algorithms, bearer: None }
+    OidcPolicy {
+        client_id: CLIENT.into(),
+        trusted_audiences: Vec::new(),
+        authorized_parties: Vec::new(),
+        algorithms,
+        bearer: None,
+    }
 }
 
 pub fn provider(protocol: Protocol) -> Provider {

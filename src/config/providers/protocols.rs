@@ -48,7 +48,10 @@ pub(super) fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
 fn oidc(section: &Section<'_>) -> Option<OidcPolicy> {
     let client_id = section.required("client_id", "the app's client id at the provider");
     let algorithms = algorithms(section, "RS256");
-    Some(OidcPolicy { client_id: identifier(section, "client_id", &client_id?)?, algorithms, bearer: None })
+    let (trusted_audiences, authorized_parties) =
+        (identifiers(section, "trusted_audiences"), identifiers(section, "authorized_parties"));
+    let client_id = identifier(section, "client_id", &client_id?)?;
+    Some(OidcPolicy { client_id, trusted_audiences, authorized_parties, algorithms, bearer: None })
 }
 
 /// A provider whose tokens come in a header.
@@ -77,7 +80,8 @@ fn bearer(section: &Section<'_>) -> Option<OidcPolicy> {
     }
     let signer = signer.map(|arn| arn.value.to_owned());
     let client_id = identifier(section, "audience", &audience?)?;
-    Some(OidcPolicy { client_id, algorithms, bearer: Some(BearerPolicy { form, signer }) })
+    let bearer = Some(BearerPolicy { form, signer });
+    Some(OidcPolicy { client_id, trusted_audiences: Vec::new(), authorized_parties: Vec::new(), algorithms, bearer })
 }
 
 const ARN: &str = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/name/0123456789abcdef";
@@ -104,6 +108,16 @@ pub(super) fn form(section: &Section<'_>) -> Form {
         Form::named(text).ok_or_else(|| Wrong { expected: alternatives(headers()), nearest: nearest(text, headers()) })
     });
     form.map_or(Form::Authorization, |found| found.value)
+}
+
+/// Names of clients beside our own.
+fn identifiers(section: &Section<'_>, key: &'static str) -> Vec<String> {
+    let identifier = |text: &str| {
+        Issuer::parse(text)
+            .map(|name| name.as_str().to_owned())
+            .map_err(|why| Wrong::expected(format!("a client id: {why}")))
+    };
+    section.list(key, false, identifier).unwrap_or_default()
 }
 
 fn algorithms(section: &Section<'_>, default: &str) -> Vec<SigningAlgorithm> {

@@ -216,28 +216,35 @@ pub(super) fn check_issuer(provider: &Provider, payload: &Map<String, Value>) ->
     }
 }
 
-/// `aud` holds our client, and where others are there too or `azp` is present, `azp` is our client (items 3 to 5).
+/// Items 3 to 5, in the form of errata set 2, which no longer asks for `azp` with several audiences: `aud` holds our client.
+/// `azp` is our client or one that the configuration names. Where `azp` does not say that the token was issued to us, every
+/// other audience is one that the configuration trusts.
 fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(), Fault> {
-    let wrong = |found| Fault::Audience { found: describe(found), expected: policy.client_id.clone() };
-    let several = match payload.get("aud") {
-        Some(Value::String(audience)) if *audience == policy.client_id => false,
-        Some(list @ Value::Array(audiences)) => {
-            let mut ours = false;
-            for audience in audiences {
-                let Value::String(audience) = audience else { return Err(wrong(Some(list))) };
-                ours |= *audience == policy.client_id;
-            }
-            if !ours {
-                return Err(wrong(Some(list)));
-            }
-            audiences.len() > 1
-        }
-        found => return Err(wrong(found)),
-    };
+    let others = check_membership(policy, payload)?;
     match payload.get("azp") {
-        Some(Value::String(party)) if *party == policy.client_id => Ok(()),
-        None if !several => Ok(()),
-        found => Err(Fault::AuthorizedParty { found: describe(found), expected: policy.client_id.clone() }),
+        Some(Value::String(party)) if *party == policy.client_id || policy.authorized_parties.contains(party) => Ok(()),
+        Some(found) => Err(Fault::AuthorizedParty { found: describe(Some(found)), expected: policy.client_id.clone() }),
+        None => match others.into_iter().find(|other| !policy.trusted_audiences.iter().any(|trusted| trusted == other))
+        {
+            None => Ok(()),
+            Some(other) => Err(Fault::OtherAudience { found: other.chars().take(200).collect() }),
+        },
+    }
+}
+
+/// `aud` holds our client. Answers what else it holds.
+fn check_membership<'p>(policy: &OidcPolicy, payload: &'p Map<String, Value>) -> Result<Vec<&'p str>, Fault> {
+    let wrong = |found| Fault::Audience { found: describe(found), expected: policy.client_id.clone() };
+    match payload.get("aud") {
+        Some(Value::String(audience)) if *audience == policy.client_id => Ok(Vec::new()),
+        Some(list @ Value::Array(audiences)) => {
+            let texts: Option<Vec<&str>> = audiences.iter().map(Value::as_str).collect();
+            let mut texts = texts.ok_or_else(|| wrong(Some(list)))?;
+            let before = texts.len();
+            texts.retain(|audience| *audience != policy.client_id);
+            if texts.len() == before { Err(wrong(Some(list))) } else { Ok(texts) }
+        }
+        found => Err(wrong(found)),
     }
 }
 

@@ -22,7 +22,10 @@ use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Protocol, Provi
 use crate::pipeline::verify::{self, LogoutStatement, Verified};
 use crate::ports::keys::Published;
 use crate::ports::sessions::{LoggedOut, Logout, Session};
-use crate::serve::respond::{self, OwnPage, Trouble};
+use crate::serve::respond::{self, Link, OwnPage, Trouble};
+
+/// How the sender of a request is related to this site (W3C Fetch Metadata Request Headers, section 2.4).
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 impl Front {
     /// A page with a button: a link that signs people out could be planted anywhere.
@@ -33,11 +36,11 @@ impl Front {
             self.desk.clear(&mut unused);
             return Ok(respond::with_cookies(signed_out(), unused));
         };
-        let place = self.place_of_logout(&session).await;
-        let targets: Vec<String> = place.iter().filter_map(|address| origin_of(address)).collect();
-        let text = "This ends your session here, and asks the service that you signed in with to end its own.";
-        let button = Some("Sign out");
-        Ok(respond::own_page(&OwnPage { title: "Sign out", text, links: Vec::new(), button, posts_to: &targets }))
+        let text = match self.place_of_logout(&session).await {
+            Some(_) => "This ends your session here, and asks the service that you signed in with to end its own.",
+            None => "This ends your session here.",
+        };
+        Ok(respond::own_page(&OwnPage { title: "Sign out", text, button: Some("Sign out"), ..OwnPage::default() }))
     }
 
     pub(super) async fn sign_out(&self, request: &OwnRequest) -> Outcome {
@@ -53,18 +56,34 @@ impl Front {
             }
             None => None,
         };
-        let onward = onward.unwrap_or_else(|| format!("{}{OWN}signed-out", self.origin));
-        Ok(respond::redirect(&onward, cookies))
+        let Some(onward) = onward else {
+            return Ok(respond::redirect(&format!("{}{OWN}signed-out", self.origin), cookies));
+        };
+        // Browsers hold every redirect that follows a form to the page's policy, and where the provider goes on to is not
+        // known here. So a page leads there, which needs no script.
+        let link = Link { label: "Go on".into(), address: onward.clone() };
+        let page = OwnPage {
+            title: "Signed out",
+            text: "You are signed out here. The service that you signed in with ends its own session next.",
+            links: vec![link],
+            onward: Some(&onward),
+            ..OwnPage::default()
+        };
+        Ok(respond::with_cookies(respond::own_page(&page), cookies))
     }
 
-    /// What a browser says of the page that a form is on (RFC 6454 section 7). Programs say nothing, and have no cookies that
-    /// somebody else could use.
+    /// Whether a form was sent from a page of this site. Browsers say so themselves (Fetch Metadata, `Sec-Fetch-Site`); those
+    /// that do not are asked for the page's origin (RFC 6454 section 7). Programs send neither, and hold no cookie that
+    /// another site could use.
     fn is_of_own_origin(&self, headers: &HeaderMap) -> bool {
-        let mut origins = headers.get_all(header::ORIGIN).iter();
-        match (origins.next(), origins.next()) {
-            (None, _) => true,
-            (Some(origin), None) => origin.as_bytes() == self.origin.as_bytes(),
-            _ => false,
+        match only(headers, SEC_FETCH_SITE) {
+            Ok(Some(site)) => return site == b"same-origin",
+            Ok(None) => {}
+            Err(Several) => return false,
+        }
+        match only(headers, header::ORIGIN.as_str()) {
+            Ok(origin) => origin.is_none_or(|origin| origin == self.origin.as_bytes()),
+            Err(Several) => false,
         }
     }
 
@@ -165,7 +184,9 @@ impl Front {
     /// SAML Profiles section 4.4: a request of the provider's, or its answer to ours.
     pub(super) async fn single_logout(&self, request: &OwnRequest) -> Outcome {
         let (message, relay_state) = self.logout_message(request)?;
-        let LogoutMessage::Request(untrusted) = message else { return Ok(signed_out()) };
+        // The provider's answer to our own request is not signed by all of them, and ends nothing: our session ended before
+        // we asked. What the page says comes from the store.
+        let LogoutMessage::Request(untrusted) = message else { return self.say_whether_signed_out(request).await };
         let untrusted = Arc::new(untrusted);
         let place = format!("{}{OWN}slo", self.origin);
         match self.end_by_request(&untrusted, place).await? {
@@ -174,13 +195,33 @@ impl Front {
             }
             LoggedOut::Replay => return Err(Trouble::Logout("this logout request was used before".into()).into()),
         }
+        let Some(address) = self.logout_answer(&untrusted, relay_state.as_deref()).await else {
+            return self.say_whether_signed_out(request).await;
+        };
+        // The request may have been about another person's session than this browser's.
+        let mut cookies = HeaderMap::new();
+        if self.desk.peek(&request.jar).await.map_err(Trouble::Store)?.is_none() {
+            self.desk.clear(&mut cookies);
+        }
+        Ok(respond::redirect(&address, cookies))
+    }
+
+    /// A page that says whether this browser still has a session, and takes a cookie away that means nothing any more.
+    async fn say_whether_signed_out(&self, request: &OwnRequest) -> Outcome {
+        if self.desk.peek(&request.jar).await.map_err(Trouble::Store)?.is_some() {
+            return Ok(respond::own_page(&OwnPage {
+                title: "You are still signed in",
+                text: "A logout arrived, and it was not about your session in this browser.",
+                links: vec![
+                    Link { label: "Go on to the app".into(), address: self.start.clone() },
+                    Link { label: "Sign out".into(), address: format!("{OWN}sign-out") },
+                ],
+                ..OwnPage::default()
+            }));
+        }
         let mut cookies = HeaderMap::new();
         self.desk.clear(&mut cookies);
-        let answer = self.logout_answer(&untrusted, relay_state.as_deref()).await;
-        Ok(match answer {
-            Some(address) => respond::redirect(&address, cookies),
-            None => respond::with_cookies(signed_out(), cookies),
-        })
+        Ok(respond::with_cookies(signed_out(), cookies))
     }
 
     fn logout_message(&self, request: &OwnRequest) -> Result<(LogoutMessage, Option<String>), Trouble> {
@@ -257,6 +298,19 @@ impl Front {
     }
 }
 
+/// A header that is there more than once.
+struct Several;
+
+/// The one value of a header.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h [u8]>, Several> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => Ok(Some(value.as_bytes())),
+        _ => Err(Several),
+    }
+}
+
 /// What several providers' keys make of one message.
 #[derive(Default)]
 struct Heard {
@@ -312,8 +366,4 @@ pub fn logout_request(
         LogoutMessage::Request(request) => Some(request),
         LogoutMessage::Response => None,
     }
-}
-
-fn origin_of(address: &str) -> Option<String> {
-    Some(url::Url::parse(address).ok()?.origin().ascii_serialization())
 }

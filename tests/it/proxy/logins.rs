@@ -284,7 +284,8 @@ async fn a_committed_login_that_cannot_be_delivered_says_so() {
     let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
     let answer = post(proxy.address, "/login/callback", "accept: text/html\r\n", &proxy.login_form()).await;
     assert_eq!(answer.status, 502, "{answer:?}");
-    assert!(answer.body.contains("used before"), "{answer:?}");
+    // Finding LOG16: this is the first time that it comes.
+    assert!(answer.body.contains("The app did not take this login"), "{answer:?}");
     assert_eq!(proxy.counters.undelivered.get(), 1);
     assert!(proxy.has_users().await);
     assert_eq!(app.received().len(), 1, "a login is never sent twice");

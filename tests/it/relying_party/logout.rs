@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Scene, Setting, location};
+use super::{Scene, Setting};
 use crate::front_door::Answer;
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -37,18 +37,27 @@ async fn signing_out_ends_the_session_here_and_then_at_the_provider() {
     let page = browser.get("/.loginsync/sign-out").await;
     assert!(page.status == 200 && page.body.contains("<form method=\"post\">"), "{}", page.body);
     let policy = page.headers["content-security-policy"].to_str().unwrap().to_owned();
-    assert!(policy.contains(&format!("form-action 'self' {}", scene.idp.issuer())), "{policy}");
+    assert!(policy.contains("form-action 'self'"), "{policy}");
+    assert_eq!(page.headers["referrer-policy"], "same-origin", "else browsers say `Origin: null`, which is refused");
     assert!(browser.groups().await.is_some(), "asking ends nothing");
     for origin in ["https://evil.example", "null", "http://app.example"] {
         let refused = browser.send("POST", "/.loginsync/sign-out", &[("origin", origin)], b"").await;
         assert_eq!(refused.status, 400, "{origin}");
     }
+    for site in ["cross-site", "same-site", "none"] {
+        let headers = [("sec-fetch-site", site), ("origin", super::ORIGIN)];
+        assert_eq!(browser.send("POST", "/.loginsync/sign-out", &headers, b"").await.status, 400, "{site}");
+    }
     assert!(browser.groups().await.is_some());
 
-    let away = browser.send("POST", "/.loginsync/sign-out", &[("origin", super::ORIGIN)], b"").await;
-    assert_eq!(away.status, 303);
-    let url = url::Url::parse(&location(&away)).unwrap();
-    assert!(location(&away).starts_with(&format!("{}/logout?", scene.idp.issuer())));
+    // Finding OUT1: browsers that say where a form comes from need no origin beside it.
+    let headers = [("sec-fetch-site", "same-origin"), ("origin", "null")];
+    let away = browser.send("POST", "/.loginsync/sign-out", &headers, b"").await;
+    // Finding OUT2: a redirect here would be held to the form's policy, and so would all that follow it.
+    assert_eq!(away.status, 200, "{}", away.body);
+    let onward = onward(&away);
+    let url = url::Url::parse(&onward).unwrap();
+    assert!(onward.starts_with(&format!("{}/logout?", scene.idp.issuer())), "{onward}");
     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     assert_eq!(query[0], ("client_id".into(), "the app".into()));
     assert_eq!(query[1].1, "https://app.example/.loginsync/signed-out");
@@ -59,6 +68,25 @@ async fn signing_out_ends_the_session_here_and_then_at_the_provider() {
     assert!(scene.house.memberships().await.contains("Staff"), "memberships stay");
     assert_eq!(browser.get("/.loginsync/signed-out").await.status, 200);
     assert_eq!(browser.post("/.loginsync/sign-out", "").await.status, 303, "twice does no harm");
+}
+
+/// Where a page of ours sends the browser by itself.
+fn onward(page: &Answer) -> String {
+    let (_, rest) =
+        page.body.split_once("<meta http-equiv=\"refresh\" content=\"0; url=").expect("a page that leads on");
+    let address = rest.split('"').next().unwrap().replace("&#38;", "&").replace("&amp;", "&");
+    assert!(page.body.contains("Go on</a>"), "{}", page.body);
+    address
+}
+
+#[tokio::test]
+async fn out1_a_form_without_metadata_is_judged_by_its_origin() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    let away = browser.send("POST", "/.loginsync/sign-out", &[("origin", super::ORIGIN)], b"").await;
+    assert_eq!(away.status, 200, "{}", away.body);
+    assert_eq!(browser.groups().await, None);
 }
 
 #[tokio::test]
