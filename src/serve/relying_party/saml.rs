@@ -1,5 +1,8 @@
 //! The SAML service provider that we are: requests by redirect, responses by POST (SAML Profiles section 4.1).
 
+mod messages;
+mod xml;
+
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -13,11 +16,12 @@ use flate2::write::DeflateEncoder;
 use http::Response;
 use http::header::{self, HeaderMap};
 
+use self::messages::{Envelope, Metadata, Subject};
 use super::pending::{Asked, Kept, Pending};
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way, not_begun_here};
 use crate::config::{OWN, SpKey, rsa_key};
 use crate::login::{self, Attempt, Entered, Reason, Refused};
-use crate::pipeline::capture::saml::names::{ASSERTION, METADATA, PROTOCOL, RSA_SHA_256, SIGNATURE, SUCCESS};
+use crate::pipeline::capture::saml::names::RSA_SHA_256;
 use crate::pipeline::capture::{self, Arrival, CallbackMessage, Captured};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::provider::{Protocol, Provider};
@@ -25,9 +29,6 @@ use crate::pipeline::verify::{BindingVerdict, Origin, Remembered, RememberedRequ
 use crate::ports::keys::Published;
 use crate::serve::cookies::random_text;
 use crate::serve::respond::{self, Trouble};
-
-const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
-const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
 
 /// The service provider that we are at one identity provider.
 pub struct ServiceProvider {
@@ -65,14 +66,8 @@ impl ServiceProvider {
         let sso = published.offered.sso.as_deref();
         let sso = sso.ok_or_else(|| unusable("its metadata has no redirect `SingleSignOnService`"))?;
         let (id, state) = (fresh_id()?, fresh_text()?);
-        let request = format!(
-            "<samlp:AuthnRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{id}\" Version=\"2.0\" \
-             IssueInstant=\"{now}\" Destination=\"{}\" AssertionConsumerServiceURL=\"{}\" ProtocolBinding=\"{POST}\">\
-             <saml:Issuer>{}</saml:Issuer><samlp:NameIDPolicy AllowCreate=\"true\"/></samlp:AuthnRequest>",
-            escaped(sso),
-            escaped(&self.acs),
-            escaped(entity_id(provider)),
-        );
+        let envelope = Envelope { id: &id, now, destination: sso, issuer: entity_id(provider) };
+        let request = messages::authn_request(&envelope, &self.acs);
         let address = self.redirect(sso, Kind::Request, &request, Some(&state))?;
         let request = Asked::Saml { request_id: id };
         let pending = Pending { provider: provider.name.clone(), state, request, goal: String::new() };
@@ -124,20 +119,13 @@ impl ServiceProvider {
         session: &crate::ports::sessions::AtProvider,
         now: Timestamp,
     ) -> Result<String, Trouble> {
-        let format = session.name_format.as_deref();
-        let format = format.map(|format| format!(" Format=\"{}\"", escaped(format))).unwrap_or_default();
-        let index = session.session.as_deref();
-        let index = index.map(|index| format!("<samlp:SessionIndex>{}</samlp:SessionIndex>", escaped(index)));
-        let request = format!(
-            "<samlp:LogoutRequest xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
-             IssueInstant=\"{now}\" Destination=\"{}\"><saml:Issuer>{}</saml:Issuer>\
-             <saml:NameID{format}>{}</saml:NameID>{}</samlp:LogoutRequest>",
-            fresh_id()?,
-            escaped(destination),
-            escaped(entity_id(provider)),
-            escaped(&session.subject),
-            index.unwrap_or_default(),
-        );
+        let envelope = Envelope { id: &fresh_id()?, now, destination, issuer: entity_id(provider) };
+        let subject = Subject {
+            name: &session.subject,
+            format: session.name_format.as_deref(),
+            session: session.session.as_deref(),
+        };
+        let request = messages::logout_request(&envelope, &subject);
         self.redirect(destination, Kind::Request, &request, None)
     }
 
@@ -150,41 +138,15 @@ impl ServiceProvider {
         relay_state: Option<&str>,
         now: Timestamp,
     ) -> Result<String, Trouble> {
-        let response = format!(
-            "<samlp:LogoutResponse xmlns:samlp=\"{PROTOCOL}\" xmlns:saml=\"{ASSERTION}\" ID=\"{}\" Version=\"2.0\" \
-             IssueInstant=\"{now}\" Destination=\"{}\" InResponseTo=\"{}\"><saml:Issuer>{}</saml:Issuer>\
-             <samlp:Status><samlp:StatusCode Value=\"{SUCCESS}\"/></samlp:Status></samlp:LogoutResponse>",
-            fresh_id()?,
-            escaped(destination),
-            escaped(answers),
-            escaped(entity_id(provider)),
-        );
+        let envelope = Envelope { id: &fresh_id()?, now, destination, issuer: entity_id(provider) };
+        let response = messages::logout_response(&envelope, answers);
         self.redirect(destination, Kind::Response, &response, relay_state)
     }
 
     /// What an identity provider wants to know of us (SAML Metadata section 2.4.4).
     fn metadata(&self, provider: &Provider) -> String {
-        let key = self.key.as_ref().map(|signer| {
-            let certificate = STANDARD.encode(&signer.certificate);
-            format!(
-                "<md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"{SIGNATURE}\"><ds:X509Data>\
-                 <ds:X509Certificate>{certificate}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>"
-            )
-        });
-        let slo = [REDIRECT, POST].map(|binding| {
-            format!("<md:SingleLogoutService Binding=\"{binding}\" Location=\"{}\"/>", escaped(&self.slo))
-        });
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<md:EntityDescriptor xmlns:md=\"{METADATA}\" entityID=\"{}\">\
-             <md:SPSSODescriptor AuthnRequestsSigned=\"{}\" WantAssertionsSigned=\"true\" \
-             protocolSupportEnumeration=\"{PROTOCOL}\">{}{}<md:AssertionConsumerService Binding=\"{POST}\" \
-             Location=\"{}\" index=\"0\" isDefault=\"true\"/></md:SPSSODescriptor></md:EntityDescriptor>\n",
-            escaped(entity_id(provider)),
-            self.signs(),
-            key.unwrap_or_default(),
-            if self.signs() { slo.concat() } else { String::new() },
-            escaped(&self.acs),
-        )
+        let signs = self.key.as_ref().map(|signer| (self.slo.as_str(), signer.certificate.as_slice()));
+        messages::metadata(&Metadata { entity_id: entity_id(provider), acs: &self.acs, signs })
     }
 }
 
@@ -208,22 +170,6 @@ fn fresh_text() -> Result<String, Trouble> {
 /// An XML name, so it does not begin with a digit.
 fn fresh_id() -> Result<String, Trouble> {
     fresh_text().map(|text| format!("_{text}"))
-}
-
-/// Text within an element or a quoted attribute.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&apos;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
 
 impl Front {
