@@ -21,8 +21,8 @@ use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::definition::TextLimits;
 use crate::pipeline::mapping::stored::{Stored, merge};
 use crate::pipeline::mapping::{Apply, IndexError, RuleSet};
-use crate::pipeline::provider::Protocol;
-use crate::pipeline::verify::saml;
+#[cfg(feature = "samael")]
+use crate::pipeline::{provider::Protocol, verify::saml};
 use crate::ports::BoxFuture;
 use crate::ports::back_channel::http::HttpBackChannel;
 use crate::ports::catalogue::{Catalogue, Revision};
@@ -68,6 +68,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Keys(#[from] FetchError),
+    #[cfg(feature = "samael")]
     #[error(transparent)]
     Saml(#[from] saml::LockDownFailed),
     #[error(transparent)]
@@ -210,7 +211,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
 /// Starts everything that a configuration asks for. `wrap` may put something around the store that the logins use.
 ///
 /// # Errors
-/// When a listener, the store, a certificate or the XML library is not to be had.
+/// When a listener, the store or a certificate is not to be had.
 pub async fn start(
     path: PathBuf,
     mut config: Config,
@@ -237,6 +238,8 @@ pub async fn start(
     let mut registry = Registry::with_prefix("loginsync");
     counters.register(&mut registry);
     meters.register(&mut registry);
+    #[cfg(feature = "samael")]
+    crate::telemetry::second_verifier::register(&mut registry);
 
     let proxy_listener = bind(config.listen.address).await?;
     let admin_listener = bind(config.admin.address).await?;
@@ -571,10 +574,24 @@ impl Inspect for Core {
     }
 }
 
-/// Shows at once, not at the first login, that the XML library can be used. Without SAML it is never loaded with anything.
-fn prepare_saml(config: &Config) -> Result<(), saml::LockDownFailed> {
+/// Shows at once, not at the first login, that the second verifier can be used. Without SAML it is never loaded.
+#[cfg(feature = "samael")]
+fn prepare_saml(config: &Config) -> Result<(), StartError> {
     let needed = config.providers.iter().any(|settings| matches!(settings.provider.protocol, Protocol::Saml(_)));
-    if needed { saml::lock_down() } else { Ok(()) }
+    if needed {
+        saml::lock_down()?;
+        tracing::info!(
+            not_judged = "RSA-PSS, and responses signed by two keys",
+            "a second verifier (libxmlsec1) checks SAML signatures too"
+        );
+    }
+    Ok(())
+}
+
+/// This build has one verifier, and nothing to prepare for it.
+#[cfg(not(feature = "samael"))]
+fn prepare_saml(_: &Config) -> Result<(), StartError> {
+    Ok(())
 }
 
 fn set_epoch(config: &mut Config, epoch: u64) {

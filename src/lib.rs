@@ -2,6 +2,8 @@
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 
+#![cfg_attr(not(feature = "samael"), forbid(unsafe_code))]
+
 pub mod explain;
 pub mod forecast;
 pub mod login;

@@ -1,6 +1,8 @@
 //! Structured logs on standard error, and what is counted.
 
 pub mod meters;
+#[cfg(feature = "samael")]
+pub mod second_verifier;
 pub mod watchdog;
 
 use std::io::IsTerminal;

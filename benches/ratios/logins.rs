@@ -391,7 +391,13 @@ impl Login {
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
         let email = format!("{}@example.com", self.name);
         login.attributes = vec![MintAttribute::of("email", &[&email]), MintAttribute::of("groups", &values)];
-        let signer = Signer { key, hash: Hash::Sha256, certificate: Some(&issuer.certificate), style: Style::Prefixed };
+        let signer = Signer {
+            key,
+            hash: Hash::Sha256,
+            pss: false,
+            certificate: Some(&issuer.certificate),
+            style: Style::Prefixed,
+        };
         let assertion = saml::sign(&saml::assertion(&login), &login.assertion_id, signer)?;
         Ok(saml::response(&login, &assertion))
     }

@@ -298,8 +298,8 @@ pub enum Fault {
     Status(String),
     #[error("neither the response nor its assertion is signed")]
     Unsigned,
-    #[error("the encrypted assertion cannot be used")]
-    Decryption,
+    #[error("the encrypted assertion cannot be used{0}")]
+    Decryption(DecryptionFault),
     #[error(
         "the assertion is encrypted with AES-CBC and the response is not signed; sign the response, use AES-GCM, or set \
          `allow_cbc`"
@@ -324,6 +324,33 @@ impl Fault {
             Self::UnknownKey(_) | Self::UnusableKey { .. } | Self::KeyAlgorithm { .. } | Self::KeyNotNamed { .. }
         )
     }
+}
+
+/// Why an encrypted assertion stays closed. Each begins where the sentence of [`Fault::Decryption`] ends.
+///
+/// Algorithms stand in clear in the message. What else is told here is for the log, and never for the sender.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecryptionFault {
+    #[error(": its content is encrypted with `{0}`; expected AES-GCM (or AES-CBC) with 128, 192 or 256 bits")]
+    ContentAlgorithm(String),
+    #[error(": its key is encrypted with `{0}`; expected RSA-OAEP")]
+    KeyAlgorithm(String),
+    #[error(
+        ": its key is encrypted with RSA-OAEP, digest `{digest}` and mask function `{mask}`; expected the same hash in both. \
+         Most providers offer RSA-OAEP with SHA-1 (`rsa-oaep-mgf1p`) or with SHA-256 in both"
+    )]
+    KeyHashes { digest: String, mask: String },
+    #[error(": no encrypted key comes with it")]
+    NoKey,
+    #[error(": none of `decryption_key_files` opens its key. It was encrypted to another certificate, or changed")]
+    OtherKey,
+    #[error(": its content does not decrypt. It was changed, or cut off")]
+    Content,
+    #[error(": what it holds is no assertion")]
+    NoAssertion,
+    /// Where an answer that said more would help whoever changed a ciphertext.
+    #[error("")]
+    Untold,
 }
 
 /// Verifies a captured token against the provider's keys, its policy, the way it came by, and the moment.

@@ -455,7 +455,7 @@ fn shape_login(shape: &SamlShape) -> SamlLogin {
 /// Writes a login as a document, signed as asked.
 pub fn saml_document(login: &SamlLogin, signs: Signs, signer: &str) -> String {
     let key = key(signer);
-    let signer = Signer { key: &key, hash: Hash::Sha256, certificate: None, style: login.style };
+    let signer = Signer { key: &key, hash: Hash::Sha256, pss: false, certificate: None, style: login.style };
     let assertion = saml::assertion(login);
     let assertion = match signs {
         Signs::Response => assertion,
@@ -1169,7 +1169,7 @@ fn an_encrypted_login_can_be_written_anew() {
     }
     let login = saml_login(groups_attribute(&["staff"]));
     let idp = key("idp-rsa");
-    let signer = Signer { key: &idp, hash: Hash::Sha256, certificate: None, style: login.style };
+    let signer = Signer { key: &idp, hash: Hash::Sha256, pss: false, certificate: None, style: login.style };
     let assertion = saml::sign(&saml::assertion(&login), &login.assertion_id, signer).unwrap();
     let public_key = key("app-decryption").public_key().unwrap();
     let recipient = Recipient {

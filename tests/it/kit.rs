@@ -120,7 +120,7 @@ pub fn login() -> SamlLogin {
 }
 
 pub fn signer(key: &MintKey) -> Signer<'_> {
-    Signer { key, hash: Hash::Sha256, certificate: None, style: Style::Prefixed }
+    Signer { key, hash: Hash::Sha256, pss: false, certificate: None, style: Style::Prefixed }
 }
 
 /// A response with a signed assertion.

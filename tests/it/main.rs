@@ -45,6 +45,8 @@ mod relying_party;
 mod relying_party_saml;
 mod saml_attacks;
 mod saml_logins;
+#[cfg(feature = "samael")]
+mod saml_oracle;
 mod seeing;
 mod sessions;
 mod store_suite;

@@ -204,6 +204,10 @@ fn of_saml_documents() {
     ];
     let mut documents: Vec<Vec<u8>> =
         published.into_iter().flatten().map(|(_, document, _)| document.into_bytes()).collect();
+    // A name of 500 bytes, declared once and written again at each of 10,000 siblings.
+    let name = format!("<samlp:Response xmlns:q=\"urn:{}\" ", "q".repeat(496));
+    let grown =
+        good.replacen("<samlp:Response ", &name, 1).replacen(">staff<", &format!(">{}<", "<q:a/>".repeat(10_000)), 1);
     let written = [
         "<a/>".to_owned(),
         "<a".to_owned(),
@@ -226,6 +230,7 @@ fn of_saml_documents() {
         response.replace("rsa-sha256", "rsa-sha1"),
         good.replace(&login().issuer, ""),
         good.replacen(&login().issuer, "https://other.example", 1),
+        grown,
     ];
     documents.extend(written.into_iter().map(String::into_bytes));
     documents.push(b"<a>\xff</a>".to_vec());
@@ -235,7 +240,7 @@ fn of_saml_documents() {
         .filter_map(|document| refusal(saml::read(&STANDARD.encode(document), kit::MAX_DOCUMENT)))
         .collect();
     seen.extend(refusal(saml::read("<not base64>", 1024)));
-    assert_all_seen("pipeline/capture/saml.rs", 30, &seen);
+    assert_all_seen("pipeline/capture/saml.rs", 31, &seen);
 }
 
 #[test]

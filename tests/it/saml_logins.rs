@@ -1,13 +1,14 @@
 //! SAML logins that are right, in every shape that providers send.
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{self, KeySize};
 use loginsync::cli::demo::mint::saml::{
     self, ContentEncryption, KeyTransport, MintAttribute, MintValue, Recipient, SamlLogin, Signer, Style,
 };
-use loginsync::cli::demo::mint::{Hash, MintKey};
+use loginsync::cli::demo::mint::{Hash, MintKey, pem};
 use loginsync::pipeline::provider::{Binding, Provider};
 use loginsync::pipeline::verify::saml::{
-    CertificateError, CertificateSet, DecryptionKey, DecryptionKeyError, NameId, SamlStatement, SamlValue, lock_down,
-    metadata,
+    CertificateError, CertificateSet, DecryptionKey, DecryptionKeyError, NameId, SamlStatement, SamlValue, metadata,
 };
 use loginsync::pipeline::verify::{Assertion, BindingVerdict, Statement};
 
@@ -43,12 +44,6 @@ fn check_alice(what: &str, outcome: Result<Assertion, String>) {
     assert_eq!(statement(&assertion).name_id, Some(expected), "{what}");
     assert_eq!(statement(&assertion).session_index.as_deref(), Some("_assertion-1-session"), "{what}");
     assert_eq!(values(&assertion, "groups"), texts(&["staff", "admins & more"]), "{what}");
-}
-
-#[test]
-fn the_library_can_be_locked_down_more_than_once() {
-    assert_eq!(lock_down(), Ok(()));
-    assert_eq!(lock_down(), Ok(()));
 }
 
 #[test]
@@ -256,13 +251,89 @@ fn an_observed_binding_is_told_and_not_enforced() {
 /// How it was made stands in fixtures/saml/README.md.
 #[test]
 fn what_another_signer_signed_verifies() {
-    for name in ["xmlsec1-assertion-rsa", "xmlsec1-response-rsa", "xmlsec1-assertion-p256"] {
-        let key_name = if name.ends_with("rsa") { "idp-rsa" } else { "idp-p256" };
+    let mut signed: Vec<(String, String)> = ["xmlsec1-assertion-rsa", "xmlsec1-response-rsa", "xmlsec1-assertion-p256"]
+        .map(|name| (name.to_owned(), if name.ends_with("rsa") { "idp-rsa" } else { "idp-p256" }.to_owned()))
+        .into();
+    // Every curve with every hash: providers that were set to "SHA-256" have keys on other curves too.
+    for curve in ["p256", "p384", "p521"] {
+        signed.extend(["256", "384", "512"].map(|hash| (format!("xmlsec1-{curve}-sha{hash}"), format!("idp-{curve}"))));
+    }
+    for (name, key_name) in signed {
         let document = read(&format!("saml/{name}.xml"));
-        check_alice(name, submit(&saml_provider(), &certificates(&[key_name]), &document, &remembered()));
+        check_alice(&name, submit(&saml_provider(), &certificates(&[&key_name]), &document, &remembered()));
         let tampered = document.replace(">staff<", ">admins<");
-        let refusal = submit(&saml_provider(), &certificates(&[key_name]), &tampered, &remembered()).unwrap_err();
+        let refusal = submit(&saml_provider(), &certificates(&[&key_name]), &tampered, &remembered()).unwrap_err();
         assert!(refusal.contains("signature does not verify"), "{name}: {refusal}");
+    }
+}
+
+/// RSA in every size that is allowed, by both paddings, with every hash.
+#[test]
+fn rsa_signatures_verify_in_every_size_padding_and_hash() {
+    for size in [KeySize::Rsa2048, KeySize::Rsa3072, KeySize::Rsa4096] {
+        let pair = rsa::KeyPair::generate(size).unwrap();
+        let pkcs8: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let key = MintKey::from_pem(&pem("PRIVATE KEY", pkcs8.as_ref())).unwrap();
+        let certificates = CertificateSet::from_ders([key.certificate("idp").unwrap()]).unwrap();
+        for hash in [Hash::Sha256, Hash::Sha384, Hash::Sha512] {
+            for pss in [false, true] {
+                let login = login();
+                let signer = Signer { hash, pss, ..signer(&key) };
+                let signed = saml::sign(&saml::assertion(&login), &login.assertion_id, signer).unwrap();
+                let document = saml::response(&login, &signed);
+                let what = format!("{} bits, {hash:?}, PSS {pss}", pair.public_modulus_len() * 8);
+                check_alice(&what, submit(&saml_provider(), &certificates, &document, &remembered()));
+                let other = if pss { "xmldsig-more#rsa-sha256" } else { "xmldsig-more#sha256-rsa-MGF1" };
+                let (here, there) = if pss {
+                    ("http://www.w3.org/2007/05/", "http://www.w3.org/2001/04/")
+                } else {
+                    ("http://www.w3.org/2001/04/", "http://www.w3.org/2007/05/")
+                };
+                let method = document.split("SignatureMethod Algorithm=\"").nth(1).unwrap().split('"').next().unwrap();
+                assert!(method.starts_with(here), "{method}");
+                let mistaken = document.replace(method, &format!("{there}{other}"));
+                let refusal = submit(&saml_provider(), &certificates, &mistaken, &remembered()).unwrap_err();
+                assert!(refusal.contains("signature does not verify"), "{what}: {refusal}");
+            }
+        }
+    }
+}
+
+/// The value of an ECDSA signature is two numbers side by side, each as long as the curve's (RFC 6931 section 2.3.6).
+#[test]
+fn an_elliptic_signature_has_one_form() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    for curve in ["p256", "p384", "p521"] {
+        let name = format!("idp-{curve}");
+        let document = signed_assertion(&login(), &key(&name));
+        let value = document.split("SignatureValue>").nth(1).unwrap().split('<').next().unwrap();
+        let bytes = STANDARD.decode(value).unwrap();
+        let half = bytes.len() / 2;
+        let (r, s) = bytes.split_at(half);
+        let integer = |number: &[u8]| {
+            let number = &number[number.iter().position(|byte| *byte != 0).unwrap()..];
+            let sign: &[u8] = if number[0] & 0x80 == 0 { &[] } else { &[0] };
+            [&[2, u8::try_from(sign.len() + number.len()).unwrap()][..], sign, number].concat()
+        };
+        let numbers = [integer(r), integer(s)].concat();
+        let long: &[u8] = if numbers.len() < 0x80 { &[0x30] } else { &[0x30, 0x81] };
+        let der = [long, &[u8::try_from(numbers.len()).unwrap()], &numbers].concat();
+        let wrong = [
+            ("DER", der),
+            ("one byte less", bytes[1..].to_vec()),
+            ("zeros before", [&[0][..], r, &[0], s].concat()),
+            ("one zero more", [&bytes[..], &[0]].concat()),
+            ("zeros for r", [vec![0; half], s.to_vec()].concat()),
+            ("nothing but zeros", vec![0; 2 * half]),
+            ("halves in another order", [s, r].concat()),
+            ("nothing", Vec::new()),
+        ];
+        for (what, bytes) in wrong {
+            let document = document.replace(value, &STANDARD.encode(bytes));
+            let refusal = submit(&saml_provider(), &certificates(&[&name]), &document, &remembered()).unwrap_err();
+            assert!(refusal.contains("signature does not verify"), "{curve}, {what}: {refusal}");
+        }
     }
 }
 

@@ -1,8 +1,8 @@
-//! The wall before the XML library: a SAML response as strict text, or nothing.
+//! The wall before everything that reads XML: a SAML response as strict text, or nothing.
 //!
-//! The library that checks XML signatures follows references to files and addresses, runs stylesheets, and accepts
-//! algorithms that are broken, all before it looks at a signature value. So a document reaches it only after the guard
-//! here has found that it has the one shape a login has:
+//! What goes on to the app is what the browser sent, and the app's libraries may follow references to files and addresses,
+//! run stylesheets, and take one element for another. So a document passes only after the guard here has found that it has
+//! the one shape a login has:
 //!
 //! ```text
 //! samlp:Response              one root, nothing but text and elements, each ID once
@@ -15,10 +15,13 @@
 //!
 //! What the guard reads on the way chooses a provider and may refuse a login. It never grants one.
 
+pub mod algorithms;
+pub(in crate::pipeline) mod canonical;
 mod guard;
 pub mod logout;
 pub mod names;
 mod peek;
+pub(in crate::pipeline) mod signature;
 mod survey;
 pub(in crate::pipeline) mod tree;
 
@@ -30,6 +33,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 pub(in crate::pipeline) use self::guard::response_head;
 pub use self::peek::{RootName, redirect_root_name, request_id_of_post, request_id_of_redirect, root_name};
+use self::signature::Signature;
 
 /// Padding is what senders forget most; nothing else about base64 is forgiven.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -50,7 +54,7 @@ pub enum Message {
 #[derive(Clone)]
 pub struct GuardedResponse {
     text: String,
-    structure: Structure,
+    structure: Box<Structure>,
 }
 
 /// What the guard read of a response.
@@ -58,10 +62,8 @@ pub struct GuardedResponse {
 pub(in crate::pipeline) struct Structure {
     pub(in crate::pipeline) head: ResponseHead,
     pub(in crate::pipeline) content: Content,
-    pub(in crate::pipeline) response_signed: bool,
-    pub(in crate::pipeline) assertion_signed: bool,
-    /// Of the signatures, which all agree; `None` where there is none.
-    pub(in crate::pipeline) family: Option<KeyFamily>,
+    pub(in crate::pipeline) response_signature: Option<Signature>,
+    pub(in crate::pipeline) assertion_signature: Option<Signature>,
     /// Of the response, or of its assertion where the response has none; empty where neither has one.
     pub(in crate::pipeline) issuer: String,
     /// Of the assertion; empty where it is encrypted or absent.
@@ -86,13 +88,6 @@ pub(in crate::pipeline) enum Content {
     Nothing,
     Assertion,
     EncryptedAssertion,
-}
-
-/// Which keys can make a signature of an algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyFamily {
-    Rsa,
-    EllipticCurve,
 }
 
 /// What the guard does not allow.
@@ -154,8 +149,10 @@ pub enum GuardError {
     TwoIssuers { response: String, assertion: String },
     #[error("a signature {0}")]
     Signature(&'static str),
-    #[error("a signature uses `{0}`; expected RSA or ECDSA with SHA-256, SHA-384 or SHA-512")]
+    #[error("a signature uses `{0}`; expected RSA, RSA-PSS or ECDSA with SHA-256, SHA-384 or SHA-512")]
     Algorithm(String),
+    #[error("what is signed grows too much when it is canonicalized")]
+    Growth,
     #[error("its encrypted assertion {0}")]
     Encrypted(&'static str),
 }
@@ -188,8 +185,9 @@ impl GuardedResponse {
 
     /// For `verify` alone: guards a response whose encrypted assertion was replaced by its plaintext.
     pub(in crate::pipeline) fn of_text(text: String) -> Result<Self, GuardError> {
+        let text = with_plain_line_ends(text);
         match guard::inspect(&text)? {
-            guard::Inspected::Response(structure) => Ok(Self { text, structure: *structure }),
+            guard::Inspected::Response(structure) => Ok(Self { text, structure }),
             guard::Inspected::LogoutResponse => Err(GuardError::Root("LogoutResponse".into())),
         }
     }
@@ -222,10 +220,16 @@ pub(in crate::pipeline) fn read_text(text: String) -> Result<Message, GuardError
         Some(rest) => rest.to_owned(),
         None => text,
     };
+    let text = with_plain_line_ends(text);
     match guard::inspect(&text)? {
-        guard::Inspected::Response(structure) => Ok(Message::Response(GuardedResponse { text, structure: *structure })),
+        guard::Inspected::Response(structure) => Ok(Message::Response(GuardedResponse { text, structure })),
         guard::Inspected::LogoutResponse => Ok(Message::LogoutResponse),
     }
+}
+
+/// XML 1.0 section 2.11, before any parser sees it: one of them gets it wrong beside references.
+fn with_plain_line_ends(text: String) -> String {
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text }
 }
 
 fn decode(field: &str, max: usize) -> Result<Vec<u8>, GuardError> {

@@ -1,7 +1,7 @@
 //! Verifies a SAML response.
 //!
-//! One function asks the XML library which bytes were signed ([`xmlsec`]); those bytes are read again, and every condition
-//! is ours. What stands outside them may only refuse.
+//! [`signature`] says which bytes the provider's key vouches for; those bytes are read, and every condition is ours. What
+//! stands outside them may only refuse.
 //!
 //! ```text
 //! signed                 the statement is read from      the Response's fields
@@ -17,9 +17,13 @@
 mod certificates;
 mod conditions;
 mod decrypt;
+mod keys;
 pub(super) mod logout;
 pub mod metadata;
+mod second;
+mod signature;
 mod statement;
+#[cfg(feature = "samael")]
 mod xmlsec;
 
 use roxmltree::Node;
@@ -27,10 +31,15 @@ use roxmltree::Node;
 pub use self::certificates::{CertificateError, CertificateSet};
 use self::conditions::Rules;
 pub use self::decrypt::{DecryptionKey, DecryptionKeyError};
-pub use self::xmlsec::{LockDownFailed, lock_down};
-use super::{Assertion, BindingVerdict, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind};
-use crate::pipeline::capture::saml::names::{ASSERTION, PROTOCOL, XML_SCHEMA, XML_SCHEMA_INSTANCE};
-use crate::pipeline::capture::saml::tree::{is, named, only, parse, plain};
+use self::signature::{Role, Signed, verify};
+#[cfg(feature = "samael")]
+pub use self::xmlsec::{LockDownFailed, lock_down, unjudged};
+use super::{
+    Assertion, BindingVerdict, DecryptionFault, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind,
+};
+use crate::pipeline::capture::saml::names::{ASSERTION, SIGNATURE, XML_SCHEMA, XML_SCHEMA_INSTANCE};
+use crate::pipeline::capture::saml::signature::Signature;
+use crate::pipeline::capture::saml::tree::{named, only, parse, plain};
 use crate::pipeline::capture::saml::{Content, GuardError, GuardedResponse, ResponseHead, response_head};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Provider, SamlPolicy};
@@ -68,12 +77,23 @@ pub enum SamlValue {
     Structured,
 }
 
-/// Text that a signature covers, and the Response's fields with it.
-struct Signed {
-    /// Its root is the Response or the Assertion.
-    text: String,
-    head: ResponseHead,
-    head_signed: bool,
+/// What a response comes down to once its signatures hold.
+struct Believed<'a> {
+    signed: Signed<'a>,
+    /// The Response's fields, where its signature covers them and `signed` is the assertion alone.
+    head: Option<ResponseHead>,
+}
+
+impl<'a> From<Signed<'a>> for Believed<'a> {
+    fn from(signed: Signed<'a>) -> Self {
+        Self { signed, head: None }
+    }
+}
+
+/// The Response's fields, and whether the provider vouches for them.
+struct Head {
+    fields: ResponseHead,
+    signed: bool,
 }
 
 pub(super) fn check(
@@ -85,16 +105,17 @@ pub(super) fn check(
     now: Timestamp,
 ) -> Result<Assertion, Refused> {
     let rules = Rules { provider, policy, origin, now };
-    let signed = match response.structure().content {
+    let believed = match response.structure().content {
         Content::Nothing => {
             let status = response.structure().head.status.clone().unwrap_or_default();
             return Err(Refused::unsigned(Fault::Status(status)));
         }
-        Content::Assertion => signed_plain(response, certificates).map_err(Refused::unsigned)?,
+        Content::Assertion => signed_plain(response, certificates).map_err(Refused::unsigned)?.into(),
         Content::EncryptedAssertion => signed_encrypted(rules, response, certificates)?,
     };
-    let document = parse(&signed.text).map_err(|error| Refused::unsigned(malformed(&error)))?;
-    let assertion = the_assertion(document.root_element()).map_err(Refused::unsigned)?;
+    let document = believed.signed.document().map_err(Refused::unsigned)?;
+    let root = document.root_element();
+    let assertion = the_assertion(believed.signed.role(), root).map_err(Refused::unsigned)?;
     let token_id = plain(assertion, "ID").unwrap_or_default().to_owned();
     // What was signed is what the guard saw. Should that ever be wrong, nothing is believed.
     if response.structure().content == Content::Assertion && token_id != response.structure().assertion_id {
@@ -103,7 +124,12 @@ pub(super) fn check(
     if token_id.is_empty() || token_id.len() > MAX_TOKEN_ID {
         return Err(Refused::unsigned(Fault::Malformed("the assertion's ID is empty or too long".into())));
     }
-    check_signed(rules, &signed, assertion, token_id.clone()).map_err(|fault| Refused {
+    let head = match (believed.head, believed.signed.role()) {
+        (Some(fields), _) => Head { fields, signed: true },
+        (None, Role::Response) => Head { fields: head_of(root).map_err(Refused::unsigned)?, signed: true },
+        (None, _) => Head { fields: response.structure().head.clone(), signed: false },
+    };
+    check_signed(rules, &head, assertion, token_id.clone()).map_err(|fault| Refused {
         fault,
         signed: Some(SignedToken { token_id, issued_at: conditions::time(assertion, "IssueInstant").ok().flatten() }),
     })
@@ -113,8 +139,8 @@ pub(super) fn check(
 pub(super) fn hearsay(response: &GuardedResponse) -> Result<SamlStatement, Fault> {
     let document = parse(response.text()).map_err(|error| malformed(&error))?;
     match response.structure().content {
-        Content::Assertion => statement::read(the_assertion(document.root_element())?),
-        Content::EncryptedAssertion => Err(Fault::Decryption),
+        Content::Assertion => statement::read(the_assertion(Role::Response, document.root_element())?),
+        Content::EncryptedAssertion => Err(Fault::Decryption(DecryptionFault::Untold)),
         Content::Nothing => Err(Fault::Status(response.structure().head.status.clone().unwrap_or_default())),
     }
 }
@@ -122,15 +148,10 @@ pub(super) fn hearsay(response: &GuardedResponse) -> Result<SamlStatement, Fault
 /// The replay record and the audit keep it.
 const MAX_TOKEN_ID: usize = 512;
 
-fn check_signed(
-    rules: Rules<'_>,
-    signed: &Signed,
-    assertion: Node<'_, '_>,
-    token_id: String,
-) -> Result<Assertion, Fault> {
-    conditions::check_response(rules, &signed.head, signed.head_signed)?;
+fn check_signed(rules: Rules<'_>, head: &Head, assertion: Node<'_, '_>, token_id: String) -> Result<Assertion, Fault> {
+    conditions::check_response(rules, &head.fields, head.signed)?;
     let met = conditions::check_assertion(rules, assertion)?;
-    let binding = binding(rules, signed, met.in_response_to.as_deref())?;
+    let binding = binding(rules, head, met.in_response_to.as_deref())?;
     Ok(Assertion {
         provider: rules.provider.name.clone(),
         issuer: rules.provider.issuer.clone(),
@@ -145,14 +166,14 @@ fn check_signed(
 /// SAML Profiles sections 4.1.4.3 and 4.1.5: an answer names its request, and one that names none was not asked for.
 ///
 /// What ties an assertion to a request must be signed, or anybody could tie a stolen one to a request of their own.
-fn binding(rules: Rules<'_>, signed: &Signed, confirmed: Option<&str>) -> Result<BindingVerdict, Fault> {
-    let of_response = signed.head.in_response_to.as_deref();
+fn binding(rules: Rules<'_>, head: &Head, confirmed: Option<&str>) -> Result<BindingVerdict, Fault> {
+    let of_response = head.fields.in_response_to.as_deref();
     if let (Some(response), Some(confirmed)) = (of_response, confirmed)
         && response != confirmed
     {
         return Err(Fault::Binding("the response and its assertion answer different requests"));
     }
-    if let Some(request) = confirmed.or(of_response.filter(|_| signed.head_signed)) {
+    if let Some(request) = confirmed.or(of_response.filter(|_| head.signed)) {
         return bind_request(rules, request);
     }
     if !rules.policy.allow_idp_initiated {
@@ -176,56 +197,60 @@ fn bind_request(rules: Rules<'_>, id: &str) -> Result<BindingVerdict, Fault> {
     )
 }
 
-fn signed_plain(response: &GuardedResponse, certificates: &CertificateSet) -> Result<Signed, Fault> {
+/// Every signature must hold, by whichever key.
+fn signed_plain<'a>(response: &'a GuardedResponse, certificates: &CertificateSet) -> Result<Signed<'a>, Fault> {
     let structure = response.structure();
-    if !structure.response_signed && !structure.assertion_signed {
-        return Err(Fault::Unsigned);
-    }
-    let text = xmlsec::signed_bytes(response.text(), certificates, structure.family)?;
-    let head = if structure.response_signed {
-        signed_head(&text, structure.head.id.as_str())?
-    } else {
-        structure.head.clone()
-    };
-    Ok(Signed { text, head, head_signed: structure.response_signed })
+    let outer = structure.response_signature.as_ref();
+    let inner = structure.assertion_signature.as_ref();
+    let check = |found: &'a Signature, role: Role| verify(found, role, certificates).map(|signed| (found, signed));
+    let outer = outer.map(|found| check(found, Role::Response)).transpose()?;
+    let inner = inner.map(|found| check(found, Role::Assertion)).transpose()?;
+    let all: Vec<_> = outer.iter().chain(&inner).map(|(found, signed)| (*found, signed)).collect();
+    second::agrees(response.text(), &all, certificates)?;
+    outer.or(inner).map(|(_, signed)| signed).ok_or(Fault::Unsigned)
 }
 
-/// Reads the Response's fields from its signed bytes.
-fn signed_head(text: &str, id: &str) -> Result<ResponseHead, Fault> {
-    let document = parse(text).map_err(|error| malformed(&error))?;
-    let root = document.root_element();
-    let head = response_head(root).map_err(|error| malformed(&error))?;
-    if !is(root, PROTOCOL, "Response") || head.id != id { Err(Fault::Signature) } else { Ok(head) }
+fn head_of(root: Node<'_, '_>) -> Result<ResponseHead, Fault> {
+    response_head(root).map_err(|error| malformed(&error))
 }
 
 /// Opens an encrypted assertion and finds the signature that covers it.
-fn signed_encrypted(
+fn signed_encrypted<'a>(
     rules: Rules<'_>,
-    response: &GuardedResponse,
+    response: &'a GuardedResponse,
     certificates: &CertificateSet,
-) -> Result<Signed, Refused> {
-    let structure = response.structure();
+) -> Result<Believed<'a>, Refused> {
     if rules.policy.decryption_keys.is_empty() {
         return Err(Refused::unsigned(Fault::NoDecryptionKey));
     }
-    if !structure.response_signed {
-        return opened_alone(rules, response, certificates).map_err(Refused::unsigned);
+    if response.structure().response_signature.is_none() {
+        return opened_alone(rules, response, certificates).map(Believed::from).map_err(Refused::unsigned);
     }
-    let outer = xmlsec::signed_bytes(response.text(), certificates, structure.family).map_err(Refused::unsigned)?;
-    let head = signed_head(&outer, &structure.head.id).map_err(Refused::unsigned)?;
+    let outer = signed_plain(response, certificates).map_err(Refused::unsigned)?;
+    let head = {
+        let document = outer.document().map_err(Refused::unsigned)?;
+        head_of(document.root_element()).map_err(Refused::unsigned)?
+    };
     let signed = Some(SignedToken { token_id: head.id.clone(), issued_at: None });
-    opened_within(rules, response, certificates, outer, head).map_err(|fault| Refused { fault, signed })
+    let opened = opened_within(rules, response, certificates, outer);
+    opened.map(|signed| Believed { signed, head: Some(head) }).map_err(|fault| Refused { fault, signed })
 }
 
-/// Under a signed Response. What is read comes from its signed bytes, which have lost their Signature element.
+/// Under a signed Response: the ciphertext is read from its signed bytes.
 fn opened_within(
     rules: Rules<'_>,
     response: &GuardedResponse,
     certificates: &CertificateSet,
-    outer: String,
-    head: ResponseHead,
-) -> Result<Signed, Fault> {
-    let mut context = namespaces(&outer)?;
+    outer: Signed<'_>,
+) -> Result<Signed<'static>, Fault> {
+    let plaintext = decrypted(rules, outer.text())?;
+    // An assertion's own signature may keep prefixes of the message around it, which its signed bytes have lost.
+    let around = without_own_signature(response.text())?;
+    let as_sent = with_plaintext(&around, &plaintext, namespaces(&around)?)?;
+    if as_sent.structure().assertion_signature.is_some() {
+        return signed_inside(&as_sent, certificates);
+    }
+    let mut context = namespaces(outer.text())?;
     // Exclusive canonicalization drops prefixes that only the ciphertext uses. Nobody signed what they mean, so only those
     // of XML Schema are taken from the message as sent: they type values and name nobody.
     for (prefix, name) in namespaces(response.text())? {
@@ -234,65 +259,85 @@ fn opened_within(
             context.push((prefix, name));
         }
     }
-    let opened = GuardedResponse::of_text(opened(rules, &outer, context)?).map_err(|error| malformed(&error))?;
-    let text = match (opened.structure().content, opened.structure().assertion_signed) {
-        (Content::Assertion, true) => xmlsec::signed_bytes(opened.text(), certificates, opened.structure().family)?,
-        (Content::Assertion, false) => opened.text().to_owned(),
-        _ => return Err(Fault::Decryption),
-    };
-    Ok(Signed { text, head, head_signed: true })
+    let opened = with_plaintext(outer.text(), &plaintext, context)?;
+    match opened.structure().content {
+        Content::Assertion => Ok(outer.opened(opened.text().to_owned())),
+        _ => Err(Fault::Decryption(DecryptionFault::NoAssertion)),
+    }
 }
 
 /// Under nothing: the assertion must bring its own signature.
-fn opened_alone(rules: Rules<'_>, response: &GuardedResponse, certificates: &CertificateSet) -> Result<Signed, Fault> {
+fn opened_alone(
+    rules: Rules<'_>,
+    response: &GuardedResponse,
+    certificates: &CertificateSet,
+) -> Result<Signed<'static>, Fault> {
     let malleable = cipher_is_malleable(response.text())?;
     if malleable && !rules.policy.allow_cbc {
         return Err(Fault::CbcUnsigned);
     }
-    let head = response.structure().head.clone();
     if malleable {
         // Whoever may ask what a changed ciphertext decrypts to learns the plaintext. So only a browser that left for this
         // login may ask, and hears one answer.
-        match head.in_response_to.as_deref() {
+        match response.structure().head.in_response_to.as_deref() {
             Some(request) => bind_request(rules, request).map(|_| ())?,
             None if rules.policy.allow_idp_initiated => {}
             None => return Err(Fault::Unsolicited),
         }
     }
-    let text = open_and_verify(rules, response, certificates)
-        .map_err(|fault| if malleable { Fault::Decryption } else { fault })?;
-    Ok(Signed { text, head, head_signed: false })
+    let signed = decrypted(rules, response.text())
+        .and_then(|plaintext| with_plaintext(response.text(), &plaintext, namespaces(response.text())?))
+        .and_then(|opened| signed_inside(&opened, certificates));
+    signed.map_err(|fault| if malleable { Fault::Decryption(DecryptionFault::Untold) } else { fault })
 }
 
-fn open_and_verify(
-    rules: Rules<'_>,
-    response: &GuardedResponse,
-    certificates: &CertificateSet,
-) -> Result<String, Fault> {
-    let context = namespaces(response.text())?;
-    let opened =
-        GuardedResponse::of_text(opened(rules, response.text(), context)?).map_err(|error| malformed(&error))?;
+/// The assertion that was encrypted, by its own signature.
+fn signed_inside(opened: &GuardedResponse, certificates: &CertificateSet) -> Result<Signed<'static>, Fault> {
     let structure = opened.structure();
-    match (structure.content, structure.assertion_signed) {
-        (Content::Assertion, true) => xmlsec::signed_bytes(opened.text(), certificates, structure.family),
-        (Content::Assertion, false) => Err(Fault::Unsigned),
-        _ => Err(Fault::Decryption),
+    match (structure.content, &structure.assertion_signature) {
+        (Content::Assertion, Some(found)) => {
+            let signed = verify(found, Role::Assertion, certificates)?;
+            second::agrees(opened.text(), &[(found, &signed)], certificates)?;
+            Ok(signed.into_owned())
+        }
+        (Content::Assertion, None) => Err(Fault::Unsigned),
+        _ => Err(Fault::Decryption(DecryptionFault::NoAssertion)),
     }
 }
 
-/// The document with its encrypted assertion in plain.
-fn opened(rules: Rules<'_>, text: &str, context: Vec<(Option<String>, String)>) -> Result<String, Fault> {
+/// A Response without the signature over it, which no longer holds once a ciphertext in it is replaced.
+fn without_own_signature(text: &str) -> Result<String, Fault> {
+    let document = parse(text).map_err(|error| malformed(&error))?;
+    let signature = named(document.root_element(), SIGNATURE, "Signature").next().map(|signature| signature.range());
+    let parts = signature.and_then(|range| Some([text.get(..range.start)?, text.get(range.end..)?]));
+    parts.map(|parts| parts.concat()).ok_or(Fault::Signature)
+}
+
+/// The plaintext of a document's encrypted assertion.
+fn decrypted(rules: Rules<'_>, text: &str) -> Result<String, Fault> {
     let document = parse(text).map_err(|error| malformed(&error))?;
     let encrypted = encrypted_assertion(document.root_element())?;
     let keys = rules.policy.decryption_keys.iter().map(|key| &**key);
-    let plaintext = decrypt::open(encrypted, keys).ok_or(Fault::Decryption)?;
-    decrypt::substitute(text, encrypted, &plaintext, &context).ok_or(Fault::Decryption)
+    decrypt::open(encrypted, keys).map_err(Fault::Decryption)
+}
+
+/// The document with its encrypted assertion in plain, guarded anew.
+fn with_plaintext(
+    text: &str,
+    plaintext: &str,
+    context: Vec<(Option<String>, String)>,
+) -> Result<GuardedResponse, Fault> {
+    let document = parse(text).map_err(|error| malformed(&error))?;
+    let encrypted = encrypted_assertion(document.root_element())?;
+    let whole = decrypt::substitute(text, encrypted, plaintext, &context);
+    let whole = whole.ok_or(Fault::Decryption(DecryptionFault::NoAssertion))?;
+    GuardedResponse::of_text(whole).map_err(|error| malformed(&error))
 }
 
 fn cipher_is_malleable(text: &str) -> Result<bool, Fault> {
     let document = parse(text).map_err(|error| malformed(&error))?;
     let cipher = decrypt::content_cipher(encrypted_assertion(document.root_element())?);
-    cipher.map(|cipher| cipher.is_malleable()).ok_or(Fault::Decryption)
+    cipher.map(|cipher| cipher.is_malleable()).map_err(Fault::Decryption)
 }
 
 /// Prefixes and names of the namespaces in scope at the encrypted assertion.
@@ -304,15 +349,17 @@ fn namespaces(text: &str) -> Result<Vec<(Option<String>, String)>, Fault> {
 }
 
 fn encrypted_assertion<'a, 'input: 'a>(root: Node<'a, 'input>) -> Result<Node<'a, 'input>, Fault> {
-    named(root, ASSERTION, "EncryptedAssertion").next().ok_or(Fault::Decryption)
+    let found = named(root, ASSERTION, "EncryptedAssertion").next();
+    found.ok_or(Fault::Decryption(DecryptionFault::NoAssertion))
 }
 
-/// The one assertion within signed bytes.
-fn the_assertion<'a, 'input: 'a>(root: Node<'a, 'input>) -> Result<Node<'a, 'input>, Fault> {
-    if is(root, ASSERTION, "Assertion") {
-        return Ok(root);
+/// The one assertion within bytes of a role.
+fn the_assertion<'a, 'input: 'a>(role: Role, root: Node<'a, 'input>) -> Result<Node<'a, 'input>, Fault> {
+    match role {
+        Role::Assertion => Ok(root),
+        Role::Response => only(root, ASSERTION, "Assertion").ok().flatten().ok_or(Fault::Signature),
+        Role::LogoutRequest => Err(Fault::Signature),
     }
-    only(root, ASSERTION, "Assertion").ok().flatten().ok_or(Fault::Signature)
 }
 
 fn malformed(error: &GuardError) -> Fault {

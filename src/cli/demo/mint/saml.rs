@@ -135,6 +135,8 @@ pub struct Signer<'a> {
     pub key: &'a MintKey,
     /// Of an RSA signature, and of every digest; a curve has its own for its signature.
     pub hash: Hash,
+    /// Whether an RSA key signs by RSASSA-PSS.
+    pub pss: bool,
     /// Goes into KeyInfo, where no verifier should believe it.
     pub certificate: Option<&'a [u8]>,
     pub style: Style,
@@ -339,6 +341,14 @@ pub fn signature(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String
 
 fn signature_method(signer: Signer<'_>) -> Result<(Scheme, &'static str), MintError> {
     Ok(match signer.key.kind() {
+        KeyKind::Rsa if signer.pss => (
+            Scheme::RsaPss(signer.hash),
+            match signer.hash {
+                Hash::Sha256 => "http://www.w3.org/2007/05/xmldsig-more#sha256-rsa-MGF1",
+                Hash::Sha384 => "http://www.w3.org/2007/05/xmldsig-more#sha384-rsa-MGF1",
+                Hash::Sha512 => "http://www.w3.org/2007/05/xmldsig-more#sha512-rsa-MGF1",
+            },
+        ),
         KeyKind::Rsa => (
             Scheme::RsaPkcs1(signer.hash),
             match signer.hash {

@@ -127,6 +127,7 @@ fn response(provider: &Provider, person: &Person, honesty: Honesty, request: Opt
     let signer = mint::Signer {
         key: provider.key(honesty),
         hash: Hash::Sha256,
+        pss: false,
         // A forger shows the genuine certificate too: it is public.
         certificate: Some(&provider.certificate),
         style: login.style,

@@ -4,24 +4,10 @@ use std::collections::HashSet;
 
 use roxmltree::{Document, Node};
 
-use super::names::{
-    ASSERTION, ECDSA_SHA_256, ECDSA_SHA_384, ECDSA_SHA_512, ENCRYPTION, ENVELOPED_SIGNATURE, EXCLUSIVE_C14N, PROTOCOL,
-    RSA_SHA_256, RSA_SHA_384, RSA_SHA_512, SHA_256, SHA_384, SHA_512, SIGNATURE, SUCCESS,
-};
+use super::names::{ASSERTION, ENCRYPTION, PROTOCOL, SIGNATURE, SUCCESS};
+use super::signature::Signature;
 use super::tree::{attribute, elements, is, named, only, parse, plain, text};
-use super::{Content, GuardError, KeyFamily, ResponseHead, Structure};
-
-/// Exactly those that the XML library is allowed as well. RSA-PSS and EdDSA are unknown to it; SHA-1 and MD5 are broken.
-const SIGNATURE_ALGORITHMS: [(&str, KeyFamily); 6] = [
-    (RSA_SHA_256, KeyFamily::Rsa),
-    (RSA_SHA_384, KeyFamily::Rsa),
-    (RSA_SHA_512, KeyFamily::Rsa),
-    (ECDSA_SHA_256, KeyFamily::EllipticCurve),
-    (ECDSA_SHA_384, KeyFamily::EllipticCurve),
-    (ECDSA_SHA_512, KeyFamily::EllipticCurve),
-];
-
-const DIGEST_ALGORITHMS: [&str; 3] = [SHA_256, SHA_384, SHA_512];
+use super::{Content, GuardError, ResponseHead, Structure};
 
 pub(super) enum Inspected {
     Response(Box<Structure>),
@@ -46,8 +32,8 @@ pub(super) fn inspect(text: &str) -> Result<Inspected, GuardError> {
 }
 
 pub(super) enum InspectedLogout {
-    /// With the family of its Signature element, where it has one.
-    Request(Option<KeyFamily>),
+    /// With its Signature element, where it has one.
+    Request(Option<Box<Signature>>),
     Response,
 }
 
@@ -79,7 +65,7 @@ pub(super) fn inspect_logout(text: &str) -> Result<InspectedLogout, GuardError> 
     match census.signatures.as_slice() {
         [] => Ok(InspectedLogout::Request(None)),
         [signature] if signature.parent() == Some(root) => {
-            signature_shape(*signature).map(|family| InspectedLogout::Request(Some(family)))
+            Signature::read(*signature).map(|signature| InspectedLogout::Request(Some(Box::new(signature))))
         }
         _ => Err(GuardError::Signature("is not the request's only one")),
     }
@@ -137,7 +123,7 @@ impl<'a, 'input> Census<'a, 'input> {
 }
 
 /// XML Encryption section 3.5.2: how several products say that the EncryptedKey stands beside the EncryptedData. Nothing
-/// here follows it, and the signature library never looks there.
+/// here follows it, and no signature is looked for there.
 fn points_to_encrypted_key(node: Node<'_, '_>) -> bool {
     let data = node.parent().and_then(|key_info| key_info.parent());
     data.is_some_and(|data| is(data, ENCRYPTION, "EncryptedData"))
@@ -180,9 +166,8 @@ fn response(root: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Structure, Gu
         issuer: issuer(&head, assertion)?,
         head,
         content,
-        response_signed: signatures.response,
-        assertion_signed: signatures.assertion,
-        family: signatures.family,
+        response_signature: signatures.response,
+        assertion_signature: signatures.assertion,
         assertion_id,
     })
 }
@@ -193,9 +178,8 @@ fn denial(head: ResponseHead) -> Structure {
         issuer: head.issuer.clone().unwrap_or_default(),
         head,
         content: Content::Nothing,
-        response_signed: false,
-        assertion_signed: false,
-        family: None,
+        response_signature: None,
+        assertion_signature: None,
         assertion_id: String::new(),
     }
 }
@@ -234,7 +218,7 @@ fn issuer(head: &ResponseHead, assertion: Node<'_, '_>) -> Result<String, GuardE
     }
 }
 
-/// SAML Core section 1.3.4. The XML library finds a reference's target by it, so it must be a name that it accepts.
+/// SAML Core section 1.3.4. Other readers find a reference's target by it, so it must be a name that they accept.
 fn id(node: Node<'_, '_>, element: &'static str) -> Result<String, GuardError> {
     let id = attribute(node, "ID").ok_or(GuardError::NoId(element))?;
     let first = |c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii();
@@ -242,15 +226,15 @@ fn id(node: Node<'_, '_>, element: &'static str) -> Result<String, GuardError> {
     if id.starts_with(first) && id.chars().all(rest) { Ok(id) } else { Err(GuardError::IdName) }
 }
 
+#[derive(Default)]
 struct Signatures {
-    response: bool,
-    assertion: bool,
-    family: Option<KeyFamily>,
+    response: Option<Signature>,
+    assertion: Option<Signature>,
 }
 
-/// Each signature stands in the response or its assertion, at most one in each, and all of one key family.
+/// Each signature stands in the response or its assertion, at most one in each.
 fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Signatures, GuardError> {
-    let mut found = Signatures { response: false, assertion: false, family: None };
+    let mut found = Signatures::default();
     for signature in &census.signatures {
         let parent = signature.parent();
         let place = if parent == Some(root) {
@@ -260,94 +244,12 @@ fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '
         } else {
             return Err(GuardError::Signature("is neither in the response nor in its assertion"));
         };
-        if std::mem::replace(place, true) {
+        if place.is_some() {
             return Err(GuardError::Signature("is the second one of its element"));
         }
-        let family = signature_shape(*signature)?;
-        if found.family.is_some_and(|other| other != family) {
-            return Err(GuardError::Signature("is of another key type than the other one"));
-        }
-        found.family = Some(family);
+        *place = Some(Signature::read(*signature)?);
     }
     Ok(found)
-}
-
-/// XML Signature section 4, as far as SAML Core section 5.4 leaves it.
-fn signature_shape(signature: Node<'_, '_>) -> Result<KeyFamily, GuardError> {
-    let wrong = GuardError::Signature;
-    if !is(signature, SIGNATURE, "Signature") {
-        return Err(wrong("is in another namespace than XML Signature's"));
-    }
-    let (info, value) = match children(signature).as_slice() {
-        [info, value] => (*info, *value),
-        [info, value, key_info] if is(*key_info, SIGNATURE, "KeyInfo") => (*info, *value),
-        _ => return Err(wrong("is not SignedInfo, SignatureValue and perhaps KeyInfo")),
-    };
-    if !is(info, SIGNATURE, "SignedInfo") || !is(value, SIGNATURE, "SignatureValue") || has_elements(value) {
-        return Err(wrong("is not SignedInfo, SignatureValue and perhaps KeyInfo"));
-    }
-    let [canonicalization, method, reference] = children(info)[..] else {
-        return Err(wrong("does not have exactly one Reference"));
-    };
-    if !is(reference, SIGNATURE, "Reference") || !is(method, SIGNATURE, "SignatureMethod") {
-        return Err(wrong("does not have exactly one Reference"));
-    }
-    if !is(canonicalization, SIGNATURE, "CanonicalizationMethod") || !is_exclusive_c14n(canonicalization) {
-        return Err(wrong("is not canonicalized exclusively, without comments"));
-    }
-    reference_shape(reference, signature)?;
-    let algorithm = plain(method, "Algorithm").unwrap_or_default();
-    let family = SIGNATURE_ALGORITHMS.iter().find(|(known, _)| *known == algorithm).map(|(_, family)| *family);
-    match family {
-        Some(family) if !has_elements(method) => Ok(family),
-        _ => Err(GuardError::Algorithm(short(algorithm))),
-    }
-}
-
-fn reference_shape(reference: Node<'_, '_>, signature: Node<'_, '_>) -> Result<(), GuardError> {
-    let wrong = GuardError::Signature;
-    let parent = signature.parent().and_then(|parent| plain(parent, "ID")).unwrap_or_default();
-    let target = plain(reference, "URI").and_then(|uri| uri.strip_prefix('#')).unwrap_or_default();
-    if target.is_empty() || target != parent {
-        return Err(wrong("refers to something else than the element it stands in"));
-    }
-    let [transforms, digest, value] = children(reference)[..] else {
-        return Err(wrong("has a Reference that is not Transforms, DigestMethod and DigestValue"));
-    };
-    if !is(transforms, SIGNATURE, "Transforms")
-        || !is(digest, SIGNATURE, "DigestMethod")
-        || !is(value, SIGNATURE, "DigestValue")
-        || has_elements(value)
-    {
-        return Err(wrong("has a Reference that is not Transforms, DigestMethod and DigestValue"));
-    }
-    let [enveloped, canonical] = children(transforms)[..] else {
-        return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
-    };
-    let transforms_allowed = is(enveloped, SIGNATURE, "Transform")
-        && plain(enveloped, "Algorithm") == Some(ENVELOPED_SIGNATURE)
-        && !has_elements(enveloped)
-        && is(canonical, SIGNATURE, "Transform")
-        && is_exclusive_c14n(canonical);
-    if !transforms_allowed {
-        return Err(wrong("does not have exactly the transforms enveloped-signature and exclusive canonicalization"));
-    }
-    let algorithm = plain(digest, "Algorithm").unwrap_or_default();
-    if !DIGEST_ALGORITHMS.contains(&algorithm) || has_elements(digest) {
-        return Err(GuardError::Algorithm(short(algorithm)));
-    }
-    Ok(())
-}
-
-/// Exclusive canonicalization without comments, with at most a list of prefixes.
-fn is_exclusive_c14n(method: Node<'_, '_>) -> bool {
-    let parameters = children(method);
-    plain(method, "Algorithm") == Some(EXCLUSIVE_C14N)
-        && match parameters.as_slice() {
-            [] => true,
-            [list] => is(*list, EXCLUSIVE_C14N, "InclusiveNamespaces") && !has_elements(*list),
-            _ => false,
-        }
 }
 
 /// SAML Core section 2.3.4: one EncryptedData, and EncryptedKeys beside it.
@@ -360,15 +262,7 @@ fn encrypted(assertion: Node<'_, '_>) -> Result<(), GuardError> {
     Ok(())
 }
 
-fn children<'a, 'input>(node: Node<'a, 'input>) -> Vec<Node<'a, 'input>> {
-    elements(node).collect()
-}
-
-fn has_elements(node: Node<'_, '_>) -> bool {
-    elements(node).next().is_some()
-}
-
 /// A stranger's text, short enough for a log line.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.chars().take(100).collect()
 }

@@ -3,8 +3,9 @@
 use roxmltree::Node;
 
 use super::names::{ASSERTION, PROTOCOL};
+use super::signature::Signature;
 use super::tree::{attribute, is, only, parse, text};
-use super::{GuardError, KeyFamily, decode, guard, peek};
+use super::{GuardError, decode, guard, peek, with_plain_line_ends};
 
 /// Sessions that one request may name.
 const MOST_SESSIONS: usize = 32;
@@ -39,11 +40,11 @@ pub(in crate::pipeline) struct LogoutHead {
 }
 
 /// By what a message is signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(in crate::pipeline) enum Signed {
     Nothing,
     /// A Signature element in the document.
-    Enveloped(KeyFamily),
+    Enveloped(Box<Signature>),
     /// Parameters of the query (SAML Bindings section 3.4.4.1).
     Query(QuerySignature),
 }
@@ -171,18 +172,19 @@ fn percent_decoded(text: &str) -> Result<String, GuardError> {
 fn read_document(bytes: Vec<u8>, query: Option<QuerySignature>) -> Result<LogoutMessage, GuardError> {
     let text = String::from_utf8(bytes).map_err(|_| GuardError::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    let family = match guard::inspect_logout(&text)? {
+    let text = with_plain_line_ends(text);
+    let signature = match guard::inspect_logout(&text)? {
         guard::InspectedLogout::Response => return Ok(LogoutMessage::Response),
-        guard::InspectedLogout::Request(family) => family,
+        guard::InspectedLogout::Request(signature) => signature,
     };
     let head = {
         let document = parse(&text)?;
         logout_head(document.root_element())?
     };
-    let signed = match (query, family) {
+    let signed = match (query, signature) {
         (Some(_), Some(_)) => return Err(GuardError::Signature("stands in the document and in the query")),
         (Some(query), None) => Signed::Query(query),
-        (None, Some(family)) => Signed::Enveloped(family),
+        (None, Some(signature)) => Signed::Enveloped(signature),
         (None, None) => Signed::Nothing,
     };
     Ok(LogoutMessage::Request(UntrustedLogout { text, head, signed }))

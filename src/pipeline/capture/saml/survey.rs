@@ -69,8 +69,11 @@ pub(super) fn survey(text: &str) -> Result<(), GuardError> {
 
 /// XML 1.0 section 2.2. Parsers differ on what they do with characters that it does not allow.
 fn check_characters(text: &str) -> Result<(), GuardError> {
-    let control = |byte: u8| byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
-    if text.bytes().any(control) || text.contains(['\u{fffe}', '\u{ffff}']) {
+    let bytes = text.as_bytes();
+    let control = |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+    // U+FFFE and U+FFFF.
+    let outside = |at: usize| matches!(bytes.get(at..at + 3), Some([_, 0xBF, 0xBE | 0xBF]));
+    if bytes.iter().any(control) || memchr::memchr_iter(0xEF, bytes).any(outside) {
         return Err(GuardError::Control);
     }
     Ok(())

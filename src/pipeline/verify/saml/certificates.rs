@@ -5,23 +5,24 @@
 //! alone), so an expired one is worth a warning and not an outage.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
-use samael::crypto::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
 use x509_cert::der::{Decode as _, Reader as _};
 
-use crate::pipeline::capture::saml::KeyFamily;
+use super::keys::{Curve, Kind, VerifyingKey};
+use crate::pipeline::capture::saml::algorithms::SignatureAlgorithm;
 use crate::pipeline::ids::Timestamp;
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-/// P-256, P-384 and P-521 (RFC 5480 section 2.1.1.1).
-const CURVES: [ObjectIdentifier; 3] = [
-    ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"),
-    ObjectIdentifier::new_unwrap("1.3.132.0.34"),
-    ObjectIdentifier::new_unwrap("1.3.132.0.35"),
+/// RFC 5480 section 2.1.1.1.
+const CURVES: [(ObjectIdentifier, Curve); 3] = [
+    (ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7"), Curve::P256),
+    (ObjectIdentifier::new_unwrap("1.3.132.0.34"), Curve::P384),
+    (ObjectIdentifier::new_unwrap("1.3.132.0.35"), Curve::P521),
 ];
 const MIN_RSA_BITS: usize = 2048;
 /// More than any rollover needs. Each costs a verification where none fits.
@@ -30,13 +31,12 @@ const MAX_CERTIFICATES: usize = 8;
 /// The certificates of one provider: at least one, each with a key that is strong enough, none twice.
 #[derive(Clone)]
 pub struct CertificateSet {
-    certificates: Vec<Entry>,
+    certificates: Arc<[Entry]>,
 }
 
-#[derive(Clone)]
 struct Entry {
-    der: CertificateDer,
-    family: KeyFamily,
+    der: Vec<u8>,
+    key: VerifyingKey,
     not_after: Timestamp,
 }
 
@@ -77,14 +77,14 @@ impl CertificateSet {
         let mut certificates: Vec<Entry> = Vec::new();
         for (index, der) in ders.into_iter().enumerate() {
             let entry = Entry::read(der, index + 1)?;
-            if !certificates.iter().any(|known| known.der.der_data() == entry.der.der_data()) {
+            if !certificates.iter().any(|known| known.der == entry.der) {
                 certificates.push(entry);
             }
         }
         match certificates.len() {
             0 => Err(CertificateError::None),
             many if many > MAX_CERTIFICATES => Err(CertificateError::TooMany(many)),
-            _ => Ok(Self { certificates }),
+            _ => Ok(Self { certificates: certificates.into() }),
         }
     }
 
@@ -102,24 +102,21 @@ impl CertificateSet {
         self.certificates.iter().map(|entry| entry.not_after)
     }
 
-    /// The RSA keys, each as an RSAPublicKey (RFC 8017 appendix A.1.1).
-    pub(super) fn rsa_keys(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.ders(Some(KeyFamily::Rsa)).filter_map(|der| {
-            let certificate = Certificate::from_der(der.der_data()).ok()?;
-            let key = certificate.tbs_certificate.subject_public_key_info.subject_public_key;
-            Some(key.as_bytes()?.to_vec())
-        })
+    /// Which certificate's key has signed a message, if any.
+    pub(super) fn signer(&self, algorithm: SignatureAlgorithm, message: &[u8], value: &[u8]) -> Option<usize> {
+        self.certificates.iter().position(|entry| entry.key.has_signed(algorithm, message, value))
     }
 
-    /// Those whose key could have made a signature of this family.
-    pub(super) fn ders(&self, family: Option<KeyFamily>) -> impl Iterator<Item = &CertificateDer> {
-        self.certificates.iter().filter(move |entry| family == Some(entry.family)).map(|entry| &entry.der)
+    /// One of them in DER.
+    #[cfg(feature = "samael")]
+    pub(super) fn der(&self, position: usize) -> Option<&[u8]> {
+        self.certificates.get(position).map(|entry| entry.der.as_slice())
     }
 }
 
 impl PartialEq for CertificateSet {
     fn eq(&self, other: &Self) -> bool {
-        let ders = |set: &Self| set.certificates.iter().map(|entry| entry.der.der_data().to_vec()).collect::<Vec<_>>();
+        let ders = |set: &Self| set.certificates.iter().map(|entry| entry.der.clone()).collect::<Vec<_>>();
         ders(self) == ders(other)
     }
 }
@@ -129,8 +126,8 @@ impl Eq for CertificateSet {}
 impl fmt::Debug for CertificateSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = f.debug_list();
-        for Entry { der, family, not_after } in &self.certificates {
-            list.entry(&format_args!("{family:?}, {} bytes, until {not_after}", der.der_data().len()));
+        for Entry { der, key, not_after } in &*self.certificates {
+            list.entry(&format_args!("{:?}, {} bytes, until {not_after}", key.kind(), der.len()));
         }
         list.finish()
     }
@@ -142,27 +139,27 @@ impl Entry {
         let certificate = Certificate::from_der(&der).map_err(invalid)?;
         let key = &certificate.tbs_certificate.subject_public_key_info;
         let unsupported = |found: &ObjectIdentifier| CertificateError::KeyType { position, found: found.to_string() };
-        let family = match key.algorithm.oid {
+        let kind = match key.algorithm.oid {
             RSA_ENCRYPTION => {
                 let bits = rsa_bits(key.subject_public_key.raw_bytes()).map_err(invalid)?;
                 if bits < MIN_RSA_BITS {
                     return Err(CertificateError::WeakRsa { position, bits });
                 }
-                KeyFamily::Rsa
+                Kind::Rsa
             }
             EC_PUBLIC_KEY => {
                 let parameters = key.algorithm.parameters.as_ref().ok_or_else(|| unsupported(&EC_PUBLIC_KEY))?;
                 let curve: ObjectIdentifier = parameters.decode_as().map_err(|_| unsupported(&EC_PUBLIC_KEY))?;
-                if !CURVES.contains(&curve) {
-                    return Err(unsupported(&curve));
-                }
-                KeyFamily::EllipticCurve
+                let known = CURVES.iter().find(|(known, _)| *known == curve);
+                Kind::Elliptic(known.map(|(_, curve)| *curve).ok_or_else(|| unsupported(&curve))?)
             }
             other => return Err(unsupported(&other)),
         };
+        let key = VerifyingKey::parse(kind, key.subject_public_key.raw_bytes())
+            .ok_or_else(|| CertificateError::Invalid { position, why: "its public key is malformed".into() })?;
         let not_after = certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
         let not_after = Timestamp::from_seconds(i64::try_from(not_after).unwrap_or(i64::MAX));
-        Ok(Self { der: CertificateDer::from(der), family, not_after })
+        Ok(Self { der, key, not_after })
     }
 }
 

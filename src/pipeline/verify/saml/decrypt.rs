@@ -20,11 +20,16 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
+use super::super::DecryptionFault;
 use crate::pipeline::capture::saml::names::{ENCRYPTION, ENCRYPTION_11, SHA_1, SHA_256, SHA_384, SHA_512, SIGNATURE};
 use crate::pipeline::capture::saml::tree::{is, named, plain, text};
 
 /// Each costs an RSA operation with every key of the app's, before anything is signed.
 const MAX_ENCRYPTED_KEYS: usize = 3;
+/// Its mask function is MGF1 with SHA-1, whatever its digest (XML Encryption 1.1 section 5.5.2).
+const RSA_OAEP_MGF1P: &str = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p";
+const RSA_OAEP: &str = "http://www.w3.org/2009/xmlenc11#rsa-oaep";
+const MGF1_SHA_1: &str = "http://www.w3.org/2009/xmlenc11#mgf1sha1";
 const BLOCK: usize = 16;
 const GCM_NONCE: usize = 12;
 
@@ -107,32 +112,59 @@ impl ContentCipher {
     }
 }
 
-/// The cipher of an EncryptedAssertion that the guard accepted; `None` where it is unknown.
-pub(super) fn content_cipher(encrypted: Node<'_, '_>) -> Option<ContentCipher> {
-    let data = named(encrypted, ENCRYPTION, "EncryptedData").next()?;
-    ContentCipher::named(plain(method(data)?, "Algorithm")?)
+/// The cipher of an EncryptedAssertion that the guard accepted.
+///
+/// # Errors
+/// [`DecryptionFault::ContentAlgorithm`] where it is unknown.
+pub(super) fn content_cipher(encrypted: Node<'_, '_>) -> Result<ContentCipher, DecryptionFault> {
+    let method = named(encrypted, ENCRYPTION, "EncryptedData").next().and_then(method);
+    let algorithm = method.and_then(|method| plain(method, "Algorithm")).unwrap_or("nothing");
+    ContentCipher::named(algorithm).ok_or_else(|| DecryptionFault::ContentAlgorithm(short(algorithm)))
 }
 
-/// Decrypts an EncryptedAssertion that the guard accepted. Says nothing about why where it cannot.
+/// Decrypts an EncryptedAssertion that the guard accepted.
+///
+/// # Errors
+/// What stands in the way. It is for the log alone: whoever sent the message would learn from it what is inside.
 pub(super) fn open<'k>(
     encrypted: Node<'_, '_>,
     keys: impl Iterator<Item = &'k DecryptionKey> + Clone,
-) -> Option<String> {
-    let data = named(encrypted, ENCRYPTION, "EncryptedData").next()?;
+) -> Result<String, DecryptionFault> {
     let cipher = content_cipher(encrypted)?;
-    let content = cipher_value(data)?;
-    let content_key = encrypted_keys(encrypted, data).take(MAX_ENCRYPTED_KEYS).find_map(|encrypted_key| {
-        let wrapped = cipher_value(encrypted_key)?;
-        let algorithm = key_transport(encrypted_key)?;
-        keys.clone()
-            .find_map(|key| unwrap_key(key, algorithm, &wrapped))
-            .filter(|content_key| content_key.len() == cipher.key_length)
-    })?;
+    let data = named(encrypted, ENCRYPTION, "EncryptedData").next().ok_or(DecryptionFault::Content)?;
+    let content = cipher_value(data).ok_or(DecryptionFault::Content)?;
+    let content_key = content_key(encrypted, data, cipher, keys)?;
     let plaintext = match cipher.mode {
-        Mode::Gcm => open_gcm(cipher, &content_key, content)?,
-        Mode::Cbc => open_cbc(cipher, &content_key, content)?,
+        Mode::Gcm => open_gcm(cipher, &content_key, content),
+        Mode::Cbc => open_cbc(cipher, &content_key, content),
     };
-    String::from_utf8(plaintext).ok()
+    plaintext.and_then(|plaintext| String::from_utf8(plaintext).ok()).ok_or(DecryptionFault::Content)
+}
+
+/// The first content key that one of ours unwraps.
+fn content_key<'k>(
+    encrypted: Node<'_, '_>,
+    data: Node<'_, '_>,
+    cipher: ContentCipher,
+    keys: impl Iterator<Item = &'k DecryptionKey> + Clone,
+) -> Result<Zeroizing<Vec<u8>>, DecryptionFault> {
+    let mut fault = DecryptionFault::NoKey;
+    for encrypted_key in encrypted_keys(encrypted, data).take(MAX_ENCRYPTED_KEYS) {
+        let algorithm = match key_transport(encrypted_key) {
+            Ok(algorithm) => algorithm,
+            Err(unknown) => {
+                fault = unknown;
+                continue;
+            }
+        };
+        let wrapped = cipher_value(encrypted_key).unwrap_or_default();
+        let opened = keys.clone().find_map(|key| unwrap_key(key, algorithm, &wrapped));
+        match opened.filter(|content_key| content_key.len() == cipher.key_length) {
+            Some(content_key) => return Ok(content_key),
+            None => fault = DecryptionFault::OtherKey,
+        }
+    }
+    Err(fault)
 }
 
 /// EncryptedKeys within the EncryptedData's KeyInfo or beside it.
@@ -156,27 +188,28 @@ fn cipher_value(node: Node<'_, '_>) -> Option<Vec<u8>> {
 }
 
 /// RSA-OAEP (XML Encryption 1.1 section 5.5.2). Where digest and mask function differ, aws-lc has no such pair.
-fn key_transport(encrypted_key: Node<'_, '_>) -> Option<&'static OaepAlgorithm> {
-    let method = method(encrypted_key)?;
-    let digest = named(method, SIGNATURE, "DigestMethod").next().map(|digest| plain(digest, "Algorithm"));
-    let digest = digest.map_or(Some(SHA_1), |named| named)?;
-    let mask = match plain(method, "Algorithm")? {
-        "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p" => "http://www.w3.org/2009/xmlenc11#mgf1sha1",
-        "http://www.w3.org/2009/xmlenc11#rsa-oaep" => match named(method, ENCRYPTION_11, "MGF").next() {
-            Some(mask) => plain(mask, "Algorithm")?,
-            None => "http://www.w3.org/2009/xmlenc11#mgf1sha1",
-        },
-        _ => return None,
+fn key_transport(encrypted_key: Node<'_, '_>) -> Result<&'static OaepAlgorithm, DecryptionFault> {
+    let Some(method) = method(encrypted_key) else { return Err(DecryptionFault::KeyAlgorithm("nothing".into())) };
+    let algorithm = plain(method, "Algorithm").unwrap_or_default();
+    let unknown = || DecryptionFault::KeyAlgorithm(short(algorithm));
+    let digest = match named(method, SIGNATURE, "DigestMethod").next() {
+        Some(digest) => plain(digest, "Algorithm").unwrap_or_default(),
+        None => SHA_1,
+    };
+    let mask = match (algorithm, named(method, ENCRYPTION_11, "MGF").next()) {
+        (RSA_OAEP, Some(mask)) => plain(mask, "Algorithm").unwrap_or_default(),
+        (RSA_OAEP_MGF1P, _) | (RSA_OAEP, None) => MGF1_SHA_1,
+        _ => return Err(unknown()),
     };
     if method.children().any(|child| is(child, ENCRYPTION, "OAEPparams")) {
-        return None;
+        return Err(DecryptionFault::KeyAlgorithm(format!("{algorithm} with OAEPparams")));
     }
     match (digest, mask) {
-        (SHA_1, "http://www.w3.org/2009/xmlenc11#mgf1sha1") => Some(&OAEP_SHA1_MGF1SHA1),
-        (SHA_256, "http://www.w3.org/2009/xmlenc11#mgf1sha256") => Some(&OAEP_SHA256_MGF1SHA256),
-        (SHA_384, "http://www.w3.org/2009/xmlenc11#mgf1sha384") => Some(&OAEP_SHA384_MGF1SHA384),
-        (SHA_512, "http://www.w3.org/2009/xmlenc11#mgf1sha512") => Some(&OAEP_SHA512_MGF1SHA512),
-        _ => None,
+        (SHA_1, MGF1_SHA_1) => Ok(&OAEP_SHA1_MGF1SHA1),
+        (SHA_256, "http://www.w3.org/2009/xmlenc11#mgf1sha256") => Ok(&OAEP_SHA256_MGF1SHA256),
+        (SHA_384, "http://www.w3.org/2009/xmlenc11#mgf1sha384") => Ok(&OAEP_SHA384_MGF1SHA384),
+        (SHA_512, "http://www.w3.org/2009/xmlenc11#mgf1sha512") => Ok(&OAEP_SHA512_MGF1SHA512),
+        _ => Err(DecryptionFault::KeyHashes { digest: short(digest), mask: short(mask) }),
     }
 }
 
@@ -222,6 +255,11 @@ fn open_cbc(cipher: ContentCipher, key: &[u8], content: Vec<u8>) -> Option<Vec<u
         return None;
     }
     plaintext.get(..plaintext.len().checked_sub(padding)?).map(<[u8]>::to_vec)
+}
+
+/// A stranger's text, short enough for a log line.
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 /// Puts a plaintext in the place of the EncryptedAssertion, whose namespaces stay in scope for it.

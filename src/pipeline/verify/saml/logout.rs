@@ -1,12 +1,9 @@
 //! Verifies a LogoutRequest (SAML Core section 3.7, SAML Profiles section 4.4). An unsigned one ends nothing.
 
-use aws_lc_rs::signature::{self, RsaParameters, UnparsedPublicKey};
-
-use super::conditions;
-use super::{CertificateSet, xmlsec};
+use super::signature::{self, Role};
+use super::{CertificateSet, conditions, second};
+use crate::pipeline::capture::saml::algorithms::SignatureAlgorithm;
 use crate::pipeline::capture::saml::logout::{LogoutHead, QuerySignature, Signed, UntrustedLogout, logout_head};
-use crate::pipeline::capture::saml::names::{RSA_SHA_256, RSA_SHA_384, RSA_SHA_512};
-use crate::pipeline::capture::saml::tree::parse;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::{Fault, LogoutStatement};
@@ -58,30 +55,26 @@ fn signed_head(request: &UntrustedLogout, certificates: &CertificateSet) -> Resu
             // The octets that were signed hold the whole document.
             Ok(request.head().clone())
         }
-        Signed::Enveloped(family) => {
-            let text = xmlsec::signed_bytes(request.text(), certificates, Some(*family))?;
-            let malformed = |error: crate::pipeline::capture::saml::GuardError| Fault::Malformed(error.to_string());
-            let document = parse(&text).map_err(malformed)?;
-            let head = logout_head(document.root_element()).map_err(malformed)?;
+        Signed::Enveloped(signature) => {
+            let signed = signature::verify(signature, Role::LogoutRequest, certificates)?;
+            second::agrees(request.text(), &[(signature, &signed)], certificates)?;
+            let document = signed.document()?;
+            let head = logout_head(document.root_element()).map_err(|error| Fault::Malformed(error.to_string()))?;
             if head.id == request.head().id { Ok(head) } else { Err(Fault::Signature) }
         }
     }
 }
 
-const ALGORITHMS: [(&str, &RsaParameters); 3] = [
-    (RSA_SHA_256, &signature::RSA_PKCS1_2048_8192_SHA256),
-    (RSA_SHA_384, &signature::RSA_PKCS1_2048_8192_SHA384),
-    (RSA_SHA_512, &signature::RSA_PKCS1_2048_8192_SHA512),
-];
-
 /// SAML Bindings section 3.4.4.1.
 fn check_query(signed: &QuerySignature, certificates: &CertificateSet) -> Result<(), Fault> {
-    let Some((_, algorithm)) = ALGORITHMS.iter().find(|(name, _)| *name == signed.algorithm) else {
+    let Some(algorithm) = SignatureAlgorithm::named(&signed.algorithm) else {
         let found = signed.algorithm.chars().take(100).collect();
-        return Err(Fault::Algorithm { found, allowed: "RSA with SHA-256, SHA-384 or SHA-512".into() });
+        return Err(Fault::Algorithm {
+            found,
+            allowed: "RSA, RSA-PSS or ECDSA with SHA-256, SHA-384 or SHA-512".into(),
+        });
     };
-    let holds = |key: Vec<u8>| UnparsedPublicKey::new(*algorithm, key).verify(&signed.octets, &signed.value).is_ok();
-    if certificates.rsa_keys().any(holds) { Ok(()) } else { Err(Fault::Signature) }
+    certificates.signer(algorithm, &signed.octets, &signed.value).map(|_| ()).ok_or(Fault::Signature)
 }
 
 fn check_times(provider: &Provider, head: &LogoutHead, now: Timestamp) -> Result<(), Fault> {

@@ -1,22 +1,22 @@
-//! The one file that touches C: a document in, the very bytes that were signed out.
+//! The second verifier (feature `samael`), and the one file that touches C: a document in, the bytes that were signed out.
 //!
 //! samael wraps libxmlsec1, which by itself follows references to files and addresses, runs XSLT, and accepts SHA-1 and
-//! MD5. The guard of [`crate::pipeline::capture::saml`] is the first wall against that; [`lock_down`] is the second: it
-//! takes away from the library, for the whole process, everything that a login does not need.
+//! MD5. It is asked only about documents that the guard of [`crate::pipeline::capture::saml`] and our own check have passed,
+//! and [`lock_down`] takes away from the library, for the whole process, everything that a login does not need.
 
 #![allow(unsafe_code, reason = "libxmlsec1 and libxml2 are set up through their C functions, here and nowhere else")]
 
 use std::ffi::{CString, c_int, c_uchar, c_uint, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use samael::crypto::{AllowedSignatureAlgorithm, CertificateDer, Crypto, CryptoProvider, ReduceMode};
 
-use super::certificates::CertificateSet;
-use crate::pipeline::capture::saml::{KeyFamily, names};
+use crate::pipeline::capture::saml::names;
 use crate::pipeline::verify::Fault;
 
-/// The signature algorithms of the guard's list; their digests are allowed with them.
+/// The signature algorithms of the guard's list that the library has; their digests are allowed with them.
 const ALLOWED: [AllowedSignatureAlgorithm; 6] = [
     AllowedSignatureAlgorithm::RsaSha256,
     AllowedSignatureAlgorithm::RsaSha384,
@@ -46,29 +46,26 @@ const TRANSFORMS: [&str; 11] = [
 #[error("the XML signature library could not be locked down; expected libxmlsec1 with SHA-2, RSA and ECDSA")]
 pub struct LockDownFailed;
 
-/// Verifies every signature of a guarded document, and gives the canonical bytes of what was signed: the response where
-/// it is signed, else the assertion.
-///
-/// One call for each certificate: with two at once the library stops at the first whose key is of another type.
-pub(super) fn signed_bytes(
-    text: &str,
-    certificates: &CertificateSet,
-    family: Option<KeyFamily>,
-) -> Result<String, Fault> {
+/// Verifies every signature of a guarded document by one certificate, in DER, and gives the canonical bytes of what was
+/// signed: the response where it is signed, else the assertion.
+pub(super) fn signed_bytes(text: &str, certificate: &[u8]) -> Result<String, Fault> {
     lock_down().map_err(|_| Fault::Internal)?;
     be_silent();
-    certificates
-        .ders(family)
-        .find_map(|certificate| {
-            Crypto::reduce_xml_to_signed_with_allowed_algorithms(
-                text,
-                std::slice::from_ref(certificate),
-                ReduceMode::PreDigest,
-                Some(&ALLOWED),
-            )
-            .ok()
-        })
-        .ok_or(Fault::Signature)
+    let certificate = CertificateDer::from(certificate.to_vec());
+    Crypto::reduce_xml_to_signed_with_allowed_algorithms(text, &[certificate], ReduceMode::PreDigest, Some(&ALLOWED))
+        .map_err(|_| Fault::Signature)
+}
+
+static UNJUDGED: AtomicU64 = AtomicU64::new(0);
+
+/// Notes a document that the library cannot judge: one with RSA-PSS, or with signatures by two keys.
+pub(super) fn count_unjudged() {
+    UNJUDGED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many documents our own check alone has judged since the start.
+pub fn unjudged() -> u64 {
+    UNJUDGED.load(Ordering::Relaxed)
 }
 
 /// Takes from the XML signature library what it must never use: files, network, stylesheets, weak algorithms, stderr.
@@ -125,134 +122,6 @@ fn reduce_library() -> Result<(), LockDownFailed> {
     Ok(())
 }
 
-/// The keys of certificates, decoded once.
-///
-/// The certificates are those of the configuration and of metadata that it names, never one that a message brought. Where the
-/// build cannot arrange it (`build.rs`) each verification decodes anew.
-#[cfg(keys_kept)]
-mod kept {
-    use std::collections::HashMap;
-    use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
-    use std::ptr::{NonNull, null_mut};
-    use std::sync::{PoisonError, RwLock};
-
-    /// Some eight providers in the middle of a rollover. When metadata has brought more over time, all are decoded again.
-    const MOST: usize = 64;
-    /// `xmlSecKeyDataFormatCertDer`.
-    const CERTIFICATE_DER: c_int = 8;
-
-    /// The public key of a certificate as the library holds it.
-    struct Key(NonNull<c_void>);
-
-    // SAFETY: after it is made it is only duplicated, which reads it and counts one more reference to OpenSSL's key,
-    // atomically; and it is destroyed by its one owner.
-    unsafe impl Send for Key {}
-    // SAFETY: as above.
-    unsafe impl Sync for Key {}
-
-    impl Key {
-        /// Takes the key out of what a certificate was loaded as. The certificate stays behind: duplicating it would mean to
-        /// encode and decode it, and a verification that is given its key does not look at it.
-        fn of_loaded(loaded: NonNull<c_void>) -> Option<Self> {
-            // SAFETY: `loaded` is a valid key of the library. Its value stays its own; the duplicate is handed to the new key,
-            // which destroys it, or is destroyed here when it could not be handed over.
-            unsafe {
-                let value = NonNull::new(xmlSecKeyDataDuplicate(xmlSecKeyGetValue(loaded.as_ptr())))?;
-                let Some(key) = NonNull::new(xmlSecKeyCreate()).map(Self) else {
-                    xmlSecKeyDataDestroy(value.as_ptr());
-                    return None;
-                };
-                if xmlSecKeySetValue(key.0.as_ptr(), value.as_ptr()) < 0 {
-                    xmlSecKeyDataDestroy(value.as_ptr());
-                    return None;
-                }
-                Some(key)
-            }
-        }
-
-        /// One more of it, for somebody who will destroy it; null when memory is short.
-        fn duplicate(&self) -> *mut c_void {
-            // SAFETY: the key is valid as long as `self` is.
-            unsafe { xmlSecKeyDuplicate(self.0.as_ptr()) }
-        }
-    }
-
-    impl Drop for Key {
-        fn drop(&mut self) {
-            // SAFETY: made by the library, owned by this value alone.
-            unsafe { xmlSecKeyDestroy(self.0.as_ptr()) };
-        }
-    }
-
-    static KEYS: RwLock<Option<HashMap<Box<[u8]>, Key>>> = RwLock::new(None);
-
-    /// Whether a certificate's key was decoded before.
-    #[cfg(test)]
-    pub fn has(certificate: &[u8]) -> bool {
-        KEYS.read().is_ok_and(|keys| keys.as_ref().is_some_and(|keys| keys.contains_key(certificate)))
-    }
-
-    /// What samael calls in the place of `xmlSecOpenSSLAppKeyLoadMemory`: `build.rs` has the linker see to it (`--wrap` of
-    /// GNU ld and its like).
-    ///
-    /// # Safety
-    /// As for the function that it stands for: `data` points to `size` readable bytes.
-    #[unsafe(no_mangle)]
-    unsafe extern "C" fn __wrap_xmlSecOpenSSLAppKeyLoadMemory(
-        data: *const c_uchar,
-        size: c_uint,
-        format: c_int,
-        password: *const c_char,
-        callback: *mut c_void,
-        context: *mut c_void,
-    ) -> *mut c_void {
-        // SAFETY: the arguments are passed on as they came. A length that the caller gave in 32 bits is the same in more,
-        // for a library that was built with a wider `xmlSecSize`.
-        let load = || unsafe {
-            __real_xmlSecOpenSSLAppKeyLoadMemory(data, size as usize, format, password, callback, context)
-        };
-        if format != CERTIFICATE_DER || data.is_null() {
-            return load();
-        }
-        // SAFETY: the caller says so, see above.
-        let certificate = unsafe { std::slice::from_raw_parts(data, size as usize) };
-        if let Some(key) =
-            KEYS.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|keys| keys.get(certificate))
-        {
-            return key.duplicate();
-        }
-        let Some(loaded) = NonNull::new(load()) else { return null_mut() };
-        if let Some(key) = Key::of_loaded(loaded) {
-            let mut keys = KEYS.write().unwrap_or_else(PoisonError::into_inner);
-            let keys = keys.get_or_insert_default();
-            if keys.len() >= MOST {
-                keys.clear();
-            }
-            keys.insert(certificate.into(), key);
-        }
-        loaded.as_ptr()
-    }
-
-    // As in xmlsec/keys.h, xmlsec/keysdata.h and xmlsec/openssl/app.h.
-    unsafe extern "C" {
-        fn __real_xmlSecOpenSSLAppKeyLoadMemory(
-            data: *const c_uchar,
-            size: usize,
-            format: c_int,
-            password: *const c_char,
-            callback: *mut c_void,
-            context: *mut c_void,
-        ) -> *mut c_void;
-        fn xmlSecKeyCreate() -> *mut c_void;
-        fn xmlSecKeyDestroy(key: *mut c_void);
-        fn xmlSecKeyDuplicate(key: *mut c_void) -> *mut c_void;
-        fn xmlSecKeyGetValue(key: *mut c_void) -> *mut c_void;
-        fn xmlSecKeySetValue(key: *mut c_void, value: *mut c_void) -> c_int;
-        fn xmlSecKeyDataDuplicate(value: *mut c_void) -> *mut c_void;
-        fn xmlSecKeyDataDestroy(value: *mut c_void);
-    }
-}
-
 /// Sends what the XML parser says of bad input nowhere. The setting is each thread's own.
 fn be_silent() {
     // SAFETY: the handler is a function of the type that the library expects, lives for ever and ignores its arguments.
@@ -277,41 +146,4 @@ unsafe extern "C" {
         context: *mut c_void,
         handler: Option<extern "C" fn(context: *mut c_void, error: *mut c_void)>,
     );
-}
-
-#[cfg(test)]
-#[cfg(keys_kept)]
-mod tests {
-    use super::*;
-
-    const CERTIFICATE: &[u8] = include_bytes!("../../../../fixtures/keys/idp-p384.certificate.test-only.pem");
-    const OTHER: &[u8] = include_bytes!("../../../../fixtures/keys/idp-p521.certificate.test-only.pem");
-
-    /// A signature that no key has made: the key is loaded for it all the same.
-    fn look_at(pem: &[u8]) -> Vec<u8> {
-        let certificates = CertificateSet::from_pem(pem).unwrap();
-        let digest = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        let text = format!(
-            r##"<a ID="x"><Signature xmlns="{dsig}"><SignedInfo><CanonicalizationMethod Algorithm="{c14n}"/><SignatureMethod
-            Algorithm="{method}"/><Reference URI="#x"><DigestMethod Algorithm="{sha}"/><DigestValue>{digest}</DigestValue>
-            </Reference></SignedInfo><SignatureValue>AAAA</SignatureValue></Signature></a>"##,
-            dsig = names::SIGNATURE,
-            c14n = names::EXCLUSIVE_C14N,
-            method = names::ECDSA_SHA_256,
-            sha = names::SHA_256,
-        );
-        assert_eq!(signed_bytes(&text, &certificates, Some(KeyFamily::EllipticCurve)), Err(Fault::Signature));
-        certificates.ders(Some(KeyFamily::EllipticCurve)).next().unwrap().der_data().to_vec()
-    }
-
-    #[test]
-    fn the_key_of_a_certificate_is_decoded_once_and_kept_by_its_bytes() {
-        let certificate = look_at(CERTIFICATE);
-        assert!(kept::has(&certificate), "the linker does not bring samael's calls past `kept`");
-        let last = certificate.len() - 1;
-        let mut altered = certificate.clone();
-        altered[last] ^= 1;
-        assert!(!kept::has(&altered));
-        assert!(kept::has(&look_at(OTHER)) && kept::has(&certificate));
-    }
 }
