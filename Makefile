@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz interop bench fixtures deny image-check
+.PHONY: help setup demo test oracle fuzz interop bench fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -18,11 +18,16 @@ demo: setup ## a provider, an app and loginsync on this machine, to look at (ARG
 test: setup ## formatting, lints and every test
 	@scripts/test
 
+oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree on every mutant (ARGS=1000000)
+	@scripts/setup oracle
+	@scripts/oracle $(ARGS)
+
 fuzz: setup ## mutated input at every door that takes a stranger's bytes, a minute each (FUZZ_SECONDS=600, FUZZ_SEED=1)
 	@cargo test --quiet --locked --test it -- --ignored --nocapture fuzz::every_door_for_long
 
-interop: setup ## logins through Keycloak to an app of other people's libraries, and the APIs with clients of theirs
+interop: setup ## logins through Keycloak to an app of other people's libraries, and APIs and SAML with clients and parsers of theirs
 	@tests/interop/apis.sh
+	@tests/interop/saml.sh
 	@tests/interop/run.sh $(ARGS)
 
 bench: setup ## ratios against nginx and against the floor of the work a login needs
@@ -34,6 +39,9 @@ fixtures: setup ## write the expected plans and the fixtures anew; look at the d
 deny: ## licences, sources, banned crates and known vulnerabilities of the dependencies (ARGS="licenses bans sources": offline)
 	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
 	@cargo deny --locked check $(ARGS)
+
+static: setup ## a release binary that needs no library of the system it runs on (ARGS=FILE: where to put it)
+	@scripts/static $(ARGS)
 
 image-check: setup ## run the Dockerfile's steps in fresh Debian roots and start what comes out; needs root, no engine
 	@scripts/image-check $(ARGS)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# One run of the ratios, and the micro benchmark of mappings. Takes about five minutes on two cores; loopback only.
+# One run of the ratios, and the micro benchmarks of mappings and of SAML. Takes about five minutes on two cores; loopback only.
 # Parts of the ratios can be named: proxy, logins, mappings, start.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,8 +18,8 @@ elif [ -n "$missing" ]; then
     echo "not installed:$missing; nginx and taskset are needed, the others make the comparison better" >&2
 fi
 
-cargo bench --locked --quiet --no-run --bench ratios --bench mapping
+cargo bench --locked --quiet --no-run --bench ratios --bench mapping --bench saml
 cargo bench --locked --quiet --bench ratios -- "$@"
 if [ $# -eq 0 ]; then
-    cargo bench --locked --quiet --bench mapping -- --warm-up-time 1 --measurement-time 3 --noplot
+    cargo bench --locked --quiet --bench mapping --bench saml -- --warm-up-time 1 --measurement-time 3 --noplot
 fi
