@@ -103,7 +103,8 @@ pub struct Refusal {
     pub remember_until: Timestamp,
 }
 
-/// Why the store did not do what was asked. Nothing was written.
+/// Why the store did not do what was asked. Nothing was written, except that a commit under way may still succeed after
+/// [`StoreError::Timeout`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("the store did not answer in time")]
@@ -324,7 +325,7 @@ pub enum Act {
 
 /// The store's contract; one suite of tests runs on every implementation.
 pub trait Store: Send + Sync {
-    /// Applies a login in one transaction. An error means that nothing was written.
+    /// Applies a login in one transaction. After an error nothing was written, as [`StoreError`] says.
     fn apply(
         &self,
         login: Login,
