@@ -1,4 +1,4 @@
-# The image of loginsync: one binary, the libraries that it loads, a user without rights.
+# The image of loginsync: one static binary, certificate authorities and a user without rights. Nothing else is in it.
 #
 #   docker build -t loginsync .
 #
@@ -7,23 +7,20 @@
 
 FROM rust:1.95-slim-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential pkg-config libclang-dev libxmlsec1-dev libxmlsec1-openssl \
+ && apt-get install -y --no-install-recommends build-essential ca-certificates \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin loginsync \
- && install -D target/release/loginsync /out/loginsync
+    scripts/static /out/loginsync \
+ && mkdir -p /out/state
 
-FROM debian:bookworm-slim
-# libxmlsec1-openssl brings libxmlsec1, libxml2 and libxslt; ca-certificates is for providers reached over https.
-RUN apt-get update \
- && apt-get install -y --no-install-recommends libxmlsec1-openssl libssl3 ca-certificates \
- && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/debconf/*-old \
- && groupadd --gid 10001 loginsync \
- && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/loginsync --shell /usr/sbin/nologin loginsync \
- && install -d -o loginsync -g loginsync -m 0700 /var/lib/loginsync
+FROM scratch
+COPY scripts/image/ /etc/
+# For providers reached over https.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build --chown=10001:10001 --chmod=0700 /out/state/ /var/lib/loginsync/
 COPY --from=build /out/loginsync /usr/local/bin/loginsync
 
 # By number, so that an orchestrator can see that it is not root.
