@@ -33,7 +33,7 @@ use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
 use crate::ports::store::sqlite::{self, Claim, Settings, SqliteStore};
-use crate::ports::store::{Adopted, Reaped, Store, StoreError};
+use crate::ports::store::{Adopted, Reaped, Store, StoreError, Unvouched};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
 use crate::serve::assertion::{self, Asserter, KeyError};
@@ -507,6 +507,14 @@ pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Res
     Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch)?)
 }
 
+/// What adopting the rules of a configuration would end because of what is privileged in them; the database is only read.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn unvouched_on_disk(config: &Config, rules: &RuleSet) -> Result<Vec<Unvouched>, StoreError> {
+    SqliteStore::read_unvouched(&config.store.path, config.store.timeout, rules)
+}
+
 /// The same rules, without opening the store to work with it: its database is only read.
 ///
 /// # Errors
@@ -676,7 +684,13 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
 }
 
 fn log_adopted(adopted: Adopted) {
-    if adopted != Adopted::default() {
+    if adopted.privileged_grants > 0 {
+        tracing::warn!(
+            grants = adopted.privileged_grants,
+            "groups or roles became privileged: grants of them that were not made with scope `admin` ended"
+        );
+    }
+    if adopted.ended_mappings > 0 {
         tracing::info!(
             mappings = adopted.ended_mappings,
             grants = adopted.ended_grants,

@@ -24,11 +24,8 @@ pub async fn forecast(
     limit: usize,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Forecast, StoreError> {
-    let kept = match old {
-        Some(_) => None,
-        None => store.adopted_targets().await?,
-    };
-    let mut forecaster = Forecaster::new(old.or(kept.as_ref()), old, new, now, limit);
+    let kept = store.adopted_targets().await?;
+    let mut forecaster = Forecaster::new(old.or(kept.as_ref()), old, new, now, limit).after(kept.as_ref());
     let (mut after, mut done, mut total) = (None, 0, 0);
     loop {
         let page = store.people(Arc::clone(new), after, PAGE, now).await?;
@@ -47,6 +44,6 @@ pub async fn forecast(
 
 fn told(excess: &store::Excess) -> Excess {
     let store::Excess { provider, target, losing, members, allowed } = excess;
-    let (provider, target) = (provider.to_string(), TargetName::from(target));
+    let (provider, target) = (provider.as_ref().map(ToString::to_string), TargetName::from(target));
     Excess { provider, target, losing: *losing, members: *members, allowed: *allowed }
 }

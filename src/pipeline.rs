@@ -15,6 +15,7 @@ pub mod verify;
 pub mod claims;
 pub mod mapping;
 pub mod plan;
+pub mod privilege;
 
 pub mod explain;
 pub mod forecast;

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::ConfigArgument;
+use super::{ConfigArgument, lint};
+use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -24,6 +25,7 @@ impl Check {
                 for warning in &config.warnings {
                     eprintln!("warning: {warning}");
                 }
+                beside_the_store(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
                 println!("{}", if self.json { "[]" } else { "ok" });
                 ExitCode::SUCCESS
             }
@@ -37,4 +39,19 @@ impl Check {
             }
         }
     }
+}
+
+/// What these rules come to with the database that they name, where there is one. It is only read, and a fault of it is none
+/// of the configuration.
+fn beside_the_store(config: &Config) -> Vec<String> {
+    let found = app::rules_on_disk(config).and_then(|rules| Ok((app::unvouched_on_disk(config, &rules)?, rules)));
+    let (unvouched, rules) = match found {
+        Ok(found) => found,
+        Err(error) => return vec![format!("what is in the database was not looked at: {error}")],
+    };
+    let mut warnings: Vec<String> =
+        unvouched.iter().flat_map(lint::of_privileged).map(|finding| finding.to_string()).collect();
+    let left_out = rules.overlay.left_out.iter();
+    warnings.extend(left_out.map(|(number, why)| format!("number {number} of the store is not in use: {why}")));
+    warnings
 }

@@ -72,8 +72,8 @@ impl From<&HoldView> for Row {
             namespace: hold.user.namespace.to_string(),
             subject: hold.user.subject.to_string(),
             provider: hold.provider.to_string(),
-            kind: hold.target.kind(),
-            name: hold.target.name().to_owned(),
+            kind: hold.target.as_ref().map_or("user", Target::kind),
+            name: hold.target.as_ref().map_or("disabled", Target::name).to_owned(),
             mapping: hold.mapping.clone(),
             since: hold.since.to_string(),
         }
@@ -118,7 +118,12 @@ impl Filtered {
             return print_json(&holds.iter().map(Row::from).collect::<Vec<_>>());
         }
         for HoldView { user, provider, target, mapping, since } in &holds {
-            println!("{since}  {user}  {target}  no longer given by `{mapping}` through {provider}");
+            match target {
+                Some(target) => {
+                    println!("{since}  {user}  {target}  no longer given by `{mapping}` through {provider}")
+                }
+                None => println!("{since}  {user}  would be disabled by `{mapping}` through {provider}"),
+            }
         }
         Ok(())
     }

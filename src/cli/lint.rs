@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArgument, FOUND, Failure, print_json};
+use crate::app;
 use crate::clock::Clock;
-use crate::pipeline::lint::lint;
+use crate::pipeline::lint::{self as rules, Finding, lint};
+use crate::ports::store::Unvouched;
 
 /// Looks at the rules that a login meets: those of the file, and those of the database that it names, where there is one.
 ///
@@ -25,7 +27,9 @@ impl Lint {
     /// Faults of the configuration.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let config = self.config.look()?;
-        let findings = lint(&config.rules, Clock::system().now());
+        let mut findings = lint(&config.rules, Clock::system().now());
+        let unvouched = app::unvouched_on_disk(&config, &config.rules).map_err(Failure::new)?;
+        findings.extend(unvouched.iter().flat_map(of_privileged));
         match self.json {
             true => print_json(&findings)?,
             false if findings.is_empty() => println!("nothing suspicious"),
@@ -33,4 +37,24 @@ impl Lint {
         }
         Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
     }
+}
+
+/// Grants of something privileged that no administrator made: those that end with these rules, and those that stay unsaid.
+pub(super) fn of_privileged(found: &Unvouched) -> Vec<Finding> {
+    let Unvouched { target, by_hand, mapped, unknown } = found;
+    let finding = |message: String| Finding { lint: rules::Lint::Unvouched, about: target.to_string(), message };
+    let mut findings = Vec::new();
+    if by_hand + mapped > 0 {
+        findings.push(finding(format!(
+            "it is privileged, and {by_hand} grants by hand and {mapped} by mappings were not made with scope `admin`: they \
+             end when these rules take effect; `loginsync user assign` keeps one"
+        )));
+    }
+    if *unknown > 0 {
+        findings.push(finding(format!(
+            "it is privileged, and of {unknown} grants by hand it is not known whether they were made with scope `admin`; look \
+             with `loginsync group members`, and take back (`user unassign`) or make anew (`user assign`) what you find"
+        )));
+    }
+    findings
 }

@@ -1,5 +1,7 @@
 //! `loginsync user`: who is known, what they hold and why; and an operator's own grants and denies.
 
+mod rekey;
+
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -9,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
-use crate::ports::store::{Act, Store, UserView};
+use crate::ports::store::{Act, By, DisabledView, Store, UserView};
 
 #[derive(Debug, Args)]
 pub struct UserCommand {
@@ -54,8 +56,24 @@ enum Action {
     Undeny(TargetAct),
     /// Refuse the user's logins from now on
     Disable(UserAct),
-    /// Allow the user's logins again
-    Enable(UserAct),
+    /// Allow the user's logins again; or those of everyone whom a mapping disabled
+    Enable {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        user: Option<UserArgument>,
+        /// Everyone whom this mapping disabled, by its name, number or identity; they are listed, and enabled with --yes
+        #[arg(long, value_name = "MAPPING", conflicts_with_all = ["namespace", "subject"], required_unless_present = "namespace")]
+        disabled_by: Option<String>,
+        /// Carry it out
+        #[arg(long)]
+        yes: bool,
+        /// Who does this, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
+    /// Give users new keys, with all that they hold, are denied and are disabled by; it is shown, and done with --yes
+    Rekey(rekey::Rekey),
     /// Everything that is kept of one person, as JSON; times are milliseconds since 1970
     Export {
         #[command(flatten)]
@@ -64,7 +82,15 @@ enum Action {
         user: UserArgument,
     },
     /// Remove the user and their personal fields; the audit chain still verifies
-    Erase(UserAct),
+    ///
+    /// Where the user is disabled or denied something, a keyed digest of their key stays, so that this still binds them.
+    Erase {
+        #[command(flatten)]
+        act: UserAct,
+        /// Let nothing bind the person any more; of one who was erased before, too
+        #[arg(long)]
+        forget: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -139,10 +165,15 @@ impl UserCommand {
             Action::Unassign(act) => act.on_target(Act::Unassign),
             Action::Deny { act, reason, until } => act.on_target(|target| Act::Deny { target, reason, until }),
             Action::Export { config, user } => export(&config, &user),
-            Action::Undeny(act) => act.on_target(Act::Undeny),
+            Action::Undeny(act) => act.undeny(),
             Action::Disable(act) => act.carry_out(Act::Disable),
-            Action::Enable(act) => act.carry_out(Act::Enable),
-            Action::Erase(act) => act.carry_out(Act::Erase),
+            Action::Enable { config, user, disabled_by, yes, by } => match (user, disabled_by) {
+                (_, Some(mapping)) => enable_all(&config, mapping, yes, &by),
+                (Some(user), None) => UserAct { config, user, by }.carry_out(Act::Enable),
+                (None, None) => Err(Failure("expected a user, or --disabled-by".into())),
+            },
+            Action::Rekey(rekey) => rekey.run(),
+            Action::Erase { act, forget } => act.erase(forget),
         }
     }
 }
@@ -153,6 +184,22 @@ impl TargetAct {
         let target = self.target.target(&config.rules)?;
         carry_out(&*store, &self.act, act(target))
     }
+
+    /// A deny outlives what it is of, so that the name may be one that is not declared any more.
+    fn undeny(self) -> Result<(), Failure> {
+        let (config, store) = self.act.config.open()?;
+        let target = match (self.target.target(&config.rules), &self.target) {
+            (Ok(target), _) => target,
+            (Err(_), TargetArgument { group: Some(name), .. }) => {
+                Target::Group(GroupName::parse(name).map_err(|error| Failure(format!("the group {error}")))?)
+            }
+            (Err(_), TargetArgument { role: Some(name), .. }) => {
+                Target::Role(RoleName::parse(name).map_err(|error| Failure(format!("the role {error}")))?)
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        carry_out(&*store, &self.act, Act::Undeny(target))
+    }
 }
 
 impl UserAct {
@@ -160,11 +207,58 @@ impl UserAct {
         let (_, store) = self.config.open()?;
         carry_out(&*store, &self, act)
     }
+
+    fn erase(self, forget: bool) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let (user, rules) = (self.user.id()?, Arc::clone(&config.rules));
+        let view = block_on(async { store.user(user, rules).await.map_err(Failure::new) })?;
+        let bound = view.map(|view| view.binding()).unwrap_or_default();
+        carry_out(&*store, &self, if forget { Act::Forget } else { Act::Erase })?;
+        if !bound.binds() {
+            return Ok(());
+        }
+        let mut was: Vec<String> = bound.denies.iter().map(|target| format!("denied {target}")).collect();
+        if bound.disabled {
+            was.insert(0, "disabled".into());
+        }
+        match forget {
+            true => eprintln!("this person was {}; nothing of that binds them any more", was.join(", ")),
+            false => eprintln!(
+                "this person was {}: a keyed digest of the key stays, so that this binds them if they come back; \
+                 `user erase --forget` removes it",
+                was.join(", ")
+            ),
+        }
+        Ok(())
+    }
+}
+
+fn enable_all(config: &ConfigArgument, mapping: String, yes: bool, by: &str) -> Result<(), Failure> {
+    let (_, store) = config.open()?;
+    let found = block_on(async { store.disabled_by(mapping.clone()).await.map_err(Failure::new) })?;
+    if found.is_empty() {
+        return Err(Failure(format!(
+            "no mapping `{mapping}` disabled anybody who still is; expected its name or number"
+        )));
+    }
+    for DisabledView { user, mapping, since } in &found {
+        let user = user.as_ref().map_or_else(|| String::from("somebody who was erased"), ToString::to_string);
+        println!("{user}  disabled by `{mapping}` since {since}");
+    }
+    if !yes {
+        eprintln!("nothing was changed; `--yes` enables these {}", found.len());
+        return Ok(());
+    }
+    let by = By::operator(format!("cli:{by}"));
+    let done =
+        block_on(async { store.enable_disabled_by(mapping, by, Clock::system().now()).await.map_err(Failure::new) })?;
+    println!("{done} enabled");
+    Ok(())
 }
 
 fn carry_out(store: &dyn Store, arguments: &UserAct, act: Act) -> Result<(), Failure> {
     let user = arguments.user.id()?;
-    let by = format!("cli:{}", arguments.by);
+    let by = By::operator(format!("cli:{}", arguments.by));
     block_on(async { store.act(user, act, by, Clock::system().now()).await.map_err(Failure::new) })?;
     println!("done");
     Ok(())
@@ -209,7 +303,12 @@ pub fn in_words(view: &UserView) -> String {
     if let Some(email) = &view.email {
         let _ = write!(text, "  {email}");
     }
-    let _ = writeln!(text, "{}", if view.enabled { "" } else { "  DISABLED" });
+    let disabled = match (view.enabled, &view.disabled_by) {
+        (true, _) => String::new(),
+        (false, None) => String::from("  DISABLED"),
+        (false, Some(mapping)) => format!("  DISABLED by mapping `{mapping}`"),
+    };
+    let _ = writeln!(text, "{disabled}");
     let _ = writeln!(text, "last login: {}", view.last_login_at.as_deref().unwrap_or("none"));
     for membership in &view.memberships {
         let state = if membership.effective { membership.membership } else { "denied" };

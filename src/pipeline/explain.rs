@@ -221,7 +221,7 @@ impl ChangeReport {
 pub fn reason(refused: &Refused) -> String {
     match refused {
         Refused::Gate { name, .. } => format!("refused by gate `{name}`"),
-        Refused::Disables(label) => format!("mapping `{label}` disables the user"),
+        Refused::Disables(by) => format!("mapping `{}` disables the user", by.label),
     }
 }
 

@@ -22,8 +22,9 @@ pub use self::differences::{Differences, MappingChange, Moves};
 use super::claims::{ClaimState, Claims};
 use super::explain::reason;
 use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
-use super::mapping::{Apply, Mode, RuleSet, candidates};
+use super::mapping::{Apply, Mode, RuleSet, candidates, holds_by_claim};
 use super::plan::{self, Effective, Grant, Plan, Snapshot, Source};
+use super::privilege::{Hand, Privileged};
 
 /// One user as the store has them.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Person {
     pub logins: Vec<LastLogin>,
     /// Grants whose lease is over under the new rules.
     pub lapsed: BTreeSet<(Target, ProviderName, MappingId)>,
+    /// With which right grants by hand were made.
+    pub hands: BTreeMap<Target, Hand>,
 }
 
 /// The last login of a user through one provider.
@@ -50,12 +53,18 @@ pub struct LastLogin {
 
 impl Person {
     pub fn new(user: UserId, enabled: bool) -> Self {
-        Self { user, enabled, snapshot: Snapshot::default(), logins: Vec::new(), lapsed: BTreeSet::new() }
+        Self {
+            user,
+            enabled,
+            snapshot: Snapshot::default(),
+            logins: Vec::new(),
+            lapsed: BTreeSet::new(),
+            hands: BTreeMap::new(),
+        }
     }
 
-    fn recorded(&self) -> BTreeMap<ProviderName, Arc<Claims>> {
-        let recorded = self.logins.iter();
-        recorded.filter_map(|login| Some((login.provider.clone(), Arc::clone(login.claims.as_ref()?)))).collect()
+    fn claims(&self, provider: &ProviderName) -> Option<&Claims> {
+        self.logins.iter().find(|login| login.provider == *provider)?.claims.as_deref()
     }
 }
 
@@ -75,6 +84,8 @@ pub struct Forecast {
     pub interrupted_users: u64,
     /// Grants whose lease is over under the new rules.
     pub lapsed_grants: u64,
+    /// Grants of what becomes privileged, that were not made with scope `admin` and end at once.
+    pub privileged_grants: u64,
     /// Which roles come with which groups now is known, so that those which no longer do are seen.
     pub roles_compared: bool,
     pub mappings: Differences,
@@ -123,7 +134,9 @@ pub struct Refusals {
 /// A target from which more members would go than the brake lets pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Excess {
-    pub provider: String,
+    /// Absent: by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     #[serde(flatten)]
     pub target: TargetName,
     pub losing: u64,
@@ -193,6 +206,8 @@ pub struct Forecaster<'r> {
     changed_users: u64,
     interrupted_users: u64,
     lapsed_grants: u64,
+    privileged: Privileged<'r>,
+    privileged_grants: u64,
     targets: BTreeMap<Target, Counts>,
     holders: BTreeMap<Target, Holders>,
     flows: BTreeMap<(ProviderName, Target), Flow>,
@@ -236,6 +251,8 @@ impl<'r> Forecaster<'r> {
             changed_users: 0,
             interrupted_users: 0,
             lapsed_grants: 0,
+            privileged: Privileged::find(None, new),
+            privileged_grants: 0,
             targets: BTreeMap::new(),
             holders: BTreeMap::new(),
             flows: BTreeMap::new(),
@@ -246,6 +263,13 @@ impl<'r> Forecaster<'r> {
             details: Vec::new(),
             left_out: 0,
         }
+    }
+
+    /// Tells what was privileged before, and settled: `held` as the store keeps it.
+    #[must_use]
+    pub fn after(mut self, kept: Option<&RuleSet>) -> Self {
+        self.privileged = Privileged::find(kept, self.new);
+        self
     }
 
     pub fn add(&mut self, person: &Person) {
@@ -317,6 +341,11 @@ impl<'r> Forecaster<'r> {
     fn adopted(&mut self, person: &Person) -> Vec<Grant> {
         let mut standing = Vec::with_capacity(person.snapshot.grants.len());
         for grant in &person.snapshot.grants {
+            let hand = || person.hands.get(&grant.target).copied().unwrap_or(Hand::Admin);
+            if self.new.sync.mode == Mode::Apply && self.privileged.ends(&grant.target, &grant.source, hand()) {
+                self.privileged_grants += 1;
+                continue;
+            }
             if let Source::Mapped { provider, mapping } = &grant.source {
                 *self.granting.entry(*mapping).or_default() += 1;
                 if self.new.mapping(*mapping).is_none_or(|rule| !rule.is_live(self.now)) {
@@ -363,11 +392,13 @@ impl<'r> Forecaster<'r> {
             watermark: Some(login.watermark),
             last_login: person.snapshot.last_login,
             held: person.snapshot.held.clone(),
-            recorded: BTreeMap::new(),
+            by_claim: BTreeSet::new(),
         };
-        if !plan::asks_for_claims(&snapshot, &login.provider, self.new).is_empty() {
-            snapshot.recorded = person.recorded();
-        }
+        snapshot.by_claim = plan::by_role_or_claim(&snapshot, &login.provider, self.new)
+            .into_iter()
+            .filter(|(owner, mapping)| person.claims(owner).is_some_and(|claims| holds_by_claim(&mapping.when, claims)))
+            .map(|(owner, mapping)| (owner.clone(), mapping.id))
+            .collect();
         let candidates = candidates(self.new, &login.provider, claims);
         let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
         for target in plan.losses() {
@@ -434,7 +465,7 @@ impl<'r> Forecaster<'r> {
             let allowed = brake.allowed(flow.members);
             let excess = self.new.is_braked(target) && flow.losing > allowed;
             excess.then(|| Excess {
-                provider: provider.to_string(),
+                provider: Some(provider.to_string()),
                 target: target.into(),
                 losing: flow.losing,
                 members: flow.members,
@@ -450,6 +481,7 @@ impl<'r> Forecaster<'r> {
             changed_users: self.changed_users,
             interrupted_users: self.interrupted_users,
             lapsed_grants: self.lapsed_grants,
+            privileged_grants: self.privileged_grants,
             roles_compared: self.held.is_some(),
             mappings,
             refusals,

@@ -43,6 +43,7 @@ pub enum Lint {
     NeverGiven,
     LeftOut,
     SupportsItself,
+    Unvouched,
 }
 
 impl Lint {
@@ -59,6 +60,7 @@ impl Lint {
             Self::NeverGiven => "never given",
             Self::LeftOut => "left out",
             Self::SupportsItself => "supports itself",
+            Self::Unvouched => "made by no administrator",
         }
     }
 }

@@ -23,7 +23,8 @@ use hashbrown::HashTable;
 use self::action::{Give, Then};
 use self::condition::{ClaimCondition, Condition, Test};
 pub use self::decide::{
-    Candidates, Decision, Hit, Seen, Standing, Traced, candidates, decide, exhaustive, traced, truth_of,
+    Candidates, Decision, Disabling, Hit, Seen, Standing, Traced, candidates, decide, exhaustive, holds_by_claim,
+    traced, truth_of,
 };
 use self::index::Index;
 pub use self::index::IndexError;
@@ -582,6 +583,12 @@ impl RuleSet {
             }
             Target::Role(name) => role_is(name),
         }
+    }
+
+    /// Whether a mapping that disables people spares whoever holds something privileged, and the last holder of something
+    /// protected: it is of the store, and was not written with scope `admin`.
+    pub fn spares(&self, mapping: MappingId) -> bool {
+        self.overlay.lesser.contains(&mapping)
     }
 
     /// Whether the brake on mass revocation covers this target. One that the rules no longer have is covered.

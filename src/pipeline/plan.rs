@@ -10,10 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-pub use self::support::{asks_for_claims, standing};
-use super::claims::Claims;
+pub use self::support::{by_role_or_claim, standing};
 use super::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp, UserId};
-use super::mapping::{Candidates, Decision, GateRule, Hit, Mode, NearMiss, RuleSet, decide};
+use super::mapping::{Candidates, Decision, Disabling, GateRule, Hit, Mode, NearMiss, RuleSet, decide};
 
 /// What the store knows of one user when a login arrives, read inside the login's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,8 +27,8 @@ pub struct Snapshot {
     pub last_login: Option<Timestamp>,
     /// Grants through this provider whose revocation the brake has stopped.
     pub held: BTreeSet<(Target, MappingId)>,
-    /// The last claims of the providers that [`asks_for_claims`] names, as far as they were recorded.
-    pub recorded: BTreeMap<ProviderName, Arc<Claims>>,
+    /// Of the mappings that [`by_role_or_claim`] names, those whose claims alone were enough at the last login.
+    pub by_claim: BTreeSet<(ProviderName, MappingId)>,
 }
 
 /// One reason why a user holds a group or a role.
@@ -58,6 +57,10 @@ pub struct Plan {
     pub shadow: bool,
     /// A gate, or an action of a mapping, refuses the login; then nothing is written.
     pub refused: Option<Refused>,
+    /// A mapping that would disable the user, and why it does not.
+    pub spared: Option<(Disabling, Spared)>,
+    /// What refuses the login if no mapping disables the user.
+    otherwise: Option<Refused>,
     pub grants: Vec<Change>,
     pub keeps: Vec<Change>,
     pub revokes: Vec<Change>,
@@ -86,8 +89,31 @@ pub enum Refused {
         /// For the person.
         message: String,
     },
-    /// The mapping with this label disables the user.
-    Disables(String),
+    /// A mapping disables the user.
+    Disables(Disabling),
+}
+
+/// Why a mapping does not disable a user although it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spared {
+    /// They hold something privileged, and the mapping was not written with scope `admin`.
+    Privileged(Target),
+    /// They are the last who hold it, and the mapping was not written with scope `admin`.
+    LastHolder(Target),
+    /// Mappings have disabled too many lately.
+    Braked,
+}
+
+impl fmt::Display for Spared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Privileged(target) => write!(f, "{target} is privileged, and no administrator wrote this mapping"),
+            Self::LastHolder(target) => {
+                write!(f, "nobody else holds {target}, which is protected, and no administrator wrote this mapping")
+            }
+            Self::Braked => f.write_str("mappings have disabled too many lately"),
+        }
+    }
 }
 
 /// One mapped grant in a plan.
@@ -157,14 +183,17 @@ pub fn draft(
     let provider = &candidates.provider;
     let own = own_grants(snapshot, provider);
     let decision = decide(rules, candidates, standing(snapshot, candidates, now, rules), now);
-    let refused = refusal(&decision, &own, provider, rules);
     let before = Effective::of(snapshot.grants.iter().map(|grant| &grant.target), &snapshot.denies, rules);
+    let spared = spared(&decision, &before, snapshot, rules);
+    let (refused, otherwise) = refusals(&decision, spared.is_some(), &own, provider, rules);
     let mut plan = Plan {
         user,
         provider: provider.clone(),
         older: snapshot.watermark.is_some_and(|watermark| issued_at < watermark),
         shadow: rules.sync.mode == Mode::Shadow,
         refused,
+        spared,
+        otherwise,
         grants: Vec::new(),
         keeps: Vec::new(),
         revokes: Vec::new(),
@@ -217,21 +246,47 @@ fn own_grants<'a>(snapshot: &'a Snapshot, provider: &ProviderName) -> Vec<(&'a T
     own.collect()
 }
 
-fn refusal(
+/// Whom a mapping does not disable that no administrator wrote: who holds something privileged, or is given it by this login.
+fn spared(
+    decision: &Decision,
+    before: &Effective,
+    snapshot: &Snapshot,
+    rules: &RuleSet,
+) -> Option<(Disabling, Spared)> {
+    let disabling = decision.disabled_by.as_ref().filter(|disabling| rules.spares(disabling.mapping))?;
+    let given = Effective::of(decision.hits.iter().map(|hit| &hit.target), &snapshot.denies, rules);
+    let privileged = before.targets().chain(given.targets()).find(|target| rules.is_privileged(target))?;
+    Some((disabling.clone(), Spared::Privileged(privileged)))
+}
+
+/// What refuses the login, and what does should the mapping that disables the user not do it.
+fn refusals(
+    decision: &Decision,
+    spared: bool,
+    own: &[(&Target, MappingId)],
+    provider: &ProviderName,
+    rules: &RuleSet,
+) -> (Option<Refused>, Option<Refused>) {
+    if rules.sync.mode == Mode::Shadow {
+        return (None, None);
+    }
+    if let Some((name, message)) = &decision.denied_by {
+        return (Some(Refused::Gate { name: Arc::clone(name), message: message.clone() }), None);
+    }
+    let shut = shut_gate(decision, own, provider, rules);
+    match decision.disabled_by.as_ref().filter(|_| !spared) {
+        Some(disabling) => (Some(Refused::Disables(disabling.clone())), shut),
+        None => (shut, None),
+    }
+}
+
+/// A gate that asks for what this login does not bring.
+fn shut_gate(
     decision: &Decision,
     own: &[(&Target, MappingId)],
     provider: &ProviderName,
     rules: &RuleSet,
 ) -> Option<Refused> {
-    if rules.sync.mode == Mode::Shadow {
-        return None;
-    }
-    if let Some((name, message)) = &decision.denied_by {
-        return Some(Refused::Gate { name: Arc::clone(name), message: message.clone() });
-    }
-    if let Some(label) = &decision.disabled_by {
-        return Some(Refused::Disables(label.clone()));
-    }
     let holding = holding(decision, own.iter().map(|(_, mapping)| *mapping));
     let applies = |gate: &&super::mapping::Gate| gate.provider.as_ref().is_none_or(|own| own == provider);
     let shut = rules.gates.iter().filter(applies).find(|gate| lacks_required(&gate.rule, &holding, rules));
@@ -256,6 +311,15 @@ pub fn lacks_required(rule: &GateRule, holding: &BTreeSet<MappingId>, rules: &Ru
 }
 
 impl Plan {
+    /// Lets a login go on although a mapping would disable the user.
+    pub fn spare(&mut self, why: Spared) {
+        if let Some(Refused::Disables(disabling)) = &self.refused {
+            let disabling = disabling.clone();
+            self.spared = Some((disabling, why));
+            self.refused = self.otherwise.take();
+        }
+    }
+
     /// Targets that this login takes away from what the provider gave: those with a revocation and nothing that stays.
     pub fn losses(&self) -> BTreeSet<&Target> {
         let stays = |target: &Target| {
@@ -332,8 +396,11 @@ impl fmt::Display for Plan {
         writeln!(f, "{} through {}", self.user, self.provider)?;
         match &self.refused {
             Some(Refused::Gate { name, .. }) => return writeln!(f, "  x refused by gate `{name}`"),
-            Some(Refused::Disables(label)) => return writeln!(f, "  x refused: `{label}` disables the user"),
+            Some(Refused::Disables(by)) => return writeln!(f, "  x refused: `{}` disables the user", by.label),
             None => {}
+        }
+        if let Some((by, why)) = &self.spared {
+            writeln!(f, "  ! `{}` would disable the user, and does not: {why}", by.label)?;
         }
         if self.older {
             return writeln!(f, "  = an older login than the last one applied: nothing changes");

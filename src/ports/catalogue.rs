@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::BoxFuture;
 use super::sessions::Digest;
-use super::store::{Act, Adopted, StoreError};
+use super::store::{Act, Adopted, By, StoreError};
 use crate::config::{Face, Scope};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
@@ -83,7 +83,7 @@ pub trait Catalogue: Send + Sync {
     fn revise(&self, revision: Revision) -> BoxFuture<'_, Result<Adopted, StoreError>>;
 
     /// Carries out acts on people in one transaction: all of them, or none.
-    fn act_all(&self, acts: Vec<(UserId, Act)>, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn act_all(&self, acts: Vec<(UserId, Act)>, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The client with this secret, unless it was revoked.
     fn client(&self, secret: Digest) -> BoxFuture<'_, Result<Option<ApiClient>, StoreError>>;

@@ -121,7 +121,8 @@ pub enum StoreError {
 /// A target from which new rules would take more members than the brake lets pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excess {
-    pub provider: ProviderName,
+    /// `None`: by hand.
+    pub provider: Option<ProviderName>,
     pub target: Target,
     pub losing: u64,
     pub members: u64,
@@ -131,10 +132,13 @@ pub struct Excess {
 impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provider, target, losing, members, allowed } = self;
-        write!(
-            f,
-            "{target} would go from {losing} of {members} who have it through `{provider}`; the brake lets {allowed} pass"
-        )
+        match provider {
+            Some(provider) => {
+                write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`")?
+            }
+            None => write!(f, "{target} would go from {losing} of {members} who have it by hand")?,
+        }
+        write!(f, "; the brake lets {allowed} pass")
     }
 }
 
@@ -167,7 +171,8 @@ pub struct LeaseView {
 pub struct HoldView {
     pub user: UserId,
     pub provider: ProviderName,
-    pub target: Target,
+    /// What would be revoked; `None`: a mapping would disable the user.
+    pub target: Option<Target>,
     /// The mapping as people know it.
     pub mapping: String,
     pub since: Timestamp,
@@ -186,7 +191,7 @@ impl HoldFilter {
         let Self { user, provider, target } = self;
         user.as_ref().is_none_or(|user| *user == hold.user)
             && provider.as_ref().is_none_or(|provider| *provider == hold.provider)
-            && target.as_ref().is_none_or(|target| *target == hold.target)
+            && target.as_ref().is_none_or(|target| hold.target.as_ref() == Some(target))
     }
 }
 
@@ -215,6 +220,9 @@ pub struct UserView {
     pub subject: String,
     pub email: Option<String>,
     pub enabled: bool,
+    /// The mapping that disabled the user, as it was called then; absent where an operator did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled_by: Option<String>,
     pub created_at: String,
     pub last_login_at: Option<String>,
     /// Effective groups.
@@ -224,6 +232,28 @@ pub struct UserView {
     pub memberships: Vec<MembershipView>,
     /// Roles that come through groups: role, and the groups that carry it.
     pub roles_through_groups: Vec<RoleThroughGroups>,
+}
+
+/// What takes access from a user, and outlives the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    pub disabled: bool,
+    /// Such as group `Staff`.
+    pub denies: Vec<String>,
+}
+
+impl Binding {
+    pub fn binds(&self) -> bool {
+        self.disabled || !self.denies.is_empty()
+    }
+}
+
+impl UserView {
+    pub fn binding(&self) -> Binding {
+        let denied = self.memberships.iter().filter(|membership| membership.denied);
+        let denies = denied.map(|membership| format!("{} `{}`", membership.kind, membership.name)).collect();
+        Binding { disabled: !self.enabled, denies }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -240,6 +270,8 @@ pub struct MembershipView {
     /// `mapped`, `assigned` or `both`; `denied` where nothing but a deny is on record.
     pub membership: &'static str,
     pub effective: bool,
+    #[serde(skip)]
+    pub denied: bool,
     /// Each grant and deny in words.
     pub reasons: Vec<String>,
 }
@@ -295,6 +327,32 @@ impl fmt::Display for Broken {
 pub struct Adopted {
     pub ended_mappings: u64,
     pub ended_grants: u64,
+    /// Grants of what became privileged, that were not made with scope `admin`.
+    pub privileged_grants: u64,
+}
+
+/// Who acts, and with which right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// As the audit names them.
+    pub name: String,
+    /// With scope `admin`, or at the command line.
+    pub admin: bool,
+    /// The rules by which it was found that they may. Under newer ones nothing is done.
+    pub epoch: Option<u64>,
+}
+
+impl By {
+    /// A person at the command line, who could as well write the configuration.
+    pub fn operator(name: impl Into<String>) -> Self {
+        Self { name: name.into(), admin: true, epoch: None }
+    }
+}
+
+impl From<&str> for By {
+    fn from(name: &str) -> Self {
+        Self::operator(name)
+    }
 }
 
 /// An operator's act on one user.
@@ -319,8 +377,56 @@ pub enum Act {
     },
     /// Another display name, until a login brings one.
     Rename(String),
-    /// Personal fields go; the audit chain still verifies.
+    /// Personal fields go; the audit chain still verifies. Where the user is disabled or denied something, a keyed digest stays,
+    /// so that this still binds them.
     Erase,
+    /// The same without the digest; of somebody who was erased before, the digest.
+    Forget,
+}
+
+/// Grants of something privileged for which no administrator vouches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unvouched {
+    pub target: Target,
+    /// Grants by hand that end when the rules are adopted.
+    pub by_hand: u64,
+    /// Mapped grants that end then.
+    pub mapped: u64,
+    /// Grants by hand that stay, and of which nobody knows whether they were made with scope `admin`.
+    pub unknown: u64,
+}
+
+impl Unvouched {
+    pub(crate) fn none(target: Target) -> Self {
+        Self { target, by_hand: 0, mapped: 0, unknown: 0 }
+    }
+}
+
+/// Somebody whom a mapping disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisabledView {
+    /// `None`: they were erased since.
+    pub user: Option<UserId>,
+    /// The mapping as it was called then.
+    pub mapping: String,
+    pub since: Timestamp,
+}
+
+/// A user under a new key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rekeyed {
+    pub old: UserId,
+    pub new: UserId,
+    /// There was somebody under the new key: the two are one from now on.
+    pub merged: bool,
+    /// The old key was that of somebody who was erased: what binds them goes over, and nothing else is there.
+    pub erased: bool,
+    /// Whether they are disabled under the new key.
+    pub disabled: bool,
+    /// What they are denied under the new key.
+    pub denies: Vec<Target>,
+    /// What they hold by hand under the new key.
+    pub assigned: Vec<Target>,
 }
 
 /// The store's contract; one suite of tests runs on every implementation.
@@ -412,7 +518,29 @@ pub trait Store: Send + Sync {
     fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>>;
 
     /// Carries out an operator's act. `by` names who. Assigning creates the user when absent.
-    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn act(&self, user: UserId, act: Act, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Gives users new keys, all of them or none. What they are denied, that they are disabled, and what they hold goes with
+    /// them. `by`: `None` looks and changes nothing.
+    ///
+    /// Where there is somebody under the new key, the two become one if `merge` says so: denies and the disabling of either
+    /// stay, grants by hand are joined, and mapped grants of the old key stay where the new one has not logged in yet.
+    fn rekey(
+        &self,
+        keys: Vec<(UserId, UserId)>,
+        merge: bool,
+        by: Option<By>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<Rekeyed>, StoreError>>;
+
+    /// Whom a mapping disabled, by its name, number or identity: those who still are.
+    fn disabled_by(&self, mapping: String) -> BoxFuture<'_, Result<Vec<DisabledView>, StoreError>>;
+
+    /// Enables them. Returns how many those were.
+    fn enable_disabled_by(&self, mapping: String, by: By, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Grants of what is privileged under these rules, for which no administrator vouches.
+    fn unvouched(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Unvouched>, StoreError>>;
 
     fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>>;
 

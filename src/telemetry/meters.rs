@@ -105,6 +105,9 @@ impl Meters {
                 "the last holder of something protected keeps it, though no claim gives it any more"
             );
         }
+        if let Some((by, why)) = &plan.spared {
+            tracing::warn!(%id, mapping = by.label, %why, "a mapping would disable this user and does not");
+        }
         if !plan.braked.is_empty() {
             self.held.inc_by(plan.braked.len() as u64);
             let targets: Vec<String> = plan.braked.iter().map(ToString::to_string).collect();

@@ -10,8 +10,8 @@ use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::pipeline::plan::Plan;
 use crate::ports::BoxFuture;
 use crate::ports::store::{
-    Act, Adopted, Applied, AuditRow, ChainReport, Excess, HoldFilter, HoldView, LeaseView, Login, People, Preview,
-    Reaped, Refusal, Replanned, Store, StoreError, UserView,
+    Act, Adopted, Applied, AuditRow, By, ChainReport, DisabledView, Excess, HoldFilter, HoldView, LeaseView, Login,
+    People, Preview, Reaped, Refusal, Rekeyed, Replanned, Store, StoreError, Unvouched, UserView,
 };
 
 /// What became of a login whose signature held.
@@ -205,8 +205,30 @@ impl Store for RecordingStore {
         self.inner.export(user)
     }
 
-    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn act(&self, user: UserId, act: Act, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         self.inner.act(user, act, by, now)
+    }
+
+    fn rekey(
+        &self,
+        keys: Vec<(UserId, UserId)>,
+        merge: bool,
+        by: Option<By>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<Rekeyed>, StoreError>> {
+        self.inner.rekey(keys, merge, by, now)
+    }
+
+    fn disabled_by(&self, mapping: String) -> BoxFuture<'_, Result<Vec<DisabledView>, StoreError>> {
+        self.inner.disabled_by(mapping)
+    }
+
+    fn enable_disabled_by(&self, mapping: String, by: By, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.enable_disabled_by(mapping, by, now)
+    }
+
+    fn unvouched(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Unvouched>, StoreError>> {
+        self.inner.unvouched(rules)
     }
 
     fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {

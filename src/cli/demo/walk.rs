@@ -19,7 +19,7 @@ use crate::cli::Failure;
 use crate::clock::Clock;
 use crate::pipeline::ids::{GroupName, Namespace, Subject, Target, UserId};
 use crate::pipeline::plan::{Change, Plan};
-use crate::ports::store::{Act, UserView};
+use crate::ports::store::{Act, By, UserView};
 
 /// For the whole story.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -225,7 +225,7 @@ impl Walk<'_, '_> {
         let target = Target::Group(GroupName::parse(group).map_err(Failure::new)?);
         let store = &self.scene.sidecar.store;
         let now = Clock::system().now();
-        store.act(user(who)?, Act::Assign(target), "demo:operator".into(), now).await.map_err(Failure::new)?;
+        store.act(user(who)?, Act::Assign(target), By::operator("demo:operator"), now).await.map_err(Failure::new)?;
         let view = self.view(who).await?;
         let held = view.memberships.iter().find(|membership| membership.name == group);
         self.compare("how she holds it", &held.map_or("not at all", |held| held.membership), &"assigned");

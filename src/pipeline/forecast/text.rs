@@ -17,6 +17,13 @@ impl fmt::Display for Forecast {
         if self.interrupted_users > 0 {
             writeln!(f, "{} more are without something until their next login", self.interrupted_users)?;
         }
+        if self.privileged_grants > 0 {
+            let count = self.privileged_grants;
+            writeln!(
+                f,
+                "{count} grants end since their group or role becomes privileged and no administrator made them"
+            )?;
+        }
         if self.lapsed_grants > 0 {
             writeln!(f, "{} grants end by these rules' leases", self.lapsed_grants)?;
         }
@@ -113,7 +120,13 @@ impl Forecast {
 impl fmt::Display for Excess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { provider, target, losing, members, allowed } = self;
-        write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`; {allowed} may")
+        match provider {
+            Some(provider) => {
+                write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`")?
+            }
+            None => write!(f, "{target} would go from {losing} of {members} who have it by hand")?,
+        }
+        write!(f, "; {allowed} may")
     }
 }
 

@@ -73,6 +73,13 @@ fn touch(rules: &RuleSet, position: u32, facts: &Facts<'_>) -> Option<Touched> {
     Some(Touched { position, verdict })
 }
 
+/// Whether one of the conditions holds by claims alone.
+pub fn holds_by_claim(when: &When, claims: &Claims) -> bool {
+    let facts = Facts::new(claims);
+    let mut conditions = when.conditions().iter().filter(|condition| condition.claim().is_some());
+    conditions.any(|condition| condition.truth(&facts, None) == Truth::True)
+}
+
 /// What conditions come to. Without a person, what asks about one is undecided; a default is decided elsewhere.
 pub fn truth_of(when: &When, facts: &Facts<'_>, person: Option<&Person>) -> Truth {
     match when {
@@ -118,12 +125,19 @@ pub struct Decision {
     pub hits: Vec<Hit>,
     /// Mappings that cannot be decided: what they gave before stays, and nothing new comes of them.
     pub undecided: BTreeSet<MappingId>,
-    /// The mapping that disables the user.
-    pub disabled_by: Option<String>,
+    /// The mapping that disables the user: one that spares nobody, if there is such.
+    pub disabled_by: Option<Disabling>,
     /// The name of the gate that refuses, and what the person is told.
     pub denied_by: Option<(Arc<str>, String)>,
     /// Names that captures came to and that name nothing that may be given so, each with its mapping.
     pub unknown: Vec<(String, String)>,
+}
+
+/// A mapping that holds, and disables the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disabling {
+    pub mapping: MappingId,
+    pub label: String,
 }
 
 /// A mapping that holds, and one thing that it gives.
@@ -258,8 +272,12 @@ impl<'a> Run<'a> {
         if self.watches_claims {
             self.matched.extend(mapping.when.claims().cloned());
         }
-        if mapping.then.disables() && self.decision.disabled_by.is_none() {
-            self.decision.disabled_by = Some(mapping.label());
+        if mapping.then.disables() {
+            let spares = self.rules.spares(mapping.id);
+            let stronger = |found: &Disabling| self.rules.spares(found.mapping) && !spares;
+            if self.decision.disabled_by.as_ref().is_none_or(stronger) {
+                self.decision.disabled_by = Some(Disabling { mapping: mapping.id, label: mapping.label() });
+            }
         }
         let rules = self.rules;
         for target in targets.filter(|target| rules.meets(self.provider, target)) {

@@ -88,6 +88,9 @@ pub struct MappingBody {
     /// Its place among the enabled mappings of the store, from 1 without gaps. `None` when it is disabled, and for a default,
     /// which is decided after everything else.
     pub position: Option<u32>,
+    /// Whether it was last written with scope `admin`. Where that is not known, it was not.
+    #[serde(default)]
+    pub admin: bool,
 }
 
 /// How a group is shown to the app, and to the person, for the users of one provider.
@@ -106,6 +109,8 @@ pub struct Exposure {
 pub struct Overlay {
     /// The numbers of the store's mappings by their identities.
     pub numbers: HashMap<MappingId, i64>,
+    /// Mappings of the store that were not written with scope `admin`.
+    pub lesser: HashSet<MappingId>,
     /// Entries of the store that cannot be used, by number, and why.
     pub left_out: HashMap<i64, String>,
     pub exposures: HashMap<ProviderName, HashMap<GroupName, Shown>>,
@@ -287,6 +292,9 @@ fn add_mappings(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
         match entry.body.definition.compile(id, declared, TextLimits::NONE) {
             Ok(mapping) => {
                 overlay.numbers.insert(id, entry.number);
+                if !entry.body.admin {
+                    overlay.lesser.insert(id);
+                }
                 added.push(mapping);
             }
             Err(faults) => drop(overlay.left_out.insert(entry.number, reason(&faults))),

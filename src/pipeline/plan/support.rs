@@ -5,13 +5,11 @@
 //! while it can be traced to a source that needs no role: a grant by hand, or a mapping whose claims alone are enough. That is
 //! a least fixed point: start from those sources, add the grants whose roles are there, and repeat until nothing is added.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use super::{Effective, Snapshot, Source, own_grants};
-use crate::pipeline::claims::Claims;
-use crate::pipeline::ids::{ProviderName, RoleName, Target, Timestamp};
-use crate::pipeline::mapping::condition::{Condition, Facts, Truth};
+use crate::pipeline::ids::{MappingId, ProviderName, RoleName, Target, Timestamp};
+use crate::pipeline::mapping::condition::Condition;
 use crate::pipeline::mapping::{Candidates, Decision, Join, Mapping, RuleSet, Standing, When, decide};
 
 /// What conditions on the person see at a login: everything but what this provider's mappings gave, which they are about to
@@ -38,21 +36,25 @@ pub fn standing<'a>(
     }
 }
 
-/// Providers whose recorded claims [`standing`] has to see: of their grants some may stand by a claim or by a role.
-pub fn asks_for_claims(snapshot: &Snapshot, provider: &ProviderName, rules: &RuleSet) -> BTreeSet<ProviderName> {
-    let either = |mapping: &Mapping| match &mapping.when {
+/// Mappings of other providers of whose grants it has to be known whether a role or a claim gave them.
+pub fn by_role_or_claim<'a>(
+    snapshot: &'a Snapshot,
+    provider: &ProviderName,
+    rules: &'a RuleSet,
+) -> Vec<(&'a ProviderName, &'a Mapping)> {
+    let either = |mapping: &&Mapping| match &mapping.when {
         When::Conditions { join: Join::Any, conditions } => {
             conditions.iter().any(asks_for_role) && conditions.iter().any(|condition| condition.claim().is_some())
         }
         _ => false,
     };
-    let owners = snapshot.grants.iter().filter_map(|grant| match &grant.source {
+    let others = snapshot.grants.iter().filter_map(|grant| match &grant.source {
         Source::Mapped { provider: owner, mapping } if owner != provider => {
-            rules.mapping(*mapping).is_some_and(either).then(|| owner.clone())
+            Some((owner, rules.mapping(*mapping).filter(either)?))
         }
         _ => None,
     });
-    owners.collect()
+    others.collect()
 }
 
 fn asks_for_role(condition: &Condition) -> bool {
@@ -88,7 +90,7 @@ impl<'a> Leaning<'a> {
     fn find(
         target: &'a Target,
         (owner, mapping): (&ProviderName, &'a Mapping),
-        recorded: &BTreeMap<ProviderName, Arc<Claims>>,
+        by_claim: &BTreeSet<(ProviderName, MappingId)>,
     ) -> Option<Self> {
         let When::Conditions { join, conditions } = &mapping.when else { return None };
         let needs: Vec<&RoleName> = conditions
@@ -101,12 +103,8 @@ impl<'a> Leaning<'a> {
         if needs.is_empty() {
             return None;
         }
-        let by_claim = || {
-            let facts = Facts::new(recorded.get(owner)?);
-            let mut claims = conditions.iter().filter(|condition| condition.claim().is_some());
-            claims.any(|condition| condition.truth(&facts, None) == Truth::True).then_some(())
-        };
-        let leans = *join == Join::All || by_claim().is_none();
+        let by_claim = || by_claim.contains(&(owner.clone(), mapping.id));
+        let leans = *join == Join::All || !by_claim();
         leans.then_some(Self { target, join: *join, needs })
     }
 }
@@ -120,7 +118,7 @@ impl<'a> Support<'a> {
                 Source::Mapped { provider: owner, .. } if owner == provider => continue,
                 Source::Mapped { provider: owner, mapping } => rules
                     .mapping(*mapping)
-                    .and_then(|mapping| Leaning::find(&grant.target, (owner, mapping), &snapshot.recorded)),
+                    .and_then(|mapping| Leaning::find(&grant.target, (owner, mapping), &snapshot.by_claim)),
             };
             match leans {
                 Some(found) => leaning.push(found),

@@ -11,14 +11,19 @@ mod audit;
 mod brake;
 mod catalogue;
 mod clients;
+mod denies;
+mod disabling;
+mod erased;
 mod file;
 mod find;
 mod lease;
 mod look;
 mod people;
 mod preview;
+mod privilege;
 mod probe;
 mod recorded;
+mod rekey;
 mod replan;
 mod schema;
 mod sessions;
@@ -36,8 +41,8 @@ use self::audit::Sealer;
 pub use self::file::{Claim, in_use};
 use self::file::{Files, create_private};
 use super::{
-    Act, Adopted, Applied, AuditRow, ChainReport, Excess, HoldFilter, HoldView, LeaseView, Login, People, Preview,
-    Reaped, Refusal, Replanned, Store, StoreError, UserView,
+    Act, Adopted, Applied, AuditRow, By, ChainReport, DisabledView, Excess, HoldFilter, HoldView, LeaseView, Login,
+    People, Preview, Reaped, Refusal, Rekeyed, Replanned, Store, StoreError, Unvouched, UserView,
 };
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
@@ -49,6 +54,8 @@ use crate::telemetry::watchdog::Pulse;
 
 /// The first version with what the mapping APIs make.
 const CATALOGUED: i64 = 4;
+/// The first version that knows with which right something was given.
+const VOUCHED: i64 = 6;
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
 /// How many jobs may wait; a further one is told that the store is not available.
@@ -173,6 +180,23 @@ impl SqliteStore {
         match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
             ..CATALOGUED => Ok(Stored::default()),
             CATALOGUED..=schema::VERSION => catalogue::stored(&connection),
+            newer => Err(schema::written_by_newer(newer)),
+        }
+    }
+
+    /// What adopting rules would end because of what is privileged in them, read from a database that is not opened for anything
+    /// else. No database, and one of an earlier version, have nothing to tell.
+    ///
+    /// # Errors
+    /// When the file is no database, cannot be read, or was written by a newer version.
+    pub fn read_unvouched(path: &Path, timeout: Duration, rules: &RuleSet) -> Result<Vec<Unvouched>, StoreError> {
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let connection = open_to_read(path, timeout)?;
+        match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
+            ..VOUCHED => Ok(Vec::new()),
+            VOUCHED..=schema::VERSION => privilege::unvouched(&connection, rules),
             newer => Err(schema::written_by_newer(newer)),
         }
     }
@@ -429,6 +453,10 @@ fn target_of(kind: i64, name: &str) -> Result<Target, StoreError> {
 const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0),
     coalesce((SELECT value FROM settings WHERE name = 'last_erased_user'), 0)))";
 
+/// Notes a number that was a user's, so that no other user ever has it.
+const NOTE_LAST_USER: &str = "INSERT INTO settings (name, value) VALUES ('last_erased_user', ?1)
+    ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
+
 /// The number of a user, if there is one.
 fn user_row(connection: &Connection, user: &UserId) -> Result<Option<i64>, StoreError> {
     connection
@@ -556,12 +584,34 @@ impl Store for SqliteStore {
         Box::pin(self.read(move |connection| look::export(connection, &user)))
     }
 
-    fn act(&self, user: UserId, act: Act, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn act(&self, user: UserId, act: Act, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let erases = matches!(act, Act::Erase);
+            let erases = matches!(act, Act::Erase | Act::Forget);
             self.write(move |session| act::act(session, &user, &act, &by, now)).await?;
             if erases { self.truncate_log().await } else { Ok(()) }
         })
+    }
+
+    fn rekey(
+        &self,
+        keys: Vec<(UserId, UserId)>,
+        merge: bool,
+        by: Option<By>,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<Vec<Rekeyed>, StoreError>> {
+        Box::pin(self.write(move |session| rekey::rekey(session, &keys, merge, by.as_ref(), now)))
+    }
+
+    fn disabled_by(&self, mapping: String) -> BoxFuture<'_, Result<Vec<DisabledView>, StoreError>> {
+        Box::pin(self.read(move |connection| disabling::through(connection, &mapping)))
+    }
+
+    fn enable_disabled_by(&self, mapping: String, by: By, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |session| disabling::enable(session, &mapping, &by, now)))
+    }
+
+    fn unvouched(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Unvouched>, StoreError>> {
+        Box::pin(self.read_aside(move |connection| privilege::unvouched(connection, &rules)))
     }
 
     fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {

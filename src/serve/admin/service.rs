@@ -35,7 +35,7 @@ use crate::pipeline::mapping::definition::{Declared, Fault, TextLimits};
 use crate::pipeline::mapping::stored::{Entry, Stored};
 use crate::ports::catalogue::Event;
 use crate::ports::sessions::Digest;
-use crate::ports::store::{Excess, StoreError};
+use crate::ports::store::{By, Excess, StoreError};
 
 /// Who calls, once that is known.
 #[derive(Debug, Clone)]
@@ -64,6 +64,11 @@ impl Caller {
     /// As the audit names it.
     pub fn by(&self) -> String {
         format!("api client `{}` ({})", self.name, self.face.word())
+    }
+
+    /// Who acts, by what these rules let them.
+    pub fn acts(&self, rules: &RuleSet) -> By {
+        By { name: self.by(), admin: self.is_admin(), epoch: Some(rules.epoch) }
     }
 }
 

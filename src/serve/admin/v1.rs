@@ -103,6 +103,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Adding {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Asked::<Confirming>::from_request_parts(parts, state).await?;
+        let Calling(call) = Calling::from_request_parts(parts, state).await?;
+        Ok(Self(call))
+    }
+}
+
+/// A call whose query has more than a confirmation; the operation reads it.
+struct Calling(Call);
+
+impl<S: Send + Sync> FromRequestParts<S> for Calling {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let head = Head::from_request_parts(parts, state).await;
         head.map(|Head(call)| Self(call)).map_err(|_| Problem::denied(&Denied::Unknown))
     }

@@ -224,7 +224,7 @@ async fn a_hold_is_dropped_when_the_value_returns() {
     with_one_hold(&mut log, &rules).await;
     let holds = store.holds(HoldFilter::default(), Arc::clone(&rules)).await.unwrap();
     assert_eq!(holds.len(), 1);
-    assert_eq!((holds[0].user.subject.as_str(), &holds[0].target), ("user-2", &group("Staff")));
+    assert_eq!((holds[0].user.subject.as_str(), &holds[0].target), ("user-2", &Some(group("Staff"))));
     log.plan(&rules, "user-2", brought(&["staff"]), 2000).await;
     assert_eq!(store.holds(HoldFilter::default(), Arc::clone(&rules)).await.unwrap(), []);
 }

@@ -4,9 +4,12 @@ use aws_lc_rs::rand;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use super::super::{Act, Adopted, Excess, StoreError};
+use super::super::{Act, Adopted, By, Excess, StoreError};
 use super::audit::About;
-use super::{NEXT_USER, Session, adopted, audit, brake, kind_of, unavailable, user_row};
+use super::{
+    NEXT_USER, NOTE_LAST_USER, Session, adopted, audit, brake, denies, erased, kind_of, privilege, unavailable,
+    user_row,
+};
 use crate::pipeline::ids::{MappingId, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 
@@ -19,24 +22,23 @@ struct ActDetail<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// Nothing of an erased person stays, not even what binds them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forgotten: Option<bool>,
 }
 
 pub(super) fn act(
     session: &mut Session<'_>,
     user: &UserId,
     act: &Act,
-    by: &str,
+    by: &By,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let row = match (user_row(session.connection, user)?, act) {
-        (Some(_), Act::Create { .. }) => return Err(StoreError::Invalid(nothing_to_do(user, act))),
-        (Some(row), _) => row,
-        (None, Act::Create { email, display_name, enabled }) => {
-            create(session, user, (email.as_deref(), display_name.as_deref()), *enabled, now)?
-        }
-        (None, Act::Assign(_) | Act::Deny { .. }) => create(session, user, (None, None), true, now)?,
-        (None, _) => return Err(StoreError::Invalid(format!("there is no user `{user}`"))),
-    };
+    if let (Some(found), Some(current)) = (by.epoch, *session.epoch)
+        && found < current
+    {
+        return Err(StoreError::Invalid("the rules were changed meanwhile; try again".into()));
+    }
     let (event, target, reason) = match act {
         Act::Assign(target) => ("assigned", Some(target), None),
         Act::Unassign(target) => ("unassigned", Some(target), None),
@@ -46,30 +48,83 @@ pub(super) fn act(
         Act::Enable => ("user_enabled", None, None),
         Act::Create { .. } => ("user_created", None, None),
         Act::Rename(_) => ("user_renamed", None, None),
-        Act::Erase => (audit::ERASED, None, None),
+        Act::Erase | Act::Forget => (audit::ERASED, None, None),
     };
-    let changed = carry_out(session, row, act, by, now)?;
+    let row = match (user_row(session.connection, user)?, act) {
+        (Some(_), Act::Create { .. }) => return Err(StoreError::Invalid(nothing_to_do(user, act))),
+        (Some(row), _) => Some(row),
+        (None, Act::Create { email, display_name, enabled }) => {
+            Some(create(session, user, (email.as_deref(), display_name.as_deref()), *enabled, now)?)
+        }
+        (None, Act::Assign(_) | Act::Deny { .. }) => Some(create(session, user, (None, None), true, now)?),
+        (None, _) => None,
+    };
+    let former = match (row, act) {
+        (Some(row), Act::Erase | Act::Forget) => former_numbers(session.connection, row)?,
+        _ => Vec::new(),
+    };
+    let changed = match row {
+        Some(row) => carry_out(session, (row, user), act, by, now)?,
+        None => on_erased(session, user, act, now)?,
+    };
     if changed == 0 {
         return Err(StoreError::Invalid(nothing_to_do(user, act)));
     }
-    let detail = ActDetail { by, kind: target.map(Target::kind), name: target.map(Target::name), reason };
-    let person = (!matches!(act, Act::Erase)).then_some((user, None));
-    audit::append_about(session, now, event, &detail, &About { login: None, user: Some(row), person })
+    let forgotten = matches!(act, Act::Forget).then_some(true);
+    let detail =
+        ActDetail { by: &by.name, kind: target.map(Target::kind), name: target.map(Target::name), reason, forgotten };
+    let erases = matches!(act, Act::Erase | Act::Forget);
+    let person = (row.is_some() && !erases).then_some((user, None));
+    audit::append_about(session, now, event, &detail, &About { login: None, user: row, person })?;
+    for number in former {
+        let about = About { login: None, user: Some(number), person: None };
+        audit::append_about(session, now, event, &detail, &about)?;
+    }
+    Ok(())
 }
 
-fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestamp) -> Result<usize, StoreError> {
-    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| {
-        session
-            .connection
-            .prepare_cached(statement)
-            .and_then(|mut prepared| prepared.execute(values))
-            .map_err(unavailable)
+/// The numbers of users who became one with this one: their rows of the audit are this person's, too.
+fn former_numbers(connection: &Connection, row: i64) -> Result<Vec<i64>, StoreError> {
+    connection
+        .prepare_cached("SELECT id FROM former_users WHERE user_id = ?1 ORDER BY id")
+        .and_then(|mut select| select.query_map(params![row], |row| row.get(0))?.collect())
+        .map_err(unavailable)
+}
+
+/// What can be done about somebody who was erased: lift what still binds them.
+fn on_erased(session: &Session<'_>, user: &UserId, act: &Act, now: Timestamp) -> Result<usize, StoreError> {
+    let Some(bound) = erased::find(session, user, now)? else {
+        return Err(StoreError::Invalid(format!("there is no user `{user}`")));
     };
     match act {
+        Act::Enable => erased::enable(session, &bound),
+        Act::Undeny(target) => erased::lift(session, &bound, target),
+        Act::Forget => erased::forget(session, user).map(usize::from),
+        _ => Err(StoreError::Invalid(format!(
+            "`{user}` was erased; what still binds them can be lifted (`enable`, `undeny`) or forgotten (`erase --forget`)"
+        ))),
+    }
+}
+
+fn carry_out(
+    session: &mut Session<'_>,
+    (row, user): (i64, &UserId),
+    act: &Act,
+    by: &By,
+    now: Timestamp,
+) -> Result<usize, StoreError> {
+    let connection = session.connection;
+    let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| {
+        connection.prepare_cached(statement).and_then(|mut prepared| prepared.execute(values)).map_err(unavailable)
+    };
+    let name = &by.name;
+    match act {
+        // An administrator who assigns what somebody lesser did vouches for it.
         Act::Assign(target) => run(
-            "INSERT INTO grants (user_id, kind, name, granted_at, granted_by) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO NOTHING",
-            &[&row, &kind_of(target), &target.name(), &now.0, &by],
+            "INSERT INTO grants (user_id, kind, name, granted_at, granted_by, as_admin) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET granted_at = ?4, granted_by = ?5, as_admin = 1
+             WHERE ?6 = 1 AND grants.as_admin IS NOT 1",
+            &[&row, &kind_of(target), &target.name(), &now.0, name, &i64::from(by.admin)],
         ),
         Act::Unassign(target) => run(
             "DELETE FROM grants WHERE user_id = ?1 AND kind = ?2 AND name = ?3 AND provider = ''",
@@ -78,26 +133,35 @@ fn carry_out(session: &Session<'_>, row: i64, act: &Act, by: &str, now: Timestam
         Act::Deny { target, reason, until } => run(
             "INSERT INTO denies (user_id, kind, name, denied_at, denied_by, reason, until)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-            &[&row, &kind_of(target), &target.name(), &now.0, &by, reason, &until.map(|until| until.0)],
+            &[&row, &kind_of(target), &target.name(), &now.0, name, reason, &until.map(|until| until.0)],
         ),
-        Act::Undeny(target) => run(
-            "DELETE FROM denies WHERE user_id = ?1 AND kind = ?2 AND name = ?3",
-            &[&row, &kind_of(target), &target.name()],
+        Act::Undeny(target) => denies::lift(session, row, target),
+        // An operator's disabling stands whatever becomes of a mapping's.
+        Act::Disable => run(
+            "UPDATE users SET disabled_at = ?2, disabled_by = NULL, disabled_label = NULL,
+                              stopped_by = NULL, stopped_label = NULL, stopped_at = NULL
+             WHERE id = ?1 AND (disabled_at IS NULL OR disabled_by IS NOT NULL)",
+            &[&row, &now.0],
         ),
-        Act::Disable => run("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL", &[&row, &now.0]),
-        Act::Enable => run("UPDATE users SET disabled_at = NULL WHERE id = ?1 AND disabled_at IS NOT NULL", &[&row]),
+        Act::Enable => run(
+            "UPDATE users SET disabled_at = NULL, disabled_by = NULL, disabled_label = NULL
+             WHERE id = ?1 AND disabled_at IS NOT NULL",
+            &[&row],
+        ),
         // Made by whoever looked for the row.
         Act::Create { .. } => Ok(1),
         Act::Rename(name) => {
             run("UPDATE users SET display_name = ?2 WHERE id = ?1 AND display_name IS NOT ?2", &[&row, &name.as_str()])
         }
-        Act::Erase => {
-            audit::erase(session, row)?;
-            run(
-                "INSERT INTO settings (name, value) VALUES ('last_erased_user', ?1)
-                 ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                &[&row],
-            )?;
+        Act::Erase | Act::Forget => {
+            match act {
+                Act::Forget => erased::forget(session, user).map(drop)?,
+                _ => erased::keep(session, row, user, now).map(drop)?,
+            }
+            for number in former_numbers(connection, row)?.into_iter().chain([row]) {
+                audit::erase(session, number)?;
+            }
+            run(NOTE_LAST_USER, &[&row])?;
             run("DELETE FROM users WHERE id = ?1", &[&row])
         }
     }
@@ -117,10 +181,11 @@ fn nothing_to_do(user: &UserId, act: &Act) -> String {
         Act::Enable => format!("`{user}` is not disabled"),
         Act::Create { .. } => format!("there is `{user}` already"),
         Act::Rename(_) => format!("`{user}` has this name already"),
-        Act::Erase => format!("there is no user `{user}`"),
+        Act::Erase | Act::Forget => format!("there is no user `{user}`"),
     }
 }
 
+/// Makes a user. Somebody who was erased and is back is bound by what bound them before.
 fn create(
     session: &Session<'_>,
     user: &UserId,
@@ -128,13 +193,29 @@ fn create(
     enabled: bool,
     now: Timestamp,
 ) -> Result<i64, StoreError> {
+    let bound = erased::find(session, user, now)?;
     let disabled_at = (!enabled).then_some(now.0);
+    let row = insert_user(session, user, (email, display_name), disabled_at, now)?;
+    if let Some(bound) = bound {
+        erased::restore(session, row, &bound)?;
+    }
+    Ok(row)
+}
+
+/// Adds a row for a user, under a number that no user had before.
+pub(super) fn insert_user(
+    session: &Session<'_>,
+    user: &UserId,
+    (email, display_name): (Option<&str>, Option<&str>),
+    disabled_at: Option<i64>,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
     let (namespace, subject) = (user.namespace.as_str(), user.subject.as_str());
     session
         .connection
         .prepare_cached(&format!(
             "INSERT INTO users (id, namespace, subject, created_at, email, display_name, disabled_at)
-                 VALUES ({NEXT_USER}, ?1, ?2, ?3, ?4, ?5, ?6)"
+             VALUES ({NEXT_USER}, ?1, ?2, ?3, ?4, ?5, ?6)"
         ))
         .and_then(|mut insert| insert.insert(params![namespace, subject, now.0, email, display_name, disabled_at]))
         .map_err(unavailable)
@@ -170,16 +251,22 @@ pub(super) fn adopt_changed(
     now: Timestamp,
 ) -> Result<Adopted, StoreError> {
     if rules.sync.mode == Mode::Shadow {
+        denies::bind(session, rules, now)?;
         adopted::note(session, rules)?;
         *session.epoch = Some(rules.epoch);
         return Ok(Adopted::default());
     }
     let named = mappings_with_grants(session.connection)?;
-    let excesses = brake::excesses(session.connection, &named, rules)?;
+    let mut excesses = brake::excesses(session.connection, &named, rules)?;
+    let endings = privilege::endings(session.connection, rules)?;
+    excesses.extend(privilege::excesses(session.connection, &endings, rules)?);
     if !excesses.is_empty() && !confirmed {
         return Err(StoreError::Braked(excesses));
     }
-    let ended = end_mappings(session, &named, rules, now)?;
+    let mut ended = end_mappings(session, &named, rules, now)?;
+    privilege::end(session, &endings, now)?;
+    ended.privileged_grants = endings.len() as u64;
+    denies::bind(session, rules, now)?;
     adopted::note(session, rules)?;
     *session.epoch = Some(rules.epoch);
     Ok(ended)
@@ -233,7 +320,11 @@ pub(super) fn expire(session: &Session<'_>, rules: &RuleSet, now: Timestamp) -> 
 pub(super) fn excesses(connection: &Connection, rules: &RuleSet) -> Result<Vec<Excess>, StoreError> {
     match rules.sync.mode {
         Mode::Shadow => Ok(Vec::new()),
-        Mode::Apply => brake::excesses(connection, &mappings_with_grants(connection)?, rules),
+        Mode::Apply => {
+            let mut excesses = brake::excesses(connection, &mappings_with_grants(connection)?, rules)?;
+            excesses.extend(privilege::excesses(connection, &privilege::endings(connection, rules)?, rules)?);
+            Ok(excesses)
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::super::{Applied, ClaimSummary, Login, Refusal, StoreError};
 use super::audit::About;
+use super::erased::Bound;
 use super::standing::{self, Standing};
-use super::{NEXT_USER, Session, audit, brake, kind_of, lease, recorded, unavailable, write};
+use super::{Session, act, audit, brake, denies, disabling, erased, kind_of, lease, recorded, unavailable, write};
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::{Candidates, Hit, NearMiss, RuleSet};
 use crate::pipeline::plan::{self, Change, Plan, Refused};
@@ -28,16 +29,17 @@ pub(super) fn apply(
         return Ok(Applied::Replay);
     }
     sweep(session, login.now)?;
-    let known = find_user(session, login)?;
-    if let Some(KnownUser { disabled: true, row, .. }) = known {
-        refuse_once(session, &token, login, "disabled", "the user is disabled", Some(row))?;
+    let who = Who::find(session, login)?;
+    if who.is_disabled() {
+        refuse_once(session, &token, login, "disabled", "the user is disabled", who.row())?;
         return Ok(Applied::Disabled);
     }
-    let (mut plan, standing) = plan_for(session, login, known.as_ref(), candidates, rules)?;
+    let (mut plan, standing) = plan_for(session, login, &who, candidates, rules)?;
     if let Some(refused) = plan.refused.take() {
-        return refuse(session, &token, login, known.as_ref(), refused);
+        return refuse(session, &token, login, &who, refused);
     }
-    let user_row = touch_user(session, login, known.as_ref())?;
+    let user_row = touch_user(session, login, &who)?;
+    disabling::note_stopped(session, user_row, &who, &plan, login.now)?;
     write::plan(session, user_row, &plan, &standing, rules.lease(&login.provider).is_some(), login.now)?;
     note_login(session, user_row, login, candidates, &plan, &standing, rules)?;
     let event = match (plan.older, plan.shadow) {
@@ -56,21 +58,33 @@ pub(super) fn apply(
 pub(super) fn plan_for(
     session: &mut Session<'_>,
     login: &Login,
-    known: Option<&KnownUser>,
+    who: &Who,
     candidates: &Candidates,
     rules: &RuleSet,
 ) -> Result<(Plan, Standing), StoreError> {
+    let known = who.known.as_ref();
     if let Some(known) = known {
         lease::end_of_user(session, (known.row, &login.user), &login.provider, rules, login.now)?;
     }
-    let standing = match known {
+    let mut standing = match known {
         Some(known) => standing::read(session, (known.row, &login.user), &login.provider, rules, login.now)?,
         None => Standing::default(),
     };
+    if let Some(bound) = &who.bound {
+        standing.snapshot.denies.extend(bound.denies.iter().cloned());
+    }
+    let bearers: Vec<Target> =
+        standing.snapshot.denies.iter().flat_map(|target| denies::bearers(rules, target)).collect();
+    standing.snapshot.denies.extend(bearers);
     let snapshot = &standing.snapshot;
     // What the provider was asked for just now is newer than any token.
     let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
     let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, snapshot, rules);
+    if let (Some(Refused::Disables(by)), Some(known)) = (&plan.refused, known)
+        && let Some(why) = disabling::spared(session, known.row, by, &plan, snapshot, rules, login.now)?
+    {
+        plan.spare(why);
+    }
     if plan.refused.is_some() {
         return Ok((plan, standing));
     }
@@ -89,25 +103,21 @@ fn refuse(
     session: &mut Session<'_>,
     token: &[u8],
     login: &Login,
-    known: Option<&KnownUser>,
+    who: &Who,
     refused: Refused,
 ) -> Result<Applied, StoreError> {
     match refused {
         Refused::Gate { name, message } => {
-            let row = known.map(|known| known.row);
-            refuse_once(session, token, login, "gate", &format!("refused by gate `{name}`"), row)?;
+            let reason = format!("refused by gate `{name}`");
+            refuse_once(session, token, login, "gate", &reason, who.row())?;
             Ok(Applied::Gated { gate: name.to_string(), message })
         }
-        Refused::Disables(label) => {
-            let row = touch_user(session, login, known)?;
-            session
-                .connection
-                .prepare_cached("UPDATE users SET disabled_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")
-                .and_then(|mut update| update.execute(params![row, login.now.0]))
-                .map_err(unavailable)?;
-            let reason = format!("mapping `{label}` disables the user");
+        Refused::Disables(by) => {
+            let row = touch_user(session, login, who)?;
+            disabling::disable(session, row, &by, login.now)?;
+            let reason = format!("mapping `{}` disables the user", by.label);
             // Every user has a row that tells how they came, even by a token that was refused before.
-            match known {
+            match who.known {
                 Some(_) => refuse_once(session, token, login, "disabled", &reason, Some(row))?,
                 None => note_refusal(session, login, "disabled", &reason, Some(row))?,
             }
@@ -189,12 +199,21 @@ struct LoginDetail<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<Entry<'a>>,
     guarded: Vec<Entry<'a>>,
+    /// A mapping that would have disabled the user, and why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spared: Option<SparedDetail<'a>>,
     /// Values that a mapping would have matched but for their case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     near_misses: Vec<NearMissDetail<'a>>,
     /// Mappings whose captures named nothing that may be given so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct SparedDetail<'a> {
+    mapping: &'a str,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -247,6 +266,7 @@ impl<'a> LoginDetail<'a> {
             undecided: moved(&plan.undecided),
             held: moved(&plan.held),
             guarded: moved(&plan.guarded),
+            spared: plan.spared.as_ref().map(|(by, why)| SparedDetail { mapping: &by.label, why: why.to_string() }),
             near_misses: plan.near_misses.iter().filter_map(|miss| NearMissDetail::new(miss, rules)).collect(),
             unknown: plan.unknown.iter().map(|(mapping, _)| mapping.as_str()).collect(),
         }
@@ -295,34 +315,70 @@ fn sweep(session: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Who logs in, as far as the store knows.
+pub(super) struct Who {
+    pub known: Option<KnownUser>,
+    /// What binds somebody who was erased.
+    pub bound: Option<Bound>,
+}
+
+impl Who {
+    pub(super) fn find(session: &Session<'_>, login: &Login) -> Result<Self, StoreError> {
+        let known = find_user(session, login)?;
+        let bound = match known {
+            Some(_) => None,
+            None => erased::find(session, &login.user, login.now)?,
+        };
+        Ok(Self { known, bound })
+    }
+
+    fn row(&self) -> Option<i64> {
+        self.known.as_ref().map(|known| known.row)
+    }
+
+    pub(super) fn is_disabled(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.disabled)
+            || self.bound.as_ref().is_some_and(|bound| bound.disabled)
+    }
+}
+
 pub(super) struct KnownUser {
     pub row: i64,
     pub disabled: bool,
+    /// The brake has stopped a mapping from disabling them.
+    pub stopped: bool,
     /// Whether e-mail and name are those of this login.
     current: bool,
 }
 
-pub(super) fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
+fn find_user(session: &Session<'_>, login: &Login) -> Result<Option<KnownUser>, StoreError> {
     session
         .connection
         .prepare_cached(
-            "SELECT id, disabled_at IS NOT NULL, email IS ?3 AND display_name IS ?4 FROM users
+            "SELECT id, disabled_at IS NOT NULL, email IS ?3 AND display_name IS ?4, stopped_at IS NOT NULL FROM users
              WHERE namespace = ?1 AND subject = ?2",
         )
         .and_then(|mut select| {
             let user = &login.user;
             let key = params![user.namespace.as_str(), user.subject.as_str(), login.email, login.display_name];
             select
-                .query_row(key, |row| Ok(KnownUser { row: row.get(0)?, disabled: row.get(1)?, current: row.get(2)? }))
+                .query_row(key, |row| {
+                    Ok(KnownUser {
+                        row: row.get(0)?,
+                        disabled: row.get(1)?,
+                        current: row.get(2)?,
+                        stopped: row.get(3)?,
+                    })
+                })
                 .optional()
         })
         .map_err(unavailable)
 }
 
 /// Creates the user at a first login, and keeps e-mail and name current. Returns the row id.
-fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -> Result<i64, StoreError> {
+fn touch_user(session: &Session<'_>, login: &Login, who: &Who) -> Result<i64, StoreError> {
     let (email, name) = (login.email.as_deref(), login.display_name.as_deref());
-    if let Some(known) = known {
+    if let Some(known) = &who.known {
         if !known.current {
             session
                 .connection
@@ -332,17 +388,11 @@ fn touch_user(session: &Session<'_>, login: &Login, known: Option<&KnownUser>) -
         }
         return Ok(known.row);
     }
-    session
-        .connection
-        .prepare_cached(&format!(
-            "INSERT INTO users (id, namespace, subject, email, display_name, created_at)
-                 VALUES ({NEXT_USER}, ?1, ?2, ?3, ?4, ?5)"
-        ))
-        .and_then(|mut insert| {
-            let user = &login.user;
-            insert.insert(params![user.namespace.as_str(), user.subject.as_str(), email, name, login.now.0])
-        })
-        .map_err(unavailable)
+    let row = act::insert_user(session, &login.user, (email, name), None, login.now)?;
+    if let Some(bound) = &who.bound {
+        erased::restore(session, row, bound)?;
+    }
+    Ok(row)
 }
 
 /// Of the protected targets that the plan would take away, those that no other enabled user effectively holds.
@@ -361,7 +411,12 @@ pub(super) fn last_held(
     Ok(last)
 }
 
-fn held_by_another(session: &Session<'_>, user_row: i64, target: &Target, rules: &RuleSet) -> Result<bool, StoreError> {
+pub(super) fn held_by_another(
+    session: &Session<'_>,
+    user_row: i64,
+    target: &Target,
+    rules: &RuleSet,
+) -> Result<bool, StoreError> {
     if granted_to_another(session, user_row, target, target)? {
         return Ok(true);
     }

@@ -149,7 +149,7 @@ pub(super) fn excesses(
         let members = members(connection, &provider, &target)?;
         let allowed = rules.sync.brake.allowed(members);
         if rules.is_braked(&target) && losing > allowed {
-            excesses.push(Excess { provider, target, losing, members, allowed });
+            excesses.push(Excess { provider: Some(provider), target, losing, members, allowed });
         }
     }
     Ok(excesses)

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::super::{Act, Adopted, Excess, StoreError};
-use super::{Session, SqliteStore, act, audit, brake, clients, find, kind_of, recorded, unavailable, user_row};
+use super::super::{Act, Adopted, By, Excess, StoreError};
+use super::{Session, SqliteStore, act, audit, brake, clients, denies, find, kind_of, recorded, unavailable, user_row};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
@@ -31,9 +31,9 @@ impl Catalogue for SqliteStore {
         Box::pin(self.write(move |session| revise(session, &revision)))
     }
 
-    fn act_all(&self, acts: Vec<(UserId, Act)>, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn act_all(&self, acts: Vec<(UserId, Act)>, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let erases = acts.iter().any(|(_, act)| matches!(act, Act::Erase));
+            let erases = acts.iter().any(|(_, act)| matches!(act, Act::Erase | Act::Forget));
             let each = move |session: &mut Session<'_>| {
                 acts.iter().try_for_each(|(user, act)| act::act(session, user, act, &by, now))
             };
@@ -225,7 +225,9 @@ fn adopt(
     let adopted = act::adopt_changed(session, rules, confirmed, now)?;
     for target in removed {
         let key: [&dyn rusqlite::ToSql; 2] = [&kind_of(target), &target.name()];
-        for table in ["grants", "denies", "brakes"] {
+        // A deny stays, and binds what bears the name later.
+        denies::note_kept(session, target, now)?;
+        for table in ["grants", "brakes"] {
             run(session, &format!("DELETE FROM {table} WHERE kind = ?1 AND name = ?2"), &key)?;
         }
     }
@@ -248,7 +250,13 @@ fn losses(session: &Session<'_>, target: &Target, rules: &RuleSet) -> Result<Vec
         let members = brake::members(session.connection, &provider, target)?;
         let allowed = rules.sync.brake.allowed(members);
         if members > allowed {
-            excesses.push(Excess { provider, target: target.clone(), losing: members, members, allowed });
+            excesses.push(Excess {
+                provider: Some(provider),
+                target: target.clone(),
+                losing: members,
+                members,
+                allowed,
+            });
         }
     }
     Ok(excesses)
@@ -298,7 +306,8 @@ fn write_exposures(session: &Session<'_>, before: &Stored, after: &Stored) -> Re
 }
 
 fn rename(session: &Session<'_>, from: &Target, to: &Target) -> Result<(), StoreError> {
-    for table in ["grants", "denies", "brakes"] {
+    denies::follow(session, from, to)?;
+    for table in ["grants", "brakes"] {
         // What is left under the new name from a group that is gone gives way.
         let statement = format!("UPDATE OR REPLACE {table} SET name = ?3 WHERE kind = ?1 AND name = ?2");
         run(session, &statement, &[&kind_of(from), &from.name(), &to.name()])?;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::super::{LeaseView, Reaped, StoreError};
-use super::{Session, audit, kind_of, target_of, unavailable};
+use super::{Session, audit, denies, kind_of, target_of, unavailable};
 use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 
@@ -150,11 +150,6 @@ pub(super) fn reap(
             end_of_user(session, (row, &user), &provider, rules, now)?;
         }
     }
-    let denies = session
-        .connection
-        .prepare_cached("DELETE FROM denies WHERE until IS NOT NULL AND until <= ?1")
-        .and_then(|mut delete| delete.execute(params![now.0]))
-        .map_err(unavailable)?;
-    reaped.denies = denies as u64;
+    reaped.denies = denies::expire(session, now)?;
     Ok(reaped)
 }

@@ -23,7 +23,8 @@ pub(super) fn user(connection: &Connection, user: &UserId, rules: &RuleSet) -> R
     let found = connection
         .prepare_cached(
             "SELECT id, email, disabled_at IS NULL, created_at,
-                    (SELECT max(last_login_at) FROM watermarks WHERE user_id = id)
+                    (SELECT max(last_login_at) FROM watermarks WHERE user_id = id),
+                    iif(disabled_at IS NULL, NULL, disabled_label)
              FROM users WHERE namespace = ?1 AND subject = ?2",
         )
         .and_then(|mut select| {
@@ -35,6 +36,7 @@ pub(super) fn user(connection: &Connection, user: &UserId, rules: &RuleSet) -> R
                         subject: user.subject.to_string(),
                         email: row.get(1)?,
                         enabled: row.get(2)?,
+                        disabled_by: row.get(5)?,
                         created_at: Timestamp(row.get(3)?).to_string(),
                         last_login_at: row.get::<_, Option<i64>>(4)?.map(|at| Timestamp(at).to_string()),
                         groups: Vec::new(),
@@ -115,6 +117,7 @@ fn membership(target: &Target, reasons: Reasons) -> MembershipView {
         name: target.name().to_owned(),
         membership,
         effective: (reasons.mapped || reasons.assigned) && !reasons.denied,
+        denied: reasons.denied,
         reasons: reasons.words,
     }
 }
@@ -148,7 +151,7 @@ pub(super) fn export(connection: &Connection, user: &UserId) -> Result<Option<se
         "claims": list("SELECT json_object('provider', provider, 'claims', json(claims)) FROM recorded_claims \
                         WHERE user_id = ?1")?,
         "grants": list("SELECT json_object('kind', iif(kind = 0, 'group', 'role'), 'name', name, 'provider', provider, \
-                        'mapping', hex(mapping), 'granted_at', granted_at, 'granted_by', granted_by, 'held_at', held_at) \
+                        'mapping', hex(mapping), 'granted_at', granted_at, 'granted_by', granted_by, 'as_admin', as_admin, 'held_at', held_at) \
                         FROM grants WHERE user_id = ?1")?,
         "denies": list("SELECT json_object('kind', iif(kind = 0, 'group', 'role'), 'name', name, 'denied_at', denied_at, \
                         'denied_by', denied_by, 'reason', reason, 'until', until) FROM denies WHERE user_id = ?1")?,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::super::{People, StoreError};
-use super::{recorded, standing, target_of, unavailable};
+use super::{privilege, recorded, standing, target_of, unavailable};
 use crate::pipeline::forecast::{LastLogin, Person};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
@@ -135,7 +135,7 @@ impl Page {
         lapses: impl Fn(&ProviderName, i64) -> bool,
     ) -> Result<(), StoreError> {
         let statement =
-            "SELECT user_id, kind, name, provider, mapping, held_at IS NOT NULL, lease_from, granted_at FROM grants
+            "SELECT user_id, kind, name, provider, mapping, held_at IS NOT NULL, lease_from, granted_at, as_admin FROM grants
                          WHERE user_id BETWEEN ?1 AND ?2 ORDER BY user_id";
         self.each(connection, statement, &[&first, &last], |person, row| {
             let grant = standing::read_grant(row, 1)?;
@@ -150,6 +150,10 @@ impl Page {
                 if lapses(provider, own.or_else(renewed).unwrap_or(granted)) {
                     person.lapsed.insert((grant.target.clone(), provider.clone(), *mapping));
                 }
+            }
+            if grant.source == Source::Assigned {
+                let hand = privilege::hand(row.get(8).map_err(unavailable)?);
+                person.hands.insert(grant.target.clone(), hand);
             }
             person.snapshot.grants.push(grant);
             Ok(())

@@ -3,6 +3,7 @@
 use rusqlite::params;
 
 use super::super::{Login, Preview, StoreError};
+use super::apply::Who;
 use super::{Session, apply, execute, unavailable};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 
@@ -26,13 +27,13 @@ fn look(
     candidates: &Candidates,
     rules: &RuleSet,
 ) -> Result<Preview, StoreError> {
-    let known = apply::find_user(session, login)?;
-    let (plan, standing) = apply::plan_for(session, login, known.as_ref(), candidates, rules)?;
+    let who = Who::find(session, login)?;
+    let (plan, standing) = apply::plan_for(session, login, &who, candidates, rules)?;
     Ok(Preview {
         plan,
         snapshot: standing.snapshot,
-        known: known.is_some(),
-        enabled: known.is_none_or(|known| !known.disabled),
+        known: who.known.is_some(),
+        enabled: !who.is_disabled(),
         spent: is_spent(session, login)?,
     })
 }

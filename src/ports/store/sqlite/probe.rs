@@ -13,11 +13,11 @@ use super::{Session, execute, open_to_read, schema, unavailable};
 /// the relay hands on.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes about as many pages as a login does: on a full disk one page may find room where a login would not.
+/// Writes about as many pages as a first login does: on a full disk one page may find room where a login would not.
 pub(super) fn write(session: &Session<'_>) -> Result<(), StoreError> {
     execute(
         session.connection,
-        "INSERT INTO settings (name, value) VALUES ('probe', randomblob(24000))
+        "INSERT INTO settings (name, value) VALUES ('probe', randomblob(40000))
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     )
 }

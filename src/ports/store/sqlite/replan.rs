@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::super::{HoldFilter, HoldView, Replanned, StoreError};
 use super::standing::{self, Standing};
-use super::{Session, apply, audit, brake, kind_of, recorded, target_of, unavailable, write};
+use super::{Session, apply, audit, brake, disabling, kind_of, recorded, target_of, unavailable, write};
 use crate::pipeline::ids::{InvalidText, MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{RuleSet, candidates};
 use crate::pipeline::plan::{self, Plan};
@@ -175,14 +175,15 @@ pub(super) fn holds(
         let hold = HoldView {
             user: user_of(&text(0)?, &text(1)?)?,
             provider: ProviderName::parse(&text(2)?).map_err(invalid)?,
-            target: target_of(row.get(3).map_err(unavailable)?, &text(4)?)?,
+            target: Some(target_of(row.get(3).map_err(unavailable)?, &text(4)?)?),
             mapping: rules.mapping(mapping).map_or_else(|| format!("removed mapping {mapping}"), |rule| rule.label()),
             since: Timestamp(row.get(6).map_err(unavailable)?),
         };
-        if filter.takes(&hold) {
-            holds.push(hold);
-        }
+        holds.push(hold);
     }
+    holds.extend(disabling::holds(connection)?);
+    holds.retain(|hold| filter.takes(hold));
+    holds.sort_by_key(|hold| hold.since);
     Ok(holds)
 }
 
@@ -202,7 +203,14 @@ pub(super) fn release(
     for (user, provider) in people {
         let Some(row) = super::user_row(session.connection, user)? else { continue };
         let theirs = holds.iter().filter(|hold| hold.user == *user && hold.provider == *provider);
-        let targets: Vec<Target> = theirs.map(|hold| hold.target.clone()).collect();
+        let (targets, disabling): (Vec<_>, Vec<_>) = theirs.partition(|hold| hold.target.is_some());
+        let targets: Vec<Target> = targets.into_iter().filter_map(|hold| hold.target.clone()).collect();
+        for hold in disabling {
+            disabling::release(session, (row, hold), by, now)?;
+        }
+        if targets.is_empty() {
+            continue;
+        }
         match recorded::text(session, row, provider)? {
             Some(claims) => {
                 let entry = Recorded { row, user: user.clone(), provider: provider.clone(), claims };
@@ -212,7 +220,7 @@ pub(super) fn release(
             None => revoke(session, (row, user), provider, &targets, by, now)?,
         }
     }
-    forget_windows(session, &holds)?;
+    forget_windows(session, &holds, now)?;
     Ok(holds.len() as u64)
 }
 
@@ -227,18 +235,22 @@ pub(super) fn discard(
     let holds = holds(session.connection, filter, rules)?;
     for hold in &holds {
         let Some(row) = super::user_row(session.connection, &hold.user)? else { continue };
-        lift(session, row, &hold.provider, std::slice::from_ref(&hold.target))?;
+        let Some(target) = &hold.target else {
+            disabling::discard(session, (row, hold), by, now)?;
+            continue;
+        };
+        lift(session, row, &hold.provider, std::slice::from_ref(target))?;
         let detail = ReplannedDetail {
             provider: hold.provider.as_str(),
             why: "discarded",
             by,
             added: Vec::new(),
             removed: Vec::new(),
-            held: vec![hold.target.to_string()],
+            held: vec![target.to_string()],
         };
         audit::append(session, now, "hold_discarded", &detail, Some((row, &hold.user, None)))?;
     }
-    forget_windows(session, &holds)?;
+    forget_windows(session, &holds, now)?;
     Ok(holds.len() as u64)
 }
 
@@ -286,14 +298,15 @@ fn revoke(
 }
 
 /// Whoever has looked at the holds of a target has judged its losses so far: they begin anew.
-fn forget_windows(session: &Session<'_>, holds: &[HoldView]) -> Result<(), StoreError> {
-    for hold in holds {
+fn forget_windows(session: &Session<'_>, holds: &[HoldView], now: Timestamp) -> Result<(), StoreError> {
+    if holds.iter().any(|hold| hold.target.is_none()) {
+        disabling::forget_window(session, now)?;
+    }
+    for (hold, target) in holds.iter().filter_map(|hold| Some((hold, hold.target.as_ref()?))) {
         session
             .connection
             .prepare_cached("DELETE FROM brakes WHERE provider = ?1 AND kind = ?2 AND name = ?3")
-            .and_then(|mut delete| {
-                delete.execute(params![hold.provider.as_str(), kind_of(&hold.target), hold.target.name()])
-            })
+            .and_then(|mut delete| delete.execute(params![hold.provider.as_str(), kind_of(target), target.name()]))
             .map_err(unavailable)?;
     }
     Ok(())

@@ -7,8 +7,8 @@ use rusqlite::params;
 use super::super::StoreError;
 use super::{Session, recorded, target_of, unavailable};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
-use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::plan::{Grant, Snapshot, Source, asks_for_claims};
+use crate::pipeline::mapping::{RuleSet, holds_by_claim};
+use crate::pipeline::plan::{Grant, Snapshot, Source, by_role_or_claim};
 
 /// The snapshot, and what only the store needs to write well.
 #[derive(Default)]
@@ -32,12 +32,15 @@ pub(super) fn read(
     read_grants(session, user_row, provider, &mut standing)?;
     read_denies(session, user_row, now, &mut standing)?;
     read_logins(session, user_row, provider, &mut standing)?;
-    for owner in asks_for_claims(&standing.snapshot, provider, rules) {
-        if let Some(text) = recorded::text(session, user_row, &owner)? {
-            let claims = recorded::claims(&text, user, &owner, rules)?;
-            standing.snapshot.recorded.insert(owner, claims);
+    let mut by_claim = BTreeSet::new();
+    for (owner, mapping) in by_role_or_claim(&standing.snapshot, provider, rules) {
+        let Some(text) = recorded::text(session, user_row, owner)? else { continue };
+        let claims = recorded::claims(&text, user, owner, rules)?;
+        if holds_by_claim(&mapping.when, &claims) {
+            by_claim.insert((owner.clone(), mapping.id));
         }
     }
+    standing.snapshot.by_claim = by_claim;
     Ok(standing)
 }
 

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
-use crate::pipeline::mapping::Group;
 use crate::pipeline::mapping::condition::folded;
 use crate::pipeline::mapping::definition::Definition;
 use crate::pipeline::mapping::stored::{Entry, Exposure, GroupBody, MappingBody, OwnGroup};
+use crate::pipeline::mapping::{Group, RuleSet};
 
 /// A group as everybody sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -32,6 +32,7 @@ pub struct GroupView {
     /// Empty: every stage.
     pub stages: Vec<String>,
     pub protected: bool,
+    /// By its own mark, or since it carries a privileged role.
     pub privileged: bool,
     /// Why it is not in use, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,16 +62,23 @@ pub struct GroupChange {
 }
 
 impl GroupView {
-    fn new(entry: &Entry<GroupBody>, content: Option<&Group>, inactive: Option<&String>) -> Self {
+    fn new(entry: &Entry<GroupBody>, rules: &RuleSet) -> Self {
+        let content = rules.groups.get(entry.body.name.as_str());
+        let inactive = rules.overlay.left_out.get(&entry.number);
         let own = entry.body.own.as_ref();
-        let (roles, stages) = match own {
+        // Where the file declares the name too, what it says is what holds.
+        let (roles, stages) = match own.filter(|_| inactive.is_none() || content.is_none()) {
             Some(own) => (own.roles.clone(), own.stages.clone()),
             None => content.map_or_else(Default::default, |group| {
                 let roles = group.roles.iter().map(ToString::to_string).collect();
                 (roles, group.stages.iter().map(ToString::to_string).collect())
             }),
         };
-        let flag = |own: Option<bool>, declared: fn(&Group) -> bool| own.or(content.map(declared)).unwrap_or_default();
+        let flag = |own: Option<bool>, declared: fn(&Group) -> bool| {
+            own.unwrap_or_default() || content.map(declared).unwrap_or_default()
+        };
+        let target = content.and_then(|_| GroupName::parse(&entry.body.name).ok()).map(Target::Group);
+        let through_role = target.is_some_and(|target| rules.is_privileged(&target));
         Self {
             name: entry.body.name.clone(),
             number: entry.number,
@@ -80,7 +88,7 @@ impl GroupView {
             roles,
             stages,
             protected: flag(own.map(|own| own.protected), |group| group.protected),
-            privileged: flag(own.map(|own| own.privileged), |group| group.privileged),
+            privileged: through_role || flag(own.map(|own| own.privileged), |group| group.privileged),
             inactive: inactive.cloned(),
             version: entry.version,
             created_at: entry.created_at.to_string(),
@@ -97,11 +105,9 @@ impl Service {
             .groups
             .values()
             .filter_map(|entry| {
-                let content = rules.groups.get(entry.body.name.as_str());
-                let inactive = rules.overlay.left_out.get(&entry.number);
                 // One that a file declared once has a number and nothing else.
-                let lives = entry.body.own.is_some() || content.is_some();
-                lives.then(|| GroupView::new(entry, content, inactive))
+                let lives = entry.body.own.is_some() || rules.groups.contains_key(entry.body.name.as_str());
+                lives.then(|| GroupView::new(entry, &rules))
             })
             .collect();
         views.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
@@ -190,6 +196,10 @@ fn create(world: &World, call: &Call, input: GroupInput) -> Result<(Draft, ()), 
 
 fn update(world: &World, call: &Call, name: &str, change: GroupChange) -> Result<(Draft, ()), Refused> {
     let (entry, own) = own_group(world, name)?;
+    if world.file.groups.contains_key(name) {
+        // What is left of the store's under a name that the file has since declared: its members are the file's.
+        return Err(not_own("group", name, true));
+    }
     check_version(call, entry.version)?;
     let marks = change.protected.is_some_and(|wanted| wanted != own.protected)
         || change.privileged.is_some_and(|wanted| wanted != own.privileged);
@@ -235,7 +245,7 @@ fn rename(world: &World, draft: &mut Draft, from: &str, to: &str) {
             }
         }
         if definition != entry.body.definition {
-            let body = MappingBody { definition, position: entry.body.position };
+            let body = MappingBody { definition, ..entry.body.clone() };
             draft.after.mappings.insert(entry.number, Arc::new(entry.changed(world.now, body)));
         }
     }
@@ -258,6 +268,13 @@ fn delete(world: &World, call: &Call, name: &str) -> Result<(Draft, ()), Refused
     let target = GroupName::parse(name).map(Target::Group).map_err(|why| Refused::Conflict(why.to_string()))?;
     check_marks(call, world.rules.is_privileged(&target) || world.rules.is_protected(&target))?;
     let mut draft = world.draft();
+    if world.file.groups.contains_key(name) {
+        // The leftover alone goes: mappings, members and aliases are those of the file's group.
+        draft.note("group_deleted", call, &entry.body);
+        let body = GroupBody { name: name.to_owned(), own: None };
+        draft.after.groups.insert(entry.number, Arc::new(entry.changed(world.now, body)));
+        return Ok((draft, ()));
+    }
     draft.after.groups.remove(&entry.number);
     move_exposures(&mut draft, name, None);
     remove_from_mappings(world, &mut draft, |action| action.add_group.as_deref() == Some(name));
@@ -281,7 +298,7 @@ pub(super) fn remove_from_mappings(
             continue;
         }
         let definition = Definition { then, ..entry.body.definition.clone() };
-        let body = MappingBody { definition, position: entry.body.position };
+        let body = MappingBody { definition, ..entry.body.clone() };
         draft.after.mappings.insert(entry.number, Arc::new(entry.changed(world.now, body)));
     }
     super::mappings::close_gaps(&mut draft.after, world.now);

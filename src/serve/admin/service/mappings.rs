@@ -212,6 +212,7 @@ impl Service {
         self.change(call, move |world| {
             let entry = own_mapping(world, reference)?;
             check_version(&own, entry.version)?;
+            check_disabling(&own, &entry.body.definition)?;
             let mut draft = world.draft();
             draft.after.mappings.remove(&entry.number);
             close_gaps(&mut draft.after, world.now);
@@ -279,6 +280,16 @@ pub(super) fn check(world: &World, definition: &Definition, id: MappingId) -> Re
     Ok(mapping)
 }
 
+/// A mapping that disables people does what takes `members:write` elsewhere, and so do writing it and taking it away.
+fn check_disabling(call: &Call, definition: &Definition) -> Result<(), Refused> {
+    let disables = definition.then.iter().any(|action| action.disable_user);
+    if disables && call.caller.may(Scope::WriteMembers).is_err() {
+        let message = "a mapping that disables users takes scope `members:write` too, which the client lacks";
+        return Err(Refused::Forbidden(message.into()));
+    }
+    Ok(())
+}
+
 fn check_count(world: &World) -> Result<(), Refused> {
     let found = world.file.mappings().len() + world.stored.mappings.len();
     if found >= world.most_mappings {
@@ -295,6 +306,7 @@ fn create(world: &World, call: &Call, new: NewMapping) -> Result<(Draft, i64), R
     if let Some(guard) = guard {
         guard(world)?;
     }
+    check_disabling(call, &definition)?;
     let mut draft = world.draft();
     let number = draft.after.next_number();
     check(world, &definition, Mapping::id_of_number(number))?;
@@ -303,7 +315,7 @@ fn create(world: &World, call: &Call, new: NewMapping) -> Result<(Draft, i64), R
     }
     draft.note("mapping_created", call, json!({ "id": number, "definition": definition }));
     let runs = has_place(&definition);
-    let body = MappingBody { definition, position: None };
+    let body = MappingBody { definition, position: None, admin: call.caller.is_admin() };
     draft.after.mappings.insert(number, Arc::new(Entry::new(number, fresh_key()?, world.now, body)));
     if runs {
         put(&mut draft.after, number, place, world.now);
@@ -320,13 +332,15 @@ fn update(
     let entry = own_mapping(world, reference)?;
     check_version(call, entry.version)?;
     let (definition, place) = edit(world, &entry.body)?;
+    check_disabling(call, &entry.body.definition)?;
+    check_disabling(call, &definition)?;
     check(world, &definition, Mapping::id_of_number(entry.number))?;
     let mut draft = world.draft();
     let (number, before) = (entry.number, &entry.body.definition);
     draft.note("mapping_changed", call, json!({ "id": number, "before": before, "after": definition }));
     let runs = has_place(&definition);
     let position = entry.body.position.filter(|_| runs);
-    let body = MappingBody { definition, position };
+    let body = MappingBody { definition, position, admin: call.caller.is_admin() };
     draft.after.mappings.insert(number, Arc::new(entry.changed(world.now, body)));
     let stays = place == Place::Keep && position.is_some();
     match runs && !stays {
@@ -368,7 +382,7 @@ fn set_order(stored: &mut Stored, order: &[i64], now: Timestamp) {
     for (number, position) in order.iter().zip(1_u32..) {
         let Some(entry) = stored.mappings.get(number) else { continue };
         if entry.body.position != Some(position) {
-            let body = MappingBody { definition: entry.body.definition.clone(), position: Some(position) };
+            let body = MappingBody { position: Some(position), ..entry.body.clone() };
             // Its place is moved by its neighbours too; that is no change that a caller would have to see first.
             let moved = Entry { version: entry.version, ..entry.changed(now, body) };
             stored.mappings.insert(*number, Arc::new(moved));

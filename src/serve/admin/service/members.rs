@@ -3,7 +3,7 @@
 use super::{Call, Refused, Service};
 use crate::config::Scope;
 use crate::pipeline::ids::{ProviderName, Target, UserId};
-use crate::ports::store::{Act, StoreError, UserView};
+use crate::ports::store::{Act, Rekeyed, StoreError, UserView};
 
 /// Acts on people that are carried out together or not at all.
 pub type MembersChange = Vec<(UserId, Act)>;
@@ -31,8 +31,14 @@ impl Service {
                     }
                     Some(target)
                 }
-                Act::Unassign(target) | Act::Undeny(target) => Some(target),
-                Act::Erase => {
+                Act::Unassign(target) => Some(target),
+                // Nobody knows what will bear the name of something that is gone.
+                Act::Undeny(target) if !rules.declares(target) => {
+                    call.caller.may(Scope::Admin)?;
+                    None
+                }
+                Act::Undeny(target) => Some(target),
+                Act::Erase | Act::Forget => {
                     call.caller.may(Scope::Admin)?;
                     None
                 }
@@ -46,8 +52,9 @@ impl Service {
                 return Err(Refused::Forbidden("what is privileged takes scope `admin`".into()));
             }
         }
-        let outcome = self.inspect.catalogue().act_all(acts, call.caller.by(), self.inspect.now()).await;
+        let outcome = self.inspect.catalogue().act_all(acts, call.caller.acts(&rules), self.inspect.now()).await;
         outcome.map_err(|error| match error {
+            StoreError::Invalid(why) if why.starts_with("there is no user") => Refused::NotFound(why),
             StoreError::Invalid(why) => Refused::Conflict(why),
             other => other.into(),
         })
@@ -56,7 +63,10 @@ impl Service {
     /// Who holds something privileged is disabled and enabled by `admin` alone.
     async fn check_disabling(&self, call: &Call, user: &UserId) -> Result<(), Refused> {
         let rules = self.inspect.rules();
-        let view = self.user(user.clone()).await?;
+        let Some(view) = self.inspect.store().user(user.clone(), self.inspect.rules()).await? else {
+            // Somebody who was erased holds nothing. Whether there was such a person, the store says.
+            return Ok(());
+        };
         let privileged = |name: &String| rules.groups.get(name.as_str()).is_some_and(|group| group.privileged);
         let privileged_role = |name: &String| rules.roles.get(name.as_str()).is_some_and(|role| role.privileged);
         let holds = view.groups.iter().any(privileged) || view.roles.iter().any(privileged_role);
@@ -64,6 +74,27 @@ impl Service {
             true => Err(Refused::Forbidden(format!("`{user}` holds something privileged: this takes scope `admin`"))),
             false => Ok(()),
         }
+    }
+
+    /// Gives people new keys, all of them or none, or tells what that would come to. It moves what binds people, so that it is
+    /// for `admin` alone.
+    ///
+    /// # Errors
+    /// When the caller may not, somebody is not there, or there is somebody under a new key and `merge` is not said.
+    pub async fn rekey(
+        &self,
+        call: &Call,
+        keys: Vec<(UserId, UserId)>,
+        merge: bool,
+        carry_out: bool,
+    ) -> Result<Vec<Rekeyed>, Refused> {
+        call.caller.may(Scope::Admin)?;
+        let by = carry_out.then(|| call.caller.acts(&self.inspect.rules()));
+        let outcome = self.inspect.store().rekey(keys, merge, by, self.inspect.now()).await;
+        outcome.map_err(|error| match error {
+            StoreError::Invalid(why) => Refused::Conflict(why),
+            other => other.into(),
+        })
     }
 
     /// Whether a target may be changed by this caller.

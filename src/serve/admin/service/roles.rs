@@ -54,7 +54,9 @@ pub struct RoleChange {
 impl RoleView {
     fn new(entry: &Entry<RoleBody>, content: Option<&Role>, inactive: Option<&String>) -> Self {
         let own = entry.body.own.as_ref();
-        let flag = |own: Option<bool>, declared: fn(&Role) -> bool| own.or(content.map(declared)).unwrap_or_default();
+        let flag = |own: Option<bool>, declared: fn(&Role) -> bool| {
+            own.unwrap_or_default() || content.map(declared).unwrap_or_default()
+        };
         Self {
             name: entry.body.name.clone(),
             number: entry.number,
@@ -161,6 +163,9 @@ fn create(world: &World, call: &Call, input: RoleInput) -> Result<(Draft, ()), R
 
 fn update(world: &World, call: &Call, name: &str, change: RoleChange) -> Result<(Draft, ()), Refused> {
     let (entry, own) = own_role(world, name)?;
+    if world.file.roles.contains_key(name) {
+        return Err(not_own("role", name, true));
+    }
     check_version(call, entry.version)?;
     let after = OwnRole {
         description: change.description.unwrap_or_else(|| own.description.clone()),
@@ -183,6 +188,14 @@ fn delete(world: &World, call: &Call, name: &str) -> Result<(Draft, ()), Refused
     let (entry, own) = own_role(world, name)?;
     check_version(call, entry.version)?;
     check_marks(call, own.privileged || own.protected)?;
+    if world.file.roles.contains_key(name) {
+        // The leftover alone goes: what speaks of the role means the file's.
+        let mut draft = world.draft();
+        draft.note("role_deleted", call, &entry.body);
+        let body = RoleBody { name: name.to_owned(), own: None };
+        draft.after.roles.insert(entry.number, Arc::new(entry.changed(world.now, body)));
+        return Ok((draft, ()));
+    }
     // A condition on a role that is gone would change what its mapping means.
     for mapping in world.stored.mappings.values() {
         let asks = |role: &Option<String>| role.as_deref() == Some(name);

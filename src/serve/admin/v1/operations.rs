@@ -120,7 +120,7 @@ struct HoldRow {
     namespace: String,
     subject: String,
     provider: String,
-    /// `group` or `role`.
+    /// `group` or `role`; `user`, with the name `disabled`, where the mapping would disable the user.
     kind: &'static str,
     name: String,
     /// The mapping as people know it.
@@ -186,8 +186,8 @@ async fn holds(
         namespace: hold.user.namespace.to_string(),
         subject: hold.user.subject.to_string(),
         provider: hold.provider.to_string(),
-        kind: hold.target.kind(),
-        name: hold.target.name().to_owned(),
+        kind: hold.target.as_ref().map_or("user", Target::kind),
+        name: hold.target.as_ref().map_or("disabled", Target::name).to_owned(),
         mapping: hold.mapping,
         since: hold.since.to_string(),
     });

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::super::http::{Admin, json};
 use super::super::service::{Call, Refused};
 use super::problem::{Problem, Problems};
-use super::{Adding, Asked, At, Page, Paging, Reading, cursor};
+use super::{Adding, Asked, At, Calling, Page, Paging, Reading, cursor};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::definition::Fault;
@@ -25,7 +25,8 @@ use crate::serve::respond::Trouble;
 pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(list))
-        .routes(routes!(show))
+        .routes(routes!(rekey))
+        .routes(routes!(show, erase))
         .routes(routes!(assign, unassign))
         .routes(routes!(deny, undeny))
         .routes(routes!(disable))
@@ -144,6 +145,151 @@ async fn show(
     At((namespace, subject)): At<(String, String)>,
 ) -> Result<Json<UserView>, Problem> {
     Ok(Json(admin.service.user(user_id(&namespace, &subject)?).await?))
+}
+
+/// A user by the namespace and the value of the user claim.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    namespace: String,
+    subject: String,
+}
+
+/// A new key for a user.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    old: Key,
+    new: Key,
+}
+
+/// New keys, given all together or not at all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Rekeying {
+    #[schema(min_items = 1, max_items = 10_000)]
+    users: Vec<NewKey>,
+    /// Where there is somebody under a new key, make one user of the two; denies and the disabling of either stay.
+    #[serde(default)]
+    merge: bool,
+    /// Carry it out; without it, nothing changes and the answer tells what would.
+    #[serde(default)]
+    apply: bool,
+}
+
+/// A user under the new key.
+#[derive(Debug, Serialize, ToSchema)]
+struct RekeyedUser {
+    old: Key,
+    new: Key,
+    /// There is somebody under the new key.
+    merged: bool,
+    /// The old key is that of somebody who was erased: only what binds them moves.
+    erased: bool,
+    disabled: bool,
+    /// Such as group `Staff`.
+    denies: Vec<String>,
+    /// Given by hand.
+    assigned: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct RekeyedUsers {
+    /// Whether it was carried out.
+    applied: bool,
+    users: Vec<RekeyedUser>,
+}
+
+/// Users that one call may rekey.
+const MOST_KEYS: usize = 10_000;
+
+/// Gives users new keys, with all that they hold, are denied and are disabled by; it takes scope `admin`
+#[utoipa::path(post, path = "/api/v1/users/rekey", tag = "users", request_body = Rekeying, responses(
+    (status = 200, body = RekeyedUsers), Problems
+))]
+async fn rekey(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<RekeyedUsers>, Problem> {
+    let Rekeying { users, merge, apply } = json(&body, false)?;
+    let mut faults = Vec::new();
+    if users.is_empty() || users.len() > MOST_KEYS {
+        faults.push(Fault::new("users", None, format!("has {} entries; expected 1 to {MOST_KEYS}", users.len())));
+    }
+    let mut keys = Vec::with_capacity(users.len());
+    for (at, NewKey { old, new }) in users.iter().enumerate() {
+        let mut parse = |which: &str, key: &Key| {
+            let namespace = Namespace::parse(&key.namespace);
+            let parsed =
+                namespace.and_then(|namespace| Ok(UserId { namespace, subject: Subject::parse(&key.subject)? }));
+            let fault = |why: &dyn std::fmt::Display| {
+                Fault::new(format!("users[{at}].{which}"), Some(&key.subject), why.to_string())
+            };
+            parsed.map_err(|why| faults.push(fault(&why))).ok()
+        };
+        if let (Some(old), Some(new)) = (parse("old", old), parse("new", new)) {
+            keys.push((old, new));
+        }
+    }
+    if !faults.is_empty() {
+        return Err(Refused::Invalid(faults).into());
+    }
+    let done = admin.service.rekey(&call, keys, merge, apply).await?;
+    let key = |user: &UserId| Key { namespace: user.namespace.to_string(), subject: user.subject.to_string() };
+    let names = |targets: &[Target]| targets.iter().map(ToString::to_string).collect();
+    let users = done.iter().map(|one| RekeyedUser {
+        old: key(&one.old),
+        new: key(&one.new),
+        merged: one.merged,
+        erased: one.erased,
+        disabled: one.disabled,
+        denies: names(&one.denies),
+        assigned: names(&one.assigned),
+    });
+    Ok(Json(RekeyedUsers { applied: apply, users: users.collect() }))
+}
+
+/// How a user is erased.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Erasing {
+    /// Let nothing bind the person any more: neither that they are disabled nor what they are denied.
+    #[serde(default)]
+    forget: bool,
+}
+
+/// What still binds an erased person.
+#[derive(Debug, Serialize, ToSchema)]
+struct Erased {
+    /// A keyed digest of the key stays, so that these bind the person if they come back.
+    kept: bool,
+    disabled: bool,
+    /// Such as group `Staff`.
+    denies: Vec<String>,
+}
+
+/// Erases a user with all that they hold; it takes scope `admin`
+///
+/// Where the user is disabled or denied something, a keyed digest stays, so that this still binds them; `forget` leaves nothing.
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path), Erasing
+), responses((status = 200, body = Erased), Problems))]
+async fn erase(
+    State(admin): State<Admin>,
+    Calling(call): Calling,
+    At((namespace, subject)): At<(String, String)>,
+    Asked(Erasing { forget }): Asked<Erasing>,
+) -> Result<Json<Erased>, Problem> {
+    call.caller.may(Scope::Admin)?;
+    let user = user_id(&namespace, &subject)?;
+    let view = match admin.service.user(user.clone()).await {
+        Ok(view) => Some(view),
+        // One who was erased before may be forgotten.
+        Err(Refused::NotFound(_)) if forget => None,
+        Err(refused) => return Err(refused.into()),
+    };
+    let act = if forget { Act::Forget } else { Act::Erase };
+    admin.service.act(&call, vec![(user, act)]).await?;
+    let bound = view.as_ref().map(UserView::binding).unwrap_or_default();
+    Ok(Json(Erased { kept: !forget && bound.binds(), disabled: bound.disabled, denies: bound.denies }))
 }
 
 async fn act(admin: &Admin, call: &Call, user: UserId, act: Act) -> Result<Response, Problem> {

@@ -9,8 +9,10 @@ use loginsync::pipeline::ids::{ClaimName, GroupName, Namespace, ProviderName, Ro
 use loginsync::pipeline::lint::{self, Lint};
 use loginsync::pipeline::mapping::action::Then;
 use loginsync::pipeline::mapping::condition::{ClaimCondition, Condition, Test};
-use loginsync::pipeline::mapping::{Activity, Group, Join, Mapping, Role, RuleSet, Rules, When, candidates};
-use loginsync::pipeline::plan::{Grant, Snapshot, Source, draft};
+use loginsync::pipeline::mapping::{
+    Activity, Group, Join, Mapping, Role, RuleSet, Rules, When, candidates, holds_by_claim,
+};
+use loginsync::pipeline::plan::{Grant, Snapshot, Source, by_role_or_claim, draft};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -112,17 +114,25 @@ fn values(values: &[usize]) -> Arc<Claims> {
 #[derive(Clone, PartialEq)]
 struct Held {
     snapshot: Snapshot,
+    recorded: HashMap<ProviderName, Arc<Claims>>,
 }
 
 impl Held {
     fn by_hand(numbers: &[usize]) -> Self {
         let unique: BTreeSet<Target> = numbers.iter().map(|number| target(*number)).collect();
         let grants = unique.into_iter().map(|target| Grant { target, source: Source::Assigned }).collect();
-        Self { snapshot: Snapshot { grants, ..Snapshot::default() } }
+        Self { snapshot: Snapshot { grants, ..Snapshot::default() }, recorded: HashMap::new() }
     }
 
     fn log_in(&mut self, rules: &RuleSet, at: usize, brought: &[usize]) {
         let (name, brought) = (provider(PROVIDERS[at]), values(brought));
+        self.snapshot.by_claim = by_role_or_claim(&self.snapshot, &name, rules)
+            .into_iter()
+            .filter(|(owner, mapping)| {
+                self.recorded.get(*owner).is_some_and(|claims| holds_by_claim(&mapping.when, claims))
+            })
+            .map(|(owner, mapping)| (owner.clone(), mapping.id))
+            .collect();
         let candidates = candidates(rules, &name, &brought);
         let plan = draft(person(), NOW, NOW, &candidates, &self.snapshot, rules);
         let grant = |change: &loginsync::pipeline::plan::Change| Grant {
@@ -133,7 +143,7 @@ impl Held {
         self.snapshot.grants.retain(|grant| !revoked.contains(grant));
         self.snapshot.grants.extend(plan.grants.iter().map(grant));
         self.snapshot.grants.sort();
-        self.snapshot.recorded.insert(name.clone(), brought);
+        self.recorded.insert(name, brought);
     }
 
     fn log_in_everywhere(&mut self, rules: &RuleSet, brought: &[Vec<usize>]) {
@@ -288,7 +298,7 @@ fn sec23_a_claim_beside_a_role_is_a_source() {
     held.log_in(&set, 1, &[1]);
     held.log_in(&set, 0, &[]);
     assert_eq!(held.mapped().len(), 2, "{:?}", held.mapped());
-    held.snapshot.recorded.clear();
+    held.recorded.clear();
     held.log_in(&set, 0, &[]);
     assert_eq!(held.mapped().len(), 1, "what was not recorded supports nothing: {:?}", held.mapped());
 }

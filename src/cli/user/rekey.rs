@@ -1,0 +1,112 @@
+//! `loginsync user rekey`: new keys for people, one or a file of many.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::{ConfigArgument, Failure, block_on};
+use crate::clock::Clock;
+use crate::pipeline::ids::{Namespace, Subject, Target, UserId};
+use crate::ports::store::{By, Rekeyed};
+
+#[derive(Debug, Args)]
+pub struct Rekey {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The key until now, such as okta/alice
+    #[arg(value_name = "NAMESPACE/SUBJECT", required_unless_present = "csv", requires = "new")]
+    old: Option<String>,
+    /// The new key
+    #[arg(value_name = "NAMESPACE/SUBJECT")]
+    new: Option<String>,
+    /// A file of many: a line for each, old key and new key, with a comma between; all of them or none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["old", "new"])]
+    csv: Option<PathBuf>,
+    /// Where there is somebody under a new key, make one user of the two; denies and the disabling of either stay
+    #[arg(long)]
+    merge: bool,
+    /// Carry it out
+    #[arg(long)]
+    yes: bool,
+    /// Who does this, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+impl Rekey {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let keys = self.keys()?;
+        let (_, store) = self.config.open()?;
+        let now = Clock::system().now();
+        let looked = block_on(async { store.rekey(keys.clone(), self.merge, None, now).await.map_err(Failure::new) })?;
+        looked.iter().for_each(|one| println!("{}", line(one)));
+        let taken = looked.iter().filter(|one| one.merged && !one.erased).count();
+        if !self.yes {
+            let merge = if taken > 0 && !self.merge { " --merge" } else { "" };
+            eprintln!("nothing was changed; `{} --yes` rekeys these {}", merge.trim(), looked.len());
+            return Ok(());
+        }
+        let by = By::operator(format!("cli:{}", self.by));
+        let done = block_on(async { store.rekey(keys, self.merge, Some(by), now).await.map_err(Failure::new) })?;
+        println!("{} rekeyed", done.len());
+        Ok(())
+    }
+
+    fn keys(&self) -> Result<Vec<(UserId, UserId)>, Failure> {
+        if let (Some(old), Some(new)) = (&self.old, &self.new) {
+            return Ok(vec![(key(old)?, key(new)?)]);
+        }
+        let Some(path) = &self.csv else { return Err(Failure("expected an old and a new key, or --csv".into())) };
+        let named = |why: &dyn std::fmt::Display| Failure(format!("`{}`: {why}", path.display()));
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .trim(csv::Trim::All)
+            .comment(Some(b'#'))
+            .from_path(path)
+            .map_err(|error| named(&error))?;
+        let mut keys = Vec::new();
+        for (line, record) in (1..).zip(reader.records()) {
+            let record = record.map_err(|error| named(&error))?;
+            let (Some(old), Some(new), 2) = (record.get(0), record.get(1), record.len()) else {
+                return Err(named(&format!("line {line} has {} columns; expected old key and new key", record.len())));
+            };
+            let wrong = |failure: Failure| named(&format!("line {line}: {failure}"));
+            keys.push((key(old).map_err(wrong)?, key(new).map_err(wrong)?));
+        }
+        match keys.is_empty() {
+            true => Err(named(&"there is nobody in it; expected a line for each, old key and new key")),
+            false => Ok(keys),
+        }
+    }
+}
+
+fn key(text: &str) -> Result<UserId, Failure> {
+    let (namespace, subject) =
+        text.split_once('/').ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
+    let namespace = Namespace::parse(namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
+    let subject = Subject::parse(subject).map_err(|error| Failure(format!("the subject {error}")))?;
+    Ok(UserId { namespace, subject })
+}
+
+/// One line: from, to, and what the person holds and is denied under the new key.
+fn line(one: &Rekeyed) -> String {
+    let Rekeyed { old, new, merged, erased, disabled, denies, assigned } = one;
+    let mut text = format!("{old} -> {new}");
+    if *erased {
+        text.push_str("  (erased: what still binds them moves)");
+    }
+    if *merged {
+        text.push_str("  (there is such a user: the two become one)");
+    }
+    if *disabled {
+        text.push_str("  DISABLED");
+    }
+    let names = |targets: &[Target]| targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if !denies.is_empty() {
+        text.push_str(&format!("  denied {}", names(denies)));
+    }
+    if !assigned.is_empty() {
+        text.push_str(&format!("  by hand {}", names(assigned)));
+    }
+    text
+}
