@@ -47,6 +47,11 @@ const RULES: &[Rule] = &[
         reason: "capture comes before verify: what it has is untrusted",
     },
     Rule {
+        part: "pipeline/reading",
+        forbidden: &["claims::", "mapping::", "plan::", "verify::", "Verified"],
+        reason: "how apps read a request is asked before anything is verified",
+    },
+    Rule {
         part: "pipeline/verify",
         forbidden: &["crate::pipeline::claims", "crate::pipeline::mapping", "crate::pipeline::plan"],
         reason: "verify knows nothing of what claims are used for",

@@ -300,8 +300,12 @@ impl FieldScan {
 
     fn name_ended(&mut self) -> Sighting {
         // Most names are told apart by their first letter, which costs nothing.
-        let hopeless =
-            |first: &u8| first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a');
+        let may_be_access = self.seeks.access_token.is_some();
+        let hopeless = |first: &u8| match first.to_ascii_lowercase() {
+            b'i' | b's' => false,
+            b'a' => !may_be_access,
+            other => other.is_ascii_alphanumeric(),
+        };
         let field = if self.name.first().is_none_or(hopeless) { None } else { field_named(&self.name) };
         self.name.clear();
         match field {

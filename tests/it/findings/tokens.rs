@@ -299,6 +299,32 @@ async fn sec01_query_form_and_cookie_are_verified_like_the_header() {
     assert_eq!(wire::get(proxy, "/page", &format!("Cookie: other={disabled}\r\n")).await.status, 200, "not named");
 }
 
+/// A gateway tells the query of the request in a header of its own; the app behind it reads the token there.
+#[tokio::test]
+async fn sec01_a_gateway_hears_of_the_token_in_the_query_that_it_asks_about() {
+    let idp = Idp::start().await;
+    let text = CONFIG
+        .replace("ISSUER", &idp.issuer())
+        .replace("GATEWAY", &idp.issuer())
+        .replace(
+            "[app]",
+            "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n\n[forward_auth]\ngateway = \"traefik\"\n\n[app]",
+        )
+        .replace("BEARER", "")
+        .replace("NAMESPACE", "");
+    let house = House::open(&text, Path::new("tokens.toml"), NOW).await;
+    let ask = async |token: &str| {
+        let uri = format!("/hub?access_token={token}");
+        house.send("GET", "/.loginsync/auth", &[("x-forwarded-uri", &uri), ("x-forwarded-method", "GET")], b"").await
+    };
+    let yes = ask(&idp.sign(&claims(&idp, "alice"))).await;
+    assert_eq!((yes.status, yes.headers["x-loginsync-user"].as_bytes()), (200, &b"alice"[..]));
+    house.store().act(user("api", "alice"), Act::Disable, "test".into(), NOW).await.unwrap();
+    house.clock.set(loginsync::pipeline::ids::Timestamp(NOW.0 + 31_000));
+    assert_eq!(ask(&idp.sign(&claims(&idp, "alice"))).await.status, 403);
+    assert_eq!(ask("eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJ4Ig.x").await.status, 401);
+}
+
 #[tokio::test]
 async fn sec02_every_header_is_verified_and_two_people_are_refused() {
     let scene = Scene::new("").await;
