@@ -104,6 +104,11 @@ fn tokens() {
 }
 
 #[test]
+fn texts_that_may_be_tokens() {
+    shortly(&doors::READING, 4_000);
+}
+
+#[test]
 fn json() {
     shortly(&doors::JSON, 4_000);
 }

@@ -121,6 +121,8 @@ pub fn read(value: &[u8]) -> Reading {
     }
     match value.first() {
         Some(b'{') => as_json(value),
+        // Text that is no login by its root is the app's own, whatever it holds.
+        Some(b'<') if !is_login_root(value.get(..value.len().min(HEAD)).unwrap_or_default()) => Reading::NotAToken,
         Some(b'<') => as_xml(value.to_vec()),
         _ if value.contains(&b'.') => as_compact(value).0,
         _ => as_base64(value),

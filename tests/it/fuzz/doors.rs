@@ -15,6 +15,7 @@ use loginsync::pipeline::capture::saml::logout::{LogoutMessage, read_post, read_
 use loginsync::pipeline::capture::saml::{self as peek, Message, read};
 use loginsync::pipeline::capture::{self, CallbackMessage, relay};
 use loginsync::pipeline::provider::Provider;
+use loginsync::pipeline::reading::token::{self, Reading};
 use loginsync::pipeline::verify::Assertion;
 use loginsync::pipeline::verify::saml::{CertificateSet, metadata};
 use loginsync::serve::cookies::{Jar, Sealer, take_field};
@@ -30,7 +31,8 @@ pub struct Door {
     pub look: fn(&[u8]) -> String,
 }
 
-pub const ALL: &[&Door] = &[&FORM, &TOKEN, &JSON, &COOKIES, &SAML, &SIGNED, &ENCRYPTED, &LOGOUT, &METADATA, &RULES];
+pub const ALL: &[&Door] =
+    &[&FORM, &TOKEN, &READING, &JSON, &COOKIES, &SAML, &SIGNED, &ENCRYPTED, &LOGOUT, &METADATA, &RULES];
 
 fn told<T>(read: Result<T, impl std::fmt::Display>) -> String {
     match read {
@@ -125,6 +127,55 @@ fn form(input: &[u8]) -> String {
 }
 
 static SAML_PROVIDER: LazyLock<std::sync::Arc<Provider>> = LazyLock::new(|| std::sync::Arc::new(kit::saml_provider()));
+
+// -------------------------------------------------------------------------------------------------------------- readings
+
+/// Texts that an app could read as a token, and whose.
+pub const READING: Door = Door {
+    name: "reading",
+    samples: || {
+        let token = signed_id_token(&serde_json::json!({"iss": "https://idp.example/", "sub": "alice"}), "idp-rsa");
+        let parts: Vec<&str> = token.split('.').collect();
+        let assertion = "<saml:Assertion><saml:Issuer>x</saml:Issuer></saml:Assertion>";
+        vec![
+            format!("Bearer {token}").into_bytes(),
+            format!("Basic {}, {token}", STANDARD.encode(format!("x:{token}"))).into_bytes(),
+            serde_json::json!({"payload": parts[1], "signature": parts[2]}).to_string().into_bytes(),
+            STANDARD.encode(assertion).into_bytes(),
+            assertion.as_bytes().to_vec(),
+        ]
+    },
+    words: &[
+        b"ey",
+        b".",
+        b"eyJpc3MiOiJhIn0",
+        b"%",
+        b"%2e",
+        b"\\u0065",
+        b"=",
+        b"\"",
+        b" ",
+        b"PD",
+        b"\xa0",
+        b"<",
+        b"{\"",
+        b"-",
+    ],
+    look: reading,
+};
+
+fn reading(input: &[u8]) -> String {
+    let whole = token::read(input);
+    if whole != Reading::NotAToken && input.len() <= token::HEAD {
+        assert!(token::may_begin(input), "the head of a token may begin one");
+    }
+    let found = token::within(input).map(|found| found.len());
+    assert!(token::is_within(input) || found == Ok(0), "two looks for the same");
+    match whole {
+        Reading::Token { .. } => String::from("read"),
+        other => format!("{other:?} {found:?}"),
+    }
+}
 
 // --------------------------------------------------------------------------------------------------------------- tokens
 
