@@ -416,7 +416,8 @@ pub fn may_hold(query: &str, field: Field) -> bool {
 
 /// The values of a field, decoded, wherever the laxest reader finds them.
 pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
-    let pairs = form.split(|byte| matches!(byte, b'&' | b';')).filter_map(move |pair| {
+    // A second `?` begins a query anew for readers that look for the last one.
+    let pairs = form.split(|byte| matches!(byte, b'&' | b';' | b'?')).filter_map(move |pair| {
         let at = memchr::memchr(b'=', pair)?;
         let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());
         (field_named(name) == Some(field)).then_some(value)
@@ -553,6 +554,7 @@ fn strip_padding(mut raw: &[u8]) -> &[u8] {
         raw = match raw {
             [b'+' | b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'[' | b']' | b'?', rest @ ..] => rest,
             [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+            [0, rest @ ..] | [b'%', b'0', b'0', rest @ ..] => rest,
             [b'%', b'2', b'0', rest @ ..] => rest,
             [b'%', b'0', b'9' | b'a'..=b'd' | b'A'..=b'D', rest @ ..] => rest,
             [b'%', b'5', b'b' | b'B' | b'd' | b'D', rest @ ..] => rest,

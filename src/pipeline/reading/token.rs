@@ -318,7 +318,7 @@ fn issuer<'m>(objects: impl IntoIterator<Item = &'m Map<String, Value>>) -> Read
             _ => return Reading::Unclear(Unclear::Unreadable),
         }
     }
-    match named {
+    match named.filter(|issuer| !issuer.trim().is_empty()) {
         Some(issuer) => Reading::Token { issuer: issuer.to_owned() },
         None => Reading::Unclear(Unclear::NoIssuer),
     }
