@@ -7,14 +7,14 @@ import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 const CALLBACK = "/login/callback";
 const FILES = ["places", "tokens", "headers", "paths"];
 
-// Every case of a mode: { name, …the case }. Each place that is `crossed` is also sent to every path, and each place to a path that
-// is no callback; a token in a header is read alike everywhere, so that `bearer` needs neither but of its header.
+// Every case of a mode: { name, …the case }. Each place that is `crossed` is also sent to every path, and in one mode each place to
+// a path that is not a callback. A token in a header is read alike everywhere, so that `bearer` crosses its header alone.
 export function casesOf(directory, mode) {
   const files = Object.fromEntries(FILES.map((file) => [file, read(directory, file)]));
   const concerns = (each) => !each.modes || each.modes.includes(mode);
   if (mode === "relying-party") return [...files.paths, ...files.headers].filter(concerns);
   const places = files.places.filter(concerns);
-  const elsewhere = mode === "bearer" ? [] : places.map((place) => crossing({ name: "elsewhere", path: "/elsewhere" }, place));
+  const elsewhere = mode !== "oidc-form-post" ? [] : places.map((place) => crossing({ name: "elsewhere", path: "/elsewhere" }, place));
   const crossed = places.filter((place) => place.crossed && (mode !== "bearer" || place.modes));
   const products = files.paths.filter(concerns).flatMap((path) => crossed.map((place) => crossing(path, place)));
   return [...places, ...files.tokens.filter(concerns), ...elsewhere, ...products];

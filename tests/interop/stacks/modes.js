@@ -47,7 +47,7 @@ export const MODES = {
     mode: "bearer",
     field: "access_token",
     namespaces: ["api", "edge"],
-    config: (ports, { issuer, gateway }) => common(ports)
+    config: (ports, { issuer, gateway }) => common(ports) + `[bearer]\ncookies = ["token"]\n`
       + provider("api", "bearer", issuer, `header = "authorization"\naudience = "${CLIENT}"\n${keys}`)
       + provider("edge", "bearer", gateway, `header = "cf-access-jwt-assertion"\naudience = "${CLIENT}"\n${keys}`),
     counts: (via) => !/id_token|^code$/.test(via),
