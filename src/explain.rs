@@ -25,6 +25,7 @@ use crate::pipeline::explain::{
 };
 use crate::pipeline::ids::{ClaimName, Timestamp};
 use crate::pipeline::mapping::{RuleSet, candidates};
+use crate::pipeline::number;
 use crate::pipeline::plan::{self, Snapshot};
 use crate::pipeline::provider::{BearerPolicy, Binding, Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::{self, Assertion, Fault, Origin, ProviderKeys, Spending, Verified};
@@ -72,8 +73,9 @@ impl Input {
     }
 
     fn of_json(text: &str) -> Result<Self, InputError> {
+        let text = number::kept(text.as_bytes()).map_err(|error| InputError::Claims(error.to_string()))?;
         let claims: serde_json::Map<String, Value> =
-            serde_json::from_str(text).map_err(|error| InputError::Claims(error.to_string()))?;
+            serde_json::from_slice(&text).map_err(|error| InputError::Claims(error.to_string()))?;
         // What a token endpoint answers (RFC 6749 section 5.1; OpenID Connect Core 1.0 section 3.1.3.3).
         match claims.get("id_token") {
             Some(Value::String(token)) => Ok(Self::id_token(token)?),

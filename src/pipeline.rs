@@ -6,6 +6,7 @@
 //! tells how the stages decide, for whoever looks before they change.
 
 pub mod ids;
+pub mod number;
 pub mod provider;
 
 pub mod capture;

@@ -30,6 +30,7 @@ use self::selector::{Found, Selector};
 use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, UserId};
+use super::number;
 use super::provider::{ClaimLimits, Provider, UserClaim};
 use super::verify::saml::{SamlStatement, SamlValue};
 use super::verify::{Assertion, Statement, Verified};
@@ -360,9 +361,11 @@ fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> 
         match element {
             Value::String(text) if text.trim().is_empty() => blank += 1,
             Value::String(text) => values.push(text.clone()),
-            Value::Number(number) => values.push(number.to_string()),
             Value::Bool(truth) => values.push(truth.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => skipped += 1,
+            other => match number::text(other) {
+                Some(text) => values.push(text.into_owned()),
+                None => skipped += 1,
+            },
         }
     }
     Reading { state: state_of(values, blank, skipped), skipped }
@@ -434,9 +437,21 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
             Some(_) => return Err(no_user("not a string")),
             None => return Err(no_user("missing")),
         },
-        _ => single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?,
+        _ => {
+            if holds_inexact_number(statement, claim) {
+                return Err(no_user("a number with a fraction or an exponent"));
+            }
+            single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?
+        }
     };
     rule.user(value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })
+}
+
+/// One number has many texts with a fraction or an exponent, and one user has one name.
+fn holds_inexact_number(statement: &Statement, claim: &str) -> bool {
+    let (Statement::Oidc(payload) | Statement::Userinfo(payload)) = statement else { return false };
+    let found = Selector::parse(claim).ok().and_then(|selector| selector.find(payload)).unwrap_or_default();
+    found.into_iter().filter_map(number::text).any(|text| !number::is_whole(&text))
 }
 
 /// SAML Core 8.3.8: an identifier with transient semantics.

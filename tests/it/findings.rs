@@ -2,6 +2,7 @@
 
 mod audit;
 mod bounds;
+mod claims;
 mod documents;
 mod headers;
 mod people;

@@ -7,6 +7,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::super::number;
 use super::super::verify::oidc::SigningAlgorithm;
 
 /// An ID token's length in bytes, at the most. A token of 2,000 group names stays well below.
@@ -225,7 +226,7 @@ fn decode(part: &'static str, text: &str, place: Place) -> Result<Vec<u8>, IdTok
     .map_err(|_| IdTokenError::Base64 { part })
 }
 
-/// A JSON object without duplicate members.
+/// A JSON object without duplicate members, in which numbers are kept digit by digit ([`number`]).
 ///
 /// # Errors
 /// When the bytes are none.
@@ -234,8 +235,9 @@ pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, Id
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(IdTokenError::Json { part, why: "it begins otherwise".into() });
     }
+    let bytes = number::kept(bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
     let unique: UniqueObject =
-        serde_json::from_slice(bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
+        serde_json::from_slice(&bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
     Ok(unique.0)
 }
 
@@ -282,6 +284,7 @@ fn text<'a>(payload: &'a Map<String, Value>, claim: &'static str) -> Result<&'a 
 /// A JSON value's type in words.
 pub fn kind(value: &Value) -> &'static str {
     match value {
+        _ if number::text(value).is_some() => "a number",
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::Source;
 use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal, Reads};
+use crate::pipeline::number;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::Statement;
 use crate::pipeline::verify::saml::{NameId, SamlAttribute, SamlStatement, SamlValue};
@@ -81,9 +82,8 @@ fn attribute(name: &str, value: &Value) -> SamlAttribute {
 fn saml_value(value: &Value) -> SamlValue {
     match value {
         Value::String(text) => SamlValue::Text(text.clone()),
-        Value::Number(number) => SamlValue::Text(number.to_string()),
         Value::Bool(truth) => SamlValue::Text(truth.to_string()),
         Value::Null => SamlValue::Nil,
-        Value::Array(_) | Value::Object(_) => SamlValue::Structured,
+        other => number::text(other).map_or(SamlValue::Structured, |text| SamlValue::Text(text.into_owned())),
     }
 }

@@ -21,6 +21,7 @@ pub use self::keys::KeySet;
 use super::{Assertion, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind, check_issued};
 use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
+use crate::pipeline::number;
 use crate::pipeline::provider::{OidcPolicy, Provider};
 
 /// A signature algorithm that can be allowed (RFC 7518 section 3.1, RFC 8037). Symmetric ones and `none` cannot be named.
@@ -281,9 +282,9 @@ pub(super) fn numeric_date(payload: &Map<String, Value>, claim: &str) -> Result<
     const YEAR_9999: f64 = 253_402_300_799.0;
     let Some(value) = payload.get(claim) else { return Ok(None) };
     let malformed = |found: &str| Fault::Malformed(format!("claim `{claim}` is {found}; expected seconds since 1970"));
-    let Value::Number(number) = value else { return Err(malformed(kind(value))) };
+    let Some(text) = number::text(value) else { return Err(malformed(kind(value))) };
     let in_range = |seconds: f64| (0.0..=YEAR_9999).contains(&seconds);
-    match (number.as_i64(), number.as_f64()) {
+    match (text.parse::<i64>().ok(), text.parse::<f64>().ok()) {
         (Some(seconds), Some(as_float)) if in_range(as_float) => Ok(Some(Timestamp::from_seconds(seconds))),
         #[allow(clippy::cast_possible_truncation, reason = "the range was just checked")]
         (None, Some(seconds)) if in_range(seconds) => Ok(Some(Timestamp((seconds * 1000.0) as i64))),

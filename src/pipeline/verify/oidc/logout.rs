@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::{KeySet, check_issuer, check_membership, check_signature, numeric_date, required_date, token_id};
 use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
+use crate::pipeline::number;
 use crate::pipeline::provider::{OidcPolicy, Provider};
 use crate::pipeline::verify::{Fault, LogoutStatement};
 
@@ -54,7 +55,7 @@ pub(in crate::pipeline::verify) fn check(
 /// Section 2.4: the event is there, and a nonce is not, so that no ID token passes for a logout.
 fn check_event(payload: &Map<String, Value>) -> Result<(), Fault> {
     let event = payload.get("events").and_then(|events| events.get(EVENT));
-    if !event.is_some_and(Value::is_object) {
+    if !event.is_some_and(|event| event.is_object() && number::text(event).is_none()) {
         return Err(Fault::Malformed("claim `events` does not name a back-channel logout".into()));
     }
     match payload.get("nonce") {

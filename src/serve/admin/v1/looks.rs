@@ -21,6 +21,7 @@ use crate::pipeline::explain::Report;
 use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::definition::{Definition, Fault};
+use crate::pipeline::number;
 use crate::ports::store::AuditRow;
 
 /// Bytes of a plan's body: some 25,000 mappings. Who has more plans with the command.
@@ -98,6 +99,9 @@ fn wanted(admin: &Admin, body: &Bytes) -> Result<Wanted, Refused> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(Refused::fault("body", None, "expected a JSON object"));
     }
+    // Claims are read digit by digit, as those of a token are; nothing else of this body is a number that needs it.
+    let kept = number::kept(body).map_err(|error| Refused::fault("body", None, error.to_string()))?;
+    let body = &Bytes::from(kept.into_owned());
     let LoginInHand { provider, token, claims, at, id, limit } = json(body, false)?;
     let mut check = Check { faults: Vec::new() };
     let login = match (token, claims, id) {
