@@ -43,6 +43,9 @@ ${replaced(part, "app.example.com", `http://127.0.0.1:${port}`)}
   },
 };
 
+// What an app is told where a person has no group: nginx and Caddy drop a header without a value.
+export const NO_GROUPS = "-";
+
 export const gatewayNames = Object.keys(GATEWAYS);
 
 function replaced(text, from, to) {
@@ -117,9 +120,18 @@ export async function runGateway({ gateway, party, keycloak, people }) {
   await keycloak.setGroups("bob", []);
   const bob = new Visitor(url);
   const entered = await bob.logIn("/", people.bob);
-  check(`${name}: who holds nothing enters`, entered.app !== null && !heardGroups(entered.app), entered.page.text.slice(0, 400));
+  check(`${name}: who holds nothing enters`, entered.app !== null, entered.page.text.slice(0, 400));
+  checkEqual(`${name}: and the app hears that there is no group`, heardGroups(entered.app), NO_GROUPS);
+  checkEqual(`${name}: nor a role`, entered.app?.identity["x-loginsync-roles"], [NO_GROUPS]);
   const boasting = await bob.heard("/page", { ...FORGED, "X-Loginsync-Groups": "Administrators" });
   check(`${name}: and forged groups are not kept where there are none`, boasting !== null && !/mallory|admin/i.test(JSON.stringify(boasting)), boasting);
+  // What a person loses, they lose behind the gateway too, the last group included.
+  await keycloak.setGroups("bob", ["marketing"]);
+  const joined = await new Visitor(url).logIn("/", people.bob);
+  checkEqual(`${name}: a group is gained`, heardGroups(joined.app), "Marketing");
+  await keycloak.setGroups("bob", []);
+  const left = await new Visitor(url).logIn("/", people.bob);
+  checkEqual(`${name}: and the last one is lost`, heardGroups(left.app), NO_GROUPS);
 
   if (kind.hides) {
     checkEqual(`${name}: browsers cannot ask what it asks`, (await bob.ask(`${url}/.loginsync/auth`)).status, 404);

@@ -10,7 +10,7 @@ import { createApp } from "./app.js";
 import { Browser, encodeForm, findForm } from "./browser.js";
 import { check, checkEqual, counts, fail, section } from "./checks.js";
 import * as forge from "./forge.js";
-import { Gateway, gatewayNames, runGateway } from "./gateways.js";
+import { Gateway, NO_GROUPS, gatewayNames, runGateway } from "./gateways.js";
 import { Keycloak } from "./keycloak.js";
 import { runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
@@ -345,7 +345,7 @@ async function runParty() {
 async function runGateways() {
   for (const name of gatewayNames) {
     const [port, sidecarPort, adminPort] = [ports[name], ports[`${name}Sidecar`], ports[`${name}Admin`]];
-    const more = `[forward_auth]\ngateway = "${name}"\n`;
+    const more = `[forward_auth]\ngateway = "${name}"\n[headers]\nno_groups = "${NO_GROUPS}"\n`;
     const party = await startParty(name, { url: local(port), port: sidecarPort, adminPort, clientId: "interop-gateways", more });
     let gateway;
     try {
