@@ -229,6 +229,7 @@ pub async fn start(
     let store = wrap(opened);
     let stored = numbered(&*catalogue, &config.rules, clock.now()).await?;
     let merged = merged(&config.rules, &stored, 1)?;
+    warn_of_untold(&config, &merged);
     let adopted = store.adopt(Arc::clone(&merged), clock.now()).await?;
     log_adopted(adopted);
     let meters = Arc::new(Meters::default());
@@ -400,6 +401,7 @@ impl Core {
         }
         let stored = numbered(&*self.catalogue, &config.rules, self.clock.now()).await?;
         let merged = merged(&config.rules, &stored, epoch)?;
+        warn_of_untold(&config, &merged);
         let adopted = self.store.adopt(Arc::clone(&merged), self.clock.now()).await?;
         self.rules.swap(Arc::clone(&merged));
         self.stored.store(stored);
@@ -426,7 +428,7 @@ impl Core {
                 delimiter: config.limits.delimiter,
             },
             most_mappings: config.limits.mappings,
-            comma_separates: config.headers.preset.comma_separates(),
+            headers: config.headers.clone(),
             now: self.clock.now(),
         }
     }
@@ -680,6 +682,13 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
     ];
     for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
         tracing::warn!(key, "this key takes effect at the next start");
+    }
+}
+
+/// Names that the headers cannot carry. In the file they are faults; the store may have them from before.
+fn warn_of_untold(config: &Config, rules: &RuleSet) {
+    for (name, why) in config.headers.untold(rules) {
+        tracing::warn!("{name} is not told to the app: it {why}");
     }
 }
 

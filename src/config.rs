@@ -6,6 +6,7 @@
 
 mod clients;
 mod files;
+mod headers;
 mod overage;
 pub mod presets;
 pub mod problem;
@@ -23,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use toml::de::DeTable;
 use url::Url;
 
 pub use self::clients::{ApiClientSettings, Face, SECRET_CHARACTERS, Scope, valid_name};
+pub use self::headers::{HeaderPreset, Headers, Unfit};
 pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
@@ -151,7 +152,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
     let log = settings::log(&root.section("log"));
-    let headers = settings::headers(&root.section("headers"));
+    let headers = Headers::read(&root.section("headers"));
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
     let elsewhere = settings::guard(&root.section("guard"));
     let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
@@ -165,7 +166,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         trusts: !listen.trusted_proxies.is_empty(),
     };
     let sessions = sessions::read(&root, &beside);
-    let rules = rules::read(&root, &declared, &limits, headers.preset);
+    let rules = rules::read(&root, &declared, &limits, &headers);
     root.finish();
     Some(Config {
         public_url: public_url?,
@@ -381,36 +382,6 @@ pub struct Log {
 pub enum LogFormat {
     Json,
     Text,
-}
-
-#[derive(Debug, Clone)]
-pub struct Headers {
-    pub preset: HeaderPreset,
-    /// Of all identity headers together.
-    pub max_bytes: usize,
-    /// Names with `_` that reach the app though others may be read as theirs.
-    pub allow_underscores: Vec<HeaderName>,
-    /// What else reaches the app from a trusted proxy.
-    pub trust: Vec<HeaderName>,
-}
-
-/// The names under which the app learns who logged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeaderPreset {
-    /// `X-Loginsync-User`, `-Email`, `-Groups`, `-Roles`; values percent-escaped so that they split back at commas.
-    Loginsync,
-    /// `X-Forwarded-User`, `-Email`, `-Groups`, `-Preferred-Username`.
-    Oauth2Proxy,
-    /// `Remote-User`, `Remote-Groups`, `Remote-Email`, `Remote-Name`.
-    Authelia,
-    None,
-}
-
-impl HeaderPreset {
-    /// Whether its lists are separated by commas that no name may hold.
-    pub fn comma_separates(self) -> bool {
-        matches!(self, Self::Oauth2Proxy | Self::Authelia)
-    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,9 @@ use clap::Args;
 use super::{ConfigArgument, FOUND, Failure, print_json};
 use crate::app;
 use crate::clock::Clock;
-use crate::pipeline::lint::{self as rules, Finding, lint};
+use crate::config::Config;
+use crate::pipeline::lint::{self as rules, Finding, Telling, lint};
+use crate::pipeline::provider::Mode;
 use crate::ports::store::Unvouched;
 
 /// Looks at the rules that a login meets: those of the file, and those of the database that it names, where there is one.
@@ -27,7 +29,7 @@ impl Lint {
     /// Faults of the configuration.
     pub fn run(self) -> Result<ExitCode, Failure> {
         let config = self.config.look()?;
-        let mut findings = lint(&config.rules, Clock::system().now());
+        let mut findings = lint(&config.rules, &telling(&config), Clock::system().now());
         let unvouched = app::unvouched_on_disk(&config, &config.rules).map_err(Failure::new)?;
         findings.extend(unvouched.iter().flat_map(of_privileged));
         match self.json {
@@ -57,4 +59,18 @@ pub(super) fn of_privileged(found: &Unvouched) -> Vec<Finding> {
         )));
     }
     findings
+}
+
+fn telling(config: &Config) -> Telling {
+    let headers = &config.headers;
+    let leaves_out = headers.no_groups.is_none() && headers.preset.is_of_another_proxy();
+    let providers = config.providers.iter().map(|settings| &settings.provider);
+    // Apps behind the relay are told nothing by header.
+    let told = providers.filter(|provider| leaves_out && provider.mode != Mode::TokenRelay);
+    let untold = headers.untold(&config.rules);
+    Telling {
+        preset: headers.preset.word(),
+        leaves_out: told.map(|provider| provider.name.clone()).collect(),
+        untold: untold.into_iter().map(|(name, why)| (name, why.to_string())).collect(),
+    }
 }

@@ -19,15 +19,15 @@ use self::mappings::Mappings;
 use super::providers::{Declared, stage};
 use super::raw::{Kind, PlainEntry};
 use super::reader::{Context, Found, Section, Value, shown};
-use super::{HeaderPreset, Limits};
+use super::{Headers, Limits};
 use crate::pipeline::ids::{GroupName, InvalidText, MappingId, RoleName, Stage, Target};
 use crate::pipeline::mapping::stored::Overlay;
 use crate::pipeline::mapping::{Group, ProviderRules, Role, RuleSet, Rules};
 
 /// Reads everything below these keys. A value with a fault reads as its default, since a file with a fault is never used.
-pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, preset: HeaderPreset) -> RuleSet {
-    let roles = roles(root, preset);
-    let groups = groups(root, &roles, preset);
+pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, headers: &Headers) -> RuleSet {
+    let roles = roles(root, headers);
+    let groups = groups(root, &roles, headers);
     let targets = Targets { roles, groups };
     let mut reader = Mappings::new(root.context, declared, limits, &targets);
     each_entry(root, Kind::Mapping, |entry| reader.entry(&entry));
@@ -168,7 +168,7 @@ impl<N: Hash + Eq + std::borrow::Borrow<str>, T> Names<N, T> {
         context: &Context<'_>,
         name: &Found<&str>,
         parse: impl Fn(&str) -> Result<N, InvalidText>,
-        preset: HeaderPreset,
+        headers: &Headers,
         content: T,
     ) {
         let key = format!("{}.name", self.kind);
@@ -180,12 +180,8 @@ impl<N: Hash + Eq + std::borrow::Borrow<str>, T> Names<N, T> {
                 return raise(format!("`{}` {why}", shown(name.value)));
             }
         };
-        if name.value.contains(',') && matches!(preset, HeaderPreset::Oauth2Proxy | HeaderPreset::Authelia) {
-            raise(format!(
-                "`{}` holds a comma, which separates names in the headers of this preset; \
-                 expected another name, or `headers.preset = \"loginsync\"`, which escapes it",
-                shown(name.value)
-            ));
+        if let Some(why) = headers.unfit(name.value) {
+            raise(format!("`{}` {why}", shown(name.value)));
         }
         match self.folded.get(&name.value.to_lowercase()) {
             Some(first) => {
@@ -225,7 +221,7 @@ fn missing_name(context: &Context<'_>, span: &Range<usize>, kind: Kind) {
 
 const ROLE_KEYS: [&str; 4] = ["name", "protected", "privileged", "brake"];
 
-fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
+fn roles(root: &Section<'_>, headers: &Headers) -> Names<RoleName, Role> {
     let context = root.context;
     let mut roles = Names::new("role");
     each_entry(root, Kind::Role, |entry| {
@@ -241,7 +237,7 @@ fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
             unknown => context.raise_unknown(&key.span, unknown, "role", ROLE_KEYS.into_iter()),
         });
         match name {
-            Some(name) => roles.declare(context, &name, RoleName::parse, preset, role),
+            Some(name) => roles.declare(context, &name, RoleName::parse, headers, role),
             None if named => {}
             None => missing_name(context, &entry.span(Kind::Role), Kind::Role),
         }
@@ -251,7 +247,7 @@ fn roles(root: &Section<'_>, preset: HeaderPreset) -> Names<RoleName, Role> {
 
 const GROUP_KEYS: [&str; 6] = ["name", "roles", "stages", "protected", "privileged", "brake"];
 
-fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, preset: HeaderPreset) -> Names<GroupName, Group> {
+fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, headers: &Headers) -> Names<GroupName, Group> {
     let context = root.context;
     let mut groups = Names::new("group");
     each_entry(root, Kind::Group, |entry| {
@@ -269,7 +265,7 @@ fn groups(root: &Section<'_>, roles: &Names<RoleName, Role>, preset: HeaderPrese
             unknown => context.raise_unknown(&key.span, unknown, "group", GROUP_KEYS.into_iter()),
         });
         match name {
-            Some(name) => groups.declare(context, &name, GroupName::parse, preset, group),
+            Some(name) => groups.declare(context, &name, GroupName::parse, headers, group),
             None if named => {}
             None => missing_name(context, &entry.span(Kind::Group), Kind::Group),
         }

@@ -1,4 +1,4 @@
-//! The sections about the sidecar itself: where it listens, the app, the store, keys, logs, headers, limits.
+//! The sections about the sidecar itself: where it listens, the app, the store, keys, logs, limits.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use super::reader::{Found, Section};
 use super::sessions::cookie_name;
 use super::values;
 use super::{
-    Admin, App, Assertion, Bearer, Elsewhere, HeaderPreset, Headers, Limits, Listen, Log, LogFormat, Relay, Secret,
-    StoreSettings, Synchronous, TlsFiles, files,
+    Admin, App, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
+    Synchronous, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -224,23 +224,6 @@ pub fn log(section: &Section<'_>) -> Log {
     };
     section.finish();
     log
-}
-
-pub fn headers(section: &Section<'_>) -> Headers {
-    let presets = [
-        ("loginsync", HeaderPreset::Loginsync),
-        ("oauth2-proxy", HeaderPreset::Oauth2Proxy),
-        ("authelia", HeaderPreset::Authelia),
-        ("none", HeaderPreset::None),
-    ];
-    let headers = Headers {
-        preset: section.word("preset", &presets, HeaderPreset::Loginsync),
-        max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
-        allow_underscores: section.list("allow_underscores", false, values::underscored_header).unwrap_or_default(),
-        trust: section.list("trust", false, values::trusted_header).unwrap_or_default(),
-    };
-    section.finish();
-    headers
 }
 
 /// Limits, and those of arriving claims, which each provider carries.

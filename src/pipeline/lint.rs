@@ -44,6 +44,8 @@ pub enum Lint {
     LeftOut,
     SupportsItself,
     Unvouched,
+    Untold,
+    KeptByApp,
 }
 
 impl Lint {
@@ -61,6 +63,8 @@ impl Lint {
             Self::LeftOut => "left out",
             Self::SupportsItself => "supports itself",
             Self::Unvouched => "made by no administrator",
+            Self::Untold => "not told to the app",
+            Self::KeptByApp => "kept by the app",
         }
     }
 }
@@ -71,8 +75,19 @@ impl fmt::Display for Finding {
     }
 }
 
+/// What the configuration says of the headers by which the app learns of groups, as far as it may surprise.
+#[derive(Debug, Default)]
+pub struct Telling {
+    /// As the configuration writes it.
+    pub preset: &'static str,
+    /// The providers to whose people with no group no header is sent, for an app of which nothing is known.
+    pub leaves_out: Vec<ProviderName>,
+    /// Groups, roles and aliases that the headers cannot carry, and why.
+    pub untold: Vec<(String, String)>,
+}
+
 /// Everything suspicious, sorted by what it is and what it is about.
-pub fn lint(rules: &RuleSet, now: Timestamp) -> Vec<Finding> {
+pub fn lint(rules: &RuleSet, telling: &Telling, now: Timestamp) -> Vec<Finding> {
     let mut linter = Linter { rules, now, findings: BTreeSet::new() };
     for mapping in rules.mappings() {
         linter.asleep(mapping);
@@ -87,6 +102,7 @@ pub fn lint(rules: &RuleSet, now: Timestamp) -> Vec<Finding> {
     linter.guids();
     linter.never_given();
     linter.left_out();
+    linter.telling(telling);
     linter.findings.into_iter().collect()
 }
 
@@ -345,6 +361,33 @@ impl<'r> Linter<'r> {
         for (number, why) in &self.rules.overlay.left_out {
             self.find(Lint::LeftOut, format!("number {number} of the store"), why);
         }
+    }
+
+    fn telling(&mut self, telling: &Telling) {
+        for (name, why) in &telling.untold {
+            self.find(Lint::Untold, name.clone(), why);
+        }
+        let Telling { preset, leaves_out, .. } = telling;
+        if let Some(provider) = leaves_out.iter().find(|provider| self.may_end_with_none(provider)) {
+            let message = format!(
+                "a person of provider `{provider}` can end with no group, preset `{preset}` then sends no groups header, and \
+                 apps such as OctoPrint and Open WebUI keep the old groups; set `headers.no_groups = \"-\"`, or the preset \
+                 of your app"
+            );
+            self.find(Lint::KeptByApp, String::from("`headers.no_groups`"), message);
+        }
+    }
+
+    /// Whether people of a provider are sure of no group: none is given to all of them for good.
+    fn may_end_with_none(&self, provider: &ProviderName) -> bool {
+        let gives_group = |mapping: &Mapping| {
+            mapping.then.named().any(|target| matches!(target, Target::Group(_)) && self.rules.meets(provider, target))
+        };
+        let for_all = |mapping: &&Mapping| {
+            matches!(mapping.when, When::Always) && mapping.until.is_none() && mapping.applies_to(provider)
+        };
+        let live = self.rules.mappings().iter().filter(|mapping| mapping.is_live(self.now));
+        self.rules.lease(provider).is_some() || !live.filter(for_all).any(gives_group)
     }
 
     /// Groups and roles that no mapping gives, directly, by a capture or through a group.

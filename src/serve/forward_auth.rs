@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
-use super::proxy::headers::identity::Told;
 use super::respond::{self, Trouble};
 use crate::config::{ForwardAuth, Gateway};
 
@@ -83,12 +82,9 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
 
 /// Yes: with every name under which an identity may be told, empty where there is nothing to say, so that a gateway which
 /// only overwrites never leaves a client's own in place.
-pub fn yes(names: impl Iterator<Item = HeaderName>, tell: impl FnOnce(&mut HeaderMap) -> Told) -> Response<Bytes> {
+pub fn yes(told: HeaderMap, names: impl Iterator<Item = HeaderName>) -> Response<Bytes> {
     let mut response = respond::empty();
-    let told = tell(response.headers_mut());
-    if told.over_budget || told.unfit > 0 {
-        tracing::warn!(over_budget = told.over_budget, unfit = told.unfit, "an identity does not fit into headers");
-    }
+    response.headers_mut().extend(told);
     for name in names {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(""));
     }

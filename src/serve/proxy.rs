@@ -39,7 +39,7 @@ pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
-use self::headers::identity::{self, Identity, Told};
+use self::headers::identity::{self, Identity};
 use self::headers::{Cleaned, Framing, Hygiene, PublicSide};
 use self::route::{Route, Router};
 use self::upstream::AppBody;
@@ -142,8 +142,12 @@ impl Site {
         Arc::clone(&self.counters)
     }
 
-    /// Says who somebody is: by header, and by assertion where that is asked for. Every name was removed from the request before.
-    pub fn tell(&self, headers: &mut HeaderMap, identity: &Identity<'_>) -> Told {
+    /// Adds what the app learns of a person: identity headers, and the assertion where one is configured. Every name was removed
+    /// from the request before. `login` is the id of the login that the request brings, if any.
+    ///
+    /// # Errors
+    /// When groups and roles exceed `headers.max_bytes`, and the app takes a missing header for "no change".
+    pub fn tell(&self, headers: &mut HeaderMap, identity: &Identity<'_>, login: Option<&str>) -> Result<(), Trouble> {
         let rules = self.services.rules.current();
         let identity = &identity.shown(&rules);
         let mut told = identity::set(headers, &self.identity, identity);
@@ -153,7 +157,19 @@ impl Site {
                 None => told.over_budget = true,
             }
         }
-        told
+        let provider = identity.provider;
+        if told.unfit > 0 && login.is_some() {
+            tracing::warn!(id = login, %provider, values = told.unfit, "values that no header can carry were left out");
+        }
+        if !told.over_budget {
+            return Ok(());
+        }
+        self.counters.headers_over_budget.inc();
+        if self.identity.no_groups.is_some() {
+            return Err(Trouble::IdentityTooLarge { limit: self.identity.max_bytes });
+        }
+        tracing::warn!(id = login, %provider, "groups and roles exceed `headers.max_bytes` and were left out");
+        Ok(())
     }
 
     /// Asks the provider again for every session of a user that can be renewed.
@@ -337,11 +353,7 @@ async fn tell_bearer(
     form: Option<&[u8]>,
 ) -> Result<Option<Arc<Bearer>>, Trouble> {
     let Some(bearer) = bearers.identify(&site.services, headers, query, form).await? else { return Ok(None) };
-    let told = site.tell(headers, &Identity::of_bearer(&bearer));
-    if told.over_budget {
-        site.counters.headers_over_budget.inc();
-        tracing::warn!(provider = %bearer.provider, "groups and roles exceed `headers.max_bytes` and were left out");
-    }
+    site.tell(headers, &Identity::of_bearer(&bearer), None)?;
     Ok(Some(bearer))
 }
 
@@ -676,19 +688,15 @@ impl Arrival {
         // An app that exchanges codes has its tokens, and is told nothing more.
         let exchanges = self.providers.iter().any(|provider| provider.mode == Mode::TokenRelay);
         let told = match exchanges {
-            true => Told::default(),
-            false => site.tell(&mut identity, &Identity::of_login(plan, claims)),
+            true => Ok(()),
+            false => site.tell(&mut identity, &Identity::of_login(plan, claims), Some(&id)),
         };
-        if told.over_budget {
-            site.counters.headers_over_budget.inc();
-            tracing::warn!(%id, provider = %plan.provider, "groups and roles exceed `headers.max_bytes` and were left out");
-        }
-        if told.unfit > 0 {
-            tracing::warn!(%id, provider = %plan.provider, values = told.unfit, "values that no header can carry were left out");
-        }
         let provider = plan.provider.to_string();
         let jar = self.jar.clone();
-        let mut sent = self.send(site, identity, spent.as_deref()).await;
+        let mut sent = match told {
+            Ok(()) => self.send(site, identity, spent.as_deref()).await,
+            Err(trouble) => Err(trouble),
+        };
         if let Ok(response) = &mut sent {
             Self::begin_session(site, &id, entered, &jar, response).await;
         }
@@ -696,7 +704,10 @@ impl Arrival {
         site.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
         sent.map(Answered::App).map_err(|trouble| {
             site.counters.undelivered.inc();
-            let trouble = Trouble::Undelivered(trouble.to_string());
+            let trouble = match trouble {
+                Trouble::IdentityTooLarge { .. } => trouble,
+                _ => Trouble::Undelivered(trouble.to_string()),
+            };
             Box::new(Failed { id: Some(id), trouble, spent, cookies: HeaderMap::new() })
         })
     }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the request itself cannot be read in one way (framing, host, path, form) | 400 |
 //! | a token in a header that is not believed; a page of the app, a gateway's question or an API without a session | 401 |
-//! | a login that is not believed or that the provider denies, a disabled user, a login field where no login belongs, a question from no gateway of ours | 403 |
+//! | a login that is not believed or that the provider denies, a disabled user, a login field where no login belongs, a question from no gateway of ours, an identity over `headers.max_bytes` that must not be told in part | 403 |
 //! | a page of ours that there is none of | 404 |
 //! | a method that a callback or a page of ours does not take | 405 |
 //! | a body that did not arrive in time | 408 |
@@ -74,6 +74,11 @@ pub enum Trouble {
     AppTooSlow,
     /// The login is committed, but the app did not take it.
     Undelivered(String),
+    /// The person holds more groups and roles than the headers may carry, and an app that keeps what it is not told of must
+    /// not be asked.
+    IdentityTooLarge {
+        limit: usize,
+    },
     /// A session could not be looked up, begun or ended.
     Store(StoreError),
     /// A request to a page of ours that cannot be read in one way.
@@ -107,6 +112,7 @@ impl Trouble {
             | Trouble::MisleadingHeader(_) => "request",
             Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
+            Trouble::IdentityTooLarge { .. } => "headers",
             Trouble::Store(_) => "store",
             Trouble::Own(_) | Trouble::NoSuchPage | Trouble::Method(_) | Trouble::NoGateway => "request",
             Trouble::Denied(_) | Trouble::Provider(_) => "provider",
@@ -150,6 +156,11 @@ impl fmt::Display for Trouble {
             Trouble::AppUnreachable(why) => write!(f, "the app cannot be reached: {why}"),
             Trouble::AppTooSlow => f.write_str("the app did not answer within `app.response_timeout`"),
             Trouble::Undelivered(why) => write!(f, "committed, not delivered: {why}"),
+            Trouble::IdentityTooLarge { limit } => write!(
+                f,
+                "groups and roles exceed `headers.max_bytes` of {limit} bytes, and without the header the app would keep old \
+                 groups (`headers.no_groups` is set); raise `headers.max_bytes`, and what the app takes, or map to fewer groups"
+            ),
             Trouble::Store(error) => write!(f, "{error}"),
             Trouble::Own(why) => f.write_str(why),
             Trouble::NoSuchPage => f.write_str("there is no such page of ours"),
@@ -381,6 +392,11 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::NoGateway => {
             page(StatusCode::FORBIDDEN, "This is not for you", "Only a gateway of this site asks here.")
         }
+        Trouble::IdentityTooLarge { .. } => page(
+            StatusCode::FORBIDDEN,
+            "You are in too many groups",
+            "They are more than this app can be told of. Please tell your administrator.",
+        ),
         // A second try with the same token would be a replay, so the page leads to a fresh login.
         Trouble::Undelivered(_) => login(
             StatusCode::BAD_GATEWAY,

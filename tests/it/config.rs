@@ -302,6 +302,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("log.format", r#""text""#, Changes),
     ("log.level", r#""debug""#, Changes),
     ("headers.preset", r#""authelia""#, Changes),
+    ("headers.delimiter", r#""|""#, Changes),
+    ("headers.no_groups", r#""none""#, Changes),
     ("headers.max_bytes", r#""4KiB""#, Changes),
     ("headers.allow_underscores", r#"["x_plan"]"#, Changes),
     ("headers.trust", r#"["X-Real-IP"]"#, Changes),

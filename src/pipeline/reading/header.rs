@@ -325,11 +325,13 @@ const X: &[(&str, Meaning)] = &[
     ("x-user", Identity),
     ("x-username", Identity),
     ("x-role", Identity),
+    ("x-role-te", Identity),
     ("x-roles", Identity),
     ("x-team", Identity),
     ("x-groups", Identity),
     ("x-first-name", Identity),
     ("x-last-name", Identity),
+    ("x-full-name", Identity),
     // Client certificates: common recipes for nginx, HAProxy and Traefik.
     ("x-ssl-*", Identity),
     ("x-client-cert*", Identity),

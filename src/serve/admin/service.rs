@@ -27,7 +27,7 @@ pub use self::members::{MembersChange, provider_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
 use super::{Change, Inspect};
-use crate::config::{Face, Scope};
+use crate::config::{Face, Headers, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::condition::folded;
@@ -139,8 +139,8 @@ pub struct World {
     pub limits: TextLimits,
     /// Of the file and the store together.
     pub most_mappings: usize,
-    /// Characters that no name may hold, since the identity headers could not carry it.
-    pub comma_separates: bool,
+    /// Which names the identity headers can carry.
+    pub headers: Headers,
     pub now: Timestamp,
 }
 
@@ -181,9 +181,8 @@ impl World {
             faults.push(Fault::new("name", Some(name), why.to_string()));
             return Ok(());
         }
-        if self.comma_separates && name.contains(',') {
-            let message = "holds a comma, which separates names in the headers of this preset";
-            faults.push(Fault::new("name", Some(name), message));
+        if let Some(why) = self.headers.unfit(name) {
+            faults.push(Fault::new("name", Some(name), why.to_string()));
         }
         if taken.contains(&*folded(name)) {
             return Err(Refused::Conflict(format!("there is `{name}` already, case aside")));

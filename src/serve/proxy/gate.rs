@@ -57,7 +57,8 @@ impl Gate {
     /// Lets a request through to the app, with the identity headers of its session, or answers in its place.
     pub async fn admit(&self, site: &Site, jar: &Jar, request: Parts<'_>) -> Result<Option<Response<Bytes>>, Trouble> {
         if let Some(session) = self.session(jar, request.headers).await? {
-            tell(site, &session, request.headers);
+            // Names of identity headers were removed when the request came in, so nothing forged stays beside these.
+            site.tell(request.headers, &Identity::of_session(&session), None)?;
             return Ok(None);
         }
         match self.need(request.path) {
@@ -91,15 +92,6 @@ pub struct Parts<'r> {
 fn browses(method: &Method, headers: &HeaderMap) -> bool {
     let navigates = headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate");
     matches!(*method, Method::GET | Method::HEAD) && navigates && respond::accepts_html(headers.get(header::ACCEPT))
-}
-
-/// Names of identity headers were removed when the request came in, so nothing forged stays beside these.
-fn tell(site: &Site, session: &Session, headers: &mut HeaderMap) {
-    let told = site.tell(headers, &Identity::of_session(session));
-    if told.over_budget {
-        site.counters.headers_over_budget.inc();
-        tracing::warn!(provider = %session.provider, "groups and roles exceed `headers.max_bytes` and were left out");
-    }
 }
 
 /// Admits a request that streams.
@@ -169,19 +161,20 @@ async fn ask(
         let query = wanted.split_once('?').map(|(_, query)| query);
         let borne = bearers.identify(&site.services, question.headers, query, None);
         if let Some(bearer) = Box::pin(borne).await? {
-            return Ok(yes(site, &Identity::of_bearer(&bearer)));
+            return yes(site, &Identity::of_bearer(&bearer));
         }
     }
     match gate.session(jar, question.headers).await? {
-        Some(session) => Ok(yes(site, &Identity::of_session(&session))),
+        Some(session) => yes(site, &Identity::of_session(&session)),
         None => forward_auth::no(settings, &gate.front.sign_in_address(&wanted), navigates),
     }
 }
 
-fn yes(site: &Site, identity: &Identity<'_>) -> Response<Bytes> {
+fn yes(site: &Site, identity: &Identity<'_>) -> Result<Response<Bytes>, Trouble> {
+    let mut told = HeaderMap::new();
+    site.tell(&mut told, identity, None)?;
     let assertion = site.asserter.is_some().then_some(assertion::HEADER);
-    let names = identity::names(site.identity.preset).chain(assertion);
-    forward_auth::yes(names, |headers| site.tell(headers, identity))
+    Ok(forward_auth::yes(told, identity::names(site.identity.preset).chain(assertion)))
 }
 
 /// One of the app's own logout addresses: what a provider sends there ends our sessions too, if it is believed, and the app

@@ -51,6 +51,8 @@ pub struct Hygiene {
     trusted: Vec<HeaderName>,
     /// Headers whose tokens are verified.
     read: Vec<HeaderName>,
+    /// By which we tell the app of identities: nothing that `trusted` names may pass for that.
+    own: Vec<HeaderName>,
     dropped: Dropped,
 }
 
@@ -74,6 +76,7 @@ impl Hygiene {
             allowed: settings.allow_underscores.clone(),
             trusted: settings.trust.clone(),
             read: read.map(HeaderName::from_static).collect(),
+            own: identity::names(settings.preset).collect(),
             dropped: Dropped::new(dropped),
         }
     }
@@ -128,8 +131,9 @@ impl Hygiene {
             Meaning::Hop => peer_is_trusted,
             Meaning::Identity | Meaning::OtherHop => {
                 let of_hops = name.as_str().starts_with(FORWARDING_PREFIX);
-                let passes = (self.read.contains(name) && (peer_is_trusted || !of_hops))
-                    || (peer_is_trusted && (self.trusted.contains(name) || (asked && is_asked_about(name))));
+                let passes = !self.own.contains(name)
+                    && ((self.read.contains(name) && (peer_is_trusted || !of_hops))
+                        || (peer_is_trusted && (self.trusted.contains(name) || (asked && is_asked_about(name)))));
                 if peer_is_trusted && !passes {
                     self.dropped.untrusted(name);
                 }

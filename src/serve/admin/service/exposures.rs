@@ -146,9 +146,8 @@ fn check_alias(world: &World, draft: &Draft, alias: &str, own: &(String, String)
     if let Err(why) = GroupName::parse(alias) {
         return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
     }
-    if world.comma_separates && alias.contains(',') {
-        let message = "holds a comma, which separates names in the headers of this preset";
-        return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), message)]));
+    if let Some(why) = world.headers.unfit(alias) {
+        return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
     }
     let names = taken_names(world.rules.groups.keys(), world.rules.roles.keys());
     let others =

@@ -1,6 +1,20 @@
 //! The header fields that tell the app who sent a request, and what that person effectively holds.
+//!
+//! | preset | user | groups | roles |
+//! |---|---|---|---|
+//! | `loginsync` | `X-Loginsync-User` | `X-Loginsync-Groups` | `X-Loginsync-Roles` |
+//! | `oauth2-proxy` | `X-Forwarded-User` | `X-Forwarded-Groups` | |
+//! | `authelia`, `octoprint` | `Remote-User` | `Remote-Groups` | |
+//! | `open-webui` | `X-Forwarded-User` | `X-Forwarded-Groups` | `X-Forwarded-Role`: `admin`, `user` or `pending` |
+//! | `grafana` | `X-Webauth-User` | `X-Webauth-Groups` | `X-Webauth-Role`: `Admin`, `Editor`, `Viewer` or `None` |
+//! | `jenkins` | `X-Forwarded-User` | `X-Forwarded-Groups` | |
+//! | `netbox` | `Remote-User` | `Remote-User-Group` | |
+//! | `cloudbeaver` | `X-User` | `X-Team` | |
+
+use std::borrow::Cow;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::AsciiSet;
 
 use crate::config::{HeaderPreset, Headers};
 use crate::pipeline::claims::Claims;
@@ -15,7 +29,7 @@ use crate::serve::bearer::Bearer;
 pub struct Told {
     /// Groups and roles were left out, since all headers together exceed `headers.max_bytes`.
     pub over_budget: bool,
-    /// Values that the preset cannot carry: a separator or a control character in them.
+    /// Values that the headers cannot carry ([`Headers::unfit`]), and those with a control character.
     pub unfit: usize,
 }
 
@@ -102,61 +116,41 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// Every name that a preset sends.
+/// Every name that a preset sends, and those that its app reads besides.
 pub fn names(preset: HeaderPreset) -> impl Iterator<Item = HeaderName> {
-    let names = Names::of(preset).into_iter();
-    names.flat_map(|names| {
-        let always = [names.user, names.email, names.groups];
-        always.into_iter().chain(names.roles).chain(names.hidden).chain(names.display_name)
-    })
+    Names::of(preset).into_iter().flat_map(Names::all).map(HeaderName::from_static)
 }
 
 /// Sets the identity headers. A value that is absent sets nothing, and since every name was removed before,
-/// nothing forged stays in its place.
+/// nothing forged stays in its place. An empty list is `headers.no_groups`, where that is set.
 ///
-/// Under preset `loginsync` every byte of `%`, `,`, controls and non-ASCII is percent-encoded, so that lists split at `,` and
-/// each piece then percent-decodes to the very name. The other presets are written as their own proxies write them.
+/// Under preset `loginsync` every byte of `%`, `,`, the delimiter, controls and non-ASCII is percent-encoded, so that lists
+/// split at the delimiter and each piece then percent-decodes to the very name. The other presets are written as the app
+/// reads them.
 pub fn set(headers: &mut HeaderMap, settings: &Headers, identity: &Identity<'_>) -> Told {
     let mut told = Told::default();
     let Some(names) = Names::of(settings.preset) else { return told };
-    let escaped = settings.preset == HeaderPreset::Loginsync;
+    let mut set = Vec::with_capacity(6);
     let singles = [
         (Some(names.user), Some(identity.user)),
-        (Some(names.email), identity.email),
+        (names.email, identity.email),
         (names.display_name, identity.display_name),
     ];
-    let lists = [
-        (Some(names.groups), list(identity.groups.iter().copied(), escaped, &mut told.unfit)),
-        (names.roles, list(identity.roles.iter().copied(), escaped, &mut told.unfit)),
-        (names.hidden, list(identity.hidden.iter().copied(), escaped, &mut told.unfit)),
-    ];
-
-    let mut bytes = 0;
-    let mut set = Vec::new();
     for (name, value) in singles {
         let (Some(name), Some(value)) = (name, value.filter(|value| !value.is_empty())) else { continue };
-        match HeaderValue::from_bytes(&field(value, escaped)) {
+        match HeaderValue::from_bytes(&field(value, settings)) {
             Ok(value) => set.push((name, value)),
             Err(_) => told.unfit += 1,
         }
     }
-    for (name, value) in &set {
-        bytes += name.as_str().len() + value.len() + SEPARATORS;
-    }
-    let full: usize = lists
-        .iter()
-        .flat_map(|(name, value)| Some(name.as_ref()?.as_str().len() + value.as_ref()?.len() + SEPARATORS))
-        .sum();
-    told.over_budget = bytes + full > settings.max_bytes;
-    for (name, value) in set {
-        headers.insert(name, value);
-    }
+    let held = held(names, settings, identity, &mut told.unfit);
+    let bytes: usize = set.iter().chain(&held).map(|(name, value)| name.len() + value.len() + SEPARATORS).sum();
+    told.over_budget = bytes > settings.max_bytes;
     if !told.over_budget {
-        for (name, value) in lists {
-            if let (Some(name), Some(value)) = (name, value) {
-                headers.insert(name, value);
-            }
-        }
+        set.extend(held);
+    }
+    for (name, value) in set {
+        headers.insert(HeaderName::from_static(name), value);
     }
     told
 }
@@ -164,71 +158,204 @@ pub fn set(headers: &mut HeaderMap, settings: &Headers, identity: &Identity<'_>)
 /// `: ` and the line's end.
 const SEPARATORS: usize = 4;
 
-/// The names of one preset.
-struct Names {
-    user: HeaderName,
-    email: HeaderName,
-    groups: HeaderName,
-    roles: Option<HeaderName>,
-    hidden: Option<HeaderName>,
-    display_name: Option<HeaderName>,
-}
-
-impl Names {
-    fn of(preset: HeaderPreset) -> Option<Self> {
-        let name = HeaderName::from_static;
-        match preset {
-            HeaderPreset::None => None,
-            HeaderPreset::Loginsync => Some(Self {
-                user: name("x-loginsync-user"),
-                email: name("x-loginsync-email"),
-                groups: name("x-loginsync-groups"),
-                roles: Some(name("x-loginsync-roles")),
-                hidden: Some(name("x-loginsync-hidden-groups")),
-                display_name: None,
-            }),
-            HeaderPreset::Oauth2Proxy => Some(Self {
-                user: name("x-forwarded-user"),
-                email: name("x-forwarded-email"),
-                groups: name("x-forwarded-groups"),
-                roles: None,
-                hidden: None,
-                display_name: Some(name("x-forwarded-preferred-username")),
-            }),
-            HeaderPreset::Authelia => Some(Self {
-                user: name("remote-user"),
-                email: name("remote-email"),
-                groups: name("remote-groups"),
-                roles: None,
-                hidden: None,
-                display_name: Some(name("remote-name")),
-            }),
-        }
+/// The headers of groups and roles.
+fn held(
+    names: &Names,
+    settings: &Headers,
+    identity: &Identity<'_>,
+    unfit: &mut usize,
+) -> Vec<(&'static str, HeaderValue)> {
+    let mut held = Vec::with_capacity(3);
+    let mut push = |name, list: &[&str]| held.extend(one(list, settings, unfit).map(|value| (name, value)));
+    push(names.groups, &identity.groups);
+    if let Roles::List(name) = names.roles {
+        push(name, &identity.roles);
     }
+    if let Some(name) = names.hidden {
+        push(name, &identity.hidden);
+    }
+    if let Roles::Highest { name, ranks, none } = names.roles {
+        let highest = ranks.iter().copied().find(|rank| identity.roles.contains(rank));
+        held.push((name, HeaderValue::from_static(highest.unwrap_or(none))));
+    }
+    held
 }
 
-/// One value from many; `None` when there is nothing to say.
-fn list<'a>(names: impl Iterator<Item = &'a str>, escaped: bool, unfit: &mut usize) -> Option<HeaderValue> {
+/// One value from many; `None` where the header is left out.
+fn one(list: &[&str], settings: &Headers, unfit: &mut usize) -> Option<HeaderValue> {
     let mut joined = Vec::new();
-    for name in names {
-        // A comma would tear the name in two, and a control character could end the header.
-        if !escaped && name.bytes().any(|byte| byte == b',' || byte.is_ascii_control()) {
+    for name in list {
+        // What the app would read as another name, or as two, it does not hear of; a control character could end the header.
+        let breaks = settings.preset != HeaderPreset::Loginsync && name.bytes().any(|byte| byte.is_ascii_control());
+        if breaks || settings.unfit(name).is_some() {
             *unfit += 1;
             continue;
         }
         if !joined.is_empty() {
-            joined.push(b',');
+            let mut bytes = [0; 4];
+            joined.extend_from_slice(settings.delimiter.encode_utf8(&mut bytes).as_bytes());
         }
-        joined.extend_from_slice(&field(name, escaped));
+        joined.extend_from_slice(&field(name, settings));
     }
-    if joined.is_empty() { None } else { HeaderValue::from_bytes(&joined).ok() }
+    if joined.is_empty() {
+        joined.extend_from_slice(settings.no_groups.as_ref()?.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined).ok()
 }
 
-fn field(value: &str, escaped: bool) -> std::borrow::Cow<'_, [u8]> {
-    const ESCAPED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b',');
-    if escaped {
-        std::borrow::Cow::Owned(percent_encoding::percent_encode(value.as_bytes(), ESCAPED).to_string().into_bytes())
-    } else {
-        std::borrow::Cow::Borrowed(value.as_bytes())
+fn field<'v>(value: &'v str, settings: &Headers) -> Cow<'v, [u8]> {
+    const ESCAPED: &AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b',');
+    const ESCAPED_FOR_BARS: &AsciiSet = &ESCAPED.add(b'|');
+    if settings.preset != HeaderPreset::Loginsync {
+        return Cow::Borrowed(value.as_bytes());
+    }
+    let escaped = if settings.delimiter == '|' { ESCAPED_FOR_BARS } else { ESCAPED };
+    Cow::Owned(percent_encoding::percent_encode(value.as_bytes(), escaped).to_string().into_bytes())
+}
+
+/// The names of one preset, in lower case.
+struct Names {
+    user: &'static str,
+    email: Option<&'static str>,
+    display_name: Option<&'static str>,
+    groups: &'static str,
+    roles: Roles,
+    hidden: Option<&'static str>,
+    /// What the app reads though we do not send it: a client must not send it either.
+    besides: &'static [&'static str],
+}
+
+enum Roles {
+    Untold,
+    List(&'static str),
+    /// For an app that takes one role, out of its own: the first of these that is held.
+    Highest {
+        name: &'static str,
+        ranks: &'static [&'static str],
+        none: &'static str,
+    },
+}
+
+const LOGINSYNC: Names = Names {
+    user: "x-loginsync-user",
+    email: Some("x-loginsync-email"),
+    display_name: None,
+    groups: "x-loginsync-groups",
+    roles: Roles::List("x-loginsync-roles"),
+    hidden: Some("x-loginsync-hidden-groups"),
+    besides: &[],
+};
+
+const OAUTH2_PROXY: Names = Names {
+    user: "x-forwarded-user",
+    email: Some("x-forwarded-email"),
+    display_name: Some("x-forwarded-preferred-username"),
+    groups: "x-forwarded-groups",
+    roles: Roles::Untold,
+    hidden: None,
+    besides: &[],
+};
+
+const AUTHELIA: Names = Names {
+    user: "remote-user",
+    email: Some("remote-email"),
+    display_name: Some("remote-name"),
+    groups: "remote-groups",
+    roles: Roles::Untold,
+    hidden: None,
+    besides: &[],
+};
+
+/// A role that it does not know it ignores, and keeps the old one; `pending` may do nothing.
+const OPEN_WEBUI: Names = Names {
+    roles: Roles::Highest { name: "x-forwarded-role", ranks: &["admin", "user"], none: "pending" },
+    ..OAUTH2_PROXY
+};
+
+/// Without a role it keeps the old one; `None` is a role of its own.
+const GRAFANA: Names = Names {
+    user: "x-webauth-user",
+    email: Some("x-webauth-email"),
+    display_name: Some("x-webauth-name"),
+    groups: "x-webauth-groups",
+    roles: Roles::Highest { name: "x-webauth-role", ranks: &["Admin", "Editor", "Viewer"], none: "None" },
+    hidden: None,
+    besides: &["x-webauth-login"],
+};
+
+const JENKINS: Names = Names {
+    user: "x-forwarded-user",
+    email: Some("x-forwarded-mail"),
+    display_name: Some("x-forwarded-displayname"),
+    groups: "x-forwarded-groups",
+    roles: Roles::Untold,
+    hidden: None,
+    besides: &[],
+};
+
+const NETBOX: Names = Names {
+    user: "remote-user",
+    email: Some("remote-user-email"),
+    display_name: None,
+    groups: "remote-user-group",
+    roles: Roles::Untold,
+    hidden: None,
+    besides: &["remote-user-first-name", "remote-user-last-name"],
+};
+
+/// `X-Role` is the older name of `X-Team`, and read where that is missing.
+const CLOUDBEAVER: Names = Names {
+    user: "x-user",
+    email: None,
+    display_name: Some("x-full-name"),
+    groups: "x-team",
+    roles: Roles::Untold,
+    hidden: None,
+    besides: &["x-role", "x-role-te", "x-first-name", "x-last-name"],
+};
+
+impl Names {
+    fn of(preset: HeaderPreset) -> Option<&'static Self> {
+        match preset {
+            HeaderPreset::None => None,
+            HeaderPreset::Loginsync => Some(&LOGINSYNC),
+            HeaderPreset::Oauth2Proxy => Some(&OAUTH2_PROXY),
+            HeaderPreset::Authelia | HeaderPreset::OctoPrint => Some(&AUTHELIA),
+            HeaderPreset::OpenWebUi => Some(&OPEN_WEBUI),
+            HeaderPreset::Grafana => Some(&GRAFANA),
+            HeaderPreset::Jenkins => Some(&JENKINS),
+            HeaderPreset::NetBox => Some(&NETBOX),
+            HeaderPreset::CloudBeaver => Some(&CLOUDBEAVER),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'static str> {
+        let roles = match self.roles {
+            Roles::Untold => None,
+            Roles::List(name) | Roles::Highest { name, .. } => Some(name),
+        };
+        let optional = [self.email, self.display_name, roles, self.hidden];
+        let besides = self.besides.iter().copied();
+        [self.user, self.groups].into_iter().chain(optional.into_iter().flatten()).chain(besides)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::reading::header::{Meaning, meaning};
+
+    /// A name that passed from clients would let them be whoever they say.
+    #[test]
+    fn no_name_of_a_preset_passes_from_clients() {
+        for names in [&LOGINSYNC, &OAUTH2_PROXY, &AUTHELIA, &OPEN_WEBUI, &GRAFANA, &JENKINS, &NETBOX, &CLOUDBEAVER] {
+            for name in names.all() {
+                let found = meaning(name);
+                assert!(
+                    matches!(found, Some(Meaning::Ours | Meaning::Identity | Meaning::OtherHop)),
+                    "{name}: {found:?}"
+                );
+            }
+        }
     }
 }

@@ -1,0 +1,183 @@
+//! `[headers]`: under which names, and in which form, the app learns who sent a request.
+//!
+//! Apps that read groups from a header differ in two ways that matter: by what they split the list, and what they take a
+//! missing header for. Most take it for "no change", so that the last group is never taken away. `no_groups` gives such an
+//! app a list that is not empty.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use http::HeaderName;
+
+use super::reader::Section;
+use super::values::{self, Wrong};
+use crate::pipeline::mapping::RuleSet;
+
+#[derive(Debug, Clone)]
+pub struct Headers {
+    pub preset: HeaderPreset,
+    /// Between the names of a list.
+    pub delimiter: char,
+    /// Sent in place of an empty list of groups or roles. `None`: the header is left out.
+    pub no_groups: Option<String>,
+    /// Of all identity headers together.
+    pub max_bytes: usize,
+    /// Names with `_` that reach the app though others may be read as theirs.
+    pub allow_underscores: Vec<HeaderName>,
+    /// What else reaches the app from a trusted proxy.
+    pub trust: Vec<HeaderName>,
+}
+
+/// The names under which the app learns who logged in, and how it reads lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderPreset {
+    /// `X-Loginsync-User`, `-Email`, `-Groups`, `-Roles`; values percent-escaped so that they split back at the delimiter.
+    Loginsync,
+    /// As the proxy of that name: `X-Forwarded-User`, `-Email`, `-Groups`, `-Preferred-Username`.
+    Oauth2Proxy,
+    /// As the proxy of that name: `Remote-User`, `-Groups`, `-Email`, `-Name`.
+    Authelia,
+    /// The names of [`Self::Authelia`].
+    OctoPrint,
+    /// The names of [`Self::Oauth2Proxy`], and `X-Forwarded-Role`.
+    OpenWebUi,
+    /// `X-Webauth-User`, `-Email`, `-Name`, `-Groups`, `-Role`.
+    Grafana,
+    /// The plugin Reverse Proxy Auth: `X-Forwarded-User`, `-Groups`, `-Mail`, `-Displayname`.
+    Jenkins,
+    /// `Remote-User`, `Remote-User-Group`, `Remote-User-Email`.
+    NetBox,
+    /// `X-User`, `X-Team`, `X-Full-Name`.
+    CloudBeaver,
+    None,
+}
+
+impl HeaderPreset {
+    const ALL: [(&'static str, Self); 10] = [
+        ("loginsync", Self::Loginsync),
+        ("oauth2-proxy", Self::Oauth2Proxy),
+        ("authelia", Self::Authelia),
+        ("octoprint", Self::OctoPrint),
+        ("open-webui", Self::OpenWebUi),
+        ("grafana", Self::Grafana),
+        ("jenkins", Self::Jenkins),
+        ("netbox", Self::NetBox),
+        ("cloudbeaver", Self::CloudBeaver),
+        ("none", Self::None),
+    ];
+
+    /// As the configuration writes it.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, preset)| *preset == self).map_or("none", |(word, _)| word)
+    }
+
+    /// What the app splits lists at when nothing else is set up there.
+    fn delimiter(self) -> char {
+        match self {
+            Self::Jenkins | Self::NetBox | Self::CloudBeaver => '|',
+            _ => ',',
+        }
+    }
+
+    /// What an app takes for an empty list that does not take a missing header for one. CloudBeaver refuses teams that it
+    /// does not have, and everyone is in its team `user`. Jenkins and NetBox take a missing header for an empty list.
+    fn no_groups(self) -> Option<&'static str> {
+        match self {
+            Self::OctoPrint | Self::OpenWebUi | Self::Grafana => Some("-"),
+            Self::CloudBeaver => Some("user"),
+            _ => None,
+        }
+    }
+
+    /// Whether the apps that read these names are known: another proxy's names say nothing of the app.
+    pub fn is_of_another_proxy(self) -> bool {
+        matches!(self, Self::Oauth2Proxy | Self::Authelia)
+    }
+}
+
+/// Why the headers cannot carry the name of a group or role: it would arrive as another, or as several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    MeansNone,
+    Delimiter(char),
+    Blank,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MeansNone => f.write_str(
+                "is what the headers say where there is no group; expected another name, or another `headers.no_groups`",
+            ),
+            Self::Delimiter(delimiter) => write!(
+                f,
+                "holds `{delimiter}`, which separates names in the headers; expected another name, another \
+                 `headers.delimiter`, or `headers.preset = \"loginsync\"`, which escapes it"
+            ),
+            Self::Blank => f.write_str("holds a blank, at which Grafana splits lists; expected another name"),
+        }
+    }
+}
+
+impl Headers {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let preset = section.word("preset", &HeaderPreset::ALL, HeaderPreset::Loginsync);
+        let headers = Self {
+            preset,
+            delimiter: section.word("delimiter", &[(",", ','), ("|", '|')], preset.delimiter()),
+            no_groups: section
+                .parsed("no_groups", word_for_none)
+                .map(|found| found.value)
+                .or_else(|| preset.no_groups().map(str::to_owned)),
+            max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
+            allow_underscores: section.list("allow_underscores", false, values::underscored_header).unwrap_or_default(),
+            trust: section.list("trust", false, values::trusted_header).unwrap_or_default(),
+        };
+        section.finish();
+        headers
+    }
+
+    /// Why the name of a group or role, or an alias, cannot be told to the app.
+    pub fn unfit(&self, name: &str) -> Option<Unfit> {
+        if self.preset == HeaderPreset::None {
+            return None;
+        }
+        // Apps may compare names without case.
+        if self.no_groups.as_ref().is_some_and(|word| word.eq_ignore_ascii_case(name)) {
+            return Some(Unfit::MeansNone);
+        }
+        if self.preset == HeaderPreset::Loginsync {
+            return None;
+        }
+        if name.contains(self.delimiter) {
+            return Some(Unfit::Delimiter(self.delimiter));
+        }
+        (self.preset == HeaderPreset::Grafana && name.contains(char::is_whitespace)).then_some(Unfit::Blank)
+    }
+}
+
+impl Headers {
+    /// The names and aliases that the app is never told of, sorted, and why. Those of the file are faults of it, so they are of
+    /// the store, made before the headers were set up as they are.
+    pub fn untold(&self, rules: &RuleSet) -> Vec<(String, Unfit)> {
+        let groups = rules.groups.keys().map(|name| ("group", name.as_str()));
+        let roles = rules.roles.keys().map(|name| ("role", name.as_str()));
+        let shown = rules.overlay.exposures.values().flat_map(HashMap::values);
+        let aliases = shown.filter_map(|shown| Some(("alias", shown.alias.as_deref()?)));
+        let all = groups.chain(roles).chain(aliases);
+        let mut untold: Vec<_> =
+            all.filter_map(|(kind, name)| Some((format!("{kind} `{name}`"), self.unfit(name)?))).collect();
+        untold.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        untold.dedup();
+        untold
+    }
+}
+
+/// A word that no delimiter splits and no escaping changes.
+fn word_for_none(text: &str) -> Result<String, Wrong> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    match !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::expected("1 to 64 ASCII letters, digits, `-`, `_` or `.`, for instance `-`")),
+    }
+}
