@@ -297,6 +297,6 @@ fn describe(found: Option<&Value>) -> String {
     match found {
         None => "missing".into(),
         Some(Value::String(text)) => text.chars().take(200).collect(),
-        Some(other) => other.to_string().chars().take(200).collect(),
+        Some(other) => number::text(other).map_or_else(|| other.to_string(), Into::into).chars().take(200).collect(),
     }
 }

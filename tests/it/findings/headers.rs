@@ -110,13 +110,14 @@ async fn sec18_a_login_tells_the_app_of_none() {
     for (target, body, field, why) in tries {
         let target = if field == "alias" { format!("{target}/{app}/groups/{kept}") } else { target.to_owned() };
         let (status, _, answer) = office.call(WRITER, "POST", &target, &[], Some(body)).await;
-        assert_eq!(status, 422, "{target}: {}", answer.body);
+        // Opal's dialect answers 400 to what ours answers 422.
+        assert_eq!(status, if field == "alias" { 400 } else { 422 }, "{target}: {}", answer.body);
         assert!(answer.body.contains(field) && answer.body.contains(why), "{target}: {}", answer.body);
     }
     for body in [json!({ "alias": "-" }), json!({ "alias": "a,b" })] {
         let target = format!("/v1/idp-group-mappings/{app}/groups/{kept}");
         let status = office.call(WRITER, "POST", &target, &[], Some(body.clone())).await.0;
-        assert_eq!(status, if body["alias"] == "-" { 422 } else { 200 }, "{body}");
+        assert_eq!(status, if body["alias"] == "-" { 400 } else { 200 }, "{body}");
     }
 }
 
