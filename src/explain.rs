@@ -73,7 +73,7 @@ impl Input {
     }
 
     fn of_json(text: &str) -> Result<Self, InputError> {
-        let text = number::kept(text.as_bytes()).map_err(|error| InputError::Claims(error.to_string()))?;
+        let text = number::kept(text.as_bytes());
         let claims: serde_json::Map<String, Value> =
             serde_json::from_slice(&text).map_err(|error| InputError::Claims(error.to_string()))?;
         // What a token endpoint answers (RFC 6749 section 5.1; OpenID Connect Core 1.0 section 3.1.3.3).

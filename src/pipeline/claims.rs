@@ -450,8 +450,9 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
 /// One number has many texts with a fraction or an exponent, and one user has one name.
 fn holds_inexact_number(statement: &Statement, claim: &str) -> bool {
     let (Statement::Oidc(payload) | Statement::Userinfo(payload)) = statement else { return false };
-    let found = Selector::parse(claim).ok().and_then(|selector| selector.find(payload)).unwrap_or_default();
-    found.into_iter().filter_map(number::text).any(|text| !number::is_whole(&text))
+    let Ok(selector) = Selector::parse(claim) else { return false };
+    let Found::Elements(elements) = selector.find(payload) else { return false };
+    elements.into_iter().filter_map(number::text).any(|text| !number::is_whole(&text))
 }
 
 /// SAML Core 8.3.8: an identifier with transient semantics.

@@ -235,9 +235,8 @@ pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, Id
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(IdTokenError::Json { part, why: "it begins otherwise".into() });
     }
-    let bytes = number::kept(bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
-    let unique: UniqueObject =
-        serde_json::from_slice(&bytes).map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
+    let unique: UniqueObject = serde_json::from_slice(&number::kept(bytes))
+        .map_err(|error| IdTokenError::Json { part, why: error.to_string() })?;
     Ok(unique.0)
 }
 

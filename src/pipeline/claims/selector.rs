@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::names;
+use crate::pipeline::number;
 use crate::pipeline::verify::saml::SamlAttribute;
 
 /// A literal name, or a path that begins with `/`.
@@ -135,6 +136,7 @@ fn descend<'a>(value: &'a Value, segments: &[Segment]) -> Found<'a> {
     let further = |value: Option<&'a Value>| value.map_or(Found::Missing, |value| descend(value, rest));
     match (segment, value) {
         (_, Value::Null) => Found::Missing,
+        (_, number) if number::text(number).is_some() => Found::WrongShape,
         (Segment::Member(name), Value::Object(members)) => further(members.get(name)),
         (Segment::Member(name), Value::Array(items)) => match name.parse::<usize>() {
             Ok(at) => further(items.get(at)),
