@@ -307,7 +307,7 @@ fn sec23_a_claim_beside_a_role_is_a_source() {
 fn sec23_lint_names_the_circle() {
     let by_role = |number| When::Conditions { join: Join::All, conditions: [Condition::HasRole(role(number))].into() };
     let set = rule_set(&[(None, by_role(1), 2), (None, by_role(2), 1), (None, by_role(3), 4)]);
-    let found = lint::lint(&set, NOW);
+    let found = lint::lint(&set, &lint::Telling::default(), NOW);
     let circles: Vec<String> =
         found.iter().filter(|finding| finding.lint == Lint::SupportsItself).map(ToString::to_string).collect();
     assert_eq!(
