@@ -82,6 +82,7 @@ fn of_messages_at_a_callback() {
         post("access_token=x"),
         post("id_token=x&SAMLResponse=y"),
         post("id_token=x"),
+        post("id_token=x&_method=GET"),
         post("SAMLResponse=x"),
         post(&format!("id_token={token}")),
     ];

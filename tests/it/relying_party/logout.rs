@@ -95,6 +95,7 @@ async fn a_provider_ends_sessions_by_a_logout_token() {
         ("sid and sub", "logout+jwt", (|_| {}) as fn(&mut Value)),
         ("sid alone", "JWT", |claims| claims["sub"] = Value::Null),
         ("sub alone", "logout+jwt", |claims| claims["sid"] = Value::Null),
+        ("for several audiences", "logout+jwt", |claims| claims["aud"] = json!(["the app", "other"])),
         ("without exp, as drafts had it", "logout+jwt", |claims| claims["exp"] = Value::Null),
     ] {
         let scene = Scene::open(Setting::default()).await;
@@ -119,7 +120,7 @@ async fn a_logout_token_that_is_not_believed_ends_nothing() {
     let mut browser = scene.browser();
     browser.log_in(|_| {}).await;
     type Change = fn(&mut Value);
-    let cases: [(&str, &str, Change); 15] = [
+    let cases: [(&str, &str, Change); 14] = [
         ("of another client", "logout+jwt", |claims| claims["aud"] = json!("other")),
         ("of another issuer", "logout+jwt", |claims| claims["iss"] = json!("https://x.example")),
         ("with a nonce", "logout+jwt", |claims| claims["nonce"] = json!("n")),
@@ -134,7 +135,6 @@ async fn a_logout_token_that_is_not_believed_ends_nothing() {
         ("of tomorrow", "logout+jwt", |claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 3600)),
         ("expired", "logout+jwt", |claims| claims["exp"] = json!(claims["iat"].as_i64().unwrap() - 600)),
         ("of another type", "at+jwt", |_| {}),
-        ("for several audiences", "logout+jwt", |claims| claims["aud"] = json!(["the app", "other"])),
     ];
     for (name, typ, change) in cases {
         let answer = send(&scene, &logout_token(&scene, typ, change)).await;
