@@ -5,6 +5,7 @@
 //! real login, and a test a row of data. What stands last ([`explain`] to [`lint`]) decides nothing: it
 //! tells how the stages decide, for whoever looks before they change.
 
+pub mod faults;
 pub mod ids;
 pub mod number;
 pub mod provider;

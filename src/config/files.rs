@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 use super::reader::{Found, Section, shown};
+use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::verify::oidc::KeySet;
 use crate::pipeline::verify::saml::{CertificateSet, DecryptionKey, metadata};
@@ -48,6 +49,11 @@ fn read(section: &Section<'_>, key: &'static str, name: &Found<&str>) -> Option<
         Ok(bytes) => {
             let read = Read { path, bytes: Zeroizing::new(bytes) };
             Some(Found { value: read, span: name.span.clone() })
+        }
+        // The content itself, put where its file is named, is not repeated.
+        Err(_) if name.value.contains('\n') || name.value.contains("-----BEGIN") => {
+            section.raise(&name.span, key, "found what seems to be the content of a file; expected its path");
+            None
         }
         Err(why) => {
             section.raise(
@@ -92,7 +98,7 @@ pub fn checked_file(
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let expected = "expected PEM certificates (`-----BEGIN CERTIFICATE-----`)";
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let found = found.map_err(|_| format!("is not valid PEM; {expected}"))?;
+    let found = found.map_err(|error| format!("is not valid PEM: {}; {expected}", faults::pem(&error)))?;
     match found.iter().all(|certificate| x509_cert::Certificate::from_der(certificate).is_ok()) {
         _ if found.is_empty() => Err(format!("holds no certificate; {expected}")),
         true => Ok(found),
@@ -103,7 +109,8 @@ pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String
 /// Whether a server could start with this chain and key.
 pub fn check_tls(chain: &[u8], key: &[u8]) -> Result<(), String> {
     let chain = certificates(chain)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| String::from("is not a PEM private key"))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| format!("is not a PEM private key: {}", faults::pem(&error)))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     match rustls::sign::CertifiedKey::from_der(chain, key, &provider) {
         Ok(_) => Ok(()),
@@ -230,12 +237,23 @@ fn variable(section: &Section<'_>, key: &'static str) -> Option<Found<Zeroizing<
     let name = section.text(key)?;
     match (section.context.around.environment)(name.value) {
         Some(value) => Some(Found { value: Zeroizing::new(value.into_bytes()), span: name.span }),
+        // What is no name may be the secret itself, put where its variable is named.
+        None if !is_variable_name(name.value) => {
+            section.raise(&name.span, key, "found what names no variable; expected for instance `CLIENT_SECRET`");
+            None
+        }
         None => {
             let message = format!("the environment has no variable `{}`", shown(name.value));
             section.raise(&name.span, key, message);
             None
         }
     }
+}
+
+/// Letters, digits and underscores, as shells take them.
+fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A text file without the newline that editors put at its end, so that a key is the same from a file and a variable.

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsFiles;
+use crate::pipeline::faults;
 
 /// For one request, from connecting to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,7 +59,8 @@ impl HttpClient {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let chain = certificates(&files.certificate)?;
-                let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_file(&files.key, &error))?;
+                let key = PrivateKeyDer::from_pem_file(&files.key)
+                    .map_err(|error| of_file(&files.key, &faults::pem(&error)))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| of_file(&files.key, &error))?
             }
         };
@@ -131,7 +133,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FetchError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    read.map_err(|error| of_file(path, &error))
+    read.map_err(|error| of_file(path, &faults::pem(&error)))
 }
 
 fn of_file(path: &Path, why: &dyn std::fmt::Display) -> FetchError {

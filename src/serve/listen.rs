@@ -38,6 +38,7 @@ use super::gather::Gathering;
 use super::proxy::body::Answer;
 use super::proxy::{Counters, Site, handle};
 use crate::config::{Listen, TlsFiles};
+use crate::pipeline::faults;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -711,9 +712,9 @@ impl ResolvesServerCert for Tls {
 }
 
 fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Certificate(error.to_string());
+    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Certificate(faults::pem(&error));
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate).map_err(unreadable)?.collect();
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key(faults::pem(&error)))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
         .map_err(|error| TlsError::Pair(error.to_string()))

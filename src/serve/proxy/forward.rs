@@ -14,6 +14,7 @@ use super::upstream::{AppBody, Connector, NoAnswer, Pool};
 use crate::config;
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::fields::Field;
+use crate::pipeline::faults;
 use crate::serve::respond::Trouble;
 
 /// Why the app cannot be talked to at all.
@@ -104,8 +105,8 @@ fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {
     };
     let unreadable = |why: String| AppError::Authority(why);
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))? {
-        let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(faults::pem(&error)))? {
+        let certificate = certificate.map_err(|error| unreadable(faults::pem(&error)))?;
         roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
     }
     if roots.is_empty() {

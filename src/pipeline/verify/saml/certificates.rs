@@ -14,6 +14,7 @@ use x509_cert::der::{Decode as _, Reader as _};
 
 use super::keys::{Curve, Kind, VerifyingKey};
 use crate::pipeline::capture::saml::algorithms::SignatureAlgorithm;
+use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -66,7 +67,7 @@ impl CertificateSet {
         let ders: Result<Vec<Vec<u8>>, _> = rustls::pki_types::CertificateDer::pem_slice_iter(pem)
             .map(|certificate| certificate.map(|der| der.to_vec()))
             .collect();
-        Self::from_ders(ders.map_err(|error| CertificateError::Pem(error.to_string()))?)
+        Self::from_ders(ders.map_err(|error| CertificateError::Pem(faults::pem(&error)))?)
     }
 
     /// Takes certificates in DER, in the order in which they are tried.

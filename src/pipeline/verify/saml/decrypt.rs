@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use super::super::DecryptionFault;
 use crate::pipeline::capture::saml::names::{ENCRYPTION, ENCRYPTION_11, SHA_1, SHA_256, SHA_384, SHA_512, SIGNATURE};
 use crate::pipeline::capture::saml::tree::{is, named, plain, text};
+use crate::pipeline::faults;
 
 /// Each costs an RSA operation with every key of the app's, before anything is signed.
 const MAX_ENCRYPTED_KEYS: usize = 3;
@@ -60,7 +61,7 @@ impl DecryptionKey {
     /// # Errors
     /// When there is none, or it is no RSA key of at least 2048 bits.
     pub fn from_pem(pem: &[u8]) -> Result<Self, DecryptionKeyError> {
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| DecryptionKeyError::Pem(error.to_string()))?;
+        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| DecryptionKeyError::Pem(faults::pem(&error)))?;
         let key = match &key {
             PrivateKeyDer::Pkcs8(key) => PrivateDecryptingKey::from_pkcs8(key.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(key) => {

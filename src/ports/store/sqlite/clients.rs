@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::super::StoreError;
 use super::{Session, audit, unavailable};
 use crate::config::{Face, Scope};
+use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient, ClientView};
 use crate::ports::sessions::Digest;
@@ -36,7 +37,7 @@ pub(super) fn client(connection: &Connection, secret: Digest) -> Result<Option<A
 }
 
 fn words<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Invalid(error.to_string()))
+    serde_json::from_str(text).map_err(|error| StoreError::Invalid(faults::json(&error)))
 }
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<ClientView>, StoreError> {

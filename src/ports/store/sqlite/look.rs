@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{MembershipView, RoleThroughGroups, StoreError, UserView};
 use super::{kind_of, target_of, unavailable, user_row};
+use crate::pipeline::faults;
 use crate::pipeline::ids::{MappingId, Namespace, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Effective;
@@ -169,7 +170,7 @@ fn json_rows(connection: &Connection, statement: &str, user_row: i64) -> Result<
     let mut all = Vec::new();
     while let Some(row) = rows.next().map_err(unavailable)? {
         let text: String = row.get(0).map_err(unavailable)?;
-        all.push(serde_json::from_str(&text).map_err(|error| StoreError::Invalid(error.to_string()))?);
+        all.push(serde_json::from_str(&text).map_err(|error| StoreError::Invalid(faults::json(&error)))?);
     }
     Ok(all)
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::StoreError;
 use super::{Session, unavailable};
 use crate::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved, WhenMissing};
+use crate::pipeline::faults;
 use crate::pipeline::ids::{ProviderName, UserId};
 use crate::pipeline::mapping::RuleSet;
 
@@ -113,8 +114,9 @@ pub(super) fn text(
 /// Recorded claims as the rules at hand read them. What they read and was not recorded, or was read otherwise, is
 /// unresolved: nothing is planned from it.
 pub fn claims(text: &str, user: &UserId, provider: &ProviderName, rules: &RuleSet) -> Result<Arc<Claims>, StoreError> {
-    let recorded: Vec<Recorded> = serde_json::from_str(text)
-        .map_err(|error| StoreError::Invalid(format!("the recorded claims of `{user}` cannot be read: {error}")))?;
+    let recorded: Vec<Recorded> = serde_json::from_str(text).map_err(|error| {
+        StoreError::Invalid(format!("the recorded claims of `{user}` cannot be read: {}", faults::json(&error)))
+    })?;
     let rules = rules.providers.get(provider).map(|rules| rules.claims.as_slice()).unwrap_or_default();
     let claims = rules.iter().map(|rule| {
         let found = recorded.iter().find(|claim| claim.name == rule.name.as_str() && claim.read == rule.reading());
