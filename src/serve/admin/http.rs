@@ -135,7 +135,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Head {
 /// # Errors
 /// All that is wrong with it, each at its place.
 pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused> {
-    let bytes: &[u8] = if body.is_empty() && empty { b"{}" } else { body };
+    if body.is_empty() && !empty {
+        return Err(Refused::fault("body", None, "the body is required"));
+    }
+    let bytes: &[u8] = if body.is_empty() { b"{}" } else { body };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => match reader.end() {

@@ -100,7 +100,7 @@ async fn provider(_: Reading, State(admin): State<Admin>, At(name): At<String>) 
 
 // -------------------------------------------------------------------------------------------------------------- holds
 
-/// Which holds are meant; what is absent takes all.
+/// Which holds are meant; a member that is absent restricts nothing, so `{}` means all of them.
 #[derive(Debug, Default, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -171,6 +171,14 @@ impl WhichHolds {
     }
 }
 
+/// A body that is absent means none of them, and not all.
+fn which(body: &Bytes) -> Result<WhichHolds, Problem> {
+    match body.is_empty() {
+        true => Err(Problem::no_body("the body is required; `{}` means all holds")),
+        false => Ok(json(body, false)?),
+    }
+}
+
 /// What the brake holds, the oldest first
 #[utoipa::path(get, path = "/api/v1/holds", tag = "operations", params(WhichHolds), responses(
     (status = 200, body = Page<HoldRow>), Problems
@@ -200,7 +208,7 @@ async fn holds(
 ))]
 async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = json::<WhichHolds>(&body, true)?.filter()?;
+    let filter = which(&body)?.filter()?;
     let inspect = admin.inspect();
     let holds = inspect.store().release(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
     Ok(Json(Count { holds }))
@@ -212,7 +220,7 @@ async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
 ))]
 async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = json::<WhichHolds>(&body, true)?.filter()?;
+    let filter = which(&body)?.filter()?;
     let inspect = admin.inspect();
     let holds = inspect.store().discard(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
     Ok(Json(Count { holds }))

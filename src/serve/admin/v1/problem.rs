@@ -132,6 +132,10 @@ impl Problem {
     pub fn query(why: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "query", "The query cannot be read", why)
     }
+
+    pub fn no_body(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "body", "The body is required", why)
+    }
 }
 
 impl From<Refused> for Problem {
