@@ -1,5 +1,7 @@
 //! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
 
+mod descriptors;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -194,6 +196,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    descriptors::raise(&config);
     let running = start(path, config, Clock::system(), |store| store).await?;
     tracing::info!(proxy = %running.proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     loop {

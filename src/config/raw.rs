@@ -365,8 +365,14 @@ pub fn repaired(rest: &str) -> (Cow<'_, str>, Vec<SyntaxError>) {
         let errors = DeTable::parse_recoverable(&text).1;
         let found: Vec<SyntaxError> = errors.iter().map(|error| SyntaxError::new(error, text.len())).collect();
         let unread: Vec<Range<usize>> = found.iter().map(|error| unreadable(&text, error.span.start)).collect();
-        let Some(blanked) = blanked(&text, &unread) else { break };
-        text = Cow::Owned(blanked);
+        match blanked(&text, &unread) {
+            Some(blanked) => text = Cow::Owned(blanked),
+            // Nothing at that place can be left out, so nothing behind it can be read.
+            None => {
+                all.extend(found);
+                break;
+            }
+        }
         all.extend(found);
     }
     (text, all)

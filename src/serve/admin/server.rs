@@ -23,7 +23,7 @@ use crate::serve::side::Side;
 use crate::telemetry::watchdog::{LOOK, Watchdog};
 
 /// Connections at a time.
-const MOST_CONNECTIONS: usize = 256;
+pub const MOST_CONNECTIONS: usize = 256;
 
 /// Starts the thread. What comes back resolves when it has ended, some time after `shutdown`.
 ///
