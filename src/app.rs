@@ -39,6 +39,7 @@ use crate::ports::store::{Adopted, Reaped, Store, StoreError, Unvouched};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
 use crate::serve::assertion::{self, Asserter, KeyError};
+use crate::serve::held::Budget;
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
 use crate::serve::proxy::{Site, SiteError};
@@ -552,6 +553,10 @@ impl Inspect for Core {
 
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry)
+    }
+
+    fn held(&self) -> Arc<Budget> {
+        Arc::clone(&self.counters.held)
     }
 
     fn config(&self) -> Arc<Config> {

@@ -19,6 +19,7 @@ mod sessions;
 mod settings;
 mod values;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,8 +91,14 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|why| {
             Faults::of_file(&path.to_string_lossy(), format!("cannot be read: {}", files::reason(&why)))
         })?;
-        let read = |file: &Path| std::fs::read(file);
-        Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })
+        let named = RefCell::new(vec![path.to_owned()]);
+        let read = |file: &Path| {
+            named.borrow_mut().push(file.to_owned());
+            std::fs::read(file)
+        };
+        let mut config = Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })?;
+        config.warnings.extend(files::writable_by_all(&named.into_inner()));
+        Ok(config)
     }
 
     /// Checks a text.
@@ -123,7 +130,11 @@ impl Config {
         let context = Context::new(split, around, true);
         for error in errors {
             let start = split.origin(error.span.start);
-            context.raise(&(start..start + error.span.len()), "", error.message);
+            let span = start..start + error.span.len();
+            match raw::may_hold_secret(split.text, start) {
+                true => context.raise_hiding(&span, "", error.message),
+                false => context.raise(&span, "", error.message),
+            }
         }
         let (tree, _) = DeTable::parse_recoverable(&text);
         checked(&context, tree.get_ref());
@@ -316,6 +327,10 @@ pub struct Admin {
     pub allow_remote: bool,
     /// Calls of one API client within a minute.
     pub rate_limit: u32,
+    /// Scheme and authority by which clients reach this listener, perhaps through something that ends TLS.
+    pub public_url: Option<Url>,
+    /// Further names by which it is asked, in lower case, without a port.
+    pub hosts: Vec<String>,
 }
 
 /// The signed assertion towards the app.
@@ -392,6 +407,8 @@ pub struct Limits {
     pub delimiter: usize,
     /// Bytes of a request at a callback path.
     pub callback_body: usize,
+    /// Bytes that are held of all requests together.
+    pub held_bodies: usize,
     /// Bytes of a decoded SAML response.
     pub saml_document: usize,
     pub mappings: usize,

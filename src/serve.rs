@@ -11,6 +11,7 @@ pub mod bearer;
 pub mod cookies;
 pub mod forward_auth;
 mod gather;
+pub mod held;
 pub mod listen;
 pub mod proxy;
 pub mod relay;

@@ -3,7 +3,8 @@
 //! A file that is missing or holds something else is a fault of the configuration, found before a login needs it. What a
 //! secret holds is never repeated in a fault.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair};
@@ -52,7 +53,8 @@ fn read(section: &Section<'_>, key: &'static str, name: &Found<&str>) -> Option<
         }
         // The content itself, put where its file is named, is not repeated.
         Err(_) if name.value.contains('\n') || name.value.contains("-----BEGIN") => {
-            section.raise(&name.span, key, "found what seems to be the content of a file; expected its path");
+            let message = "found what seems to be the content of a file; expected its path";
+            section.context.raise_hiding(&name.span, section.key(key), message);
             None
         }
         Err(why) => {
@@ -216,6 +218,30 @@ pub fn expiry_warnings(ends: impl IntoIterator<Item = Timestamp>, path: &str, no
         .collect()
 }
 
+/// Warnings about files that every user of this machine may change: whoever can, decides who is in which group.
+pub fn writable_by_all(paths: &[PathBuf]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for path in paths {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for place in [path.as_path(), folder] {
+            let Ok(found) = std::fs::metadata(place) else { continue };
+            let mode = found.permissions().mode() & 0o7777;
+            // In a folder with the sticky bit only their owner may replace files.
+            let sticky = found.is_dir() && mode & 0o1000 != 0;
+            if mode & 0o002 != 0 && !sticky {
+                let warning = format!(
+                    "every user of this machine may write `{}` (mode {mode:04o}); expected `chmod o-w`",
+                    place.display()
+                );
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+        }
+    }
+    warnings
+}
+
 /// A secret from a file or a variable, of which at most one is named.
 pub fn secret(
     section: &Section<'_>,
@@ -239,7 +265,8 @@ fn variable(section: &Section<'_>, key: &'static str) -> Option<Found<Zeroizing<
         Some(value) => Some(Found { value: Zeroizing::new(value.into_bytes()), span: name.span }),
         // What is no name may be the secret itself, put where its variable is named.
         None if !is_variable_name(name.value) => {
-            section.raise(&name.span, key, "found what names no variable; expected for instance `CLIENT_SECRET`");
+            let message = "found what names no variable; expected for instance `CLIENT_SECRET`";
+            section.context.raise_hiding(&name.span, section.key(key), message);
             None
         }
         None => {

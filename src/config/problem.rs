@@ -134,6 +134,7 @@ const LEAD: usize = 40;
 fn excerpt(line: &str, before: usize, marked: usize, hide_value: bool) -> Excerpt {
     let line = match line.split_once('=') {
         Some((key, _)) if hide_value => format!("{key}= …"),
+        None if hide_value && !line.trim_start().starts_with('[') => String::from("…"),
         _ => line.to_owned(),
     };
     let cut = before.saturating_sub(SHOWN - LEAD);

@@ -397,6 +397,22 @@ fn unreadable(text: &str, at: usize) -> Range<usize> {
     start..end
 }
 
+/// Whether the line at an offset may hold a secret: by the words of its key, or as a line within a longer text.
+pub fn may_hold_secret(text: &str, at: usize) -> bool {
+    const WORDS: [&str; 6] = ["secret", "key", "password", "token", "credential", "hash"];
+    let start = text.get(..at).unwrap_or(text).rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text.get(start..next_line(text, start)).unwrap_or_default();
+    let is_secret = |key: &str| WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word));
+    let line = line.trim();
+    match (line.split_once('='), line.split_once([' ', '"', '\''])) {
+        (Some((key, _)), _) => is_secret(key),
+        _ if line.starts_with('[') => false,
+        // Its sign is missing.
+        (None, Some((key, _))) => is_secret(key),
+        (None, None) => true,
+    }
+}
+
 fn next_line(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |newline| at + newline + 1)
 }

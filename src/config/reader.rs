@@ -102,6 +102,12 @@ impl<'a> Context<'a> {
         self.push(Raised { span, key, message, nearest, hide_value: false });
     }
 
+    /// The same where the line may hold a secret, so that its value is not shown.
+    pub fn raise_hiding(&self, span: &Range<usize>, key: impl Into<String>, message: impl Into<String>) {
+        let (span, key, message) = (span.clone(), key.into(), message.into());
+        self.push(Raised { span, key, message, nearest: None, hide_value: true });
+    }
+
     fn push(&self, raised: Raised) {
         self.raised.borrow_mut().push(raised);
     }

@@ -107,10 +107,13 @@ pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
     let allow_remote = section.flag("allow_remote", false);
     let rate_limit = u32::try_from(section.count("rate_limit", 600, 1..=1_000_000)).unwrap_or(u32::MAX);
     let address = section.parsed("address", values::address);
+    let public_url = section
+        .parsed("public_url", |text| values::origin_of_service(text, "`https://loginsync.example.com`"))
+        .map(|found| found.value);
+    let hosts = section.list("hosts", false, values::host_name).unwrap_or_default();
     section.finish();
-    let Some(Found { value: address, span }) = address else {
-        return Admin { address: ([127, 0, 0, 1], 9901).into(), allow_remote, rate_limit };
-    };
+    let admin = |address| Admin { address, allow_remote, rate_limit, public_url, hosts };
+    let Some(Found { value: address, span }) = address else { return admin(([127, 0, 0, 1], 9901).into()) };
     if !address.ip().is_loopback() && !allow_remote && !has_clients {
         let message = format!(
             "found `{address}`; expected a loopback address, or an `[[api_client]]`, since nobody could say who they are \
@@ -118,7 +121,7 @@ pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
         );
         section.raise(&span, "address", message);
     }
-    Admin { address, allow_remote, rate_limit }
+    admin(address)
 }
 
 pub fn assertion(section: &Section<'_>) -> Assertion {
@@ -228,21 +231,41 @@ pub fn log(section: &Section<'_>) -> Log {
 
 /// Limits, and those of arriving claims, which each provider carries.
 pub fn limits(section: &Section<'_>) -> (Limits, ClaimLimits) {
-    let limits = Limits {
+    let mut limits = Limits {
         claim_name: section.count("claim_name", MAX_NAME, 1..=MAX_NAME),
         claim_value: section.count("claim_value", 1024, 1..=65_536),
         delimiter: section.count("delimiter", MAX_DELIMITER, 1..=MAX_DELIMITER),
         callback_body: section.size("callback_body", 1 << 20, 4 << 10..=64 << 20),
+        held_bodies: 0,
         saml_document: section.size("saml_document", 256 << 10, 4 << 10..=16 << 20),
         mappings: section.count("mappings", 200_000, 0..=10_000_000),
         login_timeout: section.duration("login_timeout", seconds(10), TIMEOUT),
     };
+    limits.held_bodies = held_bodies(section, limits.callback_body);
     let claims = ClaimLimits {
         values: section.count("claim_values", 10_000, 1..=1_000_000),
         bytes: section.size("claim_bytes", 1 << 20, 1 << 10..=16 << 20),
     };
     section.finish();
     (limits, claims)
+}
+
+/// How much more than one body there must be place for: of an eighth for one client, three quarters are for large bodies.
+const HELD_MULTIPLE: usize = 16;
+
+/// What is held of all requests together. Where a single body may be large, the default grows with it.
+fn held_bodies(section: &Section<'_>, callback_body: usize) -> usize {
+    // The admin listener takes bodies of 1 MiB.
+    let least = HELD_MULTIPLE * callback_body.max(1 << 20);
+    let held = section.size("held_bodies", least.max(64 << 20), 16 << 20..=1 << 40);
+    if let Some(span) = section.written("held_bodies").filter(|_| held < least) {
+        let message = format!(
+            "found {held} bytes; expected at least {least}, {HELD_MULTIPLE} times `limits.callback_body`, since one client gets \
+             an eighth of it; raise it, or lower `limits.callback_body`"
+        );
+        section.raise(&span, "held_bodies", message);
+    }
+    held
 }
 
 pub fn guard(section: &Section<'_>) -> Elsewhere {

@@ -117,6 +117,17 @@ pub fn public_url(text: &str) -> Result<PublicUrl, Wrong> {
     Ok(PublicUrl { origin: url.origin().ascii_serialization(), secure: url.scheme() == "https" })
 }
 
+/// The name of a host as a `Host` field has it, without a port, in lower case.
+pub fn host_name(text: &str) -> Result<String, Wrong> {
+    let is_name = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    match text.len() <= 253 && text.split('.').all(is_name) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(Wrong::expected("the name of a host without scheme and port, such as `loginsync.internal`")),
+    }
+}
+
 /// The app's own address: http or https, without a path.
 pub fn app_url(text: &str) -> Result<Url, Wrong> {
     origin(text, "`http://127.0.0.1:3000`")

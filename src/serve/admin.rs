@@ -34,6 +34,7 @@ use crate::ports::BoxFuture;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
 use crate::ports::store::Store;
+use crate::serve::held::Budget;
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
@@ -44,6 +45,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn keys(&self) -> Arc<dyn KeySource>;
     fn providers(&self) -> Vec<ProviderName>;
     fn registry(&self) -> Arc<Registry>;
+    /// What is held of requests' bodies.
+    fn held(&self) -> Arc<Budget>;
     fn rules(&self) -> Arc<RuleSet>;
     fn meters(&self) -> Arc<Meters>;
     fn config(&self) -> Arc<Config>;

@@ -35,8 +35,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::alarm::Alarm;
 use super::gather::Gathering;
+use super::held::{Client, Held};
 use super::proxy::body::Answer;
-use super::proxy::{Counters, Site, handle};
+use super::proxy::counters::StageLabel;
+use super::proxy::{Counters, Site, USUAL_HEAD, handle};
 use crate::config::{Listen, TlsFiles};
 use crate::pipeline::faults;
 
@@ -124,7 +126,7 @@ impl Limits {
 /// A head of a request, in bytes; past it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
 /// What one read brings at the most, in bytes.
-const MAX_READ: usize = 128 * 1024;
+const MAX_READ: usize = 64 * 1024;
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
@@ -137,13 +139,14 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
+        .max_concurrent_streams(100)
         .max_header_list_size(64 * 1024)
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(128 * 1024)
+        // What may arrive unread on one connection: it is counted nowhere else.
+        .initial_stream_window_size(128 * 1024)
+        .initial_connection_window_size(256 * 1024)
+        .max_send_buf_size(64 * 1024)
         // Rapid reset (CVE-2023-44487) and its mirror image: past these the connection is closed.
-        .max_pending_accept_reset_streams(20)
+        .max_pending_accept_reset_streams(10)
         .max_local_error_reset_streams(128)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
@@ -297,6 +300,8 @@ pub struct Peer {
     /// Of the socket. No header changes it.
     pub address: IpAddr,
     pub forwarded_for: HeaderValue,
+    /// Whose share of what is held its bytes count for; `None` for a trusted hop, which brings many clients.
+    pub client: Option<Client>,
     /// Requests that were begun; wraps.
     begun: AtomicU32,
     in_flight: AtomicU32,
@@ -320,6 +325,7 @@ impl Peer {
             address,
             // An address is digits, dots and colons.
             forwarded_for: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            client: (!server.site.load().trusts(address)).then(|| Client::of(address)),
             begun: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
@@ -351,6 +357,8 @@ impl Drop for Peer {
 /// A request under way: from its head to the last byte of its answer.
 pub struct Guard {
     peer: Arc<Peer>,
+    /// What else lasts as long.
+    held: Vec<Held>,
 }
 
 impl Guard {
@@ -358,7 +366,12 @@ impl Guard {
         peer.begun.fetch_add(1, Ordering::Relaxed);
         peer.in_flight.fetch_add(1, Ordering::Relaxed);
         peer.counters.in_flight.inc();
-        Self { peer: Arc::clone(peer) }
+        Self { peer: Arc::clone(peer), held: Vec::new() }
+    }
+
+    /// Keeps what is held until the last byte of the answer.
+    pub fn keep(&mut self, held: Held) {
+        self.held.push(held);
     }
 
     /// The connection becomes a tunnel, which watches itself.
@@ -416,6 +429,10 @@ struct Watched<S> {
     writing: Option<Instant>,
     head_begun: bool,
     head: HeadScan,
+    /// Bytes of a head that has not come whole, and what is held of it.
+    head_length: usize,
+    head_held: Option<Held>,
+    overloaded: bool,
     /// Bytes that were read to see what comes.
     early: Bytes,
     alarm: Alarm,
@@ -433,6 +450,9 @@ impl<S> Watched<S> {
             writing: None,
             head_begun: false,
             head: HeadScan::default(),
+            head_length: 0,
+            head_held: None,
+            overloaded: false,
             early: Bytes::new(),
             alarm: Alarm::default(),
         }
@@ -458,6 +478,23 @@ impl<S> Watched<S> {
             self.begun = begun;
             self.reading = None;
             self.head_begun = false;
+            // Of a head that has come whole its request is counted.
+            self.head_length = 0;
+            self.head_held = None;
+        }
+    }
+
+    /// Counts a head of unusual size while it arrives: past its share of what may be held the connection is closed.
+    fn count_head(&mut self, bytes: usize) {
+        let before = self.head_length.max(USUAL_HEAD);
+        self.head_length += bytes;
+        let Some(more) = self.head_length.checked_sub(before).filter(|more| *more > 0) else { return };
+        let peer = &self.peer;
+        let held = self.head_held.get_or_insert_with(|| peer.counters.held.open_large(peer.client));
+        // hyper's buffer doubles as it grows.
+        if held.grow(2 * more).is_err() && !self.overloaded {
+            self.overloaded = true;
+            self.peer.counters.refusals.get_or_create(&StageLabel { stage: "overload" }).inc();
         }
     }
 
@@ -486,6 +523,7 @@ impl<S> Watched<S> {
                 self.head = HeadScan::default();
             }
             self.head.read(bytes);
+            self.count_head(bytes.len());
             self.peer.two_lengths.store(self.head.length && self.head.encoding, Ordering::Relaxed);
         }
         if !self.head_begun {
@@ -577,6 +615,9 @@ impl<S: AsyncRead + Unpin> Watched<S> {
         match Pin::new(&mut self.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 self.has_read(buffer.filled().get(before..).unwrap_or_default());
+                if self.overloaded {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
+                }
                 Poll::Ready(result)
             }
             Poll::Pending => match self.wait_to_read() {

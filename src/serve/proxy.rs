@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
@@ -46,6 +46,7 @@ use self::upstream::AppBody;
 use super::assertion::{self, Asserter};
 use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
+use super::held::{self, Client, Held};
 use super::listen::{Guard, Peer};
 use super::relying_party::Front;
 use super::relying_party::renewal::Renewed;
@@ -111,6 +112,7 @@ impl Site {
         let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
         let sealer = Sealer::new(cookie_keys, public)?;
         let gate = gate(config, &services, sessions, &sealer);
+        counters.held.set_limit(config.limits.held_bodies);
         let bearers = Bearers::new(config);
         let seeks = Seeks {
             login: config.elsewhere == Elsewhere::Refuse,
@@ -183,7 +185,7 @@ impl Site {
         }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.listen.trusted_proxies.iter().any(|network: &Network| network.contains(address))
     }
 }
@@ -212,9 +214,20 @@ pub type Reply = Response<Answer<Guard>>;
 
 /// Answers one request.
 pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
-    let guard = Guard::new(&peer);
+    let mut guard = Guard::new(&peer);
     let version = request.version();
     let accept = request.headers().get(header::ACCEPT).cloned();
+    if version == Version::HTTP_2 {
+        // A stream that was reset along with its request is dropped here, before the app hears of it (CVE-2023-44487).
+        tokio::task::yield_now().await;
+    }
+    if let Some(length) = unusual_head(&request) {
+        let mut held = site.counters.held.open_large(client(&site, &peer, request.headers()));
+        if let Err(full) = held.grow(length) {
+            return refuse(&site, *Box::from(Trouble::Full(full)), accept.as_ref(), version, guard);
+        }
+        guard.keep(held);
+    }
     match take(&site, &peer, request, &guard).await {
         Ok(answered) => {
             site.counters.forwarded.inc();
@@ -223,8 +236,9 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>
                     let idle = site.listen.idle_timeout;
                     response.map(|body| Answer::app(body, idle, guard))
                 }
-                Answered::Held(response, first) => {
+                Answered::Held(response, first, held) => {
                     let idle = site.listen.idle_timeout;
+                    guard.keep(held);
                     response.map(|body| Answer::app_after(first, body, idle, guard))
                 }
                 Answered::Switched(response) => response.map(|()| Answer::page(Bytes::new(), guard)),
@@ -235,11 +249,29 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>
     }
 }
 
+/// Bytes of a head up to which it is counted for nothing: browsers send hardly more.
+pub const USUAL_HEAD: usize = 8 << 10;
+
+/// The length of a head that is counted among what is held.
+fn unusual_head(request: &Request<Incoming>) -> Option<usize> {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    Some(fields + target).filter(|length| *length > USUAL_HEAD)
+}
+
+/// Who is at the other end, for their share of what is held. Behind a trusted hop that is whom the hop names.
+fn client(site: &Site, peer: &Peer, headers: &HeaderMap) -> Option<Client> {
+    if peer.client.is_some() {
+        return peer.client;
+    }
+    headers::forwarded_chain(headers).find(|address| !site.trusts(*address)).map(Client::of)
+}
+
 /// What the app's answer came to.
 enum Answered {
     App(Response<AppBody>),
     /// Its first pieces were looked at.
-    Held(Response<AppBody>, VecDeque<Bytes>),
+    Held(Response<AppBody>, VecDeque<Bytes>, Held),
     /// The connection has become a tunnel.
     Switched(Response<()>),
     /// A page of ours, or a redirect to one.
@@ -269,6 +301,10 @@ async fn take(
     if peer.has_two_lengths() {
         return Err(Trouble::Framing(Framing::TwoLengths).into());
     }
+    // One connection of HTTP/2 brings many requests at a time, and each needs a connection to the app.
+    if site.counters.in_flight.get() > i64::try_from(site.listen.max_connections).unwrap_or(i64::MAX) {
+        return Err(Trouble::TooManyRequests.into());
+    }
     check_target(&mut request)?;
     let trusted = site.trusts(peer.address);
     let asked = site.gate.as_ref().is_some_and(|gate| gate.is_asked(request.uri().path()));
@@ -285,7 +321,7 @@ async fn take(
     let route = site.router.route(request.uri().path());
     if let Some(bearers) = &site.bearers {
         let holds = matches!(route, Route::Other | Route::LoginPath) && bearers.reads_form(request.headers());
-        let form = if holds { Some(hold_form(site, &mut request).await?) } else { None };
+        let form = if holds { Some(hold_form(site, peer, &mut request).await?) } else { None };
         let query = request.uri().query().map(str::to_owned);
         let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
         if let Some(bearer) = Box::pin(told).await? {
@@ -302,13 +338,13 @@ async fn take(
                 return Err(Trouble::MisleadingHeader(name).into());
             }
             let providers = providers.to_vec();
-            Box::pin(callback(Arc::clone(site), providers, jar, request)).await
+            Box::pin(callback(Arc::clone(site), providers, jar, Arc::clone(peer), request)).await
         }
-        Route::Own => Box::pin(gate::own(site, jar, trusted, request)).await,
-        Route::LogoutPath => Box::pin(gate::logout_path(site, jar, request)).await,
+        Route::Own => Box::pin(gate::own(site, jar, peer, request)).await,
+        Route::LogoutPath => Box::pin(gate::logout_path(site, jar, peer, request)).await,
         Route::LoginPath => match admit(site, &jar, &mut request).await? {
             Some(answer) => Ok(Answered::Own(answer)),
-            None => Box::pin(login_path(site, jar, request)).await,
+            None => Box::pin(login_path(site, jar, peer, request)).await,
         },
         Route::Other => {
             if let Some(answer) = admit(site, &jar, &mut request).await? {
@@ -328,17 +364,11 @@ async fn take(
 struct HeldForm(Bytes);
 
 /// Reads a form whole, bounded as a login's body is.
-async fn hold_form(site: &Site, request: &mut Request<Incoming>) -> Result<Bytes, Trouble> {
-    let limit = site.limits.callback_body;
+async fn hold_form(site: &Site, peer: &Peer, request: &mut Request<Incoming>) -> Result<Bytes, Trouble> {
     scan::watches_body(request.headers())?;
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
-    let gather = http_body_util::Limited::new(request.body_mut(), limit).collect();
-    let gathered = tokio::time::timeout(time, gather).await.map_err(|_| Trouble::BodyStalled)?;
-    let form = gathered.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-        true => Trouble::BodyTooLarge { limit },
-        false => Trouble::BodyBroken,
-    })?;
-    let form = form.to_bytes();
+    let held = site.counters.held.open(client(site, peer, request.headers()));
+    let form = held::read(request.body_mut(), site.limits.callback_body, time, held).await?;
     // Its `access_token` is verified, and not merely looked at.
     gate::carries_no_login(&form, Seeks { access_token: None, ..site.seeks.clone() })?;
     Ok(form)
@@ -483,7 +513,13 @@ fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<AppBody>) {
 }
 
 /// A page that may send the browser to a provider by an auto-post form.
-async fn login_path(site: &Arc<Site>, jar: Jar, mut request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+async fn login_path(
+    site: &Arc<Site>,
+    jar: Jar,
+    peer: &Peer,
+    mut request: Request<Incoming>,
+) -> Result<Answered, Box<Failed>> {
+    let mut held = site.counters.held.open_large(client(site, peer, request.headers()));
     let watch = outgoing(site, request.headers(), request.uri().query())?;
     // A compressed page could not be read.
     request.headers_mut().remove(header::ACCEPT_ENCODING);
@@ -495,13 +531,13 @@ async fn login_path(site: &Arc<Site>, jar: Jar, mut request: Request<Incoming>) 
         return Ok(Answered::App(response));
     }
     let (mut parts, mut body) = response.into_parts();
-    let held = hold(&mut body, site.listen.idle_timeout).await?;
-    if held.iter().map(Bytes::len).sum::<usize>() <= MOST_LOGIN_PAGE {
-        let html: Vec<u8> = held.iter().flatten().copied().collect();
+    let pieces = hold(&mut body, site.listen.idle_timeout, &mut held).await?;
+    if pieces.iter().map(Bytes::len).sum::<usize>() <= MOST_LOGIN_PAGE {
+        let html: Vec<u8> = pieces.iter().flatten().copied().collect();
         let departures = site.binder.form_departures(&html, &*site.services.keys);
         site.binder.remember(&departures, &jar, site.services.clock.now(), &mut parts.headers);
     }
-    Ok(Answered::Held(Response::from_parts(parts, body), held))
+    Ok(Answered::Held(Response::from_parts(parts, body), pieces, held))
 }
 
 fn is_page(response: &Response<AppBody>) -> bool {
@@ -511,19 +547,20 @@ fn is_page(response: &Response<AppBody>) -> bool {
 }
 
 /// The pieces of a body up to [`MOST_LOGIN_PAGE`], and the one that goes past it.
-async fn hold(body: &mut AppBody, limit: Duration) -> Result<VecDeque<Bytes>, Trouble> {
+async fn hold(body: &mut AppBody, limit: Duration, held: &mut Held) -> Result<VecDeque<Bytes>, Trouble> {
     let broken = || Trouble::AppUnreachable("its answer broke off".into());
-    let mut held = VecDeque::new();
+    let mut pieces = VecDeque::new();
     let mut length = 0;
     while length <= MOST_LOGIN_PAGE {
         let frame = tokio::time::timeout(limit, body.frame()).await.map_err(|_| Trouble::AppTooSlow)?;
         let Some(frame) = frame else { break };
         if let Ok(data) = frame.map_err(|_| broken())?.into_data() {
+            held.grow(data.len()).map_err(Trouble::Full)?;
             length += data.len();
-            held.push_back(data);
+            pieces.push_back(data);
         }
     }
-    Ok(held)
+    Ok(pieces)
 }
 
 /// A message at a callback path: no login, or one that is applied before the app sees it.
@@ -531,6 +568,7 @@ async fn callback(
     site: Arc<Site>,
     providers: Vec<Arc<Provider>>,
     jar: Jar,
+    peer: Arc<Peer>,
     request: Request<Incoming>,
 ) -> Result<Answered, Box<Failed>> {
     let (parts, body) = request.into_parts();
@@ -539,42 +577,14 @@ async fn callback(
     }
     // What is held here is memory that a stranger chose, so a login may take no longer to arrive than to be decided.
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
-    let body = read(body, site.limits.callback_body, time).await?;
+    let held = site.counters.held.open(client(&site, &peer, &parts.headers));
+    let body = held::read(body, site.limits.callback_body, time, held).await?;
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
     let arrival = Arrival { id: new_id(), providers, jar, parts, body };
     match tokio::spawn(arrival.enter(site)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Trouble::AppUnreachable("the login ended unexpectedly".into()).into()),
     }
-}
-
-/// Reads a whole body, bounded in size and in time.
-async fn read(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Trouble> {
-    let too_large = || Trouble::BodyTooLarge { limit };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let gather = async {
-        let mut body = body;
-        let mut only: Option<Bytes> = None;
-        let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Trouble::BodyBroken)?.into_data() else { continue };
-            if only.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > limit {
-                return Err(too_large());
-            }
-            if only.is_none() && rest.is_empty() {
-                only = Some(data);
-            } else {
-                if let Some(first) = only.take() {
-                    rest.extend_from_slice(&first);
-                }
-                rest.extend_from_slice(&data);
-            }
-        }
-        Ok(only.unwrap_or_else(|| rest.freeze()))
-    };
-    tokio::time::timeout(time, gather).await.unwrap_or(Err(Trouble::BodyStalled))
 }
 
 /// A message that has arrived whole at a callback path.

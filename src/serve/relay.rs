@@ -19,16 +19,18 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use super::held;
 use super::listen::Tls;
 use super::proxy::counters::{LoginLabels, StageLabel};
 use super::proxy::headers::clean_response;
 use super::proxy::{Counters, log_applied, new_id};
+use super::respond;
 use super::respond::oauth::{self, Trouble};
 use super::side::Side;
 use crate::config::{self, Config, Endpoint};
@@ -201,14 +203,15 @@ impl Exchange {
     ) -> Result<Self, Trouble> {
         let (parts, body) = request.into_parts();
         let limit = relay.settings.request_body;
-        let body = tokio::time::timeout(relay.settings.timeout, Limited::new(body, limit).collect())
-            .await
-            .map_err(|_| Trouble::Body("the body stopped arriving"))?
-            .map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-                true => Trouble::TooLarge { limit },
-                false => Trouble::Body("the body broke off"),
-            })?
-            .to_bytes();
+        // Its clients are the app, which has no share but all.
+        let held = relay.counters.held.open(None);
+        let read = held::read(body, limit, relay.settings.timeout, held).await;
+        let body = read.map_err(|trouble| match trouble {
+            respond::Trouble::BodyTooLarge { .. } => Trouble::TooLarge { limit },
+            respond::Trouble::BodyStalled => Trouble::Body("the body stopped arriving"),
+            respond::Trouble::Full(full) => Trouble::Full(full),
+            _ => Trouble::Body("the body broke off"),
+        })?;
         let request =
             read_request(&provider.issuer, parts.uri.query(), &parts.headers, &body).map_err(Trouble::Request)?;
         Ok(Self { relay, id, provider, parts, body, request })

@@ -16,6 +16,7 @@
 //! | a media type, coding or character encoding in which a login could hide | 415 |
 //! | the app cannot be reached | 502 |
 //! | keys, store or time are missing: the same login may pass in a moment (`Retry-After`) | 503 |
+//! | what strangers may make us hold is used up, or too many requests are under way (`Retry-After`) | 503 |
 //! | the app is too slow | 504 |
 //!
 //! A refused login is 403 and not 401: 401 has to name a challenge (RFC 9110 section 15.5.2), and none helps there. A client
@@ -37,6 +38,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::held::Full;
 use super::proxy::headers::Framing;
 use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
@@ -70,6 +72,10 @@ pub enum Trouble {
     },
     BodyStalled,
     BodyBroken,
+    /// What is held of requests has no room for this one.
+    Full(Full),
+    /// As many requests are under way as there may be connections.
+    TooManyRequests,
     AppUnreachable(String),
     AppTooSlow,
     /// The login is committed, but the app did not take it.
@@ -111,6 +117,7 @@ impl Trouble {
             | Trouble::AmbiguousPath
             | Trouble::MisleadingHeader(_) => "request",
             Trouble::BodyTooLarge { .. } | Trouble::BodyStalled | Trouble::BodyBroken => "body",
+            Trouble::Full(_) | Trouble::TooManyRequests => "overload",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
             Trouble::IdentityTooLarge { .. } => "headers",
             Trouble::Store(_) => "store",
@@ -153,6 +160,10 @@ impl fmt::Display for Trouble {
             Trouble::BodyTooLarge { limit } => write!(f, "a body over `limits.callback_body` of {limit} bytes"),
             Trouble::BodyStalled => f.write_str("the body stopped arriving"),
             Trouble::BodyBroken => f.write_str("the body broke off"),
+            Trouble::Full(full) => write!(f, "{full}"),
+            Trouble::TooManyRequests => {
+                f.write_str("as many requests are under way as `listen.max_connections` allows")
+            }
             Trouble::AppUnreachable(why) => write!(f, "the app cannot be reached: {why}"),
             Trouble::AppTooSlow => f.write_str("the app did not answer within `app.response_timeout`"),
             Trouble::Undelivered(why) => write!(f, "committed, not delivered: {why}"),
@@ -221,7 +232,10 @@ pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str)
         }
         _ => {}
     }
-    if matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+    let left_unread = matches!(trouble, Trouble::Full(_));
+    if left_unread
+        || matches!(status, StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE)
+    {
         // What is left on this connection may be anything.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -359,6 +373,11 @@ fn page(trouble: &Trouble) -> Page<'_> {
             StatusCode::REQUEST_TIMEOUT,
             "The request took too long",
             "Its content stopped arriving. Please try again.",
+        ),
+        Trouble::Full(_) | Trouble::TooManyRequests => page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "There are too many requests right now",
+            "Please wait a moment, then try again.",
         ),
         Trouble::AppUnreachable(_) => page(
             StatusCode::BAD_GATEWAY,

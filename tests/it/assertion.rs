@@ -224,7 +224,7 @@ async fn an_assertion_that_is_too_long_is_left_out_and_counted() {
     assert_eq!(scene.house.send("GET", "/", &[("authorization", &bearer)], b"").await.status, 200);
     assert_eq!(scene.received(), None);
     assert!(scene.house.app.seen().last().unwrap().headers.contains_key("x-loginsync-user"));
-    let metrics = crate::support::wire::get(scene.house.running.admin, "/metrics", "").await.body;
+    let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
     assert!(metrics.contains("loginsync_headers_over_budget_total 1\n"), "{metrics}");
 }
 

@@ -530,7 +530,12 @@ impl Program {
     /// One of its listeners: `proxy` or `admin`.
     pub fn client(&self, listener: &str) -> Client {
         let line: serde_json::Value = serde_json::from_str(&self.line_with("\"listening\"")).unwrap();
-        Client(line[listener].as_str().unwrap().to_owned())
+        let host = if listener == "admin" { "localhost" } else { "app.example" };
+        Client(line[listener].as_str().unwrap().to_owned(), host)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, name: &str) {
@@ -554,7 +559,7 @@ impl Drop for Program {
 }
 
 /// A client that writes its requests out, on a connection each.
-pub struct Client(String);
+pub struct Client(pub String, &'static str);
 
 impl Client {
     pub async fn send(
@@ -565,7 +570,7 @@ impl Client {
         body: &[u8],
     ) -> (u16, String, Vec<String>) {
         let mut request =
-            format!("{method} {target} HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\n").into_bytes();
+            format!("{method} {target} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.1).into_bytes();
         for (name, value) in headers {
             write!(request, "{name}: {value}\r\n").unwrap();
         }

@@ -3,27 +3,37 @@
 //! `/healthz` has to answer when nothing else does, so the thread that answers it shares nothing with the threads that it
 //! reports on: it has a runtime of its own, and hands every other request to theirs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use super::http::MOST_BODY;
 use super::{Inspect, pages};
+use crate::config;
+use crate::serve::held::{self, Client};
+use crate::serve::respond::Trouble;
 use crate::serve::side::Side;
 use crate::telemetry::watchdog::{LOOK, Watchdog};
 
 /// Connections at a time.
 pub const MOST_CONNECTIONS: usize = 256;
+/// Bytes of a body that comes without credentials: a client's request for a token.
+const UNKNOWN_BODY: usize = 16 << 10;
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Starts the thread. What comes back resolves when it has ended, some time after `shutdown`.
 ///
@@ -42,7 +52,7 @@ pub fn spawn(
     std::thread::Builder::new().name("admin".into()).spawn(move || {
         runtime.block_on(async move {
             let stuck = look_after(watchdog);
-            let desk = Desk { pages: pages(inspect), workers, stuck };
+            let desk = Desk { pages: pages(Arc::clone(&inspect)), inspect, workers, stuck };
             match TcpListener::from_std(listener) {
                 Ok(listener) => serve(listener, desk, shutdown).await,
                 Err(error) => tracing::error!(%error, "the admin listener cannot be served"),
@@ -90,6 +100,7 @@ fn look_after(mut watchdog: Watchdog) -> watch::Receiver<Option<String>> {
 /// What answers a request.
 #[derive(Clone)]
 struct Desk {
+    inspect: Arc<dyn Inspect>,
     pages: Router,
     /// Where everything but `/healthz` is answered.
     workers: Handle,
@@ -106,13 +117,58 @@ impl Desk {
         if request.uri().path() == "/healthz" {
             return health(request.method());
         }
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(address));
-        let pages = TowerToHyperService::new(self.pages.clone());
-        let answer =
-            self.workers.spawn(async move { pages.call(request).await.unwrap_or_else(|never| match never {}) });
+        let desk = self.clone();
+        let answer = self.workers.spawn(async move { desk.answer_by_workers(address, request).await });
         answer.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
     }
+
+    async fn answer_by_workers(self, address: SocketAddr, request: Request<Incoming>) -> Response {
+        if let Err(response) = check_host(&self.inspect.config().admin, &request) {
+            return response;
+        }
+        let (parts, body) = request.into_parts();
+        // Who calls is known later; until then a body is a stranger's.
+        let limit = if parts.headers.contains_key(header::AUTHORIZATION) { MOST_BODY } else { UNKNOWN_BODY };
+        let held = self.inspect.held().open(Some(Client::of(address.ip())));
+        let body = match held::read(body, limit, BODY_TIME, held).await {
+            Ok(body) => Body::from(body),
+            // Each API says this in its own words.
+            Err(Trouble::BodyTooLarge { .. }) => Body::new(Limited::new(Full::from("{}"), 0)),
+            Err(Trouble::Full(full)) => {
+                let later = [(header::RETRY_AFTER, "5"), (header::CONNECTION, "close")];
+                return (StatusCode::SERVICE_UNAVAILABLE, later, format!("{full}; try again\n")).into_response();
+            }
+            Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive whole\n").into_response(),
+        };
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(ConnectInfo(address));
+        TowerToHyperService::new(self.pages).call(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Browsers can be made to ask any address by a name of a stranger's (DNS rebinding), and then they name that in `Host`. Names
+/// that no stranger can give an address are taken: addresses themselves, `localhost`, and those that are configured.
+fn check_host<B>(admin: &config::Admin, request: &Request<B>) -> Result<(), Response> {
+    let mut named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let authority = match (named.next(), named.next(), request.uri().authority()) {
+        (Some(_), Some(_), _) => "",
+        (Some(host), None, _) => host,
+        (None, _, Some(authority)) => authority.as_str(),
+        // HTTP/1.0: no browser.
+        (None, _, None) => return Ok(()),
+    };
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    let is_public = admin.public_url.as_ref().and_then(|url| url.host_str()).is_some_and(|public| public == host);
+    if is_address || host == "localhost" || is_public || admin.hosts.contains(&host) {
+        return Ok(());
+    }
+    let why = "this listener is not asked by that name; add it to `admin.hosts`, or set `admin.public_url`\n";
+    Err((StatusCode::MISDIRECTED_REQUEST, why).into_response())
 }
 
 fn health(method: &Method) -> Response {

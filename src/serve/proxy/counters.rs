@@ -1,11 +1,15 @@
 //! What the proxy counts.
 
+use std::sync::Arc;
+
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::serve::held::Budget;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -57,6 +61,8 @@ pub struct Counters {
     pub headers_dropped: Counter,
     /// Refreshes of which the app got the tokens though nobody could be synced.
     pub unsynced: Counter,
+    /// Bytes that are held of requests: counted, and bounded.
+    pub held: Arc<Budget>,
 }
 
 impl Default for Counters {
@@ -77,6 +83,7 @@ impl Default for Counters {
             headers_over_budget: Counter::default(),
             headers_dropped: Counter::default(),
             unsynced: Counter::default(),
+            held: Arc::default(),
         }
     }
 }
@@ -108,5 +115,7 @@ impl Counters {
         registry.register("headers_dropped", dropped, self.headers_dropped.clone());
         let unsynced = "Refreshes whose tokens passed though nobody could be synced";
         registry.register("refreshes_unsynced", unsynced, self.unsynced.clone());
+        let held = "Bytes held of bodies, large heads and login pages, of limits.held_bodies";
+        registry.register_with_unit("held", held, Unit::Bytes, self.held.gauge.clone());
     }
 }

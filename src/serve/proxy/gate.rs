@@ -7,13 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::Outgoing;
 use super::headers;
 use super::headers::identity::{self, Identity};
-use super::{Answered, Failed, Jar, Site, Trouble, new_id, outgoing, read, remember_redirect, scan};
+use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, outgoing, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::fields::{Field, FieldScan, Seeks, Sighting};
@@ -22,6 +21,8 @@ use crate::serve::access::Rules;
 use crate::serve::assertion;
 use crate::serve::bearer::Bearer;
 use crate::serve::forward_auth::{self, Question};
+use crate::serve::held;
+use crate::serve::listen::Peer;
 use crate::serve::relying_party::logout::{logout_request, logout_token};
 use crate::serve::relying_party::{Front, OwnRequest};
 use crate::serve::respond;
@@ -109,12 +110,8 @@ pub async fn admit(
 }
 
 /// A request to a page of ours.
-pub async fn own(
-    site: &Arc<Site>,
-    jar: Jar,
-    trusted: bool,
-    request: Request<Incoming>,
-) -> Result<Answered, Box<Failed>> {
+pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+    let trusted = site.trusts(peer.address);
     let Some(gate) = &site.gate else { return Err(Trouble::NoSuchPage.into()) };
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
@@ -125,7 +122,8 @@ pub async fn own(
     // Another spelling is none of ours, and not the app's either.
     let page = path.strip_prefix(OWN).ok_or(Trouble::NoSuchPage)?.to_owned();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
-    let body = if body.is_end_stream() { Bytes::new() } else { read(body, site.limits.callback_body, time).await? };
+    let held = site.counters.held.open(client(site, peer, &parts.headers));
+    let body = held::read(body, site.limits.callback_body, time, held).await?;
     let id = new_id();
     let query = parts.uri.query().map(str::to_owned);
     let request = OwnRequest { id: id.clone(), page, method: parts.method, query, headers: parts.headers, body, jar };
@@ -179,11 +177,17 @@ fn yes(site: &Site, identity: &Identity<'_>) -> Result<Response<Bytes>, Trouble>
 
 /// One of the app's own logout addresses: what a provider sends there ends our sessions too, if it is believed, and the app
 /// gets it as it came either way.
-pub async fn logout_path(site: &Arc<Site>, jar: Jar, request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+pub async fn logout_path(
+    site: &Arc<Site>,
+    jar: Jar,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Result<Answered, Box<Failed>> {
     outgoing(site, request.headers(), request.uri().query())?;
     let (mut parts, body) = request.into_parts();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
-    let body = if body.is_end_stream() { Bytes::new() } else { read(body, site.limits.callback_body, time).await? };
+    let held = site.counters.held.open(client(site, peer, &parts.headers));
+    let body = held::read(body, site.limits.callback_body, time, held).await?;
     if !site.seeks.is_nothing() {
         carries_no_login(&body, site.seeks.clone())?;
     }

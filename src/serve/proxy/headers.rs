@@ -7,6 +7,8 @@
 mod dropped;
 pub mod identity;
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use prometheus_client::metrics::counter::Counter;
 
@@ -208,6 +210,13 @@ pub fn set_forwarded(headers: &mut HeaderMap, peer: &HeaderValue, peer_is_truste
     headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(&chain).unwrap_or_else(|_| peer.clone()));
     headers.entry(X_FORWARDED_PROTO).or_insert_with(|| public.scheme.clone());
     headers.entry(X_FORWARDED_HOST).or_insert_with(|| public.host.clone());
+}
+
+/// The addresses that `X-Forwarded-For` names, the nearest first, up to the first that is none.
+pub fn forwarded_chain(headers: &HeaderMap) -> impl Iterator<Item = IpAddr> {
+    let lines = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+    let names = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    names.map_while(|name| std::str::from_utf8(name.trim_ascii()).ok()?.parse().ok())
 }
 
 /// Sets what the next hop is asked for.

@@ -5,7 +5,7 @@
 //! | a request that the provider could only refuse | 400 `invalid_request`, `invalid_dpop_proof`, `invalid_client` |
 //! | a login that is not believed, a disabled user | 400 `invalid_grant` |
 //! | a person's grant that brought no ID token | 400 `invalid_scope` |
-//! | keys, store or time are missing | 503 `temporarily_unavailable` |
+//! | keys, store, time or memory for bodies are missing | 503 `temporarily_unavailable` |
 //! | the provider cannot be reached, or says what nobody can read | 502 `server_error` |
 //! | the provider is too slow | 504 `server_error` |
 
@@ -18,6 +18,7 @@ use http::{Response, StatusCode};
 use crate::login::{Reason, Refused};
 use crate::pipeline::capture::relay::{ReplyFault, RequestFault};
 use crate::pipeline::verify::Fault;
+use crate::serve::held::Full;
 
 /// Why the app gets an answer of ours in place of the provider's.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub enum Trouble {
     TooLarge {
         limit: usize,
     },
+    Full(Full),
     Request(RequestFault),
     /// A login could not be committed now, so nothing was spent.
     NotReady(String),
@@ -46,6 +48,7 @@ impl Trouble {
     pub fn stage(&self) -> &'static str {
         match self {
             Self::NotFound | Self::Method(_) | Self::Body(_) | Self::TooLarge { .. } | Self::Request(_) => "request",
+            Self::Full(_) => "overload",
             Self::NotReady(_) => "store",
             Self::NoDocument => "keys",
             Self::Unreachable(_) | Self::TooSlow | Self::Reply(_) => "provider",
@@ -64,6 +67,7 @@ impl fmt::Display for Trouble {
             Self::Method(expected) => write!(f, "another method than {expected}"),
             Self::Body(why) => f.write_str(why),
             Self::TooLarge { limit } => write!(f, "a body over `relay.request_body` of {limit} bytes"),
+            Self::Full(full) => write!(f, "{full}"),
             Self::Request(fault) => write!(f, "{fault}"),
             Self::NotReady(why) => write!(f, "no login could be committed now: {why}"),
             Self::NoDocument => f.write_str("no discovery document of the provider is at hand"),
@@ -119,7 +123,7 @@ fn meaning(trouble: &Trouble) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "invalid_client")
         }
         Trouble::Request(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-        Trouble::NotReady(_) | Trouble::NoDocument => unavailable,
+        Trouble::Full(_) | Trouble::NotReady(_) | Trouble::NoDocument => unavailable,
         Trouble::Unreachable(_) | Trouble::Reply(_) => (StatusCode::BAD_GATEWAY, "server_error"),
         Trouble::TooSlow => (StatusCode::GATEWAY_TIMEOUT, "server_error"),
         Trouble::NoIdToken => (StatusCode::BAD_REQUEST, "invalid_scope"),

@@ -153,7 +153,7 @@ async fn sec18_more_groups_than_fit_are_refused_where_missing_means_keep() {
         let expected = if refused { 403 } else { 200 };
         assert_eq!((page.status, asked.status), (expected, expected), "{headers}: {page:?} {asked:?}");
         assert_eq!(scene.house.app.seen().is_empty(), refused, "{headers}");
-        let metrics = crate::support::wire::get(scene.house.running.admin, "/metrics", "").await.body;
+        let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
         assert!(metrics.contains("loginsync_headers_over_budget_total 2\n"), "{metrics}");
         assert_eq!(metrics.contains("loginsync_refusals_total{stage=\"headers\"} 2\n"), refused, "{metrics}");
         if refused {

@@ -230,7 +230,7 @@ async fn sec01_a_malformed_token_of_ours_is_401_and_logged() {
         assert!(!answer.body.contains(parts[1]), "no token in an answer");
     }
     assert_eq!(scene.house.memberships().await, users);
-    let metrics = wire::get(scene.house.running.admin, "/metrics", "").await.body;
+    let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
     assert!(metrics.contains("stage=\"capture\""), "{metrics}");
 }
 

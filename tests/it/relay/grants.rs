@@ -143,7 +143,7 @@ async fn a_refresh_that_cannot_be_synced_passes_and_is_an_alarm() {
         let answer = scene.refresh().await;
         assert_eq!((answer.status, &answer.body), (200, &reply), "{what}");
         assert_eq!(scene.groups().await, ["Staff"], "{what}");
-        let metrics = crate::support::wire::get(scene.house.running.admin, "/metrics", "").await.body;
+        let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
         assert!(metrics.contains(&format!("loginsync_refreshes_unsynced_total {}\n", number + 1)), "{what}: {metrics}");
     }
     assert!(scene.idp.asked("/revoke").is_empty());

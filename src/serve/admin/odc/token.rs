@@ -57,20 +57,47 @@ pub struct Discovery {
 
 /// Where the token endpoint is
 ///
-/// The address is the one that the caller has used: there is no other that is sure to lead here.
+/// The address is that of `admin.public_url`. Without it only a caller on this machine gets one: who ends TLS on the way here
+/// cannot be known, and a secret must not be sent to the wrong scheme.
 #[utoipa::path(get, path = "/identity/.well-known/openid-configuration", security(()),
-    responses((status = 200, body = Discovery)))]
-pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Json<Discovery> {
-    let named = headers.get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let host = named.unwrap_or_else(|| admin.inspect().config().admin.address.to_string());
-    Json(Discovery {
-        issuer: format!("http://{host}/identity"),
-        token_endpoint: format!("http://{host}{ENDPOINT}"),
+    responses((status = 200, body = Discovery), (status = 404, body = TokenError)))]
+pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Response {
+    let settings = &admin.inspect().config().admin;
+    let origin = match &settings.public_url {
+        Some(url) => url.origin().ascii_serialization(),
+        None => match loopback_host(&headers).filter(|_| settings.address.ip().is_loopback()) {
+            Some(host) => format!("http://{host}"),
+            None => {
+                let why = "the address of this listener is not known; set `admin.public_url`";
+                return refused(StatusCode::NOT_FOUND, why);
+            }
+        },
+    };
+    let found = Discovery {
+        issuer: format!("{origin}/identity"),
+        token_endpoint: format!("{origin}{ENDPOINT}"),
         grant_types_supported: ["client_credentials"],
         token_endpoint_auth_methods_supported: ["client_secret_post", "client_secret_basic"],
         response_types_supported: ["none"],
         subject_types_supported: ["public"],
-    })
+    };
+    Json(found).into_response()
+}
+
+/// The host of a request that was sent to this machine itself: what stands before us would name the host by which it is asked.
+fn loopback_host(headers: &HeaderMap) -> Option<String> {
+    const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    if FORWARDING.iter().any(|name| headers.contains_key(*name)) {
+        return None;
+    }
+    let host = headers.get(HOST)?.to_str().ok()?;
+    let url = url::Url::parse(&format!("http://{host}/")).ok()?;
+    let is_loopback = match url.host()? {
+        url::Host::Domain(name) => name == "localhost",
+        url::Host::Ipv4(address) => address.is_loopback(),
+        url::Host::Ipv6(address) => address.is_loopback(),
+    };
+    is_loopback.then(|| url.authority().to_owned())
 }
 
 /// Takes an access token
