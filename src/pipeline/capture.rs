@@ -9,6 +9,7 @@ pub mod fields;
 pub mod oidc;
 pub mod relay;
 pub mod saml;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use self::fields::{Field, ProtocolFields};
 use self::oidc::UntrustedIdToken;
 use self::saml::GuardedResponse;
 use super::provider::{Mode, Protocol, Provider};
+use super::reading::media;
 
 /// A message at a callback path, as the browser sent it.
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +225,11 @@ fn protocol_fields(message: CallbackMessage<'_>) -> Result<ProtocolFields, Captu
         return Err(CaptureRefusal::ContentEncoding);
     }
     let content_type = message.content_type.unwrap_or_default();
-    if !fields::is_form(content_type) {
+    if !media::is_form(content_type) {
         return Err(CaptureRefusal::ContentType(content_type.chars().take(100).collect()));
+    }
+    if media::looks_like_json(message.body) {
+        return Err(CaptureRefusal::Form("it looks like JSON".into()));
     }
     fields.read_body(message.body)?;
     Ok(fields)

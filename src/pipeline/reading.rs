@@ -29,5 +29,6 @@
 //! | SAML libraries on every binding | try base64, then DEFLATE within it |
 
 pub mod header;
+pub mod media;
 pub mod path;
 pub mod token;

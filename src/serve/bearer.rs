@@ -26,11 +26,11 @@ use super::respond::Trouble;
 use crate::config::{self, Config};
 use crate::login::{self, Attempt, Entered, Known, Reason, Refused, Services};
 use crate::pipeline::capture::bearer::{self, BearerFault, Borne};
-use crate::pipeline::capture::fields;
 use crate::pipeline::capture::{Captured, UntrustedToken};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::reading::media;
 use crate::pipeline::verify::Origin;
 
 /// After this a person is synced again though nothing new was said, so that what ends by itself is renewed while in use.
@@ -107,7 +107,7 @@ impl Bearers {
 
     /// Whether the body of a request is a form in which a token is to be read.
     pub fn reads_form(&self, headers: &HeaderMap) -> bool {
-        self.form && headers.get_all(header::CONTENT_TYPE).iter().any(|kind| fields::may_be_form(kind.as_bytes()))
+        self.form && headers.get_all(header::CONTENT_TYPE).iter().any(|kind| media::may_be_form(kind.as_bytes()))
     }
 
     /// Who bears a request; `None` where nobody does whom we know.

@@ -55,10 +55,11 @@ use super::session::{Beginning, Desk, set_by_app};
 use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
 use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
-use crate::pipeline::capture::fields::{self, Field, Seeks};
+use crate::pipeline::capture::watch::{BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::reading::media;
 use crate::pipeline::verify::BindingVerdict;
 use crate::ports::sessions::Sessions;
 
@@ -76,7 +77,7 @@ pub struct Site {
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
-    /// What no body may carry to an address that is no callback.
+    /// What no request may carry to an address that takes no login.
     seeks: Seeks,
     start_page: String,
     bearers: Option<Bearers>,
@@ -114,10 +115,7 @@ impl Site {
         let gate = gate(config, &services, sessions, &sealer);
         counters.held.set_limit(config.limits.held_bodies);
         let bearers = Bearers::new(config);
-        let seeks = Seeks {
-            login: config.elsewhere == Elsewhere::Refuse,
-            access_token: bearers.as_ref().and_then(Bearers::issuers_of_forms),
-        };
+        let seeks = seeks(config, bearers.as_ref().and_then(Bearers::issuers_of_forms));
         Ok(Self {
             listen: config.listen.clone(),
             router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
@@ -194,6 +192,21 @@ impl Site {
 fn watched(config: &Config) -> Vec<Arc<Provider>> {
     let providers = config.providers.iter().map(|settings| &settings.provider);
     providers.filter(|provider| provider.mode.is_watched()).cloned().collect()
+}
+
+/// Tokens of every provider, whatever its mode: what one mode does not read, the app might.
+fn seeks(config: &Config, access_token: Option<Arc<[String]>>) -> Seeks {
+    if config.elsewhere == Elsewhere::Pass {
+        return Seeks { access_token, ..Seeks::default() };
+    }
+    let providers = config.providers.iter().map(|settings| &*settings.provider);
+    Seeks {
+        login: Some(providers.clone().map(|provider| provider.issuer.as_str().to_owned()).collect()),
+        access_token,
+        every_body: providers
+            .into_iter()
+            .any(|provider| provider.mode.is_watched() || provider.mode == Mode::TokenRelay),
+    }
 }
 
 /// What sessions need, where a configuration asks for any.
@@ -350,7 +363,7 @@ async fn take(
             if let Some(answer) = admit(site, &jar, &mut request).await? {
                 return Ok(Answered::Own(answer));
             }
-            let watch = outgoing(site, request.headers(), request.uri().query())?;
+            let watch = scan::outgoing(&site.seeks, &request)?;
             headers::set_wishes(request.headers_mut(), &wishes);
             let client = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
             let (request, upload) = streaming(site, request, watch);
@@ -365,12 +378,15 @@ struct HeldForm(Bytes);
 
 /// Reads a form whole, bounded as a login's body is.
 async fn hold_form(site: &Site, peer: &Peer, request: &mut Request<Incoming>) -> Result<Bytes, Trouble> {
-    scan::watches_body(request.headers())?;
+    scan::check_form(request.headers())?;
+    // Its `access_token` is verified, and not merely looked at.
+    let scan = scan::outgoing(&Seeks { access_token: None, ..site.seeks.clone() }, request)?;
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, request.headers()));
     let form = held::read(request.body_mut(), site.limits.callback_body, time, held).await?;
-    // Its `access_token` is verified, and not merely looked at.
-    gate::carries_no_login(&form, Seeks { access_token: None, ..site.seeks.clone() })?;
+    if let Some(scan) = scan {
+        scan::check(scan.read_whole(&form), "body")?;
+    }
     Ok(form)
 }
 
@@ -433,19 +449,6 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
 }
 
-/// What this request's body has to be watched for on its way.
-fn outgoing(site: &Site, headers: &HeaderMap, query: Option<&str>) -> Result<Option<Seeks>, Trouble> {
-    if site.seeks.is_nothing() {
-        return Ok(None);
-    }
-    let query = query.filter(|_| site.seeks.login);
-    match query.and_then(scan::query_carries_login) {
-        Some(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "query" }),
-        Some(_) => Err(Trouble::Elsewhere { field: "id_token", place: "query" }),
-        None => Ok(scan::watches_body(headers)?.then(|| site.seeks.clone())),
-    }
-}
-
 /// A request that is no login: streams to the app, and the answer back.
 async fn pass(
     site: &Arc<Site>,
@@ -467,7 +470,7 @@ async fn pass(
 fn streaming(
     site: &Site,
     request: Request<Incoming>,
-    watch: Option<Seeks>,
+    watch: Option<BodyScan>,
 ) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
     let (mut parts, body) = request.into_parts();
     if let Some(HeldForm(form)) = parts.extensions.remove() {
@@ -520,7 +523,7 @@ async fn login_path(
     mut request: Request<Incoming>,
 ) -> Result<Answered, Box<Failed>> {
     let mut held = site.counters.held.open_large(client(site, peer, request.headers()));
-    let watch = outgoing(site, request.headers(), request.uri().query())?;
+    let watch = scan::outgoing(&site.seeks, &request)?;
     // A compressed page could not be read.
     request.headers_mut().remove(header::ACCEPT_ENCODING);
     let (request, upload) = streaming(site, request, watch);
@@ -572,7 +575,7 @@ async fn callback(
     request: Request<Incoming>,
 ) -> Result<Answered, Box<Failed>> {
     let (parts, body) = request.into_parts();
-    if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| fields::has_foreign_charset(kind.as_bytes())) {
+    if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| media::has_foreign_charset(kind.as_bytes())) {
         return Err(Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter").into());
     }
     // What is held here is memory that a stranger chose, so a login may take no longer to arrive than to be decided.

@@ -43,6 +43,7 @@ use super::proxy::headers::Framing;
 use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
 use crate::pipeline::capture::bearer::BearerFault;
+use crate::pipeline::capture::watch::Sighted;
 use crate::pipeline::verify::Fault;
 use crate::ports::store::StoreError;
 
@@ -62,7 +63,7 @@ pub enum Trouble {
     MisleadingHeader(HeaderName),
     /// A field that carries a login where none belongs.
     Elsewhere {
-        field: &'static str,
+        sighted: Sighted,
         place: &'static str,
     },
     /// A form whose bytes we cannot read as the app will.
@@ -147,15 +148,15 @@ impl fmt::Display for Trouble {
                     "header `{name}` at a callback path: an app may read another message by it than the one that was checked"
                 )
             }
-            Trouble::Elsewhere { field, place } => {
-                write!(
-                    f,
-                    "field `{field}` in the {place} of a request that is not to a callback path; `guard.elsewhere = \"pass\"` would let it through"
-                )
-            }
+            Trouble::Elsewhere { sighted: Sighted { field, why }, place } => write!(
+                f,
+                "field `{}` in the {place} of a request that is not to a callback path: {why}; \
+                 `guard.elsewhere = \"pass\"` would let it through",
+                field.name()
+            ),
             Trouble::UnreadableForm(why) => write!(
                 f,
-                "a form with {why}; expected one that can be read as it passes; outside callback paths `guard.elsewhere = \"pass\"` would let it through"
+                "a body with {why}; expected one that can be read as it passes; outside callback paths `guard.elsewhere = \"pass\"` would let it through"
             ),
             Trouble::BodyTooLarge { limit } => write!(f, "a body over `limits.callback_body` of {limit} bytes"),
             Trouble::BodyStalled => f.write_str("the body stopped arriving"),
@@ -361,8 +362,8 @@ fn page(trouble: &Trouble) -> Page<'_> {
         ),
         Trouble::UnreadableForm(_) => page(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "This form cannot be passed on",
-            "Send it as an ordinary form: not compressed, and in UTF-8.",
+            "This content cannot be passed on",
+            "Send it in the usual form: not compressed, and in UTF-8.",
         ),
         Trouble::BodyTooLarge { .. } => login(
             StatusCode::PAYLOAD_TOO_LARGE,

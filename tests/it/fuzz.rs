@@ -99,6 +99,16 @@ fn forms() {
 }
 
 #[test]
+fn members() {
+    shortly(&doors::MEMBERS, 2_000);
+}
+
+#[test]
+fn parts() {
+    shortly(&doors::PARTS, 2_000);
+}
+
+#[test]
 fn tokens() {
     shortly(&doors::TOKEN, 4_000);
 }

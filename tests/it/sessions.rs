@@ -174,7 +174,10 @@ async fn a_logout_at_the_apps_own_address_ends_ours_too_if_it_is_believed() {
     assert_eq!(scene.house.app.seen().pop().unwrap().body, good.as_bytes());
     assert_eq!(scene.user(&cookies).await, None);
     // A logout address is no way around the callback.
-    for body in ["id_token=x", "SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg=="] {
+    for body in [
+        "id_token=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA",
+        "SAMLResponse=PHNhbWxwOlJlc3BvbnNlPjxzYW1sOkFzc2VydGlvbi8%2BPC9zYW1scDpSZXNwb25zZT4%3D",
+    ] {
         assert_eq!(scene.post_logout("/bye", body).await.status, 403, "{body}");
     }
 }

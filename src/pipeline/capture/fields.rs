@@ -1,13 +1,12 @@
 //! The protocol fields of a login message, found the way the laxest app would find them.
 //!
-//! Names are compared decoded and without case, since apps differ in both. [`ProtocolFields`] reads a whole query or
-//! body; [`FieldScan`] watches a stream of which it keeps nothing but the name under its eyes.
+//! Names are compared decoded and without case, since apps differ in both. [`ProtocolFields`] reads a whole query or body;
+//! [`super::watch`] looks into what goes by.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use super::CaptureRefusal;
-use crate::pipeline::reading::token::{self, Reading, Unclear};
+use crate::pipeline::reading::media::has_foreign_mark;
 
 /// A form field that carries a login, part of one, or the denial of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,251 +155,15 @@ impl ProtocolFields {
     }
 }
 
-/// Watches a form go by in pieces for a field that carries a login, by the same lax reading as [`ProtocolFields`]. Holds the
-/// name under its eyes and, where a value has to be looked into, the head of that; nothing else.
-///
-/// ```text
-/// "a=1&SAMLRes" "ponse=PHNh" "bWxw…"     a name and a value split over pieces
-/// ```
-#[derive(Debug)]
-pub struct FieldScan {
-    seeks: Seeks,
-    place: ScanPlace,
-    name: Vec<u8>,
-    /// The decoded head of a value that is looked into.
-    head: Vec<u8>,
-    /// Digits of an escape in a value that are still to come, and what was read of it.
-    escape: Escape,
-    /// The first bytes of all.
-    opening: Vec<u8>,
-}
-
-/// What a scan looks for.
-#[derive(Debug, Clone)]
-pub struct Seeks {
-    /// Fields by which a browser logs in.
-    pub login: bool,
-    /// `access_token` (RFC 6750 section 2.2), unless it is a token of another issuer than these.
-    pub access_token: Option<Arc<[String]>>,
-}
-
-impl Default for Seeks {
-    fn default() -> Self {
-        Self { login: true, access_token: None }
+/// Keeps of a raw name what [`field_named`] looks at. Leading padding is dropped at once, however much of it comes.
+pub(super) fn keep_name(name: &mut Vec<u8>, mut bytes: &[u8]) {
+    while name.len() < MAX_RAW_NAME && !bytes.is_empty() {
+        let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - name.len()));
+        name.extend_from_slice(now);
+        let stripped = strip_padding(name).len();
+        name.drain(..name.len() - stripped);
+        bytes = later;
     }
-}
-
-impl Seeks {
-    pub fn is_nothing(&self) -> bool {
-        !self.login && self.access_token.is_none()
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ScanPlace {
-    Name,
-    /// A value that matters to nobody.
-    Value,
-    /// The value of a field that is looked into.
-    Held(Field),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escape {
-    None,
-    Percent,
-    Digit(u8),
-}
-
-/// What a scan has to say of a piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sighting {
-    /// Nothing that carries a login, so far.
-    Clear,
-    /// A field that carries a login (`id_token`, or a `SAMLResponse` that is no LogoutResponse), or an `access_token`.
-    Login(Field),
-    /// A byte order mark by which an app may read other letters than we do.
-    Foreign,
-}
-
-impl Default for FieldScan {
-    fn default() -> Self {
-        Self::new(Seeks::default())
-    }
-}
-
-impl FieldScan {
-    pub fn new(seeks: Seeks) -> Self {
-        Self {
-            seeks,
-            place: ScanPlace::Name,
-            name: Vec::new(),
-            head: Vec::new(),
-            escape: Escape::None,
-            opening: Vec::new(),
-        }
-    }
-
-    /// Reads the next piece. `answers_logout` says of the base64 head of a `SAMLResponse` whether its root is a
-    /// LogoutResponse.
-    pub fn read(&mut self, mut piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
-        if self.opening.len() < MARK {
-            self.opening.extend_from_slice(piece.get(..piece.len().min(MARK - self.opening.len())).unwrap_or_default());
-            if has_foreign_mark(&self.opening) {
-                return Sighting::Foreign;
-            }
-        }
-        while !piece.is_empty() {
-            let (consumed, sighting) = match self.place {
-                ScanPlace::Name => self.read_name(piece),
-                ScanPlace::Value => (self.skip_value(piece), Sighting::Clear),
-                ScanPlace::Held(field) => self.read_held(field, piece, &answers_logout),
-            };
-            if sighting != Sighting::Clear {
-                return sighting;
-            }
-            piece = piece.get(consumed..).unwrap_or_default();
-        }
-        Sighting::Clear
-    }
-
-    /// The form has ended: judges what is still under its eyes.
-    pub fn finish(&mut self, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
-        match self.place {
-            ScanPlace::Name => self.name_ended(),
-            ScanPlace::Value => Sighting::Clear,
-            ScanPlace::Held(field) => self.held_ended(field, &answers_logout),
-        }
-    }
-
-    fn read_name(&mut self, piece: &[u8]) -> (usize, Sighting) {
-        let end = piece.iter().position(|byte| matches!(byte, b'&' | b';' | b'='));
-        self.keep_name(piece.get(..end.unwrap_or(piece.len())).unwrap_or_default());
-        let Some(end) = end else { return (piece.len(), Sighting::Clear) };
-        let sighting = self.name_ended();
-        let begins_value = piece.get(end) == Some(&b'=');
-        if matches!(self.place, ScanPlace::Held(_)) && !begins_value {
-            self.place = ScanPlace::Name;
-        } else if self.place == ScanPlace::Name && begins_value {
-            self.place = ScanPlace::Value;
-        }
-        (end + 1, sighting)
-    }
-
-    /// Keeps what [`field_named`] looks at. Leading padding is dropped at once, however much of it comes.
-    fn keep_name(&mut self, mut bytes: &[u8]) {
-        while self.name.len() < MAX_RAW_NAME && !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - self.name.len()));
-            self.name.extend_from_slice(now);
-            let stripped = strip_padding(&self.name).len();
-            self.name.drain(..self.name.len() - stripped);
-            bytes = later;
-        }
-    }
-
-    fn name_ended(&mut self) -> Sighting {
-        // Most names are told apart by their first letter, which costs nothing.
-        let may_be_access = self.seeks.access_token.is_some();
-        let hopeless = |first: &u8| match first.to_ascii_lowercase() {
-            b'i' | b's' => false,
-            b'a' => !may_be_access,
-            other => other.is_ascii_alphanumeric(),
-        };
-        let field = if self.name.first().is_none_or(hopeless) { None } else { field_named(&self.name) };
-        self.name.clear();
-        match field {
-            Some(Field::IdToken) if self.seeks.login => return Sighting::Login(Field::IdToken),
-            Some(Field::SamlResponse) if self.seeks.login => self.place = ScanPlace::Held(Field::SamlResponse),
-            Some(Field::AccessToken) if self.seeks.access_token.is_some() => {
-                self.place = ScanPlace::Held(Field::AccessToken);
-            }
-            _ => return Sighting::Clear,
-        }
-        self.escape = Escape::None;
-        self.head.clear();
-        Sighting::Clear
-    }
-
-    fn skip_value(&mut self, piece: &[u8]) -> usize {
-        match memchr::memchr2(b'&', b';', piece) {
-            Some(end) => {
-                self.place = ScanPlace::Name;
-                end + 1
-            }
-            None => piece.len(),
-        }
-    }
-
-    fn read_held(&mut self, field: Field, piece: &[u8], answers_logout: impl Fn(&[u8]) -> bool) -> (usize, Sighting) {
-        for (index, byte) in piece.iter().enumerate() {
-            if matches!(byte, b'&' | b';') {
-                let sighting = self.held_ended(field, answers_logout);
-                self.place = ScanPlace::Name;
-                return (index + 1, sighting);
-            }
-            self.keep_value(*byte);
-            if self.head.len() >= MAX_HEAD {
-                let sighting = self.held_ended(field, answers_logout);
-                self.place = ScanPlace::Value;
-                return (index + 1, sighting);
-            }
-        }
-        (piece.len(), Sighting::Clear)
-    }
-
-    fn keep_value(&mut self, byte: u8) {
-        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        self.escape = match (self.escape, byte) {
-            (_, b'%') => Escape::Percent,
-            (Escape::Percent, byte) => digit(byte).map_or(Escape::None, Escape::Digit),
-            (Escape::Digit(high), byte) => {
-                self.head.extend(digit(byte).map(|low| high << 4 | low));
-                Escape::None
-            }
-            (Escape::None, byte) => {
-                self.head.push(byte);
-                Escape::None
-            }
-        };
-    }
-
-    /// The value has ended, or there is more of it than is held.
-    fn held_ended(&mut self, field: Field, answers_logout: impl Fn(&[u8]) -> bool) -> Sighting {
-        // Apps name a field without filling it in (an empty one carries nothing).
-        let clear = self.head.is_empty()
-            || match field {
-                Field::AccessToken => self.passes_access_token(),
-                _ => answers_logout(&self.head),
-            };
-        if clear { Sighting::Clear } else { Sighting::Login(field) }
-    }
-
-    fn passes_access_token(&self) -> bool {
-        if self.head.len() >= MAX_HEAD {
-            return !token::may_begin(&self.head);
-        }
-        let reading = token::read(&self.head);
-        let issuers = self.seeks.access_token.iter().flat_map(|issuers| issuers.iter().map(String::as_str));
-        // The app's own, by a secret of its own.
-        reading == Reading::Unclear(Unclear::NoIssuerSharedSecret) || reading.passes(issuers).is_ok()
-    }
-}
-
-/// The longest byte order mark.
-const MARK: usize = 4;
-
-/// How much of a value is held: of a `SAMLResponse`, in base64, enough for an XML declaration, a comment and the root's name.
-const MAX_HEAD: usize = 4096;
-
-/// Whether a query may hold a field that carries a login: cheap, and never wrong when it says no. A name without an
-/// escape begins with the very letters of the field, whatever a lax reader makes of its separators.
-pub fn may_carry_login(query: &str) -> bool {
-    let bytes = query.as_bytes();
-    if !bytes.is_ascii() || memchr::memchr(b'%', bytes).is_some() {
-        return true;
-    }
-    memchr::memchr2_iter(b's', b'S', bytes).any(|at| starts_with(bytes, at, b"samlresponse"))
-        || memchr::memchr2_iter(b'i', b'I', bytes).any(|at| starts_with(bytes, at, b"id"))
 }
 
 /// Whether a query may hold a field: cheap, and never wrong when it says no.
@@ -445,41 +208,10 @@ fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
     bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
 }
 
-/// Whether any reader may take a body of this media type for a form: some look for the name anywhere in the field, or take
-/// what stands before a comma.
-pub fn may_be_form(content_type: &[u8]) -> bool {
-    const NAME: &[u8] = b"x-www-form-urlencoded";
-    content_type.windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
-}
-
-/// Whether a media type asks for a character encoding in which a name would not be the bytes that we compare. UTF-16, UTF-7
-/// and EBCDIC are honoured by some frameworks.
-pub fn has_foreign_charset(content_type: &[u8]) -> bool {
-    const KNOWN: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
-    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
-    text.split("charset").skip(1).any(|rest| {
-        let named = rest.trim_start_matches([' ', '\t', '=', '"', '\'', '*']);
-        let named = named.split([';', ',', '"', '\'', ' ', '\t']).next().unwrap_or_default();
-        !KNOWN.contains(&named)
-    })
-}
-
-/// Whether a body begins with the byte order mark of UTF-16 or UTF-32. Some frameworks (Katana for one) follow it whatever the
-/// media type says, and then read names that we never saw.
-fn has_foreign_mark(body: &[u8]) -> bool {
-    body.starts_with(&[0xfe, 0xff]) || body.starts_with(&[0xff, 0xfe]) || body.starts_with(&[0, 0, 0xfe, 0xff])
-}
-
-/// Whether a media type is `application/x-www-form-urlencoded`, parameters aside.
-pub fn is_form(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
 /// The protocol field that the laxest app would read under a raw name. PHP strips leading space and reads `.`, space and a
 /// lone `[` as `_`; PHP, Rack and qs (Express) read `name[]` as a list called `name`; qs reads `[name]` as `name`, and Rack
 /// did with any brackets around it; ASP.NET reads `%u0069` as `i`; C programs stop at NUL.
-fn field_named(raw: &[u8]) -> Option<Field> {
+pub(super) fn field_named(raw: &[u8]) -> Option<Field> {
     readings(raw).iter().find_map(|name| Field::named(name))
 }
 
@@ -622,93 +354,6 @@ mod tests {
         let longest: String = "\u{17f}amlresponse".encode_utf16().map(|unit| format!("%u{unit:04x}")).collect();
         for padding in ["", "%20%20%20%20%20%20%20%20%20%20%20%20", "[[[[[[[[[[[[[[[[", "%20%20%20%20%20%20%20%u0020"] {
             assert_eq!(field_named(format!("{longest}{padding}").as_bytes()), Some(Field::SamlResponse), "{padding}");
-        }
-    }
-
-    fn scan(pieces: &[&[u8]]) -> Sighting {
-        let logout = |head: &[u8]| head.starts_with(b"LOGOUT");
-        let mut scan = FieldScan::default();
-        for piece in pieces {
-            let sighting = scan.read(piece, logout);
-            if sighting != Sighting::Clear {
-                return sighting;
-            }
-        }
-        scan.finish(logout)
-    }
-
-    #[test]
-    fn a_scan_sees_what_is_split_anywhere() {
-        let forms: [(&[u8], Sighting); 16] = [
-            (b"[id_token]=x", Sighting::Login(Field::IdToken)),
-            (b"\xef\xbb\xbfid_token=x", Sighting::Login(Field::IdToken)),
-            (b"\xff\xfei\0d\0", Sighting::Foreign),
-            (b"\0\0\xfe\xff\0\0\0i", Sighting::Foreign),
-            (b"a=1&b=2", Sighting::Clear),
-            (b"a=id_token&b=SAMLResponse", Sighting::Clear),
-            (b"a=1&id_token=x&b=2", Sighting::Login(Field::IdToken)),
-            (b"a=1;%69D_token=x", Sighting::Login(Field::IdToken)),
-            (b"a=1&ID.TOKEN[]", Sighting::Login(Field::IdToken)),
-            (
-                b"++%20+%20%09id_token%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20%20=x",
-                Sighting::Login(Field::IdToken),
-            ),
-            (b"SAMLResponse=PHNh&a=1", Sighting::Login(Field::SamlResponse)),
-            (b"samlresponse=&a=1", Sighting::Clear),
-            (b"SAMLResponse&a=1", Sighting::Clear),
-            (b"SAMLResponse=L%4fGOUT%3D%3D&a=1", Sighting::Clear),
-            (b"SAMLResponse=LOGOUT&SAMLResponse=PHNh", Sighting::Login(Field::SamlResponse)),
-            (b"SAMLResponse=LOGOUT;x&id_token=", Sighting::Login(Field::IdToken)),
-        ];
-        for (form, expected) in forms {
-            let shown = String::from_utf8_lossy(form);
-            assert_eq!(scan(&[form]), expected, "{shown}");
-            for at in 0..form.len() {
-                assert_eq!(scan(&[&form[..at], &form[at..]]), expected, "{shown} at {at}");
-            }
-            let bytes: Vec<&[u8]> = form.chunks(1).collect();
-            assert_eq!(scan(&bytes), expected, "{shown} by bytes");
-        }
-    }
-
-    #[test]
-    fn a_scan_holds_little_of_long_names_and_values() {
-        let logout = |_: &[u8]| true;
-        let mut scan = FieldScan::default();
-        scan.read(&[b'+'; 100_000], logout);
-        scan.read(&[b'n'; 100_000], logout);
-        assert!(scan.name.capacity() <= 256, "{}", scan.name.capacity());
-        scan.read(b"&SAMLResponse=", logout);
-        scan.read(&[b'A'; 100_000], logout);
-        assert!(scan.head.len() <= MAX_HEAD);
-    }
-
-    #[test]
-    fn a_query_is_looked_into_only_where_it_may_carry_a_login() {
-        for query in ["page=2&sort=name", "q=hello+world", "s=1&same=x"] {
-            assert!(!may_carry_login(query), "{query}");
-        }
-        for query in [
-            "id_token=1",
-            "a=1&ID.token=1",
-            "SAMLResponse=1",
-            "%73amlresponse=1",
-            "id[token=1",
-            "[id_token]=1",
-            "ſamlresponse=1",
-        ] {
-            assert!(may_carry_login(query), "{query}");
-        }
-    }
-
-    #[test]
-    fn forms_are_known_by_any_sign() {
-        assert!(may_be_form(b"application/X-WWW-form-urlencoded, text/plain"));
-        assert!(!may_be_form(b"application/json"));
-        assert!(!has_foreign_charset(b"application/x-www-form-urlencoded; charset=UTF-8"));
-        assert!(!has_foreign_charset(b"application/x-www-form-urlencoded"));
-        for charset in ["utf-16", "\"utf-7\"", "ibm037", "utf-8, utf-16; charset=utf-16"] {
-            assert!(has_foreign_charset(format!("a/b; Charset={charset}").as_bytes()), "{charset}");
         }
     }
 

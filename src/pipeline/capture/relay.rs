@@ -9,9 +9,10 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use super::fields::{could_be, has_foreign_charset, is_form};
+use super::fields::could_be;
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
 use crate::pipeline::ids::Issuer;
+use crate::pipeline::reading::media::{has_foreign_charset, is_form};
 use crate::pipeline::reading::token::{self, Reading};
 
 /// What the app hands in for tokens (RFC 6749 section 4, RFC 8628 section 3.4).

@@ -55,11 +55,40 @@ pub fn any_reading(path: &str, mut see: impl FnMut(&str) -> bool) -> Result<bool
         }
         let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
         if decoded.len() == text.len() {
-            return Ok(false);
+            // Escapes that are none: uWSGI drops them, Jetty reads `%u006c` where it is told to.
+            return Ok(memchr::memchr(b'%', &text).is_some()
+                && mended(&text).iter().any(|text| see(&reading(text, true, true))));
         }
         text = Cow::Owned(decoded);
     }
     Err(Ambiguous)
+}
+
+/// What lenient readers make of escapes that are none: `%uXXXX` a character, a broken one nothing, with or without its letters.
+fn mended(text: &[u8]) -> [Vec<u8>; 2] {
+    let (mut bare, mut dropped) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'%' {
+            bare.push(*byte);
+            dropped.push(*byte);
+            continue;
+        }
+        let wide = after.strip_prefix(b"u").or_else(|| after.strip_prefix(b"U")).and_then(|digits| digits.get(..4));
+        let wide = wide.and_then(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        if let Some(letter) = wide.and_then(char::from_u32) {
+            for text in [&mut bare, &mut dropped] {
+                text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            rest = after.get(5..).unwrap_or_default();
+            continue;
+        }
+        let letters = after.iter().take(2).take_while(|byte| **byte != b'/').count();
+        bare.extend_from_slice(after.get(..letters).unwrap_or_default());
+        rest = after.get(letters..).unwrap_or_default();
+    }
+    [bare, dropped]
 }
 
 /// The normal form of a configured path: every escape undone, backslash for slash, cut at `#` and `?`. Two paths of one form

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,16 +17,15 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::headers::clean_trailers;
-use super::scan::post_answers_logout;
 use super::upstream::AppBody;
-use crate::pipeline::capture::fields::{Field, FieldScan, Seeks, Sighting};
+use crate::pipeline::capture::watch::{BodyScan, Sighted, Sighting};
 use crate::serve::alarm::Alarm;
 
 /// Why a body was broken off by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    Login,
-    Foreign,
+    Login(Sighted),
+    Unreadable(&'static str),
     Stalled,
     Broken,
 }
@@ -34,8 +33,8 @@ pub enum Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Stop::Login => "the body carries a login",
-            Stop::Foreign => "the body begins with a byte order mark",
+            Stop::Login(_) => "the body carries a login",
+            Stop::Unreadable(why) => why,
             Stop::Stalled => "the body stopped arriving",
             Stop::Broken => "the body broke off",
         })
@@ -75,7 +74,7 @@ pub struct Upload {
     /// Milliseconds from `started` to the last piece that went through.
     moved: AtomicU64,
     done: AtomicBool,
-    stopped: AtomicU8,
+    stopped: OnceLock<Stop>,
 }
 
 impl Upload {
@@ -84,7 +83,7 @@ impl Upload {
             started: Instant::now(),
             moved: AtomicU64::new(0),
             done: AtomicBool::new(false),
-            stopped: AtomicU8::new(0),
+            stopped: OnceLock::new(),
         })
     }
 
@@ -93,30 +92,13 @@ impl Upload {
         self.started + Duration::from_millis(self.moved.load(Ordering::Relaxed))
     }
 
-    /// Why we broke it off, and on which field.
-    pub fn stopped(&self) -> Option<(Stop, Field)> {
-        match self.stopped.load(Ordering::Acquire) {
-            1 => Some((Stop::Login, Field::IdToken)),
-            2 => Some((Stop::Login, Field::SamlResponse)),
-            3 => Some((Stop::Stalled, Field::State)),
-            4 => Some((Stop::Broken, Field::State)),
-            5 => Some((Stop::Foreign, Field::State)),
-            6 => Some((Stop::Login, Field::AccessToken)),
-            _ => None,
-        }
+    /// Why we broke it off.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stopped.get().copied()
     }
 
-    fn stop(&self, stop: Stop, field: Option<Field>) -> Stop {
-        let code = match (stop, field) {
-            (Stop::Login, Some(Field::SamlResponse)) => 2,
-            (Stop::Login, Some(Field::AccessToken)) => 6,
-            (Stop::Login, _) => 1,
-            (Stop::Stalled, _) => 3,
-            (Stop::Broken, _) => 4,
-            (Stop::Foreign, _) => 5,
-        };
-        self.stopped.store(code, Ordering::Release);
-        stop
+    fn stop(&self, stop: Stop) -> Stop {
+        *self.stopped.get_or_init(|| stop)
     }
 
     fn note(&self) {
@@ -146,16 +128,15 @@ pub struct Streamed {
     inner: Incoming,
     stall: Stall,
     upload: Arc<Upload>,
-    scan: Option<FieldScan>,
+    scan: Option<BodyScan>,
     /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.
     remaining: Option<u64>,
 }
 
 impl Streamed {
-    pub fn through(inner: Incoming, limit: Duration, watch: Option<Seeks>) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Incoming, limit: Duration, scan: Option<BodyScan>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
-        let scan = watch.map(FieldScan::new);
         let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
         (Outgoing::Streamed(Box::new(streamed)), upload)
     }
@@ -165,14 +146,14 @@ impl Streamed {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.stall.poll(context));
-                return Poll::Ready(Some(Err(self.upload.stop(Stop::Stalled, None))));
+                return Poll::Ready(Some(Err(self.upload.stop(Stop::Stalled))));
             }
         };
         self.stall.moved();
         self.upload.note();
         let mut frame = match frame {
             Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Some(Err(self.upload.stop(Stop::Broken, None)))),
+            Some(Err(_)) => return Poll::Ready(Some(Err(self.upload.stop(Stop::Broken)))),
             None => {
                 self.upload.done.store(true, Ordering::Relaxed);
                 return Poll::Ready(self.ended().map(Err));
@@ -192,10 +173,9 @@ impl Streamed {
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
-        match self.scan.as_mut().map_or(Sighting::Clear, |scan| scan.read(data, post_answers_logout)) {
-            Sighting::Clear => {}
-            Sighting::Login(field) => return Some(self.upload.stop(Stop::Login, Some(field))),
-            Sighting::Foreign => return Some(self.upload.stop(Stop::Foreign, None)),
+        let sighting = self.scan.as_mut().map_or(Sighting::Clear, |scan| scan.read(data));
+        if let Some(stop) = self.stop_on(sighting) {
+            return Some(stop);
         }
         let remaining = self.remaining.as_mut()?;
         *remaining = remaining.saturating_sub(data.len() as u64);
@@ -203,9 +183,16 @@ impl Streamed {
     }
 
     fn ended(&mut self) -> Option<Stop> {
-        let sighting = self.scan.take()?.finish(post_answers_logout);
-        let Sighting::Login(field) = sighting else { return None };
-        Some(self.upload.stop(Stop::Login, Some(field)))
+        let sighting = self.scan.take()?.finish();
+        self.stop_on(sighting)
+    }
+
+    fn stop_on(&self, sighting: Sighting) -> Option<Stop> {
+        match sighting {
+            Sighting::Clear => None,
+            Sighting::Login(sighted) => Some(self.upload.stop(Stop::Login(sighted))),
+            Sighting::Unreadable(why) => Some(self.upload.stop(Stop::Unreadable(why))),
+        }
     }
 }
 

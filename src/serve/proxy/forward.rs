@@ -10,10 +10,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::body::{Outgoing, Stop, Upload};
+use super::scan;
 use super::upstream::{AppBody, Connector, NoAnswer, Pool};
 use crate::config;
-use crate::pipeline::capture::bearer::BearerFault;
-use crate::pipeline::capture::fields::Field;
 use crate::pipeline::faults;
 use crate::serve::respond::Trouble;
 
@@ -81,7 +80,7 @@ impl App {
         *request.version_mut() = Version::HTTP_11;
         let upload = upload.as_deref();
         let mut response = self.pool.send(request, self.response_timeout, upload).await.map_err(|failed| {
-            let stopped = upload.and_then(Upload::stopped).map(|(stop, field)| trouble(stop, field));
+            let stopped = upload.and_then(Upload::stopped).map(trouble);
             stopped.unwrap_or(match failed {
                 NoAnswer::Broken(why) => Trouble::AppUnreachable(why),
                 NoAnswer::TooSlow => Trouble::AppTooSlow,
@@ -116,13 +115,11 @@ fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {
 }
 
 /// Why we broke a request off.
-fn trouble(stop: Stop, field: Field) -> Trouble {
-    match (stop, field) {
-        (Stop::Login, Field::SamlResponse) => Trouble::Elsewhere { field: "SAMLResponse", place: "body" },
-        (Stop::Login, Field::AccessToken) => Trouble::Bearer(BearerFault::InForm),
-        (Stop::Login, _) => Trouble::Elsewhere { field: "id_token", place: "body" },
-        (Stop::Foreign, _) => Trouble::UnreadableForm("the byte order mark of UTF-16 or UTF-32"),
-        (Stop::Stalled, _) => Trouble::BodyStalled,
-        (Stop::Broken, _) => Trouble::BodyBroken,
+fn trouble(stop: Stop) -> Trouble {
+    match stop {
+        Stop::Login(sighted) => scan::trouble(sighted, "body"),
+        Stop::Unreadable(why) => Trouble::UnreadableForm(why),
+        Stop::Stalled => Trouble::BodyStalled,
+        Stop::Broken => Trouble::BodyBroken,
     }
 }

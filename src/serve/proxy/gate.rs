@@ -12,10 +12,8 @@ use hyper::body::Incoming;
 use super::body::Outgoing;
 use super::headers;
 use super::headers::identity::{self, Identity};
-use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, outgoing, remember_redirect, scan};
+use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
-use crate::pipeline::capture::bearer::BearerFault;
-use crate::pipeline::capture::fields::{Field, FieldScan, Seeks, Sighting};
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
 use crate::serve::assertion;
@@ -183,13 +181,13 @@ pub async fn logout_path(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answered, Box<Failed>> {
-    outgoing(site, request.headers(), request.uri().query())?;
+    let scan = scan::outgoing(&site.seeks, &request)?;
     let (mut parts, body) = request.into_parts();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, &parts.headers));
     let body = held::read(body, site.limits.callback_body, time, held).await?;
-    if !site.seeks.is_nothing() {
-        carries_no_login(&body, site.seeks.clone())?;
+    if let Some(scan) = scan {
+        scan::check(scan.read_whole(&body), "body")?;
     }
     if let Some(gate) = &site.gate {
         if let Some(ended) = end_sessions(site, gate, &parts, &body).await? {
@@ -239,21 +237,5 @@ async fn end_sessions(
         }
         // It may be a good one: the provider is told to try again.
         Err(trouble) => Err(trouble),
-    }
-}
-
-/// Looks through a body that was held.
-pub fn carries_no_login(body: &[u8], seeks: Seeks) -> Result<(), Trouble> {
-    let mut scan = FieldScan::new(seeks);
-    let sighting = match scan.read(body, scan::post_answers_logout) {
-        Sighting::Clear => scan.finish(scan::post_answers_logout),
-        sighting => sighting,
-    };
-    match sighting {
-        Sighting::Clear => Ok(()),
-        Sighting::Login(Field::SamlResponse) => Err(Trouble::Elsewhere { field: "SAMLResponse", place: "body" }),
-        Sighting::Login(Field::AccessToken) => Err(Trouble::Bearer(BearerFault::InForm)),
-        Sighting::Login(_) => Err(Trouble::Elsewhere { field: "id_token", place: "body" }),
-        Sighting::Foreign => Err(Trouble::UnreadableForm("a byte order mark")),
     }
 }

@@ -1,51 +1,73 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
-use base64::Engine as _;
-use base64::engine::DecodePaddingMode;
-use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::GeneralPurposeConfig;
+use http::Request;
 use http::header::{self, HeaderMap};
+use http_body::Body as _;
+use hyper::body::Incoming;
 
-use crate::pipeline::capture::fields::{self, Field, FieldScan, Sighting};
-use crate::pipeline::capture::saml::{self, RootName};
+use crate::pipeline::capture::bearer::BearerFault;
+use crate::pipeline::capture::fields::Field;
+use crate::pipeline::capture::watch::{self, BodyScan, Seeks, Sighted, Sighting};
+use crate::pipeline::reading::media;
 use crate::serve::respond::Trouble;
 
-/// Looks for a login in a query.
-pub fn query_carries_login(query: &str) -> Option<Field> {
-    if !fields::may_carry_login(query) {
-        return None;
-    }
-    let mut scan = FieldScan::default();
-    let sighting = match scan.read(query.as_bytes(), redirect_answers_logout) {
-        Sighting::Clear => scan.finish(redirect_answers_logout),
-        sighting => sighting,
-    };
-    match sighting {
-        Sighting::Login(field) => Some(field),
-        Sighting::Clear | Sighting::Foreign => None,
-    }
-}
-
-/// Whether the body of such a request has to be watched for a login.
+/// How the body of a request that is no login has to be watched on its way, once its query was looked into.
 ///
 /// # Errors
-/// When an app might read the body as a form that we cannot read as it passes: it could hold a login that we would miss.
-pub fn watches_body(headers: &HeaderMap) -> Result<bool, Trouble> {
-    let types = headers.get_all(header::CONTENT_TYPE);
-    // Without a media type an app may guess (RFC 9110 section 8.3), and a form is what it would guess first.
-    let unnamed = types.iter().next().is_none();
-    let may_be_form = unnamed || types.iter().any(|kind| fields::may_be_form(kind.as_bytes()));
-    if !may_be_form {
-        return Ok(false);
+/// When the query carries a login, or when an app might read the body as something that we cannot read as it passes: it could
+/// hold a login that we would miss.
+pub fn outgoing(seeks: &Seeks, request: &Request<Incoming>) -> Result<Option<BodyScan>, Trouble> {
+    if seeks.is_nothing() {
+        return Ok(None);
     }
-    // An app that takes compressed forms could read a login out of one, and we could not.
+    if let Some(query) = request.uri().query() {
+        check(watch::read_query(query, seeks), "query")?;
+    }
+    if request.body().is_end_stream() {
+        return Ok(None);
+    }
+    let headers = request.headers();
+    let types = || headers.get_all(header::CONTENT_TYPE).iter().map(|kind| kind.as_bytes());
+    let readings = media::readings(types());
+    if readings.form {
+        check_form(headers)?;
+    } else if is_encoded(headers) {
+        return Ok(None);
+    } else if seeks.every_body && readings.json && types().any(media::has_foreign_charset) {
+        return Err(FOREIGN_CHARSET);
+    }
+    BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
+}
+
+const FOREIGN_CHARSET: Trouble = Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter");
+
+/// # Errors
+/// For a form that apps may read and we cannot: compressed, or in another character encoding.
+pub fn check_form(headers: &HeaderMap) -> Result<(), Trouble> {
     if is_encoded(headers) {
         return Err(Trouble::UnreadableForm("a content encoding"));
     }
-    if types.iter().any(|kind| fields::has_foreign_charset(kind.as_bytes())) {
-        return Err(Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter"));
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    if types.any(|kind| media::has_foreign_charset(kind.as_bytes())) { Err(FOREIGN_CHARSET) } else { Ok(()) }
+}
+
+/// What a sighting means for the request.
+///
+/// # Errors
+/// When it may carry a login.
+pub fn check(sighting: Sighting, place: &'static str) -> Result<(), Trouble> {
+    match sighting {
+        Sighting::Clear => Ok(()),
+        Sighting::Login(sighted) => Err(trouble(sighted, place)),
+        Sighting::Unreadable(why) => Err(Trouble::UnreadableForm(why)),
     }
-    Ok(true)
+}
+
+pub fn trouble(sighted: Sighted, place: &'static str) -> Trouble {
+    match sighted.field {
+        Field::AccessToken => Trouble::Bearer(BearerFault::InForm),
+        _ => Trouble::Elsewhere { sighted, place },
+    }
 }
 
 /// Whether a Content-Encoding other than `identity` is named.
@@ -56,31 +78,6 @@ pub fn is_encoded(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
-}
-
-/// Whether the head of a posted `SAMLResponse` begins a LogoutResponse (SAML Bindings 3.5.4: base64).
-pub fn post_answers_logout(head: &[u8]) -> bool {
-    is_logout_response(&saml::root_name(&decode_head(head)))
-}
-
-/// The same of one in a query (SAML Bindings 3.4.4.1: DEFLATE, then base64).
-pub fn redirect_answers_logout(value: &[u8]) -> bool {
-    std::str::from_utf8(value).is_ok_and(|value| is_logout_response(&saml::redirect_root_name(value)))
-}
-
-fn is_logout_response(root: &RootName) -> bool {
-    matches!(root, RootName::Known(name) if name == "LogoutResponse")
-}
-
-/// As much of a base64 text as is whole, white space aside.
-fn decode_head(head: &[u8]) -> Vec<u8> {
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &base64::alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let compact: Vec<u8> = head.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let whole = compact.len() - compact.len() % 4;
-    LENIENT.decode(compact.get(..whole).unwrap_or_default()).unwrap_or_default()
 }
 
 /// A form of a page, with its hidden fields.

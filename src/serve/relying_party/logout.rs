@@ -14,11 +14,11 @@ use http::header::{self, HeaderMap};
 use super::saml::ServiceProvider;
 use super::{Front, Outcome, OwnRequest, Query, Way, signed_out};
 use crate::config::OWN;
-use crate::pipeline::capture::fields;
 use crate::pipeline::capture::oidc::UntrustedIdToken;
 use crate::pipeline::capture::saml::logout::{self as saml_logout, LogoutMessage, UntrustedLogout};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Protocol, Provider};
+use crate::pipeline::reading::media;
 use crate::pipeline::verify::{self, LogoutStatement, Verified};
 use crate::ports::keys::Published;
 use crate::ports::sessions::{LoggedOut, Logout, Session};
@@ -339,7 +339,7 @@ impl Heard {
 /// A body that is a form, as text.
 pub fn form<'b>(headers: &HeaderMap, body: &'b Bytes) -> Option<&'b str> {
     let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-    let plain = fields::is_form(content_type) && !headers.contains_key(header::CONTENT_ENCODING);
+    let plain = media::is_form(content_type) && !headers.contains_key(header::CONTENT_ENCODING);
     plain.then(|| std::str::from_utf8(body).ok()).flatten()
 }
 

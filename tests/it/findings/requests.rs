@@ -1,5 +1,8 @@
 //! Paths, header names and bodies, as the laxest app reads them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
 use crate::relying_party::{Scene, Setting as SceneSetting};
 use crate::support::app::App;
 use crate::support::wire::{Answer, get, post, send};
@@ -250,6 +253,91 @@ async fn sec12_what_follows_a_script_is_a_path_too() {
     let answer = post(proxy.address, "/index.php/login/callback", "", &proxy.login_form()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(app.last().all("x-loginsync-user"), ["alice"]);
+}
+
+fn part(name: &str, value: &str) -> String {
+    format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--XX--\r\n")
+}
+
+#[tokio::test]
+async fn sec12_no_body_carries_a_login_elsewhere() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let token = proxy.token(|_| {});
+    let saml = STANDARD.encode("<samlp:Response><saml:Assertion/></samlp:Response>");
+    let sealed = format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"dir\",\"enc\":\"A256GCM\"}"));
+    let nameless = proxy.token(|claims| drop(claims.as_object_mut().unwrap().remove("iss")));
+    let broken = format!("{}.x", token.rsplit_once('.').unwrap().0);
+    for (name, value) in [
+        ("id_token", &token),
+        ("ID_TOKEN", &token),
+        ("credential", &token),
+        ("SAMLResponse", &saml),
+        ("id_token", &sealed),
+        ("id_token", &nameless),
+        ("id_token", &format!("{token}.x")),
+        ("id_token", &broken),
+    ] {
+        let form: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
+        for (kind, body) in [
+            (MULTIPART, part(name, value)),
+            (JSON, format!("{{\"a\": 1, \"{name}\": \"{value}\"}}")),
+            (JSON, format!("{{/*\"*/'{name}': ['{value}']}}")),
+            ("content-type: text/plain\r\n", format!("{{\"{name}\": \"{value}\"}}")),
+            ("content-type: application/vnd.api+json\r\n", format!("{{\"{name}\": \"{value}\"}}")),
+            ("content-type: application/x-www-form-urlencoded\r\n", format!("{name}={form}")),
+        ] {
+            let answer = typed(&proxy, "/other?route=saml/acs", kind, &body).await;
+            assert_eq!(answer.status, 403, "{kind}{body}: {answer:?}");
+            assert!(!answer.body.contains("elsewhere"), "the page stays general");
+        }
+        assert_eq!(get(proxy.address, &format!("/other?{name}={form}"), "").await.status, 403, "{name}");
+    }
+    for (kind, body) in [
+        ("content-type: multipart/form-data\r\n", part("a", "b")),
+        ("content-type: multipart/form-data; boundary=XX; boundary=YY\r\n", part("a", "b")),
+        (MULTIPART, part("a", "b").replace("\r\n", "\n")),
+        (MULTIPART, part("a", "x--XX").clone()),
+        ("content-type: application/json; charset=utf-16\r\n", "{}".into()),
+        (JSON, "{\0\"\0".into()),
+    ] {
+        let answer = typed(&proxy, "/other", kind, &body).await;
+        assert_eq!(answer.status, 415, "{kind}{body}: {answer:?}");
+    }
+    assert_eq!(app.complete(), 0, "{:#?}", app.received());
+    assert!(!proxy.has_users().await);
+}
+
+#[tokio::test]
+async fn sec12_what_is_no_login_of_ours_passes() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let other = proxy.token(|claims| claims["iss"] = serde_json::json!("https://other.example"));
+    let ours = proxy.token(|_| {});
+    let mut bodies = vec![
+        (JSON, format!("{{\"data\": {{\"id_token\": \"{ours}\"}}}}")),
+        ("content-encoding: gzip\r\ncontent-type: application/json\r\n", "as it is".into()),
+        ("content-type: text/plain\r\n", format!("id_token={ours}")),
+        ("content-type: application/octet-stream\r\n", "\u{1}\u{2}{".into()),
+        (MULTIPART, part("file\"; filename=\"id_token.json", "{\"a\": 1}")),
+    ];
+    for value in [other.as_str(), "", "word", "yes.no.maybe", "6Ly5"] {
+        bodies.push((JSON, format!("{{\"id_token\": \"{value}\", \"SAMLResponse\": null}}")));
+        bodies.push((MULTIPART, part("id_token", value)));
+        bodies.push(("content-type: application/x-www-form-urlencoded\r\n", format!("id_token={value}&a=b")));
+        assert_eq!(get(proxy.address, &format!("/other?id_token={value}"), "").await.status, 200, "{value}");
+    }
+    for (kind, body) in bodies {
+        let answer = typed(&proxy, "/other", kind, &body).await;
+        assert_eq!(answer.status, 200, "{kind}{body}: {answer:?}");
+        assert_eq!(app.last().body, body.as_bytes());
+    }
+    // Large bodies stream.
+    let large = "x".repeat(3 << 20);
+    for (kind, body) in [(JSON, format!("{{\"a\": \"{large}\"}}")), (MULTIPART, part("file", &large))] {
+        assert_eq!(typed(&proxy, "/other", kind, &body).await.status, 200);
+        assert_eq!(app.last().body.len(), body.len());
+    }
 }
 
 #[tokio::test]

@@ -293,7 +293,17 @@ async fn sec01_query_form_and_cookie_are_verified_like_the_header() {
     assert_eq!((told().0, told().1.as_ref()), (alice.clone(), body.as_bytes()), "byte for byte");
     assert_eq!(wire::post(proxy, "/page", "", &format!("access_token={disabled}")).await.status, 403);
     assert_eq!(wire::post(proxy, "/page", "", "a=b").await.status, 200);
-    assert_eq!(wire::post(proxy, "/page", "", &format!("access_token={honest}&id_token=x")).await.status, 403);
+    assert_eq!(
+        wire::post(
+            proxy,
+            "/page",
+            "",
+            &format!("access_token={honest}&id_token=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA")
+        )
+        .await
+        .status,
+        403
+    );
     assert_eq!(wire::get(proxy, "/page", &format!("Cookie: a=b; token={honest}\r\n")).await.status, 200);
     assert_eq!(told().0, alice);
     assert_eq!(wire::get(proxy, "/page", &format!("Cookie: a=b; token={disabled}\r\n")).await.status, 403);

@@ -9,12 +9,14 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use loginsync::cli::demo::mint::saml::{self, ContentEncryption};
 use loginsync::config::{Config, PublicUrl, Secret, Surroundings};
-use loginsync::pipeline::capture::fields::{Field, FieldScan, ProtocolFields, Sighting, may_carry_login};
+use loginsync::pipeline::capture::fields::{Field, ProtocolFields};
 use loginsync::pipeline::capture::oidc::{UntrustedIdToken, object};
 use loginsync::pipeline::capture::saml::logout::{LogoutMessage, read_post, read_redirect};
 use loginsync::pipeline::capture::saml::{self as peek, Message, read};
+use loginsync::pipeline::capture::watch::{BodyScan, Seeks, Sighting, read_query};
 use loginsync::pipeline::capture::{self, CallbackMessage, relay};
 use loginsync::pipeline::provider::Provider;
+use loginsync::pipeline::reading::media;
 use loginsync::pipeline::reading::token::{self, Reading};
 use loginsync::pipeline::verify::Assertion;
 use loginsync::pipeline::verify::saml::{CertificateSet, metadata};
@@ -31,8 +33,9 @@ pub struct Door {
     pub look: fn(&[u8]) -> String,
 }
 
-pub const ALL: &[&Door] =
-    &[&FORM, &TOKEN, &READING, &JSON, &COOKIES, &SAML, &SIGNED, &ENCRYPTED, &LOGOUT, &METADATA, &RULES];
+pub const ALL: &[&Door] = &[
+    &FORM, &MEMBERS, &PARTS, &TOKEN, &READING, &JSON, &COOKIES, &SAML, &SIGNED, &ENCRYPTED, &LOGOUT, &METADATA, &RULES,
+];
 
 fn told<T>(read: Result<T, impl std::fmt::Display>) -> String {
     match read {
@@ -86,29 +89,44 @@ pub const FORM: Door = Door {
     look: form,
 };
 
-fn form(input: &[u8]) -> String {
-    let never = |_: &[u8]| false;
-    let mut whole = FieldScan::default();
-    let (seen, ended) = (whole.read(input, never), whole.finish(never));
-    let whole = if seen == Sighting::Clear { ended } else { seen };
-    let mut pieces = FieldScan::default();
-    let in_pieces = input.iter().map(|byte| pieces.read(&[*byte], never)).find(|seen| *seen != Sighting::Clear);
-    let in_pieces = in_pieces.unwrap_or_else(|| pieces.finish(never));
-    assert_eq!(whole, in_pieces, "a scan does not depend on how the bytes are cut");
+/// What is looked for in bodies that go by.
+fn seeks() -> Seeks {
+    Seeks {
+        login: Some(std::sync::Arc::from([String::from("https://idp.example/")])),
+        access_token: None,
+        every_body: true,
+    }
+}
 
+/// What a watch sees of a body. It does not depend on how the bytes are cut.
+fn watched(kind: &str, input: &[u8]) -> Sighting {
+    let scan = || BodyScan::new(&seeks(), &media::readings([kind.as_bytes()].into_iter())).unwrap().unwrap();
+    let whole = scan().read_whole(input);
+    let mut pieces = scan();
+    let in_pieces = input.iter().map(|byte| pieces.read(&[*byte])).find(|seen| *seen != Sighting::Clear);
+    assert_eq!(whole, in_pieces.unwrap_or_else(|| pieces.finish()), "a scan does not depend on how the bytes are cut");
+    whole
+}
+
+/// Whether an app could log a person of ours in by a value.
+fn logs_in(value: &str) -> bool {
+    token::read(value.as_bytes()).passes(["https://idp.example/"]).is_err()
+}
+
+fn form(input: &[u8]) -> String {
+    let whole = watched("application/x-www-form-urlencoded", input);
     let mut fields = ProtocolFields::default();
     let read = fields.read_body(input);
-    let carries = |field: Field| {
-        let value = fields.value(field).unwrap_or_default();
-        value.starts_with(|first: char| first.is_ascii_alphanumeric())
+    let carries = |fields: &ProtocolFields| {
+        [Field::IdToken, Field::SamlResponse].into_iter().any(|field| fields.value(field).is_some_and(logs_in))
     };
-    if read.is_ok() && (fields.has(Field::IdToken) || carries(Field::SamlResponse)) {
-        assert_ne!(whole, Sighting::Clear, "what logs somebody in is sighted as it goes by");
+    if read.is_ok() && carries(&fields) {
+        assert_ne!(whole, Sighting::Clear, "what logs a person in is sighted as it goes by");
     }
     if let Ok(query) = std::str::from_utf8(input) {
         let mut fields = ProtocolFields::default();
-        if fields.read_query(query).is_ok() && !may_carry_login(query) {
-            assert!(!fields.has(Field::IdToken) && !fields.has(Field::SamlResponse), "the quick look is never wrong");
+        if fields.read_query(query).is_ok() && carries(&fields) {
+            assert_ne!(read_query(query, &seeks()), Sighting::Clear, "and in a query");
         }
     }
     let providers = [
@@ -175,6 +193,100 @@ fn reading(input: &[u8]) -> String {
         Reading::Token { .. } => String::from("read"),
         other => format!("{other:?} {found:?}"),
     }
+}
+
+/// JSON bodies that go by: their top-level members.
+pub const MEMBERS: Door = Door {
+    name: "members",
+    samples: || {
+        let token = of_ours();
+        let texts = [
+            format!("{{\"a\": [1, {{\"b\": \"}}\"}}], \"id_token\": \"{token}\"}}"),
+            format!("{{/*\"*/'i\\u0064_token' = [\"{token}\"] ; b: true}}"),
+            "{\"SAMLResponse\": \"PHA6UmVzcG9uc2U+PGE6QXNzZXJ0aW9uLz48L3A6UmVzcG9uc2U+\"}".to_owned(),
+            "{\"id_token\": \"a word\", \"n\": -1.5e9}".to_owned(),
+        ];
+        texts.into_iter().map(String::into_bytes).collect()
+    },
+    words: &[
+        b"\"id_token\"",
+        b"\\u0069",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b":",
+        b",",
+        b"\"",
+        b"'",
+        b"/*",
+        b"*/",
+        b"//",
+        b"#",
+        b"\\",
+        b"\0",
+    ],
+    look: |input| {
+        let seen = watched("application/json", input);
+        let Ok(members) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(input) else {
+            return String::from("not JSON");
+        };
+        let value = members.get("id_token").and_then(serde_json::Value::as_str);
+        if value.is_some_and(logs_in) {
+            assert_ne!(seen, Sighting::Clear, "what logs a person in is sighted as it goes by");
+        }
+        format!("read, {}", matches!(seen, Sighting::Clear))
+    },
+};
+
+/// Multipart bodies that go by.
+pub const PARTS: Door = Door {
+    name: "parts",
+    samples: || {
+        let token = of_ours();
+        let part = |head: &str, value: &str| format!("--XX\r\n{head}\r\n\r\n{value}\r\n");
+        let named = part("Content-Disposition: form-data; name=\"id_token\"", &token);
+        let file = part(
+            "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain",
+            "a\r\n-b",
+        );
+        [format!("{file}{named}--XX--\r\n"), format!("{named}{file}--XX--"), format!("preamble\r\n{file}--XX--\r\nend")]
+            .map(String::into_bytes)
+            .to_vec()
+    },
+    words: &[
+        b"--XX",
+        b"--XX--",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"Content-Disposition: form-data; name=",
+        b"\"id_token\"",
+        b"name*0=",
+        b"--",
+        b"\0",
+    ],
+    look: |input| {
+        let seen = watched("multipart/form-data; boundary=XX", input);
+        let honest =
+            format!("\r\n--XX\r\nContent-Disposition: form-data; name=\"id_token\"\r\n\r\n{}\r\n--XX", of_ours());
+        if memchr::memmem::find(input, honest.as_bytes()).is_some() {
+            assert_ne!(seen, Sighting::Clear, "what logs a person in is sighted as it goes by");
+        }
+        match seen {
+            Sighting::Clear => String::from("read"),
+            Sighting::Login(_) => String::from("sighted"),
+            Sighting::Unreadable(why) => why.to_owned(),
+        }
+    },
+};
+
+/// A token of the provider whose logins are looked for.
+fn of_ours() -> &'static str {
+    static TOKEN: LazyLock<String> = LazyLock::new(|| {
+        signed_id_token(&serde_json::json!({"iss": "https://idp.example/", "sub": "alice"}), "idp-rsa")
+    });
+    &TOKEN
 }
 
 // --------------------------------------------------------------------------------------------------------------- tokens

@@ -78,8 +78,10 @@ async fn an_early_answer_does_not_let_a_body_become_a_request() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let hidden = "GET /hidden HTTP/1.1\r\nhost: app.example\r\n\r\n";
     // Refused by us at once, with the body unread.
-    let request =
-        format!("POST /?id_token=1 HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{hidden}", hidden.len());
+    let request = format!(
+        "POST /?id_token=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{hidden}",
+        hidden.len()
+    );
     stream.write_all(request.as_bytes()).await.unwrap();
     assert_eq!(wire::read(&mut stream).await.status, 403);
     // Either the connection ends or the next request is read behind the body.

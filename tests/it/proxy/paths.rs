@@ -86,18 +86,23 @@ async fn the_path_that_is_decided_on_is_the_path_that_is_forwarded() {
     assert_eq!(app.last().target(), "*");
 }
 
+/// A response that holds something for an assertion.
+const RESPONSE: &str = "<samlp:Response><saml:Assertion/></samlp:Response>";
+
 #[tokio::test]
 async fn a_login_elsewhere_is_refused_and_the_app_never_sees_it_whole() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
+    let token = proxy.token(|_| {});
+    let saml: String = form_urlencoded::byte_serialize(STANDARD.encode(RESPONSE).as_bytes()).collect();
     for body in [
-        "id_token=x",
-        "a=1&ID_TOKEN=x",
-        "a=1;id%5ftoken=x",
-        "%20id.token[]=x",
-        "a=1&SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==",
-        "samlresponse=%50HNh",
-        "SAMLResponse=PHNhbWxwOkxvZ291dFJlc3BvbnNlIC8+&id_token=x",
+        format!("id_token={token}"),
+        format!("a=1&ID_TOKEN={token}"),
+        format!("a=1;id%5ftoken={token}"),
+        format!("%20id.token[]={token}"),
+        format!("a=1&SAMLResponse={saml}"),
+        format!("samlresponse=%50{}", &saml[1..]),
+        format!("SAMLResponse=PHNhbWxwOkxvZ291dFJlc3BvbnNlIC8+&id_token={token}"),
     ] {
         for kind in [
             "content-type: application/x-www-form-urlencoded\r\n",
@@ -114,7 +119,7 @@ async fn a_login_elsewhere_is_refused_and_the_app_never_sees_it_whole() {
             let chunked = format!(
                 "POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}transfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
                 body.as_bytes()
-                    .chunks(3)
+                    .chunks(97)
                     .map(|piece| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece)))
                     .collect::<String>()
             );
@@ -122,11 +127,11 @@ async fn a_login_elsewhere_is_refused_and_the_app_never_sees_it_whole() {
         }
     }
     for query in [
-        "id_token=x",
-        "a=1&Id_Token=x",
-        "%69d_token=x",
-        "SAMLResponse=PHNhbWxwOlJlc3BvbnNlPg==",
-        "a=1;samlresponse=xyz",
+        format!("id_token={token}"),
+        format!("a=1&Id_Token={token}"),
+        format!("%69d_token={token}"),
+        format!("SAMLResponse={saml}"),
+        format!("a=1;samlresponse={saml}"),
     ] {
         assert_eq!(get(proxy.address, &format!("/other?{query}"), "").await.status, 403, "{query}");
     }

@@ -197,7 +197,7 @@ async fn http2_is_spoken_without_tls_too() {
 
     let request = http::Request::post("http://app.example/other")
         .header("content-type", "application/x-www-form-urlencoded")
-        .body(Full::from("a=1&id_token=x"))
+        .body(Full::from("a=1&id_token=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA"))
         .unwrap();
     let refused = sender.send_request(request).await.unwrap();
     assert_eq!(refused.status(), 403);

@@ -1,0 +1,375 @@
+//! Looks into what goes by to an address that takes no login: queries, forms, JSON and multipart bodies.
+//!
+//! Which address reads a login only the app knows: a front controller may take it at any, by a query or a header that means
+//! nothing to us. So a field by which apps log people in passes only with a value that is no token, or another's: one that
+//! reads strictly and names an issuer that no provider here has. Bodies stream; what is held of one is a name and the value
+//! that is being read.
+//!
+//! Out of reach are members deeper in JSON, fields of other names, and compressed bodies that are no forms.
+
+mod form;
+mod json;
+mod multipart;
+mod value;
+
+use std::sync::Arc;
+
+use self::form::FormScan;
+use self::json::JsonScan;
+use self::multipart::MultipartScan;
+use self::value::HeldValue;
+use super::fields::{Field, may_hold};
+use crate::pipeline::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
+use crate::pipeline::reading::token::{NotForeign, Unclear};
+
+/// By these an app may log a person in, alone.
+const LOGIN: [Field; 4] = [Field::IdToken, Field::SamlResponse, Field::Credential, Field::WsResult];
+
+/// What no request may carry to an address that takes no login.
+#[derive(Debug, Clone, Default)]
+pub struct Seeks {
+    /// Tokens of these issuers, in the fields by which a browser logs in.
+    pub login: Option<Arc<[String]>>,
+    /// `access_token` in a form (RFC 6750 section 2.2), with a token of these issuers.
+    pub access_token: Option<Arc<[String]>>,
+    /// Logins in JSON and multipart too: an app behind a provider of ours reads its logins itself.
+    pub every_body: bool,
+}
+
+impl Seeks {
+    /// Whether nothing is looked for.
+    pub fn is_nothing(&self) -> bool {
+        self.login.is_none() && self.access_token.is_none()
+    }
+
+    fn seeks_login(&self, field: Field) -> bool {
+        self.login.is_some() && LOGIN.contains(&field)
+    }
+
+    fn seeks_in_form(&self, field: Field) -> bool {
+        self.seeks_login(field) || (field == Field::AccessToken && self.access_token.is_some())
+    }
+
+    fn judge(&self, value: &HeldValue) -> Sighting {
+        let is_access = value.field == Field::AccessToken;
+        let ours = if is_access { &self.access_token } else { &self.login };
+        match value.ended(ours.as_deref().unwrap_or_default()) {
+            Ok(()) => Sighting::Clear,
+            // The app's own, by a secret of its own.
+            Err(NotForeign::Unclear(Unclear::NoIssuerSharedSecret)) if is_access => Sighting::Clear,
+            Err(why) => Sighting::Login(Sighted { field: value.field, why }),
+        }
+    }
+}
+
+/// A field that may log a person in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighted {
+    pub field: Field,
+    pub why: NotForeign,
+}
+
+/// What a scan has to say of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    /// Nothing that carries a login, so far.
+    Clear,
+    Login(Sighted),
+    /// What an app may read otherwise than we do, and why.
+    Unreadable(&'static str),
+}
+
+/// Watches one body by every reading that its media type lets an app make of it.
+#[derive(Debug)]
+pub struct BodyScan {
+    seeks: Seeks,
+    form: Option<FormScan>,
+    json: Option<JsonScan>,
+    multipart: Option<MultipartScan>,
+    /// The first bytes of all, of a form.
+    opening: Vec<u8>,
+}
+
+impl BodyScan {
+    /// `None` where nothing has to be looked at.
+    ///
+    /// # Errors
+    /// When apps may read the body in more than one way.
+    pub fn new(seeks: &Seeks, readings: &Readings<'_>) -> Result<Option<Self>, &'static str> {
+        if seeks.is_nothing() {
+            return Ok(None);
+        }
+        let multipart = match readings.multipart {
+            Multipart::Of(boundary) if seeks.every_body => Some(MultipartScan::new(boundary)),
+            Multipart::Unclear if seeks.every_body => return Err("a boundary that can be read in more than one way"),
+            _ => None,
+        };
+        let every_body = seeks.every_body && seeks.login.is_some();
+        let json = (every_body && multipart.is_none()).then(|| JsonScan::new(readings.json));
+        let form = readings.form.then(FormScan::default);
+        if form.is_none() && json.is_none() && multipart.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { seeks: seeks.clone(), form, json, multipart, opening: Vec::new() }))
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.form.as_ref().map_or(0, FormScan::held)
+            + self.json.as_ref().map_or(0, JsonScan::held)
+            + self.multipart.as_ref().map_or(0, MultipartScan::held)
+    }
+
+    /// Reads the next piece.
+    pub fn read(&mut self, piece: &[u8]) -> Sighting {
+        if self.form.is_some() && self.opening.len() < MARK {
+            self.opening.extend_from_slice(piece.get(..piece.len().min(MARK - self.opening.len())).unwrap_or_default());
+            if has_foreign_mark(&self.opening) {
+                return Sighting::Unreadable("the byte order mark of UTF-16 or UTF-32");
+            }
+        }
+        let seeks = &self.seeks;
+        first([
+            self.form.as_mut().map(|scan| scan.read(piece, seeks)),
+            self.json.as_mut().map(|scan| scan.read(piece, seeks)),
+            self.multipart.as_mut().map(|scan| scan.read(piece, seeks)),
+        ])
+    }
+
+    /// The body has ended: judges what is still under its eyes.
+    pub fn finish(&mut self) -> Sighting {
+        let seeks = &self.seeks;
+        first([
+            self.form.as_mut().map(|scan| scan.finish(seeks)),
+            self.json.as_mut().map(|scan| scan.finish(seeks)),
+            self.multipart.as_mut().map(|scan| scan.finish(seeks)),
+        ])
+    }
+
+    /// Looks through a body that is there whole.
+    pub fn read_whole(mut self, body: &[u8]) -> Sighting {
+        match self.read(body) {
+            Sighting::Clear => self.finish(),
+            sighting => sighting,
+        }
+    }
+}
+
+/// Looks into a query.
+pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
+    if seeks.login.is_none() || !LOGIN.into_iter().any(|field| may_hold(query, field)) {
+        return Sighting::Clear;
+    }
+    // An `access_token` there is verified.
+    let seeks = &Seeks { access_token: None, ..seeks.clone() };
+    // A second `?` begins a query anew for readers that look for the last one.
+    let again = query.split('?').skip(1);
+    let sightings = std::iter::once(query).chain(again).map(|query| {
+        let mut scan = FormScan::default();
+        first([Some(scan.read(query.as_bytes(), seeks)), Some(scan.finish(seeks))])
+    });
+    sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
+}
+
+fn first<const N: usize>(sightings: [Option<Sighting>; N]) -> Sighting {
+    sightings.into_iter().flatten().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
+    use super::value::MOST_HELD;
+    use super::*;
+    use crate::pipeline::reading::media::readings;
+
+    const FORM: &str = "application/x-www-form-urlencoded";
+    const PARTS: &str = "multipart/form-data; boundary=XX";
+
+    fn token(issuer: &str) -> String {
+        let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+        let payload = format!("{{\"iss\":\"{issuer}\",\"sub\":\"alice\"}}");
+        format!("{}.{}.c2lnbmF0dXJl", part("{\"alg\":\"RS256\"}".into()), part(payload))
+    }
+
+    fn seeks() -> Seeks {
+        Seeks { login: Some(Arc::from(["https://ours.example".to_owned()])), access_token: None, every_body: true }
+    }
+
+    fn scan(kind: &str) -> Result<BodyScan, &'static str> {
+        let types: Vec<&[u8]> = if kind.is_empty() { Vec::new() } else { vec![kind.as_bytes()] };
+        BodyScan::new(&seeks(), &readings(types.into_iter())).map(|scan| scan.expect("a scan"))
+    }
+
+    /// By one piece, by every two pieces, and byte by byte: the same.
+    fn sighting(kind: &str, body: &[u8]) -> Sighting {
+        let whole = scan(kind).unwrap().read_whole(body);
+        let cuts = (0..body.len()).map(|at| vec![&body[..at], &body[at..]]);
+        for pieces in cuts.chain([body.chunks(1).collect()]) {
+            let mut scan = scan(kind).unwrap();
+            let seen = pieces.iter().map(|piece| scan.read(piece)).find(|seen| *seen != Sighting::Clear);
+            let seen = seen.unwrap_or_else(|| scan.finish());
+            assert_eq!(seen, whole, "{}", String::from_utf8_lossy(body));
+        }
+        whole
+    }
+
+    fn ours(field: Field) -> Sighting {
+        Sighting::Login(Sighted { field, why: NotForeign::Ours })
+    }
+
+    fn unclear(field: Field, why: Unclear) -> Sighting {
+        Sighting::Login(Sighted { field, why: NotForeign::Unclear(why) })
+    }
+
+    #[test]
+    fn a_form_is_seen_however_it_is_cut() {
+        let (token, other) = (token("https://ours.example"), token("https://other.example"));
+        let saml = STANDARD.encode("<p:Response><a:Assertion/></p:Response>");
+        let logout = STANDARD.encode("<p:LogoutResponse xmlns:p='urn:oasis:names:tc:SAML:2.0:protocol'/>");
+        let escaped = saml.replacen('P', "%50", 1);
+        for name in ["id_token", "a=1&id_token", "[id_token]", "a=1;%69D_token", "++%20id.token[]", "credential"] {
+            let field = if name == "credential" { Field::Credential } else { Field::IdToken };
+            assert_eq!(sighting(FORM, format!("{name}={token}").as_bytes()), ours(field), "{name}");
+            assert_eq!(sighting(FORM, format!("{name}={token}&b=2").as_bytes()), ours(field), "{name}");
+            assert_eq!(sighting(FORM, format!("{name}={other}&b=2").as_bytes()), Sighting::Clear, "{name}");
+            assert_eq!(sighting(FORM, format!("{name}=hello+world").as_bytes()), Sighting::Clear, "{name}");
+        }
+        for (form, expected) in [
+            (format!("SAMLResponse={escaped}&a=1"), unclear(Field::SamlResponse, Unclear::Unreadable)),
+            (format!("samlresponse=;{saml}"), unclear(Field::SamlResponse, Unclear::Unreadable)),
+            (format!("SAMLResponse={logout};id_token={token}"), unclear(Field::SamlResponse, Unclear::Unreadable)),
+            (format!("SAMLResponse={logout}&a=id_token"), Sighting::Clear),
+            ("SAMLResponse=&id_token".into(), Sighting::Clear),
+            (format!("id_token={other};x=1&a=b"), unclear(Field::IdToken, Unclear::Unreadable)),
+        ] {
+            assert_eq!(sighting(FORM, form.as_bytes()), expected, "{form}");
+            assert_eq!(sighting("", form.as_bytes()), expected, "{form} without a type");
+        }
+        for mark in [&b"\xff\xfei\0d\0"[..], b"\0\0\xfe\xff\0\0\0i"] {
+            assert!(matches!(sighting(FORM, mark), Sighting::Unreadable(_)));
+        }
+    }
+
+    #[test]
+    fn json_is_seen_as_lenient_parsers_read_it() {
+        let (token, other) = (token("https://ours.example"), token("https://other.example"));
+        for kind in ["application/json", "text/plain", FORM, ""] {
+            for json in [
+                "{\"id_token\":\"@\"}",
+                " {\"a\": {\"b\": [1, \"}\"]}, \"ID_TOKEN\" : \"@\"}",
+                "{\"i\\u0064_token\":\"@\"}",
+                "{/*\"*/\"id_token\":\"@\"}",
+                "{//'\n'id_token':'@'}",
+                "{#\"\nid_token=\"@\"}",
+                "{id_token: @}",
+                "{\"a\":\"\\\"\",\"id_token\"/**/:[\"@\"]}",
+                "{\"id_token\":{\"value\":\"@\"}}",
+                "{\"id_token\":1,\"id_token\":\"@\"}",
+                "{\"a\":1}\n{\"id_token\":\"@\"}",
+                "\u{feff}{\"id_token\":\"@\",\"b\":2}",
+                "{\"id_token\":\"@",
+            ] {
+                assert_eq!(sighting(kind, json.replace('@', &token).as_bytes()), ours(Field::IdToken), "{kind} {json}");
+                assert_eq!(sighting(kind, json.replace('@', &other).as_bytes()), Sighting::Clear, "{kind} {json}");
+            }
+            let escaped: String = token.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
+            assert_eq!(sighting(kind, format!("{{\"id_token\":\"{escaped}\"}}").as_bytes()), ours(Field::IdToken));
+            for json in [
+                format!("{{\"a\":{{\"id_token\":\"{token}\"}}}}"),
+                format!("{{\"token\":\"{token}\"}}"),
+                "{\"id_token\":\"word\",\"b\":[]}".into(),
+                format!("[\"id_token\",\"{token}\"]"),
+            ] {
+                assert_eq!(sighting(kind, json.as_bytes()), Sighting::Clear, "{json}");
+            }
+            let wide: Vec<u8> = "{\"id_token\":\"x\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+            assert!(matches!(sighting(kind, &wide), Sighting::Unreadable(_)));
+        }
+        assert_eq!(sighting("application/json", b"/**/{}"), Sighting::Clear);
+    }
+
+    #[test]
+    fn parts_are_seen_by_whatever_name_a_reader_finds() {
+        let (token, other) = (token("https://ours.example"), token("https://other.example"));
+        let part = |head: &str, value: &str| format!("--XX\r\n{head}\r\n\r\n{value}\r\n--XX--\r\n");
+        for head in [
+            "Content-Disposition: form-data; name=\"id_token\"",
+            "content-disposition:form-data;name=ID_token",
+            "Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"id\\_token\"",
+            "Content-Disposition: form-data;\r\n name=\"id_token\"",
+            "Content-Disposition: form-data; name=\"a\"; name='id_token'",
+            "Content-Disposition: form-data; name*=utf-8''id%5ftoken",
+            "Content-Disposition: form-data; name*0=\"id_\"; name*1=\"token\"",
+            "Content-Disposition: form-data; name=\"=?utf-8?Q?id=5Ftoken?=\"",
+            "Content-Disposition: form-data; filename=\"id_token\"",
+            "Content-ID: <id_token>",
+        ] {
+            assert_eq!(sighting(PARTS, part(head, &token).as_bytes()), ours(Field::IdToken), "{head}");
+            assert_eq!(sighting(PARTS, part(head, &other).as_bytes()), Sighting::Clear, "{head}");
+            assert_eq!(sighting(PARTS, part(head, "a word").as_bytes()), Sighting::Clear, "{head}");
+        }
+        let disposition = "Content-Disposition: form-data; name=\"id_token\"";
+        for body in [
+            part(&format!("{disposition}\r\nContent-Transfer-Encoding: base64"), "aaaa"),
+            part(&format!("{disposition}\r\nContent-Type: text/plain; charset=utf-16"), "aaaa"),
+            part("Content-Disposition: form-data;\nname=\"id_token\"", "x"),
+            format!("--XXa\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
+            format!("a--XX\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
+            format!("--XX\n{disposition}\n\nx\n--XX--\n"),
+            format!("--XX\r\n{}", "a".repeat(10_000)),
+        ] {
+            assert!(matches!(scan(PARTS).unwrap().read_whole(body.as_bytes()), Sighting::Unreadable(_)), "{body}");
+        }
+        let file = "Content-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\nContent-Type: image/png";
+        let two =
+            format!("--XX\r\n{file}\r\n\r\n\r\n-\r--X\r\n{token}\r\n--XX\r\n{disposition}\r\n\r\n{token}\r\n--XX--");
+        assert_eq!(sighting(PARTS, two.as_bytes()), ours(Field::IdToken));
+        assert_eq!(sighting(PARTS, part(file, &token).as_bytes()), Sighting::Clear);
+        let named = "Content-Disposition: form-data; name=\"a\"; filename=\"id_token\"; filename*=utf-8''id_token";
+        assert_eq!(sighting(PARTS, part(named, &token).as_bytes()), Sighting::Clear);
+        assert_eq!(sighting(PARTS, format!("--XX\r\n{disposition}\r\n\r\n{token}").as_bytes()), ours(Field::IdToken));
+        assert!(scan("multipart/form-data").is_err());
+    }
+
+    #[test]
+    fn little_is_held_of_whatever_comes() {
+        let opened = "{\"alg\":\"RS256\",\"kid\":\"aaaaaaaaaaaaaaa\"}";
+        let endless = format!("{}.", URL_SAFE_NO_PAD.encode(opened)).into_bytes();
+        for (kind, head) in [
+            (FORM, "id_token="),
+            (FORM, "a=1;id_token=;id_token="),
+            ("application/json", "{\"id_token\":\""),
+            (PARTS, "--XX\r\nContent-Disposition: form-data; name=\"id_token\"\r\n\r\n"),
+        ] {
+            let mut scan = scan(kind).unwrap();
+            assert_eq!(scan.read(head.as_bytes()), Sighting::Clear);
+            assert_eq!(scan.read(&endless), Sighting::Clear);
+            for _ in 0..100 {
+                assert_eq!(scan.read(&[b'A'; 10_000]), Sighting::Clear, "{head}");
+                assert!(scan.held() <= 5 * MOST_HELD, "{head}: {}", scan.held());
+            }
+            assert!(matches!(scan.finish(), Sighting::Login(_)), "{head}");
+        }
+        for (kind, piece) in [(FORM, b'+'), (FORM, b'n'), ("application/json", b' '), (PARTS, b'-')] {
+            let mut scan = scan(kind).unwrap();
+            for _ in 0..100 {
+                assert_eq!(scan.read(&[piece; 10_000]), Sighting::Clear);
+                assert!(scan.held() < 70_000, "{}", scan.held());
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_is_looked_into() {
+        let (token, other) = (token("https://ours.example"), token("https://other.example"));
+        for query in ["page=2&sort=name", "id=1&s=x&token=id_token", "id_token=x"] {
+            assert_eq!(read_query(query, &seeks()), Sighting::Clear, "{query}");
+        }
+        for name in ["id_token", "a=1&ID.token", "%69d_token", "id[token", "[id_token]"] {
+            assert_eq!(read_query(&format!("{name}={token}"), &seeks()), ours(Field::IdToken), "{name}");
+            assert_eq!(read_query(&format!("{name}={other}"), &seeks()), Sighting::Clear, "{name}");
+        }
+    }
+}
