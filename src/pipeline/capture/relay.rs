@@ -300,12 +300,23 @@ fn look_within(value: &Value, tokens: &mut Vec<String>) -> bool {
             tokens.push(text.clone());
             false
         }
-        Value::Array(values) => values.iter().fold(false, |named, value| look_within(value, tokens) || named),
-        Value::Object(members) => members.iter().fold(false, |named, (name, value)| {
-            let is_token = TOKENS.iter().any(|known| could_be(name.as_bytes(), known));
-            let is_filled = !value.is_null() && value.as_str() != Some("");
-            look_within(value, tokens) || (is_token && is_filled) || named
-        }),
+        // Every member is looked through, also behind one that settles the answer: the tokens of all are collected.
+        Value::Array(values) => {
+            let mut named = false;
+            for value in values {
+                named |= look_within(value, tokens);
+            }
+            named
+        }
+        Value::Object(members) => {
+            let mut named = false;
+            for (name, value) in members {
+                let is_token = TOKENS.iter().any(|known| could_be(name.as_bytes(), known));
+                let is_filled = !value.is_null() && value.as_str() != Some("");
+                named |= look_within(value, tokens) | (is_token && is_filled);
+            }
+            named
+        }
         _ => false,
     }
 }

@@ -123,8 +123,9 @@ impl Desk {
     }
 
     async fn answer_by_workers(self, address: SocketAddr, request: Request<Incoming>) -> Response {
-        if let Err(response) = check_host(&self.inspect.config().admin, &request) {
-            return response;
+        if !is_asked_by_its_name(&self.inspect.config().admin, &request) {
+            let why = "this listener is not asked by that name; add it to `admin.hosts`, or set `admin.public_url`\n";
+            return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
         let (parts, body) = request.into_parts();
         // Who calls is known later; until then a body is a stranger's.
@@ -148,14 +149,14 @@ impl Desk {
 
 /// Browsers can be made to ask any address by a name of a stranger's (DNS rebinding), and then they name that in `Host`. Names
 /// that no stranger can give an address are taken: addresses themselves, `localhost`, and those that are configured.
-fn check_host<B>(admin: &config::Admin, request: &Request<B>) -> Result<(), Response> {
+fn is_asked_by_its_name<B>(admin: &config::Admin, request: &Request<B>) -> bool {
     let mut named = request.headers().get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let authority = match (named.next(), named.next(), request.uri().authority()) {
         (Some(_), Some(_), _) => "",
         (Some(host), None, _) => host,
         (None, _, Some(authority)) => authority.as_str(),
         // HTTP/1.0: no browser.
-        (None, _, None) => return Ok(()),
+        (None, _, None) => return true,
     };
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -164,11 +165,7 @@ fn check_host<B>(admin: &config::Admin, request: &Request<B>) -> Result<(), Resp
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     let is_public = admin.public_url.as_ref().and_then(|url| url.host_str()).is_some_and(|public| public == host);
-    if is_address || host == "localhost" || is_public || admin.hosts.contains(&host) {
-        return Ok(());
-    }
-    let why = "this listener is not asked by that name; add it to `admin.hosts`, or set `admin.public_url`\n";
-    Err((StatusCode::MISDIRECTED_REQUEST, why).into_response())
+    is_address || host == "localhost" || is_public || admin.hosts.contains(&host)
 }
 
 fn health(method: &Method) -> Response {

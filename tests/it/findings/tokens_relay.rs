@@ -170,6 +170,6 @@ async fn sec21_a_request_means_one_thing_to_us_and_to_the_provider() {
     let utf16 = "content-type: application/x-www-form-urlencoded; charset=utf-16\r\n";
     assert_eq!(scene.post(utf16, client).await.status, 400);
     assert_eq!(scene.idp.asked("/token").len(), before, "nothing was spent");
-    let fine = format!("gr%61nt_type=authorization_code&code=c&resource=a&resource=b;c&client_id=the-app");
-    assert_eq!(scene.post(FORM, &fine).await.status, 200, "an escape that every server undoes");
+    let fine = "gr%61nt_type=authorization_code&code=c&resource=a&resource=b;c&client_id=the-app";
+    assert_eq!(scene.post(FORM, fine).await.status, 200, "an escape that every server undoes");
 }

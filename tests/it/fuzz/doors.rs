@@ -245,7 +245,7 @@ pub const PARTS: Door = Door {
     samples: || {
         let token = of_ours();
         let part = |head: &str, value: &str| format!("--XX\r\n{head}\r\n\r\n{value}\r\n");
-        let named = part("Content-Disposition: form-data; name=\"id_token\"", &token);
+        let named = part("Content-Disposition: form-data; name=\"id_token\"", token);
         let file = part(
             "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain",
             "a\r\n-b",

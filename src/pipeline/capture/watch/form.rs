@@ -66,7 +66,7 @@ impl FormScan {
         match divider {
             b'=' => {
                 self.name_ended(seeks);
-                return Sighting::Clear;
+                Sighting::Clear
             }
             b';' => {
                 let ended = if self.divided { &None } else { &self.whole };
