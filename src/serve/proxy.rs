@@ -34,7 +34,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use self::binding::Binder;
-use self::body::{Answer, Outgoing, Streamed, Upload};
+use self::body::{Answer, Outgoing, Streamed, Upload, Watch};
 pub use self::counters::Counters;
 use self::counters::{LoginLabels, Outcome, StageLabel};
 use self::forward::{App, AppError};
@@ -365,9 +365,10 @@ async fn take(
             }
             let watch = scan::outgoing(&site.seeks, &request)?;
             headers::set_wishes(request.headers_mut(), &wishes);
-            let client = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+            let upgrading = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+            let watch = watch.map(|scan| watching(site, peer, &request, scan));
             let (request, upload) = streaming(site, request, watch);
-            pass(site, &jar, request, upload, client, guard).await
+            pass(site, &jar, request, upload, upgrading, guard).await
         }
     }
 }
@@ -470,7 +471,7 @@ async fn pass(
 fn streaming(
     site: &Site,
     request: Request<Incoming>,
-    watch: Option<BodyScan>,
+    watch: Option<Watch>,
 ) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
     let (mut parts, body) = request.into_parts();
     if let Some(HeldForm(form)) = parts.extensions.remove() {
@@ -481,6 +482,11 @@ fn streaming(
     }
     let (body, upload) = Streamed::through(body, site.listen.idle_timeout, watch);
     (Box::new(Request::from_parts(parts, body)), Some(upload))
+}
+
+/// What the scan holds of a body is a part of the budget for strangers.
+fn watching(site: &Site, peer: &Peer, request: &Request<Incoming>, scan: BodyScan) -> Watch {
+    Watch::new(scan, site.counters.held.open(client(site, peer, request.headers())))
 }
 
 /// The app has agreed to switch protocols (RFC 9110 section 7.8).
@@ -526,6 +532,7 @@ async fn login_path(
     let watch = scan::outgoing(&site.seeks, &request)?;
     // A compressed page could not be read.
     request.headers_mut().remove(header::ACCEPT_ENCODING);
+    let watch = watch.map(|scan| watching(site, peer, &request, scan));
     let (request, upload) = streaming(site, request, watch);
     let mut response = site.app.send(request, upload).await?;
     headers::clean_response(response.headers_mut());

@@ -20,12 +20,15 @@ use super::headers::clean_trailers;
 use super::upstream::AppBody;
 use crate::pipeline::capture::watch::{BodyScan, Sighted, Sighting};
 use crate::serve::alarm::Alarm;
+use crate::serve::held::{Full, Held};
 
 /// Why a body was broken off by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     Login(Sighted),
     Unreadable(&'static str),
+    /// A value that is looked into would be more than may be held.
+    Full(Full),
     Stalled,
     Broken,
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Stop {
         f.write_str(match self {
             Stop::Login(_) => "the body carries a login",
             Stop::Unreadable(why) => why,
+            Stop::Full(_) => "the budget for held bodies is used up",
             Stop::Stalled => "the body stopped arriving",
             Stop::Broken => "the body broke off",
         })
@@ -128,16 +132,41 @@ pub struct Streamed {
     inner: Incoming,
     stall: Stall,
     upload: Arc<Upload>,
-    scan: Option<BodyScan>,
+    watch: Option<Watch>,
     /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.
     remaining: Option<u64>,
 }
 
+/// A body that is looked into as it passes. A value that may be a token is held until it ends, and its bytes count.
+#[derive(Debug)]
+pub struct Watch {
+    scan: BodyScan,
+    held: Held,
+    /// The most that the scan has held so far.
+    counted: usize,
+}
+
+impl Watch {
+    pub fn new(scan: BodyScan, held: Held) -> Self {
+        Self { scan, held, counted: 0 }
+    }
+
+    fn read(&mut self, data: &[u8]) -> Result<Sighting, Full> {
+        let sighting = self.scan.read(data);
+        let more = self.scan.held().saturating_sub(self.counted);
+        if more > 0 {
+            self.held.grow(more)?;
+            self.counted += more;
+        }
+        Ok(sighting)
+    }
+}
+
 impl Streamed {
-    pub fn through(inner: Incoming, limit: Duration, scan: Option<BodyScan>) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Incoming, limit: Duration, watch: Option<Watch>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
-        let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), scan, remaining };
+        let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), watch, remaining };
         (Outgoing::Streamed(Box::new(streamed)), upload)
     }
 
@@ -173,7 +202,10 @@ impl Streamed {
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
-        let sighting = self.scan.as_mut().map_or(Sighting::Clear, |scan| scan.read(data));
+        let sighting = match self.watch.as_mut().map_or(Ok(Sighting::Clear), |watch| watch.read(data)) {
+            Ok(sighting) => sighting,
+            Err(full) => return Some(self.upload.stop(Stop::Full(full))),
+        };
         if let Some(stop) = self.stop_on(sighting) {
             return Some(stop);
         }
@@ -183,7 +215,7 @@ impl Streamed {
     }
 
     fn ended(&mut self) -> Option<Stop> {
-        let sighting = self.scan.take()?.finish();
+        let sighting = self.watch.take()?.scan.finish();
         self.stop_on(sighting)
     }
 

@@ -119,6 +119,7 @@ fn trouble(stop: Stop) -> Trouble {
     match stop {
         Stop::Login(sighted) => scan::trouble(sighted, "body"),
         Stop::Unreadable(why) => Trouble::UnreadableForm(why),
+        Stop::Full(full) => Trouble::Full(full),
         Stop::Stalled => Trouble::BodyStalled,
         Stop::Broken => Trouble::BodyBroken,
     }
