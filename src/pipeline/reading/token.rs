@@ -252,17 +252,34 @@ fn bare(value: &[u8]) -> &[u8] {
     }
 }
 
+/// A value without the blanks before it, by readers that decode a form: a `+` is one of them there.
+pub fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let Some(rest) = value.strip_prefix(b"+").or_else(|| without_blank(value)) {
+        value = rest;
+    }
+    value
+}
+
+/// A value without the one blank before it that readers drop.
+fn without_blank(value: &[u8]) -> Option<&[u8]> {
+    match value {
+        [b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 | b'"' | b'\'' | b'`' | b',' | 0xa0, rest @ ..]
+        | [0xc2, 0xa0, rest @ ..]
+        | [0xef, 0xbb, 0xbf, rest @ ..] => Some(rest),
+        _ => None,
+    }
+}
+
 /// The longest scheme that is dropped before a value.
 const MAX_WORD: usize = 16;
 
 fn trim(mut value: &[u8]) -> &[u8] {
+    while let Some(rest) = without_blank(value) {
+        value = rest;
+    }
     loop {
         value = match value {
-            [b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 | b'"' | b'\'' | b'`' | b',', rest @ ..]
-            | [0xa0, rest @ ..]
-            | [0xc2, 0xa0, rest @ ..]
-            | [0xef, 0xbb, 0xbf, rest @ ..]
-            | [rest @ .., 0xc2, 0xa0]
+            [rest @ .., 0xc2, 0xa0]
             | [rest @ .., b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 | b'"' | b'\'' | b'`' | b',' | 0xa0] => rest,
             _ => return value,
         };

@@ -1,7 +1,7 @@
 //! Bodies on their way through: never gathered, only watched.
 //!
 //! Each direction has a bound on how long it may stand still; a request's body is also looked through for a login where none
-//! belongs. On a hit the upstream request is aborted unfinished: the piece that completes the match is not forwarded.
+//! belongs. On a hit the upstream request is aborted unfinished, and no piece of the value was forwarded.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -133,6 +133,9 @@ pub struct Streamed {
     stall: Stall,
     upload: Arc<Upload>,
     watch: Option<Watch>,
+    /// Pieces that end within a value that is yet to be judged, of which there is a bound.
+    held: VecDeque<Frame<Bytes>>,
+    ended: bool,
     /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.
     remaining: Option<u64>,
 }
@@ -142,18 +145,21 @@ pub struct Streamed {
 pub struct Watch {
     scan: BodyScan,
     held: Held,
-    /// The most that the scan has held so far.
+    /// Bytes of the pieces that wait for a value to be judged.
+    waiting: usize,
+    /// The most that was held so far.
     counted: usize,
 }
 
 impl Watch {
     pub fn new(scan: BodyScan, held: Held) -> Self {
-        Self { scan, held, counted: 0 }
+        Self { scan, held, waiting: 0, counted: 0 }
     }
 
     fn read(&mut self, data: &[u8]) -> Result<Sighting, Full> {
         let sighting = self.scan.read(data);
-        let more = self.scan.held().saturating_sub(self.counted);
+        self.waiting = if self.scan.is_undecided() { self.waiting + data.len() } else { 0 };
+        let more = (self.scan.held() + self.waiting).saturating_sub(self.counted);
         if more > 0 {
             self.held.grow(more)?;
             self.counted += more;
@@ -166,39 +172,65 @@ impl Streamed {
     pub fn through(inner: Incoming, limit: Duration, watch: Option<Watch>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
-        let streamed = Self { inner, stall: Stall::new(limit), upload: Arc::clone(&upload), watch, remaining };
+        let streamed = Self {
+            inner,
+            stall: Stall::new(limit),
+            upload: Arc::clone(&upload),
+            watch,
+            held: VecDeque::new(),
+            ended: false,
+            remaining,
+        };
         (Outgoing::Streamed(Box::new(streamed)), upload)
     }
 
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stop>>> {
+        loop {
+            if !self.watch.as_ref().is_some_and(|watch| watch.scan.is_undecided())
+                && let Some(frame) = self.held.pop_front()
+            {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(self.poll_next(context)) {
+                Ok(Some(frame)) => self.held.push_back(frame),
+                Ok(None) => self.ended = true,
+                Err(stop) => return Poll::Ready(Some(Err(stop))),
+            }
+        }
+    }
+
+    /// The next piece, looked at; `None` at the end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Stop>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 ready!(self.stall.poll(context));
-                return Poll::Ready(Some(Err(self.upload.stop(Stop::Stalled))));
+                return Poll::Ready(Err(self.upload.stop(Stop::Stalled)));
             }
         };
         self.stall.moved();
         self.upload.note();
         let mut frame = match frame {
             Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Some(Err(self.upload.stop(Stop::Broken)))),
+            Some(Err(_)) => return Poll::Ready(Err(self.upload.stop(Stop::Broken))),
             None => {
                 self.upload.done.store(true, Ordering::Relaxed);
-                return Poll::Ready(self.ended().map(Err));
+                return Poll::Ready(self.judge_end().map_or(Ok(None), Err));
             }
         };
-        if let Some(data) = frame.data_ref() {
-            if let Some(stop) = self.look_at(&data.clone()) {
-                return Poll::Ready(Some(Err(stop)));
+        let stop = match frame.data_ref().cloned() {
+            Some(data) => self.look_at(&data),
+            None => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
+                self.judge_end()
             }
-        } else if let Some(trailers) = frame.trailers_mut() {
-            clean_trailers(trailers);
-            if let Some(stop) = self.ended() {
-                return Poll::Ready(Some(Err(stop)));
-            }
-        }
-        Poll::Ready(Some(Ok(frame)))
+        };
+        Poll::Ready(stop.map_or(Ok(Some(frame)), Err))
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
@@ -211,10 +243,10 @@ impl Streamed {
         }
         let remaining = self.remaining.as_mut()?;
         *remaining = remaining.saturating_sub(data.len() as u64);
-        if *remaining == 0 { self.ended() } else { None }
+        if *remaining == 0 { self.judge_end() } else { None }
     }
 
-    fn ended(&mut self) -> Option<Stop> {
+    fn judge_end(&mut self) -> Option<Stop> {
         let sighting = self.watch.take()?.scan.finish();
         self.stop_on(sighting)
     }
@@ -244,7 +276,7 @@ impl Body for Outgoing {
         match self {
             Outgoing::Empty => true,
             Outgoing::Whole(bytes) => bytes.is_none(),
-            Outgoing::Streamed(streamed) => streamed.inner.is_end_stream(),
+            Outgoing::Streamed(streamed) => streamed.held.is_empty() && streamed.inner.is_end_stream(),
         }
     }
 
@@ -252,7 +284,11 @@ impl Body for Outgoing {
         match self {
             Outgoing::Empty | Outgoing::Whole(None) => SizeHint::with_exact(0),
             Outgoing::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Outgoing::Streamed(streamed) => streamed.inner.size_hint(),
+            Outgoing::Streamed(streamed) => {
+                let held = streamed.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum::<u64>();
+                let rest = streamed.inner.size_hint().exact();
+                rest.map_or_else(SizeHint::new, |rest| SizeHint::with_exact(rest + held))
+            }
         }
     }
 }

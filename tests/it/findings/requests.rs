@@ -1,7 +1,10 @@
 //! Paths, header names and bodies, as the laxest app reads them.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::relying_party::{Scene, Setting as SceneSetting};
 use crate::support::app::App;
@@ -306,6 +309,74 @@ async fn sec12_no_body_carries_a_login_elsewhere() {
     }
     assert_eq!(app.complete(), 0, "{:#?}", app.received());
     assert!(!proxy.has_users().await);
+}
+
+/// Some servers take a body that breaks off for a whole one, so that what was forwarded before a value is judged is with the app.
+#[tokio::test]
+async fn sec12_no_piece_of_a_value_goes_on_before_it_is_judged() {
+    const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let ours = proxy.token(|_| {});
+    let other = proxy.token(|claims| claims["iss"] = serde_json::json!("https://other.example"));
+    let bodies = |token: &str| {
+        [
+            (FORM, format!("a=b&id_token={token}")),
+            (JSON, format!("{{\"a\":1,\"id_token\":\"{token}\"")),
+            (MULTIPART, part("id_token", token)),
+        ]
+    };
+    let chunked = |kind: &str, body: &str, end: &str| {
+        let head = format!("POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}transfer-encoding: chunked\r\n\r\n");
+        let (one, two) = body.split_at(body.len() - 9);
+        format!("{head}{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n{end}", one.len(), two.len())
+    };
+    for (kind, body) in bodies(&ours) {
+        let sized = format!("POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}content-length: 99999\r\n\r\n{body}");
+        // Two that break off, and one that comes to its end.
+        for request in [chunked(kind, &body, ""), sized] {
+            let mut stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(send(proxy.address, chunked(kind, &body, "0\r\n\r\n")).await.status, 403, "{kind}");
+    }
+    // What was forwarded is recorded once the connection to the app has ended.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let signature = ours.rsplit_once('.').unwrap().1.get(..20).unwrap();
+    let forwarded: Vec<String> =
+        app.received().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    assert!(!forwarded.iter().any(|body| body.contains(signature)), "{forwarded:#?}");
+    assert_eq!(app.complete(), 0);
+
+    for (kind, body) in bodies(&other) {
+        let answer = send(proxy.address, chunked(kind, &body, "0\r\n\r\n")).await;
+        assert_eq!(answer.status, 200, "{kind}{answer:?}");
+        assert_eq!(String::from_utf8_lossy(&app.last().body), body, "{kind}");
+    }
+}
+
+/// Apps trim, and a `+` in a form is a blank.
+#[tokio::test]
+async fn sec12_no_blanks_hide_a_token() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let token = proxy.token(|_| {});
+    let saml: String = form_urlencoded::byte_serialize(
+        STANDARD.encode("<samlp:Response><saml:Assertion/></samlp:Response>").as_bytes(),
+    )
+    .collect();
+    for blank in ["+", "%20", "%22", "%C2%A0"] {
+        for times in [1, 600, 5000] {
+            for (name, value) in [("id_token", &token), ("SAMLResponse", &saml)] {
+                let body = format!("{name}={}{value}", blank.repeat(times));
+                let kind = "content-type: application/x-www-form-urlencoded\r\n";
+                let answer = typed(&proxy, "/other", kind, &body).await;
+                assert_eq!(answer.status, 403, "{name} behind {times} times `{blank}`: {answer:?}");
+            }
+        }
+    }
+    assert_eq!(app.complete(), 0);
 }
 
 #[tokio::test]

@@ -26,7 +26,12 @@ pub struct FormScan {
 impl FormScan {
     /// Bytes that are held.
     pub fn held(&self) -> usize {
-        [&self.whole, &self.inner].into_iter().flatten().map(|value| value.value.held()).sum()
+        self.values().map(HeldValue::held).sum()
+    }
+
+    /// The values that are being read.
+    pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
+        [&self.whole, &self.inner].into_iter().flatten().map(|value| &value.value)
     }
 
     /// Reads the next piece.

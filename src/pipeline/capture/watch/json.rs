@@ -70,6 +70,11 @@ impl JsonScan {
         self.member.as_ref().map_or(0, HeldValue::held)
     }
 
+    /// The value that is being read. One that has ended was judged.
+    pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
+        self.member.iter().filter(|_| matches!(self.place, Place::Text { .. } | Place::Word))
+    }
+
     /// Reads the next piece.
     pub fn read(&mut self, mut piece: &[u8], seeks: &Seeks) -> Sighting {
         while let Some((byte, rest)) = piece.split_first() {

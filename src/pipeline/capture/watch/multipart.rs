@@ -47,6 +47,11 @@ impl MultipartScan {
         self.pending.capacity() + self.value.as_ref().map_or(0, HeldValue::held)
     }
 
+    /// The value that is being read.
+    pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
+        self.value.iter()
+    }
+
     /// Reads the next piece.
     pub fn read(&mut self, piece: &[u8], seeks: &Seeks) -> Sighting {
         self.pending.extend_from_slice(piece);
