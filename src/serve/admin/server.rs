@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{Full, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -34,6 +34,10 @@ pub const MOST_CONNECTIONS: usize = 256;
 const UNKNOWN_BODY: usize = 16 << 10;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// How much of a body that is too long is read and dropped before it is refused, in bytes, and for how long.
+const MOST_DROPPED: usize = 8 << 20;
+const DROP_TIME: Duration = Duration::from_secs(5);
 
 /// Starts the thread. What comes back resolves when it has ended, some time after `shutdown`.
 ///
@@ -127,14 +131,17 @@ impl Desk {
             let why = "this listener is not asked by that name; add it to `admin.hosts`, or set `admin.public_url`\n";
             return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         // Who calls is known later; until then a body is a stranger's.
         let limit = if parts.headers.contains_key(header::AUTHORIZATION) { MOST_BODY } else { UNKNOWN_BODY };
         let held = self.inspect.held().open(Some(Client::of(address.ip())));
-        let body = match held::read(body, limit, BODY_TIME, held).await {
+        let body = match held::read(&mut body, limit, BODY_TIME, held).await {
             Ok(body) => Body::from(body),
             // Each API says this in its own words.
-            Err(Trouble::BodyTooLarge { .. }) => Body::new(Limited::new(Full::from("{}"), 0)),
+            Err(Trouble::BodyTooLarge { .. }) => {
+                drop_rest(body).await;
+                Body::new(Limited::new(Full::from("{}"), 0))
+            }
             Err(Trouble::Full(full)) => {
                 let later = [(header::RETRY_AFTER, "5"), (header::CONNECTION, "close")];
                 return (StatusCode::SERVICE_UNAVAILABLE, later, format!("{full}; try again\n")).into_response();
@@ -145,6 +152,20 @@ impl Desk {
         request.extensions_mut().insert(ConnectInfo(address));
         TowerToHyperService::new(self.pages).call(request).await.unwrap_or_else(|never| match never {})
     }
+}
+
+/// Reads what follows of a body, within bounds. A connection that is closed over unread bytes is reset, and the client may lose the
+/// answer with it (RFC 9112 section 9.6).
+async fn drop_rest(mut body: Incoming) {
+    let rest = async {
+        let mut left = MOST_DROPPED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+            let Some(fewer) = left.checked_sub(length) else { return };
+            left = fewer;
+        }
+    };
+    let _ = tokio::time::timeout(DROP_TIME, rest).await;
 }
 
 /// Browsers can be made to ask any address by a name of a stranger's (DNS rebinding), and then they name that in `Host`. Names
