@@ -1,7 +1,7 @@
 //! Looks into what goes by to an address that takes no login: queries, forms, JSON and multipart bodies.
 //!
 //! Which address reads a login only the app knows: a front controller may take it at any, by a query or a header that means
-//! nothing to us. So a field by which apps log people in passes only with a value that is no token, or another's: one that
+//! nothing to us. So a field by which apps log people in passes only with a value that is not a token, or is another's: one that
 //! reads strictly and names an issuer that no provider here has. Bodies stream; what is held of one is a name and the value
 //! that is being read.
 //!
@@ -105,7 +105,8 @@ impl BodyScan {
             _ => None,
         };
         let every_body = seeks.every_body && seeks.login.is_some();
-        let json = (every_body && multipart.is_none()).then(|| JsonScan::new(readings.json));
+        // Also of what says that it comes in parts: some apps parse JSON without a look at the type.
+        let json = every_body.then(|| JsonScan::new(readings.json));
         let form = readings.form.then(FormScan::default);
         if form.is_none() && json.is_none() && multipart.is_none() {
             return Ok(None);
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn json_is_seen_as_lenient_parsers_read_it() {
         let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        for kind in ["application/json", "text/plain", FORM, ""] {
+        for kind in ["application/json", "text/plain", FORM, "", PARTS] {
             for json in [
                 "{\"id_token\":\"@\"}",
                 " {\"a\": {\"b\": [1, \"}\"]}, \"ID_TOKEN\" : \"@\"}",

@@ -67,11 +67,19 @@ pub fn is_form(content_type: &str) -> bool {
 /// and EBCDIC are honoured by some frameworks.
 pub fn has_foreign_charset(content_type: &[u8]) -> bool {
     const KNOWN: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
+    names_charset(content_type, |named| !KNOWN.contains(&named))
+}
+
+/// Whether a media type asks for UTF-7, in which nothing that could be looked for stands as it is.
+pub fn is_utf_7(content_type: &[u8]) -> bool {
+    names_charset(content_type, |named| matches!(named, "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csunicode11utf7"))
+}
+
+fn names_charset(content_type: &[u8], is: impl Fn(&str) -> bool) -> bool {
     let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
     text.split("charset").skip(1).any(|rest| {
         let named = rest.trim_start_matches([' ', '\t', '=', '"', '\'', '*']);
-        let named = named.split([';', ',', '"', '\'', ' ', '\t']).next().unwrap_or_default();
-        !KNOWN.contains(&named)
+        is(named.split([';', ',', '"', '\'', ' ', '\t']).next().unwrap_or_default())
     })
 }
 
@@ -139,6 +147,7 @@ mod tests {
         for charset in ["utf-16", "\"utf-7\"", "ibm037", "utf-8, utf-16; charset=utf-16"] {
             assert!(has_foreign_charset(format!("a/b; Charset={charset}").as_bytes()), "{charset}");
         }
+        assert!(is_utf_7(b"text/plain; charset=\"UTF-7\"") && !is_utf_7(b"text/plain; charset=utf-16"));
     }
 
     #[test]

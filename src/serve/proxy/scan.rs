@@ -33,10 +33,15 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Incoming>) -> Result<Option<Bod
         check_form(headers)?;
     } else if is_encoded(headers) {
         return Ok(None);
-    } else if seeks.every_body && readings.json && types().any(media::has_foreign_charset) {
+    } else if seeks.every_body && is_in_foreign_charset(readings.json, types()) {
         return Err(FOREIGN_CHARSET);
     }
     BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
+}
+
+/// Whether an app may read JSON out of a body in an encoding that we do not read. Text in any but UTF-7 is the app's own.
+fn is_in_foreign_charset<'t>(says_json: bool, mut types: impl Iterator<Item = &'t [u8]>) -> bool {
+    types.any(|kind| (says_json && media::has_foreign_charset(kind)) || media::is_utf_7(kind))
 }
 
 const FOREIGN_CHARSET: Trouble = Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter");

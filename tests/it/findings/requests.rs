@@ -287,6 +287,7 @@ async fn sec12_no_body_carries_a_login_elsewhere() {
             (JSON, format!("{{\"a\": 1, \"{name}\": \"{value}\"}}")),
             (JSON, format!("{{/*\"*/'{name}': ['{value}']}}")),
             ("content-type: text/plain\r\n", format!("{{\"{name}\": \"{value}\"}}")),
+            (MULTIPART, format!("{{\"{name}\": \"{value}\"}}")),
             ("content-type: application/vnd.api+json\r\n", format!("{{\"{name}\": \"{value}\"}}")),
             ("content-type: application/x-www-form-urlencoded\r\n", format!("{name}={form}")),
         ] {
@@ -302,6 +303,7 @@ async fn sec12_no_body_carries_a_login_elsewhere() {
         (MULTIPART, part("a", "b").replace("\r\n", "\n")),
         (MULTIPART, part("a", "x--XX").clone()),
         ("content-type: application/json; charset=utf-16\r\n", "{}".into()),
+        ("content-type: text/plain; charset=utf-7\r\n", "+AHs-".into()),
         (JSON, "{\0\"\0".into()),
     ] {
         let answer = typed(&proxy, "/other", kind, &body).await;
