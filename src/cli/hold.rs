@@ -97,7 +97,7 @@ impl Filtered {
         let user = self.user.as_deref().map(|text| {
             let (namespace, subject) = text
                 .split_once('/')
-                .ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
+                .ok_or_else(|| Failure(format!("`{text}` does not name a user; expected namespace/subject")))?;
             let namespace = Namespace::parse(namespace).map_err(wrong("namespace"))?;
             Ok(UserId { namespace, subject: Subject::parse(subject).map_err(wrong("subject"))? })
         });

@@ -242,7 +242,7 @@ fn enable_all(config: &ConfigArgument, mapping: String, yes: bool, by: &str) -> 
         )));
     }
     for DisabledView { user, mapping, since } in &found {
-        let user = user.as_ref().map_or_else(|| String::from("somebody who was erased"), ToString::to_string);
+        let user = user.as_ref().map_or_else(|| String::from("an erased person"), ToString::to_string);
         println!("{user}  disabled by `{mapping}` since {since}");
     }
     if !yes {

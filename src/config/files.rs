@@ -218,7 +218,7 @@ pub fn expiry_warnings(ends: impl IntoIterator<Item = Timestamp>, path: &str, no
         .collect()
 }
 
-/// Warnings about files that every user of this machine may change: whoever can, decides who is in which group.
+/// Warnings about files that every user of this machine may change: a user who can change them decides who is in which group.
 pub fn writable_by_all(paths: &[PathBuf]) -> Vec<String> {
     let mut warnings = Vec::new();
     for path in paths {

@@ -585,7 +585,7 @@ impl RuleSet {
         }
     }
 
-    /// Whether a mapping that disables people spares whoever holds something privileged, and the last holder of something
+    /// Whether a mapping that disables people spares people who hold something privileged, and the last holder of something
     /// protected: it is of the store, and was not written with scope `admin`.
     pub fn spares(&self, mapping: MappingId) -> bool {
         self.overlay.lesser.contains(&mapping)

@@ -109,7 +109,7 @@ impl fmt::Display for Spared {
         match self {
             Self::Privileged(target) => write!(f, "{target} is privileged, and no administrator wrote this mapping"),
             Self::LastHolder(target) => {
-                write!(f, "nobody else holds {target}, which is protected, and no administrator wrote this mapping")
+                write!(f, "no other person holds {target}, which is protected, and no administrator wrote this mapping")
             }
             Self::Braked => f.write_str("mappings have disabled too many lately"),
         }

@@ -348,7 +348,7 @@ pub enum DecryptionFault {
     Content,
     #[error(": what it holds is no assertion")]
     NoAssertion,
-    /// Where an answer that said more would help whoever changed a ciphertext.
+    /// Where an answer that said more would help an attacker who changed a ciphertext.
     #[error("")]
     Untold,
 }

@@ -380,7 +380,7 @@ pub enum Act {
     /// Personal fields go; the audit chain still verifies. Where the user is disabled or denied something, a keyed digest stays,
     /// so that this still binds them.
     Erase,
-    /// The same without the digest; of somebody who was erased before, the digest.
+    /// The same without the digest; for a person who was erased before, the digest.
     Forget,
 }
 
@@ -392,7 +392,7 @@ pub struct Unvouched {
     pub by_hand: u64,
     /// Mapped grants that end then.
     pub mapped: u64,
-    /// Grants by hand that stay, and of which nobody knows whether they were made with scope `admin`.
+    /// Assigned grants that stay although it is not known whether they were made with scope `admin`.
     pub unknown: u64,
 }
 
@@ -402,7 +402,7 @@ impl Unvouched {
     }
 }
 
-/// Somebody whom a mapping disabled.
+/// A person whom a mapping disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisabledView {
     /// `None`: they were erased since.
@@ -417,9 +417,9 @@ pub struct DisabledView {
 pub struct Rekeyed {
     pub old: UserId,
     pub new: UserId,
-    /// There was somebody under the new key: the two are one from now on.
+    /// A user had the new key already: the two are one from now on.
     pub merged: bool,
-    /// The old key was that of somebody who was erased: what binds them goes over, and nothing else is there.
+    /// The old key belonged to an erased person: only what binds them goes over.
     pub erased: bool,
     /// Whether they are disabled under the new key.
     pub disabled: bool,
@@ -523,7 +523,7 @@ pub trait Store: Send + Sync {
     /// Gives users new keys, all of them or none. What they are denied, that they are disabled, and what they hold goes with
     /// them. `by`: `None` looks and changes nothing.
     ///
-    /// Where there is somebody under the new key, the two become one if `merge` says so: denies and the disabling of either
+    /// If a user has the new key already, the two become one if `merge` is set: denies and the disabling of either
     /// stay, grants by hand are joined, and mapped grants of the old key stay where the new one has not logged in yet.
     fn rekey(
         &self,

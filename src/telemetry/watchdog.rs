@@ -82,7 +82,7 @@ impl Watchdog {
     }
 
     /// Looks once, and says what has stopped making progress. Counts looks and not time, so that a pause of the whole
-    /// process (a suspended machine, a debugger) alarms nobody.
+    /// process (a suspended machine, a debugger) raises no alarm.
     pub fn look(&mut self) -> Option<String> {
         // All of them are looked at, so that each count is of looks in a row.
         let found: Vec<_> = self.subjects.iter_mut().filter_map(Subject::look).collect();

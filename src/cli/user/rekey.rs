@@ -22,7 +22,7 @@ pub struct Rekey {
     /// A file of many: a line for each, old key and new key, with a comma between; all of them or none
     #[arg(long, value_name = "FILE", conflicts_with_all = ["old", "new"])]
     csv: Option<PathBuf>,
-    /// Where there is somebody under a new key, make one user of the two; denies and the disabling of either stay
+    /// If a user has a new key already, make one user of the two; denies and the disabling of either stay
     #[arg(long)]
     merge: bool,
     /// Carry it out
@@ -74,15 +74,16 @@ impl Rekey {
             keys.push((key(old).map_err(wrong)?, key(new).map_err(wrong)?));
         }
         match keys.is_empty() {
-            true => Err(named(&"there is nobody in it; expected a line for each, old key and new key")),
+            true => Err(named(&"it names no user; expected one line for each user, with the old key and the new key")),
             false => Ok(keys),
         }
     }
 }
 
 fn key(text: &str) -> Result<UserId, Failure> {
-    let (namespace, subject) =
-        text.split_once('/').ok_or_else(|| Failure(format!("`{text}` is no user; expected namespace/subject")))?;
+    let (namespace, subject) = text
+        .split_once('/')
+        .ok_or_else(|| Failure(format!("`{text}` does not name a user; expected namespace/subject")))?;
     let namespace = Namespace::parse(namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
     let subject = Subject::parse(subject).map_err(|error| Failure(format!("the subject {error}")))?;
     Ok(UserId { namespace, subject })

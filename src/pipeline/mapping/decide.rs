@@ -125,7 +125,7 @@ pub struct Decision {
     pub hits: Vec<Hit>,
     /// Mappings that cannot be decided: what they gave before stays, and nothing new comes of them.
     pub undecided: BTreeSet<MappingId>,
-    /// The mapping that disables the user: one that spares nobody, if there is such.
+    /// The mapping that disables the user: one without exemptions, if there is such.
     pub disabled_by: Option<Disabling>,
     /// The name of the gate that refuses, and what the person is told.
     pub denied_by: Option<(Arc<str>, String)>,

@@ -70,7 +70,7 @@ const SHORTEST: usize = 24;
 pub const HEAD: usize = 512;
 
 impl Reading {
-    /// Whether an app may get it unread: it is no token, or it reads strictly and is another's than ours.
+    /// Whether an app may get it unread: it is not a token, or it reads strictly and its issuer is not ours.
     ///
     /// # Errors
     /// Why not.

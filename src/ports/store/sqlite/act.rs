@@ -91,7 +91,7 @@ fn former_numbers(connection: &Connection, row: i64) -> Result<Vec<i64>, StoreEr
         .map_err(unavailable)
 }
 
-/// What can be done about somebody who was erased: lift what still binds them.
+/// What can be done about an erased person: lift what still binds them.
 fn on_erased(session: &Session<'_>, user: &UserId, act: &Act, now: Timestamp) -> Result<usize, StoreError> {
     let Some(bound) = erased::find(session, user, now)? else {
         return Err(StoreError::Invalid(format!("there is no user `{user}`")));
@@ -119,7 +119,7 @@ fn carry_out(
     };
     let name = &by.name;
     match act {
-        // An administrator who assigns what somebody lesser did vouches for it.
+        // An administrator who assigns what a lesser client has assigned vouches for it.
         Act::Assign(target) => run(
             "INSERT INTO grants (user_id, kind, name, granted_at, granted_by, as_admin) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET granted_at = ?4, granted_by = ?5, as_admin = 1
@@ -185,7 +185,7 @@ fn nothing_to_do(user: &UserId, act: &Act) -> String {
     }
 }
 
-/// Makes a user. Somebody who was erased and is back is bound by what bound them before.
+/// Makes a user. An erased person who is back is bound by what bound them before.
 fn create(
     session: &Session<'_>,
     user: &UserId,

@@ -318,7 +318,7 @@ fn sweep(session: &mut Session<'_>, now: Timestamp) -> Result<(), StoreError> {
 /// Who logs in, as far as the store knows.
 pub(super) struct Who {
     pub known: Option<KnownUser>,
-    /// What binds somebody who was erased.
+    /// What binds an erased person.
     pub bound: Option<Bound>,
 }
 

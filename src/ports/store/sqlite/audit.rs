@@ -127,7 +127,7 @@ fn conceal(user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> 
     Ok(Concealed { salt, fields, hash })
 }
 
-/// Removes the personal fields of every row about a user. The numbers stay: they are sealed, and name nobody any more.
+/// Removes the personal fields of every row about a user. The numbers stay: they are sealed, and no longer name a person.
 pub(super) fn erase(session: &Session<'_>, user: i64) -> Result<(), StoreError> {
     session
         .connection
@@ -180,7 +180,7 @@ struct Accepted {
 }
 
 /// Seals, with the key, how many rows came before the first that it seals, and how they end. An operator says so and no
-/// program: somebody who can write the database could otherwise write the whole chain anew, without the key, and have the next
+/// program: a writer of the database could otherwise write the whole chain anew, without the key, and have the next
 /// login vouch for it. Returns how many rows that were.
 pub(super) fn accept_unkeyed(session: &Session<'_>, by: &str, at: Timestamp) -> Result<u64, StoreError> {
     let invalid = |why: &str| Err(StoreError::Invalid(why.into()));

@@ -2,7 +2,7 @@
 //!
 //! A group that is deleted, or renamed, takes no deny with it: the row stays under its name. When something bears that name
 //! later (a group of another spelling, or one that is shown under it as an alias), the deny is written down for that too, so
-//! that whoever reads denies need not think of it.
+//! that readers of denies need not think of it.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! Mappings that disable people: whom they spare, what the brake counts, and how they are enabled again.
 //!
 //! Whom a mapping disabled stays disabled when the mapping is gone, since a person who left must not come back by that. The
-//! brake counts people who had logged in before: somebody whose first login is refused loses nothing.
+//! brake counts people who had logged in before: a person whose first login is refused loses nothing.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -175,7 +175,7 @@ pub(super) fn discard(
     lift(session, row)
 }
 
-/// Whoever has looked at what is held has judged the disablings so far: they count anew.
+/// An operator who has looked at what is held has judged the disablings so far: they count anew.
 pub(super) fn forget_window(session: &Session<'_>, now: Timestamp) -> Result<(), StoreError> {
     act::set(session, SINCE, &now.0.to_be_bytes())
 }

@@ -1,7 +1,7 @@
 //! What still binds a person who was erased: that they are disabled, and what they are denied.
 //!
-//! Their names are gone. What stays is an HMAC of them, with a key that this store made: whoever has the database and a guess
-//! can test the guess, and nobody can read a name out of it.
+//! Their names are gone. What stays is an HMAC of them, with a key that this store made: a reader of the database
+//! can test a guess, and cannot read a name out of it.
 
 use aws_lc_rs::hmac;
 use rusqlite::{OptionalExtension, params};
@@ -12,7 +12,7 @@ use crate::pipeline::ids::{Target, Timestamp, UserId};
 
 const KEY: &str = "erased_key";
 
-/// What binds somebody who was erased.
+/// What binds an erased person.
 #[derive(Debug, Default)]
 pub(super) struct Bound {
     pub digest: Vec<u8>,
@@ -157,7 +157,7 @@ pub(super) fn lift(session: &Session<'_>, bound: &Bound, target: &Target) -> Res
     Ok(lifted)
 }
 
-/// What binds nobody any more is nothing to keep.
+/// What no longer binds a person is not kept.
 pub(super) fn tidy(session: &Session<'_>) -> Result<(), StoreError> {
     let statement = "DELETE FROM erased WHERE disabled_at IS NULL
                      AND NOT EXISTS (SELECT 1 FROM erased_denies WHERE erased_denies.digest = erased.digest)";

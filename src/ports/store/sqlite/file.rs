@@ -80,7 +80,7 @@ impl Files {
     /// Whether these files are still at their paths.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match self.known.iter().find(|(path, known)| {
-            // What cannot be looked at counts as gone: nobody could open it at the next start either.
+            // What cannot be looked at counts as gone: it could not be opened at the next start either.
             !std::fs::metadata(path).is_ok_and(|found| identity(&found) == *known)
         }) {
             None => Ok(()),

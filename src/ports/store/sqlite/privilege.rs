@@ -52,7 +52,7 @@ pub(super) fn endings(connection: &Connection, rules: &RuleSet) -> Result<Vec<En
     Ok(endings)
 }
 
-/// The same, counted by target, with grants by hand that stay although nobody knows with which right they were made.
+/// The same, counted by target, with grants by hand that stay although it is not known with which right they were made.
 pub(super) fn unvouched(connection: &Connection, rules: &RuleSet) -> Result<Vec<Unvouched>, StoreError> {
     let mut counts: BTreeMap<Target, Unvouched> = BTreeMap::new();
     walk(connection, rules, |privileged, Ending { grant: Grant { target, source }, .. }, hand| {

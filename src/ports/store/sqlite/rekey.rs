@@ -1,6 +1,6 @@
 //! A new key for a person: another e-mail address, or a new client of the provider by which everyone has another subject.
 //!
-//! The row stays, so that all that hangs on it goes along. Where there is somebody under the new key, the two become one: what
+//! The row stays, so that all that hangs on it goes along. If a user has the new key already, the two become one: what
 //! takes access away (denies, being disabled) stays of either, and what gives it by hand is joined.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,7 +67,7 @@ fn carry_out(
     for (at, (old, _)) in keys.iter().enumerate() {
         let under = match user_row(session.connection, old)? {
             Some(row) => {
-                // No namespace is empty, so that nobody is there.
+                // No namespace is empty, so that no user has this key.
                 name(session, row, "", &at.to_string())?;
                 Under::Row(row)
             }
@@ -131,7 +131,7 @@ fn move_row(
             (other, true)
         }
     };
-    // Somebody who was erased under the new key is back.
+    // The person who was erased under the new key is back.
     if let Some(bound) = erased::find(session, new, now)? {
         erased::restore(session, into, &bound)?;
     }
@@ -178,7 +178,7 @@ fn join(session: &Session<'_>, from: i64, into: i64) -> Result<(), StoreError> {
     run(session, "DELETE FROM users WHERE id = ?1", &[&from])
 }
 
-/// What binds somebody who was erased goes to the new key, or to whoever is there.
+/// What binds an erased person goes to the new key, or to the user who has it.
 fn move_bound(
     session: &mut Session<'_>,
     bound: &erased::Bound,

@@ -80,7 +80,7 @@ impl Service {
     /// for `admin` alone.
     ///
     /// # Errors
-    /// When the caller may not, somebody is not there, or there is somebody under a new key and `merge` is not said.
+    /// When the caller may not, a user does not exist, or a user has a new key already and `merge` is not set.
     pub async fn rekey(
         &self,
         call: &Call,

@@ -169,7 +169,7 @@ struct NewKey {
 struct Rekeying {
     #[schema(min_items = 1, max_items = 10_000)]
     users: Vec<NewKey>,
-    /// Where there is somebody under a new key, make one user of the two; denies and the disabling of either stay.
+    /// If a user has a new key already, make one user of the two; denies and the disabling of either stay.
     #[serde(default)]
     merge: bool,
     /// Carry it out; without it, nothing changes and the answer tells what would.
@@ -182,9 +182,9 @@ struct Rekeying {
 struct RekeyedUser {
     old: Key,
     new: Key,
-    /// There is somebody under the new key.
+    /// A user has the new key already.
     merged: bool,
-    /// The old key is that of somebody who was erased: only what binds them moves.
+    /// The old key belongs to an erased person: only what binds them moves.
     erased: bool,
     disabled: bool,
     /// Such as group `Staff`.

@@ -33,7 +33,7 @@ pub struct Told {
     pub unfit: usize,
 }
 
-/// Who somebody is, and what they effectively hold.
+/// Who a person is, and what they effectively hold.
 #[derive(Debug)]
 pub struct Identity<'a> {
     /// Through which they are known here: aliases of groups are its own.
