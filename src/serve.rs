@@ -6,6 +6,7 @@
 pub mod access;
 pub mod admin;
 mod alarm;
+pub mod arriving;
 pub mod assertion;
 pub mod bearer;
 pub mod cookies;

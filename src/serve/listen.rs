@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::alarm::Alarm;
+use super::arriving::Arriving;
 use super::gather::Gathering;
 use super::held::{Client, Held};
 use super::proxy::body::Answer;
@@ -205,6 +206,7 @@ where
     let site = Arc::clone(&server.site);
     let its_peer = Arc::clone(&peer);
     let service = service_fn(move |request: Request<Incoming>| {
+        let request = Arriving::request(request, Some(&its_peer));
         let answer = handle(site.load_full(), Arc::clone(&its_peer), request);
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
@@ -345,6 +347,25 @@ impl Peer {
     /// is not known; hyper then reads the chunks, forwards no length and closes, as RFC 9112 section 6.1 asks.
     pub fn has_two_lengths(&self) -> bool {
         self.two_lengths.load(Ordering::Relaxed)
+    }
+}
+
+impl Peer {
+    /// A body is read on that no request wants any more: until what comes back is dropped, what arrives is no head.
+    pub fn reads_on(self: Arc<Self>) -> ReadsOn {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        ReadsOn { peer: self }
+    }
+}
+
+/// See [`Peer::reads_on`].
+pub struct ReadsOn {
+    peer: Arc<Peer>,
+}
+
+impl Drop for ReadsOn {
+    fn drop(&mut self) {
+        self.peer.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -30,7 +30,6 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use self::binding::Binder;
@@ -62,6 +61,7 @@ use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::reading::media;
 use crate::pipeline::verify::BindingVerdict;
 use crate::ports::sessions::Sessions;
+use crate::serve::arriving::Arriving;
 
 /// An HTML answer on a login path is held up to here to look for an auto-post form; past it, it streams unseen.
 const MOST_LOGIN_PAGE: usize = 256 * 1024;
@@ -226,7 +226,7 @@ fn gate(config: &Config, services: &Services, sessions: Arc<dyn Sessions>, seale
 pub type Reply = Response<Answer<Guard>>;
 
 /// Answers one request.
-pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>) -> Reply {
+pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Arriving>) -> Reply {
     let mut guard = Guard::new(&peer);
     let version = request.version();
     let accept = request.headers().get(header::ACCEPT).cloned();
@@ -266,7 +266,7 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Incoming>
 pub const USUAL_HEAD: usize = 8 << 10;
 
 /// The length of a head that is counted among what is held.
-fn unusual_head(request: &Request<Incoming>) -> Option<usize> {
+fn unusual_head(request: &Request<Arriving>) -> Option<usize> {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     Some(fields + target).filter(|length| *length > USUAL_HEAD)
@@ -308,7 +308,7 @@ impl From<Trouble> for Box<Failed> {
 async fn take(
     site: &Arc<Site>,
     peer: &Arc<Peer>,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
     if peer.has_two_lengths() {
@@ -378,7 +378,7 @@ async fn take(
 struct HeldForm(Bytes);
 
 /// Reads a form whole, bounded as a login's body is.
-async fn hold_form(site: &Site, peer: &Peer, request: &mut Request<Incoming>) -> Result<Bytes, Trouble> {
+async fn hold_form(site: &Site, peer: &Peer, request: &mut Request<Arriving>) -> Result<Bytes, Trouble> {
     scan::check_form(request.headers())?;
     // Its `access_token` is verified, and not merely looked at.
     let scan = scan::outgoing(&Seeks { access_token: None, ..site.seeks.clone() }, request)?;
@@ -405,7 +405,7 @@ async fn tell_bearer(
 }
 
 /// The gate, where there is one: without sessions nothing waits here.
-async fn admit(site: &Site, jar: &Jar, request: &mut Request<Incoming>) -> Result<Option<Response<Bytes>>, Trouble> {
+async fn admit(site: &Site, jar: &Jar, request: &mut Request<Arriving>) -> Result<Option<Response<Bytes>>, Trouble> {
     // Whoever bears a token that was believed needs no session.
     if site.gate.is_none() || request.extensions().get::<Arc<Bearer>>().is_some() {
         return Ok(None);
@@ -414,7 +414,7 @@ async fn admit(site: &Site, jar: &Jar, request: &mut Request<Incoming>) -> Resul
 }
 
 /// The target is a path and the host is one: there is nothing to disagree about between us and the app.
-fn check_target(request: &mut Request<Incoming>) -> Result<(), Trouble> {
+fn check_target(request: &mut Request<Arriving>) -> Result<(), Trouble> {
     if request.method() == Method::CONNECT {
         return Err(Trouble::Connect);
     }
@@ -470,7 +470,7 @@ async fn pass(
 
 fn streaming(
     site: &Site,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
     watch: Option<Watch>,
 ) -> (Box<Request<Outgoing>>, Option<Arc<Upload>>) {
     let (mut parts, body) = request.into_parts();
@@ -485,7 +485,7 @@ fn streaming(
 }
 
 /// What the scan holds of a body is a part of the budget for strangers.
-fn watching(site: &Site, peer: &Peer, request: &Request<Incoming>, scan: BodyScan) -> Watch {
+fn watching(site: &Site, peer: &Peer, request: &Request<Arriving>, scan: BodyScan) -> Watch {
     Watch::new(scan, site.counters.held.open(client(site, peer, request.headers())))
 }
 
@@ -526,7 +526,7 @@ async fn login_path(
     site: &Arc<Site>,
     jar: Jar,
     peer: &Peer,
-    mut request: Request<Incoming>,
+    mut request: Request<Arriving>,
 ) -> Result<Answered, Box<Failed>> {
     let mut held = site.counters.held.open_large(client(site, peer, request.headers()));
     let watch = scan::outgoing(&site.seeks, &request)?;
@@ -579,7 +579,7 @@ async fn callback(
     providers: Vec<Arc<Provider>>,
     jar: Jar,
     peer: Arc<Peer>,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Answered, Box<Failed>> {
     let (parts, body) = request.into_parts();
     if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| media::has_foreign_charset(kind.as_bytes())) {

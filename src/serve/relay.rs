@@ -20,11 +20,11 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use super::arriving::Arriving;
 use super::held;
 use super::listen::Tls;
 use super::proxy::counters::{LoginLabels, StageLabel};
@@ -98,14 +98,14 @@ pub async fn run(
 }
 
 /// Answers one request of the app.
-async fn handle(relay: Arc<Relay>, request: Request<Incoming>) -> Response<Bytes> {
+async fn handle(relay: Arc<Relay>, request: Request<Arriving>) -> Response<Bytes> {
     let id = new_id();
     // Once the provider was asked, the login runs to its end even if the app goes away.
     let outcome = take(&relay, id.clone(), request).await;
     outcome.unwrap_or_else(|trouble| refuse(&relay, &id, &trouble))
 }
 
-async fn take(relay: &Arc<Relay>, id: String, request: Request<Incoming>) -> Result<Response<Bytes>, Trouble> {
+async fn take(relay: &Arc<Relay>, id: String, request: Request<Arriving>) -> Result<Response<Bytes>, Trouble> {
     let (provider, page) = find(relay, request.uri().path()).ok_or(Trouble::NotFound)?;
     match page {
         Page::Discovery if request.method() == Method::GET => {
@@ -199,7 +199,7 @@ impl Exchange {
         relay: Arc<Relay>,
         id: String,
         provider: Arc<Provider>,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
     ) -> Result<Self, Trouble> {
         let (parts, body) = request.into_parts();
         let limit = relay.settings.request_body;

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
+use super::arriving::Arriving;
 use super::listen::Tls;
 
 /// How long a head may take, a TLS handshake, and a kept connection until its next request.
@@ -45,7 +46,7 @@ impl Side {
     /// Serves until `shutdown` is ready, then lets requests under way finish.
     pub async fn run<F, A, B>(self, answer: F, shutdown: impl Future<Output = ()>)
     where
-        F: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + 'static,
+        F: Fn(SocketAddr, Request<Arriving>) -> A + Clone + Send + 'static,
         A: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -90,7 +91,7 @@ async fn connection<F, A, B>(
     acceptor: Option<TlsAcceptor>,
     watcher: Watcher,
 ) where
-    F: Fn(SocketAddr, Request<Incoming>) -> A + Send + 'static,
+    F: Fn(SocketAddr, Request<Arriving>) -> A + Send + 'static,
     A: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -106,7 +107,7 @@ async fn connection<F, A, B>(
 async fn serve<S, F, A, B>(stream: S, address: SocketAddr, answer: F, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Fn(SocketAddr, Request<Incoming>) -> A + Send + 'static,
+    F: Fn(SocketAddr, Request<Arriving>) -> A + Send + 'static,
     A: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -122,7 +123,7 @@ where
         .initial_connection_window_size(WINDOW)
         .keep_alive_interval(Duration::from_secs(30));
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(address, request);
+        let answer = answer(address, Arriving::request(request, None));
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     // A client that breaks off is no fault that could be mended here.

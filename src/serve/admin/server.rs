@@ -12,8 +12,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use http_body_util::{Full, Limited};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -23,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use super::http::MOST_BODY;
 use super::{Inspect, pages};
 use crate::config;
+use crate::serve::arriving::Arriving;
 use crate::serve::held::{self, Client};
 use crate::serve::respond::Trouble;
 use crate::serve::side::Side;
@@ -34,10 +34,6 @@ pub const MOST_CONNECTIONS: usize = 256;
 const UNKNOWN_BODY: usize = 16 << 10;
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(30);
-
-/// How much of a body that is too long is read and dropped before it is refused, in bytes, and for how long.
-const MOST_DROPPED: usize = 8 << 20;
-const DROP_TIME: Duration = Duration::from_secs(5);
 
 /// Starts the thread. What comes back resolves when it has ended, some time after `shutdown`.
 ///
@@ -112,7 +108,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn answer(&self, address: SocketAddr, request: Request<Incoming>) -> Response {
+    async fn answer(&self, address: SocketAddr, request: Request<Arriving>) -> Response {
         // Behind stuck threads a request would wait for ever, and hold its connection.
         let stuck = self.stuck.borrow().clone();
         if let Some(what) = stuck {
@@ -126,22 +122,19 @@ impl Desk {
         answer.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
     }
 
-    async fn answer_by_workers(self, address: SocketAddr, request: Request<Incoming>) -> Response {
+    async fn answer_by_workers(self, address: SocketAddr, request: Request<Arriving>) -> Response {
         if !is_asked_by_its_name(&self.inspect.config().admin, &request) {
             let why = "this listener is not asked by that name; add it to `admin.hosts`, or set `admin.public_url`\n";
             return (StatusCode::MISDIRECTED_REQUEST, why).into_response();
         }
-        let (parts, mut body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         // Who calls is known later; until then a body is a stranger's.
         let limit = if parts.headers.contains_key(header::AUTHORIZATION) { MOST_BODY } else { UNKNOWN_BODY };
         let held = self.inspect.held().open(Some(Client::of(address.ip())));
-        let body = match held::read(&mut body, limit, BODY_TIME, held).await {
+        let body = match held::read(body, limit, BODY_TIME, held).await {
             Ok(body) => Body::from(body),
             // Each API says this in its own words.
-            Err(Trouble::BodyTooLarge { .. }) => {
-                drop_rest(body).await;
-                Body::new(Limited::new(Full::from("{}"), 0))
-            }
+            Err(Trouble::BodyTooLarge { .. }) => Body::new(Limited::new(Full::from("{}"), 0)),
             Err(Trouble::Full(full)) => {
                 let later = [(header::RETRY_AFTER, "5"), (header::CONNECTION, "close")];
                 return (StatusCode::SERVICE_UNAVAILABLE, later, format!("{full}; try again\n")).into_response();
@@ -152,20 +145,6 @@ impl Desk {
         request.extensions_mut().insert(ConnectInfo(address));
         TowerToHyperService::new(self.pages).call(request).await.unwrap_or_else(|never| match never {})
     }
-}
-
-/// Reads what follows of a body, within bounds. A connection that is closed over unread bytes is reset, and the client may lose the
-/// answer with it (RFC 9112 section 9.6).
-async fn drop_rest(mut body: Incoming) {
-    let rest = async {
-        let mut left = MOST_DROPPED;
-        while let Some(Ok(frame)) = body.frame().await {
-            let length = frame.data_ref().map_or(0, bytes::Bytes::len);
-            let Some(fewer) = left.checked_sub(length) else { return };
-            left = fewer;
-        }
-    };
-    let _ = tokio::time::timeout(DROP_TIME, rest).await;
 }
 
 /// Browsers can be made to ask any address by a name of a stranger's (DNS rebinding), and then they name that in `Host`. Names

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::headers::clean_trailers;
 use super::upstream::AppBody;
 use crate::pipeline::capture::watch::{BodyScan, Sighted, Sighting};
 use crate::serve::alarm::Alarm;
+use crate::serve::arriving::Arriving;
 use crate::serve::held::{Full, Held};
 
 /// Why a body was broken off by us.
@@ -129,7 +129,7 @@ impl Outgoing {
 /// A body that goes through as it arrives.
 #[derive(Debug)]
 pub struct Streamed {
-    inner: Incoming,
+    inner: Arriving,
     stall: Stall,
     upload: Arc<Upload>,
     watch: Option<Watch>,
@@ -169,7 +169,7 @@ impl Watch {
 }
 
 impl Streamed {
-    pub fn through(inner: Incoming, limit: Duration, watch: Option<Watch>) -> (Outgoing, Arc<Upload>) {
+    pub fn through(inner: Arriving, limit: Duration, watch: Option<Watch>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
         let streamed = Self {

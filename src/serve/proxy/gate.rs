@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 
 use super::body::Outgoing;
 use super::headers;
@@ -16,6 +15,7 @@ use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redir
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
+use crate::serve::arriving::Arriving;
 use crate::serve::assertion;
 use crate::serve::bearer::Bearer;
 use crate::serve::forward_auth::{self, Question};
@@ -97,7 +97,7 @@ fn browses(method: &Method, headers: &HeaderMap) -> bool {
 pub async fn admit(
     site: &Site,
     jar: &Jar,
-    request: &mut Request<Incoming>,
+    request: &mut Request<Arriving>,
 ) -> Result<Option<Response<Bytes>>, Trouble> {
     let Some(gate) = &site.gate else { return Ok(None) };
     let uri = request.uri().clone();
@@ -108,7 +108,7 @@ pub async fn admit(
 }
 
 /// A request to a page of ours.
-pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Incoming>) -> Result<Answered, Box<Failed>> {
+pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Arriving>) -> Result<Answered, Box<Failed>> {
     let trusted = site.trusts(peer.address);
     let Some(gate) = &site.gate else { return Err(Trouble::NoSuchPage.into()) };
     let (parts, body) = request.into_parts();
@@ -179,7 +179,7 @@ pub async fn logout_path(
     site: &Arc<Site>,
     jar: Jar,
     peer: &Peer,
-    request: Request<Incoming>,
+    request: Request<Arriving>,
 ) -> Result<Answered, Box<Failed>> {
     let scan = scan::outgoing(&site.seeks, &request)?;
     let (mut parts, body) = request.into_parts();

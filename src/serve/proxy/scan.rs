@@ -3,12 +3,12 @@
 use http::Request;
 use http::header::{self, HeaderMap};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::fields::Field;
 use crate::pipeline::capture::watch::{self, BodyScan, Seeks, Sighted, Sighting};
 use crate::pipeline::reading::media;
+use crate::serve::arriving::Arriving;
 use crate::serve::respond::Trouble;
 
 /// How the body of a request that is no login has to be watched on its way, once its query was looked into.
@@ -16,7 +16,7 @@ use crate::serve::respond::Trouble;
 /// # Errors
 /// When the query carries a login, or when an app might read the body as something that we cannot read as it passes: it could
 /// hold a login that we would miss.
-pub fn outgoing(seeks: &Seeks, request: &Request<Incoming>) -> Result<Option<BodyScan>, Trouble> {
+pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<BodyScan>, Trouble> {
     if seeks.is_nothing() {
         return Ok(None);
     }

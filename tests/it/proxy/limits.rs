@@ -74,6 +74,37 @@ async fn a_stale_connection_to_the_app_costs_nobody_an_error() {
     }
 }
 
+/// A client that sends all of a body before it reads gets its answer, not a reset (RFC 9112 section 9.6).
+#[tokio::test]
+async fn the_answer_to_a_body_that_is_refused_arrives() {
+    let app =
+        App::with(|_| Reply::Bytes(b"HTTP/1.1 413 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_vec()))
+            .await;
+    let proxy = Proxy::start(app.address).await;
+    let plain = "content-type: text/plain\r\n";
+    for (what, target, headers, status) in [
+        ("longer than a login may be", "/login/callback", "", 413),
+        ("with a head that is refused", "/", "content-type: text/plain\r\nx-loginsync-user: a\r\nhost: b\r\n", 400),
+        ("refused by the app", "/", plain, 413),
+    ] {
+        for _ in 0..10 {
+            let body = "a".repeat(4 << 20);
+            let request = format!(
+                "POST {target} HTTP/1.1\r\nhost: app.example\r\n{headers}content-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            assert_eq!(send(proxy.address, request).await.status, status, "{what}");
+        }
+    }
+    // A client that asks first is told at once, and not to go on.
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head =
+        "POST /login/callback HTTP/1.1\r\nhost: app.example\r\nexpect: 100-continue\r\ncontent-length: 4000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = wire::answer(&mut stream).await;
+    assert!(answer.status == 413 && answer.closed, "{answer:?}");
+}
+
 /// Threat 92.
 #[tokio::test]
 async fn slow_clients_are_let_go() {
