@@ -382,6 +382,10 @@ async fn apply(
         let login = describe(id, provider, assertion, claims, now);
         match services.store.apply(login, candidates, rules).await? {
             Applied::Committed(plan) => {
+                if let Some(noted) = plan.ahead {
+                    tracing::warn!(%id, provider = %provider.name, %noted, %now,
+                        "the last login of this user was noted at a moment that lies ahead: a clock was wrong");
+                }
                 services.meters.committed(id, &plan, now);
                 services.meters.observe(&observed, &provider.name, claims);
                 return Ok(*plan);

@@ -18,6 +18,9 @@ pub mod claims;
 pub mod mapping;
 pub mod plan;
 pub mod privilege;
+pub mod record;
+
+pub mod decision;
 
 pub mod explain;
 pub mod forecast;

@@ -53,6 +53,8 @@ pub struct Plan {
     pub provider: ProviderName,
     /// An older login than one that was applied: it authenticates and changes nothing.
     pub older: bool,
+    /// The newest login so far was noted by a clock that was ahead: it made no login older, and this one takes its place.
+    pub ahead: Option<Timestamp>,
     /// The sync decides and records, and changes no grant.
     pub shadow: bool,
     /// A gate, or an action of a mapping, refuses the login; then nothing is written.
@@ -190,6 +192,7 @@ pub fn draft(
         user,
         provider: provider.clone(),
         older: snapshot.watermark.is_some_and(|watermark| issued_at < watermark),
+        ahead: None,
         shadow: rules.sync.mode == Mode::Shadow,
         refused,
         spared,

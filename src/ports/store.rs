@@ -12,74 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BoxFuture;
+pub use crate::pipeline::decision::{Act, Applied, By, ClaimSummary, Login, Preview};
 use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Candidates, RuleSet};
-use crate::pipeline::plan::{Plan, Snapshot};
-use crate::pipeline::verify::Spending;
-
-/// A verified login, ready to be applied.
-#[derive(Debug, Clone)]
-pub struct Login {
-    pub id: String,
-    pub provider: ProviderName,
-    pub issuer: String,
-    pub user: UserId,
-    pub email: Option<String>,
-    pub display_name: Option<String>,
-    pub token_id: String,
-    /// `None` where no token says: the provider was asked just now, so that nothing is newer, and the watermark stays.
-    pub issued_at: Option<Timestamp>,
-    pub spending: Spending,
-    /// Until when a second arrival of this token is recognised: past it, its expiry or its age refuses it under every
-    /// configuration.
-    pub remember_until: Timestamp,
-    pub now: Timestamp,
-    pub binding: &'static str,
-    pub claims: Vec<ClaimSummary>,
-}
-
-/// What a claim brought, for the audit: its state and how much, never its values beside the mapped ones.
-#[derive(Debug, Clone, Serialize)]
-pub struct ClaimSummary {
-    pub name: String,
-    pub state: &'static str,
-    pub values: usize,
-    pub skipped: usize,
-}
-
-/// What became of a login in the store.
-#[derive(Debug, Clone)]
-pub enum Applied {
-    /// Durably committed.
-    Committed(Box<Plan>),
-    /// This token was here before. Recorded, once.
-    Replay,
-    /// An operator, or a mapping, disabled the user. Recorded.
-    Disabled,
-    /// A gate keeps the person out. Recorded.
-    Gated {
-        gate: String,
-        /// For the person.
-        message: String,
-    },
-    /// The rules have changed since the candidates were computed; nothing was written.
-    Stale,
-}
-
-/// What would become of a login.
-#[derive(Debug, Clone)]
-pub struct Preview {
-    /// Of a login that is refused, what it would change were it not.
-    pub plan: Plan,
-    /// What it was decided on.
-    pub snapshot: Snapshot,
-    /// The user was there before.
-    pub known: bool,
-    pub enabled: bool,
-    /// This token was here before: it would be refused as a replay.
-    pub spent: bool,
-}
 
 /// A page of users.
 #[derive(Debug)]
@@ -329,59 +265,6 @@ pub struct Adopted {
     pub ended_grants: u64,
     /// Grants of what became privileged, that were not made with scope `admin`.
     pub privileged_grants: u64,
-}
-
-/// Who acts, and with which right.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
-    /// As the audit names them.
-    pub name: String,
-    /// With scope `admin`, or at the command line.
-    pub admin: bool,
-    /// The rules by which it was found that they may. Under newer ones nothing is done.
-    pub epoch: Option<u64>,
-}
-
-impl By {
-    /// A person at the command line, who could as well write the configuration.
-    pub fn operator(name: impl Into<String>) -> Self {
-        Self { name: name.into(), admin: true, epoch: None }
-    }
-}
-
-impl From<&str> for By {
-    fn from(name: &str) -> Self {
-        Self::operator(name)
-    }
-}
-
-/// An operator's act on one user.
-#[derive(Debug, Clone)]
-pub enum Act {
-    Assign(Target),
-    Unassign(Target),
-    Deny {
-        target: Target,
-        reason: String,
-        /// `None`: until it is lifted.
-        until: Option<Timestamp>,
-    },
-    Undeny(Target),
-    Disable,
-    Enable,
-    /// Somebody who has not logged in yet, with what is known of them until they do.
-    Create {
-        email: Option<String>,
-        display_name: Option<String>,
-        enabled: bool,
-    },
-    /// Another display name, until a login brings one.
-    Rename(String),
-    /// Personal fields go; the audit chain still verifies. Where the user is disabled or denied something, a keyed digest stays,
-    /// so that this still binds them.
-    Erase,
-    /// The same without the digest; for a person who was erased before, the digest.
-    Forget,
 }
 
 /// Grants of something privileged for which no administrator vouches.

@@ -11,6 +11,7 @@ mod audit;
 mod brake;
 mod catalogue;
 mod clients;
+mod decide;
 mod denies;
 mod disabling;
 mod erased;
@@ -19,16 +20,13 @@ mod find;
 mod lease;
 mod look;
 mod people;
-mod preview;
 mod privilege;
 mod probe;
-mod recorded;
+mod record;
 mod rekey;
 mod replan;
 mod schema;
 mod sessions;
-mod standing;
-mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,7 +43,7 @@ use super::{
     People, Preview, Reaped, Refusal, Rekeyed, Replanned, Store, StoreError, Unvouched, UserView,
 };
 use crate::config::{Secret, Synchronous};
-use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::ids::{Namespace, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::Stored;
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
@@ -449,6 +447,15 @@ fn target_of(kind: i64, name: &str) -> Result<Target, StoreError> {
     target.map_err(|error| StoreError::Invalid(format!("the stored name `{name}` {error}")))
 }
 
+/// A user's key. Names in the database were valid when written.
+fn user_of(namespace: &str, subject: &str) -> Result<UserId, StoreError> {
+    let invalid = |error: crate::pipeline::ids::InvalidText| StoreError::Invalid(error.to_string());
+    Ok(UserId {
+        namespace: Namespace::parse(namespace).map_err(invalid)?,
+        subject: Subject::parse(subject).map_err(invalid)?,
+    })
+}
+
 /// The number of the next user, for an INSERT. None is ever used twice, since audit rows name people by it.
 const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0),
     coalesce((SELECT value FROM settings WHERE name = 'last_erased_user'), 0)))";
@@ -483,7 +490,7 @@ impl Store for SqliteStore {
         candidates: Candidates,
         rules: Arc<RuleSet>,
     ) -> BoxFuture<'_, Result<Preview, StoreError>> {
-        Box::pin(self.write(move |session| preview::preview(session, &login, &candidates, &rules)))
+        Box::pin(self.write(move |session| apply::preview(session, &login, &candidates, &rules)))
     }
 
     fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -255,6 +255,56 @@ async fn a_released_hold_is_planned_anew_and_a_discarded_one_forgotten() {
     }
 }
 
+/// LOG9.
+#[tokio::test]
+async fn log09_a_window_counts_people_and_not_losses() {
+    let opened = open();
+    let store = &*opened.store;
+    let rules = configured(&(mapped(&[("staff", "Staff")]) + TIGHT), 1);
+    let mut log = Log::new(store);
+    for number in 0..8 {
+        log.plan(&rules, &format!("user-{number}"), brought(&["staff"]), 0).await;
+    }
+    for round in 0..6 {
+        let after = 1000 + 10 * round;
+        assert_eq!(log.plan(&rules, "user-0", brought(&[]), after).await.revokes.len(), 1, "round {round}");
+        log.plan(&rules, "user-0", brought(&["staff"]), after + 1).await;
+    }
+    assert_eq!(log.plan(&rules, "user-1", brought(&[]), 2000).await.revokes.len(), 1, "the second person");
+    assert_eq!(log.plan(&rules, "user-2", brought(&[]), 2001).await.held.len(), 1, "the third");
+    assert_eq!(log.plan(&rules, "user-0", brought(&[]), 2002).await.revokes.len(), 1, "counted before");
+    // A later window knows nothing of the people of this one.
+    log.plan(&rules, "user-2", brought(&["staff"]), 2003).await;
+    let hour = 3600 * 1000;
+    for (who, held) in [("user-3", 0), ("user-4", 0), ("user-5", 1)] {
+        assert_eq!(log.plan(&rules, who, brought(&[]), hour + 3000).await.held.len(), held, "{who}");
+    }
+}
+
+/// LOG20.
+#[tokio::test]
+async fn log20_one_discarded_hold_leaves_the_window_of_the_others() {
+    for release in [true, false] {
+        let opened = open();
+        let store = &*opened.store;
+        let rules = configured(&(mapped(&[("staff", "Staff")]) + TIGHT), 1);
+        let mut log = Log::new(store);
+        with_one_hold(&mut log, &rules).await;
+        assert_eq!(log.plan(&rules, "user-3", brought(&[]), 2000).await.held.len(), 1);
+        let user = UserId { namespace: Namespace::parse("p").unwrap(), subject: Subject::parse("user-3").unwrap() };
+        let one = HoldFilter { user: Some(user), ..HoldFilter::default() };
+        let settled = match release {
+            true => store.release(one, Arc::clone(&rules), "test".into(), NOW).await.unwrap(),
+            false => store.discard(one, Arc::clone(&rules), "test".into(), NOW).await.unwrap(),
+        };
+        assert_eq!(settled, 1);
+        assert_eq!(members_of(store, "Staff").await, if release { 5 } else { 6 });
+        let who = if release { "user-4" } else { "user-3" };
+        let next = log.plan(&rules, who, brought(&[]), 3000).await;
+        assert_eq!((next.held.len(), next.revokes.len()), (1, 0), "user-2 is held, so the window goes on");
+    }
+}
+
 #[tokio::test]
 async fn promise_09_rules_that_revoke_too_much_need_a_confirmation() {
     let opened = open();
@@ -308,6 +358,27 @@ async fn another_mapping_that_gives_the_same_is_no_loss_to_a_reload() {
 fn leased() -> Arc<RuleSet> {
     let mapping = "[[mapping]]\nprovider = \"p\"\nclaim = \"groups\"\nvalue = \"staff\"\ngroup = \"Staff\"\n";
     configured(&(provider_text("p", "lease = \"30d\"") + mapping), 1)
+}
+
+/// LOG23.
+#[tokio::test]
+async fn log23_the_last_holder_of_something_protected_outlives_their_lease() {
+    let opened = open();
+    let mapping = "[[mapping]]\nprovider = \"p\"\nclaim = \"groups\"\nvalue = \"root\"\ngroup = \"Root\"\n\
+                   [[group]]\nname = \"Root\"\nprotected = true\n";
+    let (store, rules) = (&*opened.store, configured(&(provider_text("p", "lease = \"30d\"") + mapping), 1));
+    let mut log = Log::new(store);
+    for who in ["first", "second"] {
+        log.plan(&rules, who, brought(&["root"]), 0).await;
+    }
+    // Neither lease is another holder for the other: whichever is reaped last stays.
+    let later = Timestamp(NOW.0 + 40 * DAY);
+    store.reap(Arc::clone(&rules), later).await.unwrap();
+    assert_eq!(members_of(store, "Root").await, 2);
+    log.plan(&rules, "first", brought(&["root"]), 40 * DAY).await;
+    store.reap(Arc::clone(&rules), later).await.unwrap();
+    assert_eq!(held_by(store, &rules, "second").await, [""; 0]);
+    assert_eq!(held_by(store, &rules, "first").await, ["Root"]);
 }
 
 #[tokio::test]

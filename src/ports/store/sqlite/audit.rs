@@ -22,8 +22,7 @@ use crate::pipeline::ids::{Timestamp, UserId};
 const CONTINUED: &str = "audit_continued";
 /// An operator vouches for the rows from before there was a key.
 const ACCEPTED: &str = "unkeyed_accepted";
-/// The personal fields of every earlier row about this user are gone.
-pub(super) const ERASED: &str = "user_erased";
+pub(super) use crate::pipeline::decision::ERASED;
 /// This number's user became one with another: it has no user any more, and its rows keep their personal fields until they are
 /// erased under this number.
 pub(super) const MERGED: &str = "user_merged";
@@ -74,6 +73,17 @@ pub(super) fn append_about(
     write(session.connection, session.sealer, at, event, detail, about)
 }
 
+/// The same, with a detail that is JSON already.
+pub(super) fn append_text(
+    session: &Session<'_>,
+    at: Timestamp,
+    event: &str,
+    detail: &str,
+    about: &About<'_>,
+) -> Result<(), StoreError> {
+    write_text(session.connection, session.sealer, at, event, detail, about)
+}
+
 fn write(
     connection: &Connection,
     sealer: &Sealer,
@@ -83,6 +93,17 @@ fn write(
     about: &About<'_>,
 ) -> Result<(), StoreError> {
     let detail = serde_json::to_string(detail).map_err(|error| StoreError::Invalid(error.to_string()))?;
+    write_text(connection, sealer, at, event, &detail, about)
+}
+
+fn write_text(
+    connection: &Connection,
+    sealer: &Sealer,
+    at: Timestamp,
+    event: &str,
+    detail: &str,
+    about: &About<'_>,
+) -> Result<(), StoreError> {
     let last = last(connection)?;
     if let Some(last) = &last {
         last.check_key(sealer)?;
@@ -91,7 +112,7 @@ fn write(
     let person = about.person.map(|(user, email)| conceal(user, email)).transpose()?;
     let hash = person.as_ref().map(|person| person.hash.as_slice());
     let (key, keyed) = (sealer.key_id(), sealer.key_id().is_some());
-    let content = Content { at: at.0, event, detail: &detail, login: about.login, user: about.user, person: hash };
+    let content = Content { at: at.0, event, detail, login: about.login, user: about.user, person: hash };
     let mac = sealer.mac(keyed, &content);
     let seal = sealer.link(keyed, sequence, &before, &mac);
     connection

@@ -1,92 +1,16 @@
-//! The brake on mass revocation: how many have lost a target through a provider lately, and whether one more may.
+//! What the brake on mass revocation counts.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::super::{Excess, StoreError};
 use super::{Session, kind_of, target_of, unavailable};
+use crate::pipeline::decision::Window;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::{Activity, RuleSet};
-use crate::pipeline::plan::Plan;
 
-/// Of the targets that a plan takes away, those of which too many were lost lately. The others are counted.
-pub(super) fn stopped(
-    session: &Session<'_>,
-    plan: &Plan,
-    rules: &RuleSet,
-    now: Timestamp,
-) -> Result<Vec<Target>, StoreError> {
-    let mut stopped = Vec::new();
-    if plan.shadow || plan.older || plan.refused.is_some() {
-        return Ok(stopped);
-    }
-    for target in plan.losses() {
-        if !rules.is_braked(target) {
-            continue;
-        }
-        let window = window(session, &plan.provider, target, rules, now)?;
-        if window.losses >= rules.sync.brake.allowed(window.members) {
-            stopped.push(target.clone());
-            continue;
-        }
-        session
-            .connection
-            .prepare_cached(
-                "INSERT INTO brakes (provider, kind, name, began_at, members, losses) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (provider, kind, name) DO UPDATE SET began_at = ?4, members = ?5, losses = ?6",
-            )
-            .and_then(|mut upsert| {
-                let provider = plan.provider.as_str();
-                let (members, losses) = (window.members.cast_signed(), (window.losses + 1).cast_signed());
-                upsert.execute(params![provider, kind_of(target), target.name(), window.began_at, members, losses])
-            })
-            .map_err(unavailable)?;
-    }
-    Ok(stopped)
-}
-
-struct Window {
-    began_at: i64,
-    members: u64,
-    losses: u64,
-}
-
-/// The running window. One that has passed ends only when nothing is held any more: else a provider that goes on dropping
-/// people would take a share of them in every window.
-fn window(
-    session: &Session<'_>,
-    provider: &ProviderName,
-    target: &Target,
-    rules: &RuleSet,
-    now: Timestamp,
-) -> Result<Window, StoreError> {
-    let key = params![provider.as_str(), kind_of(target), target.name()];
-    let running = session
-        .connection
-        .prepare_cached("SELECT began_at, members, losses FROM brakes WHERE provider = ?1 AND kind = ?2 AND name = ?3")
-        .and_then(|mut select| {
-            select
-                .query_row(key, |row| {
-                    let (members, losses): (i64, i64) = (row.get(1)?, row.get(2)?);
-                    Ok(Window {
-                        began_at: row.get(0)?,
-                        members: members.cast_unsigned(),
-                        losses: losses.cast_unsigned(),
-                    })
-                })
-                .optional()
-        })
-        .map_err(unavailable)?;
-    if let Some(running) = running
-        && (now < Timestamp(running.began_at).plus(rules.sync.brake.window) || holds(session, provider, target)?)
-    {
-        return Ok(running);
-    }
-    Ok(Window { began_at: now.0, members: members(session.connection, provider, target)?, losses: 0 })
-}
-
-fn holds(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<bool, StoreError> {
-    session
-        .connection
+/// Whether the brake holds a revocation of a target through a provider.
+pub(super) fn holds(connection: &Connection, provider: &ProviderName, target: &Target) -> Result<bool, StoreError> {
+    connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM grants
              WHERE provider = ?1 AND kind = ?2 AND name = ?3 AND held_at IS NOT NULL)",
@@ -95,6 +19,75 @@ fn holds(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Res
             select.query_row(params![provider.as_str(), kind_of(target), target.name()], |row| row.get(0))
         })
         .map_err(unavailable)
+}
+
+/// Whether a user was counted in the window that began at a moment.
+pub(super) fn counts(
+    connection: &Connection,
+    provider: &ProviderName,
+    target: &Target,
+    (number, began_at): (i64, Timestamp),
+) -> Result<bool, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM brake_people
+             WHERE provider = ?1 AND kind = ?2 AND name = ?3 AND user_id = ?4 AND began_at = ?5)",
+        )
+        .and_then(|mut select| {
+            let key = params![provider.as_str(), kind_of(target), target.name(), number, began_at.0];
+            select.query_row(key, |row| row.get(0))
+        })
+        .map_err(unavailable)
+}
+
+/// Writes down a running window in which a user was counted.
+pub(super) fn note(
+    session: &Session<'_>,
+    provider: &ProviderName,
+    target: &Target,
+    (window, number): (&Window, Option<i64>),
+) -> Result<(), StoreError> {
+    let Window { began_at, members, losses } = window;
+    if *losses <= 1 {
+        // The people of the window before.
+        forget(session, provider, target)?;
+    }
+    let (provider, kind, name) = (provider.as_str(), kind_of(target), target.name());
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO brakes (provider, kind, name, began_at, members, losses) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (provider, kind, name) DO UPDATE SET began_at = ?4, members = ?5, losses = ?6",
+        )
+        .and_then(|mut upsert| {
+            let (members, losses) = (members.cast_signed(), losses.cast_signed());
+            upsert.execute(params![provider, kind, name, began_at.0, members, losses])
+        })
+        .map_err(unavailable)?;
+    session
+        .connection
+        .prepare_cached(
+            "INSERT INTO brake_people (provider, kind, name, user_id, began_at) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (provider, kind, name, user_id) DO UPDATE SET began_at = ?5",
+        )
+        .and_then(|mut upsert| upsert.execute(params![provider, kind, name, number, began_at.0]))
+        .map(drop)
+        .map_err(unavailable)
+}
+
+/// Ends the window of a target.
+pub(super) fn forget(session: &Session<'_>, provider: &ProviderName, target: &Target) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM brakes WHERE provider = ?1 AND kind = ?2 AND name = ?3",
+        "DELETE FROM brake_people WHERE provider = ?1 AND kind = ?2 AND name = ?3",
+    ] {
+        session
+            .connection
+            .prepare_cached(statement)
+            .and_then(|mut delete| delete.execute(params![provider.as_str(), kind_of(target), target.name()]))
+            .map_err(unavailable)?;
+    }
+    Ok(())
 }
 
 /// Users who hold the target through the provider's mappings.

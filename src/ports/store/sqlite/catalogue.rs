@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{Act, Adopted, By, Excess, StoreError};
-use super::{Session, SqliteStore, act, audit, brake, clients, denies, find, kind_of, recorded, unavailable, user_row};
+use super::{Session, SqliteStore, act, audit, brake, clients, denies, find, kind_of, unavailable, user_row};
+use crate::pipeline::decision::recorded;
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
@@ -360,7 +361,8 @@ fn recorded_claims(connection: &Connection, user: &UserId, rules: &RuleSet) -> R
         .map_err(unavailable)?;
     let read = |(provider, text): (String, String)| {
         let provider = ProviderName::parse(&provider).map_err(|error| StoreError::Invalid(error.to_string()))?;
-        let claims = recorded::claims(&text, user, &provider, rules)?;
+        let claims =
+            recorded::read(&text, user, &provider, rules).map_err(|why| StoreError::Invalid(why.to_string()))?;
         Ok((provider, claims))
     };
     rows.into_iter().map(read).collect()

@@ -4,14 +4,14 @@
 //! later (a group of another spelling, or one that is shown under it as an alias), the deny is written down for that too, so
 //! that readers of denies need not think of it.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 use serde::Serialize;
 
 use super::super::StoreError;
-use super::{Session, audit, kind_of, target_of, unavailable};
-use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
+use super::{Session, audit, decide, kind_of, target_of, unavailable};
+use crate::pipeline::decision::{self, denies::bearers};
+use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::mapping::condition::folded;
 
 /// Copies denies from one name to another; of two the longer one stays.
 const COPY: &str = "
@@ -27,30 +27,6 @@ struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     bears_name_of: Option<&'a str>,
     denies: usize,
-}
-
-/// What bears the name of a target that is not declared any more: a group or role of another spelling, and groups that are
-/// shown under it.
-pub(super) fn bearers(rules: &RuleSet, target: &Target) -> Vec<Target> {
-    if rules.declares(target) {
-        return Vec::new();
-    }
-    let name = folded(target.name());
-    match target {
-        Target::Group(_) => {
-            let spelled = rules.groups.keys().filter(|group| folded(group.as_str()) == name);
-            let shown = rules.overlay.exposures.values().flatten();
-            let shown = shown.filter(|(_, shown)| shown.alias.as_deref().is_some_and(|alias| folded(alias) == name));
-            let mut groups: Vec<&GroupName> = spelled.chain(shown.map(|(group, _)| group)).collect();
-            groups.sort_unstable();
-            groups.dedup();
-            groups.into_iter().cloned().map(Target::Group).collect()
-        }
-        Target::Role(_) => {
-            let spelled = rules.roles.keys().filter(|role: &&RoleName| folded(role.as_str()) == name);
-            spelled.cloned().map(Target::Role).collect()
-        }
-    }
 }
 
 /// Writes down for new bearers of a name what was denied under it.
@@ -101,65 +77,29 @@ pub(super) fn note_kept(session: &Session<'_>, target: &Target, now: Timestamp) 
     audit::append(session, now, "denies_kept", &detail, None)
 }
 
-/// The names, as they are written, under which a user is denied a target, whatever their case.
-pub(super) fn spellings(connection: &Connection, row: i64, target: &Target) -> Result<Vec<String>, StoreError> {
-    let names: Vec<String> = connection
-        .prepare_cached("SELECT name FROM denies WHERE user_id = ?1 AND kind = ?2")
-        .and_then(|mut select| select.query_map(params![row, kind_of(target)], |row| row.get(0))?.collect())
-        .map_err(unavailable)?;
-    let wanted = folded(target.name());
-    Ok(names.into_iter().filter(|name| folded(name) == wanted).collect())
-}
-
-/// Lifts what a user is denied under a name, whatever its case. Returns how many denies that were.
-pub(super) fn lift(session: &Session<'_>, row: i64, target: &Target) -> Result<usize, StoreError> {
-    let mut lifted = 0;
-    for name in spellings(session.connection, row, target)? {
-        lifted += session
-            .connection
-            .prepare_cached("DELETE FROM denies WHERE user_id = ?1 AND kind = ?2 AND name = ?3")
-            .and_then(|mut delete| delete.execute(params![row, kind_of(target), name]))
-            .map_err(unavailable)?;
-    }
-    Ok(lifted)
-}
-
-#[derive(Serialize)]
-struct EndedDetail<'a> {
-    kind: &'a str,
-    name: &'a str,
-}
-
 /// Ends denies that have passed their `until`, each with a row of the audit. Those of people who were erased go unsaid.
-pub(super) fn expire(session: &Session<'_>, now: Timestamp) -> Result<u64, StoreError> {
-    let passed: Vec<(i64, String, String, i64, String)> = session
+pub(super) fn expire(session: &mut Session<'_>, rules: &RuleSet, now: Timestamp) -> Result<u64, StoreError> {
+    let passed: Vec<(String, String)> = session
         .connection
         .prepare_cached(
-            "SELECT users.id, namespace, subject, kind, name FROM denies JOIN users ON users.id = denies.user_id
+            "SELECT DISTINCT namespace, subject FROM denies JOIN users ON users.id = denies.user_id
              WHERE until IS NOT NULL AND until <= ?1",
         )
-        .and_then(|mut select| {
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
-            select.query_map(params![now.0], row)?.collect()
-        })
+        .and_then(|mut select| select.query_map(params![now.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
         .map_err(unavailable)?;
-    for (row, namespace, subject, kind, name) in &passed {
-        let invalid = |error: crate::pipeline::ids::InvalidText| StoreError::Invalid(error.to_string());
-        let namespace = Namespace::parse(namespace).map_err(invalid)?;
-        let user = UserId { namespace, subject: Subject::parse(subject).map_err(invalid)? };
-        session
-            .connection
-            .prepare_cached("DELETE FROM denies WHERE user_id = ?1 AND kind = ?2 AND name = ?3")
-            .and_then(|mut delete| delete.execute(params![row, kind, name]))
-            .map_err(unavailable)?;
-        let target = target_of(*kind, name)?;
-        let detail = EndedDetail { kind: target.kind(), name };
-        audit::append(session, now, "deny_ended", &detail, Some((*row, &user, None)))?;
+    let mut ended = 0;
+    for (namespace, subject) in &passed {
+        let user = super::user_of(namespace, subject)?;
+        let loaded = decide::load(session, &user, None)?;
+        let changes =
+            decide::decide(session.connection, &loaded, rules, now, |kept, _| Ok(decision::expire(kept, now)))?;
+        decide::commit(session, &loaded, &changes, None, now)?;
+        ended += changes.audit.len() as u64;
     }
     session
         .connection
         .prepare_cached("DELETE FROM erased_denies WHERE until IS NOT NULL AND until <= ?1")
         .and_then(|mut delete| delete.execute(params![now.0]))
         .map_err(unavailable)?;
-    Ok(passed.len() as u64)
+    Ok(ended)
 }

@@ -1,116 +1,35 @@
-//! Mappings that disable people: whom they spare, what the brake counts, and how they are enabled again.
-//!
-//! Whom a mapping disabled stays disabled when the mapping is gone, since a person who left must not come back by that. The
-//! brake counts people who had logged in before: a person whose first login is refused loses nothing.
+//! People whom mappings disabled: how many they are, and how they are enabled again.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::super::{By, DisabledView, HoldView, StoreError};
-use super::apply::{Who, held_by_another};
-use super::{Session, act, audit, erased, unavailable};
-use crate::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
-use crate::pipeline::mapping::{Disabling, Mapping, RuleSet};
-use crate::pipeline::plan::{Plan, Snapshot, Spared};
+use super::{Session, act, audit, erased, unavailable, user_of};
+use crate::pipeline::decision::Disablings;
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::mapping::Mapping;
 
 /// Since when disablings count, where an operator has judged those before.
 const SINCE: &str = "disabling_since";
 
-/// Whether a known user is spared although a mapping would disable them.
-pub(super) fn spared(
-    session: &Session<'_>,
-    row: i64,
-    by: &Disabling,
-    plan: &Plan,
-    snapshot: &Snapshot,
-    rules: &RuleSet,
-    now: Timestamp,
-) -> Result<Option<Spared>, StoreError> {
-    if rules.spares(by.mapping) {
-        for target in plan.before.targets().filter(|target| rules.is_protected(target)) {
-            if !held_by_another(session, row, &target, rules)? {
-                return Ok(Some(Spared::LastHolder(target)));
-            }
-        }
-    }
-    let braked = snapshot.last_login.is_some() && is_braked(session.connection, row, rules, now)?;
-    Ok(braked.then_some(Spared::Braked))
-}
-
-/// Whether mappings have disabled as many as the brake lets pass. Past its window it goes on while a disabling is held.
-fn is_braked(connection: &Connection, row: i64, rules: &RuleSet, now: Timestamp) -> Result<bool, StoreError> {
+/// How many mappings have disabled since a moment, and since an operator last judged. `number`: the user who is decided on.
+pub(super) fn count(connection: &Connection, number: i64, since: Timestamp) -> Result<Disablings, StoreError> {
     let judged = act::setting(connection, SINCE)?.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?)));
-    let since = now.minus(rules.sync.brake.window).0.max(judged.unwrap_or(i64::MIN));
-    let (lately, held): (i64, bool) = connection
+    let since = since.0.max(judged.unwrap_or(i64::MIN));
+    connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM users WHERE disabled_by IS NOT NULL AND disabled_at > ?1
                      AND EXISTS (SELECT 1 FROM watermarks WHERE watermarks.user_id = users.id)),
-                    EXISTS (SELECT 1 FROM users WHERE stopped_at IS NOT NULL AND disabled_at IS NULL AND id <> ?2)",
+                    EXISTS (SELECT 1 FROM users WHERE stopped_at IS NOT NULL AND disabled_at IS NULL AND id <> ?2),
+                    (SELECT count(*) FROM users)",
         )
-        .and_then(|mut select| select.query_row(params![since, row], |row| Ok((row.get(0)?, row.get(1)?))))
-        .map_err(unavailable)?;
-    if held {
-        return Ok(true);
-    }
-    let members: i64 = connection
-        .prepare_cached("SELECT count(*) FROM users")
-        .and_then(|mut select| select.query_row([], |row| row.get(0)))
-        .map_err(unavailable)?;
-    Ok(lately.cast_unsigned() >= rules.sync.brake.allowed(members.cast_unsigned()))
-}
-
-pub(super) fn disable(session: &Session<'_>, row: i64, by: &Disabling, now: Timestamp) -> Result<(), StoreError> {
-    session
-        .connection
-        .prepare_cached(
-            "UPDATE users SET disabled_at = ?2, disabled_by = ?3, disabled_label = ?4,
-                              stopped_by = NULL, stopped_label = NULL, stopped_through = NULL, stopped_at = NULL
-             WHERE id = ?1 AND disabled_at IS NULL",
-        )
-        .and_then(|mut update| update.execute(params![row, now.0, by.mapping.0, by.label]))
-        .map_err(unavailable)?;
-    Ok(())
-}
-
-/// Notes that the brake stopped a mapping from disabling a user, or that none would any more.
-pub(super) fn note_stopped(
-    session: &Session<'_>,
-    row: i64,
-    who: &Who,
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let was = who.known.as_ref().is_some_and(|known| known.stopped);
-    match &plan.spared {
-        Some((by, Spared::Braked)) if !was => {
-            session
-                .connection
-                .prepare_cached(
-                    "UPDATE users SET stopped_by = ?2, stopped_label = ?3, stopped_through = ?4, stopped_at = ?5
-                     WHERE id = ?1",
-                )
-                .and_then(|mut update| {
-                    update.execute(params![row, by.mapping.0, by.label, plan.provider.as_str(), now.0])
-                })
-                .map_err(unavailable)?;
-            Ok(())
-        }
-        Some((_, Spared::Braked)) => Ok(()),
-        _ if was && !plan.older => lift(session, row),
-        _ => Ok(()),
-    }
-}
-
-fn lift(session: &Session<'_>, row: i64) -> Result<(), StoreError> {
-    session
-        .connection
-        .prepare_cached(
-            "UPDATE users SET stopped_by = NULL, stopped_label = NULL, stopped_through = NULL, stopped_at = NULL
-             WHERE id = ?1",
-        )
-        .and_then(|mut update| update.execute(params![row]))
-        .map_err(unavailable)?;
-    Ok(())
+        .and_then(|mut select| {
+            select.query_row(params![since, number], |row| {
+                let count = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
+                Ok(Disablings { lately: count(0)?, holds: row.get(1)?, users: count(2)? })
+            })
+        })
+        .map_err(unavailable)
 }
 
 /// Disablings that the brake holds, the oldest first.
@@ -141,38 +60,6 @@ struct Detail<'a> {
     by: &'a str,
     mapping: &'a str,
     why: &'a str,
-}
-
-/// Carries out a disabling that was held.
-pub(super) fn release(
-    session: &Session<'_>,
-    (row, hold): (i64, &HoldView),
-    by: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    session
-        .connection
-        .prepare_cached(
-            "UPDATE users SET disabled_at = ?2, disabled_by = stopped_by, disabled_label = stopped_label
-             WHERE id = ?1 AND disabled_at IS NULL AND stopped_at IS NOT NULL",
-        )
-        .and_then(|mut update| update.execute(params![row, now.0]))
-        .map_err(unavailable)?;
-    let detail = Detail { by, mapping: &hold.mapping, why: "released" };
-    audit::append(session, now, "user_disabled", &detail, Some((row, &hold.user, None)))?;
-    lift(session, row)
-}
-
-/// Forgets a disabling that was held.
-pub(super) fn discard(
-    session: &Session<'_>,
-    (row, hold): (i64, &HoldView),
-    by: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let detail = Detail { by, mapping: &hold.mapping, why: "discarded" };
-    audit::append(session, now, "hold_discarded", &detail, Some((row, &hold.user, None)))?;
-    lift(session, row)
 }
 
 /// An operator who has looked at what is held has judged the disablings so far: they count anew.
@@ -245,12 +132,4 @@ pub(super) fn enable(session: &Session<'_>, mapping: &str, by: &By, now: Timesta
         erased::tidy(session)?;
     }
     Ok(found.len() as u64)
-}
-
-fn user_of(namespace: &str, subject: &str) -> Result<UserId, StoreError> {
-    let invalid = |error: crate::pipeline::ids::InvalidText| StoreError::Invalid(error.to_string());
-    Ok(UserId {
-        namespace: Namespace::parse(namespace).map_err(invalid)?,
-        subject: Subject::parse(subject).map_err(invalid)?,
-    })
 }

@@ -5,11 +5,11 @@
 //! own.
 
 use rusqlite::{Connection, params};
-use serde::Serialize;
 
 use super::super::{LeaseView, Reaped, StoreError};
-use super::{Session, audit, denies, kind_of, target_of, unavailable};
-use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
+use super::{Session, decide, denies, target_of, unavailable};
+use crate::pipeline::decision;
+use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 
 /// Grants that end in one transaction, so that logins do not wait for a long list.
@@ -17,70 +17,6 @@ pub(super) const MOST_AT_ONCE: usize = 500;
 
 /// From when a grant's lease counts.
 const FROM: &str = "coalesce(grants.lease_from, watermarks.renewed_at, grants.granted_at)";
-
-#[derive(Serialize)]
-struct EndedDetail<'a> {
-    provider: &'a str,
-    ended: Vec<String>,
-}
-
-/// Ends what is due of one user through one provider, before a login of theirs is planned.
-pub(super) fn end_of_user(
-    session: &Session<'_>,
-    user: (i64, &UserId),
-    provider: &ProviderName,
-    rules: &RuleSet,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let Some(lease) = rules.lease(provider).filter(|_| rules.sync.mode == Mode::Apply) else { return Ok(()) };
-    let mut select = session
-        .connection
-        .prepare_cached(&format!(
-            "SELECT grants.kind, grants.name FROM grants
-             LEFT JOIN watermarks ON watermarks.user_id = grants.user_id AND watermarks.provider = grants.provider
-             WHERE grants.user_id = ?1 AND grants.provider = ?2 AND {FROM} <= ?3"
-        ))
-        .map_err(unavailable)?;
-    let mut rows = select.query(params![user.0, provider.as_str(), now.minus(lease).0]).map_err(unavailable)?;
-    let mut due = Vec::new();
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        let name: String = row.get(1).map_err(unavailable)?;
-        due.push(target_of(row.get(0).map_err(unavailable)?, &name)?);
-    }
-    drop(rows);
-    end(session, user, provider, due, now.minus(lease), now)
-}
-
-fn end(
-    session: &Session<'_>,
-    (row, user): (i64, &UserId),
-    provider: &ProviderName,
-    mut due: Vec<Target>,
-    cutoff: Timestamp,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    due.sort();
-    due.dedup();
-    if due.is_empty() {
-        return Ok(());
-    }
-    for target in &due {
-        session
-            .connection
-            .prepare_cached(
-                "DELETE FROM grants WHERE user_id = ?1 AND provider = ?2 AND kind = ?3 AND name = ?4 AND mapping <> x''
-                 AND coalesce(lease_from,
-                       (SELECT renewed_at FROM watermarks WHERE user_id = ?1 AND watermarks.provider = ?2),
-                       granted_at) <= ?5",
-            )
-            .and_then(|mut delete| {
-                delete.execute(params![row, provider.as_str(), kind_of(target), target.name(), cutoff.0])
-            })
-            .map_err(unavailable)?;
-    }
-    let detail = EndedDetail { provider: provider.as_str(), ended: due.iter().map(ToString::to_string).collect() };
-    audit::append(session, now, "lease_ended", &detail, Some((row, user, None)))
-}
 
 /// Grants whose lease ends before a moment, those that end first at the front.
 pub(super) fn due(
@@ -146,10 +82,9 @@ pub(super) fn reap(
     }
     for (user, provider) in ended {
         // The user may have logged in since the list was made: what is due is asked again.
-        if let Some(row) = super::user_row(session.connection, &user)? {
-            end_of_user(session, (row, &user), &provider, rules, now)?;
-        }
+        let step = |kept: &_, facts: &_| decision::lapse(kept, &provider, rules, facts, now);
+        decide::change(session, &user, rules, now, step)?;
     }
-    reaped.denies = denies::expire(session, now)?;
+    reaped.denies = denies::expire(session, rules, now)?;
     Ok(reaped)
 }

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, Row, params};
 
 use super::super::{People, StoreError};
-use super::{privilege, recorded, standing, target_of, unavailable};
+use super::record::read_grant;
+use super::{privilege, target_of, unavailable};
+use crate::pipeline::decision::recorded;
 use crate::pipeline::forecast::{LastLogin, Person};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
@@ -121,7 +123,10 @@ impl Page {
         self.each(connection, statement, &[&first, &last], |person, row| {
             let Person { user, logins, .. } = person;
             if let Some(login) = logins.iter_mut().find(|login| login.provider.as_str() == text(row, 1)) {
-                login.claims = Some(recorded::claims(text(row, 2), user, &login.provider, rules)?);
+                login.claims = Some(
+                    recorded::read(text(row, 2), user, &login.provider, rules)
+                        .map_err(|why| StoreError::Invalid(why.to_string()))?,
+                );
             }
             Ok(())
         })
@@ -138,7 +143,7 @@ impl Page {
             "SELECT user_id, kind, name, provider, mapping, held_at IS NOT NULL, lease_from, granted_at, as_admin FROM grants
                          WHERE user_id BETWEEN ?1 AND ?2 ORDER BY user_id";
         self.each(connection, statement, &[&first, &last], |person, row| {
-            let grant = standing::read_grant(row, 1)?;
+            let grant = read_grant(row, 1)?;
             if let (Source::Mapped { mapping, .. }, true) = (&grant.source, row.get(5).map_err(unavailable)?) {
                 person.snapshot.held.insert((grant.target.clone(), *mapping));
             }

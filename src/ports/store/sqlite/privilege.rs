@@ -6,7 +6,8 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use super::super::{Excess, StoreError, Unvouched};
-use super::{Session, adopted, audit, brake, kind_of, standing, target_of, unavailable};
+use super::record::read_grant;
+use super::{Session, adopted, audit, brake, kind_of, target_of, unavailable};
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::pipeline::plan::{Grant, Source};
@@ -103,7 +104,7 @@ fn walk(
                     namespace: Namespace::parse(&text(1)?).map_err(invalid)?,
                     subject: Subject::parse(&text(2)?).map_err(invalid)?,
                 };
-                let grant = standing::read_grant(row, 3)?;
+                let grant = read_grant(row, 3)?;
                 let hand = hand(row.get(7).map_err(unavailable)?);
                 take(&privileged, Ending { row: row.get(0).map_err(unavailable)?, user, grant, by: text(8)? }, hand);
             }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::{By, Rekeyed, StoreError};
 use super::audit::About;
-use super::{NOTE_LAST_USER, Session, audit, erased, execute, target_of, unavailable, user_row};
+use super::{NOTE_LAST_USER, Session, audit, erased, execute, record, unavailable, user_row};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::plan::Source;
+use crate::pipeline::record::{Bound, Record};
 
 /// Rekeys all, in an order of no consequence: everybody leaves their old key before anybody takes a new one.
 pub(super) fn rekey(
@@ -52,8 +53,9 @@ fn check(keys: &[(UserId, UserId)]) -> Result<(), StoreError> {
 
 /// Who is under an old key.
 enum Under {
-    Row(i64),
-    Erased(erased::Bound),
+    /// The number, and the record as it was.
+    Row(i64, Box<Record>),
+    Erased(Bound),
 }
 
 fn carry_out(
@@ -65,13 +67,13 @@ fn carry_out(
 ) -> Result<Vec<Rekeyed>, StoreError> {
     let mut found = BTreeMap::new();
     for (at, (old, _)) in keys.iter().enumerate() {
-        let under = match user_row(session.connection, old)? {
-            Some(row) => {
+        let under = match record::read(session.connection, old)? {
+            Some((row, record)) => {
                 // No namespace is empty, so that no user has this key.
                 name(session, row, "", &at.to_string())?;
-                Under::Row(row)
+                Under::Row(row, Box::new(record))
             }
-            None => match erased::find(session, old, now)? {
+            None => match erased::find(session.connection, old)? {
                 Some(bound) => Under::Erased(bound),
                 None => return Err(StoreError::Invalid(format!("there is no user `{old}`"))),
             },
@@ -81,7 +83,7 @@ fn carry_out(
     let mut rekeyed = Vec::new();
     for ((old, new), under) in keys.iter().zip(found.into_values()) {
         let done = match under {
-            Under::Row(row) => move_row(session, row, (old, new), merge, by, now)?,
+            Under::Row(row, record) => move_row(session, (row, &record), (old, new), merge, by, now)?,
             Under::Erased(bound) => move_bound(session, &bound, (old, new), by, now)?,
         };
         rekeyed.push(done);
@@ -104,13 +106,13 @@ fn run(session: &Session<'_>, statement: &str, values: &[&dyn rusqlite::ToSql]) 
 
 fn move_row(
     session: &Session<'_>,
-    row: i64,
+    (row, record): (i64, &Record),
     (old, new): (&UserId, &UserId),
     merge: bool,
     by: Option<&By>,
     now: Timestamp,
 ) -> Result<Rekeyed, StoreError> {
-    let (into, merged) = match user_row(session.connection, new)? {
+    let (into, merged) = match record::read(session.connection, new)? {
         None => {
             name(session, row, new.namespace.as_str(), new.subject.as_str())?;
             (row, false)
@@ -121,8 +123,8 @@ fn move_row(
                 "there is `{new}` already; `--merge` (in the API `merge`) makes one of the two"
             )));
         }
-        Some(other) => {
-            join(session, row, other)?;
+        Some((other, kept)) => {
+            join(session, (row, record), (other, new), &kept)?;
             if let Some(by) = by {
                 let detail = MergedDetail { by: &by.name, into: other };
                 let about = About { login: None, user: Some(row), person: None };
@@ -132,65 +134,59 @@ fn move_row(
         }
     };
     // The person who was erased under the new key is back.
-    if let Some(bound) = erased::find(session, new, now)? {
-        erased::restore(session, into, &bound)?;
+    if let Some(bound) = erased::find(session.connection, new)? {
+        restore(session, new, &bound)?;
+        erased::forget(session, new)?;
     }
     note(session, (old, new), merged, false, Some(into), by, now)
 }
 
 /// Makes one user of two.
-fn join(session: &Session<'_>, from: i64, into: i64) -> Result<(), StoreError> {
-    // A grant by hand counts as made by an administrator if either was.
-    run(
-        session,
-        "INSERT INTO grants (user_id, kind, name, granted_at, granted_by, as_admin)
-         SELECT ?2, kind, name, granted_at, granted_by, as_admin FROM grants WHERE user_id = ?1 AND provider = ''
-         ON CONFLICT DO UPDATE SET granted_at = excluded.granted_at, granted_by = excluded.granted_by, as_admin = 1
-         WHERE excluded.as_admin = 1 AND grants.as_admin IS NOT 1",
-        &[&from, &into],
-    )?;
-    // What a provider gave under the old key stays until it has spoken under the new one.
-    let unseen = "provider <> '' AND provider NOT IN (SELECT provider FROM watermarks WHERE user_id = ?2)";
-    for table in ["grants", "recorded_claims", "watermarks"] {
-        run(session, &format!("UPDATE {table} SET user_id = ?2 WHERE user_id = ?1 AND {unseen}"), &[&from, &into])?;
+fn join(
+    session: &Session<'_>,
+    (from, old): (i64, &Record),
+    (into, user): (i64, &UserId),
+    kept: &Record,
+) -> Result<(), StoreError> {
+    for provider in old.logins.keys().filter(|provider| !kept.logins.contains_key(*provider)) {
+        let statement = "UPDATE recorded_claims SET user_id = ?2 WHERE user_id = ?1 AND provider = ?3";
+        run(session, statement, &[&from, &into, &provider.as_str()])?;
     }
-    run(
-        session,
-        "INSERT INTO denies (user_id, kind, name, denied_at, denied_by, reason, until)
-         SELECT ?2, kind, name, denied_at, denied_by, reason, until FROM denies WHERE user_id = ?1
-         ON CONFLICT (user_id, kind, name) DO UPDATE SET until = excluded.until
-         WHERE denies.until IS NOT NULL AND (excluded.until IS NULL OR excluded.until > denies.until)",
-        &[&from, &into],
-    )?;
-    // An operator's disabling goes before a mapping's, which is lifted with the mapping's name.
-    run(
-        session,
-        "UPDATE users SET disabled_at = other.disabled_at, disabled_by = other.disabled_by,
-                          disabled_label = other.disabled_label
-         FROM (SELECT disabled_at, disabled_by, disabled_label FROM users WHERE id = ?1) AS other
-         WHERE users.id = ?2 AND other.disabled_at IS NOT NULL
-           AND (users.disabled_at IS NULL OR (users.disabled_by IS NOT NULL AND other.disabled_by IS NULL))",
-        &[&from, &into],
-    )?;
+    let mut joined = kept.clone();
+    joined.absorb(old);
+    record::write(session, user, Some((into, kept)), &joined)?;
     run(session, NOTE_LAST_USER, &[&from])?;
     run(session, "INSERT INTO former_users (id, user_id) VALUES (?1, ?2)", &[&from, &into])?;
     run(session, "UPDATE former_users SET user_id = ?2 WHERE user_id = ?1", &[&from, &into])?;
     run(session, "DELETE FROM users WHERE id = ?1", &[&from])
 }
 
+/// Binds a user by what bound a person who was erased.
+fn restore(session: &Session<'_>, user: &UserId, bound: &Bound) -> Result<(), StoreError> {
+    let Some((number, before)) = record::read(session.connection, user)? else { return Ok(()) };
+    let mut after = before.clone();
+    after.bind(bound);
+    record::write(session, user, Some((number, &before)), &after).map(drop)
+}
+
 /// What binds an erased person goes to the new key, or to the user who has it.
 fn move_bound(
     session: &mut Session<'_>,
-    bound: &erased::Bound,
+    bound: &Bound,
     (old, new): (&UserId, &UserId),
     by: Option<&By>,
     now: Timestamp,
 ) -> Result<Rekeyed, StoreError> {
     let row = user_row(session.connection, new)?;
     match row {
-        Some(row) => erased::restore(session, row, bound)?,
-        None => erased::rekey(session, bound, new)?,
+        Some(_) => restore(session, new, bound)?,
+        None => {
+            let mut joined = erased::find(session.connection, new)?.unwrap_or_default();
+            joined.absorb(bound);
+            erased::keep(session, new, &joined, now)?;
+        }
     }
+    erased::forget(session, old)?;
     note(session, (old, new), row.is_some(), true, row, by, now)
 }
 
@@ -220,20 +216,17 @@ fn note(
     by: Option<&By>,
     now: Timestamp,
 ) -> Result<Rekeyed, StoreError> {
-    let (disabled, denies, assigned) = match row {
-        Some(row) => (
-            is_disabled(session, row)?,
-            targets(session, "SELECT kind, name FROM denies WHERE user_id = ?1 ORDER BY kind, name", row)?,
-            targets(
-                session,
-                "SELECT kind, name FROM grants WHERE user_id = ?1 AND provider = '' ORDER BY kind, name",
-                row,
-            )?,
-        ),
-        None => match erased::find(session, new, now)? {
-            Some(bound) => (bound.disabled, bound.denies, Vec::new()),
-            None => (false, Vec::new(), Vec::new()),
-        },
+    let found = row.map(|_| record::read(session.connection, new)).transpose()?.flatten();
+    let (disabled, denies, assigned): (bool, Vec<Target>, Vec<Target>) = match found {
+        Some((_, record)) => {
+            let by_hand = record.holdings.keys().filter(|grant| grant.source == Source::Assigned);
+            let assigned = by_hand.map(|grant| grant.target.clone()).collect();
+            (record.disabled.is_some(), record.denies.into_keys().collect(), assigned)
+        }
+        None => {
+            let bound = erased::find(session.connection, new)?.unwrap_or_default();
+            (bound.disabled.is_some(), bound.denied(now).into_iter().collect(), Vec::new())
+        }
     };
     if let Some(by) = by {
         let detail =
@@ -244,22 +237,4 @@ fn note(
         }
     }
     Ok(Rekeyed { old: old.clone(), new: new.clone(), merged, erased, disabled, denies, assigned })
-}
-
-fn is_disabled(session: &Session<'_>, row: i64) -> Result<bool, StoreError> {
-    let found: Option<bool> = session
-        .connection
-        .prepare_cached("SELECT disabled_at IS NOT NULL FROM users WHERE id = ?1")
-        .and_then(|mut select| select.query_row(params![row], |row| row.get(0)).optional())
-        .map_err(unavailable)?;
-    Ok(found.unwrap_or_default())
-}
-
-fn targets(session: &Session<'_>, statement: &str, row: i64) -> Result<Vec<Target>, StoreError> {
-    let found: Vec<(i64, String)> = session
-        .connection
-        .prepare_cached(statement)
-        .and_then(|mut select| select.query_map(params![row], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
-        .map_err(unavailable)?;
-    found.iter().map(|(kind, name)| target_of(*kind, name)).collect()
 }

@@ -1,14 +1,14 @@
 //! Planning without a login, from recorded claims: after a change of the rules, and when an operator releases a hold.
 
+use std::collections::BTreeMap;
+
 use rusqlite::params;
-use serde::Serialize;
 
 use super::super::{HoldFilter, HoldView, Replanned, StoreError};
-use super::standing::{self, Standing};
-use super::{Session, apply, audit, brake, disabling, kind_of, recorded, target_of, unavailable, write};
-use crate::pipeline::ids::{InvalidText, MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
-use crate::pipeline::mapping::{RuleSet, candidates};
-use crate::pipeline::plan::{self, Plan};
+use super::{Session, brake, decide, disabling, target_of, unavailable, user_of};
+use crate::pipeline::decision::{self, Changes, Facts, Held, Kept, Needs};
+use crate::pipeline::ids::{InvalidText, MappingId, ProviderName, Timestamp, UserId};
+use crate::pipeline::mapping::RuleSet;
 
 /// Users planned anew in one transaction, so that logins do not wait for all of them.
 const MOST_AT_ONCE: usize = 100;
@@ -19,16 +19,6 @@ struct Recorded {
     user: UserId,
     provider: ProviderName,
     claims: String,
-}
-
-#[derive(Serialize)]
-struct ReplannedDetail<'a> {
-    provider: &'a str,
-    why: &'a str,
-    by: &'a str,
-    added: Vec<String>,
-    removed: Vec<String>,
-    held: Vec<String>,
 }
 
 /// Plans the next users after a place anew. The place to go on from is in the answer; `None` when all are done.
@@ -45,74 +35,13 @@ pub(super) fn next(
         replanned.next = batch.last().map(|last| (last.row, last.provider.to_string()));
     }
     for entry in &batch {
-        replanned.changed += u64::from(one(session, entry, rules, Why::Rules, now)?);
+        let loaded = decide::load(session, &entry.user, None)?;
+        let step = |kept: &_, facts: &_| decision::replan(kept, (&entry.provider, &entry.claims), rules, facts, now);
+        let (changes, changed) = decide::decide(session.connection, &loaded, rules, now, step)?;
+        decide::commit(session, &loaded, &changes, None, now)?;
+        replanned.changed += u64::from(changed);
     }
     Ok(replanned)
-}
-
-enum Why<'a> {
-    /// The rules changed: the brake watches as it does at a login.
-    Rules,
-    /// An operator released these: what was held may go.
-    Released { by: &'a str, targets: &'a [Target] },
-}
-
-fn one(
-    session: &mut Session<'_>,
-    entry: &Recorded,
-    rules: &RuleSet,
-    why: Why<'_>,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let claims = recorded::claims(&entry.claims, &entry.user, &entry.provider, rules)?;
-    let candidates = candidates(rules, &entry.provider, &claims);
-    let mut standing = standing::read(session, (entry.row, &entry.user), &entry.provider, rules, now)?;
-    if let Why::Released { targets, .. } = why {
-        standing.snapshot.held.retain(|(target, _)| !targets.contains(target));
-    }
-    let issued_at = standing.snapshot.watermark.unwrap_or(now);
-    let mut plan = plan::draft(entry.user.clone(), issued_at, now, &candidates, &standing.snapshot, rules);
-    // A gate keeps people out of the app; it does not decide what they hold.
-    plan.refused = None;
-    if let Why::Rules = why {
-        let stopped = brake::stopped(session, &plan, rules, now)?;
-        plan.hold(stopped, &standing.snapshot, rules);
-    }
-    let last = apply::last_held(session, entry.row, &plan, rules)?;
-    plan.guard(&last, &standing.snapshot, rules);
-    write::plan(session, entry.row, &plan, &standing, rules.lease(&entry.provider).is_some(), now)?;
-    note(session, entry, &plan, &standing, &why, now)
-}
-
-fn note(
-    session: &Session<'_>,
-    entry: &Recorded,
-    plan: &Plan,
-    standing: &Standing,
-    why: &Why<'_>,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let names = |changes: &[plan::Change]| changes.iter().map(|change| change.target.to_string()).collect::<Vec<_>>();
-    let newly_held =
-        plan.held.iter().filter(|change| !standing.snapshot.held.contains(&(change.target.clone(), change.mapping)));
-    let held: Vec<String> = newly_held.map(|change| change.target.to_string()).collect();
-    if plan.changes_nothing() && held.is_empty() {
-        return Ok(false);
-    }
-    let (why, by) = match why {
-        Why::Rules => ("rules", ""),
-        Why::Released { by, .. } => ("released", *by),
-    };
-    let detail = ReplannedDetail {
-        provider: entry.provider.as_str(),
-        why,
-        by,
-        added: names(&plan.grants),
-        removed: names(&plan.revokes),
-        held,
-    };
-    audit::append(session, now, "replanned", &detail, Some((entry.row, &entry.user, None)))?;
-    Ok(true)
 }
 
 fn recorded_after(session: &Session<'_>, row: i64, provider: &str) -> Result<Vec<Recorded>, StoreError> {
@@ -142,12 +71,6 @@ fn read_recorded(row: &rusqlite::Row<'_>) -> Result<Recorded, StoreError> {
         provider: ProviderName::parse(&text(3)?).map_err(invalid)?,
         claims: text(4)?,
     })
-}
-
-fn user_of(namespace: &str, subject: &str) -> Result<UserId, StoreError> {
-    let (namespace, subject) =
-        (Namespace::parse(namespace).map_err(invalid)?, Subject::parse(subject).map_err(invalid)?);
-    Ok(UserId { namespace, subject })
 }
 
 fn invalid(error: InvalidText) -> StoreError {
@@ -187,8 +110,7 @@ pub(super) fn holds(
     Ok(holds)
 }
 
-/// Releases what a filter takes: each is planned anew, without the brake. Without recorded claims there is nothing to plan
-/// from, and the revocation that was held is carried out.
+/// Releases what a filter takes: each is planned anew, without the brake.
 pub(super) fn release(
     session: &mut Session<'_>,
     filter: &HoldFilter,
@@ -196,32 +118,7 @@ pub(super) fn release(
     by: &str,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
-    let holds = holds(session.connection, filter, rules)?;
-    let mut people: Vec<(&UserId, &ProviderName)> = holds.iter().map(|hold| (&hold.user, &hold.provider)).collect();
-    people.sort();
-    people.dedup();
-    for (user, provider) in people {
-        let Some(row) = super::user_row(session.connection, user)? else { continue };
-        let theirs = holds.iter().filter(|hold| hold.user == *user && hold.provider == *provider);
-        let (targets, disabling): (Vec<_>, Vec<_>) = theirs.partition(|hold| hold.target.is_some());
-        let targets: Vec<Target> = targets.into_iter().filter_map(|hold| hold.target.clone()).collect();
-        for hold in disabling {
-            disabling::release(session, (row, hold), by, now)?;
-        }
-        if targets.is_empty() {
-            continue;
-        }
-        match recorded::text(session, row, provider)? {
-            Some(claims) => {
-                let entry = Recorded { row, user: user.clone(), provider: provider.clone(), claims };
-                one(session, &entry, rules, Why::Released { by, targets: &targets }, now)?;
-                lift(session, row, provider, &targets)?;
-            }
-            None => revoke(session, (row, user), provider, &targets, by, now)?,
-        }
-    }
-    forget_windows(session, &holds, now)?;
-    Ok(holds.len() as u64)
+    settle(session, filter, rules, now, |kept, held, facts| decision::release(kept, held, rules, facts, by, now))
 }
 
 /// Discards what a filter takes: the grants stay as if nothing had been held, until a login says otherwise.
@@ -232,82 +129,47 @@ pub(super) fn discard(
     by: &str,
     now: Timestamp,
 ) -> Result<u64, StoreError> {
+    settle(session, filter, rules, now, |kept, held, _| Ok(decision::discard(kept, held, by)))
+}
+
+fn settle(
+    session: &mut Session<'_>,
+    filter: &HoldFilter,
+    rules: &RuleSet,
+    now: Timestamp,
+    step: impl Fn(&Kept, &Held, &Facts) -> Result<Changes, Needs>,
+) -> Result<u64, StoreError> {
     let holds = holds(session.connection, filter, rules)?;
+    let mut people: BTreeMap<(&UserId, &ProviderName), Held> = BTreeMap::new();
     for hold in &holds {
-        let Some(row) = super::user_row(session.connection, &hold.user)? else { continue };
-        let Some(target) = &hold.target else {
-            disabling::discard(session, (row, hold), by, now)?;
-            continue;
-        };
-        lift(session, row, &hold.provider, std::slice::from_ref(target))?;
-        let detail = ReplannedDetail {
-            provider: hold.provider.as_str(),
-            why: "discarded",
-            by,
-            added: Vec::new(),
-            removed: Vec::new(),
-            held: vec![target.to_string()],
-        };
-        audit::append(session, now, "hold_discarded", &detail, Some((row, &hold.user, None)))?;
+        let theirs = people.entry((&hold.user, &hold.provider)).or_insert_with(|| Held {
+            provider: hold.provider.clone(),
+            targets: Vec::new(),
+            disabling: false,
+        });
+        match &hold.target {
+            Some(target) => theirs.targets.push(target.clone()),
+            None => theirs.disabling = true,
+        }
     }
-    forget_windows(session, &holds, now)?;
+    for ((user, _), held) in people {
+        decide::change(session, user, rules, now, |kept, facts| step(kept, &held, facts))?;
+    }
+    judge(session, &holds, now)?;
     Ok(holds.len() as u64)
 }
 
-fn lift(session: &Session<'_>, row: i64, provider: &ProviderName, targets: &[Target]) -> Result<(), StoreError> {
-    for target in targets {
-        session
-            .connection
-            .prepare_cached(
-                "UPDATE grants SET held_at = NULL
-                 WHERE user_id = ?1 AND provider = ?2 AND kind = ?3 AND name = ?4 AND held_at IS NOT NULL",
-            )
-            .and_then(|mut update| update.execute(params![row, provider.as_str(), kind_of(target), target.name()]))
-            .map_err(unavailable)?;
-    }
-    Ok(())
-}
-
-fn revoke(
-    session: &Session<'_>,
-    (row, user): (i64, &UserId),
-    provider: &ProviderName,
-    targets: &[Target],
-    by: &str,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    for target in targets {
-        session
-            .connection
-            .prepare_cached(
-                "DELETE FROM grants WHERE user_id = ?1 AND provider = ?2 AND kind = ?3 AND name = ?4
-                 AND held_at IS NOT NULL",
-            )
-            .and_then(|mut delete| delete.execute(params![row, provider.as_str(), kind_of(target), target.name()]))
-            .map_err(unavailable)?;
-    }
-    let detail = ReplannedDetail {
-        provider: provider.as_str(),
-        why: "released",
-        by,
-        added: Vec::new(),
-        removed: targets.iter().map(ToString::to_string).collect(),
-        held: Vec::new(),
-    };
-    audit::append(session, now, "replanned", &detail, Some((row, user, None)))
-}
-
-/// Whoever has looked at the holds of a target has judged its losses so far: they begin anew.
-fn forget_windows(session: &Session<'_>, holds: &[HoldView], now: Timestamp) -> Result<(), StoreError> {
-    if holds.iter().any(|hold| hold.target.is_none()) {
+/// An operator who has settled all that was held of a target has judged its losses so far: they begin anew. While something of it is
+/// held, its window goes on.
+fn judge(session: &Session<'_>, settled: &[HoldView], now: Timestamp) -> Result<(), StoreError> {
+    let disablings = settled.iter().any(|hold| hold.target.is_none());
+    if disablings && disabling::holds(session.connection)?.is_empty() {
         disabling::forget_window(session, now)?;
     }
-    for (hold, target) in holds.iter().filter_map(|hold| Some((hold, hold.target.as_ref()?))) {
-        session
-            .connection
-            .prepare_cached("DELETE FROM brakes WHERE provider = ?1 AND kind = ?2 AND name = ?3")
-            .and_then(|mut delete| delete.execute(params![hold.provider.as_str(), kind_of(target), target.name()]))
-            .map_err(unavailable)?;
+    for (hold, target) in settled.iter().filter_map(|hold| Some((hold, hold.target.as_ref()?))) {
+        if !brake::holds(session.connection, &hold.provider, target)? {
+            brake::forget(session, &hold.provider, target)?;
+        }
     }
     Ok(())
 }

@@ -12,15 +12,16 @@ use super::unavailable;
 use crate::clock::Clock;
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 /// What brings a database from each version to the next, the first from nothing.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     include_str!("schema/1-logins.sql"),
     include_str!("schema/2-rules.sql"),
     include_str!("schema/3-sessions.sql"),
     include_str!("schema/4-catalogue.sql"),
     include_str!("schema/5-audit.sql"),
     include_str!("schema/6-privilege.sql"),
+    include_str!("schema/7-brake.sql"),
 ];
 /// The first version with the second format of audit rows.
 const SECOND_FORMAT: i64 = 5;

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
-use super::{Session, unavailable};
 use crate::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved, WhenMissing};
 use crate::pipeline::faults;
 use crate::pipeline::ids::{ProviderName, UserId};
 use crate::pipeline::mapping::RuleSet;
+
+/// Recorded claims are not what this program writes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the recorded claims of `{user}` cannot be read: {why}")]
+pub struct Unreadable {
+    user: String,
+    why: String,
+}
 
 /// One claim as it was read.
 #[derive(Serialize, Deserialize)]
@@ -34,46 +39,11 @@ enum State {
     Undecided,
 }
 
-/// Writes what changed since the login before.
-pub(super) fn record(
-    session: &Session<'_>,
-    user_row: i64,
-    provider: &ProviderName,
-    claims: &Claims,
-    rules: &RuleSet,
-    known: Option<&[u8]>,
-) -> Result<Option<Vec<u8>>, StoreError> {
+/// The text to record of a login's claims; `None` where nothing is recorded.
+pub fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> Option<String> {
     if !rules.sync.record_claims {
-        if known.is_some() {
-            run(session, "DELETE FROM recorded_claims WHERE user_id = ?1 AND provider = ?2", user_row, provider)?;
-        }
-        return Ok(None);
+        return None;
     }
-    let text = written(provider, claims, rules);
-    let digest = digest::digest(&digest::SHA256, text.as_bytes()).as_ref().get(..16).unwrap_or_default().to_vec();
-    if known != Some(&digest) {
-        session
-            .connection
-            .prepare_cached(
-                "INSERT INTO recorded_claims (user_id, provider, claims) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (user_id, provider) DO UPDATE SET claims = ?3",
-            )
-            .and_then(|mut upsert| upsert.execute(params![user_row, provider.as_str(), text]))
-            .map_err(unavailable)?;
-    }
-    Ok(Some(digest))
-}
-
-fn run(session: &Session<'_>, statement: &str, user_row: i64, provider: &ProviderName) -> Result<(), StoreError> {
-    session
-        .connection
-        .prepare_cached(statement)
-        .and_then(|mut prepared| prepared.execute(params![user_row, provider.as_str()]))
-        .map_err(unavailable)?;
-    Ok(())
-}
-
-fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> String {
     let read: Vec<Recorded> = claims
         .claims
         .iter()
@@ -90,7 +60,12 @@ fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> String 
         })
         .collect();
     // Strings and lists of strings always have a JSON text.
-    serde_json::to_string(&read).unwrap_or_default()
+    Some(serde_json::to_string(&read).unwrap_or_default())
+}
+
+/// By which a login that brings the same claims writes nothing: the first half of the text's SHA-256.
+pub fn digest(text: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().get(..16).unwrap_or_default().to_vec()
 }
 
 fn reading(rules: &RuleSet, provider: &ProviderName, name: &str) -> Option<String> {
@@ -98,25 +73,14 @@ fn reading(rules: &RuleSet, provider: &ProviderName, name: &str) -> Option<Strin
     rules.claims.iter().find(|rule| rule.name.as_str() == name).map(|rule| rule.reading())
 }
 
-/// The recorded claims of a user's last login through a provider, as they were written.
-pub(super) fn text(
-    session: &Session<'_>,
-    user_row: i64,
-    provider: &ProviderName,
-) -> Result<Option<String>, StoreError> {
-    session
-        .connection
-        .prepare_cached("SELECT claims FROM recorded_claims WHERE user_id = ?1 AND provider = ?2")
-        .and_then(|mut select| select.query_row(params![user_row, provider.as_str()], |row| row.get(0)).optional())
-        .map_err(unavailable)
-}
-
 /// Recorded claims as the rules at hand read them. What they read and was not recorded, or was read otherwise, is
 /// unresolved: nothing is planned from it.
-pub fn claims(text: &str, user: &UserId, provider: &ProviderName, rules: &RuleSet) -> Result<Arc<Claims>, StoreError> {
-    let recorded: Vec<Recorded> = serde_json::from_str(text).map_err(|error| {
-        StoreError::Invalid(format!("the recorded claims of `{user}` cannot be read: {}", faults::json(&error)))
-    })?;
+///
+/// # Errors
+/// When the text is not what [`written`] writes.
+pub fn read(text: &str, user: &UserId, provider: &ProviderName, rules: &RuleSet) -> Result<Arc<Claims>, Unreadable> {
+    let recorded: Vec<Recorded> =
+        serde_json::from_str(text).map_err(|error| Unreadable { user: user.to_string(), why: faults::json(&error) })?;
     let rules = rules.providers.get(provider).map(|rules| rules.claims.as_slice()).unwrap_or_default();
     let claims = rules.iter().map(|rule| {
         let found = recorded.iter().find(|claim| claim.name == rule.name.as_str() && claim.read == rule.reading());

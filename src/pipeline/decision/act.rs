@@ -1,0 +1,233 @@
+//! What an operator, or a client of an API, does about one user.
+
+use super::{Changes, Kept, audit};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::plan::{Grant, Source};
+use crate::pipeline::record::{Bound, Deny, Disabled, Holding, Record};
+
+/// Who acts, and with which right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// As the audit names them.
+    pub name: String,
+    /// With scope `admin`, or at the command line.
+    pub admin: bool,
+    /// The rules by which it was found that they may. Under newer ones nothing is done.
+    pub epoch: Option<u64>,
+}
+
+impl By {
+    /// A person at the command line, who could as well write the configuration.
+    pub fn operator(name: impl Into<String>) -> Self {
+        Self { name: name.into(), admin: true, epoch: None }
+    }
+}
+
+impl From<&str> for By {
+    fn from(name: &str) -> Self {
+        Self::operator(name)
+    }
+}
+
+/// An operator's act on one user.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Assign(Target),
+    Unassign(Target),
+    Deny {
+        target: Target,
+        reason: String,
+        /// `None`: until it is lifted.
+        until: Option<Timestamp>,
+    },
+    Undeny(Target),
+    Disable,
+    Enable,
+    /// A person who has not logged in yet, with what is known of them until they do.
+    Create {
+        email: Option<String>,
+        display_name: Option<String>,
+        enabled: bool,
+    },
+    /// Another display name, until a login brings one.
+    Rename(String),
+    /// Personal fields go; the audit chain still verifies. Where the user is disabled or denied something, a keyed digest stays,
+    /// so that this still binds them.
+    Erase,
+    /// The same without the digest; for a person who was erased before, the digest.
+    Forget,
+}
+
+impl Act {
+    fn event(&self) -> &'static str {
+        match self {
+            Self::Assign(_) => "assigned",
+            Self::Unassign(_) => "unassigned",
+            Self::Deny { .. } => "denied",
+            Self::Undeny(_) => "deny_lifted",
+            Self::Disable => "user_disabled",
+            Self::Enable => "user_enabled",
+            Self::Create { .. } => "user_created",
+            Self::Rename(_) => "user_renamed",
+            Self::Erase | Self::Forget => ERASED,
+        }
+    }
+
+    pub(super) fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Assign(target) | Self::Unassign(target) | Self::Deny { target, .. } | Self::Undeny(target) => {
+                Some(target)
+            }
+            _ => None,
+        }
+    }
+
+    fn erases(&self) -> bool {
+        matches!(self, Self::Erase | Self::Forget)
+    }
+}
+
+/// The personal fields of every earlier row of the audit about this user are gone.
+pub const ERASED: &str = "user_erased";
+
+/// Why nothing is done, in words for the one who asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Undone(String);
+
+/// What an act comes to.
+///
+/// # Errors
+/// When it would change nothing: a script that repeats itself should hear it.
+pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, Undone> {
+    if let (Some(found), Some(current)) = (by.epoch, kept.epoch)
+        && found < current
+    {
+        return Err(Undone("the rules were changed meanwhile; try again".into()));
+    }
+    let mut changes = Changes::default();
+    let creates = matches!(act, Act::Create { .. } | Act::Assign(_) | Act::Deny { .. });
+    let changed = match &kept.record {
+        Some(_) if matches!(act, Act::Create { .. }) => false,
+        Some(record) => on_record(record.clone(), act, by, now, &mut changes),
+        None if creates => {
+            let mut record = Record::new(now);
+            if let Act::Create { email, display_name, enabled } = act {
+                record.email.clone_from(email);
+                record.display_name.clone_from(display_name);
+                record.disabled = (!enabled).then_some(Disabled { at: now, by: None });
+            }
+            record.bind(kept.erased.as_ref().unwrap_or(&Bound::default()));
+            on_record(record, act, by, now, &mut changes)
+        }
+        None => on_erased(kept, act, &mut changes)?,
+    };
+    if !changed {
+        return Err(Undone(nothing_to_do(&kept.user, act)));
+    }
+    let about = match (act.erases(), changes.record.is_some()) {
+        (true, _) => audit::About::Number,
+        (false, true) => audit::About::Person { email: None },
+        (false, false) => audit::About::Nobody,
+    };
+    changes.audit.push(audit::act(act.event(), act, &by.name, about));
+    Ok(changes)
+}
+
+/// Carries an act out on a record. `false` where it changes nothing.
+fn on_record(mut record: Record, act: &Act, by: &By, now: Timestamp, changes: &mut Changes) -> bool {
+    let changed = match act {
+        Act::Assign(target) => assign(&mut record, target, by, now),
+        Act::Unassign(target) => record.holdings.remove(&by_hand(target)).is_some(),
+        Act::Deny { target, reason, until } => {
+            let deny = Deny { at: now, by: by.name.clone(), reason: reason.clone(), until: *until };
+            let is_new = !record.denies.contains_key(target);
+            record.denies.entry(target.clone()).or_insert(deny);
+            is_new
+        }
+        Act::Undeny(target) => lift(&mut record.denies, target),
+        // An operator's disabling stands whatever becomes of a mapping's.
+        Act::Disable => {
+            let by_operator = record.disabled.as_ref().is_some_and(|disabled| disabled.by.is_none());
+            if !by_operator {
+                record.disabled = Some(Disabled { at: now, by: None });
+                record.stopped = None;
+            }
+            !by_operator
+        }
+        Act::Enable => record.disabled.take().is_some(),
+        Act::Create { .. } => true,
+        Act::Rename(name) => record.display_name.replace(name.clone()).as_ref() != Some(name),
+        Act::Erase | Act::Forget => {
+            let bound = Bound { disabled: record.disabled.take(), denies: std::mem::take(&mut record.denies) };
+            changes.erased = Some(if matches!(act, Act::Erase) { bound } else { Bound::default() });
+            return true;
+        }
+    };
+    changes.record = changed.then_some(record);
+    changed
+}
+
+fn by_hand(target: &Target) -> Grant {
+    Grant { target: target.clone(), source: Source::Assigned }
+}
+
+/// An administrator who assigns what a lesser client has assigned vouches for it.
+fn assign(record: &mut Record, target: &Target, by: &By, now: Timestamp) -> bool {
+    let key = by_hand(target);
+    let vouched = record.holdings.get(&key).map(|holding| holding.as_admin == Some(true));
+    let changes = vouched.is_none() || (vouched == Some(false) && by.admin);
+    if changes {
+        let hand = Holding { granted_by: by.name.clone(), as_admin: Some(by.admin), ..Holding::mapped(now) };
+        record.holdings.insert(key, hand);
+    }
+    changes
+}
+
+/// Lifts denies of a name, whatever its case. `false` where there is none.
+fn lift(denies: &mut std::collections::BTreeMap<Target, Deny>, target: &Target) -> bool {
+    let wanted = folded(target.name());
+    let before = denies.len();
+    denies.retain(|denied, _| denied.kind() != target.kind() || folded(denied.name()) != wanted);
+    denies.len() < before
+}
+
+/// What can be done about an erased person: lift what still binds them.
+fn on_erased(kept: &Kept, act: &Act, changes: &mut Changes) -> Result<bool, Undone> {
+    let user = &kept.user;
+    let Some(bound) = &kept.erased else { return Err(Undone(format!("there is no user `{user}`"))) };
+    let mut bound = bound.clone();
+    let changed = match act {
+        Act::Enable => bound.disabled.take().is_some(),
+        Act::Undeny(target) => lift(&mut bound.denies, target),
+        Act::Forget => {
+            bound = Bound::default();
+            true
+        }
+        _ => {
+            return Err(Undone(format!(
+                "`{user}` was erased; what still binds them can be lifted (`enable`, `undeny`) or forgotten (`erase --forget`)"
+            )));
+        }
+    };
+    changes.erased = Some(bound);
+    Ok(changed)
+}
+
+fn nothing_to_do(user: &UserId, act: &Act) -> String {
+    match act {
+        Act::Assign(target) => format!("{target} is already assigned to `{user}`"),
+        Act::Unassign(target) => format!(
+            "{target} is not assigned to `{user}` by hand; what a mapping grants ends with the mapping or the claim, \
+             or by a deny"
+        ),
+        Act::Deny { target, .. } => format!("{target} is already denied to `{user}`"),
+        Act::Undeny(target) => format!("{target} is not denied to `{user}`"),
+        Act::Disable => format!("`{user}` is already disabled"),
+        Act::Enable => format!("`{user}` is not disabled"),
+        Act::Create { .. } => format!("there is `{user}` already"),
+        Act::Rename(_) => format!("`{user}` has this name already"),
+        Act::Erase | Act::Forget => format!("there is no user `{user}`"),
+    }
+}

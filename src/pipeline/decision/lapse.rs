@@ -1,0 +1,88 @@
+//! What ends by itself: leases of people who have not logged in for too long, and denies past their `until`.
+
+use std::collections::BTreeSet;
+
+use super::guard::not_held_by_another;
+use super::{Changes, Entry, Facts, Kept, Needs, audit};
+use crate::pipeline::ids::{ProviderName, Target, Timestamp};
+use crate::pipeline::mapping::{Mode, RuleSet};
+use crate::pipeline::plan::{Effective, Grant};
+use crate::pipeline::record::Record;
+
+/// Ends the leases of a user through a provider that have ended.
+///
+/// # Errors
+/// When facts about other users are missing.
+pub fn lapse(
+    kept: &Kept,
+    provider: &ProviderName,
+    rules: &RuleSet,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<Changes, Needs> {
+    let mut changes = Changes::default();
+    let Some(mut record) = kept.record.clone() else { return Ok(changes) };
+    if let Some(ended) = end(&mut record, provider, rules, facts, now)? {
+        changes.audit.push(ended);
+        changes.record = Some(record);
+    }
+    Ok(changes)
+}
+
+/// Ends them in a record. The last holder of something protected keeps it.
+pub(super) fn end(
+    record: &mut Record,
+    provider: &ProviderName,
+    rules: &RuleSet,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<Option<Entry>, Needs> {
+    let Some(lease) = rules.lease(provider).filter(|_| rules.sync.mode == Mode::Apply) else { return Ok(None) };
+    let mut lapsed = record.lapsed(provider, now.minus(lease));
+    if lapsed.is_empty() {
+        return Ok(None);
+    }
+    // Who is disabled holds nothing that anyone could miss.
+    if record.disabled.is_none() {
+        let last = not_held_by_another(protected_losses(record, &lapsed, rules, now), facts)?;
+        lapsed.retain(|grant| !carries(&grant.target, &last, rules));
+    }
+    let targets: BTreeSet<&Target> = lapsed.iter().map(|grant| &grant.target).collect();
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let entry = audit::lease_ended(provider, &targets);
+    for grant in &lapsed {
+        record.holdings.remove(grant);
+    }
+    Ok(Some(entry))
+}
+
+/// Protected targets that a user effectively loses with some grants.
+fn protected_losses(record: &Record, lapsed: &[Grant], rules: &RuleSet, now: Timestamp) -> Vec<Target> {
+    let denies = record.denied(now);
+    let before = Effective::of(record.holdings.keys().map(|grant| &grant.target), &denies, rules);
+    let stays = record.holdings.keys().filter(|grant| !lapsed.contains(grant)).map(|grant| &grant.target);
+    let after = Effective::of(stays, &denies, rules);
+    before.targets().filter(|target| rules.is_protected(target) && !after.holds(target)).collect()
+}
+
+/// Whether a target is one of some, or a group that carries one.
+fn carries(target: &Target, last: &[Target], rules: &RuleSet) -> bool {
+    let through = |role: &_| last.iter().any(|target| matches!(target, Target::Role(name) if name == role));
+    last.contains(target) || matches!(target, Target::Group(group) if rules.roles_of(group).iter().any(through))
+}
+
+/// Ends the denies of a user that are past their `until`.
+pub fn expire(kept: &Kept, now: Timestamp) -> Changes {
+    let mut changes = Changes::default();
+    let Some(mut record) = kept.record.clone() else { return changes };
+    let bound = record.denied(now);
+    let ended: Vec<Target> = record.denies.keys().filter(|target| !bound.contains(target)).cloned().collect();
+    for target in &ended {
+        record.denies.remove(target);
+        changes.audit.push(audit::deny_ended(target));
+    }
+    changes.record = (!ended.is_empty()).then_some(record);
+    changes
+}

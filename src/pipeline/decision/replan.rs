@@ -1,0 +1,73 @@
+//! Planning without a login, from recorded claims.
+
+use super::{Changes, Facts, Kept, Needs, audit, brake, guard, recorded, snapshot};
+use crate::pipeline::ids::{ProviderName, Target, Timestamp};
+use crate::pipeline::mapping::{RuleSet, candidates};
+use crate::pipeline::plan::{self, Change, Plan, Snapshot};
+use crate::pipeline::record::Record;
+
+/// Why a user is planned anew.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Why<'a> {
+    /// The rules changed: the brake watches as it does at a login.
+    Rules,
+    /// An operator released these: what was held may go.
+    Released { by: &'a str, targets: &'a [Target] },
+}
+
+/// What a user's recorded claims come to after a change of the rules, and whether anything changes by that.
+///
+/// # Errors
+/// When facts about other users are missing, or the claims cannot be read.
+pub fn replan(
+    kept: &Kept,
+    (provider, claims): (&ProviderName, &str),
+    rules: &RuleSet,
+    facts: &Facts,
+    now: Timestamp,
+) -> Result<(Changes, bool), Needs> {
+    let mut changes = Changes::default();
+    let Some(record) = kept.record.clone() else { return Ok((changes, false)) };
+    let (record, changed) = anew(kept, record, (provider, claims), rules, facts, (Why::Rules, now), &mut changes)?;
+    changes.record = Some(record);
+    Ok((changes, changed))
+}
+
+/// Plans from recorded claims, and carries it out. Tells whether anything changed.
+pub(super) fn anew(
+    kept: &Kept,
+    mut record: Record,
+    (provider, claims): (&ProviderName, &str),
+    rules: &RuleSet,
+    facts: &Facts,
+    (why, now): (Why<'_>, Timestamp),
+    changes: &mut Changes,
+) -> Result<(Record, bool), Needs> {
+    let user = &kept.user;
+    let claims = recorded::read(claims, user, provider, rules)?;
+    let candidates = candidates(rules, provider, &claims);
+    let mut snapshot = snapshot(&record, user, provider, rules, facts, now)?;
+    if let Why::Released { targets, .. } = why {
+        snapshot.held.retain(|(target, _)| !targets.contains(target));
+    }
+    let issued_at = snapshot.watermark.unwrap_or(now);
+    let mut plan = plan::draft(user.clone(), issued_at, now, &candidates, &snapshot, rules);
+    // A gate keeps people out of the app; it does not decide what they hold.
+    plan.refused = None;
+    if let Why::Rules = why {
+        changes.windows = brake::hold(&mut plan, &snapshot, rules, facts, now)?;
+    }
+    guard::keep_last(&mut plan, &snapshot, rules, facts)?;
+    record.carry_out(&plan, rules.lease(provider).is_some(), now);
+    let held = newly_held(&plan, &snapshot);
+    let changed = !plan.changes_nothing() || !held.is_empty();
+    if changed {
+        changes.audit.push(audit::replanned(&plan, held, why));
+    }
+    Ok((record, changed))
+}
+
+fn newly_held(plan: &Plan, snapshot: &Snapshot) -> Vec<String> {
+    let known = |change: &&Change| snapshot.held.contains(&(change.target.clone(), change.mapping));
+    plan.held.iter().filter(|change| !known(change)).map(|change| change.target.to_string()).collect()
+}
