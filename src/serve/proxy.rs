@@ -337,7 +337,8 @@ async fn take(
         let form = if holds { Some(hold_form(site, peer, &mut request).await?) } else { None };
         let query = request.uri().query().map(str::to_owned);
         let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
-        if let Some(bearer) = Box::pin(told).await? {
+        let told = Box::pin(told).await?;
+        if let Some(bearer) = told {
             request.extensions_mut().insert(bearer);
         }
         if let Some(form) = form {
@@ -355,12 +356,16 @@ async fn take(
         }
         Route::Own => Box::pin(gate::own(site, jar, peer, request)).await,
         Route::LogoutPath => Box::pin(gate::logout_path(site, jar, peer, request)).await,
-        Route::LoginPath => match admit(site, &jar, &mut request).await? {
-            Some(answer) => Ok(Answered::Own(answer)),
-            None => Box::pin(login_path(site, jar, peer, request)).await,
-        },
+        Route::LoginPath => {
+            let answer = admit(site, &jar, &mut request).await?;
+            match answer {
+                Some(answer) => Ok(Answered::Own(answer)),
+                None => Box::pin(login_path(site, jar, peer, request)).await,
+            }
+        }
         Route::Other => {
-            if let Some(answer) = admit(site, &jar, &mut request).await? {
+            let answer = admit(site, &jar, &mut request).await?;
+            if let Some(answer) = answer {
                 return Ok(Answered::Own(answer));
             }
             let watch = scan::outgoing(&site.seeks, &request)?;
@@ -645,7 +650,8 @@ impl Arrival {
             let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
             let (method, headers) = (self.parts.method.clone(), &mut self.parts.headers);
             let looked = gate::Parts { method: &method, path: uri.path(), target, headers };
-            if let Some(answer) = gate.admit(site, &self.jar, looked).await? {
+            let answer = gate.admit(site, &self.jar, looked).await?;
+            if let Some(answer) = answer {
                 return Ok(Answered::Own(answer));
             }
         }

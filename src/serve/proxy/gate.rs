@@ -190,7 +190,8 @@ pub async fn logout_path(
         scan::check(scan.read_whole(&body), "body")?;
     }
     if let Some(gate) = &site.gate {
-        if let Some(ended) = end_sessions(site, gate, &parts, &body).await? {
+        let ended = end_sessions(site, gate, &parts, &body).await?;
+        if let Some(ended) = ended {
             tracing::info!(sessions = ended, "the provider ended sessions, at a logout address of the app's");
         }
         if parts.extensions.get::<Arc<Bearer>>().is_none() {
@@ -198,7 +199,8 @@ pub async fn logout_path(
             let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
             let method = parts.method.clone();
             let looked = Parts { method: &method, path: uri.path(), target, headers: &mut parts.headers };
-            if let Some(answer) = gate.admit(site, &jar, looked).await? {
+            let answer = gate.admit(site, &jar, looked).await?;
+            if let Some(answer) = answer {
                 return Ok(Answered::Own(answer));
             }
         }
