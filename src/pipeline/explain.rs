@@ -39,7 +39,11 @@ pub struct Report {
     pub provider: String,
     pub at: String,
     pub keys: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub token: Option<TokenReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub user: Option<UserReport>,
     pub claims: Vec<ClaimReport>,
     pub mappings: Vec<MappingReport>,
@@ -48,6 +52,8 @@ pub struct Report {
     pub gates: Vec<GateReport>,
     /// What it is decided against: a database, or nothing.
     pub store: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub plan: Option<PlanReport>,
     /// What to know beside it.
     pub notes: Vec<String>,

@@ -115,6 +115,7 @@ pub struct ConditionDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks_role: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub last_login: Option<DaysDefinition>,
 }
 
@@ -142,6 +143,7 @@ pub struct ActionDefinition {
     pub disable_user: bool,
     /// An action of another system that has no effect here, kept so that it can be given back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub without_effect: Option<ForeignAction>,
 }
 

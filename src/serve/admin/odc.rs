@@ -96,18 +96,22 @@ enum Errors {
     /// Something is wrong with what was sent.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(Details),
+    /// The access token is missing or not valid.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Details),
     /// The client lacks a scope, or may not use this face.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Details),
+    /// There is no such resource.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Details),
     /// It cannot be so with what there is: a name is taken, the configuration file declares it, a membership is mapped.
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(Details),
+    /// The request body is too long.
     #[response(status = 413, content_type = "application/problem+json")]
     TooLarge(Details),
+    /// Too many requests; wait as long as `Retry-After` says.
     #[response(status = 429, content_type = "application/problem+json")]
     TooMany(Details),
     /// The store cannot be read or written now.
@@ -149,15 +153,7 @@ impl From<Refused> for Problem {
                 let issues: Vec<String> = faults.iter().map(issue).collect();
                 Self::input(&issues.join(" "))
             }
-            Refused::NotFound(_) => Self::new(StatusCode::NOT_FOUND, text),
-            Refused::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, text),
-            Refused::Conflict(_) | Refused::ReadOnly(_) | Refused::Stale | Refused::Braked(_) => {
-                Self::new(StatusCode::CONFLICT, text)
-            }
-            Refused::Store(error) => {
-                tracing::error!(%error, "a call of the ODC face failed at the store");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")
-            }
+            _ => Self::new(status, text),
         }
     }
 }

@@ -102,17 +102,22 @@ enum Errors {
     /// No JSON, or not of the shape that the call takes.
     #[response(status = 400)]
     BadRequest(Plain),
+    /// The access token is missing or not valid.
     #[response(status = 401)]
     Unauthorized(Plain),
     /// The client lacks a scope, or may not use this face.
     #[response(status = 403)]
     Forbidden(Plain),
+    /// There is no such resource.
     #[response(status = 404)]
     NotFound(Plain),
+    /// The request body is too long.
     #[response(status = 413)]
     TooLarge(Plain),
+    /// A field is missing or not valid.
     #[response(status = 422)]
     Unprocessable(Invalid),
+    /// Too many requests; wait as long as `Retry-After` says.
     #[response(status = 429)]
     TooMany(Plain),
     /// The store cannot be read or written now.
@@ -143,12 +148,9 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Invalid(faults) => Self::Fields(faults),
             Refused::NotFound(_) => Self::not_found(),
-            Refused::ReadOnly(_) | Refused::Forbidden(_) => Self::Plain(StatusCode::FORBIDDEN, text),
-            Refused::Conflict(_) | Refused::Stale | Refused::Braked(_) => Self::field("default", text),
-            Refused::Store(error) => {
-                tracing::error!(%error, "a call of the OneLogin face failed at the store");
-                Self::Plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())
-            }
+            Refused::ReadOnly(_) => Self::Plain(StatusCode::FORBIDDEN, text),
+            _ if status == StatusCode::CONFLICT => Self::field("default", text),
+            _ => Self::Plain(status, text),
         }
     }
 }
@@ -259,8 +261,8 @@ fn place(shown: &[Visible], wanted: Wanted, own: Option<&MappingView>) -> Place 
     Place::At(at - u32::from(moved_up))
 }
 
-#[utoipa::path(get, path = "/api/2/mappings", params(filter::Parameters),
-    responses((status = 200, body = [MappingObject]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings", operation_id = "listMappings", params(filter::Parameters),
+    responses((status = 200, description = "The mappings, in the order in which they run", body = [MappingObject]), Errors))]
 async fn list(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -272,8 +274,8 @@ async fn list(
     Ok(Json(shown.filter(|object| filter.takes(object)).collect()))
 }
 
-#[utoipa::path(get, path = "/api/2/mappings/{id}", params(("id" = i64, Path)),
-    responses((status = 200, body = MappingObject), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/{id}", operation_id = "getMapping", params(("id" = i64, Path)),
+    responses((status = 200, description = "The mapping", body = MappingObject), Errors))]
 async fn show(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -289,8 +291,8 @@ struct Made {
     id: i64,
 }
 
-#[utoipa::path(post, path = "/api/2/mappings", request_body = body::MappingBody,
-    responses((status = 201, body = Made), Errors))]
+#[utoipa::path(post, path = "/api/2/mappings", operation_id = "createMapping", request_body = body::MappingBody,
+    responses((status = 201, description = "The number of the new mapping", body = Made), Errors))]
 async fn create(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Result<Response, Problem> {
     call.caller.may(Scope::WriteMappings)?;
     let input = Input::read(&body)?;
@@ -306,8 +308,9 @@ async fn create(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Re
 }
 
 /// What is left out, or null, stays as it is.
-#[utoipa::path(put, path = "/api/2/mappings/{id}", params(("id" = i64, Path)), request_body = body::MappingBody,
-    responses((status = 200, body = Made), Errors))]
+#[utoipa::path(put, path = "/api/2/mappings/{id}", operation_id = "updateMapping",
+    params(("id" = i64, Path)), request_body = body::MappingBody,
+    responses((status = 200, description = "The number of the mapping", body = Made), Errors))]
 async fn update(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -329,8 +332,8 @@ async fn update(
     Ok(with_note(Json(Made { id: number }).into_response(), told))
 }
 
-#[utoipa::path(delete, path = "/api/2/mappings/{id}", params(("id" = i64, Path)),
-    responses((status = 204), Errors))]
+#[utoipa::path(delete, path = "/api/2/mappings/{id}", operation_id = "deleteMapping", params(("id" = i64, Path)),
+    responses((status = 204, description = "The mapping is deleted"), Errors))]
 async fn delete(State(admin): State<Admin>, Head(call): Head, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     call.caller.may(Scope::WriteMappings)?;
     let number = find(&admin, &id)?.object.id;
@@ -339,8 +342,8 @@ async fn delete(State(admin): State<Admin>, Head(call): Head, Path(id): Path<Str
 }
 
 /// All enabled mappings, in the order in which they are to run.
-#[utoipa::path(put, path = "/api/2/mappings/sort", request_body = Vec<i64>,
-    responses((status = 200, body = [i64]), Errors))]
+#[utoipa::path(put, path = "/api/2/mappings/sort", operation_id = "sortMappings", request_body = Vec<i64>,
+    responses((status = 200, description = "The numbers in their new order", body = [i64]), Errors))]
 async fn sort(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Result<Json<Vec<i64>>, Problem> {
     call.caller.may(Scope::WriteMappings)?;
     let incomplete = || Problem::field("default", "Sorting list must contain all mapping IDs");
@@ -382,8 +385,9 @@ struct UserObject {
     email: Option<String>,
 }
 
-#[utoipa::path(post, path = "/api/2/mappings/{id}/dryrun", params(("id" = i64, Path)), request_body = Vec<i64>,
-    responses((status = 200, body = [TrialObject]), Errors))]
+#[utoipa::path(post, path = "/api/2/mappings/{id}/dryrun", operation_id = "dryrunMapping",
+    params(("id" = i64, Path)), request_body = Vec<i64>,
+    responses((status = 200, description = "The outcome for each user", body = [TrialObject]), Errors))]
 async fn dry_run(
     State(admin): State<Admin>,
     Head(call): Head,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::{OpenApi, Server};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -29,6 +29,8 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(show, upsert, delete));
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
+    let schemas = [(Error::name().into_owned(), Error::schema())];
+    api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
     api.servers = Some(vec![Server::new("/v1"), Server::new("/")]);
     let both = Router::new().nest("/v1", routes.clone()).merge(routes);
     let denied: fn(&Denied) -> Response = |why| Error::denied(why).into_response();
@@ -137,28 +139,28 @@ impl IntoResponse for Error {
 enum Errors {
     /// The body cannot be read
     #[response(status = 400)]
-    BadRequest(#[to_schema] Error),
+    BadRequest(Error),
     /// The API token is missing or wrong
     #[response(status = 401)]
-    Unauthorized(#[to_schema] Error),
+    Unauthorized(Error),
     /// The client may not do this
     #[response(status = 403)]
-    Forbidden(#[to_schema] Error),
+    Forbidden(Error),
     /// There is no such app or group
     #[response(status = 404)]
-    NotFound(#[to_schema] Error),
+    NotFound(Error),
     /// The alias is taken
     #[response(status = 409)]
-    Conflict(#[to_schema] Error),
+    Conflict(Error),
     /// The body is too long
     #[response(status = 413)]
-    TooLarge(#[to_schema] Error),
+    TooLarge(Error),
     /// Too many calls
     #[response(status = 429)]
-    TooMany(#[to_schema] Error),
+    TooMany(Error),
     /// The store is not available
     #[response(status = 503)]
-    Unavailable(#[to_schema] Error),
+    Unavailable(Error),
 }
 
 /// The provider that an app's id means.
@@ -195,9 +197,10 @@ fn one(admin: &Admin, app: &str, provider: &str, group: &str) -> Result<axum::Js
 }
 
 /// The groups of an app
-#[utoipa::path(get, path = "/idp-group-mappings/{app_resource_id}", tag = "idp-group-mappings", params(
+#[utoipa::path(get, path = "/idp-group-mappings/{app_resource_id}",
+    operation_id = "getIdpGroupMappings", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path)
-), responses((status = 200, body = IdpGroupMappingList), Errors))]
+), responses((status = 200, description = "The groups of the app", body = IdpGroupMappingList), Errors))]
 async fn list(State(admin): State<Admin>, Head(call): Head, Path(id): Path<String>) -> Result<Response, Error> {
     call.caller.may(Scope::Read)?;
     let provider = app(&admin, &id)?;
@@ -205,9 +208,11 @@ async fn list(State(admin): State<Admin>, Head(call): Head, Path(id): Path<Strin
 }
 
 /// Replaces the groups of an app
-#[utoipa::path(put, path = "/idp-group-mappings/{app_resource_id}", tag = "idp-group-mappings", params(
+#[utoipa::path(put, path = "/idp-group-mappings/{app_resource_id}",
+    operation_id = "updateIdpGroupMappings", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path)
-), request_body = UpdateIdpGroupMappings, responses((status = 200, body = IdpGroupMappingList), Errors))]
+), request_body = UpdateIdpGroupMappings,
+    responses((status = 200, description = "The groups of the app as they are now", body = IdpGroupMappingList), Errors))]
 async fn replace(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -233,9 +238,10 @@ async fn replace(
 }
 
 /// One group of an app
-#[utoipa::path(get, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}", tag = "idp-group-mappings", params(
+#[utoipa::path(get, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}",
+    operation_id = "getIdpGroupMapping", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)
-), responses((status = 200, body = IdpGroupMapping), Errors))]
+), responses((status = 200, description = "The group", body = IdpGroupMapping), Errors))]
 async fn show(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -249,7 +255,8 @@ async fn show(
 /// Makes or changes one group of an app
 #[utoipa::path(post, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)
-), request_body = Option<CreateIdpGroupMapping>, responses((status = 200, body = IdpGroupMapping), Errors))]
+), request_body = Option<CreateIdpGroupMapping>,
+    responses((status = 200, description = "The group as it is now", body = IdpGroupMapping), Errors))]
 async fn upsert(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -267,9 +274,10 @@ async fn upsert(
 }
 
 /// Takes one group from an app
-#[utoipa::path(delete, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}", tag = "idp-group-mappings", params(
+#[utoipa::path(delete, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}",
+    operation_id = "deleteIdpGroupMappings", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)
-), responses((status = 200), Errors))]
+), responses((status = 200, description = "The group is no longer mapped"), Errors))]
 async fn delete(
     State(admin): State<Admin>,
     Head(call): Head,

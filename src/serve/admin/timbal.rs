@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::OpenApi;
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -42,6 +42,8 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(role));
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);
+    let schemas = [(Error::name().into_owned(), Error::schema())];
+    api.components.get_or_insert_with(Default::default).schemas.extend(schemas);
     let denied: fn(&Denied) -> Response = |why| Error::denied(why).into_response();
     let routes =
         routes.route("/orgs/{org_id}/{*path}", any(|| async { Error::not_found("there is nothing at this address") }));
@@ -98,21 +100,20 @@ struct CreateGroupRoleMappingReqBody {
     /// As the IdP emits it.
     #[schema(min_length = 1, max_length = 1024)]
     external_group: String,
-    #[schema(value_type = NumberOrText)]
+    /// A text that is a number is taken, too.
+    #[schema(value_type = i64)]
     role_id: Number,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 struct SetDefaultRoleReqBody {
-    /// Null clears.
-    #[schema(value_type = Option<NumberOrText>)]
+    /// Null clears; a text that is a number is taken, too.
+    #[schema(value_type = Option<i64>)]
     role_id: Option<Number>,
 }
 
-/// A number, or a text that is one.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "describes `Number`")]
 enum NumberOrText {
     Number(i64),
     Text(String),
@@ -220,28 +221,28 @@ impl IntoResponse for Error {
 enum Errors {
     /// The API key is missing or wrong
     #[response(status = 401)]
-    Unauthorized(#[to_schema] Error),
+    Unauthorized(Error),
     /// The client may not do this, or the configuration file declares it
     #[response(status = 403)]
-    Forbidden(#[to_schema] Error),
+    Forbidden(Error),
     /// Connection not found
     #[response(status = 404)]
-    NotFound(#[to_schema] Error),
+    NotFound(Error),
     /// Group already mapped for this connection
     #[response(status = 409)]
-    Conflict(#[to_schema] Error),
+    Conflict(Error),
     /// The body is too long
     #[response(status = 413)]
-    TooLarge(#[to_schema] Error),
+    TooLarge(Error),
     /// Something is wrong with the body
     #[response(status = 422)]
-    Unprocessable(#[to_schema] Error),
+    Unprocessable(Error),
     /// Too many calls
     #[response(status = 429)]
-    TooMany(#[to_schema] Error),
+    TooMany(Error),
     /// The store is not available
     #[response(status = 503)]
-    Unavailable(#[to_schema] Error),
+    Unavailable(Error),
 }
 
 // --------------------------------------------------------------------------------------------------------- connections
@@ -314,8 +315,9 @@ fn default_role(admin: &Admin, provider: &str, claim: &str) -> Option<(Option<i6
 }
 
 /// Connections
-#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers", tag = "orgs", params(("org_id" = String, Path)), responses(
-    (status = 200, body = IdentityProviderList), Errors
+#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers", operation_id = "list_connections", tag = "orgs",
+    params(("org_id" = String, Path)), responses(
+    (status = 200, description = "All connections", body = IdentityProviderList), Errors
 ))]
 async fn connections(State(admin): State<Admin>, Head(call): Head, Path(org): Path<String>) -> Result<Response, Error> {
     call.caller.may(Scope::Read)?;
@@ -328,15 +330,17 @@ const PROVIDERS_ARE_OF_THE_FILE: &str = "connections are declared in the configu
      issuer could be anyone; change `[[provider]]` there";
 
 /// Connections are made in the configuration file: 403
-#[utoipa::path(post, path = "/orgs/{org_id}/identity-providers", tag = "orgs", params(("org_id" = String, Path)), responses(Errors))]
+#[utoipa::path(post, path = "/orgs/{org_id}/identity-providers", tag = "orgs", params(("org_id" = String, Path)),
+    responses(Errors))]
 async fn create_connection(Head(_): Head, Path(_): Path<String>) -> Error {
     Error::new(StatusCode::FORBIDDEN, "FORBIDDEN", PROVIDERS_ARE_OF_THE_FILE)
 }
 
 /// One connection
-#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers/{provider_id}", tag = "orgs", params(
+#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers/{provider_id}",
+    operation_id = "show_connection", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path)
-), responses((status = 200, body = IdentityProviderView), Errors))]
+), responses((status = 200, description = "The connection", body = IdentityProviderView), Errors))]
 async fn connection(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -375,7 +379,8 @@ fn role_target(admin: &Admin, number: Number) -> Result<Target, Error> {
 /// Sets or clears the role of members whose groups match no mapping
 #[utoipa::path(put, path = "/orgs/{org_id}/identity-providers/{provider_id}/default-role", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path)
-), request_body = SetDefaultRoleReqBody, responses((status = 200, body = IdentityProviderView), Errors))]
+), request_body = SetDefaultRoleReqBody,
+    responses((status = 200, description = "The connection as it is now", body = IdentityProviderView), Errors))]
 async fn set_default_role(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -441,9 +446,10 @@ fn mapping_view(admin: &Admin, provider: &str, claim: &str, view: &MappingView) 
 }
 
 /// Group mappings of a connection, those of the configuration file included
-#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings", tag = "orgs", params(
+#[utoipa::path(get, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings",
+    operation_id = "list_group_mappings", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path)
-), responses((status = 200, body = GroupRoleMappingList), Errors))]
+), responses((status = 200, description = "All group mappings of the connection", body = GroupRoleMappingList), Errors))]
 async fn mappings(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -458,9 +464,11 @@ async fn mappings(
 }
 
 /// Maps an external group to a role for this connection
-#[utoipa::path(post, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings", tag = "orgs", params(
+#[utoipa::path(post, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings",
+    operation_id = "create_group_mapping", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path)
-), request_body = CreateGroupRoleMappingReqBody, responses((status = 201, body = GroupRoleMappingView), Errors))]
+), request_body = CreateGroupRoleMappingReqBody,
+    responses((status = 201, description = "Mapping created", body = GroupRoleMappingView), Errors))]
 async fn create_mapping(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -501,9 +509,10 @@ fn is_mapped(world: &World, provider: &str, wanted: &str, group: &str) -> bool {
 }
 
 /// Removes a group mapping: what it gave ends at once
-#[utoipa::path(delete, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings/{mapping_id}", tag = "orgs", params(
+#[utoipa::path(delete, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings/{mapping_id}",
+    operation_id = "delete_group_mapping", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path), ("mapping_id" = String, Path)
-), responses((status = 204), Errors))]
+), responses((status = 204, description = "Mapping removed"), Errors))]
 async fn delete_mapping(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -536,8 +545,9 @@ fn timbal_role(role: RoleView, admin: &Admin) -> TimbalRole {
 }
 
 /// Roles
-#[utoipa::path(get, path = "/orgs/{org_id}/iam/roles", tag = "iam", params(("org_id" = String, Path)), responses(
-    (status = 200, body = RoleList), Errors
+#[utoipa::path(get, path = "/orgs/{org_id}/iam/roles", operation_id = "list_roles", tag = "iam",
+    params(("org_id" = String, Path)), responses(
+    (status = 200, description = "All roles", body = RoleList), Errors
 ))]
 async fn roles(State(admin): State<Admin>, Head(call): Head, Path(_): Path<String>) -> Result<Response, Error> {
     call.caller.may(Scope::Read)?;
@@ -546,9 +556,9 @@ async fn roles(State(admin): State<Admin>, Head(call): Head, Path(_): Path<Strin
 }
 
 /// One role
-#[utoipa::path(get, path = "/orgs/{org_id}/iam/roles/{role_id}", tag = "iam", params(
+#[utoipa::path(get, path = "/orgs/{org_id}/iam/roles/{role_id}", operation_id = "show_role", tag = "iam", params(
     ("org_id" = String, Path), ("role_id" = String, Path)
-), responses((status = 200, body = TimbalRole), Errors))]
+), responses((status = 200, description = "The role", body = TimbalRole), Errors))]
 async fn role(
     State(admin): State<Admin>,
     Head(call): Head,

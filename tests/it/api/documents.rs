@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::Office;
 
 const DOCUMENTS: [&str; 5] = [
@@ -16,13 +18,63 @@ const DOCUMENTS: [&str; 5] = [
 /// Method and path of every operation of a document.
 async fn operations(office: &Office, document: &str) -> Vec<(String, String)> {
     let answer = office.house.send_to(office.house.running.admin, "GET", document, &[], b"").await;
-    let read: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let read: Value = serde_json::from_str(&answer.body).unwrap();
     let paths = read["paths"].as_object().unwrap().iter();
     let each = paths.flat_map(|(path, operations)| {
         let methods = operations.as_object().unwrap().keys().map(|method| method.to_uppercase());
         methods.map(move |method| (method, path.clone())).collect::<Vec<_>>()
     });
     each.collect()
+}
+
+/// What validators and generators of clients insist on: every response says what it is, no two operations have one id, and
+/// what is referred to is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn api01_documents_are_valid() {
+    let office = Office::open().await;
+    let (mut responses, mut references) = (0, 0);
+    for document in DOCUMENTS {
+        let answer = office.house.send_to(office.house.running.admin, "GET", document, &[], b"").await;
+        let read: Value = serde_json::from_str(&answer.body).unwrap();
+        let mut ids = BTreeSet::new();
+        for (path, operations) in read["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap_or_default();
+                assert!(!id.is_empty() && ids.insert(id), "{document}: {method} {path}: the id `{id}` is taken");
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    let description = response["description"].as_str().unwrap_or_default();
+                    assert!(!description.trim().is_empty(), "{document}: {method} {path}: {status} is not described");
+                    responses += 1;
+                }
+                let expected: BTreeSet<&str> =
+                    path.split('{').skip(1).filter_map(|part| part.split('}').next()).collect();
+                let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path");
+                let found: BTreeSet<&str> = in_path.filter_map(|parameter| parameter["name"].as_str()).collect();
+                assert_eq!(found, expected, "{document}: {method} {path}");
+            }
+        }
+        references += check_references(document, &read, &read);
+    }
+    assert!(responses > 1000 && references > 500, "{responses} {references}");
+}
+
+/// Every `$ref` below a value resolves within its document; answers how many there are.
+fn check_references(document: &str, whole: &Value, value: &Value) -> usize {
+    let below = |value| check_references(document, whole, value);
+    match value {
+        Value::Object(members) => {
+            let mut count = 0;
+            if let Some(Value::String(reference)) = members.get("$ref") {
+                let found = reference.strip_prefix('#').and_then(|pointer| whole.pointer(pointer));
+                assert!(found.is_some_and(Value::is_object), "{document}: {reference} is not there");
+                count = 1;
+            }
+            count + members.values().map(below).sum::<usize>()
+        }
+        Value::Array(items) => items.iter().map(below).sum(),
+        _ => 0,
+    }
 }
 
 /// Without credentials an operation answers 401, and what asks for none 200 or 400; 404 and 405 mean that nothing is there.
@@ -72,7 +124,7 @@ async fn what_is_no_operation_is_refused_in_the_words_of_the_face() {
         ("POST", "/orgs/1/identity-providers/oidc/group-mappings"),
         ("POST", "/api/identity/v1/groups"),
     ] {
-        let body = Some(serde_json::Value::String(long.clone()));
+        let body = Some(Value::String(long.clone()));
         let (found, body, answer) = office.call(super::ADMIN, method, path, &[], body).await;
         assert_eq!((found, body.is_object()), (413, true), "{method} {path}: {}", answer.body);
     }

@@ -70,8 +70,8 @@ struct Record {
 }
 
 /// Makes each user by itself: what is wrong with one keeps none of the others back.
-#[utoipa::path(post, path = "/api/identity/v1/users/bulk", request_body = NewUsers,
-    responses((status = 202, body = Operation), Errors))]
+#[utoipa::path(post, path = "/api/identity/v1/users/bulk", operation_id = "create_users", request_body = NewUsers,
+    responses((status = 202, description = "The outcome for each user", body = Operation), Errors))]
 pub async fn create(
     State(admin): State<Admin>,
     Extension(known): Extension<Arc<Operations>>,
@@ -111,8 +111,9 @@ pub async fn create(
 }
 
 /// What became of a call of the same client: of the last 50 since the process began.
-#[utoipa::path(get, path = "/api/identity/v1/users/bulk/{key}", params(("key" = String, Path)),
-    responses((status = 200, body = Operation), Errors))]
+#[utoipa::path(get, path = "/api/identity/v1/users/bulk/{key}", operation_id = "show_bulk_operation",
+    params(("key" = String, Path)),
+    responses((status = 200, description = "The outcome for each user", body = Operation), Errors))]
 pub async fn show(
     Extension(known): Extension<Arc<Operations>>,
     Head(call): Head,

@@ -145,8 +145,10 @@ fn find(inspect: &dyn Inspect, group: &str, key: &str) -> Result<i64, Problem> {
 }
 
 /// Makes a claim mapping: an extension.
-#[utoipa::path(post, path = "/api/identity/v1/groups/{key}/claim-mappings", params(("key" = String, Path)),
-    request_body = NewClaimMapping, responses((status = 201, body = Made), Errors))]
+#[utoipa::path(post, path = "/api/identity/v1/groups/{key}/claim-mappings", operation_id = "create_claim_mapping",
+    params(("key" = String, Path)),
+    request_body = NewClaimMapping,
+    responses((status = 201, description = "The key of the new claim mapping", body = Made), Errors))]
 pub async fn create(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -167,9 +169,9 @@ pub async fn create(
 }
 
 /// Changes a claim mapping: an extension. What somebody holds by it stays until their next login.
-#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}",
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}", operation_id = "update_claim_mapping",
     params(("key" = String, Path), ("mappingKey" = String, Path)), request_body = ClaimMappingChange,
-    responses((status = 204), Errors))]
+    responses((status = 204, description = "The claim mapping is changed"), Errors))]
 pub async fn update(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -221,8 +223,9 @@ pub async fn update(
 }
 
 /// Who is in the group by this mapping alone loses it at once.
-#[utoipa::path(delete, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}",
-    params(("key" = String, Path), ("mappingKey" = String, Path)), responses((status = 204), Errors))]
+#[utoipa::path(delete, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}", operation_id = "delete_claim_mapping",
+    params(("key" = String, Path), ("mappingKey" = String, Path)),
+    responses((status = 204, description = "The claim mapping and what it gave are gone"), Errors))]
 pub async fn delete(
     State(admin): State<Admin>,
     Head(call): Head,

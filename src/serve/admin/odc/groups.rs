@@ -85,11 +85,11 @@ fn object(view: GroupView, mappings: Vec<ClaimMappingObject>) -> GroupObject {
     }
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/groups",
+#[utoipa::path(get, path = "/api/identity/v1/groups", operation_id = "list_groups",
     params(("nameContains" = Option<String>, Query), ("environmentKey" = Option<String>, Query),
         ("environmentKeys" = Option<String>, Query), ("identityProviderKey" = Option<String>, Query),
         ("portfolioKeys" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<GroupObject>), Errors))]
+    responses((status = 200, description = "One page of groups", body = Page<GroupObject>), Errors))]
 pub async fn list(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -151,8 +151,8 @@ pub fn role_page(asked: &Parameters, roles: Vec<RoleView>, keys: &[&str]) -> Res
     asked.page(objects)
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)),
-    responses((status = 200, body = GroupObject), Errors))]
+#[utoipa::path(get, path = "/api/identity/v1/groups/{key}", operation_id = "show_group", params(("key" = String, Path)),
+    responses((status = 200, description = "The group", body = GroupObject), Errors))]
 pub async fn show(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -164,8 +164,8 @@ pub async fn show(
     Ok(Json(object(view, mappings.into_iter().map(|(_, mapping)| mapping).collect())))
 }
 
-#[utoipa::path(post, path = "/api/identity/v1/groups", request_body = NewGroup,
-    responses((status = 201, body = Made), Errors))]
+#[utoipa::path(post, path = "/api/identity/v1/groups", operation_id = "create_group", request_body = NewGroup,
+    responses((status = 201, description = "The key of the new group", body = Made), Errors))]
 pub async fn create(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -196,8 +196,9 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(Made { key: made.key })))
 }
 
-#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)), request_body = GroupPatch,
-    responses((status = 204), Errors))]
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}", operation_id = "update_group",
+    params(("key" = String, Path)), request_body = GroupPatch,
+    responses((status = 204, description = "The group is changed"), Errors))]
 pub async fn update(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -213,8 +214,8 @@ pub async fn update(
 }
 
 /// Takes its claim mappings, and the access through it, with it.
-#[utoipa::path(delete, path = "/api/identity/v1/groups/{key}", params(("key" = String, Path)),
-    responses((status = 204), Errors))]
+#[utoipa::path(delete, path = "/api/identity/v1/groups/{key}", operation_id = "delete_group", params(("key" = String, Path)),
+    responses((status = 204, description = "The group, its claim mappings and its memberships are gone"), Errors))]
 pub async fn delete(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -226,11 +227,11 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/groups/{key}/application-roles",
+#[utoipa::path(get, path = "/api/identity/v1/groups/{key}/application-roles", operation_id = "list_group_roles",
     params(("key" = String, Path), ("nameContains" = Option<String>, Query), ("applicationRoleKey" = Option<String>, Query),
         ("applicationRoleKeys" = Option<String>, Query), ("sort" = Option<String>, Query), ("limit" = Option<u32>, Query),
         ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<RoleObject>), Errors))]
+    responses((status = 200, description = "One page of roles", body = Page<RoleObject>), Errors))]
 pub async fn roles(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -244,8 +245,9 @@ pub async fn roles(
     role_page(&asked, carried.collect(), &asked.either("applicationRoleKey", "applicationRoleKeys")?)
 }
 
-#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/application-roles", params(("key" = String, Path)),
-    request_body = RolesPatch, responses((status = 200), Errors))]
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/application-roles", operation_id = "update_group_roles",
+    params(("key" = String, Path)),
+    request_body = RolesPatch, responses((status = 200, description = "The roles of the group are changed"), Errors))]
 pub async fn update_roles(
     State(admin): State<Admin>,
     Head(call): Head,

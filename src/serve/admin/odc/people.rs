@@ -74,9 +74,9 @@ fn types_of(membership: &MembershipView) -> Vec<&'static str> {
     types(matches!(word, "mapped" | "both"), matches!(word, "assigned" | "both"))
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/groups/{key}/users",
+#[utoipa::path(get, path = "/api/identity/v1/groups/{key}/users", operation_id = "list_group_users",
     params(("key" = String, Path), ("membershipType" = Option<String>, Query), users::Filters),
-    responses((status = 200, body = Page<MemberObject>), Errors))]
+    responses((status = 200, description = "One page of members", body = Page<MemberObject>), Errors))]
 pub async fn members(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -99,8 +99,9 @@ pub async fn members(
 }
 
 /// Who has the role directly, by hand or by a mapping of a role; who has it through a group is listed with the group.
-#[utoipa::path(get, path = "/api/identity/v1/application-roles/{key}/users",
-    params(("key" = String, Path), users::Filters), responses((status = 200, body = Page<UserObject>), Errors))]
+#[utoipa::path(get, path = "/api/identity/v1/application-roles/{key}/users", operation_id = "list_role_users",
+    params(("key" = String, Path), users::Filters),
+    responses((status = 200, description = "One page of users", body = Page<UserObject>), Errors))]
 pub async fn role_holders(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -113,8 +114,9 @@ pub async fn role_holders(
 }
 
 /// All of it, or nothing: somebody who is in the group by a claim alone cannot be removed by hand.
-#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/users", params(("key" = String, Path)),
-    request_body = MembersPatch, responses((status = 200), Errors))]
+#[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/users", operation_id = "update_group_users",
+    params(("key" = String, Path)),
+    request_body = MembersPatch, responses((status = 200, description = "The members of the group are changed"), Errors))]
 pub async fn update_members(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -147,10 +149,10 @@ fn group_target(admin: &Admin, key: &str) -> Result<Target, Problem> {
     Ok(Target::Group(name))
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/application-roles",
+#[utoipa::path(get, path = "/api/identity/v1/application-roles", operation_id = "list_application_roles",
     params(("key" = Option<String>, Query), ("nameContains" = Option<String>, Query), ("portfolioKeys" = Option<String>, Query),
         ("sort" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<RoleObject>), Errors))]
+    responses((status = 200, description = "One page of roles", body = Page<RoleObject>), Errors))]
 pub async fn application_roles(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -161,11 +163,11 @@ pub async fn application_roles(
     groups::role_page(&asked, admin.service.roles(), &asked.all(["key", "key"]))
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/users/{key}/groups",
+#[utoipa::path(get, path = "/api/identity/v1/users/{key}/groups", operation_id = "list_user_groups",
     params(("key" = String, Path), ("membershipType" = Option<String>, Query), ("nameContains" = Option<String>, Query),
         ("environmentKey" = Option<String>, Query), ("environmentKeys" = Option<String>, Query),
         ("portfolioKeys" = Option<String>, Query), ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<MembershipObject>), Errors))]
+    responses((status = 200, description = "One page of groups", body = Page<MembershipObject>), Errors))]
 pub async fn groups(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -190,12 +192,12 @@ pub async fn groups(
 const SOURCES: [&str; 3] = ["Direct", "GroupAssigned", "GroupMapped"];
 
 /// By default the roles that the person has directly, by hand or by a mapping of a role.
-#[utoipa::path(get, path = "/api/identity/v1/users/{key}/application-roles",
+#[utoipa::path(get, path = "/api/identity/v1/users/{key}/application-roles", operation_id = "list_user_roles",
     params(("key" = String, Path), ("assignmentSources" = Option<Vec<String>>, Query),
         ("nameContains" = Option<String>, Query), ("applicationRoleKeys" = Option<String>, Query),
         ("groupKeys" = Option<String>, Query), ("portfolioKeys" = Option<String>, Query), ("sort" = Option<String>, Query),
         ("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<UserRoleObject>), Errors))]
+    responses((status = 200, description = "One page of roles", body = Page<UserRoleObject>), Errors))]
 pub async fn roles(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -267,8 +269,9 @@ impl Names {
     }
 }
 
-#[utoipa::path(post, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}",
-    params(("key" = String, Path), ("roleKey" = String, Path)), responses((status = 201), Errors))]
+#[utoipa::path(post, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}", operation_id = "grant_user_role",
+    params(("key" = String, Path), ("roleKey" = String, Path)),
+    responses((status = 201, description = "The user has the role by hand"), Errors))]
 pub async fn grant_role(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -280,8 +283,9 @@ pub async fn grant_role(
     Ok(StatusCode::CREATED)
 }
 
-#[utoipa::path(delete, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}",
-    params(("key" = String, Path), ("roleKey" = String, Path)), responses((status = 204), Errors))]
+#[utoipa::path(delete, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}", operation_id = "revoke_user_role",
+    params(("key" = String, Path), ("roleKey" = String, Path)),
+    responses((status = 204, description = "The user no longer has the role by hand"), Errors))]
 pub async fn revoke_role(
     State(admin): State<Admin>,
     Head(call): Head,

@@ -63,10 +63,10 @@ pub fn by_key(inspect: &dyn Inspect, key: &str) -> Option<(ProviderName, bool)> 
     Some((found.name.clone(), is_saml(&found.protocol)))
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/identity-providers",
+#[utoipa::path(get, path = "/api/identity/v1/identity-providers", operation_id = "list_identity_providers",
     params(("key" = Option<String>, Query), ("nameContains" = Option<String>, Query), ("limit" = Option<u32>, Query),
         ("offset" = Option<u32>, Query)),
-    responses((status = 200, body = Page<ProviderObject>), Errors))]
+    responses((status = 200, description = "One page of identity providers", body = Page<ProviderObject>), Errors))]
 pub async fn list(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -80,8 +80,9 @@ pub async fn list(
     asked.page(found)
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/identity-providers/{key}", params(("key" = String, Path)),
-    responses((status = 200, body = ProviderObject), Errors))]
+#[utoipa::path(get, path = "/api/identity/v1/identity-providers/{key}", operation_id = "show_identity_provider",
+    params(("key" = String, Path)),
+    responses((status = 200, description = "The identity provider", body = ProviderObject), Errors))]
 pub async fn show(
     State(admin): State<Admin>,
     Head(call): Head,

@@ -59,8 +59,9 @@ pub struct Discovery {
 ///
 /// The address is that of `admin.public_url`. Without it only a caller on this machine gets one: who ends TLS on the way here
 /// cannot be known, and a secret must not be sent to the wrong scheme.
-#[utoipa::path(get, path = "/identity/.well-known/openid-configuration", security(()),
-    responses((status = 200, body = Discovery), (status = 404, body = TokenError)))]
+#[utoipa::path(get, path = "/identity/.well-known/openid-configuration", operation_id = "discover", security(()),
+    responses((status = 200, description = "The addresses of this API", body = Discovery),
+        (status = 404, description = "The address of this listener is not known", body = TokenError)))]
 pub async fn discovery(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     let settings = &admin.inspect().config().admin;
     let origin = match &settings.public_url {
@@ -101,10 +102,13 @@ fn loopback_host(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Takes an access token
-#[utoipa::path(post, path = "/identity/connect/token", security(()),
+#[utoipa::path(post, path = "/identity/connect/token", operation_id = "generate_token", security(()),
     request_body(content((TokenRequest = "application/x-www-form-urlencoded"))),
-    responses((status = 200, body = TokenObject), (status = 400, body = TokenError), (status = 401, body = TokenError),
-        (status = 429, body = TokenError), (status = 503, body = TokenError)))]
+    responses((status = 200, description = "The access token", body = TokenObject),
+        (status = 400, description = "The request is not valid", body = TokenError),
+        (status = 401, description = "The credentials are missing or wrong", body = TokenError),
+        (status = 429, description = "Too many requests", body = TokenError),
+        (status = 503, description = "The store is not available", body = TokenError)))]
 pub async fn generate(State(admin): State<Admin>, request: Request) -> Response {
     let mut response = match token(&admin, request).await {
         Ok(body) => Json(body).into_response(),

@@ -295,10 +295,11 @@ async fn profiles(admin: &Admin, person: &Person) -> Result<Vec<IdpProfile>, Pro
     Ok(theirs.collect())
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/users", params(Filters, ("status" = Option<String>, Query),
+#[utoipa::path(get, path = "/api/identity/v1/users", operation_id = "list_users",
+    params(Filters, ("status" = Option<String>, Query),
         ("domains" = Option<Vec<String>>, Query), ("hasOrganizationRoles" = Option<bool>, Query),
         ("portfolioKeys" = Option<String>, Query)),
-    responses((status = 200, body = Page<UserObject>), Errors))]
+    responses((status = 200, description = "One page of users", body = Page<UserObject>), Errors))]
 pub async fn list(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -308,11 +309,12 @@ pub async fn list(
     page(&admin, &Parameters::of(&request), None, |_, user| user).await
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/users/count", params(("status" = Option<String>, Query),
+#[utoipa::path(get, path = "/api/identity/v1/users/count", operation_id = "count_users",
+    params(("status" = Option<String>, Query),
         ("domains" = Option<Vec<String>>, Query), ("hasOrganizationRoles" = Option<bool>, Query),
         ("portfolioKeys" = Option<String>, Query), ("lastLoginAtSince" = Option<String>, Query),
         ("lastLoginAtTo" = Option<String>, Query)),
-    responses((status = 200, body = UserCount), Errors))]
+    responses((status = 200, description = "The number of users", body = UserCount), Errors))]
 pub async fn count(State(admin): State<Admin>, Head(call): Head, request: Request) -> Result<Json<UserCount>, Problem> {
     call.caller.may(Scope::Read)?;
     let search = Search { limit: 0, offset: 0, ..search(&Parameters::of(&request), None)? };
@@ -320,9 +322,9 @@ pub async fn count(State(admin): State<Admin>, Head(call): Head, request: Reques
     Ok(Json(UserCount { user_count: found.total }))
 }
 
-#[utoipa::path(get, path = "/api/identity/v1/users/{key}",
+#[utoipa::path(get, path = "/api/identity/v1/users/{key}", operation_id = "show_user",
     params(("key" = String, Path), ("embed" = Option<Vec<String>>, Query)),
-    responses((status = 200, body = UserObject), Errors))]
+    responses((status = 200, description = "The user", body = UserObject), Errors))]
 pub async fn show(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -338,8 +340,8 @@ pub async fn show(
 // ------------------------------------------------------------------------------------------------------------- changes
 
 /// Makes somebody who has not logged in yet: what they are given by hand waits for them.
-#[utoipa::path(post, path = "/api/identity/v1/users", request_body = NewUser,
-    responses((status = 201, body = Made), Errors))]
+#[utoipa::path(post, path = "/api/identity/v1/users", operation_id = "create_user", request_body = NewUser,
+    responses((status = 201, description = "The key of the new user", body = Made), Errors))]
 pub async fn create(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -419,8 +421,9 @@ fn too_long(field: &str, text: &str) -> Option<String> {
 }
 
 /// Who is inactive logs in no more, and their sessions end.
-#[utoipa::path(patch, path = "/api/identity/v1/users/{key}", params(("key" = String, Path)), request_body = UserPatch,
-    responses((status = 204), Errors))]
+#[utoipa::path(patch, path = "/api/identity/v1/users/{key}", operation_id = "update_user",
+    params(("key" = String, Path)), request_body = UserPatch,
+    responses((status = 204, description = "The user is changed"), Errors))]
 pub async fn update(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -452,8 +455,8 @@ pub async fn update(
 }
 
 /// Erases the person with all that they hold; a later login makes them anew. It takes scope `admin`.
-#[utoipa::path(delete, path = "/api/identity/v1/users/{key}", params(("key" = String, Path)),
-    responses((status = 204), Errors))]
+#[utoipa::path(delete, path = "/api/identity/v1/users/{key}", operation_id = "delete_user", params(("key" = String, Path)),
+    responses((status = 204, description = "The user is gone"), Errors))]
 pub async fn delete(
     State(admin): State<Admin>,
     Head(call): Head,

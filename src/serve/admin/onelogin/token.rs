@@ -111,11 +111,13 @@ enum Refusals {
     /// Neither a form nor JSON, or what the call takes is not there.
     #[response(status = 400)]
     BadRequest(Refusal),
+    /// The credentials are missing or wrong.
     #[response(status = 401)]
     Unauthorized(Refusal),
     /// The client may not use this face.
     #[response(status = 403)]
     Forbidden(Refusal),
+    /// Too many requests; wait as long as `Retry-After` says.
     #[response(status = 429)]
     TooMany(Refusal),
     /// The store cannot be read or written now.
@@ -140,10 +142,9 @@ pub fn schemas() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>
     schemas
 }
 
-/// Takes an access token
-#[utoipa::path(post, path = "/auth/oauth2/v2/token", security(()), request_body(content(
-    (TokenRequest = "application/json"), (TokenRequest = "application/x-www-form-urlencoded")
-)), responses((status = 200, body = TokenObject), Refusals))]
+/// Takes an access token; the body may be a form, too
+#[utoipa::path(post, path = "/auth/oauth2/v2/token", operation_id = "generateToken", security(()),
+    request_body = TokenRequest, responses((status = 200, description = "The access token", body = TokenObject), Refusals))]
 pub async fn version_2(State(admin): State<Admin>, request: Request) -> Response {
     match generate(&admin, request).await {
         Ok(issued) => uncached(Json(token(issued)).into_response()),
@@ -152,9 +153,8 @@ pub async fn version_2(State(admin): State<Admin>, request: Request) -> Response
 }
 
 /// Takes an access token, wrapped as version 1 had it
-#[utoipa::path(post, path = "/auth/oauth2/token", security(()), request_body(content(
-    (TokenRequest = "application/json"), (TokenRequest = "application/x-www-form-urlencoded")
-)), responses((status = 200, body = TokenList), Refusals))]
+#[utoipa::path(post, path = "/auth/oauth2/token", operation_id = "generateTokenVersion1", security(()),
+    request_body = TokenRequest, responses((status = 200, description = "The access token", body = TokenList), Refusals))]
 pub async fn version_1(State(admin): State<Admin>, request: Request) -> Response {
     match generate(&admin, request).await {
         Ok(issued) => {
@@ -217,10 +217,9 @@ fn in_words(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id.trim().to_owned(), secret.trim().to_owned()))
 }
 
-/// Ends a token of the client that asks: by its credentials, or by the token itself
-#[utoipa::path(post, path = "/auth/oauth2/revoke", security(()), request_body(content(
-    (RevokeRequest = "application/json"), (RevokeRequest = "application/x-www-form-urlencoded")
-)), responses((status = 200, body = Revoked), Refusals))]
+/// Ends a token of the client that asks, by its credentials or by the token itself; the body may be a form, too
+#[utoipa::path(post, path = "/auth/oauth2/revoke", operation_id = "revokeToken", security(()),
+    request_body = RevokeRequest, responses((status = 200, description = "The token is revoked", body = Revoked), Refusals))]
 pub async fn revoke(State(admin): State<Admin>, request: Request) -> Response {
     match end(&admin, request).await {
         Ok(()) => uncached(Json(Revoked { top: Status::success(), status: Status::success() }).into_response()),
@@ -229,9 +228,8 @@ pub async fn revoke(State(admin): State<Admin>, request: Request) -> Response {
 }
 
 /// The same at another address, as one client has it
-#[utoipa::path(post, path = "/auth/oauth2/v2/revoke", security(()), request_body(content(
-    (RevokeRequest = "application/json"), (RevokeRequest = "application/x-www-form-urlencoded")
-)), responses((status = 200, body = Revoked), Refusals))]
+#[utoipa::path(post, path = "/auth/oauth2/v2/revoke", operation_id = "revokeTokenVersion2", security(()),
+    request_body = RevokeRequest, responses((status = 200, description = "The token is revoked", body = Revoked), Refusals))]
 pub async fn revoke_version_2(state: State<Admin>, request: Request) -> Response {
     revoke(state, request).await
 }
@@ -255,7 +253,8 @@ async fn end(admin: &Admin, request: Request) -> Result<(), Response> {
 }
 
 /// What is left of the client's limit
-#[utoipa::path(get, path = "/auth/rate_limit", responses((status = 200, body = RateLimit), Errors))]
+#[utoipa::path(get, path = "/auth/rate_limit", operation_id = "getRateLimit",
+    responses((status = 200, description = "What is left of the limit", body = RateLimit), Errors))]
 pub async fn rate_limit(State(admin): State<Admin>, Head(call): Head) -> Json<RateLimit> {
     let left = admin.door.left(admin.inspect(), &call.caller);
     let data = RateLimitData { limit: left.limit, remaining: left.calls, reset: left.seconds };

@@ -32,7 +32,8 @@ fn names(admin: &Admin) -> Names {
     Names::new(&admin.inspect().stored(), &admin.inspect().rules())
 }
 
-#[utoipa::path(get, path = "/api/2/mappings/conditions", responses((status = 200, body = [Word]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/conditions", operation_id = "listConditions",
+    responses((status = 200, description = "The condition sources", body = [Word]), Errors))]
 pub async fn conditions(State(admin): State<Admin>, Head(call): Head) -> Result<Json<Vec<Word>>, Problem> {
     call.caller.may(Scope::Read)?;
     let names = names(&admin);
@@ -41,8 +42,9 @@ pub async fn conditions(State(admin): State<Admin>, Head(call): Head) -> Result<
     Ok(Json(claims.chain(people).collect()))
 }
 
-#[utoipa::path(get, path = "/api/2/mappings/conditions/{source}/operators", params(("source" = String, Path)),
-    responses((status = 200, body = [Word]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/conditions/{source}/operators", operation_id = "listConditionOperators",
+    params(("source" = String, Path)),
+    responses((status = 200, description = "The operators of the source", body = [Word]), Errors))]
 pub async fn operators(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -59,8 +61,9 @@ pub async fn operators(
 }
 
 /// An empty list: any text.
-#[utoipa::path(get, path = "/api/2/mappings/conditions/{source}/values", params(("source" = String, Path)),
-    responses((status = 200, body = [Choice]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/conditions/{source}/values", operation_id = "listConditionValues",
+    params(("source" = String, Path)),
+    responses((status = 200, description = "The values of the source; an empty list means any text", body = [Choice]), Errors))]
 pub async fn condition_values(
     State(admin): State<Admin>,
     Head(call): Head,
@@ -78,7 +81,8 @@ pub async fn condition_values(
     }
 }
 
-#[utoipa::path(get, path = "/api/2/mappings/actions", responses((status = 200, body = [Word]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/actions", operation_id = "listActions",
+    responses((status = 200, description = "The actions", body = [Word]), Errors))]
 pub async fn actions(State(_): State<Admin>, Head(call): Head) -> Result<Json<Vec<Word>>, Problem> {
     call.caller.may(Scope::Read)?;
     let own = [("Set Role", "add_role"), ("Add Group", "add_group"), ("Set Status", "set_status")];
@@ -88,8 +92,9 @@ pub async fn actions(State(_): State<Admin>, Head(call): Head) -> Result<Json<Ve
 }
 
 /// An empty list: any text. What is privileged is not here: it takes mappings from the configuration file alone.
-#[utoipa::path(get, path = "/api/2/mappings/actions/{action}/values", params(("action" = String, Path)),
-    responses((status = 200, body = [Choice]), Errors))]
+#[utoipa::path(get, path = "/api/2/mappings/actions/{action}/values", operation_id = "listActionValues",
+    params(("action" = String, Path)),
+    responses((status = 200, description = "The values of the action; an empty list means any text", body = [Choice]), Errors))]
 pub async fn action_values(
     State(admin): State<Admin>,
     Head(call): Head,

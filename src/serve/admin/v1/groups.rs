@@ -60,8 +60,8 @@ struct ChangedGroup {
 }
 
 /// All groups, by name
-#[utoipa::path(get, path = "/api/v1/groups", tag = "groups", params(Paging), responses(
-    (status = 200, body = Page<GroupView>), Problems
+#[utoipa::path(get, path = "/api/v1/groups", operation_id = "list_groups", tag = "groups", params(Paging), responses(
+    (status = 200, description = "One page of groups", body = Page<GroupView>), Problems
 ))]
 async fn list(
     _: Reading,
@@ -72,8 +72,9 @@ async fn list(
 }
 
 /// Makes a group
-#[utoipa::path(post, path = "/api/v1/groups", tag = "groups", params(Confirming), request_body = NewGroup, responses(
-    (status = 201, body = GroupView, headers(("ETag" = String))), Problems
+#[utoipa::path(post, path = "/api/v1/groups", operation_id = "create_group", tag = "groups",
+    params(Confirming), request_body = NewGroup, responses(
+    (status = 201, description = "The new group", body = GroupView, headers(("ETag" = String))), Problems
 ))]
 async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
     let NewGroup { name, description, roles, stages, protected, privileged } = json(&body, false)?;
@@ -83,8 +84,9 @@ async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -
 }
 
 /// One group
-#[utoipa::path(get, path = "/api/v1/groups/{name}", tag = "groups", params(("name" = String, Path)), responses(
-    (status = 200, body = GroupView, headers(("ETag" = String))), Problems
+#[utoipa::path(get, path = "/api/v1/groups/{name}", operation_id = "show_group", tag = "groups",
+    params(("name" = String, Path)), responses(
+    (status = 200, description = "The group", body = GroupView, headers(("ETag" = String))), Problems
 ))]
 async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
     let view = admin.service.group(&name)?;
@@ -94,9 +96,10 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
 /// Changes a group of the store
 ///
 /// Its mappings, members and aliases follow a new name.
-#[utoipa::path(patch, path = "/api/v1/groups/{name}", tag = "groups", request_body = ChangedGroup, params(
+#[utoipa::path(patch, path = "/api/v1/groups/{name}",
+    operation_id = "update_group", tag = "groups", request_body = ChangedGroup, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 200, body = GroupView, headers(("ETag" = String))), Problems))]
+), responses((status = 200, description = "The group as it is now", body = GroupView, headers(("ETag" = String))), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -112,9 +115,9 @@ async fn update(
 /// Deletes a group of the store
 ///
 /// Its mappings go with it, and what came through it ends at once.
-#[utoipa::path(delete, path = "/api/v1/groups/{name}", tag = "groups", params(
+#[utoipa::path(delete, path = "/api/v1/groups/{name}", operation_id = "delete_group", tag = "groups", params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The group, its mappings and its memberships are gone"), Problems))]
 async fn delete(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -125,8 +128,9 @@ async fn delete(
 }
 
 /// Who has a reason to be in a group
-#[utoipa::path(get, path = "/api/v1/groups/{name}/members", tag = "groups", params(("name" = String, Path), Paging), responses(
-    (status = 200, body = Page<Member>), Problems
+#[utoipa::path(get, path = "/api/v1/groups/{name}/members", operation_id = "list_group_members", tag = "groups",
+    params(("name" = String, Path), Paging), responses(
+    (status = 200, description = "One page of members", body = Page<Member>), Problems
 ))]
 async fn members(
     _: Reading,

@@ -78,8 +78,10 @@ enum Explained {
 ///
 /// Nothing is written, and a token that was used is looked at as if it came for the first time. It takes scope `read`: what it
 /// tells is what the caller brought, and what of rules and people `read` sees anyway.
-#[utoipa::path(post, path = "/api/v1/explain", tag = "looks", request_body = LoginInHand, responses(
-    (status = 200, body = Explained), Problems
+#[utoipa::path(post, path = "/api/v1/explain",
+    operation_id = "explain_login", tag = "looks", request_body = LoginInHand, responses(
+    (status = 200, description = "The decision and the reasons for it; for a past login, its audit row",
+    body = Explained), Problems
 ))]
 async fn explain(_: Reading, State(admin): State<Admin>, body: Bytes) -> Result<Json<Explained>, Problem> {
     let wanted = wanted(&admin, &body)?;
@@ -185,6 +187,7 @@ struct PlannedRules {
     /// Those of the file may be among them; what is left out would be gone.
     mappings: Option<Vec<PlannedMapping>>,
     /// One of today's mappings changed, or one more.
+    #[schema(nullable = false)]
     change: Option<PlannedChange>,
     /// People, and changed mappings, that the answer names.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
@@ -205,6 +208,7 @@ struct PlannedChange {
     /// The mapping that changes; absent: a new one, which would run last.
     id: Option<String>,
     /// What it would say; absent: it would be gone.
+    #[schema(nullable = false)]
     definition: Option<Definition>,
 }
 
@@ -214,8 +218,9 @@ struct PlannedChange {
 /// `confirm`, `brake_holds` what the next logins would not take away, `last_holders` what nobody would hold any more. It takes
 /// the scopes `read`, since it names people, and `mappings:write`, since whoever may ask of everybody's claims what they like
 /// learns from the answers what those are.
-#[utoipa::path(post, path = "/api/v1/plan", tag = "looks", request_body = PlannedRules, responses(
-    (status = 200, body = Forecast), Problems
+#[utoipa::path(post, path = "/api/v1/plan",
+    operation_id = "plan_mappings", tag = "looks", request_body = PlannedRules, responses(
+    (status = 200, description = "What the change would give and take", body = Forecast), Problems
 ))]
 async fn plan(
     _: Reading,

@@ -83,8 +83,9 @@ impl Filter {
 }
 
 /// All mappings, in the order in which they run: those of the file, then those of the store
-#[utoipa::path(get, path = "/api/v1/mappings", tag = "mappings", params(Filter), responses(
-    (status = 200, body = Page<MappingView>, headers(("ETag" = String, description = "The version of their order"))), Problems
+#[utoipa::path(get, path = "/api/v1/mappings", operation_id = "list_mappings", tag = "mappings", params(Filter), responses(
+    (status = 200, description = "One page of mappings",
+    body = Page<MappingView>, headers(("ETag" = String, description = "The version of their order"))), Problems
 ))]
 async fn list(_: Reading, State(admin): State<Admin>, Asked(filter): Asked<Filter>) -> Result<Response, Problem> {
     let most = limit(filter.limit)?;
@@ -124,8 +125,9 @@ async fn list(_: Reading, State(admin): State<Admin>, Asked(filter): Asked<Filte
 }
 
 /// Makes a mapping
-#[utoipa::path(post, path = "/api/v1/mappings", tag = "mappings", params(Confirming), request_body = WrittenMapping, responses(
-    (status = 201, body = MappingView, headers(("ETag" = String))), Problems
+#[utoipa::path(post, path = "/api/v1/mappings", operation_id = "create_mapping", tag = "mappings",
+    params(Confirming), request_body = WrittenMapping, responses(
+    (status = 201, description = "The new mapping", body = MappingView, headers(("ETag" = String))), Problems
 ))]
 async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
     let WrittenMapping { definition, position } = json(&body, false)?;
@@ -156,9 +158,10 @@ struct Order {
 }
 
 /// Sorts the enabled mappings of the store
-#[utoipa::path(put, path = "/api/v1/mappings/order", tag = "mappings", request_body = Order, params(
+#[utoipa::path(put, path = "/api/v1/mappings/order",
+    operation_id = "sort_mappings", tag = "mappings", request_body = Order, params(
     ("If-Match" = String, Header, description = "The `ETag` of the list"), Confirming
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The mappings run in this order"), Problems))]
 async fn sort(State(admin): State<Admin>, Changing(call): Changing, body: Bytes) -> Result<Response, Problem> {
     let Order { ids } = json(&body, false)?;
     let mut order = Vec::with_capacity(ids.len());
@@ -201,8 +204,9 @@ fn reference(id: &str) -> Result<Reference, Refused> {
 }
 
 /// One mapping
-#[utoipa::path(get, path = "/api/v1/mappings/{id}", tag = "mappings", params(("id" = String, Path)), responses(
-    (status = 200, body = MappingView, headers(("ETag" = String))), Problems
+#[utoipa::path(get, path = "/api/v1/mappings/{id}", operation_id = "show_mapping", tag = "mappings",
+    params(("id" = String, Path)), responses(
+    (status = 200, description = "The mapping", body = MappingView, headers(("ETag" = String))), Problems
 ))]
 async fn show(_: Reading, State(admin): State<Admin>, At(id): At<String>) -> Result<Response, Problem> {
     let view = admin.service.mapping(reference(&id)?)?;
@@ -212,9 +216,11 @@ async fn show(_: Reading, State(admin): State<Admin>, At(id): At<String>) -> Res
 /// Changes a mapping of the store
 ///
 /// What it grants stands until the holder's next login, or is planned anew at once where `sync.apply` is `now`.
-#[utoipa::path(put, path = "/api/v1/mappings/{id}", tag = "mappings", request_body = WrittenMapping, params(
+#[utoipa::path(put, path = "/api/v1/mappings/{id}",
+    operation_id = "update_mapping", tag = "mappings", request_body = WrittenMapping, params(
     ("id" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 200, body = MappingView, headers(("ETag" = String))), Problems))]
+), responses((status = 200, description = "The mapping as it is now",
+    body = MappingView, headers(("ETag" = String))), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -230,17 +236,17 @@ async fn update(
 /// Deletes a mapping of the store
 ///
 /// What it grants ends at once.
-#[utoipa::path(delete, path = "/api/v1/mappings/{id}", tag = "mappings", params(
+#[utoipa::path(delete, path = "/api/v1/mappings/{id}", operation_id = "delete_mapping", tag = "mappings", params(
     ("id" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The mapping and what it gave are gone"), Problems))]
 async fn delete(State(admin): State<Admin>, Changing(call): Changing, At(id): At<String>) -> Result<Response, Problem> {
     admin.service.delete_mapping(&call, reference(&id)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// How often each mapping held since the process began, those that never did first
-#[utoipa::path(get, path = "/api/v1/mappings/hits", tag = "mappings", responses(
-    (status = 200, body = Vec<MappingHits>), Problems
+#[utoipa::path(get, path = "/api/v1/mappings/hits", operation_id = "list_mapping_hits", tag = "mappings", responses(
+    (status = 200, description = "The count of every mapping", body = Vec<MappingHits>), Problems
 ))]
 async fn hits(_: Reading, State(admin): State<Admin>) -> Json<Vec<MappingHits>> {
     let inspect = admin.inspect();
@@ -248,8 +254,8 @@ async fn hits(_: Reading, State(admin): State<Admin>) -> Json<Vec<MappingHits>> 
 }
 
 /// Values of observed claims that no mapping reads
-#[utoipa::path(get, path = "/api/v1/claims/unmapped", tag = "mappings", responses(
-    (status = 200, body = Vec<Unmapped>), Problems
+#[utoipa::path(get, path = "/api/v1/claims/unmapped", operation_id = "list_unmapped_values", tag = "mappings", responses(
+    (status = 200, description = "The values, the most frequent first", body = Vec<Unmapped>), Problems
 ))]
 async fn unmapped(_: Reading, State(admin): State<Admin>) -> Json<Vec<Unmapped>> {
     Json(admin.inspect().meters().unmapped())

@@ -82,16 +82,17 @@ fn all_providers(admin: &Admin) -> Vec<ProviderView> {
 }
 
 /// The providers of the configuration
-#[utoipa::path(get, path = "/api/v1/providers", tag = "providers", responses(
-    (status = 200, body = Page<ProviderView>), Problems
+#[utoipa::path(get, path = "/api/v1/providers", operation_id = "list_providers", tag = "providers", responses(
+    (status = 200, description = "All providers, on one page", body = Page<ProviderView>), Problems
 ))]
 async fn providers(_: Reading, State(admin): State<Admin>) -> Json<Page<ProviderView>> {
     Json(Page { items: all_providers(&admin), next: None })
 }
 
 /// One provider
-#[utoipa::path(get, path = "/api/v1/providers/{name}", tag = "providers", params(("name" = String, Path)), responses(
-    (status = 200, body = ProviderView), Problems
+#[utoipa::path(get, path = "/api/v1/providers/{name}", operation_id = "show_provider", tag = "providers",
+    params(("name" = String, Path)), responses(
+    (status = 200, description = "The provider", body = ProviderView), Problems
 ))]
 async fn provider(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Json<ProviderView>, Problem> {
     let found = all_providers(&admin).into_iter().find(|provider| provider.name == name);
@@ -180,8 +181,8 @@ fn which(body: &Bytes) -> Result<WhichHolds, Problem> {
 }
 
 /// What the brake holds, the oldest first
-#[utoipa::path(get, path = "/api/v1/holds", tag = "operations", params(WhichHolds), responses(
-    (status = 200, body = Page<HoldRow>), Problems
+#[utoipa::path(get, path = "/api/v1/holds", operation_id = "list_holds", tag = "operations", params(WhichHolds), responses(
+    (status = 200, description = "The held revocations", body = Page<HoldRow>), Problems
 ))]
 async fn holds(
     _: Reading,
@@ -203,8 +204,9 @@ async fn holds(
 }
 
 /// Plans what is held anew, without the brake
-#[utoipa::path(post, path = "/api/v1/holds/release", tag = "operations", request_body = WhichHolds, responses(
-    (status = 200, body = Count), Problems
+#[utoipa::path(post, path = "/api/v1/holds/release",
+    operation_id = "release_holds", tag = "operations", request_body = WhichHolds, responses(
+    (status = 200, description = "How many holds were released", body = Count), Problems
 ))]
 async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
@@ -215,8 +217,9 @@ async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
 }
 
 /// Forgets what is held: the grants stay until a login says otherwise
-#[utoipa::path(post, path = "/api/v1/holds/discard", tag = "operations", request_body = WhichHolds, responses(
-    (status = 200, body = Count), Problems
+#[utoipa::path(post, path = "/api/v1/holds/discard",
+    operation_id = "discard_holds", tag = "operations", request_body = WhichHolds, responses(
+    (status = 200, description = "How many holds were discarded", body = Count), Problems
 ))]
 async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
@@ -254,8 +257,8 @@ struct LeaseRow {
 }
 
 /// Mapped grants whose lease runs, the first to end at the front
-#[utoipa::path(get, path = "/api/v1/leases", tag = "operations", params(WhichLeases), responses(
-    (status = 200, body = Page<LeaseRow>), Problems
+#[utoipa::path(get, path = "/api/v1/leases", operation_id = "list_leases", tag = "operations", params(WhichLeases), responses(
+    (status = 200, description = "The leases", body = Page<LeaseRow>), Problems
 ))]
 async fn leases(
     _: Reading,
@@ -324,8 +327,8 @@ impl WhichRows {
 }
 
 /// The audit, oldest first
-#[utoipa::path(get, path = "/api/v1/audit", tag = "operations", params(WhichRows), responses(
-    (status = 200, body = AuditPage), Problems
+#[utoipa::path(get, path = "/api/v1/audit", operation_id = "list_audit", tag = "operations", params(WhichRows), responses(
+    (status = 200, description = "One page of audit rows", body = AuditPage), Problems
 ))]
 async fn audit(
     _: Reading,

@@ -102,8 +102,8 @@ fn target(kind: Kind, name: &str) -> Result<Target, Refused> {
 }
 
 /// All users, in the order in which they came
-#[utoipa::path(get, path = "/api/v1/users", tag = "users", params(Paging), responses(
-    (status = 200, body = Page<PersonView>), Problems
+#[utoipa::path(get, path = "/api/v1/users", operation_id = "list_users", tag = "users", params(Paging), responses(
+    (status = 200, description = "One page of users", body = Page<PersonView>), Problems
 ))]
 async fn list(
     _: Reading,
@@ -136,9 +136,9 @@ fn person_view(person: Person) -> PersonView {
 }
 
 /// One user: every membership and the reasons for it
-#[utoipa::path(get, path = "/api/v1/users/{namespace}/{subject}", tag = "users", params(
+#[utoipa::path(get, path = "/api/v1/users/{namespace}/{subject}", operation_id = "show_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
-), responses((status = 200, body = UserView), Problems))]
+), responses((status = 200, description = "The user", body = UserView), Problems))]
 async fn show(
     _: Reading,
     State(admin): State<Admin>,
@@ -204,8 +204,10 @@ struct RekeyedUsers {
 const MOST_KEYS: usize = 10_000;
 
 /// Gives users new keys, with all that they hold, are denied and are disabled by; it takes scope `admin`
-#[utoipa::path(post, path = "/api/v1/users/rekey", tag = "users", request_body = Rekeying, responses(
-    (status = 200, body = RekeyedUsers), Problems
+#[utoipa::path(post, path = "/api/v1/users/rekey",
+    operation_id = "rekey_users", tag = "users", request_body = Rekeying, responses(
+    (status = 200, description = "The users under their new keys; nothing has changed unless `applied` is true",
+    body = RekeyedUsers), Problems
 ))]
 async fn rekey(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<RekeyedUsers>, Problem> {
     let Rekeying { users, merge, apply } = json(&body, false)?;
@@ -269,9 +271,10 @@ struct Erased {
 /// Erases a user with all that they hold; it takes scope `admin`
 ///
 /// Where the user is disabled or denied something, a keyed digest stays, so that this still binds them; `forget` leaves nothing.
-#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}", tag = "users", params(
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}", operation_id = "erase_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), Erasing
-), responses((status = 200, body = Erased), Problems))]
+), responses((status = 200, description = "The user is gone; the body says what still binds the person",
+    body = Erased), Problems))]
 async fn erase(
     State(admin): State<Admin>,
     Calling(call): Calling,
@@ -300,9 +303,10 @@ async fn act(admin: &Admin, call: &Call, user: UserId, act: Act) -> Result<Respo
 /// Gives a group or role by hand; no login takes it away
 ///
 /// A user who was never seen is created.
-#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
+#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}",
+    operation_id = "assign_to_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The user has it by hand"), Problems))]
 async fn assign(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -313,9 +317,10 @@ async fn assign(
 }
 
 /// Takes away what was given by hand; what a mapping gives stays
-#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}", tag = "users", params(
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}",
+    operation_id = "unassign_from_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The user no longer has it by hand"), Problems))]
 async fn unassign(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -337,9 +342,10 @@ struct Denial {
 }
 
 /// Denies a group or role, whatever a mapping or a hand gives
-#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
+#[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}",
+    operation_id = "deny_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
-), request_body = Denial, responses((status = 204), Problems))]
+), request_body = Denial, responses((status = 204, description = "The user is denied it"), Problems))]
 async fn deny(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -368,9 +374,10 @@ pub fn moment(text: &str) -> Option<Timestamp> {
 }
 
 /// Lifts a deny
-#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}", tag = "users", params(
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}",
+    operation_id = "undeny_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The deny is lifted"), Problems))]
 async fn undeny(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -381,9 +388,9 @@ async fn undeny(
 }
 
 /// Disables a user: their logins are refused, and their sessions end
-#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/disable", tag = "users", params(
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/disable", operation_id = "disable_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The user is disabled"), Problems))]
 async fn disable(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -393,9 +400,9 @@ async fn disable(
 }
 
 /// Enables a user again
-#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/enable", tag = "users", params(
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/enable", operation_id = "enable_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The user is enabled"), Problems))]
 async fn enable(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -423,9 +430,9 @@ struct ResyncedSessions {
 }
 
 /// Asks the provider again for every session of a user that can be renewed, and syncs what it says
-#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/resync", tag = "users", params(
+#[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/resync", operation_id = "resync_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
-), responses((status = 200, body = ResyncedSessions), Problems))]
+), responses((status = 200, description = "The outcome for each session", body = ResyncedSessions), Problems))]
 async fn resync(
     State(admin): State<Admin>,
     Adding(call): Adding,

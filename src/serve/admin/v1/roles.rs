@@ -50,8 +50,8 @@ struct ChangedRole {
 }
 
 /// All roles, by name
-#[utoipa::path(get, path = "/api/v1/roles", tag = "roles", params(Paging), responses(
-    (status = 200, body = Page<RoleView>), Problems
+#[utoipa::path(get, path = "/api/v1/roles", operation_id = "list_roles", tag = "roles", params(Paging), responses(
+    (status = 200, description = "One page of roles", body = Page<RoleView>), Problems
 ))]
 async fn list(
     _: Reading,
@@ -62,8 +62,9 @@ async fn list(
 }
 
 /// Makes a role
-#[utoipa::path(post, path = "/api/v1/roles", tag = "roles", params(Confirming), request_body = NewRole, responses(
-    (status = 201, body = RoleView, headers(("ETag" = String))), Problems
+#[utoipa::path(post, path = "/api/v1/roles", operation_id = "create_role", tag = "roles",
+    params(Confirming), request_body = NewRole, responses(
+    (status = 201, description = "The new role", body = RoleView, headers(("ETag" = String))), Problems
 ))]
 async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
     let NewRole { name, description, protected, privileged } = json(&body, false)?;
@@ -73,8 +74,9 @@ async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -
 }
 
 /// One role
-#[utoipa::path(get, path = "/api/v1/roles/{name}", tag = "roles", params(("name" = String, Path)), responses(
-    (status = 200, body = RoleView, headers(("ETag" = String))), Problems
+#[utoipa::path(get, path = "/api/v1/roles/{name}", operation_id = "show_role", tag = "roles",
+    params(("name" = String, Path)), responses(
+    (status = 200, description = "The role", body = RoleView, headers(("ETag" = String))), Problems
 ))]
 async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Response, Problem> {
     let view = admin.service.role(&name)?;
@@ -82,9 +84,10 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
 }
 
 /// Changes a role of the store
-#[utoipa::path(patch, path = "/api/v1/roles/{name}", tag = "roles", request_body = ChangedRole, params(
+#[utoipa::path(patch, path = "/api/v1/roles/{name}",
+    operation_id = "update_role", tag = "roles", request_body = ChangedRole, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 200, body = RoleView, headers(("ETag" = String))), Problems))]
+), responses((status = 200, description = "The role as it is now", body = RoleView, headers(("ETag" = String))), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -100,9 +103,9 @@ async fn update(
 /// Deletes a role of the store
 ///
 /// Its mappings go with it, and its place in groups; who holds it loses it at once.
-#[utoipa::path(delete, path = "/api/v1/roles/{name}", tag = "roles", params(
+#[utoipa::path(delete, path = "/api/v1/roles/{name}", operation_id = "delete_role", tag = "roles", params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 204), Problems))]
+), responses((status = 204, description = "The role, its mappings and its memberships are gone"), Problems))]
 async fn delete(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -113,8 +116,9 @@ async fn delete(
 }
 
 /// Who has a reason to hold a role directly
-#[utoipa::path(get, path = "/api/v1/roles/{name}/members", tag = "roles", params(("name" = String, Path), Paging), responses(
-    (status = 200, body = Page<Member>), Problems
+#[utoipa::path(get, path = "/api/v1/roles/{name}/members", operation_id = "list_role_members", tag = "roles",
+    params(("name" = String, Path), Paging), responses(
+    (status = 200, description = "One page of members", body = Page<Member>), Problems
 ))]
 async fn members(
     _: Reading,
