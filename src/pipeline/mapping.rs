@@ -130,15 +130,25 @@ pub struct Sync {
     pub mode: Mode,
     /// What an edited mapping does to standing grants.
     pub apply: Apply,
-    /// Keeps the last mapped claims of each user, from which later plans are made.
-    pub record_claims: bool,
+    /// Which claims of each user's last login are kept, so that later plans can be made from them.
+    pub record_claims: Recording,
     pub brake: Brake,
 }
 
 impl Default for Sync {
     fn default() -> Self {
-        Self { mode: Mode::Apply, apply: Apply::NextLogin, record_claims: true, brake: Brake::default() }
+        Self { mode: Mode::Apply, apply: Apply::NextLogin, record_claims: Recording::Mapped, brake: Brake::default() }
     }
+}
+
+/// Which claims of a login are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    None,
+    /// Those that some mapping or gate reads.
+    Mapped,
+    /// All that the provider declares, so that a mapping that is the first to read one can be tried at once.
+    Declared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -138,6 +138,11 @@ impl Reply {
 
 impl Office {
     pub async fn open() -> Self {
+        Self::with("").await
+    }
+
+    /// With more in the configuration.
+    pub async fn with(more: &str) -> Self {
         let hash = |secret: &str| -> String {
             Digest::of(secret.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect()
         };
@@ -145,7 +150,8 @@ impl Office {
             .replace("SCRIPT", &hash(SECRET))
             .replace("READER", &hash(READER))
             .replace("CHIEF", &hash(CHIEF))
-            .replace("ELSEWHERE", &hash(ELSEWHERE));
+            .replace("ELSEWHERE", &hash(ELSEWHERE))
+            + more;
         let house = House::open(&text, &here(), NOW).await;
         Self { house, client: Client::builder(TokioExecutor::new()).build_http() }
     }

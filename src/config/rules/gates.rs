@@ -9,7 +9,7 @@ use super::super::values::Wrong;
 use super::conditions::{conditions, join};
 use super::mappings::Mappings;
 use crate::pipeline::ids::MappingId;
-use crate::pipeline::mapping::{Apply, Brake, Gate, GateRule, Mode, Sync};
+use crate::pipeline::mapping::{Apply, Brake, Gate, GateRule, Mode, Recording, Sync};
 
 /// What the person is told where the operator says nothing.
 const MESSAGE: &str = "Your account does not have access to this application.";
@@ -99,13 +99,29 @@ pub(super) fn sync(root: &Section<'_>) -> Sync {
     let standard = Sync::default();
     let mode = section.word("mode", &[("apply", Mode::Apply), ("shadow", Mode::Shadow)], standard.mode);
     let apply = section.word("apply", &[("next_login", Apply::NextLogin), ("now", Apply::Now)], standard.apply);
-    let record_claims = section.flag("record_claims", standard.record_claims);
-    if let (Apply::Now, false, Some(span)) = (apply, record_claims, section.written("apply")) {
+    let record_claims = recording(&section, standard.record_claims);
+    if let (Apply::Now, Recording::None, Some(span)) = (apply, record_claims, section.written("apply")) {
         let message = "`now` plans from recorded claims, and `record_claims` is false; expected one or the other";
         section.raise(&span, "apply", message);
     }
     section.finish();
     Sync { mode, apply, record_claims, brake: brake(&root.section("brake")) }
+}
+
+/// `true` is the word of older configurations for `"mapped"`.
+fn recording(section: &Section<'_>, standard: Recording) -> Recording {
+    let words = [("mapped", Recording::Mapped), ("declared", Recording::Declared)];
+    match section.value("record_claims") {
+        Some((Value::Truth(true), _)) => Recording::Mapped,
+        Some((Value::Truth(false), _)) => Recording::None,
+        Some((Value::Text(_), _)) => section.word("record_claims", &words, standard),
+        Some((other, span)) => {
+            let message = format!("found {other}; expected \"mapped\", \"declared\" or false");
+            section.raise(&span, "record_claims", message);
+            standard
+        }
+        None => standard,
+    }
 }
 
 fn brake(section: &Section<'_>) -> Brake {

@@ -1,4 +1,5 @@
-//! The claims of each user's last login that some mapping reads: from them a plan is made without a login.
+//! The claims of each user's last login that some mapping reads, or all that are declared: from them a plan is made without a
+//! login.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved, WhenMissing};
 use crate::pipeline::faults;
 use crate::pipeline::ids::{ProviderName, UserId};
-use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::mapping::{Recording, RuleSet};
 
 /// Recorded claims are not what this program writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,13 +42,13 @@ enum State {
 
 /// The text to record of a login's claims; `None` where nothing is recorded.
 pub fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> Option<String> {
-    if !rules.sync.record_claims {
+    if rules.sync.record_claims == Recording::None {
         return None;
     }
     let read: Vec<Recorded> = claims
         .claims
         .iter()
-        .filter(|claim| rules.reads(provider, &claim.name))
+        .filter(|claim| rules.sync.record_claims == Recording::Declared || rules.reads(provider, &claim.name))
         .map(|claim| {
             let (state, values) = match &claim.state {
                 ClaimState::Values(values) => (State::Values, values.clone()),

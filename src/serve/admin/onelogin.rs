@@ -35,6 +35,7 @@ use super::http::{Admin, Head, guarded};
 use super::service::{MappingView, NewMapping, Place, Reference, Refused, Trial};
 use super::v1::{document, secure};
 use crate::config::{Face, Scope};
+use crate::pipeline::mapping::condition::Truth;
 use crate::pipeline::mapping::definition::{Definition, Fault};
 
 /// People that one dry run takes.
@@ -372,8 +373,9 @@ async fn sort(State(admin): State<Admin>, Head(call): Head, body: Bytes) -> Resu
 #[derive(Debug, Serialize, ToSchema)]
 struct TrialObject {
     user: UserObject,
-    /// Whether the mapping would hold, from the claims of the person's last logins.
-    mapped: bool,
+    /// Whether the mapping would hold, from the claims of the person's last logins. Null: unknown, since a claim that it reads
+    /// was not recorded.
+    mapped: Option<bool>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -417,7 +419,12 @@ impl From<Trial> for TrialObject {
             username: person.user.subject.to_string(),
             email: person.email,
         };
-        Self { user, mapped: holds }
+        let mapped = match holds {
+            Truth::True => Some(true),
+            Truth::False => Some(false),
+            Truth::Undecided => None,
+        };
+        Self { user, mapped }
     }
 }
 

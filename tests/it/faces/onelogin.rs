@@ -321,6 +321,25 @@ async fn the_vocabulary() {
     }
 }
 
+/// A claim that no mapping read at the last login was not recorded, and no login says that it is not so.
+#[tokio::test(flavor = "multi_thread")]
+async fn api02_a_dry_run_says_what_is_unknown() {
+    let condition = json!({"conditions": [{"source": "custom_attribute_level", "operator": "!=", "value": "senior"}]});
+    let disabled = mapping("juniors", &json!({"enabled": false, "conditions": condition["conditions"]}));
+    for (recorded, expected) in [("\"mapped\"", Value::Null), ("false", Value::Null), ("\"declared\"", json!(true))] {
+        let office = Office::with(&format!("[sync]\nrecord_claims = {recorded}\n")).await;
+        assert_eq!(office.login("alice", 1, &json!({"level": "junior"})).await, 200);
+        let id = create(&office, &disabled).await;
+        let dry_run = format!("{MAPPINGS}/{id}/dryrun");
+        let trials = office.expect(200, "POST", &dry_run, &json!([1])).await;
+        assert_eq!(trials[0]["mapped"], expected, "{recorded}: {trials}");
+        // From now on it is read, and so recorded at the next login.
+        assert_eq!(office.login("alice", 2, &json!({"level": "senior"})).await, 200);
+        let trials = office.expect(200, "POST", &dry_run, &json!([1])).await;
+        let expected = if recorded == "false" { Value::Null } else { json!(false) };
+        assert_eq!(trials[0]["mapped"], expected, "{recorded}: {trials}");
+    }
+}
 /// A person gains by a mapping at the next login, and loses at once when it is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_gains_by_a_mapping_and_loses_with_it() {

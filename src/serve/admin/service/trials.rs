@@ -10,8 +10,8 @@ use crate::ports::catalogue::Person;
 #[derive(Debug)]
 pub struct Trial {
     pub person: Person,
-    /// What cannot be decided from recorded claims does not.
-    pub holds: bool,
+    /// Undecided where a claim that it reads was not recorded.
+    pub holds: Truth,
 }
 
 impl Service {
@@ -30,7 +30,8 @@ impl Service {
             };
             let holds = match rules.mapping(Mapping::id_of_number(number)) {
                 Some(mapping) => self.holds(mapping, &person, &rules).await?,
-                None => false,
+                // One that cannot be used holds for nobody.
+                None => Truth::False,
             };
             trials.push(Trial { person, holds });
         }
@@ -42,7 +43,7 @@ impl Service {
         mapping: &Mapping,
         person: &Person,
         rules: &std::sync::Arc<RuleSet>,
-    ) -> Result<bool, Refused> {
+    ) -> Result<Truth, Refused> {
         let view = self.user(person.user.clone()).await?;
         let held = |name: &String| rules.roles.get_key_value(name.as_str()).map(|(name, _)| name.clone());
         let conditioned = Conditioned {
@@ -51,11 +52,12 @@ impl Service {
             idle_days: person.last_login_at.map(|at| days_between(at, self.inspect.now())),
         };
         let recorded = self.inspect.catalogue().recorded(person.user.clone(), std::sync::Arc::clone(rules)).await?;
-        let decides = recorded
-            .iter()
-            .filter(|(provider, _)| mapping.applies_to(provider))
-            .any(|(_, claims)| truth_of(&mapping.when, &Facts::new(claims), Some(&conditioned)) == Truth::True);
-        Ok(decides)
+        let mut logins = recorded.iter().filter(|(provider, _)| mapping.applies_to(provider)).peekable();
+        if logins.peek().is_none() {
+            // Whoever has not logged in since claims are recorded may bring any.
+            return Ok(Truth::Undecided);
+        }
+        Ok(Truth::any(logins.map(|(_, claims)| truth_of(&mapping.when, &Facts::new(claims), Some(&conditioned)))))
     }
 }
 
