@@ -23,7 +23,7 @@ pub use self::groups::{GroupChange, GroupInput, GroupView};
 use self::looks::Turns;
 pub use self::looks::{BUDGET, Candidate, Planned, Question, Unlooked};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
-pub use self::members::{MembersChange, provider_key};
+pub use self::members::{MembersChange, provider_key, stage_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
 use super::{Change, Inspect};

@@ -21,11 +21,23 @@ impl Office {
         found["key"].as_str().unwrap().to_owned()
     }
 
+    /// The key of a stage.
+    pub async fn stage(&self, name: &str) -> String {
+        let page = self.expect(200, "GET", "/api/v1/stages", &Value::Null).await;
+        let found = page["items"].as_array().unwrap().iter().find(|stage| stage["name"] == name);
+        found.unwrap_or_else(|| panic!("{name} in {page}"))["key"].as_str().unwrap().to_owned()
+    }
+
     /// A group that carries a role.
     pub async fn group(&self, name: &str, stage: Option<&str>) -> String {
+        if let Some(stage) = stage {
+            // There is no stage before something is in it.
+            let body = json!({"name": name, "description": "of a test", "roles": ["editor"], "stages": [stage]});
+            return self.expect(201, "POST", "/api/v1/groups", &body).await["key"].as_str().unwrap().to_owned();
+        }
         let editor = self.key("/application-roles", "editor").await;
         let body = json!({
-            "name": name, "description": "of a test", "environmentKey": stage, "applicationRoleKeys": [editor], "userKeys": [],
+            "name": name, "description": "of a test", "environmentKey": null, "applicationRoleKeys": [editor], "userKeys": [],
         });
         self.odc(201, "POST", "/groups", &body).await["key"].as_str().unwrap().to_owned()
     }
@@ -74,13 +86,54 @@ async fn a_login_gains_by_a_claim_mapping_and_loses_with_it() {
             "lastUpdatedDate": "2026-01-31T12:00:00.000Z",
         }])
     );
-    assert_eq!((&seen["name"], &seen["environmentKey"]), (&json!("Marketing"), &json!("production")));
+    assert_eq!(
+        (&seen["name"], &seen["environmentKey"]),
+        (&json!("Marketing"), &json!(office.stage("production").await))
+    );
 
     office.odc(204, "DELETE", &path, &Value::Null).await;
     assert!(office.holds(NOTHING).await, "at once");
     assert_eq!(office.login("alice", 5, &json!({"groups": ["marketing"]})).await, 200);
     assert!(office.holds(NOTHING).await);
     office.odc(404, "DELETE", &path, &Value::Null).await;
+}
+
+/// What a client that was generated from the vendor's document sends, and can read: keys are UUIDs, what it has no value for is
+/// null in a request, and no null in an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn api05_generated_clients_are_understood() {
+    let office = Office::open().await;
+    let stage = office.stage("production").await;
+    assert!(uuid::Uuid::parse_str(&stage).is_ok(), "{stage}");
+    let null = json!({
+        "name": "Marketing", "description": null, "environmentKey": stage, "applicationRoleKeys": null, "userKeys": null,
+    });
+    let group = office.odc(201, "POST", "/groups", &null).await["key"].as_str().unwrap().to_owned();
+    let path = format!("/groups/{group}");
+    let seen = office.odc(200, "GET", &path, &Value::Null).await;
+    assert_eq!((&seen["environmentKey"], seen.get("portfolioKey")), (&json!(stage), None), "{seen}");
+    let everywhere = office.group("Everywhere", None).await;
+    let seen = office.odc(200, "GET", &format!("/groups/{everywhere}"), &Value::Null).await;
+    assert_eq!((seen.get("environmentKey"), seen.get("portfolioKey")), (None, None), "{seen}");
+    office.odc(204, "PATCH", &path, &json!({"name": null, "description": null})).await;
+    let roles = json!({"applicationRoleKeysToAdd": null, "applicationRoleKeysToRemove": null});
+    office.odc(200, "PATCH", &format!("{path}/application-roles"), &roles).await;
+    office.odc(200, "PATCH", &format!("{path}/users"), &json!({"userKeysToAdd": null, "userKeysToRemove": null})).await;
+    for unknown in ["production", "no stage", "4baf8423-db0a-4037-a4cf-f79c60000000"] {
+        let body = json!({"name": "Sales", "environmentKey": unknown});
+        let problem = office.odc(400, "POST", "/groups", &body).await;
+        let detail = "Request input has the following issue: The environmentKey field names no stage.";
+        assert_eq!(
+            (&problem["detail"], &problem["errorCode"]),
+            (&json!(detail), &json!("OS-ID-BIZ-40001")),
+            "{unknown}"
+        );
+    }
+    let page = office.odc(200, "GET", &format!("/groups?environmentKey={}", stage.to_uppercase()), &Value::Null).await;
+    assert_eq!(page["results"].as_array().unwrap().len(), 1, "{page}");
+    let provider = office.key("/identity-providers", "staged").await;
+    let seen = office.odc(200, "GET", &format!("/identity-providers/{provider}"), &Value::Null).await;
+    assert_eq!(seen["environmentKeys"], json!([stage]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,7 +329,8 @@ async fn groups_are_listed_by_pages_and_filters() {
     assert_eq!((second, &page["totalPages"]), (vec!["Staff".to_owned()], &json!(2)));
     assert_eq!(names("?limit=2".into()).await.1["nextPageOffset"], 2);
     assert_eq!(names("?nameContains=ARK".into()).await.0, ["Marketing"]);
-    assert_eq!(names("?environmentKeys=test,other".into()).await.0, ["Sales"]);
+    let test = office.stage("test").await;
+    assert_eq!(names(format!("?environmentKeys={test},4baf8423-db0a-4037-a4cf-f79c60000000")).await.0, ["Sales"]);
     let oidc = office.key("/identity-providers", "oidc").await;
     assert_eq!(
         names(format!("?identityProviderKey={oidc}")).await.0,

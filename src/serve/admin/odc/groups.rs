@@ -16,7 +16,7 @@ use crate::pipeline::ids::{GroupName, Target};
 use crate::pipeline::mapping::stored::OwnGroup;
 use crate::ports::store::Act;
 use crate::serve::admin::http::{Admin, Head, json};
-use crate::serve::admin::service::{GroupChange, GroupInput, GroupView, Refused, RoleView};
+use crate::serve::admin::service::{GroupChange, GroupInput, GroupView, Refused, RoleView, stage_key};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -24,9 +24,10 @@ pub struct GroupObject {
     key: String,
     name: String,
     description: String,
-    /// Its stage, by name; null: every stage.
+    /// The key of its stage; absent: every stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid", nullable = false)]
     environment_key: Option<String>,
-    portfolio_key: Option<String>,
     updated_at: String,
     group_idp_claim_mappings: Vec<ClaimMappingObject>,
 }
@@ -37,12 +38,12 @@ pub struct NewGroup {
     name: String,
     #[serde(default)]
     description: Option<String>,
-    /// A stage, by name.
+    /// The key of a stage; null or absent: every stage.
+    #[schema(format = "uuid")]
     environment_key: Option<String>,
-    #[serde(default)]
-    application_role_keys: Vec<String>,
-    #[serde(default)]
-    user_keys: Vec<String>,
+    /// Null, which generated clients send, is as if absent.
+    application_role_keys: Option<Vec<String>>,
+    user_keys: Option<Vec<String>>,
 }
 
 /// The stage is fixed.
@@ -56,10 +57,8 @@ pub struct GroupPatch {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolesPatch {
-    #[serde(default)]
-    application_role_keys_to_add: Vec<String>,
-    #[serde(default)]
-    application_role_keys_to_remove: Vec<String>,
+    application_role_keys_to_add: Option<Vec<String>>,
+    application_role_keys_to_remove: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,8 +77,7 @@ fn object(view: GroupView, mappings: Vec<ClaimMappingObject>) -> GroupObject {
         key: view.key,
         name: view.name,
         description: view.description,
-        environment_key: view.stages.into_iter().next(),
-        portfolio_key: None,
+        environment_key: view.stages.first().map(|stage| stage_key(stage)),
         updated_at: view.updated_at,
         group_idp_claim_mappings: mappings,
     }
@@ -115,7 +113,8 @@ pub fn found(
     let mut views = admin.service.groups();
     views.retain(|view| {
         let named = asked.one("nameContains").is_none_or(|part| super::contains(&view.name, part));
-        let staged = stages.is_empty() || view.stages.iter().any(|stage| stages.contains(&stage.as_str()));
+        let in_one = |stage: &String| stages.iter().any(|key| key.eq_ignore_ascii_case(&stage_key(stage)));
+        let staged = stages.is_empty() || view.stages.iter().any(in_one);
         named && staged && wanted(view)
     });
     let names: HashSet<&str> = views.iter().map(|view| view.name.as_str()).collect();
@@ -175,14 +174,14 @@ pub async fn create(
     let NewGroup { name, description, environment_key, application_role_keys, user_keys } = json(&body, false)?;
     let target = GroupName::parse(&name).map_err(|why| Refused::fault("name", Some(&name), why.to_string()))?;
     let mut acts = Vec::new();
-    for key in &user_keys {
+    for key in &user_keys.unwrap_or_default() {
         call.caller.may(Scope::WriteMembers)?;
         acts.push((users::by_key(&admin, key).await?.user, Act::Assign(Target::Group(target.clone()))));
     }
     let own = OwnGroup {
         description: description.unwrap_or_default(),
-        roles: role_names(&admin, &application_role_keys)?,
-        stages: environment_key.into_iter().collect(),
+        roles: role_names(&admin, &application_role_keys.unwrap_or_default())?,
+        stages: environment_key.map(|key| stage(&admin, &key)).transpose()?.into_iter().collect(),
         ..OwnGroup::default()
     };
     let made = admin.service.create_group(&call, GroupInput { name: name.clone(), own }).await?;
@@ -257,8 +256,8 @@ pub async fn update_roles(
     call.caller.may(Scope::WriteMappings)?;
     let view = by_key(&admin, &key)?;
     let RolesPatch { application_role_keys_to_add, application_role_keys_to_remove } = json(&body, false)?;
-    let added = role_names(&admin, &application_role_keys_to_add)?;
-    let removed = role_names(&admin, &application_role_keys_to_remove)?;
+    let added = role_names(&admin, &application_role_keys_to_add.unwrap_or_default())?;
+    let removed = role_names(&admin, &application_role_keys_to_remove.unwrap_or_default())?;
     let mut roles: Vec<String> = view.roles.into_iter().filter(|role| !removed.contains(role)).collect();
     for role in added {
         if !roles.contains(&role) {
@@ -268,6 +267,12 @@ pub async fn update_roles(
     let change = GroupChange { roles: Some(roles), ..GroupChange::default() };
     admin.service.update_group(&call, &view.name, change).await?;
     Ok(StatusCode::OK)
+}
+
+/// The name of a stage by its key.
+fn stage(admin: &Admin, key: &str) -> Result<String, Problem> {
+    let found = admin.service.stages().into_iter().find(|stage| stage_key(stage).eq_ignore_ascii_case(key));
+    found.ok_or_else(|| Problem::input("The environmentKey field names no stage."))
 }
 
 fn role_names(admin: &Admin, keys: &[String]) -> Result<Vec<String>, Problem> {

@@ -34,10 +34,9 @@ pub struct MemberObject {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MembersPatch {
-    #[serde(default)]
-    user_keys_to_add: Vec<String>,
-    #[serde(default)]
-    user_keys_to_remove: Vec<String>,
+    /// Null, which generated clients send, is as if absent.
+    user_keys_to_add: Option<Vec<String>>,
+    user_keys_to_remove: Option<Vec<String>>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -127,7 +126,7 @@ pub async fn update_members(
     let target = group_target(&admin, &key)?;
     let MembersPatch { user_keys_to_add, user_keys_to_remove } = json(&body, false)?;
     let mut acts = Vec::new();
-    for key in &user_keys_to_add {
+    for key in &user_keys_to_add.unwrap_or_default() {
         let person = users::by_key(&admin, key).await?;
         let view = admin.service.user(person.user.clone()).await?;
         let held = view.memberships.iter().find(|one| one.kind == target.kind() && one.name == target.name());
@@ -136,7 +135,7 @@ pub async fn update_members(
             acts.push((person.user, Act::Assign(target.clone())));
         }
     }
-    for key in &user_keys_to_remove {
+    for key in &user_keys_to_remove.unwrap_or_default() {
         acts.push((users::by_key(&admin, key).await?.user, Act::Unassign(target.clone())));
     }
     admin.service.act(&call, acts).await?;

@@ -11,7 +11,7 @@ use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Protocol, UserClaim};
 use crate::serve::admin::Inspect;
 use crate::serve::admin::http::{Admin, Head};
-use crate::serve::admin::service::provider_key;
+use crate::serve::admin::service::{provider_key, stage_key};
 
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -21,7 +21,7 @@ pub struct ProviderObject {
     /// `OIDC` or `SAML`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Stages, by name; none: every stage. A SAML provider without one has Organization scope.
+    /// The keys of its stages; none: every stage. A SAML provider without one has Organization scope.
     pub environment_keys: Vec<String>,
     /// A first login creates the user.
     pub auto_create_profiles: bool,
@@ -39,7 +39,7 @@ fn all(inspect: &dyn Inspect) -> Vec<ProviderObject> {
             key: provider_key(&provider.name),
             name: provider.name.to_string(),
             kind: if is_saml(&provider.protocol) { "SAML" } else { "OIDC" },
-            environment_keys: provider.stages.iter().map(ToString::to_string).collect(),
+            environment_keys: provider.stages.iter().map(|stage| stage_key(stage.as_str())).collect(),
             auto_create_profiles: true,
             email_trust_type: if settings.email_trusted { "All" } else { "None" },
             profile_linking_field: match &provider.user.claim {

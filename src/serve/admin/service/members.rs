@@ -1,5 +1,7 @@
 //! Who holds what by hand, and who may not.
 
+use std::collections::BTreeSet;
+
 use super::{Call, Refused, Service};
 use crate::config::Scope;
 use crate::pipeline::ids::{ProviderName, Target, UserId};
@@ -76,6 +78,14 @@ impl Service {
         }
     }
 
+    /// The stages that some provider or group is in, by name.
+    pub fn stages(&self) -> BTreeSet<String> {
+        let rules = self.inspect.rules();
+        let of_providers = rules.providers.values().flat_map(|provider| &provider.stages);
+        let stages = of_providers.chain(rules.groups.values().flat_map(|group| &group.stages));
+        stages.map(ToString::to_string).collect()
+    }
+
     /// Gives people new keys, all of them or none, or tells what that would come to. It moves what binds people, so that it is
     /// for `admin` alone.
     ///
@@ -111,7 +121,16 @@ impl Service {
 
 /// The UUID by which faces know a provider: made of its name, since providers are in the file alone (RFC 9562 section 5.8).
 pub fn provider_key(name: &ProviderName) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("provider {name}").as_bytes());
+    key_of(&format!("provider {name}"))
+}
+
+/// The UUID by which faces know a stage: made of its name, since a stage has nothing else.
+pub fn stage_key(name: &str) -> String {
+    key_of(&format!("stage {name}"))
+}
+
+fn key_of(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(digest.as_ref().get(..16).unwrap_or(&[0; 16]));
     uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::http::{Admin, json};
-use super::super::service::{Refused, provider_key};
+use super::super::service::{Refused, provider_key, stage_key};
 use super::people::moment;
 use super::problem::{Problem, Problems};
 use super::{Adding, Asked, At, Page, Reading, limit};
@@ -23,6 +23,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(providers))
         .routes(routes!(provider))
+        .routes(routes!(stages))
         .routes(routes!(holds))
         .routes(routes!(release))
         .routes(routes!(discard))
@@ -97,6 +98,23 @@ async fn providers(_: Reading, State(admin): State<Admin>) -> Json<Page<Provider
 async fn provider(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> Result<Json<ProviderView>, Problem> {
     let found = all_providers(&admin).into_iter().find(|provider| provider.name == name);
     Ok(Json(found.ok_or_else(|| Refused::NotFound(format!("there is no provider `{name}`")))?))
+}
+
+/// A stage that some provider or group is in.
+#[derive(Debug, Serialize, ToSchema)]
+struct StageView {
+    name: String,
+    /// The UUID by which the faces know it.
+    key: String,
+}
+
+/// The stages that some provider or group is in, by name
+#[utoipa::path(get, path = "/api/v1/stages", operation_id = "list_stages", tag = "providers", responses(
+    (status = 200, description = "All stages, on one page", body = Page<StageView>), Problems
+))]
+async fn stages(_: Reading, State(admin): State<Admin>) -> Json<Page<StageView>> {
+    let view = |name: String| StageView { key: stage_key(&name), name };
+    Json(Page { items: admin.service.stages().into_iter().map(view).collect(), next: None })
 }
 
 // -------------------------------------------------------------------------------------------------------------- holds
