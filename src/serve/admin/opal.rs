@@ -44,6 +44,9 @@ struct IdpGroupMapping {
     app_resource_id: String,
     #[schema(format = "uuid")]
     group_id: String,
+    /// Absent where the group has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     alias: Option<String>,
     hidden_from_end_user: bool,
 }

@@ -38,7 +38,7 @@ async fn an_alias_is_what_the_app_hears_and_hidden_is_no_authorization() {
     assert_eq!(told(&office, "1", "x-loginsync-groups").await.unwrap(), "Administrators,Staff");
     // No body at all, as the Python client sends it.
     let (status, made, _) = office.call(WRITER, "POST", &target, &[("content-type", "application/json")], None).await;
-    let expected = json!({"app_resource_id": app, "group_id": staff, "alias": null, "hidden_from_end_user": false});
+    let expected = json!({"app_resource_id": app, "group_id": staff, "hidden_from_end_user": false});
     assert_eq!((status, made), (200, expected));
     let change = |body: Value| office.call(WRITER, "POST", &target, &[], Some(body));
     assert_eq!(change(json!({"alias": "Crew"})).await.1["alias"], "Crew");
@@ -95,4 +95,19 @@ async fn a_list_is_replaced_whole_and_an_alias_passes_for_nothing_else() {
     let owners = key_of(&office, "/api/v1/groups/Owners").await;
     let target = format!("/v1/idp-group-mappings/{app}/groups/{owners}");
     assert_eq!(office.call(ADMIN, "POST", &target, &[], Some(json!({"alias": "Boss"}))).await.0, 403);
+}
+
+/// Where the schema says text there is no null.
+#[tokio::test(flavor = "multi_thread")]
+async fn api07_a_group_without_an_alias_has_no_such_field() {
+    let office = Office::open().await;
+    let app = key_of(&office, "/api/v1/providers/oidc").await;
+    let staff = key_of(&office, "/api/v1/groups/Staff").await;
+    let expected = json!({"app_resource_id": app, "group_id": staff, "hidden_from_end_user": false});
+    let list = format!("/v1/idp-group-mappings/{app}");
+    let target = format!("{list}/groups/{staff}");
+    assert_eq!(office.call(WRITER, "POST", &target, &[], Some(json!({"alias": "Crew"}))).await.1["alias"], "Crew");
+    assert_eq!(office.call(WRITER, "POST", &target, &[], Some(json!({"alias": null}))).await.1, expected);
+    assert_eq!(office.get(&target).await, expected);
+    assert_eq!(office.get(&list).await, json!({ "mappings": [expected] }));
 }
