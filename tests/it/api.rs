@@ -24,7 +24,7 @@ pub struct Office {
     pub house: House,
 }
 
-fn client(name: &str, secret: &str, scopes: &str, faces: &str) -> String {
+pub fn client(name: &str, secret: &str, scopes: &str, faces: &str) -> String {
     let hash: String = Digest::of(secret.as_bytes()).0.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[[api_client]]\nname = \"{name}\"\nsecret_hash = \"{hash}\"\nscopes = {scopes}\n{faces}\n")
 }

@@ -256,7 +256,10 @@ async fn show(
 }
 
 /// Makes or changes one group of an app
-#[utoipa::path(post, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}", tag = "idp-group-mappings", params(
+///
+/// The answer tells what the body left out, so that a body that leaves something out takes scope `read`, too.
+#[utoipa::path(post, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}",
+    operation_id = "createIdpGroupMapping", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)
 ), request_body = Option<CreateIdpGroupMapping>,
     responses((status = 200, description = "The group as it is now", body = IdpGroupMapping), Errors))]
@@ -272,6 +275,9 @@ async fn upsert(
         alias: wanted.alias,
         hidden: wanted.hidden_from_end_user,
     });
+    if change.alias.is_none() || change.hidden.is_none() {
+        call.caller.may(Scope::Read)?;
+    }
     admin.service.set_exposure(&call, &provider, &group, change).await?;
     Ok(one(&admin, &id, &provider, &group)?.into_response())
 }

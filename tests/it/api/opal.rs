@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ADMIN, Office, READER, WRITER};
+use super::{ADMIN, Office, READER, WRITER, client};
 use crate::attacks::{FORM, LEAVE, claims, form, signed};
 
 async fn key_of(office: &Office, target: &str) -> String {
@@ -110,4 +110,22 @@ async fn api07_a_group_without_an_alias_has_no_such_field() {
     assert_eq!(office.call(WRITER, "POST", &target, &[], Some(json!({"alias": null}))).await.1, expected);
     assert_eq!(office.get(&target).await, expected);
     assert_eq!(office.get(&list).await, json!({ "mappings": [expected] }));
+}
+
+/// The answer to what is left out would tell what is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn api11_a_client_without_read_learns_no_alias() {
+    let blind = "test-only-blind-dddddddddddddddddddddddddddd";
+    let office = Office::with(&client("blind", blind, r#"["mappings:write"]"#, "")).await;
+    let app = key_of(&office, "/api/v1/providers/oidc").await;
+    let staff = key_of(&office, "/api/v1/groups/Staff").await;
+    let target = format!("/v1/idp-group-mappings/{app}/groups/{staff}");
+    assert_eq!(office.call(WRITER, "POST", &target, &[], Some(json!({"alias": "Crew"}))).await.0, 200);
+    for body in [None, Some(json!({})), Some(json!({"hidden_from_end_user": true})), Some(json!({"alias": "Other"}))] {
+        let (status, told, answer) = office.call(blind, "POST", &target, &[], body.clone()).await;
+        assert_eq!(status, 403, "{body:?}: {}", answer.body);
+        assert!(!told.to_string().contains("Crew"), "{told}");
+    }
+    let whole = json!({"alias": "Other", "hidden_from_end_user": true});
+    assert_eq!(office.call(blind, "POST", &target, &[], Some(whole)).await.0, 200);
 }

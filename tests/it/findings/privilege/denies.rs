@@ -65,7 +65,7 @@ async fn sec22_a_deny_binds_what_is_shown_under_the_name() {
     scene.done(MAPPER, "POST", "/api/v1/groups", Some(json!({"name": "Other"}))).await;
     let key = scene.done(ADMIN, "GET", "/api/v1/groups/Other", None).await["key"].as_str().unwrap().to_owned();
     let target = format!("/v1/idp-group-mappings/{app}/groups/{key}");
-    scene.done(MAPPER, "POST", &target, Some(json!({"alias": "secret"}))).await;
+    scene.done(MAPPER, "POST", &target, Some(json!({"alias": "secret", "hidden_from_end_user": false}))).await;
     scene.done(MAPPER, "POST", "/api/v1/mappings", Some(to_group("y", "Other"))).await;
     assert_eq!(scene.login("mia", "1", &["y"]).await.unwrap(), "secret|");
     assert_eq!(scene.login("eve", "1", &["y"]).await.unwrap(), "|");

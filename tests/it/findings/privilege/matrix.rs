@@ -76,7 +76,7 @@ async fn make(scene: &Scene, made: Made) {
                 async |target: &str| scene.done(ADMIN, "GET", target, None).await["key"].as_str().unwrap().to_owned();
             let (app, other) = (key("/api/v1/providers/oidc").await, key("/api/v1/groups/Other").await);
             let target = format!("/v1/idp-group-mappings/{app}/groups/{other}");
-            scene.done(MAPPER, "POST", &target, Some(json!({"alias": "Crew"}))).await;
+            scene.done(MAPPER, "POST", &target, Some(json!({"alias": "Crew", "hidden_from_end_user": false}))).await;
         }
         Made::Disabled => {
             let made = scene.done(WRITER, "POST", "/api/v1/mappings", Some(super::disables("leavers", "gone"))).await;
