@@ -547,6 +547,11 @@ impl RuleSet {
         self.mappings.get(self.position(id)? as usize)
     }
 
+    /// Where a mapping is in their order.
+    pub fn place(&self, id: MappingId) -> Option<usize> {
+        self.position(id).map(|position| position as usize)
+    }
+
     fn position(&self, id: MappingId) -> Option<u32> {
         let is_it = |position: &u32| self.mappings.get(*position as usize).is_some_and(|mapping| mapping.id == id);
         self.positions.find(id.spread(), is_it).copied()

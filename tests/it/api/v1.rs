@@ -1,7 +1,7 @@
 //! `/api/v1`.
 
 use loginsync::pipeline::ids::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ADMIN, Office, READER, WRITER, configuration, names, short};
 use crate::attacks::here;
@@ -327,4 +327,50 @@ async fn people_are_acted_on_and_every_act_is_audited() {
     assert_eq!(about["items"].as_array().unwrap().len(), 4, "{about:#}");
     let page = office.get("/api/v1/audit?limit=2").await;
     assert_eq!((page["items"].as_array().unwrap().len(), &page["next"]), (2, &page["items"][1]["sequence"]));
+}
+
+/// Whoever reads a list page by page and deletes what it has read misses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn api09_a_page_begins_where_the_one_before_ended_whatever_was_deleted() {
+    let office = Office::open().await;
+    let mut made = Vec::new();
+    for number in 0..25 {
+        made.push(office.post("/api/v1/mappings", short(&format!("value-{number}"), "Staff")).await["id"].clone());
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = office.get(&format!("/api/v1/mappings?limit=4{cursor}")).await;
+        for item in page["items"].as_array().unwrap() {
+            seen.push(item["id"].clone());
+            if item["origin"] == "store" {
+                assert_eq!(office.delete(&format!("/api/v1/mappings/{}", item["id"].as_str().unwrap())).await, 204);
+            }
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let of_store: Vec<Value> = seen.iter().filter(|id| made.contains(id)).cloned().collect();
+    assert_eq!(of_store, made, "each once, in their order");
+    assert!(seen.len() > made.len(), "those of the file, too");
+
+    // What would come next may go as well; and when nothing of it is left, the list does not begin anew by itself.
+    for number in 0..12 {
+        office.post("/api/v1/mappings", short(&format!("again-{number}"), "Staff")).await;
+    }
+    let page = office.get("/api/v1/mappings?origin=store&limit=2").await;
+    let ids: Vec<String> = office.get("/api/v1/mappings?origin=store").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_str().unwrap().to_owned())
+        .collect();
+    let next = page["next"].as_str().unwrap();
+    assert_eq!(office.delete(&format!("/api/v1/mappings/{}", ids[2])).await, 204);
+    let target = format!("/api/v1/mappings?origin=store&limit=2&cursor={next}");
+    assert_eq!(office.get(&target).await["items"][0]["id"], ids[3].as_str());
+    for id in &ids[3..] {
+        assert_eq!(office.delete(&format!("/api/v1/mappings/{id}")).await, 204);
+    }
+    let (status, problem, _) = office.call(ADMIN, "GET", &target, &[], None).await;
+    assert_eq!((status, problem["type"].as_str()), (400, Some("urn:loginsync:problem:query")), "{problem}");
 }

@@ -116,7 +116,7 @@ impl MappingView {
         }
     }
 
-    fn of_file(mapping: &Mapping) -> Self {
+    pub fn of_file(mapping: &Mapping) -> Self {
         Self {
             id: mapping.id.to_string(),
             origin: "file",
@@ -149,13 +149,6 @@ impl Service {
     /// Mappings of the file, in its order.
     pub fn file_mappings(&self) -> Vec<MappingView> {
         self.inspect.file_rules().mappings().iter().map(MappingView::of_file).collect()
-    }
-
-    /// Mappings of the file from a place on, and how many there are.
-    pub fn file_mappings_from(&self, start: usize, count: usize) -> (Vec<MappingView>, usize) {
-        let rules = self.inspect.file_rules();
-        let views = rules.mappings().iter().skip(start).take(count).map(MappingView::of_file).collect();
-        (views, rules.mappings().len())
     }
 
     /// Mappings of the store, in the order in which they run.

@@ -96,33 +96,43 @@ async fn list(_: Reading, State(admin): State<Admin>, Asked(filter): Asked<Filte
     };
     let (mut items, mut at, mut more) = (Vec::new(), start, false);
     let stored = admin.service.stored_mappings();
-    // The file's are looked at in steps, so that a page of a hundred thousand costs a page.
-    loop {
-        let (views, of_file) = admin.service.file_mappings_from(at, 1000);
-        let step: Vec<MappingView> = match views.is_empty() {
-            false => views,
-            true => stored.iter().skip(at.saturating_sub(of_file)).cloned().collect(),
-        };
-        if step.is_empty() {
-            break;
+    let file = admin.inspect().file_rules();
+    let of_file = file.mappings().len();
+    let place = |id: &str| match Reference::parse(id)? {
+        Reference::File(id) => file.place(id),
+        Reference::Number(number) => {
+            stored.iter().position(|view| view.number == Some(number)).map(|place| of_file + place)
         }
-        for view in step {
-            if filter.takes(&view) {
-                more = items.len() == most;
-                if more {
-                    break;
-                }
-                items.push(view);
+    };
+    let mut at = match paging.after()? {
+        None => 0,
+        Some(ids) => ids.split(',').find_map(place).ok_or_else(|| {
+            Problem::query("cursor: the mappings that came next are gone; start again from the first page")
+        })?,
+    };
+    let view = |at: usize| match file.mappings().get(at) {
+        Some(mapping) => Some(MappingView::of_file(mapping)),
+        None => stored.get(at.checked_sub(of_file)?).cloned(),
+    };
+    let (mut items, mut more) = (Vec::new(), false);
+    while let Some(found) = view(at) {
+        if filter.takes(&found) {
+            more = items.len() == most;
+            if more {
+                break;
             }
-            at += 1;
+            items.push(found);
         }
-        if more {
-            break;
-        }
+        at += 1;
     }
-    let next = more.then(|| cursor(&at.to_string()));
+    let ahead = || (at..at.saturating_add(AHEAD)).map_while(view).map(|view| view.id).collect::<Vec<_>>().join(",");
+    let next = more.then(|| cursor(&ahead()));
     Ok(tagged(admin.service.inspect.stored().generation, Json(Page { items, next })))
 }
+
+/// Mappings that a cursor names: those that come next, by their ids, since places change when others are deleted. The first
+/// that is still there begins the next page.
+const AHEAD: usize = 8;
 
 /// Makes a mapping
 #[utoipa::path(post, path = "/api/v1/mappings", operation_id = "create_mapping", tag = "mappings",
