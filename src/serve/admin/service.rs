@@ -76,8 +76,8 @@ impl Caller {
 #[derive(Debug, Clone)]
 pub struct Call {
     pub caller: Caller,
-    /// The version that the caller has seen (`If-Match`).
-    pub expected: Option<i64>,
+    /// The versions of which the caller has seen one (`If-Match`); none: any.
+    pub expected: Option<Vec<i64>>,
     /// The caller means it, though it revokes over the brake's limit.
     pub confirmed: bool,
 }
@@ -181,6 +181,10 @@ impl World {
             faults.push(Fault::new("name", Some(name), why.to_string()));
             return Ok(());
         }
+        if matches!(name, "." | "..") {
+            // Whatever reads addresses takes them for steps of the path (RFC 3986 section 5.2.4), however they are encoded.
+            faults.push(Fault::new("name", Some(name), "cannot stand in the address of a call; expected another name"));
+        }
         if let Some(why) = self.headers.unfit(name) {
             faults.push(Fault::new("name", Some(name), why.to_string()));
         }
@@ -271,9 +275,9 @@ fn new_entry<B>(
 
 /// What differs between what is there and what the caller has seen.
 fn check_version(call: &Call, found: i64) -> Result<(), Refused> {
-    match call.expected {
-        Some(expected) if expected != found => Err(Refused::Stale),
-        _ => Ok(()),
+    match call.expected.as_ref().is_none_or(|seen| seen.contains(&found)) {
+        true => Ok(()),
+        false => Err(Refused::Stale),
     }
 }
 

@@ -128,15 +128,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Changing {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Adding(call) = Adding::from_request_parts(parts, state).await?;
-        let Some(field) = parts.headers.get(IF_MATCH) else { return Err(Problem::without_version()) };
-        let text = field.to_str().unwrap_or_default().trim();
-        if text == "*" {
+        if !parts.headers.contains_key(IF_MATCH) {
+            return Err(Problem::without_version());
+        }
+        // Several fields are one list (RFC 9110 section 5.3).
+        let fields = parts.headers.get_all(IF_MATCH).iter();
+        let tags: Vec<&str> =
+            fields.flat_map(|field| field.to_str().unwrap_or_default().split(',')).map(str::trim).collect();
+        if tags == ["*"] {
             return Ok(Self(call));
         }
         // A tag that is not ours, or weak, is none that we gave: it matches nothing.
-        let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let version = digits.and_then(|digits| digits.parse::<i64>().ok()).ok_or(Refused::Stale)?;
-        Ok(Self(Call { expected: Some(version), ..call }))
+        let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+        Ok(Self(Call { expected: Some(tags.iter().filter_map(version).collect()), ..call }))
     }
 }
 

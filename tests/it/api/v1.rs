@@ -374,3 +374,26 @@ async fn api09_a_page_begins_where_the_one_before_ended_whatever_was_deleted() {
     let (status, problem, _) = office.call(ADMIN, "GET", &target, &[], None).await;
     assert_eq!((status, problem["type"].as_str()), (400, Some("urn:loginsync:problem:query")), "{problem}");
 }
+
+/// Of several tags one has to be the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn api11_if_match_takes_a_list() {
+    let office = Office::open().await;
+    office.post("/api/v1/groups", json!({"name": "Team"})).await;
+    let target = "/api/v1/groups/Team";
+    let change = || Some(json!({"description": "x"}));
+    for (tags, status) in [
+        (&["\"7\", \"8\""][..], 412),
+        (&["W/\"1\""], 412),
+        (&["\"7\",\"1\""], 200),
+        (&["\"1\", \"2\", \"x\""], 200),
+        (&["\"9\"", "\"3\""], 200),
+        (&["*, \"9\""], 412),
+        (&[""], 412),
+        (&[" * "], 200),
+    ] {
+        let fields: Vec<(&str, &str)> = tags.iter().map(|tag| ("if-match", *tag)).collect();
+        let (found, _, answer) = office.call(WRITER, "PATCH", target, &fields, change()).await;
+        assert_eq!(found, status, "{tags:?}: {}", answer.body);
+    }
+}

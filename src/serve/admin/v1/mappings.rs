@@ -90,11 +90,6 @@ impl Filter {
 async fn list(_: Reading, State(admin): State<Admin>, Asked(filter): Asked<Filter>) -> Result<Response, Problem> {
     let most = limit(filter.limit)?;
     let paging = super::Paging { cursor: filter.cursor.clone(), limit: None };
-    let start = match paging.after()? {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| Problem::query("cursor: expected the `next` of the page before"))?,
-    };
-    let (mut items, mut at, mut more) = (Vec::new(), start, false);
     let stored = admin.service.stored_mappings();
     let file = admin.inspect().file_rules();
     let of_file = file.mappings().len();
@@ -188,9 +183,9 @@ async fn sort(State(admin): State<Admin>, Changing(call): Changing, body: Bytes)
             }
         }
     }
-    let expected = call.expected;
+    let expected = call.expected.clone();
     let check = move |stored: &crate::pipeline::mapping::stored::Stored, order: &[i64]| {
-        if expected.is_some_and(|expected| expected != stored.generation) {
+        if expected.is_some_and(|seen| !seen.contains(&stored.generation)) {
             return Err(Refused::Stale);
         }
         let mut placed: Vec<i64> =
