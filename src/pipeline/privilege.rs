@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::ids::{GroupName, RoleName, Target};
 use super::mapping::RuleSet;
-use super::mapping::condition::folded;
+use super::mapping::condition::alike;
 use super::plan::Source;
 
 /// With which right a grant by hand was made.
@@ -47,7 +47,7 @@ impl<'r> Privileged<'r> {
                 Target::Group(name) => group_was(name),
                 Target::Role(name) => role_was(name),
             };
-            newly.insert((target.kind(), folded(target.name()).into_owned()), !was);
+            newly.insert((target.kind(), alike(target.name()).into_owned()), !was);
         }
         Self { rules, newly }
     }
@@ -57,7 +57,7 @@ impl<'r> Privileged<'r> {
         if self.newly.is_empty() || (self.rules.declares(target) && !self.rules.is_privileged(target)) {
             return None;
         }
-        let name: Cow<'_, str> = folded(target.name());
+        let name: Cow<'_, str> = alike(target.name());
         self.newly.get(&(target.kind(), name.into_owned())).copied()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Changes, Kept, audit};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
-use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::{Bound, Deny, Disabled, Holding, Record};
 
@@ -187,9 +187,9 @@ fn assign(record: &mut Record, target: &Target, by: &By, now: Timestamp) -> bool
 
 /// Lifts denies of a name, whatever its case. `false` where there is none.
 fn lift(denies: &mut std::collections::BTreeMap<Target, Deny>, target: &Target) -> bool {
-    let wanted = folded(target.name());
+    let wanted = alike(target.name());
     let before = denies.len();
-    denies.retain(|denied, _| denied.kind() != target.kind() || folded(denied.name()) != wanted);
+    denies.retain(|denied, _| denied.kind() != target.kind() || alike(denied.name()) != wanted);
     denies.len() < before
 }
 

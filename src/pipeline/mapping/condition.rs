@@ -16,6 +16,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use regex::Regex;
 
 use crate::pipeline::claims::Claims;
@@ -362,6 +363,16 @@ pub fn folded(text: &str) -> Cow<'_, str> {
         true => Cow::Owned(text.to_ascii_lowercase()),
         false => Cow::Borrowed(text),
     }
+}
+
+/// The name of a group, a role or a mapping as comparisons see it: case aside, and however its accents are composed (NFC), since
+/// people cannot tell such names apart.
+pub fn alike(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() {
+        return folded(name);
+    }
+    let folded = folded(name).into_owned();
+    Cow::Owned(ComposingNormalizerBorrowed::new_nfc().normalize(&folded).into_owned())
 }
 
 /// A decimal number of any size, compared exactly: `-12`, `3.50`.

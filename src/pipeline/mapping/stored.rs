@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::condition::folded;
+use super::condition::alike;
 use super::definition::{Declared, Definition, Fault, TextLimits};
 use super::{Group, IndexError, Mapping, Role, RuleSet, Rules};
 use crate::pipeline::ids::{GroupName, MappingId, ProviderName, RoleName, Stage, Target, Timestamp};
@@ -248,11 +248,11 @@ pub fn merge(file: &RuleSet, stored: &Stored, epoch: u64) -> Result<RuleSet, Ind
 const DECLARED_BY_FILE: &str = "the configuration file declares one of this name, case aside";
 
 fn add_roles(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
-    let taken: HashSet<String> = rules.roles.keys().map(|name| folded(name.as_str()).into_owned()).collect();
+    let taken: HashSet<String> = rules.roles.keys().map(|name| alike(name.as_str()).into_owned()).collect();
     for entry in stored.roles.values() {
         let Some(own) = &entry.body.own else { continue };
         match RoleName::parse(&entry.body.name) {
-            Ok(name) if !taken.contains(&*folded(&entry.body.name)) => {
+            Ok(name) if !taken.contains(&*alike(&entry.body.name)) => {
                 let role = Role { protected: own.protected, privileged: own.privileged, ..Role::default() };
                 rules.roles.insert(name, role);
             }
@@ -263,11 +263,11 @@ fn add_roles(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
 }
 
 fn add_groups(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
-    let taken: HashSet<String> = rules.groups.keys().map(|name| folded(name.as_str()).into_owned()).collect();
+    let taken: HashSet<String> = rules.groups.keys().map(|name| alike(name.as_str()).into_owned()).collect();
     for entry in stored.groups.values() {
         let Some(own) = &entry.body.own else { continue };
         match GroupName::parse(&entry.body.name) {
-            Ok(name) if !taken.contains(&*folded(&entry.body.name)) => {
+            Ok(name) if !taken.contains(&*alike(&entry.body.name)) => {
                 let carried = |role: &String| rules.roles.get_key_value(role.as_str()).map(|(name, _)| name.clone());
                 let group = Group {
                     roles: own.roles.iter().filter_map(carried).collect(),
@@ -320,8 +320,8 @@ pub fn taken_names<'a>(
     groups: impl Iterator<Item = &'a GroupName>,
     roles: impl Iterator<Item = &'a RoleName>,
 ) -> HashSet<String> {
-    let groups = groups.map(|name| folded(name.as_str()).into_owned());
-    groups.chain(roles.map(|name| folded(name.as_str()).into_owned())).collect()
+    let groups = groups.map(|name| alike(name.as_str()).into_owned());
+    groups.chain(roles.map(|name| alike(name.as_str()).into_owned())).collect()
 }
 
 fn add_exposures(rules: &Rules, stored: &Stored, overlay: &mut Overlay) {
@@ -341,7 +341,7 @@ fn add_exposures(rules: &Rules, stored: &Stored, overlay: &mut Overlay) {
         let alias = exposure
             .alias
             .as_deref()
-            .filter(|alias| !declared_privileged(content) && taken.insert(folded(alias).into_owned()));
+            .filter(|alias| !declared_privileged(content) && taken.insert(alike(alias).into_owned()));
         let shown = Shown { alias: alias.map(Arc::from), hidden: exposure.hidden };
         overlay.exposures.entry(provider.clone()).or_default().insert(group.clone(), shown);
     }

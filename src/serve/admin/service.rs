@@ -30,7 +30,7 @@ use super::{Change, Inspect};
 use crate::config::{Face, Headers, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::{Declared, Fault, TextLimits};
 use crate::pipeline::mapping::stored::{Entry, Stored};
 use crate::ports::catalogue::Event;
@@ -163,16 +163,16 @@ impl World {
     /// Names, folded, of all groups of the file and the store.
     fn group_names(&self) -> HashSet<String> {
         let own = self.stored.groups.values().filter(|entry| entry.body.own.is_some()).map(|entry| &*entry.body.name);
-        own.chain(self.file.groups.keys().map(|name| name.as_str())).map(|name| folded(name).into_owned()).collect()
+        own.chain(self.file.groups.keys().map(|name| name.as_str())).map(|name| alike(name).into_owned()).collect()
     }
 
     fn role_names(&self) -> HashSet<String> {
         let own = self.stored.roles.values().filter(|entry| entry.body.own.is_some()).map(|entry| &*entry.body.name);
-        own.chain(self.file.roles.keys().map(|name| name.as_str())).map(|name| folded(name).into_owned()).collect()
+        own.chain(self.file.roles.keys().map(|name| name.as_str())).map(|name| alike(name).into_owned()).collect()
     }
 
     fn aliases(&self) -> HashSet<String> {
-        self.stored.exposures.values().filter_map(|shown| Some(folded(shown.alias.as_deref()?).into_owned())).collect()
+        self.stored.exposures.values().filter_map(|shown| Some(alike(shown.alias.as_deref()?).into_owned())).collect()
     }
 
     /// What is wrong with a new name of a group or role.
@@ -188,10 +188,10 @@ impl World {
         if let Some(why) = self.headers.unfit(name) {
             faults.push(Fault::new("name", Some(name), why.to_string()));
         }
-        if taken.contains(&*folded(name)) {
+        if taken.contains(&*alike(name)) {
             return Err(Refused::Conflict(format!("there is `{name}` already, case aside")));
         }
-        if self.aliases().contains(&*folded(name)) {
+        if self.aliases().contains(&*alike(name)) {
             return Err(Refused::Conflict(format!("`{name}` is the alias of a group, case aside")));
         }
         Ok(())

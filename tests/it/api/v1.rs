@@ -375,6 +375,34 @@ async fn api09_a_page_begins_where_the_one_before_ended_whatever_was_deleted() {
     assert_eq!((status, problem["type"].as_str()), (400, Some("urn:loginsync:problem:query")), "{problem}");
 }
 
+/// `é` as one character and as two are one name to people, and `..` is a step in a path.
+#[tokio::test(flavor = "multi_thread")]
+async fn api11_names_that_nobody_could_tell_apart_or_reach_are_refused() {
+    let office = Office::open().await;
+    let app = office.get("/api/v1/providers/oidc").await["key"].as_str().unwrap().to_owned();
+    let staff = office.get("/api/v1/groups/Staff").await["key"].as_str().unwrap().to_owned();
+    let make = |path: &'static str, body: Value| office.call(WRITER, "POST", path, &[], Some(body));
+    assert_eq!(make("/api/v1/groups", json!({"name": "Caf\u{e9}"})).await.0, 201);
+    assert_eq!(make("/api/v1/groups", json!({"name": "Cafe\u{301}"})).await.0, 409);
+    assert_eq!(make("/api/v1/groups", json!({"name": "CAFE\u{301}"})).await.0, 409);
+    assert_eq!(make("/api/v1/roles", json!({"name": "r\u{e9}dacteur"})).await.0, 201);
+    assert_eq!(make("/api/v1/roles", json!({"name": "re\u{301}dacteur"})).await.0, 409);
+    let alias = json!({"alias": "cafe\u{301}", "hidden_from_end_user": false});
+    let target = format!("/v1/idp-group-mappings/{app}/groups/{staff}");
+    assert_eq!(office.call(WRITER, "POST", &target, &[], Some(alias)).await.0, 409);
+    for name in [".", ".."] {
+        for path in ["/api/v1/groups", "/api/v1/roles"] {
+            let (status, problem, _) = make(path, json!({ "name": name })).await;
+            assert_eq!(
+                (status, problem["errors"][0]["field"].as_str()),
+                (422, Some("name")),
+                "{path} {name}: {problem}"
+            );
+        }
+    }
+    assert_eq!(make("/api/v1/groups", json!({"name": "..."})).await.0, 201);
+}
+
 /// Of several tags one has to be the newest.
 #[tokio::test(flavor = "multi_thread")]
 async fn api11_if_match_takes_a_list() {

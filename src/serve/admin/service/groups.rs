@@ -11,7 +11,7 @@ use super::{
 };
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
-use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::Definition;
 use crate::pipeline::mapping::stored::{Entry, Exposure, GroupBody, MappingBody, OwnGroup};
 use crate::pipeline::mapping::{Group, RuleSet};
@@ -216,7 +216,7 @@ fn update(world: &World, call: &Call, name: &str, change: GroupChange) -> Result
     let renamed = change.name.filter(|wanted| wanted != name);
     if let Some(wanted) = &renamed {
         let mut taken = world.group_names();
-        taken.remove(&*folded(name));
+        taken.remove(&*alike(name));
         world.check_name(&mut faults, wanted, &taken)?;
     }
     no_faults(faults)?;
