@@ -150,8 +150,6 @@ async fn what_is_wrong_with_a_mapping_is_said_where_it_is() {
     assert_eq!(all, invalid(&required), "all faults at once");
     let none = office.expect(422, "POST", MAPPINGS, &mapping("for all", &json!({"conditions": []}))).await;
     assert_eq!(none["errors"][0]["field"], "conditions");
-    let twice = office.expect(422, "POST", MAPPINGS, &mapping("OWN", &json!({}))).await;
-    assert_eq!(twice["errors"][0]["field"], "default");
     let long = "x".repeat(1025);
     let long = office.expect(422, "POST", MAPPINGS, &mapping("long", &condition("member_of", "=", &long))).await;
     assert_eq!(long["errors"][0]["field"], "conditions.[0].value");
@@ -340,6 +338,47 @@ async fn api02_a_dry_run_says_what_is_unknown() {
         assert_eq!(trials[0]["mapped"], expected, "{recorded}: {trials}");
     }
 }
+
+/// The vendor's two samples have one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn api08_two_mappings_may_have_one_name() {
+    let office = Office::open().await;
+    let first = create(&office, &sample()).await;
+    let second = create(&office, &sample()).await;
+    assert_ne!(first, second);
+    let own = |id: i64| format!("/api/v1/mappings/{id}");
+    let chief = |method: &'static str, path: String, body: Value| {
+        let office = &office;
+        async move {
+            let bearer = format!("Bearer {}", super::CHIEF);
+            let headers = [("authorization", bearer.as_str()), ("if-match", "*"), ("content-type", "application/json")];
+            office.call(method, &path, &headers, &body.to_string()).await
+        }
+    };
+    // Elsewhere names stay one's own, but for those that are there already.
+    let mut definition = chief("GET", own(second), Value::Null).await.json()["definition"].clone();
+    let made = chief("POST", "/api/v1/mappings".into(), json!({ "definition": definition })).await;
+    assert_eq!(made.status, 409, "{}", made.text);
+    definition["match"] = json!("any");
+    let changed = chief("PUT", own(second), json!({ "definition": definition })).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    let planned =
+        chief("POST", "/api/v1/plan".into(), json!({"change": {"id": second.to_string(), "definition": definition}}));
+    assert_eq!(planned.await.status, 200);
+    let listed = chief("GET", "/api/v1/mappings".into(), Value::Null).await.json();
+    let all: Vec<Value> = listed["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| json!({"id": one["id"], "definition": one["definition"]}))
+        .collect();
+    let planned = chief("POST", "/api/v1/plan".into(), json!({ "mappings": all })).await;
+    assert_eq!(planned.status, 200, "{}", planned.text);
+    office.expect(204, "DELETE", &format!("{MAPPINGS}/{first}"), &Value::Null).await;
+    let left = office.expect(200, "GET", MAPPINGS, &Value::Null).await;
+    assert_eq!((left[0]["id"].as_i64(), left.as_array().unwrap().len()), (Some(second), 1));
+}
+
 /// A person gains by a mapping at the next login, and loses at once when it is deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_gains_by_a_mapping_and_loses_with_it() {

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::mappings::check;
 use super::{Reference, Refused, Service, World};
-use crate::config::ProviderSettings;
+use crate::config::{Face, ProviderSettings};
 use crate::explain::{Input, Keys, Surroundings, explain};
 use crate::forecast::forecast;
 use crate::pipeline::explain::Report;
@@ -210,12 +210,16 @@ fn planned_rules(world: &World, planned: Planned) -> Result<RuleSet, Refused> {
 /// Today's with one of them changed.
 fn one(world: &World, reference: Option<Reference>, definition: Option<Definition>) -> Result<Vec<Mapping>, Refused> {
     let mut mappings = world.rules.mappings().to_vec();
-    let id = match reference {
-        Some(reference) => identity(world, reference).ok_or_else(|| Refused::fault("change.id", None, NO_MAPPING))?.0,
-        None => Mapping::id_of_number(world.stored.last_number + 1),
+    let before = match reference {
+        Some(reference) => {
+            Some(identity(world, reference).ok_or_else(|| Refused::fault("change.id", None, NO_MAPPING))?)
+        }
+        None => None,
     };
+    let fresh = || Mapping::id_of_number(world.stored.last_number + 1);
+    let (id, before) = before.map_or_else(|| (fresh(), None), |(id, definition)| (id, Some(definition)));
     let place = mappings.iter().position(|mapping| mapping.id == id);
-    let after = definition.map(|definition| check(world, &definition, id)).transpose();
+    let after = definition.map(|definition| check(world, &definition, id, before.as_ref(), Face::V1)).transpose();
     let after = after.map_err(|refused| at_field(refused, "change.definition"))?;
     match (place, after) {
         (Some(at), Some(after)) => mappings.splice(at..=at, [after]).for_each(drop),
@@ -280,7 +284,8 @@ fn all(world: &World, list: Vec<(Option<Reference>, Definition)>) -> Result<Vec<
             None => None,
         };
         if let Some(name) = definition.name.as_deref()
-            && !names.insert(crate::pipeline::mapping::condition::folded(name).into_owned())
+            && before.as_ref().is_none_or(|(_, before)| before.name.as_deref() != Some(name))
+            && !names.insert(crate::pipeline::mapping::condition::alike(name).into_owned())
         {
             fault("definition.name", Some(name), "is the name of another mapping too, case aside");
         }

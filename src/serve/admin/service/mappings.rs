@@ -7,9 +7,9 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{Call, Draft, Refused, Service, World, check_version, fresh_key};
-use crate::config::Scope;
+use crate::config::{Face, Scope};
 use crate::pipeline::ids::{MappingId, Timestamp};
-use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::Definition;
 use crate::pipeline::mapping::stored::{Entry, MappingBody, Stored};
 use crate::pipeline::mapping::{Activity, Mapping, RuleSet};
@@ -253,13 +253,23 @@ fn own_mapping(world: &World, reference: Reference) -> Result<&Arc<Entry<Mapping
     .ok_or_else(|| Refused::NotFound("there is no such mapping".into()))
 }
 
-/// Everything that holds of a mapping whichever face it comes through. `id` is its identity, or the one that it would get.
-pub(super) fn check(world: &World, definition: &Definition, id: MappingId) -> Result<Mapping, Refused> {
+/// Everything that holds of a mapping whichever face it comes through. `id` is its identity, or the one that it would get;
+/// `before` is what it was. A name that is new to it must be its own, but where `face` has names that need not be.
+pub(super) fn check(
+    world: &World,
+    definition: &Definition,
+    id: MappingId,
+    before: Option<&Definition>,
+    face: Face,
+) -> Result<Mapping, Refused> {
     let mapping = definition.compile(id, world.declared(), world.limits).map_err(Refused::Invalid)?;
     let others = || world.stored.mappings.values().filter(|entry| Mapping::id_of_number(entry.number) != id);
     let in_file = || world.file.mappings().iter().filter(|mapping| mapping.id != id);
     if let Some(name) = definition.name.as_deref() {
-        let same = |other: &str| folded(other) == folded(name);
+        if face == Face::Onelogin || before.is_some_and(|before| before.name.as_deref() == Some(name)) {
+            return Ok(mapping);
+        }
+        let same = |other: &str| alike(other) == alike(name);
         let in_file = in_file().any(|mapping| mapping.name.as_deref().is_some_and(same));
         if in_file || others().any(|entry| entry.body.definition.name.as_deref().is_some_and(same)) {
             return Err(Refused::Conflict(format!("there is a mapping `{name}` already, case aside")));
@@ -302,7 +312,7 @@ fn create(world: &World, call: &Call, new: NewMapping) -> Result<(Draft, i64), R
     check_disabling(call, &definition)?;
     let mut draft = world.draft();
     let number = draft.after.next_number();
-    check(world, &definition, Mapping::id_of_number(number))?;
+    check(world, &definition, Mapping::id_of_number(number), None, call.caller.face)?;
     if number > i64::from(i32::MAX) {
         return Err(Refused::Conflict("the numbers of this store are used up".into()));
     }
@@ -327,7 +337,8 @@ fn update(
     let (definition, place) = edit(world, &entry.body)?;
     check_disabling(call, &entry.body.definition)?;
     check_disabling(call, &definition)?;
-    check(world, &definition, Mapping::id_of_number(entry.number))?;
+    let id = Mapping::id_of_number(entry.number);
+    check(world, &definition, id, Some(&entry.body.definition), call.caller.face)?;
     let mut draft = world.draft();
     let (number, before) = (entry.number, &entry.body.definition);
     draft.note("mapping_changed", call, json!({ "id": number, "before": before, "after": definition }));
