@@ -3,6 +3,8 @@
 //! What its clients insist on: every success is exactly 200, a deletion too; an absent field keeps, null clears the alias; a
 //! POST may have no body at all.
 
+use std::collections::HashSet;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -194,7 +196,7 @@ fn all(admin: &Admin, app: &str, provider: &str) -> axum::Json<IdpGroupMappingLi
 }
 
 fn one(admin: &Admin, app: &str, provider: &str, group: &str) -> Result<axum::Json<IdpGroupMapping>, Error> {
-    let found = admin.service.exposures(provider).into_iter().find(|exposure| exposure.group == group);
+    let found = admin.service.exposure(provider, group);
     let found = found.ok_or_else(|| Error::new(StatusCode::NOT_FOUND, "the group is not mapped for this app"))?;
     Ok(axum::Json(view(app, found)))
 }
@@ -224,10 +226,10 @@ async fn replace(
 ) -> Result<Response, Error> {
     let UpdateIdpGroupMappings { mappings } = json(&body, false)?;
     let provider = app(&admin, &id)?;
-    let mut wanted = Vec::with_capacity(mappings.len());
+    let (mut wanted, mut seen) = (Vec::with_capacity(mappings.len()), HashSet::new());
     for mapping in mappings {
         let name = group(&admin, &mapping.group_id)?;
-        if wanted.iter().any(|(other, _)| *other == name) {
+        if !seen.insert(name.clone()) {
             return Err(Error::new(
                 StatusCode::BAD_REQUEST,
                 format!("group `{}` is in the list twice", mapping.group_id),

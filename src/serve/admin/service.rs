@@ -7,6 +7,7 @@
 mod exposures;
 mod groups;
 mod looks;
+mod lookup;
 mod mappings;
 mod members;
 mod roles;
@@ -22,6 +23,7 @@ pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
 use self::looks::Turns;
 pub use self::looks::{BUDGET, Candidate, Planned, Question, Unlooked};
+use self::lookup::{Index, Lookup};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
@@ -302,11 +304,19 @@ pub fn random_key() -> Option<String> {
 pub struct Service {
     pub inspect: Arc<dyn Inspect>,
     turns: Arc<Turns>,
+    lookup: Arc<Lookup>,
 }
 
 impl Service {
     pub fn new(inspect: Arc<dyn Inspect>) -> Self {
-        Self { inspect, turns: Arc::default() }
+        Self { inspect, turns: Arc::default(), lookup: Arc::default() }
+    }
+
+    /// What there is, and where in it names and keys are.
+    fn indexed(&self) -> (Arc<Stored>, Arc<Index>) {
+        let stored = self.inspect.stored();
+        let index = self.lookup.of(&stored);
+        (stored, index)
     }
 
     /// Plans and writes a change; answers what `read` makes of the state that it came to.

@@ -375,6 +375,27 @@ async fn api09_a_page_begins_where_the_one_before_ended_whatever_was_deleted() {
     assert_eq!((status, problem["type"].as_str()), (400, Some("urn:loginsync:problem:query")), "{problem}");
 }
 
+/// Names and keys are looked up in what there is now.
+#[tokio::test(flavor = "multi_thread")]
+async fn api10_look_ups_follow_changes() {
+    let office = Office::open().await;
+    let made = office.post("/api/v1/groups", json!({"name": "One"})).await;
+    assert_eq!(office.get("/api/v1/groups/One").await["key"], made["key"]);
+    let any = [("if-match", "*")];
+    office.call(WRITER, "PATCH", "/api/v1/groups/One", &any, Some(json!({"name": "Two"}))).await;
+    assert_eq!(office.call(ADMIN, "GET", "/api/v1/groups/One", &[], None).await.0, 404);
+    assert_eq!(office.get("/api/v1/groups/Two").await["key"], made["key"]);
+    let by_key = format!("/api/identity/v1/groups/{}", made["key"].as_str().unwrap().to_uppercase());
+    assert_eq!(office.get(&by_key).await["name"], "Two");
+    assert_eq!(office.delete("/api/v1/groups/Two").await, 204);
+    assert_eq!(office.call(ADMIN, "GET", &by_key, &[], None).await.0, 404);
+    assert_eq!(office.call(ADMIN, "GET", "/api/v1/groups/Two", &[], None).await.0, 404);
+    let role = office.post("/api/v1/roles", json!({"name": "one"})).await;
+    assert_eq!(office.get("/api/v1/roles/one").await["number"], role["number"]);
+    assert_eq!(office.delete("/api/v1/roles/one").await, 204);
+    assert_eq!(office.call(ADMIN, "GET", "/api/v1/roles/one", &[], None).await.0, 404);
+}
+
 /// `é` as one character and as two are one name to people, and `..` is a step in a path.
 #[tokio::test(flavor = "multi_thread")]
 async fn api11_names_that_nobody_could_tell_apart_or_reach_are_refused() {

@@ -1,16 +1,17 @@
 //! How groups are shown to the app and to people: aliases and the hidden flag, for the users of one provider.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Call, Draft, Refused, Service, World};
+use super::{Call, Draft, Index, Refused, Service, World};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
-use crate::pipeline::mapping::condition::folded;
+use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::Fault;
-use crate::pipeline::mapping::stored::{Exposure, taken_names};
+use crate::pipeline::mapping::stored::{Exposure, Stored, taken_names};
 
 #[derive(Debug, Clone, Serialize)]
 pub struct ExposureView {
@@ -19,6 +20,18 @@ pub struct ExposureView {
     pub key: String,
     pub alias: Option<String>,
     pub hidden: bool,
+}
+
+impl ExposureView {
+    fn of(exposure: &Exposure, stored: &Stored, index: &Index) -> Option<Self> {
+        let group = stored.groups.get(index.groups.by_name.get(&exposure.group)?)?;
+        Some(Self {
+            group: exposure.group.clone(),
+            key: group.key.clone(),
+            alias: exposure.alias.clone(),
+            hidden: exposure.hidden,
+        })
+    }
 }
 
 /// What of an exposure changes.
@@ -31,18 +44,16 @@ pub struct ExposureChange {
 
 impl Service {
     pub fn exposures(&self, provider: &str) -> Vec<ExposureView> {
-        let stored = self.inspect.stored();
+        let (stored, index) = self.indexed();
         let of = stored.exposures.values().filter(|exposure| exposure.provider == provider);
-        of.filter_map(|exposure| {
-            let group = stored.group(&exposure.group)?;
-            Some(ExposureView {
-                group: exposure.group.clone(),
-                key: group.key.clone(),
-                alias: exposure.alias.clone(),
-                hidden: exposure.hidden,
-            })
-        })
-        .collect()
+        of.filter_map(|exposure| ExposureView::of(exposure, &stored, &index)).collect()
+    }
+
+    /// How one group is shown for a provider.
+    pub fn exposure(&self, provider: &str, group: &str) -> Option<ExposureView> {
+        let (stored, index) = self.indexed();
+        let exposure = stored.exposures.get(&(provider.to_owned(), group.to_owned()))?;
+        ExposureView::of(exposure, &stored, &index)
     }
 
     /// Makes or changes one.
@@ -60,7 +71,8 @@ impl Service {
         let (own, provider, group) = (call.clone(), provider.to_owned(), group.to_owned());
         self.change(call, move |world| {
             let mut draft = world.draft();
-            set(world, &mut draft, &own, &provider, &group, change)?;
+            let mut taken = Taken::of(world, &draft);
+            set(world, &mut draft, &mut taken, &own, (provider, group), change)?;
             Ok((draft, ()))
         })
         .await
@@ -80,17 +92,19 @@ impl Service {
         let (own, provider) = (call.clone(), provider.to_owned());
         self.change(call, move |world| {
             let mut draft = world.draft();
+            let wanted: HashSet<&str> = list.iter().map(|(group, _)| group.as_str()).collect();
             let before: Vec<_> =
                 draft.after.exposures.keys().filter(|(owner, _)| *owner == provider).cloned().collect();
             for key in before {
                 // One that stays keeps nothing: what the list leaves out is as if it were new.
                 draft.after.exposures.remove(&key);
-                if !list.iter().any(|(group, _)| *group == key.1) {
+                if !wanted.contains(key.1.as_str()) {
                     draft.note("exposure_deleted", &own, json!({ "provider": provider, "group": key.1 }));
                 }
             }
+            let mut taken = Taken::of(world, &draft);
             for (group, change) in list {
-                set(world, &mut draft, &own, &provider, &group, change)?;
+                set(world, &mut draft, &mut taken, &own, (provider.clone(), group), change)?;
             }
             Ok((draft, ()))
         })
@@ -117,44 +131,62 @@ impl Service {
 fn set(
     world: &World,
     draft: &mut Draft,
+    taken: &mut Taken,
     call: &Call,
-    provider: &str,
-    group: &str,
+    key: (String, String),
     change: ExposureChange,
 ) -> Result<(), Refused> {
-    let key = (provider.to_owned(), group.to_owned());
+    let group = &key.1;
     let before = draft.after.exposures.get(&key).cloned();
     let name = GroupName::parse(group).ok().filter(|name| world.rules.groups.contains_key(name));
     let Some(name) = name else { return Err(Refused::NotFound(format!("there is no group `{group}`"))) };
     let kept = before.as_ref().and_then(|exposure| exposure.alias.clone());
+    if let Some(kept) = &kept {
+        taken.aliases.remove(&*alike(kept));
+    }
     let alias = change.alias.unwrap_or(kept);
     let hidden = change.hidden.or(before.as_ref().map(|exposure| exposure.hidden)).unwrap_or_default();
     if let Some(alias) = &alias {
         if world.rules.is_privileged(&Target::Group(name)) {
             return Err(Refused::Forbidden(format!("group `{group}` is privileged and takes no alias")));
         }
-        check_alias(world, draft, alias, &key)?;
+        taken.check(world, alias)?;
+        taken.aliases.insert(alike(alias).into_owned());
     }
-    let exposure = Exposure { provider: provider.to_owned(), group: group.to_owned(), alias, hidden };
+    let exposure = Exposure { provider: key.0.clone(), group: group.clone(), alias, hidden };
     draft.note("exposure_set", call, &exposure);
     draft.after.exposures.insert(key, Arc::new(exposure));
     Ok(())
 }
 
-/// An alias may not be the name of anything else, case aside: it would pass for that.
-fn check_alias(world: &World, draft: &Draft, alias: &str, own: &(String, String)) -> Result<(), Refused> {
-    if let Err(why) = GroupName::parse(alias) {
-        return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
+/// What an alias may not be, since it would pass for that.
+struct Taken {
+    /// Of all groups and roles.
+    names: HashSet<String>,
+    /// Of other groups.
+    aliases: HashSet<String>,
+}
+
+impl Taken {
+    fn of(world: &World, draft: &Draft) -> Self {
+        let aliases = draft.after.exposures.values().filter_map(|exposure| exposure.alias.as_deref());
+        Self {
+            names: taken_names(world.rules.groups.keys(), world.rules.roles.keys()),
+            aliases: aliases.map(|alias| alike(alias).into_owned()).collect(),
+        }
     }
-    if let Some(why) = world.headers.unfit(alias) {
-        return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
+
+    fn check(&self, world: &World, alias: &str) -> Result<(), Refused> {
+        if let Err(why) = GroupName::parse(alias) {
+            return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
+        }
+        if let Some(why) = world.headers.unfit(alias) {
+            return Err(Refused::Invalid(vec![Fault::new("alias", Some(alias), why.to_string())]));
+        }
+        let name = alike(alias);
+        if self.names.contains(&*name) || self.aliases.contains(&*name) {
+            return Err(Refused::Conflict(format!("`{alias}` is the name or alias of something else, case aside")));
+        }
+        Ok(())
     }
-    let names = taken_names(world.rules.groups.keys(), world.rules.roles.keys());
-    let others =
-        draft.after.exposures.iter().filter(|(key, _)| *key != own).filter_map(|(_, other)| other.alias.as_deref());
-    let mut others = others.map(folded);
-    if names.contains(&*folded(alias)) || others.any(|other| other == folded(alias)) {
-        return Err(Refused::Conflict(format!("`{alias}` is the name or alias of something else, case aside")));
-    }
-    Ok(())
 }

@@ -62,6 +62,12 @@ pub struct GroupChange {
 }
 
 impl GroupView {
+    /// One that a file declared once, and no more, has a number and nothing else: it is not there.
+    fn living(entry: &Entry<GroupBody>, rules: &RuleSet) -> Option<Self> {
+        let lives = entry.body.own.is_some() || rules.groups.contains_key(entry.body.name.as_str());
+        lives.then(|| Self::new(entry, rules))
+    }
+
     fn new(entry: &Entry<GroupBody>, rules: &RuleSet) -> Self {
         let content = rules.groups.get(entry.body.name.as_str());
         let inactive = rules.overlay.left_out.get(&entry.number);
@@ -101,15 +107,8 @@ impl Service {
     /// All groups that are declared, by name.
     pub fn groups(&self) -> Vec<GroupView> {
         let (stored, rules) = (self.inspect.stored(), self.inspect.rules());
-        let mut views: Vec<GroupView> = stored
-            .groups
-            .values()
-            .filter_map(|entry| {
-                // One that a file declared once has a number and nothing else.
-                let lives = entry.body.own.is_some() || rules.groups.contains_key(entry.body.name.as_str());
-                lives.then(|| GroupView::new(entry, &rules))
-            })
-            .collect();
+        let mut views: Vec<GroupView> =
+            stored.groups.values().filter_map(|entry| GroupView::living(entry, &rules)).collect();
         views.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
         views
     }
@@ -117,13 +116,16 @@ impl Service {
     /// # Errors
     /// When there is no such group.
     pub fn group(&self, name: &str) -> Result<GroupView, Refused> {
-        let found = self.groups().into_iter().find(|group| group.name == name);
+        let (stored, index) = self.indexed();
+        let found = index.groups.by_name.get(name).and_then(|number| stored.groups.get(number));
+        let found = found.and_then(|entry| GroupView::living(entry, &self.inspect.rules()));
         found.ok_or_else(|| Refused::NotFound(format!("there is no group `{name}`")))
     }
 
     /// The group with a UUID.
     pub fn group_by_key(&self, key: &str) -> Option<GroupView> {
-        self.groups().into_iter().find(|group| group.key.eq_ignore_ascii_case(key))
+        let (stored, index) = self.indexed();
+        GroupView::living(stored.groups.get(&index.groups.by_key(key)?)?, &self.inspect.rules())
     }
 
     /// # Errors

@@ -11,8 +11,8 @@ use super::{
     Call, Draft, Refused, Service, World, check_description, check_marks, check_version, new_entry, no_faults, not_own,
 };
 use crate::config::Scope;
-use crate::pipeline::mapping::Role;
 use crate::pipeline::mapping::stored::{Entry, GroupBody, OwnGroup, OwnRole, RoleBody};
+use crate::pipeline::mapping::{Role, RuleSet};
 
 /// A role as everybody sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -52,6 +52,13 @@ pub struct RoleChange {
 }
 
 impl RoleView {
+    /// One that a file declared once, and no more, has a number and nothing else: it is not there.
+    fn living(entry: &Entry<RoleBody>, rules: &RuleSet) -> Option<Self> {
+        let content = rules.roles.get(entry.body.name.as_str());
+        let inactive = rules.overlay.left_out.get(&entry.number);
+        (entry.body.own.is_some() || content.is_some()).then(|| Self::new(entry, content, inactive))
+    }
+
     fn new(entry: &Entry<RoleBody>, content: Option<&Role>, inactive: Option<&String>) -> Self {
         let own = entry.body.own.as_ref();
         let flag = |own: Option<bool>, declared: fn(&Role) -> bool| {
@@ -77,16 +84,8 @@ impl Service {
     /// All roles that are declared, by name.
     pub fn roles(&self) -> Vec<RoleView> {
         let (stored, rules) = (self.inspect.stored(), self.inspect.rules());
-        let mut views: Vec<RoleView> = stored
-            .roles
-            .values()
-            .filter_map(|entry| {
-                let content = rules.roles.get(entry.body.name.as_str());
-                let inactive = rules.overlay.left_out.get(&entry.number);
-                let lives = entry.body.own.is_some() || content.is_some();
-                lives.then(|| RoleView::new(entry, content, inactive))
-            })
-            .collect();
+        let mut views: Vec<RoleView> =
+            stored.roles.values().filter_map(|entry| RoleView::living(entry, &rules)).collect();
         views.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
         views
     }
@@ -94,16 +93,19 @@ impl Service {
     /// # Errors
     /// When there is no such role.
     pub fn role(&self, name: &str) -> Result<RoleView, Refused> {
-        let found = self.roles().into_iter().find(|role| role.name == name);
+        let (stored, index) = self.indexed();
+        let found = index.roles.by_name.get(name).and_then(|number| stored.roles.get(number));
+        let found = found.and_then(|entry| RoleView::living(entry, &self.inspect.rules()));
         found.ok_or_else(|| Refused::NotFound(format!("there is no role `{name}`")))
     }
 
     pub fn role_by_number(&self, number: i64) -> Option<RoleView> {
-        self.roles().into_iter().find(|role| role.number == number)
+        RoleView::living(self.inspect.stored().roles.get(&number)?, &self.inspect.rules())
     }
 
     pub fn role_by_key(&self, key: &str) -> Option<RoleView> {
-        self.roles().into_iter().find(|role| role.key.eq_ignore_ascii_case(key))
+        let (stored, index) = self.indexed();
+        RoleView::living(stored.roles.get(&index.roles.by_key(key)?)?, &self.inspect.rules())
     }
 
     /// # Errors
