@@ -10,8 +10,8 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
 
 use super::Inspect;
 use super::limit::{Left, Limit};
@@ -47,6 +47,35 @@ pub enum Denied {
     /// There is something at the address, and it does not answer this method.
     Method,
     Store(StoreError),
+}
+
+impl Denied {
+    /// The status, and why, in words that fit every face.
+    pub fn told(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unknown => (
+                StatusCode::UNAUTHORIZED,
+                "expected `Authorization: Bearer` with the secret or an access token of an API client",
+            ),
+            Self::Face(_) => (StatusCode::FORBIDDEN, "the client may not call this API"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too many calls; wait as long as `Retry-After` says"),
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long; expected at most 1 MiB, and 4 MiB for a plan")
+            }
+            Self::Nowhere => (StatusCode::NOT_FOUND, "there is nothing at this address"),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this address does not answer this method; `Allow` names those that it does",
+            ),
+            Self::Store(error) => store_failed(error),
+        }
+    }
+}
+
+/// What a face says when the store failed: why is for the log alone.
+pub fn store_failed(error: &StoreError) -> (StatusCode, &'static str) {
+    tracing::error!(%error, "the store failed a call of an API");
+    (StatusCode::SERVICE_UNAVAILABLE, "the store is not available; try again in a moment")
 }
 
 /// A token as its client gets it, once.

@@ -147,7 +147,7 @@ impl Problem {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let text = refused.text();
+        let (status, text) = refused.told();
         match refused {
             Refused::Invalid(faults) => {
                 let issues: Vec<String> = faults.iter().map(issue).collect();
@@ -197,17 +197,10 @@ impl IntoResponse for Problem {
 }
 
 fn denied(why: &Denied) -> Response {
+    let (status, text) = why.told();
     match why {
-        Denied::Unknown => Problem::new(StatusCode::UNAUTHORIZED, "The access token is missing or not valid."),
-        Denied::Face(_) => Problem::new(StatusCode::FORBIDDEN, "This client may not use this API."),
-        Denied::TooMany(_) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests."),
-        Denied::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "The request body is too long."),
         Denied::Nowhere => Problem::not_found("resource"),
-        Denied::Method => Problem::new(StatusCode::METHOD_NOT_ALLOWED, "This resource does not answer this method."),
-        Denied::Store(error) => {
-            tracing::error!(%error, "a caller of the ODC face could not be looked up");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "The store is not available.")
-        }
+        _ => Problem::new(status, text),
     }
     .into_response()
 }

@@ -145,7 +145,7 @@ impl Problem {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let text = refused.text();
+        let (status, text) = refused.told();
         match refused {
             Refused::Invalid(faults) => Self::Fields(faults),
             Refused::NotFound(_) => Self::not_found(),
@@ -209,17 +209,11 @@ fn field_errors(fault: Fault) -> FieldErrors {
 }
 
 fn denied(why: &Denied) -> Response {
+    let (status, text) = why.told();
     match why {
-        Denied::Unknown => plain(StatusCode::UNAUTHORIZED, "Unauthorized".into()),
-        Denied::Face(_) => plain(StatusCode::FORBIDDEN, "This client may not use this API".into()),
-        Denied::TooMany(_) => plain(StatusCode::TOO_MANY_REQUESTS, "Too many requests".into()),
-        Denied::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "Request body is too long".into()),
+        Denied::Unknown => plain(status, "Unauthorized".into()),
         Denied::Nowhere => Problem::not_found().into_response(),
-        Denied::Method => plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed".into()),
-        Denied::Store(error) => {
-            tracing::error!(%error, "a caller of the OneLogin face could not be looked up");
-            plain(StatusCode::SERVICE_UNAVAILABLE, "The store is not available".into())
-        }
+        _ => plain(status, text.into()),
     }
 }
 

@@ -21,7 +21,6 @@ use super::http::{Admin, Head, guarded, json};
 use super::service::{ExposureChange, ExposureView, Refused, provider_key};
 use super::v1::{document, secure};
 use crate::config::{Face, Scope};
-use crate::ports::store::StoreError;
 
 /// The routes, under `/v1` as Opal has them and at the root, and the document that describes them.
 pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
@@ -101,35 +100,20 @@ impl Error {
     }
 
     fn denied(why: &Denied) -> Self {
-        match why {
-            Denied::Unknown => Self::new(StatusCode::UNAUTHORIZED, "the API token is missing or wrong"),
-            Denied::Face(_) => Self::new(StatusCode::FORBIDDEN, "the client may not call this API"),
-            Denied::TooMany(_) => {
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls; wait as long as `Retry-After` says")
-            }
-            Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long"),
-            Denied::Nowhere => Self::new(StatusCode::NOT_FOUND, "there is nothing at this address"),
-            Denied::Method => Self::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not answer this method"),
-            Denied::Store(error) => Refused::Store(error.clone()).into(),
-        }
+        let (status, text) = why.told();
+        Self::new(status, text)
     }
 }
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
-        let status = match &refused {
+        let (status, text) = refused.told();
+        let status = match refused {
             Refused::Invalid(_) => StatusCode::BAD_REQUEST,
-            Refused::NotFound(_) => StatusCode::NOT_FOUND,
-            Refused::Forbidden(_) | Refused::ReadOnly(_) => StatusCode::FORBIDDEN,
-            Refused::Conflict(_) | Refused::Stale | Refused::Braked(_) | Refused::Store(StoreError::Invalid(_)) => {
-                StatusCode::CONFLICT
-            }
-            Refused::Store(error) => {
-                tracing::error!(%error, "the store failed a call of an API");
-                return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the store is not available; try again in a moment");
-            }
+            Refused::ReadOnly(_) => StatusCode::FORBIDDEN,
+            _ => status,
         };
-        Self::new(status, refused.text())
+        Self::new(status, text)
     }
 }
 

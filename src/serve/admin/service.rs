@@ -16,6 +16,7 @@ mod trials;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,6 +29,7 @@ pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
+use super::auth::store_failed;
 use super::{Change, Inspect};
 use crate::config::{Face, Headers, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
@@ -124,6 +126,25 @@ impl Refused {
             }
             Self::Store(error) => error.to_string(),
         }
+    }
+
+    /// The status, and why, as most faces have them.
+    pub fn told(&self) -> (StatusCode, String) {
+        let status = match self {
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Conflict(_)
+            | Self::ReadOnly(_)
+            | Self::Stale
+            | Self::Braked(_)
+            | Self::Store(StoreError::Invalid(_)) => StatusCode::CONFLICT,
+            Self::Store(error) => {
+                let (status, text) = store_failed(error);
+                return (status, text.to_owned());
+            }
+        };
+        (status, self.text())
     }
 
     pub fn fault(field: impl Into<String>, value: Option<&str>, message: impl Into<String>) -> Self {

@@ -24,7 +24,6 @@ use crate::pipeline::ids::{RoleName, Target, Timestamp};
 use crate::pipeline::mapping::definition::{Definition, ShortTarget};
 use crate::pipeline::mapping::{Mapping, When};
 use crate::pipeline::provider::Protocol;
-use crate::ports::store::StoreError;
 
 /// The claim that carries groups, unless a provider has only one claim.
 const GROUPS: &str = "groups";
@@ -170,42 +169,35 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
+    /// The code that goes with a status.
+    fn of(status: StatusCode, message: impl Into<String>) -> Self {
+        let code = match status {
+            StatusCode::UNAUTHORIZED => "UNAUTHORIZED",
+            StatusCode::FORBIDDEN => "FORBIDDEN",
+            StatusCode::NOT_FOUND => "NOT_FOUND",
+            StatusCode::METHOD_NOT_ALLOWED => "METHOD_NOT_ALLOWED",
+            StatusCode::CONFLICT => "CONFLICT",
+            StatusCode::PAYLOAD_TOO_LARGE => "PAYLOAD_TOO_LARGE",
+            StatusCode::TOO_MANY_REQUESTS => "TOO_MANY_REQUESTS",
+            StatusCode::SERVICE_UNAVAILABLE => "SERVICE_UNAVAILABLE",
+            _ => "BAD_REQUEST",
+        };
+        Self::new(status, code, message)
+    }
+
     fn denied(why: &Denied) -> Self {
-        match why {
-            Denied::Unknown => Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the API key is missing or wrong"),
-            Denied::Face(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "the client may not call this API"),
-            Denied::TooMany(_) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "TOO_MANY_REQUESTS",
-                "too many calls; wait as long as `Retry-After` says",
-            ),
-            Denied::TooLarge => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "the body is too long"),
-            Denied::Nowhere => Self::not_found("there is nothing at this address"),
-            Denied::Method => Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "this address does not answer this method",
-            ),
-            Denied::Store(error) => Refused::Store(error.clone()).into(),
-        }
+        let (status, text) = why.told();
+        Self::of(status, text)
     }
 }
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
-        let text = refused.text();
-        match &refused {
-            Refused::Invalid(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "BAD_REQUEST", text),
-            Refused::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", text),
-            Refused::Forbidden(_) | Refused::ReadOnly(_) => Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", text),
-            Refused::Conflict(_) | Refused::Stale | Refused::Braked(_) | Refused::Store(StoreError::Invalid(_)) => {
-                Self::new(StatusCode::CONFLICT, "ALREADY_EXISTS", text)
-            }
-            Refused::Store(error) => {
-                tracing::error!(%error, "the store failed a call of an API");
-                let message = "the store is not available; try again in a moment";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message)
-            }
+        let (status, text) = refused.told();
+        match refused {
+            Refused::ReadOnly(_) => Self::of(StatusCode::FORBIDDEN, text),
+            Refused::Conflict(_) => Self::new(status, "ALREADY_EXISTS", text),
+            _ => Self::of(status, text),
         }
     }
 }

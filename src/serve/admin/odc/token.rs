@@ -148,10 +148,7 @@ fn denied(why: &Denied) -> Response {
         Denied::Face(_) => refused(StatusCode::BAD_REQUEST, "unauthorized_client"),
         Denied::TooMany(left) => with_limit(refused(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"), *left),
         Denied::TooLarge | Denied::Nowhere | Denied::Method => refused(StatusCode::BAD_REQUEST, "invalid_request"),
-        Denied::Store(error) => {
-            tracing::error!(%error, "a token call of the ODC face failed at the store");
-            refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
-        }
+        Denied::Store(_) => refused(why.told().0, "temporarily_unavailable"),
     }
 }
 

@@ -280,17 +280,12 @@ fn bad_request(message: &str) -> Response {
 }
 
 fn denied(why: &Denied) -> Response {
+    let (status, text) = why.told();
     match why {
-        Denied::Unknown => refused(StatusCode::UNAUTHORIZED, "Unauthorized", "Authentication Failure"),
-        Denied::Face(_) => refused(StatusCode::FORBIDDEN, "Forbidden", "This client may not use this API"),
-        Denied::TooMany(left) => {
-            with_limit(refused(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests", "Too many requests"), *left)
-        }
+        Denied::Unknown => refused(status, "Unauthorized", "Authentication Failure"),
+        Denied::TooMany(left) => with_limit(refused(status, "Too Many Requests", text), *left),
         Denied::TooLarge | Denied::Nowhere | Denied::Method => bad_request("the request cannot be read"),
-        Denied::Store(error) => {
-            tracing::error!(%error, "a token call of the OneLogin face failed at the store");
-            refused(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "The store is not available")
-        }
+        Denied::Face(_) | Denied::Store(_) => refused(status, status.canonical_reason().unwrap_or_default(), text),
     }
 }
 

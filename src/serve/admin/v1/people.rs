@@ -18,7 +18,7 @@ use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::definition::Fault;
 use crate::ports::catalogue::Person;
-use crate::ports::store::{Act, UserView};
+use crate::ports::store::{Act, StoreError, UserView};
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
 
@@ -443,7 +443,11 @@ async fn resync(
     admin.service.user(user.clone()).await?;
     let outcomes = admin.inspect().resync(user).await.map_err(|trouble| match trouble {
         Trouble::Store(error) => Problem::from(error),
-        other => Problem::of(&Refused::Store(crate::ports::store::StoreError::Unavailable(format!("{other:?}")))),
+        other => {
+            // Its words are those of Rust, for the log.
+            let why = format!("failed to resync the sessions of a user: {other:?}");
+            Problem::unavailable(&StoreError::Unavailable(why))
+        }
     })?;
     let sessions = outcomes.into_iter().map(|renewed| {
         let (outcome, granted, revoked, reason) = match renewed {

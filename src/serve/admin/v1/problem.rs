@@ -28,6 +28,9 @@ pub struct Problem {
     pub errors: Vec<Fault>,
 }
 
+/// Kind and title of what may be tried again.
+const UNAVAILABLE: (&str, &str) = ("unavailable", "The store is not available");
+
 impl Problem {
     fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
         let kind = format!("urn:loginsync:problem:{kind}");
@@ -59,50 +62,27 @@ impl Problem {
             Refused::Store(StoreError::Invalid(_)) => {
                 Self::new(StatusCode::CONFLICT, "conflict", "In conflict with what is there", text)
             }
-            Refused::Store(error) => {
-                tracing::error!(%error, "the store failed a call of an API");
-                Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "unavailable",
-                    "The store is not available",
-                    "try again in a moment",
-                )
-            }
+            Refused::Store(error) => Self::unavailable(error),
         }
     }
 
     pub fn denied(why: &Denied) -> Self {
-        match why {
-            Denied::Unknown => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "Who calls is not known",
-                "expected `Authorization: Bearer` with the secret or an access token of an API client",
-            ),
-            Denied::Face(_) => {
-                Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", "the client may not call this API")
-            }
-            Denied::TooMany(_) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many",
-                "Too many calls",
-                "wait as long as `Retry-After` says",
-            ),
-            Denied::TooLarge => Self::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "The body is too long",
-                "expected at most 1 MiB, and 4 MiB for a plan",
-            ),
-            Denied::Nowhere => Self::of(&Refused::NotFound("there is nothing at this address".into())),
-            Denied::Method => Self::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method",
-                "Not answered",
-                "this address does not answer this method; `Allow` names those that it does",
-            ),
-            Denied::Store(error) => Self::of(&Refused::Store(error.clone())),
-        }
+        let (status, detail) = why.told();
+        let (kind, title) = match why {
+            Denied::Unknown => ("unauthorized", "Who calls is not known"),
+            Denied::Face(_) => ("forbidden", "Not allowed"),
+            Denied::TooMany(_) => ("too-many", "Too many calls"),
+            Denied::TooLarge => ("too-large", "The body is too long"),
+            Denied::Nowhere => ("not-found", "Not found"),
+            Denied::Method => ("method", "Not answered"),
+            Denied::Store(_) => UNAVAILABLE,
+        };
+        Self::new(status, kind, title, detail)
+    }
+
+    /// The store failed, or what stands in its place.
+    pub fn unavailable(error: &StoreError) -> Self {
+        Self::denied(&Denied::Store(error.clone()))
     }
 
     pub fn without_version() -> Self {
