@@ -19,10 +19,12 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
+use crate::login::outcome::{Observer, Outcomes};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::definition::TextLimits;
 use crate::pipeline::mapping::stored::{Stored, merge};
 use crate::pipeline::mapping::{Apply, IndexError, RuleSet};
+use crate::pipeline::provider::Provider;
 #[cfg(feature = "samael")]
 use crate::pipeline::{provider::Protocol, verify::saml};
 use crate::ports::BoxFuture;
@@ -110,7 +112,7 @@ struct Core {
     stored: ArcSwap<Stored>,
     rules: Arc<Rules>,
     clock: Clock,
-    meters: Arc<Meters>,
+    told: Told,
     counters: Arc<Counters>,
     registry: Arc<Registry>,
     verifiers: Arc<Semaphore>,
@@ -120,6 +122,12 @@ struct Core {
     current: Mutex<Current>,
     /// One reload, or one change through the APIs, at a time.
     reloading: tokio::sync::Mutex<()>,
+}
+
+/// What logins are counted in.
+struct Told {
+    meters: Arc<Meters>,
+    outcomes: Arc<Outcomes>,
 }
 
 /// What answers the app at the back channel.
@@ -198,7 +206,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     descriptors::raise(&config);
-    let running = start(path, config, Clock::system(), |store| store).await?;
+    let running = start(path, config, Clock::system(), None).await?;
     tracing::info!(proxy = %running.proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     loop {
         tokio::select! {
@@ -212,7 +220,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Starts everything that a configuration asks for. `wrap` may put something around the store that the logins use.
+/// Starts everything that a configuration asks for. `observer` hears of every login.
 ///
 /// # Errors
 /// When a listener, the store or a certificate is not to be had.
@@ -220,7 +228,7 @@ pub async fn start(
     path: PathBuf,
     mut config: Config,
     clock: Clock,
-    wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    observer: Option<Arc<dyn Observer>>,
 ) -> Result<Running, StartError> {
     prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -230,18 +238,20 @@ pub async fn start(
         Watchdog::new(&tokio::runtime::Handle::current().metrics(), Some(opened.pulse()), config.store.timeout);
     let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
     let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
-    let store = wrap(opened);
+    let store: Arc<dyn Store> = opened;
     let stored = numbered(&*catalogue, &config.rules, clock.now()).await?;
     let merged = merged(&config.rules, &stored, 1)?;
     warn_of_untold(&config, &merged);
     let adopted = store.adopt(Arc::clone(&merged), clock.now()).await?;
     log_adopted(adopted);
     let meters = Arc::new(Meters::default());
-    let rules = Arc::new(Rules::new(merged));
+    let rules = Arc::new(Rules::new(merged, providers(&config)));
     let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
     let counters = Arc::new(Counters::default());
+    let outcomes = Arc::new(Outcomes::new(observer));
     let mut registry = Registry::with_prefix("loginsync");
     counters.register(&mut registry);
+    outcomes.register(&mut registry);
     meters.register(&mut registry);
     #[cfg(feature = "samael")]
     crate::telemetry::second_verifier::register(&mut registry);
@@ -254,7 +264,8 @@ pub async fn start(
         Some(relay) => Some(bind(relay.address).await?),
         None => None,
     };
-    let services = services(&config, &keys, &store, &rules, &clock, &meters, &verifiers)?;
+    let told = Told { meters: Arc::clone(&meters), outcomes };
+    let services = services(&config, &keys, &store, &rules, &clock, &told, &verifiers)?;
     let relay = relay(&config, &services, &counters)?;
     let cookie_keys = cookie_keys(&config, &*store).await?;
     let asserter = asserter(&config, &*store).await?;
@@ -267,7 +278,7 @@ pub async fn start(
         stored: ArcSwap::from(stored),
         rules: Arc::clone(&rules),
         clock,
-        meters,
+        told,
         counters,
         registry: Arc::new(registry),
         verifiers,
@@ -293,7 +304,7 @@ fn run(
         |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
     let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
     let relay = relay_listener.as_ref().map(address);
-    let inspect: Arc<dyn Inspect> = Arc::<Core>::clone(&core);
+    let inspect: Arc<dyn Inspect> = Arc::new(Arc::clone(&core));
     let serving = admin::server::spawn(admin_listener, inspect, watchdog, until(stopping.clone()));
     let serving = serving.map_err(|why| StartError::Listen { address: admin, why })?;
     let mut tasks = vec![
@@ -384,7 +395,7 @@ impl Core {
         set_epoch(&mut config, epoch);
         prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
-        let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.meters, &self.verifiers)?;
+        let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, &self.verifiers)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let cookie_keys = cookie_keys(&config, &*self.store).await?;
         let asserter = asserter(&config, &*self.store).await?;
@@ -407,9 +418,9 @@ impl Core {
         let merged = merged(&config.rules, &stored, epoch)?;
         warn_of_untold(&config, &merged);
         let adopted = self.store.adopt(Arc::clone(&merged), self.clock.now()).await?;
-        self.rules.swap(Arc::clone(&merged));
+        self.rules.replace(Arc::clone(&merged), providers(&config));
         self.stored.store(stored);
-        self.meters.retain(&merged);
+        self.told.meters.retain(&merged);
         self.site.store(Arc::new(site));
         if let Some(current) = &self.relay {
             let relay = relay.unwrap_or_else(|| current.relay.load().without_providers());
@@ -459,7 +470,7 @@ impl Core {
         let adopted = self.catalogue.revise(revision).await?;
         self.rules.swap(Arc::clone(&rules));
         self.stored.store(after);
-        self.meters.retain(&rules);
+        self.told.meters.retain(&rules);
         log_adopted(adopted);
         Ok(())
     }
@@ -530,7 +541,7 @@ pub fn rules_on_disk(config: &Config) -> Result<Arc<RuleSet>, StartError> {
     Ok(merged(&config.rules, &stored, config.rules.epoch)?)
 }
 
-impl Inspect for Core {
+impl Inspect for Arc<Core> {
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store)
     }
@@ -548,7 +559,7 @@ impl Inspect for Core {
     }
 
     fn meters(&self) -> Arc<Meters> {
-        Arc::clone(&self.meters)
+        Arc::clone(&self.told.meters)
     }
 
     fn registry(&self) -> Arc<Registry> {
@@ -588,7 +599,12 @@ impl Inspect for Core {
     }
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>> {
-        Box::pin(self.revise(change))
+        // A caller that goes away must not leave the store with rules that logins never hear of.
+        let core = Self::clone(self);
+        Box::pin(async move {
+            let revising = tokio::spawn(async move { core.revise(change).await });
+            revising.await.unwrap_or_else(|error| Err(Refused::Store(StoreError::Unavailable(error.to_string()))))
+        })
     }
 }
 
@@ -612,6 +628,10 @@ fn prepare_saml(_: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+fn providers(config: &Config) -> Vec<Arc<Provider>> {
+    config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect()
+}
+
 fn set_epoch(config: &mut Config, epoch: u64) {
     // Nobody shares the rules of a configuration that was just loaded.
     if let Some(rules) = Arc::get_mut(&mut config.rules) {
@@ -632,7 +652,7 @@ fn services(
     store: &Arc<dyn Store>,
     rules: &Arc<Rules>,
     clock: &Clock,
-    meters: &Arc<Meters>,
+    told: &Told,
     verifiers: &Arc<Semaphore>,
 ) -> Result<Services, FetchError> {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
@@ -643,7 +663,8 @@ fn services(
         store: Arc::clone(store),
         rules: Arc::clone(rules),
         clock: clock.clone(),
-        meters: Arc::clone(meters),
+        meters: Arc::clone(&told.meters),
+        outcomes: Arc::clone(&told.outcomes),
         verifiers: Arc::clone(verifiers),
     })
 }

@@ -1,29 +1,38 @@
-//! The path of a login: capture, verify, enrich, claims, mapping, apply, publish.
+//! The path of a login, and its two ends.
 //!
-//! Read [`login`] and [`enter`] from top to bottom; each line is a stage, and each stage has its page below [`crate::pipeline`]. Whatever
-//! goes wrong is a [`Refused`] with its reason, and the login does not reach the app.
+//! ```text
+//! walk       capture, verify, enrich, claims, candidates: written once
+//!   commit   by the rules that the walk began with; where they are no longer current, its last part runs again (here)
+//!   preview  the same decision, and nothing written (`explain`)
+//! outcome    what became of it, told once
+//! ```
+//!
+//! [`login`] is the way in of the modes that watch, [`enter`] what all modes share, [`resync`] a login without a token; a mode
+//! in which not every token is a new login asks [`recognise`] first, and then [`sync`]. Whatever goes wrong is a [`Refused`] with
+//! its reason, and the login does not reach the app.
 
 mod enrich;
-mod overage;
+pub mod outcome;
+pub mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use self::enrich::{Unread, ask_userinfo, enrich};
+use self::enrich::Unread;
+use self::outcome::{About, Delivery, Outcomes};
+use self::walk::{Asks, Known, Message, Stopped, Trace, again, by_userinfo, walk};
 use crate::clock::Clock;
+use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::oidc::AccessToken;
-use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured};
-use crate::pipeline::claims::sources::{Brought, Sources};
-use crate::pipeline::claims::{self, Claim, ClaimState, Claims, ClaimsRefusal};
+use crate::pipeline::capture::{CallbackMessage, CaptureRefusal, Captured};
+use crate::pipeline::claims::{Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
-use crate::pipeline::mapping;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Protocol, Provider};
-use crate::pipeline::verify::presented::is_of_person;
-use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, Remembered, Verified};
+use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Provider};
+use crate::pipeline::verify::{Assertion, BindingVerdict, Fault, Origin, Remembered, SignedToken, Verified};
 use crate::ports::back_channel::BackChannel;
-use crate::ports::directory::Directory;
-use crate::ports::keys::{KeySource, KeysError, Published};
+use crate::ports::directory::{Directory, DirectoryError};
+use crate::ports::keys::{KeySource, KeysError};
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
 use crate::telemetry::meters::Meters;
@@ -38,8 +47,20 @@ pub struct Services {
     pub rules: Arc<Rules>,
     pub clock: Clock,
     pub meters: Arc<Meters>,
-    /// SAML verification is C code that cannot be cancelled: this many run at once, on threads that may block.
+    pub outcomes: Arc<Outcomes>,
+    /// SAML verification takes a core for milliseconds: this many run at once, on threads that may block.
     pub verifiers: Arc<tokio::sync::Semaphore>,
+}
+
+impl Services {
+    fn asks(&self) -> Asks<'_> {
+        Asks {
+            keys: &*self.keys,
+            back_channel: Some(&*self.back_channel),
+            directory: Some(&*self.directory),
+            verifiers: &self.verifiers,
+        }
+    }
 }
 
 /// A message at a callback path, and what is known about it.
@@ -89,21 +110,41 @@ pub struct Entered {
     pub plan: Plan,
     pub claims: Arc<Claims>,
     pub assertion: Verified<Assertion>,
+    delivery: Delivery,
 }
 
-/// Why a message must not reach the app.
+impl Entered {
+    /// Notes that the login was handed on. One that is dropped before counts as not delivered.
+    pub fn delivered(&self) {
+        self.delivery.done();
+    }
+}
+
+/// Why a message must not reach the app. Made by [`Services::refuse`] alone, so that every refusal is told.
 #[derive(Debug)]
 pub struct Refused {
+    /// What the log and the audit carry.
+    pub id: String,
     /// `None` while it was not known whose token it is.
     pub provider: Option<ProviderName>,
     pub reason: Reason,
+    _told: Told,
 }
+
+#[derive(Debug)]
+struct Told;
 
 /// The stage that refused, with its own reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Reason {
     #[error(transparent)]
     Capture(#[from] CaptureRefusal),
+    #[error(transparent)]
+    Bearer(#[from] BearerFault),
+    #[error(
+        "a person's grant brought no `id_token`, so that nobody can be synced; have the app ask for scope `openid`"
+    )]
+    NoIdToken,
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error("{0}")]
@@ -112,7 +153,7 @@ pub enum Reason {
     Claims(#[from] ClaimsRefusal),
     #[error(transparent)]
     Userinfo(#[from] Unread),
-    #[error("this token speaks of no person")]
+    #[error("this token identifies no person")]
     NoPerson,
     #[error("this token was used before")]
     Replay { token: String },
@@ -124,10 +165,10 @@ pub enum Reason {
         /// For the person.
         message: String,
     },
+    #[error("the provider was removed, or replaced by another, while this login was decided")]
+    Reconfigured,
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the rules changed three times while this login was decided")]
-    Unsettled,
     #[error("the login took longer than `limits.login_timeout`")]
     Timeout,
 }
@@ -135,18 +176,21 @@ pub enum Reason {
 impl Reason {
     /// Whether this is a decision against the person, and not a failure of somebody's.
     pub fn is_denial(&self) -> bool {
+        matches!(self, Self::Disabled | Self::Gate { .. })
+    }
+
+    /// For metrics and the log: where it was refused.
+    pub fn stage(&self) -> &'static str {
         match self {
-            Self::Disabled | Self::Gate { .. } => true,
-            Self::Capture(_)
-            | Self::Keys(_)
-            | Self::Verify(_)
-            | Self::Claims(_)
-            | Self::Userinfo(_)
-            | Self::NoPerson
-            | Self::Replay { .. }
-            | Self::Store(_)
-            | Self::Unsettled
-            | Self::Timeout => false,
+            Self::Capture(_) | Self::Bearer(_) | Self::NoIdToken => "capture",
+            Self::Keys(_) | Self::Userinfo(_) | Self::Reconfigured => "keys",
+            Self::Verify(_) => "verify",
+            Self::Claims(_) | Self::NoPerson => "claims",
+            Self::Replay { .. } => "replay",
+            Self::Disabled => "disabled",
+            Self::Gate { .. } => "gate",
+            Self::Store(_) => "store",
+            Self::Timeout => "timeout",
         }
     }
 }
@@ -156,18 +200,52 @@ impl Reason {
 /// # Errors
 /// Anything but a clear pass refuses: a fault in the message, the token, its claims, the rules, the store or the time.
 pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, Refused> {
-    let captured = match capture::read(request.providers, request.message, request.max_document) {
-        Ok(Arrival::NoLogin) => return Ok(Passed::NoLogin),
-        Ok(Arrival::Login(captured)) => captured,
-        Err(refusal) => return Err(Refused { provider: None, reason: refusal.into() }),
-    };
+    let Request { id, providers, message, remembered, max_document, timeout } = request;
+    let message = Message::Callback { providers, message, max_document };
+    let Some(captured) = capture(services, &id, message)? else { return Ok(Passed::NoLogin) };
     let origin = match captured.provider.mode {
         // Beside a code, which the app binds to its own request.
         Mode::TokenRelay => Origin::Exchanged { access_token: None },
-        _ => Origin::Watched(request.remembered),
+        _ => Origin::Watched(remembered),
     };
-    let entered = enter(services, Attempt { id: request.id, captured, origin, timeout: request.timeout }).await?;
+    let entered = enter(services, Attempt { id, captured, origin, timeout }).await?;
     Ok(Passed::Login(Box::new(entered)))
+}
+
+/// Finds the login in a message; `None` where there is none.
+///
+/// # Errors
+/// As for [`walk::capture`].
+pub fn capture(services: &Services, id: &str, message: Message<'_>) -> Result<Option<Captured>, Refused> {
+    let (mode, provider) = match &message {
+        Message::Callback { providers, .. } => (only_mode(providers), None),
+        Message::Answer { provider, .. } => (Some(provider.mode), Some(provider.name.clone())),
+    };
+    walk::capture(message).map_err(|refusal| services.refuse(&about(id, mode, provider), refusal.into()))
+}
+
+/// The mode of all of these providers, if it is one.
+fn only_mode(providers: &[Arc<Provider>]) -> Option<Mode> {
+    let mode = providers.first()?.mode;
+    providers.iter().all(|provider| provider.mode == mode).then_some(mode)
+}
+
+/// A login that is spoken of from now on.
+fn about(id: &str, mode: Option<Mode>, provider: Option<ProviderName>) -> About {
+    About { id: id.to_owned(), mode, provider, started: Instant::now() }
+}
+
+impl Services {
+    /// Refuses a login, and tells so: the only way to make a [`Refused`].
+    fn refuse(&self, about: &About, reason: Reason) -> Refused {
+        self.outcomes.refused(about, &reason);
+        Refused { id: about.id.clone(), provider: about.provider.clone(), reason, _told: Told }
+    }
+
+    /// Refuses a login of some mode that never came to [`enter`].
+    pub fn refuse_early(&self, id: &str, mode: Mode, provider: Option<&ProviderName>, reason: Reason) -> Refused {
+        self.refuse(&about(id, Some(mode), provider.cloned()), reason)
+    }
 }
 
 /// Takes a captured login to a committed plan: what all modes share.
@@ -176,233 +254,179 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
 /// As for [`login`].
 pub async fn enter(services: &Services, attempt: Attempt) -> Result<Entered, Refused> {
     let Attempt { id, captured, origin, timeout } = attempt;
-    let provider = Arc::clone(&captured.provider);
-    let walk = async {
+    let about = about_provider(&id, &captured.provider);
+    let path = async {
         let known = know(services, &id, captured, origin).await?;
-        commit(services, &id, &provider, known).await
+        commit(services, &about, known).await
     };
-    let outcome = tokio::time::timeout(timeout, walk).await;
-    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+    in_time(services, &about, timeout, path).await
+}
+
+fn about_provider(id: &str, provider: &Provider) -> About {
+    about(id, Some(provider.mode), Some(provider.name.clone()))
+}
+
+/// Bounds the time of a path, and tells where it ends in a refusal.
+async fn in_time<T>(
+    services: &Services,
+    about: &About,
+    timeout: Duration,
+    path: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Refused> {
+    let outcome = tokio::time::timeout(timeout, path).await;
+    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| services.refuse(about, reason))
 }
 
 /// Somebody whose token was verified and read, and who is not yet synced.
-pub struct Known {
-    assertion: Verified<Assertion>,
-    claims: Arc<Claims>,
-    now: Timestamp,
+pub struct Recognised {
+    known: Known,
+    about: About,
 }
 
-impl Known {
+impl Recognised {
     pub fn assertion(&self) -> &Assertion {
-        self.assertion.get()
+        self.known.assertion().get()
     }
 
     pub fn claims(&self) -> &Arc<Claims> {
-        &self.claims
+        self.known.claims()
     }
 }
 
-/// The first half of [`enter`], for a mode in which not every token is a new login: up to the claims. `None` for a token that
-/// speaks of no person.
+/// The first half of [`enter`], for a mode in which not every token is a new login. `None` for a token that identifies no
+/// person.
 ///
 /// # Errors
 /// As for [`login`].
-pub async fn recognise(services: &Services, attempt: Attempt) -> Result<Option<Known>, Refused> {
+pub async fn recognise(services: &Services, attempt: Attempt) -> Result<Option<Recognised>, Refused> {
     let Attempt { id, captured, origin, timeout } = attempt;
-    let provider = Arc::clone(&captured.provider);
-    let outcome = tokio::time::timeout(timeout, know(services, &id, captured, origin)).await;
-    match outcome.unwrap_or(Err(Reason::Timeout)) {
-        Ok(known) => Ok(Some(known)),
-        Err(Reason::NoPerson) => Ok(None),
-        Err(reason) => Err(Refused { provider: Some(provider.name.clone()), reason }),
-    }
+    let about = about_provider(&id, &captured.provider);
+    let path = async {
+        match know(services, &id, captured, origin).await {
+            Ok(known) => Ok(Some(known)),
+            Err(Reason::NoPerson) => Ok(None),
+            Err(reason) => Err(reason),
+        }
+    };
+    let known = in_time(services, &about, timeout, path).await?;
+    Ok(known.map(|known| Recognised { known, about }))
 }
 
 /// The second half of [`enter`].
 ///
 /// # Errors
 /// As for [`login`].
-pub async fn sync(
-    services: &Services,
-    id: &str,
-    provider: &Provider,
-    known: Known,
-    timeout: Duration,
-) -> Result<Entered, Refused> {
-    let outcome = tokio::time::timeout(timeout, commit(services, id, provider, known)).await;
-    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+pub async fn sync(services: &Services, recognised: Recognised, timeout: Duration) -> Result<Entered, Refused> {
+    let Recognised { known, about } = recognised;
+    in_time(services, &about, timeout, commit(services, &about, known)).await
 }
 
-async fn know(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Known, Reason> {
-    let now = services.clock.now();
-    let provider = Arc::clone(&captured.provider);
-    let access_token = origin.access_token().cloned();
-
-    let assertion = match verified(services, &Arc::new((captured, origin)), now).await {
-        Ok(assertion) => assertion,
-        Err(Unbelieved::Keys(error)) => return Err(error.into()),
-        Err(Unbelieved::Fault(fault)) => {
-            if let Some(signed) = fault.signed {
-                record(services, id, &provider, signed.token_id, &fault.fault, now).await;
-            }
-            return Err(Reason::Verify(fault.fault));
-        }
-    };
-
-    // What a client was given for itself makes no user of it.
-    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement) {
-        return Err(Reason::NoPerson);
-    }
-
-    let access_token = access_token.as_ref();
-    let sources = enrich(services, id, &provider, &assertion, access_token, Sources::default(), now).await;
-    read(services, id, &provider, assertion, sources, now).await
-}
-
-/// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token. No
-/// token is read, so that the order of tokens stays what it was.
+/// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token.
 ///
 /// # Errors
 /// When the provider does not answer, and as for [`enter`].
 pub async fn resync(services: &Services, resync: Resync) -> Result<Entered, Refused> {
     let Resync { id, provider, access_token, timeout } = resync;
-    let walk = async {
-        let now = services.clock.now();
-        let claims = ask_userinfo(services, &provider, &access_token, now).await?;
-        let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
-        let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
-        let sources = enrich(services, &id, &provider, &assertion, Some(&access_token), sources, now).await;
-        let known = read(services, &id, &provider, assertion, sources, now).await?;
-        commit(services, &id, &provider, known).await
+    let about = about_provider(&id, &provider);
+    let path = async {
+        let (now, mut trace) = (services.clock.now(), LogTrace { services, id: &id });
+        let known = by_userinfo(services.asks(), services.rules.pair(), &provider, access_token, now, &mut trace).await;
+        let known = recorded(services, &id, &provider, now, known).await?;
+        commit(services, &about, known).await
     };
-    let outcome = tokio::time::timeout(timeout, walk).await;
-    outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| Refused { provider: Some(provider.name.clone()), reason })
+    in_time(services, &about, timeout, path).await
 }
 
-/// Reads the claims of a verified login.
-async fn read(
+/// The walk of a login, with what it is worth writing down.
+async fn know(services: &Services, id: &str, captured: Captured, origin: Origin) -> Result<Known, Reason> {
+    let (now, mut trace) = (services.clock.now(), LogTrace { services, id });
+    let provider = Arc::clone(&captured.provider);
+    let known = walk(services.asks(), services.rules.pair(), captured, origin, now, &mut trace).await;
+    recorded(services, id, &provider, now, known).await
+}
+
+/// Writes the audit row of a walk that ended after the signature held.
+async fn recorded(
     services: &Services,
     id: &str,
     provider: &Provider,
-    assertion: Verified<Assertion>,
-    sources: Sources,
     now: Timestamp,
+    known: Result<Known, Stopped>,
 ) -> Result<Known, Reason> {
-    let sources = overage::complete(services, id, provider, &assertion, sources).await;
-    let rules = services.rules.current();
-    match claims::read(&assertion, &sources, provider, &|claim| rules.reads(&provider.name, claim)) {
-        Ok(claims) => Ok(Known { assertion, claims: Arc::new(claims), now }),
-        Err(refusal) => {
-            record(services, id, provider, assertion.get().token_id.clone(), &refusal, now).await;
-            Err(refusal.into())
-        }
-    }
-}
-
-/// Decides and commits.
-async fn commit(services: &Services, id: &str, provider: &Provider, known: Known) -> Result<Entered, Reason> {
-    let Known { assertion, claims, now } = known;
-    let plan = apply(services, id, provider, assertion.get(), &claims, now).await?;
-    Ok(Entered { plan, claims, assertion })
-}
-
-enum Unbelieved {
-    Keys(KeysError),
-    Fault(verify::Refused),
-}
-
-/// Verifies with the keys at hand, and once more where the provider may have newer ones.
-async fn verified(
-    services: &Services,
-    arrived: &Arc<(Captured, Origin)>,
-    now: Timestamp,
-) -> Result<Verified<Assertion>, Unbelieved> {
-    let name = &arrived.0.provider.name;
-    let published = services.keys.current(name).await.map_err(Unbelieved::Keys)?;
-    let first = verify_once(services, arrived, &published, now).await;
-    let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
-        return first.map_err(Unbelieved::Fault);
-    };
-    let looked = match &refused.fault {
-        Fault::UnknownKey(key_id) => services.keys.look_for(name, key_id).await,
-        _ => services.keys.look_again(name).await,
-    };
-    match looked {
-        Ok(again) if !Arc::ptr_eq(&again, &published) => {
-            verify_once(services, arrived, &again, now).await.map_err(Unbelieved::Fault)
-        }
-        _ => Err(Unbelieved::Fault(refused.clone())),
-    }
-}
-
-/// A SAML response does not say which key signed it in a way that could be trusted, so any signature that fails may be one
-/// by a new key.
-fn may_be_new_key(refused: &verify::Refused) -> bool {
-    refused.fault.is_of_key() || (refused.fault == Fault::Signature && refused.signed.is_none())
-}
-
-async fn verify_once(
-    services: &Services,
-    arrived: &Arc<(Captured, Origin)>,
-    published: &Arc<Published>,
-    now: Timestamp,
-) -> Result<Verified<Assertion>, verify::Refused> {
-    let (captured, origin) = &**arrived;
-    match captured.provider.protocol {
-        // A few microseconds: moving it to another thread would cost more.
-        Protocol::Oidc(_) => verify::verify(captured, &published.keys, origin, now),
-        Protocol::Saml(_) => {
-            let internal = || verify::Refused::unsigned(Fault::Internal);
-            let permit = Arc::clone(&services.verifiers).acquire_owned().await.map_err(|_| internal())?;
-            let (arrived, published) = (Arc::clone(arrived), Arc::clone(published));
-            let job = move || {
-                let verdict = verify::verify(&arrived.0, &published.keys, &arrived.1, now);
-                drop(permit);
-                verdict
-            };
-            // A panic in there ends the job, not the process, and refuses the login.
-            tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(internal()))
-        }
-    }
-}
-
-/// Decides by the current rules and commits. Starts again where the rules changed in between, twice at the most.
-async fn apply(
-    services: &Services,
-    id: &str,
-    provider: &Provider,
-    assertion: &Assertion,
-    claims: &Arc<Claims>,
-    now: Timestamp,
-) -> Result<Plan, Reason> {
-    for _ in 0..3 {
-        let rules = services.rules.current();
-        let observed = Arc::clone(&rules);
-        let candidates = mapping::candidates(&rules, &provider.name, claims);
-        let login = describe(id, provider, assertion, claims, now);
-        match services.store.apply(login, candidates, rules).await? {
-            Applied::Committed(plan) => {
-                if let Some(noted) = plan.ahead {
-                    tracing::warn!(%id, provider = %provider.name, %noted, %now,
-                        "the last login of this user was noted at a moment that lies ahead: a clock was wrong");
-                }
-                services.meters.committed(id, &plan, now);
-                services.meters.observe(&observed, &provider.name, claims);
-                return Ok(*plan);
+    match known {
+        Ok(known) => Ok(known),
+        Err(Stopped { reason, signed }) => {
+            if let Some(signed) = signed {
+                record(services, id, provider, signed, &reason, now).await;
             }
-            Applied::Replay => return Err(Reason::Replay { token: assertion.token_id.clone() }),
+            Err(reason)
+        }
+    }
+}
+
+/// What an operator hears of a walk.
+struct LogTrace<'a> {
+    services: &'a Services,
+    id: &'a str,
+}
+
+impl Trace for LogTrace<'_> {
+    fn source_failed(&mut self, provider: &ProviderName, source: &'static str, error: &Unread) {
+        let id = self.id;
+        tracing::warn!(%id, %provider, source, %error, "failed to fetch a claim source; keeping the grants that depend on it");
+    }
+
+    fn directory_asked(&mut self, provider: &ProviderName, answer: &Result<Vec<String>, DirectoryError>) {
+        let id = self.id;
+        self.services.meters.looked_up(provider, answer.is_ok());
+        match answer {
+            Ok(groups) => {
+                tracing::info!(%id, %provider, groups = groups.len(), "groups that the token left out were looked up");
+            }
+            Err(error) => tracing::error!(
+                %id, %provider, %error,
+                "groups that the token left out could not be looked up; what they gave before stays"
+            ),
+        }
+    }
+}
+
+/// Decides and commits. Where the rules have changed since the walk began, its last part runs again by the new ones, as often
+/// as it takes: a change of rules refuses nobody.
+async fn commit(services: &Services, about: &About, known: Known) -> Result<Entered, Reason> {
+    let mut known = known;
+    loop {
+        let login = describe(&about.id, &known);
+        let Known { believed, candidates } = known;
+        let claims = Arc::clone(&candidates.claims);
+        match services.store.apply(login, candidates, Arc::clone(&believed.pair.rules)).await? {
+            Applied::Committed(plan) => {
+                let delivery = services.outcomes.committed(about, &plan);
+                services.meters.committed(&about.id, &plan, believed.now);
+                services.meters.observe(&believed.pair.rules, &believed.provider.name, &claims);
+                return Ok(Entered { plan: *plan, claims, assertion: believed.assertion, delivery });
+            }
+            Applied::Replay => return Err(Reason::Replay { token: believed.assertion.get().token_id.clone() }),
             Applied::Disabled => return Err(Reason::Disabled),
             Applied::Gated { gate, message } => return Err(Reason::Gate { gate, message }),
-            Applied::Stale => {}
+            Applied::Stale => {
+                let newer = services.rules.newer_than(believed.pair.rules.epoch).await;
+                let (now, provider) = (believed.now, Arc::clone(&believed.provider));
+                let mut trace = LogTrace { services, id: &about.id };
+                let settled = again(services.asks(), believed, newer, &mut trace).await;
+                known = recorded(services, &about.id, &provider, now, settled).await?;
+            }
         }
     }
-    Err(Reason::Unsettled)
 }
 
-fn describe(id: &str, provider: &Provider, assertion: &Assertion, claims: &Claims, now: Timestamp) -> Login {
+/// A login as the store is told of it.
+pub(crate) fn describe(id: &str, known: &Known) -> Login {
+    let Known { believed, candidates } = known;
+    let (assertion, claims, now) = (believed.assertion.get(), &candidates.claims, believed.now);
     Login {
         id: id.to_owned(),
-        provider: provider.name.clone(),
+        provider: believed.provider.name.clone(),
         issuer: assertion.issuer.to_string(),
         user: claims.user.clone(),
         email: claims.email.clone(),
@@ -445,14 +469,14 @@ async fn record(
     services: &Services,
     id: &str,
     provider: &Provider,
-    token_id: String,
-    reason: &impl std::fmt::Display,
+    signed: SignedToken,
+    reason: &Reason,
     now: Timestamp,
 ) {
     let refusal = Refusal {
         id: id.to_owned(),
         provider: provider.name.clone(),
-        token_id,
+        token_id: signed.token_id,
         now,
         reason: reason.to_string(),
         remember_until: remember_until(provider, now),

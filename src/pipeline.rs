@@ -18,6 +18,7 @@ pub mod claims;
 pub mod mapping;
 pub mod plan;
 pub mod privilege;
+pub mod settle;
 pub mod record;
 
 pub mod decision;

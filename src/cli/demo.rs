@@ -11,11 +11,11 @@
 
 pub mod app;
 pub mod browser;
+pub mod journal;
 pub mod mint;
 pub mod pages;
 pub mod people;
 pub mod provider;
-pub mod recording;
 pub mod scene;
 pub mod server;
 pub mod sidecar;
@@ -27,8 +27,8 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::journal::Event;
 use self::people::People;
-use self::recording::Event;
 use self::scene::Scene;
 use self::voice::{Tone, Voice};
 use super::Failure;

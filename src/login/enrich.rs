@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::Services;
+use super::walk::{Asks, Believed, Trace};
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
-use crate::pipeline::claims;
 use crate::pipeline::claims::sources::{Brought, Source, Sources};
+use crate::pipeline::claims::{self, ClaimRule, overage};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::Provider;
 use crate::pipeline::verify::{self, Assertion, Fault, Payload, Verified};
@@ -13,29 +13,25 @@ use crate::ports::back_channel::AskError;
 use crate::ports::back_channel::userinfo::{self, Userinfo, UserinfoError};
 use crate::ports::keys::KeysError;
 
-/// Fills in the sources that some claim still needs, cheapest first.
-pub(super) async fn enrich(
-    services: &Services,
-    id: &str,
-    provider: &Provider,
-    assertion: &Verified<Assertion>,
-    access_token: Option<&AccessToken>,
-    mut sources: Sources,
-    now: Timestamp,
-) -> Sources {
-    let Some(access_token) = access_token else { return sources };
+/// Fills in the sources that some claim still needs and nobody was asked for, cheapest first.
+pub(super) async fn enrich(asks: Asks<'_>, login: &Believed, mut sources: Sources, trace: &mut dyn Trace) -> Sources {
+    let Believed { assertion, provider, access_token, now, .. } = login;
     let needs = |sources: &Sources, source| claims::lacks(assertion, sources, provider, source);
-    if needs(&sources, Source::AccessToken) {
-        let read = read_access_token(services, provider, assertion, access_token, now).await;
-        sources.access_token = brought(id, provider, "the access token", read);
+    if let Some(access_token) = access_token {
+        if matches!(sources.access_token, Brought::Absent) && needs(&sources, Source::AccessToken) {
+            let read = read_access_token(asks, provider, assertion, access_token, *now).await;
+            sources.access_token = brought(provider, "the access token", read, trace);
+        }
+        let asked = asks.back_channel.is_some() && matches!(sources.userinfo, Brought::Absent);
+        if asked && needs(&sources, Source::Userinfo) {
+            let told = ask_userinfo(asks, provider, access_token, *now).await;
+            let believed = told.and_then(|claims| {
+                verify::userinfo(assertion, claims).map_err(|fault| Unread::Subject(fault.to_string()))
+            });
+            sources.userinfo = brought(provider, "userinfo", believed, trace);
+        }
     }
-    if needs(&sources, Source::Userinfo) && matches!(sources.userinfo, Brought::Absent) {
-        let asked = ask_userinfo(services, provider, access_token, now).await;
-        let believed = asked
-            .and_then(|claims| verify::userinfo(assertion, claims).map_err(|fault| Unread::Subject(fault.to_string())));
-        sources.userinfo = brought(id, provider, "userinfo", believed);
-    }
-    sources
+    complete(asks, login, sources, trace).await
 }
 
 /// Why a source told nothing.
@@ -54,16 +50,16 @@ pub enum Unread {
 }
 
 fn brought(
-    id: &str,
     provider: &Provider,
     source: &'static str,
     read: Result<Verified<Payload>, Unread>,
+    trace: &mut dyn Trace,
 ) -> Brought<Verified<Payload>> {
     let error = match read {
         Ok(payload) => return Brought::Present(payload),
         Err(error) => error,
     };
-    tracing::warn!(%id, provider = %provider.name, source, %error, "a source of claims did not come; what it tells is kept");
+    trace.source_failed(&provider.name, source, &error);
     match error {
         Unread::Userinfo(UserinfoError::Ask(AskError::NoEndpoint(_))) => Brought::Absent,
         _ => Brought::Failed,
@@ -71,7 +67,7 @@ fn brought(
 }
 
 async fn read_access_token(
-    services: &Services,
+    asks: Asks<'_>,
     provider: &Provider,
     assertion: &Verified<Assertion>,
     access_token: &AccessToken,
@@ -79,22 +75,39 @@ async fn read_access_token(
 ) -> Result<Verified<Payload>, Unread> {
     let token = UntrustedIdToken::parse_access_token(access_token.expose())
         .map_err(|error| Unread::Opaque(error.to_string()))?;
-    let published = services.keys.current(&provider.name).await?;
+    let published = asks.keys.current(&provider.name).await?;
     verify::access_token(assertion, provider, &published.keys, &token, now).map_err(Unread::Fault)
 }
 
 /// The claims of the provider's userinfo; of whom they speak is still to be seen.
 pub(super) async fn ask_userinfo(
-    services: &Services,
+    asks: Asks<'_>,
     provider: &Provider,
     access_token: &AccessToken,
     now: Timestamp,
 ) -> Result<Map<String, Value>, Unread> {
-    match userinfo::fetch(&*services.back_channel, &provider.name, access_token).await? {
+    let nobody = || Unread::Userinfo(UserinfoError::Ask(AskError::NoEndpoint("userinfo_endpoint")));
+    let back_channel = asks.back_channel.ok_or_else(nobody)?;
+    match userinfo::fetch(back_channel, &provider.name, access_token).await? {
         Userinfo::Plain(claims) => Ok(claims),
         Userinfo::Signed(token) => {
-            let published = services.keys.current(&provider.name).await?;
+            let published = asks.keys.current(&provider.name).await?;
             verify::signed_userinfo(provider, &published.keys, &token, now).map_err(Unread::Fault)
         }
     }
+}
+
+/// Asks the directory where a claim that some mapping reads was left out. An answer that does not come is a state of the
+/// claim, which revokes nothing, and an alarm.
+async fn complete(asks: Asks<'_>, login: &Believed, mut sources: Sources, trace: &mut dyn Trace) -> Sources {
+    let Believed { assertion, provider, pair, .. } = login;
+    let (Some(rule), Some(directory)) = (&provider.overage, asks.directory) else { return sources };
+    let reads = |claim: &ClaimRule| pair.rules.reads(&provider.name, &claim.name);
+    if !claims::left_out(assertion, &sources, provider).any(reads) {
+        return sources;
+    }
+    let answer = directory.groups(&provider.name, &overage::person(assertion, rule)).await;
+    trace.directory_asked(&provider.name, &answer);
+    sources.directory = answer.map_or(Brought::Failed, Brought::Present);
+    sources
 }

@@ -45,6 +45,14 @@ pub struct Offered {
     pub slo: Option<SloLocation>,
 }
 
+impl Published {
+    /// Keys alone, of which nothing more is known.
+    pub fn of(keys: ProviderKeys, at: Timestamp) -> Self {
+        let (endpoints, complaints) = (Vec::new(), Vec::new());
+        Self { keys, endpoints, offered: Offered::default(), document: None, complaints, fetched_at: at }
+    }
+}
+
 /// Why no keys are to be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
@@ -52,6 +60,9 @@ pub enum KeysError {
     NotYet(ProviderName),
     #[error("the last good copy of the keys of provider `{0}` is older than `max_stale`")]
     TooStale(ProviderName),
+    /// For whoever looks once.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Where keys come from.
@@ -83,4 +94,34 @@ pub trait KeySource: Send + Sync {
 
     /// Whether `current` would answer, without waiting.
     fn ready(&self, provider: &ProviderName) -> bool;
+}
+
+/// What one provider published when it was asked once, for whoever only looks; or why it did not answer.
+#[derive(Debug, Clone)]
+pub struct Once(pub Result<Arc<Published>, String>);
+
+impl KeySource for Once {
+    fn current(&self, _: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>> {
+        Box::pin(std::future::ready(self.0.clone().map_err(KeysError::Unavailable)))
+    }
+
+    fn look_again(&self, provider: &ProviderName) -> BoxFuture<'_, Result<Arc<Published>, KeysError>> {
+        self.current(provider)
+    }
+
+    fn endpoints(&self, _: &ProviderName) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn endpoint(&self, _: &ProviderName, _: Endpoint) -> Option<String> {
+        None
+    }
+
+    fn document(&self, _: &ProviderName) -> Option<Arc<Map<String, Value>>> {
+        None
+    }
+
+    fn ready(&self, _: &ProviderName) -> bool {
+        self.0.is_ok()
+    }
 }

@@ -21,10 +21,10 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use http::header::{self, HeaderMap};
 
-use super::proxy::{log_applied, new_id};
+use super::proxy::new_id;
 use super::respond::Trouble;
 use crate::config::{self, Config};
-use crate::login::{self, Attempt, Entered, Known, Reason, Refused, Services};
+use crate::login::{self, Attempt, Entered, Reason, Recognised, Refused, Services};
 use crate::pipeline::capture::bearer::{self, BearerFault, Borne};
 use crate::pipeline::capture::{Captured, UntrustedToken};
 use crate::pipeline::claims::Claims;
@@ -122,7 +122,7 @@ impl Bearers {
         form: Option<&[u8]>,
     ) -> Result<Option<Arc<Bearer>>, Trouble> {
         let borne = Borne { headers, query, form, cookies: &self.cookies };
-        let captured = bearer::read(&self.providers, borne).map_err(Trouble::Bearer)?;
+        let captured = bearer::read(&self.providers, borne).map_err(|fault| refuse(services, fault))?;
         if captured.len() > 1 {
             self.one_person(services, &captured).await?;
         }
@@ -151,7 +151,7 @@ impl Bearers {
             if let (Some(user), Some(known)) = (&user, &known)
                 && user != known
             {
-                return Err(Trouble::Bearer(BearerFault::TwoPeople));
+                return Err(refuse(services, BearerFault::TwoPeople));
             }
             known = known.or(user);
         }
@@ -169,8 +169,10 @@ impl Bearers {
             return Ok(known);
         }
         let lane = usize::try_from(self.hasher.hash_one(&key)).unwrap_or_default() % LANES;
-        let Some(lane) = self.lanes.get(lane) else { return Err(Trouble::Token(unavailable(&captured))) };
-        let _alone = lane.lock().await;
+        let _alone = match self.lanes.get(lane) {
+            Some(lane) => Some(lane.lock().await),
+            None => None,
+        };
         if let Some(known) = self.remembered(&key, services.clock.now()) {
             return Ok(known);
         }
@@ -199,20 +201,19 @@ impl Bearers {
         let Some(known) = login::recognise(services, attempt).await? else { return Ok((None, None)) };
         let expires_at = known.assertion().expires_at;
         let claims = Arc::clone(known.claims());
-        let bearer = match self.is_new(&provider.name, &known, services.clock.now()) {
-            Some(synced) => {
-                let entered = login::sync(services, id, &provider, known, self.timeout).await?;
-                log_applied(id, &entered.plan);
-                self.people.insert((provider.name.clone(), claims.user.clone()), synced, services.clock.now());
-                of_login(&provider.name, &entered)
-            }
-            None => self.of_store(services, &provider.name, &claims).await?,
-        };
-        Ok((Some(Arc::new(bearer)), Some(expires_at)))
+        let (synced, is_new) = self.is_new(&provider.name, &known, services.clock.now());
+        if !is_new && let Some(bearer) = self.of_store(services, id, &provider, &claims).await? {
+            return Ok((Some(Arc::new(bearer)), Some(expires_at)));
+        }
+        let entered = login::sync(services, known, self.timeout).await?;
+        entered.delivered();
+        self.people.insert((provider.name.clone(), claims.user.clone()), synced, services.clock.now());
+        Ok((Some(Arc::new(of_login(&provider.name, &entered))), Some(expires_at)))
     }
 
-    /// What to remember if these claims say something that was not synced. An older token than the last one says nothing new.
-    fn is_new(&self, provider: &ProviderName, known: &Known, now: Timestamp) -> Option<Synced> {
+    /// What to remember of these claims once they are synced, and whether they say something that was not. An older token than
+    /// the last one says nothing new.
+    fn is_new(&self, provider: &ProviderName, known: &Recognised, now: Timestamp) -> (Synced, bool) {
         let issued_at = known.assertion().issued_at;
         let claims = claims_digest(known.claims());
         let key = (provider.clone(), known.claims().user.clone());
@@ -221,31 +222,39 @@ impl Bearers {
             renews || (last.claims != claims && issued_at >= last.issued_at)
         };
         let last = self.people.get(&key, now);
-        last.is_none_or(|last| stale(&last)).then_some(Synced { claims, issued_at, at: now })
+        let is_new = last.is_none_or(|last| stale(&last));
+        (Synced { claims, issued_at, at: now }, is_new)
     }
 
-    /// What the store has of somebody who was synced before.
-    async fn of_store(&self, services: &Services, provider: &ProviderName, claims: &Claims) -> Result<Bearer, Refused> {
-        let refused = |reason: Reason| Refused { provider: Some(provider.clone()), reason };
+    /// What the store has of somebody who was synced before; `None` where they were erased since.
+    async fn of_store(
+        &self,
+        services: &Services,
+        id: &str,
+        provider: &Provider,
+        claims: &Claims,
+    ) -> Result<Option<Bearer>, Refused> {
+        let refused = |reason| services.refuse_early(id, provider.mode, Some(&provider.name), reason);
         let looking = services.store.user(claims.user.clone(), services.rules.current());
         let found = tokio::time::timeout(self.timeout, looking).await.map_err(|_| refused(Reason::Timeout))?;
         match found.map_err(|error| refused(error.into()))? {
-            Some(view) if view.enabled => Ok(Bearer {
-                provider: provider.clone(),
+            Some(view) if view.enabled => Ok(Some(Bearer {
+                provider: provider.name.clone(),
                 user: claims.user.clone(),
                 email: claims.email.clone(),
                 display_name: claims.display_name.clone(),
                 groups: view.groups,
                 roles: view.roles,
-            }),
+            })),
             Some(_) => Err(refused(Reason::Disabled)),
-            // Erased since: the next look syncs anew.
-            None => {
-                self.people.remove(&(provider.clone(), claims.user.clone()));
-                Err(refused(Reason::Unsettled))
-            }
+            None => Ok(None),
         }
     }
+}
+
+/// Refuses a request for its tokens, before it is known whose they are.
+fn refuse(services: &Services, fault: BearerFault) -> Trouble {
+    Trouble::Token(services.refuse_early(&new_id(), Mode::Bearer, None, fault.into()))
 }
 
 fn of_login(provider: &ProviderName, entered: &Entered) -> Bearer {
@@ -258,10 +267,6 @@ fn of_login(provider: &ProviderName, entered: &Entered) -> Bearer {
         groups: after.groups.iter().map(ToString::to_string).collect(),
         roles: after.roles.iter().map(ToString::to_string).collect(),
     }
-}
-
-fn unavailable(captured: &Captured) -> Refused {
-    Refused { provider: Some(captured.provider.name.clone()), reason: Reason::Unsettled }
 }
 
 /// Of the whole token, signature included: one that was changed anywhere is another.
@@ -323,12 +328,6 @@ impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
         halves.newer.insert(key, value);
     }
 
-    fn remove(&self, key: &K) {
-        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
-        halves.older.remove(key);
-        halves.newer.remove(key);
-    }
-
     #[cfg(test)]
     fn len(&self) -> usize {
         let halves = self.halves.lock().unwrap();
@@ -362,8 +361,5 @@ mod tests {
         assert_eq!(memory.get(&9_999, at(31)), Some(9_999), "in the older half");
         assert_eq!(memory.get(&9_999, at(62)), None);
         assert_eq!(memory.len(), 0, "what has expired is gone, not merely unseen");
-        memory.insert(1, 1, at(62));
-        memory.remove(&1);
-        assert_eq!(memory.get(&1, at(62)), None);
     }
 }

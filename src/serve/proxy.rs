@@ -23,7 +23,7 @@ mod upstream;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -35,7 +35,7 @@ use hyper::upgrade::OnUpgrade;
 use self::binding::Binder;
 use self::body::{Answer, Outgoing, Streamed, Upload, Watch};
 pub use self::counters::Counters;
-use self::counters::{LoginLabels, Outcome, StageLabel};
+use self::counters::{Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::Gate;
 use self::headers::identity::{self, Identity};
@@ -56,7 +56,6 @@ use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
 use crate::pipeline::capture::watch::{BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
-use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::reading::media;
 use crate::pipeline::verify::BindingVerdict;
@@ -337,8 +336,8 @@ async fn take(
         let form = if holds { Some(hold_form(site, peer, &mut request).await?) } else { None };
         let query = request.uri().query().map(str::to_owned);
         let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
-        let told = Box::pin(told).await?;
-        if let Some(bearer) = told {
+        let bearer = Box::pin(told).await?;
+        if let Some(bearer) = bearer {
             request.extensions_mut().insert(bearer);
         }
         if let Some(form) = form {
@@ -613,7 +612,6 @@ struct Arrival {
 
 impl Arrival {
     async fn enter(self, site: Arc<Site>) -> Result<Answered, Box<Failed>> {
-        let started = Instant::now();
         let kept = site.binder.open(&self.jar, site.services.clock.now());
         let (names, remembered): (Vec<String>, Vec<_>) =
             kept.into_iter().map(|kept| (kept.name, kept.remembered)).unzip();
@@ -625,11 +623,7 @@ impl Arrival {
             max_document: site.limits.saml_document,
             timeout: site.limits.login_timeout,
         };
-        let passed = login(&site.services, request).await;
-        if !matches!(passed, Ok(Passed::NoLogin)) {
-            site.counters.login_seconds.observe(started.elapsed().as_secs_f64());
-        }
-        match passed {
+        match login(&site.services, request).await {
             Ok(Passed::NoLogin) => self.pass(&site).await,
             Ok(Passed::Login(entered)) => {
                 let spent = match entered.assertion.get().binding {
@@ -709,7 +703,6 @@ impl Arrival {
     async fn deliver(self, site: &Site, entered: &Entered, spent: Option<String>) -> Result<Answered, Box<Failed>> {
         let Entered { plan, claims, .. } = entered;
         let id = self.id.clone();
-        log_applied(&id, plan);
         let mut identity = HeaderMap::new();
         // An app that exchanges codes has its tokens, and is told nothing more.
         let exchanges = self.providers.iter().any(|provider| provider.mode == Mode::TokenRelay);
@@ -717,19 +710,16 @@ impl Arrival {
             true => Ok(()),
             false => site.tell(&mut identity, &Identity::of_login(plan, claims), Some(&id)),
         };
-        let provider = plan.provider.to_string();
         let jar = self.jar.clone();
         let mut sent = match told {
             Ok(()) => self.send(site, identity, spent.as_deref()).await,
             Err(trouble) => Err(trouble),
         };
         if let Ok(response) = &mut sent {
+            entered.delivered();
             Self::begin_session(site, &id, entered, &jar, response).await;
         }
-        let outcome = if sent.is_ok() { "entered" } else { "undelivered" };
-        site.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
         sent.map(Answered::App).map_err(|trouble| {
-            site.counters.undelivered.inc();
             let trouble = match trouble {
                 Trouble::IdentityTooLarge { .. } => trouble,
                 _ => Trouble::Undelivered(trouble.to_string()),
@@ -760,7 +750,11 @@ impl Arrival {
 /// Answers in the app's place, and says why where only the operator looks.
 fn refuse(site: &Site, failed: Failed, accept: Option<&HeaderValue>, version: Version, guard: Guard) -> Reply {
     let Failed { id, trouble, spent, cookies } = failed;
-    let id = id.unwrap_or_else(new_id);
+    let id = match (id, &trouble) {
+        (Some(id), _) => id,
+        (None, Trouble::Login(refused) | Trouble::Token(refused)) => refused.id.clone(),
+        (None, _) => new_id(),
+    };
     let mut response = respond::answer(&trouble, &id, respond::accepts_html(accept), &site.start_page);
     count(site, &trouble, response.status());
     log(&id, &trouble, response.status());
@@ -779,45 +773,28 @@ fn count(site: &Site, trouble: &Trouble, status: StatusCode) {
     let counters = &site.counters;
     counters.request(if status.is_server_error() { Outcome::Failed } else { Outcome::Refused });
     counters.refusals.get_or_create(&StageLabel { stage: trouble.stage() }).inc();
-    match trouble {
-        Trouble::Login(Refused { provider, .. }) | Trouble::Token(Refused { provider, .. }) => {
-            let provider = provider.as_ref().map(ToString::to_string).unwrap_or_default();
-            counters.logins.get_or_create(&LoginLabels { provider, outcome: trouble.stage() }).inc();
-        }
-        Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => {
-            counters.app_errors.inc();
-        }
-        _ => {}
+    if let Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) = trouble {
+        counters.app_errors.inc();
     }
 }
 
 fn log(id: &str, trouble: &Trouble, status: StatusCode) {
+    // What became of a login was told already, under the same id.
+    if let Trouble::Login(_) | Trouble::Token(_) = trouble {
+        return;
+    }
     let stage = trouble.stage();
-    let provider = match trouble {
-        Trouble::Login(Refused { provider: Some(provider), .. })
-        | Trouble::Token(Refused { provider: Some(provider), .. }) => provider.as_str(),
-        _ => "",
-    };
     // Every reason is short by itself. Should one ever quote a stranger at length, it must not fill the disk.
     let reason: String = trouble.to_string().chars().take(MOST_REASON).collect();
     if status.is_server_error() {
-        tracing::error!(%id, stage, provider, reason, status = status.as_u16(), "request failed");
+        tracing::error!(%id, stage, reason, status = status.as_u16(), "request failed");
     } else {
-        tracing::warn!(%id, stage, provider, reason, status = status.as_u16(), "request refused");
+        tracing::warn!(%id, stage, reason, status = status.as_u16(), "request refused");
     }
 }
 
 /// Characters of a reason in the log.
 const MOST_REASON: usize = 1000;
-
-/// A login's plan was committed: the operator hears of it.
-pub(super) fn log_applied(id: &str, plan: &Plan) {
-    tracing::info!(
-        %id, provider = %plan.provider, older = plan.older,
-        granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
-        "login applied"
-    );
-}
 
 /// 96 random bits in hexadecimal.
 pub(super) fn new_id() -> String {

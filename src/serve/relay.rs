@@ -13,7 +13,6 @@
 mod revoke;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -27,18 +26,18 @@ use tokio::net::TcpListener;
 use super::arriving::Arriving;
 use super::held;
 use super::listen::Tls;
-use super::proxy::counters::{LoginLabels, StageLabel};
+use super::proxy::counters::StageLabel;
 use super::proxy::headers::clean_response;
-use super::proxy::{Counters, log_applied, new_id};
+use super::proxy::{Counters, new_id};
 use super::respond;
 use super::respond::oauth::{self, Trouble};
 use super::side::Side;
 use crate::config::{self, Config, Endpoint};
-use crate::login::{self, Attempt, Entered, Refused, Resync, Services};
+use crate::login::walk::Message;
+use crate::login::{self, Attempt, Entered, Reason, Refused, Resync, Services};
 use crate::pipeline::capture::relay::{
     Grant, ReplyFault, TokenReply, TokenRequest, Tokens, may_be_of_person, read_reply, read_request,
 };
-use crate::pipeline::capture::{Captured, UntrustedToken};
 use crate::pipeline::provider::{Mode, Protocol, Provider};
 use crate::pipeline::verify::Origin;
 use crate::ports::back_channel::AskError;
@@ -236,10 +235,7 @@ impl Exchange {
 
     /// Hands a reply on once whom it logs in is synced.
     async fn sync(self, reply: Response<Bytes>) -> Result<Response<Bytes>, Trouble> {
-        let started = Instant::now();
-        let verdict = self.judge(&reply).await;
-        self.relay.counters.login_seconds.observe(started.elapsed().as_secs_f64());
-        match verdict {
+        match self.judge(&reply).await {
             Verdict::Passes => Ok(reply),
             Verdict::Withheld(trouble, tokens) => {
                 if let Some(tokens) = tokens {
@@ -290,35 +286,41 @@ impl Exchange {
         if tokens.hides_login(&self.provider.issuer, client_id) {
             return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), Some(tokens));
         }
-        let outcome = match (&tokens.id_token, self.request.grant) {
-            (Some(Ok(token)), _) => {
-                let token = UntrustedToken::IdToken { token: token.clone(), state: None };
-                let captured = Captured { provider: Arc::clone(&self.provider), token };
-                let origin = Origin::Exchanged { access_token: tokens.access_token.clone() };
-                let (id, timeout) = (self.id.clone(), self.relay.login_timeout);
-                login::enter(&self.relay.services, Attempt { id, captured, origin, timeout }).await
-            }
-            (Some(Err(error)), _) => Err(Refused {
-                provider: Some(self.provider.name.clone()),
-                reason: crate::pipeline::capture::CaptureRefusal::IdToken(error.clone()).into(),
-            }),
-            (None, Grant::Refresh) => match &tokens.access_token {
-                Some(access_token) => {
-                    let (id, provider) = (self.id.clone(), Arc::clone(&self.provider));
-                    let (access_token, timeout) = (access_token.clone(), self.relay.login_timeout);
-                    login::resync(&self.relay.services, Resync { id, provider, access_token, timeout }).await
-                }
-                None => return self.failed(Trouble::NoIdToken, Some(tokens)),
-            },
-            (None, Grant::Person) => return self.failed(Trouble::NoIdToken, Some(tokens)),
-            (None, Grant::Client | Grant::Exchange) => return Verdict::Passes,
-        };
-        match outcome {
-            Ok(entered) => {
-                self.applied(&entered);
+        match self.log_in(&tokens).await {
+            // Its grant is none of a person's.
+            None => Verdict::Passes,
+            Some(Ok(entered)) => {
+                entered.delivered();
                 Verdict::Passes
             }
-            Err(refused) => self.failed(Trouble::Login(refused), Some(tokens)),
+            Some(Err(refused)) => self.failed(Trouble::Login(refused), Some(tokens)),
+        }
+    }
+
+    /// Syncs whomever the tokens of a reply log in; `None` where they are the app's own.
+    async fn log_in(&self, tokens: &Tokens) -> Option<Result<Entered, Refused>> {
+        let Relay { services, login_timeout: timeout, .. } = &*self.relay;
+        let (id, timeout, access_token) = (self.id.clone(), *timeout, tokens.access_token.clone());
+        let provider = &self.provider;
+        match (&tokens.id_token, self.request.grant, access_token) {
+            (Some(token), _, access_token) => {
+                let message = Message::Answer { provider, token: token.clone(), state: None };
+                let captured = match login::capture(services, &id, message) {
+                    Ok(captured) => captured?,
+                    Err(refused) => return Some(Err(refused)),
+                };
+                let origin = Origin::Exchanged { access_token };
+                Some(login::enter(services, Attempt { id, captured, origin, timeout }).await)
+            }
+            (None, Grant::Refresh, Some(access_token)) => {
+                let resync = Resync { id, provider: Arc::clone(provider), access_token, timeout };
+                Some(login::resync(services, resync).await)
+            }
+            (None, Grant::Refresh | Grant::Person, _) => {
+                let name = Some(&provider.name);
+                Some(Err(services.refuse_early(&id, provider.mode, name, Reason::NoIdToken)))
+            }
+            (None, Grant::Client | Grant::Exchange, _) => None,
         }
     }
 
@@ -330,22 +332,11 @@ impl Exchange {
             return Verdict::Withheld(trouble, tokens);
         }
         self.relay.counters.unsynced.inc();
-        self.count(trouble.stage());
         tracing::error!(
             id = %self.id, provider = %self.provider.name, reason = %trouble,
             "refreshed without a sync: the app got its tokens, and memberships are what they were"
         );
         Verdict::Passes
-    }
-
-    fn applied(&self, entered: &Entered) {
-        log_applied(&self.id, &entered.plan);
-        self.count("entered");
-    }
-
-    fn count(&self, outcome: &'static str) {
-        let provider = self.provider.name.to_string();
-        self.relay.counters.logins.get_or_create(&LoginLabels { provider, outcome }).inc();
     }
 }
 
@@ -364,19 +355,15 @@ fn refuse(relay: &Relay, id: &str, trouble: &Trouble) -> Response<Bytes> {
     let response = oauth::answer(trouble, id);
     let (stage, status) = (trouble.stage(), response.status().as_u16());
     relay.counters.refusals.get_or_create(&StageLabel { stage }).inc();
-    let provider = match trouble {
-        Trouble::Login(Refused { provider: Some(provider), .. }) => provider.as_str(),
-        _ => "",
-    };
-    if let Trouble::Login(_) | Trouble::NoIdToken = trouble {
-        let provider = provider.to_owned();
-        relay.counters.logins.get_or_create(&LoginLabels { provider, outcome: stage }).inc();
+    // What became of a login was told already, under the same id.
+    if let Trouble::Login(_) = trouble {
+        return response;
     }
     let reason: String = trouble.to_string().chars().take(1000).collect();
     if response.status() >= StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(%id, stage, provider, reason, status, "exchange failed");
+        tracing::error!(%id, stage, reason, status, "exchange failed");
     } else {
-        tracing::warn!(%id, stage, provider, reason, status, "exchange refused");
+        tracing::warn!(%id, stage, reason, status, "exchange refused");
     }
     response
 }

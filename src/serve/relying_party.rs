@@ -33,9 +33,9 @@ use super::cookies::{Jar, Sealer};
 use super::respond::{self, Link, OwnPage, Trouble};
 use super::session::{Beginning, Desk};
 use crate::config::{Config, OWN, ProviderSettings, RelyingParty, WayIn};
-use crate::login::{Entered, Reason, Refused, Services};
+use crate::login::{Entered, Reason, Services};
 use crate::pipeline::ids::ProviderName;
-use crate::pipeline::provider::Provider;
+use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::verify::Fault;
 use crate::ports::keys::Published;
 
@@ -173,7 +173,7 @@ impl Front {
 
     /// Sends the browser to a provider, with a cookie that remembers what for.
     async fn leave(&self, party: &Party, goal: &str, request: &OwnRequest) -> Outcome {
-        let published = self.published(party).await?;
+        let published = self.published(&request.id, party).await?;
         let now = self.services.clock.now();
         let departure = match &party.way {
             Way::Oidc(client) => client.leave(&party.provider, &published)?,
@@ -187,10 +187,20 @@ impl Front {
         Ok(respond::redirect(&departure.address, cookies))
     }
 
-    async fn published(&self, party: &Party) -> Result<Arc<Published>, Trouble> {
+    async fn published(&self, id: &str, party: &Party) -> Result<Arc<Published>, Trouble> {
         let name = &party.provider.name;
-        let refused = |reason| Refused { provider: Some(name.clone()), reason };
-        self.services.keys.current(name).await.map_err(|error| Trouble::Login(refused(Reason::Keys(error))))
+        self.services.keys.current(name).await.map_err(|error| self.refused(id, Some(name), error.into()))
+    }
+
+    /// A login that is refused before the path of every login, or after it.
+    fn refused(&self, id: &str, provider: Option<&ProviderName>, reason: Reason) -> Trouble {
+        Trouble::Login(self.services.refuse_early(id, Mode::RelyingParty, provider, reason))
+    }
+
+    /// What began in another browser, or too long ago.
+    fn not_begun_here(&self, id: &str, provider: Option<&ProviderName>) -> Trouble {
+        let reason = Reason::Verify(Fault::Binding("no login of ours with this state is remembered by it"));
+        self.refused(id, provider, reason)
     }
 
     /// Begins the session of a login that is committed, and sends the browser on its way.
@@ -202,22 +212,17 @@ impl Front {
         goal: &str,
         mut cookies: HeaderMap,
     ) -> Outcome {
-        let plan = &entered.plan;
-        tracing::info!(
-            id = %request.id, provider = %plan.provider, older = plan.older,
-            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(),
-            "login applied"
-        );
         let beginning = Beginning { app_cookie: None, refresh_token };
         let begun = self.desk.begin(&request.id, entered, beginning, &request.jar, &mut cookies).await;
         match begun {
-            Ok(true) => Ok(respond::redirect(goal, cookies)),
+            Ok(true) => {
+                entered.delivered();
+                Ok(respond::redirect(goal, cookies))
+            }
+            // Disabled since the login was committed.
             Ok(false) => {
-                let provider = Some(entered.plan.provider.clone());
-                Err(Box::new(Refusal {
-                    trouble: Trouble::Login(Refused { provider, reason: Reason::Disabled }),
-                    cookies,
-                }))
+                let trouble = self.refused(&request.id, Some(&entered.plan.provider), Reason::Disabled);
+                Err(Box::new(Refusal { trouble, cookies }))
             }
             Err(error) => Err(Box::new(Refusal { trouble: Trouble::Undelivered(error.to_string()), cookies })),
         }
@@ -248,12 +253,6 @@ impl Party {
 pub struct Departure {
     pub address: String,
     pub pending: Pending,
-}
-
-/// What began in another browser, or too long ago.
-fn not_begun_here(provider: Option<ProviderName>) -> Trouble {
-    let reason = Reason::Verify(Fault::Binding("no login of ours with this state is remembered by it"));
-    Trouble::Login(Refused { provider, reason })
 }
 
 fn signed_out() -> Response<Bytes> {

@@ -53,7 +53,8 @@ pub enum Trouble {
     Login(Refused),
     /// A token in a header.
     Token(Refused),
-    Bearer(BearerFault),
+    /// A form that bears a token which forms may not bear.
+    TokenInForm,
     Framing(Framing),
     Host,
     Target,
@@ -108,8 +109,8 @@ impl Trouble {
     /// For metrics: where it was refused.
     pub fn stage(&self) -> &'static str {
         match self {
-            Trouble::Login(refused) | Trouble::Token(refused) => stage(&refused.reason),
-            Trouble::Bearer(_) => "capture",
+            Trouble::Login(refused) | Trouble::Token(refused) => refused.reason.stage(),
+            Trouble::TokenInForm => "capture",
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
             Trouble::Framing(_)
             | Trouble::Host
@@ -135,7 +136,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Login(refused) | Trouble::Token(refused) => write!(f, "{}", refused.reason),
-            Trouble::Bearer(fault) => write!(f, "{fault}"),
+            Trouble::TokenInForm => write!(f, "{}", BearerFault::InForm),
             Trouble::Framing(framing) => write!(f, "{framing}"),
             Trouble::Host => f.write_str("no single valid `Host`; expected one that agrees with the request target"),
             Trouble::Target => f.write_str("a request target that is no path"),
@@ -183,22 +184,6 @@ impl fmt::Display for Trouble {
             Trouble::NoSession => f.write_str("no session"),
             Trouble::NoGateway => f.write_str("a gateway's question from an address that is not in `trusted_proxies`"),
         }
-    }
-}
-
-/// For metrics: the stage of a login that refused.
-fn stage(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::Capture(_) => "capture",
-        Reason::Keys(_) | Reason::Userinfo(_) => "keys",
-        Reason::Verify(_) => "verify",
-        Reason::Claims(_) => "claims",
-        Reason::NoPerson => "claims",
-        Reason::Replay { .. } => "replay",
-        Reason::Disabled => "disabled",
-        Reason::Gate { .. } => "gate",
-        Reason::Store(_) | Reason::Unsettled => "store",
-        Reason::Timeout => "timeout",
     }
 }
 
@@ -340,15 +325,16 @@ struct Page<'a> {
     start_again: bool,
 }
 
+const NOT_PASSED_ON: &str = "This request cannot be passed on";
+
 fn page(trouble: &Trouble) -> Page<'_> {
     let page = |status, title, advice| Page { status, title, advice, start_again: false };
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
-    let bad_request = |advice| page(StatusCode::BAD_REQUEST, "This request cannot be passed on", advice);
+    let bad_request = |advice| page(StatusCode::BAD_REQUEST, NOT_PASSED_ON, advice);
     match trouble {
         Trouble::Login(refused) => refused_login(&refused.reason),
         Trouble::Token(refused) => refused_token(&refused.reason),
-        Trouble::Bearer(BearerFault::Repeated(_)) => bad_request("It brings more than one token."),
-        Trouble::Bearer(_) => no_token(),
+        Trouble::TokenInForm => no_token(),
         Trouble::Framing(_) => bad_request("Its length is stated in more than one way."),
         Trouble::Host => bad_request("It does not name this site properly."),
         Trouble::Target | Trouble::Connect => bad_request("It does not ask for a page of this site."),
@@ -430,10 +416,11 @@ fn refused_login(reason: &Reason) -> Page<'_> {
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
     match reason {
         Reason::Capture(refusal) => refused_capture(refusal),
+        Reason::Bearer(_) | Reason::NoIdToken => no_token(),
         Reason::Keys(_)
         | Reason::Userinfo(_)
         | Reason::Store(_)
-        | Reason::Unsettled
+        | Reason::Reconfigured
         | Reason::Timeout
         | Reason::Verify(Fault::Internal) => login_later(),
         Reason::Replay { .. } => used_before(),
@@ -475,6 +462,10 @@ fn refused_login(reason: &Reason) -> Page<'_> {
 fn refused_token(reason: &Reason) -> Page<'_> {
     match reason {
         Reason::Verify(Fault::Internal) => refused_login(reason),
+        Reason::Bearer(BearerFault::Repeated(_)) => {
+            let advice = "It brings more than one token.";
+            Page { status: StatusCode::BAD_REQUEST, title: NOT_PASSED_ON, advice, start_again: false }
+        }
         Reason::Capture(_) | Reason::Verify(_) => no_token(),
         _ => Page { start_again: false, ..refused_login(reason) },
     }

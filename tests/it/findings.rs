@@ -9,6 +9,7 @@ mod people;
 mod privilege;
 mod process;
 mod requests;
+mod rules;
 mod saml;
 mod store;
 mod tokens;

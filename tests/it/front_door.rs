@@ -11,9 +11,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use loginsync::app::{self, Running};
-use loginsync::cli::demo::recording::{Event, Journal, RecordingStore};
+use loginsync::cli::demo::journal::{Event, Journal};
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Surroundings};
+use loginsync::login::outcome::Observer;
 use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::mapping::RuleSet;
 use loginsync::pipeline::plan::Plan;
@@ -149,11 +150,10 @@ impl House {
         config.admin.address = ([127, 0, 0, 1], 0).into();
         config.store.path = folder.path().join("store.db");
         let journal: Arc<Journal> = Arc::default();
-        let record = Arc::clone(&journal);
+        let observer: Arc<dyn Observer> = Arc::<Journal>::clone(&journal);
         let path = folder.path().join("unwatched.toml");
-        let running = app::start(path, config, clock.clone(), |store| Arc::new(RecordingStore::new(store, record)))
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let running =
+            app::start(path, config, clock.clone(), Some(observer)).await.unwrap_or_else(|error| panic!("{error}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { running, app, journal, clock, folder, app_url, client }
     }

@@ -2,7 +2,7 @@
 //! plan and memberships after out. `BLESS=1` writes the last three.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
@@ -17,6 +17,13 @@ use crate::front_door::House;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_login_case_ends_as_recorded() {
+    for case in all() {
+        run(&case).await;
+    }
+}
+
+/// The folders of all cases.
+pub fn all() -> Vec<PathBuf> {
     let mut cases: Vec<_> = std::fs::read_dir(folder("login"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -24,9 +31,7 @@ async fn every_login_case_ends_as_recorded() {
         .collect();
     cases.sort();
     assert!(cases.len() >= 40);
-    for case in cases {
-        run(&case).await;
-    }
+    cases
 }
 
 async fn run(case: &Path) {
@@ -102,7 +107,7 @@ fn bring(mapped: &[&Mapping]) -> Vec<Claim> {
 }
 
 /// Brings the store into the state that a case starts from.
-async fn prepare(house: &House, before: &Value, now: Timestamp) {
+pub async fn prepare(house: &House, before: &Value, now: Timestamp) {
     let rules = house.rules();
     let provider = rules.mappings().first().unwrap().provider.clone().unwrap();
     let list = |user: &Value, key: &str| -> Vec<String> {

@@ -16,7 +16,9 @@ use loginsync::cli::demo::mint::{KeyKind, MintKey, oidc};
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Endpoint, Secret, Surroundings, Synchronous};
 use loginsync::login::Services;
+use loginsync::login::outcome::Outcomes;
 use loginsync::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
+use loginsync::pipeline::provider::Provider;
 use loginsync::pipeline::verify::ProviderKeys;
 use loginsync::pipeline::verify::oidc::KeySet;
 use loginsync::ports::BoxFuture;
@@ -136,11 +138,17 @@ impl Default for Setting {
     }
 }
 
+/// The providers of a configuration, as the rules keep them.
+pub fn providers(config: &Config) -> Vec<Arc<Provider>> {
+    config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect()
+}
+
 pub struct Proxy {
     pub address: SocketAddr,
     pub store: Arc<dyn Store>,
     pub clock: Clock,
     pub counters: Arc<Counters>,
+    pub outcomes: Arc<Outcomes>,
     pub key: MintKey,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Drained>,
@@ -162,14 +170,16 @@ impl Proxy {
         let clock = Clock::fixed(NOW);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys: Arc<dyn KeySource> = Arc::new(Keys::of(&key));
+        let outcomes: Arc<Outcomes> = Arc::default();
         let services = Services {
             back_channel: Arc::new(HttpBackChannel::new(&config.providers, Arc::clone(&keys)).unwrap()),
             keys,
             directory: no_directory(),
             store: Arc::clone(&store),
-            rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
+            rules: Arc::new(Rules::new(Arc::clone(&config.rules), crate::support::providers(&config))),
             clock: clock.clone(),
             meters: Arc::default(),
+            outcomes: Arc::clone(&outcomes),
             verifiers: Arc::new(Semaphore::new(2)),
         };
         let counters = Arc::new(Counters::default());
@@ -182,7 +192,7 @@ impl Proxy {
         let running = tokio::spawn(listen::run(listener, Arc::new(ArcSwap::from_pointee(site)), tls, async {
             let _ = stopped.await;
         }));
-        Self { address, store, clock, counters, key, stop: Some(stop), running, _folder: folder }
+        Self { address, store, clock, counters, outcomes, key, stop: Some(stop), running, _folder: folder }
     }
 
     pub fn stop(&mut self) {

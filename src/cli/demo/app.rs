@@ -23,9 +23,9 @@ use form_urlencoded::Serializer;
 use serde::Deserialize;
 
 use super::fresh_id;
+use super::journal::Journal;
 use super::pages::{Links, Message, Party, Span, page, spans};
 use super::provider::Registration;
-use super::recording::Journal;
 use super::sidecar;
 use crate::cli::Failure;
 use crate::clock::Clock;

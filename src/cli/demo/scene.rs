@@ -8,16 +8,16 @@ use tokio::net::TcpListener;
 
 use super::app::DemoApp;
 use super::browser::Browser;
+use super::journal::Journal;
 use super::pages::Links;
 use super::people::People;
 use super::provider::Provider;
-use super::recording::{Journal, RecordingStore};
 use super::server::Server;
 use super::sidecar::{Addresses, Directory};
 use crate::app::{self, Running};
 use crate::cli::{self, Failure};
 use crate::clock::Clock;
-use crate::ports::store::Store;
+use crate::login::outcome::Observer;
 
 /// How long the sidecar may take to fetch the provider's keys.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,11 +70,11 @@ impl Scene {
         let directory = Directory::make(&addresses)?;
         let config = cli::load(&directory.config())?;
         let journal = Arc::new(Journal::default());
-        let record = Arc::clone(&journal);
-        let recording = move |store: Arc<dyn Store>| -> Arc<dyn Store> { Arc::new(RecordingStore::new(store, record)) };
+        let observer: Arc<dyn Observer> = Arc::<Journal>::clone(&journal);
         // The configuration names these two ports, and the sidecar listens on them itself.
         drop((proxy, admin));
-        let sidecar = app::start(directory.config(), config, Clock::system(), recording).await.map_err(Failure::new)?;
+        let sidecar =
+            app::start(directory.config(), config, Clock::system(), Some(observer)).await.map_err(Failure::new)?;
 
         let demo_app = Arc::new(DemoApp::new(
             addresses.registration(),

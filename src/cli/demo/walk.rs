@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use super::browser::{Browser, Page};
+use super::journal::Event;
 use super::people::People;
-use super::recording::Event;
 use super::scene::Scene;
 use super::sidecar::NAMESPACE;
 use super::voice::{Tone, Voice};

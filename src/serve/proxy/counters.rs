@@ -6,7 +6,6 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::serve::held::Budget;
@@ -28,14 +27,6 @@ pub struct OutcomeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct LoginLabels {
-    /// Empty while it was not known whose token it is.
-    pub provider: String,
-    /// `entered`, or the stage that refused.
-    pub outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StageLabel {
     pub stage: &'static str,
 }
@@ -46,15 +37,11 @@ pub struct Counters {
     requests: Family<OutcomeLabel, Counter>,
     /// Kept apart, so that the usual request looks nothing up.
     pub forwarded: Counter,
-    pub logins: Family<LoginLabels, Counter>,
     pub refusals: Family<StageLabel, Counter>,
     pub in_flight: Gauge,
     pub connections: Gauge,
     pub tunnels: Gauge,
-    pub login_seconds: Histogram,
     pub app_errors: Counter,
-    /// Committed logins that the app did not take.
-    pub undelivered: Counter,
     /// Logins whose groups and roles did not fit into `headers.max_bytes`.
     pub headers_over_budget: Counter,
     /// Headers that were dropped for their names: with `_`, or of a trusted proxy and not named in `headers.trust`.
@@ -72,14 +59,11 @@ impl Default for Counters {
         Self {
             requests,
             forwarded,
-            logins: Family::default(),
             refusals: Family::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             tunnels: Gauge::default(),
-            login_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             app_errors: Counter::default(),
-            undelivered: Counter::default(),
             headers_over_budget: Counter::default(),
             headers_dropped: Counter::default(),
             unsynced: Counter::default(),
@@ -96,7 +80,6 @@ impl Counters {
     /// Registers everything under its name.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests by what became of them", self.requests.clone());
-        registry.register("logins", "Logins by provider and outcome", self.logins.clone());
         registry.register(
             "refusals",
             "Requests that were answered in the app's place, by stage",
@@ -105,10 +88,7 @@ impl Counters {
         registry.register("requests_in_flight", "Requests under way", self.in_flight.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         registry.register("tunnels", "Upgraded connections", self.tunnels.clone());
-        let seconds = "From a login's body to its commit or refusal";
-        registry.register_with_unit("login", seconds, Unit::Seconds, self.login_seconds.clone());
         registry.register("app_errors", "Requests that the app did not answer", self.app_errors.clone());
-        registry.register("logins_undelivered", "Logins committed that the app did not take", self.undelivered.clone());
         let budget = "Logins whose groups and roles were left out of the headers";
         registry.register("headers_over_budget", budget, self.headers_over_budget.clone());
         let dropped = "Request headers that were dropped for their names";

@@ -4,7 +4,6 @@ use http::Request;
 use http::header::{self, HeaderMap};
 use http_body::Body as _;
 
-use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::fields::Field;
 use crate::pipeline::capture::watch::{self, BodyScan, Seeks, Sighted, Sighting};
 use crate::pipeline::reading::media;
@@ -70,7 +69,7 @@ pub fn check(sighting: Sighting, place: &'static str) -> Result<(), Trouble> {
 
 pub fn trouble(sighted: Sighted, place: &'static str) -> Trouble {
     match sighted.field {
-        Field::AccessToken => Trouble::Bearer(BearerFault::InForm),
+        Field::AccessToken => Trouble::TokenInForm,
         _ => Trouble::Elsewhere { sighted, place },
     }
 }

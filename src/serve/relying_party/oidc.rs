@@ -5,11 +5,11 @@ use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet}
 use openidconnect::{AuthUrl, ClientId, CsrfToken, IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, Scope};
 
 use super::pending::{Asked, Kept, Pending};
-use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way, not_begun_here};
+use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
 use crate::config::{ClientAuth, ProviderSettings};
-use crate::login::{self, Attempt, Entered, Reason, Refused};
+use crate::login::walk::Message;
+use crate::login::{self, Attempt, Entered};
 use crate::pipeline::capture::oidc::UntrustedIdToken;
-use crate::pipeline::capture::{CaptureRefusal, Captured, UntrustedToken};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::{Origin, RememberedRequest};
@@ -101,7 +101,7 @@ impl Front {
         let state = query.value("state").ok_or(Trouble::Own("an answer without `state`"))?;
         let now = self.services.clock.now();
         let kept = self.pending.open(&request.jar, now).into_iter().find(|kept| kept.pending.state == state);
-        let Some(kept) = kept else { return Err(not_begun_here(None).into()) };
+        let Some(kept) = kept else { return Err(self.not_begun_here(&request.id, None).into()) };
         // Whatever comes of it, this login is over.
         let mut cookies = HeaderMap::new();
         self.pending.forget(&kept.cookie, &mut cookies);
@@ -123,11 +123,12 @@ impl Front {
         now: Timestamp,
     ) -> Result<(Entered, Tokens), Trouble> {
         let pending = &kept.pending;
-        let party = self.party(&pending.provider).ok_or_else(|| not_begun_here(Some(pending.provider.clone())))?;
+        let elsewhere = || self.not_begun_here(&request.id, Some(&pending.provider));
+        let party = self.party(&pending.provider).ok_or_else(elsewhere)?;
         let (Way::Oidc(client), Asked::Oidc { nonce, verifier }) = (&party.way, &pending.request) else {
-            return Err(not_begun_here(Some(pending.provider.clone())));
+            return Err(elsewhere());
         };
-        let published = self.published(party).await?;
+        let published = self.published(&request.id, party).await?;
         check_issuer(query.value("iss"), party, &published)?;
         if let Some(error) = query.value("error") {
             return Err(Trouble::Denied(error.chars().filter(char::is_ascii_graphic).take(100).collect()));
@@ -153,13 +154,9 @@ impl Front {
         state: Option<String>,
         origin: Origin,
     ) -> Result<Entered, Trouble> {
-        let provider = party.provider.clone();
-        let name = provider.name.clone();
-        let token = UntrustedIdToken::parse(token).map_err(|error| {
-            let reason = Reason::Capture(CaptureRefusal::IdToken(error));
-            Trouble::Login(Refused { provider: Some(name), reason })
-        })?;
-        let captured = Captured { provider, token: UntrustedToken::IdToken { token, state } };
+        let message = Message::Answer { provider: &party.provider, token: UntrustedIdToken::parse(token), state };
+        let captured = login::capture(&self.services, &id, message).map_err(Trouble::Login)?;
+        let captured = captured.ok_or_else(|| Trouble::Denied("no ID token".into()))?;
         let attempt = Attempt { id, captured, origin, timeout: self.timeout() };
         Box::pin(login::enter(&self.services, attempt)).await.map_err(Trouble::Login)
     }

@@ -88,6 +88,7 @@ impl Front {
                 self.ended(session, "the provider speaks of another person").await
             }
             Ok(entered) => {
+                entered.delivered();
                 let (granted, revoked) = (entered.plan.grants.len(), entered.plan.revokes.len());
                 tracing::info!(provider = %session.provider, granted, revoked, "session renewed");
                 Ok(Renewed::Synced { granted, revoked })
@@ -108,7 +109,7 @@ impl Front {
         // The signature over these very bytes is checked next, so what they say here is what is then believed.
         let same = UntrustedIdToken::parse(id_token).is_ok_and(|token| token.is_of(&session.at_provider.subject));
         if !same {
-            return Err(super::not_begun_here(Some(session.provider.clone())));
+            return Err(self.not_begun_here(&new_id(), Some(&session.provider)));
         }
         self.log_in(new_id(), party, id_token, None, Origin::Exchanged { access_token }).await
     }

@@ -18,11 +18,12 @@ use http::header::{self, HeaderMap};
 
 use self::messages::{Envelope, Metadata, Subject};
 use super::pending::{Asked, Kept, Pending};
-use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way, not_begun_here};
+use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
 use crate::config::{OWN, SpKey, rsa_key};
+use crate::login::walk::Message;
 use crate::login::{self, Attempt, Entered, Reason, Refused};
 use crate::pipeline::capture::saml::names::RSA_SHA_256;
-use crate::pipeline::capture::{self, Arrival, CallbackMessage, Captured};
+use crate::pipeline::capture::{CallbackMessage, Captured};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::{BindingVerdict, Origin, Remembered, RememberedRequest};
@@ -181,7 +182,7 @@ impl Front {
         let name = captured.provider.name.clone();
         let form = std::str::from_utf8(&request.body).map_err(|_| Trouble::Own("a form that is not UTF-8"))?;
         let form = Query::read(Some(form), &["RelayState"])?;
-        let (origin, known) = self.origin_of(&captured, form.value("RelayState"), kept)?;
+        let (origin, known) = self.origin_of(&request.id, &captured, form.value("RelayState"), kept)?;
         let mut cookies = HeaderMap::new();
         let attempt = Attempt { id: request.id.clone(), captured, origin, timeout: self.timeout() };
         let entered = Box::pin(login::enter(&self.services, attempt)).await;
@@ -227,18 +228,17 @@ impl Front {
             encoded: request.headers.contains_key(header::CONTENT_ENCODING),
             body: &request.body,
         };
-        let refused =
-            |error: capture::CaptureRefusal| Trouble::Login(Refused { provider: None, reason: Reason::Capture(error) });
-        match capture::read(&providers, message, self.limits.saml_document).map_err(refused)? {
-            Arrival::Login(captured) => Ok(captured),
-            Arrival::NoLogin => Err(Trouble::Denied("no assertion".into())),
-        }
+        let max_document = self.limits.saml_document;
+        let message = Message::Callback { providers: &providers, message, max_document };
+        let captured = login::capture(&self.services, &request.id, message).map_err(Trouble::Login)?;
+        captured.ok_or_else(|| Trouble::Denied("no assertion".into()))
     }
 
     /// To which of this browser's requests the response must be the answer. RelayState says which one; without it any of
     /// them may be, and one that no browser began is refused unless the provider may begin logins itself.
     fn origin_of(
         &self,
+        id: &str,
         captured: &Captured,
         relay_state: Option<&str>,
         kept: Vec<Kept>,
@@ -255,7 +255,7 @@ impl Front {
             match ours.iter().position(|kept| kept.pending.state == state) {
                 Some(at) => ours = vec![ours.swap_remove(at)],
                 None if unsolicited => {}
-                None => return Err(not_begun_here(Some(name.clone()))),
+                None => return Err(self.not_begun_here(id, Some(name))),
             }
             if let (Some(kept), false) = (ours.first(), unsolicited)
                 && let Some(request) = asked(kept)

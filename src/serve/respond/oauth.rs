@@ -38,7 +38,6 @@ pub enum Trouble {
     Unreachable(String),
     TooSlow,
     Reply(ReplyFault),
-    NoIdToken,
     Login(Refused),
     Internal,
 }
@@ -52,8 +51,7 @@ impl Trouble {
             Self::NotReady(_) => "store",
             Self::NoDocument => "keys",
             Self::Unreachable(_) | Self::TooSlow | Self::Reply(_) => "provider",
-            Self::NoIdToken => "capture",
-            Self::Login(refused) => super::stage(&refused.reason),
+            Self::Login(refused) => refused.reason.stage(),
             Self::Internal => "internal",
         }
     }
@@ -63,7 +61,9 @@ impl fmt::Display for Trouble {
     /// For the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("no such address; expected `/PROVIDER/token` of a provider in mode `token-relay`"),
+            Self::NotFound => {
+                f.write_str("no such address; expected `/PROVIDER/token` of a provider in mode `token-relay`")
+            }
             Self::Method(expected) => write!(f, "another method than {expected}"),
             Self::Body(why) => f.write_str(why),
             Self::TooLarge { limit } => write!(f, "a body over `relay.request_body` of {limit} bytes"),
@@ -74,9 +74,6 @@ impl fmt::Display for Trouble {
             Self::Unreachable(why) => write!(f, "the provider's token endpoint cannot be reached: {why}"),
             Self::TooSlow => f.write_str("the provider did not answer within `relay.timeout`"),
             Self::Reply(fault) => write!(f, "{fault}"),
-            Self::NoIdToken => f.write_str(
-                "a person's grant brought no `id_token`, so that nobody can be synced; have the app ask for scope `openid`",
-            ),
             Self::Login(refused) => write!(f, "{}", refused.reason),
             Self::Internal => f.write_str("the exchange ended unexpectedly"),
         }
@@ -89,6 +86,7 @@ pub fn answer(trouble: &Trouble, id: &str) -> Response<Bytes> {
     // The reason of a refused login is for the log; what concerns the client's set-up helps whoever reads the client's.
     let description = match trouble {
         Trouble::Login(Refused { reason: Reason::Gate { message, .. }, .. }) => format!("{message} ({id})"),
+        Trouble::Login(Refused { reason: reason @ Reason::NoIdToken, .. }) => format!("{reason} ({id})"),
         Trouble::Login(_) => format!("the login was refused; the log of loginsync has the reason under {id}"),
         other => format!("{other} ({id})"),
     };
@@ -126,15 +124,15 @@ fn meaning(trouble: &Trouble) -> (StatusCode, &'static str) {
         Trouble::Full(_) | Trouble::NotReady(_) | Trouble::NoDocument => unavailable,
         Trouble::Unreachable(_) | Trouble::Reply(_) => (StatusCode::BAD_GATEWAY, "server_error"),
         Trouble::TooSlow => (StatusCode::GATEWAY_TIMEOUT, "server_error"),
-        Trouble::NoIdToken => (StatusCode::BAD_REQUEST, "invalid_scope"),
         Trouble::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         Trouble::Login(refused) => match &refused.reason {
             Reason::Keys(_)
             | Reason::Userinfo(_)
             | Reason::Store(_)
-            | Reason::Unsettled
+            | Reason::Reconfigured
             | Reason::Timeout
             | Reason::Verify(Fault::Internal) => unavailable,
+            Reason::NoIdToken => (StatusCode::BAD_REQUEST, "invalid_scope"),
             _ => (StatusCode::BAD_REQUEST, "invalid_grant"),
         },
     }

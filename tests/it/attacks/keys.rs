@@ -141,9 +141,10 @@ impl Impatient {
             keys,
             directory: crate::support::no_directory(),
             store,
-            rules: Arc::new(Rules::new(Arc::clone(&config.rules))),
+            rules: Arc::new(Rules::new(Arc::clone(&config.rules), crate::support::providers(&config))),
             clock,
             meters: Arc::default(),
+            outcomes: Arc::default(),
             verifiers: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         Self { services, config, _folder: folder }

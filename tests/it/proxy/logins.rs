@@ -286,7 +286,7 @@ async fn a_committed_login_that_cannot_be_delivered_says_so() {
     assert_eq!(answer.status, 502, "{answer:?}");
     // Finding LOG16: this is the first time that it comes.
     assert!(answer.body.contains("The app did not take this login"), "{answer:?}");
-    assert_eq!(proxy.counters.undelivered.get(), 1);
+    assert_eq!(proxy.outcomes.count("not_delivered"), 1);
     assert!(proxy.has_users().await);
     assert_eq!(app.received().len(), 1, "a login is never sent twice");
 }

@@ -1,0 +1,214 @@
+//! What became of a login, told once and in the same words everywhere: to the log, the metrics, and an observer such as the demo's journal.
+//!
+//! | outcome | detail | what it says |
+//! |---|---|---|
+//! | `entered` | `older`, `shadow` or nothing | committed, and handed on |
+//! | `refused` | the stage: `capture`, `verify`, `claims` | not believed, or the claims refuse it |
+//! | `replay` | | the token was used before |
+//! | `disabled`, `gated` | | a decision against the person |
+//! | `unavailable` | `keys`, `store`, `timeout`, `verify` | no fault of the person's: the same login may pass in a moment |
+//! | `not_delivered` | `older`, `shadow` or nothing | committed, and not handed on |
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Reason;
+use crate::pipeline::ids::ProviderName;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::provider::Mode;
+use crate::pipeline::verify::Fault;
+
+/// Hears of logins as they are decided.
+pub trait Observer: Send + Sync {
+    /// The plan is durably committed; the login is about to be handed on.
+    fn committed(&self, plan: &Plan);
+
+    /// `provider` is `None` while it was not known whose token it is.
+    fn refused(&self, provider: Option<&ProviderName>, reason: &Reason);
+}
+
+/// Tells what becomes of logins. One for each process, shared by all modes.
+pub struct Outcomes {
+    logins: Family<Labels, Counter>,
+    seconds: Family<ModeLabel, Histogram, fn() -> Histogram>,
+    observer: Option<Arc<dyn Observer>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    /// Empty where providers of several modes share the address that the message came to.
+    mode: &'static str,
+    /// Empty while it was not known whose token it is.
+    provider: String,
+    outcome: &'static str,
+    detail: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModeLabel {
+    mode: &'static str,
+}
+
+/// Which login is spoken of.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// What the log, the audit and the browser's page carry.
+    pub id: String,
+    pub mode: Option<Mode>,
+    pub provider: Option<ProviderName>,
+    /// When its message had arrived.
+    pub started: Instant,
+}
+
+impl About {
+    fn mode(&self) -> &'static str {
+        self.mode.map_or("", Mode::word)
+    }
+
+    fn provider(&self) -> String {
+        self.provider.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+/// The outcome of a login that is not let in.
+fn of(reason: &Reason) -> (&'static str, &'static str) {
+    let unavailable = ("unavailable", reason.stage());
+    match reason {
+        Reason::Capture(_) | Reason::Bearer(_) | Reason::NoIdToken => ("refused", reason.stage()),
+        Reason::Verify(Fault::Internal) => unavailable,
+        Reason::Verify(_) | Reason::Claims(_) | Reason::NoPerson => ("refused", reason.stage()),
+        Reason::Replay { .. } => ("replay", ""),
+        Reason::Disabled => ("disabled", ""),
+        Reason::Gate { .. } => ("gated", ""),
+        Reason::Keys(_) | Reason::Userinfo(_) | Reason::Reconfigured | Reason::Store(_) | Reason::Timeout => {
+            unavailable
+        }
+    }
+}
+
+/// Characters of a reason in the log. Every reason is short by itself; should one ever quote a stranger at length, it must not
+/// fill the disk.
+const MOST_REASON: usize = 1000;
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Outcomes {
+    pub fn new(observer: Option<Arc<dyn Observer>>) -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        Self { logins: Family::default(), seconds: Family::new_with_constructor(seconds), observer }
+    }
+
+    /// Registers everything under its name.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("logins", "Logins by mode, provider and outcome", self.logins.clone());
+        let seconds = "From a login's arrival to its commit or refusal";
+        registry.register_with_unit("login", seconds, Unit::Seconds, self.seconds.clone());
+    }
+
+    /// How many logins had this outcome, of all modes and providers.
+    pub fn count(&self, outcome: &str) -> u64 {
+        let mut text = String::new();
+        let mut registry = Registry::default();
+        registry.register("logins", "", self.logins.clone());
+        // Writing into a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        let wanted = format!("outcome=\"{outcome}\"");
+        let counts = text.lines().filter(|line| line.contains(&wanted)).filter_map(|line| line.rsplit(' ').next());
+        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+    }
+
+    /// A login's plan is durably committed.
+    pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan) -> Delivery {
+        let took = self.time(about);
+        tracing::info!(
+            id = %about.id, mode = about.mode(), provider = %plan.provider, older = plan.older, shadow = plan.shadow,
+            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(), took,
+            "login applied"
+        );
+        if let Some(noted) = plan.ahead {
+            tracing::warn!(
+                id = %about.id, provider = %plan.provider, %noted,
+                "the last login of this user was noted at a moment that lies ahead: a clock was wrong"
+            );
+        }
+        if let Some(observer) = &self.observer {
+            observer.committed(plan);
+        }
+        let detail = match (plan.older, plan.shadow) {
+            (true, _) => "older",
+            (false, true) => "shadow",
+            (false, false) => "",
+        };
+        let (mode, provider) = (about.mode(), about.provider());
+        Delivery {
+            outcomes: Arc::clone(self),
+            labels: Labels { mode, provider, outcome: "not_delivered", detail },
+            delivered: AtomicBool::new(false),
+        }
+    }
+
+    /// A login is not let in.
+    pub(super) fn refused(&self, about: &About, reason: &Reason) {
+        let took = self.time(about);
+        let ((outcome, detail), provider) = (of(reason), about.provider());
+        let told: String = reason.to_string().chars().take(MOST_REASON).collect();
+        let (id, mode, stage) = (&about.id, about.mode(), reason.stage());
+        if outcome == "unavailable" {
+            tracing::error!(%id, mode, provider, outcome, stage, reason = told, took, "login not possible");
+        } else {
+            tracing::warn!(%id, mode, provider, outcome, stage, reason = told, took, "login refused");
+        }
+        if let Some(observer) = &self.observer {
+            observer.refused(about.provider.as_ref(), reason);
+        }
+        self.logins.get_or_create(&Labels { mode, provider, outcome, detail }).inc();
+    }
+
+    /// Seconds since the login arrived.
+    fn time(&self, about: &About) -> f64 {
+        let took = about.started.elapsed().as_secs_f64();
+        self.seconds.get_or_create(&ModeLabel { mode: about.mode() }).observe(took);
+        took
+    }
+}
+
+/// A committed login that is to be handed on. One that is dropped before that counts as not delivered.
+pub struct Delivery {
+    outcomes: Arc<Outcomes>,
+    labels: Labels,
+    delivered: AtomicBool,
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Delivery").field(&self.delivered).finish()
+    }
+}
+
+impl Delivery {
+    /// Notes that the login has reached the app, or whoever it is for.
+    pub(super) fn done(&self) {
+        if !self.delivered.swap(true, Ordering::Relaxed) {
+            self.outcomes.logins.get_or_create(&Labels { outcome: "entered", ..self.labels.clone() }).inc();
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !*self.delivered.get_mut() {
+            self.outcomes.logins.get_or_create(&self.labels).inc();
+        }
+    }
+}

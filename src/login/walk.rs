@@ -1,0 +1,304 @@
+//! The walk of an attempt, from capture to its candidates: written once, for whoever commits what comes of it and for whoever
+//! only looks.
+//!
+//! ```text
+//! capture   a message          -> the login in it, still untrusted
+//! walk      a captured login   -> verify, enrich (the one step that waits), settle (claims and candidates)
+//! by_userinfo                  -> the same without a token: the provider is asked, then enrich, settle
+//! again     newer rules        -> settle once more, from what was verified and fetched
+//! ```
+//!
+//! The walk writes nothing, and does not know who reads its [`Trace`].
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::Reason;
+use super::enrich::{Unread, ask_userinfo, enrich};
+use crate::pipeline::capture::oidc::{AccessToken, IdTokenError, UntrustedIdToken};
+use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
+use crate::pipeline::claims::sources::{Brought, Sources};
+use crate::pipeline::claims::{self, Claims, ClaimsRefusal};
+use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::mapping::Candidates;
+use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::settle::settle;
+use crate::pipeline::verify::presented::is_of_person;
+use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, SignedToken, Verified};
+use crate::ports::back_channel::BackChannel;
+use crate::ports::directory::{Directory, DirectoryError};
+use crate::ports::keys::{KeySource, KeysError, Published};
+use crate::ports::rules::Pair;
+
+/// Whom the walk may ask. A look asks fewer than a login: what nobody is asked for stays unresolved.
+#[derive(Clone, Copy)]
+pub struct Asks<'a> {
+    pub keys: &'a dyn KeySource,
+    pub back_channel: Option<&'a dyn BackChannel>,
+    pub directory: Option<&'a dyn Directory>,
+    /// How many SAML responses are verified at once.
+    pub verifiers: &'a Arc<Semaphore>,
+}
+
+/// Hears what the walk comes to know, for a log or a report.
+pub trait Trace: Send {
+    /// The token is believed.
+    fn verified(&mut self, _assertion: &Verified<Assertion>) {}
+
+    /// A source of claims did not come.
+    fn source_failed(&mut self, _provider: &ProviderName, _source: &'static str, _why: &Unread) {}
+
+    /// The directory was asked for groups that the token left out.
+    fn directory_asked(&mut self, _provider: &ProviderName, _answer: &Result<Vec<String>, DirectoryError>) {}
+}
+
+/// What may carry a login.
+pub enum Message<'a> {
+    /// A message at a callback path.
+    Callback {
+        /// Those declared at this path.
+        providers: &'a [Arc<Provider>],
+        message: CallbackMessage<'a>,
+        /// Bytes of a decoded SAML document, at the most.
+        max_document: usize,
+    },
+    /// The ID token of a token endpoint's answer, as far as it could be read.
+    Answer { provider: &'a Arc<Provider>, token: Result<UntrustedIdToken, IdTokenError>, state: Option<String> },
+}
+
+/// Finds the login in a message; `None` where there is none.
+///
+/// # Errors
+/// Whatever is neither one login nor clearly none.
+pub fn capture(message: Message<'_>) -> Result<Option<Captured>, CaptureRefusal> {
+    match message {
+        Message::Callback { providers, message, max_document } => {
+            match capture::read(providers, message, max_document)? {
+                Arrival::NoLogin => Ok(None),
+                Arrival::Login(captured) => Ok(Some(captured)),
+            }
+        }
+        Message::Answer { provider, token, state } => {
+            let token = UntrustedToken::IdToken { token: token?, state };
+            Ok(Some(Captured { provider: Arc::clone(provider), token }))
+        }
+    }
+}
+
+/// A login that was verified and read, and of which nothing is written yet.
+pub struct Known {
+    pub(super) believed: Believed,
+    pub(super) candidates: Candidates,
+}
+
+impl Known {
+    pub fn assertion(&self) -> &Verified<Assertion> {
+        &self.believed.assertion
+    }
+
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.candidates.claims
+    }
+
+    pub fn into_candidates(self) -> Candidates {
+        self.candidates
+    }
+}
+
+/// A login whose token is believed, with what was fetched for it.
+pub(super) struct Believed {
+    pub assertion: Verified<Assertion>,
+    pub provider: Arc<Provider>,
+    /// What it is decided by, from the first step to the last.
+    pub pair: Arc<Pair>,
+    pub sources: Sources,
+    pub access_token: Option<AccessToken>,
+    pub now: Timestamp,
+}
+
+impl Believed {
+    fn settle(self) -> Result<Known, Stopped> {
+        match self.candidates() {
+            Ok(candidates) => Ok(Known { believed: self, candidates }),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    fn candidates(&self) -> Result<Candidates, ClaimsRefusal> {
+        let Self { assertion, provider, pair, sources, .. } = self;
+        settle(provider, &pair.rules, |provider, reads| claims::read(assertion, sources, provider, reads))
+    }
+
+    fn refused(self, refusal: ClaimsRefusal) -> Stopped {
+        let Assertion { token_id, issued_at, .. } = self.assertion.get();
+        let signed = SignedToken { token_id: token_id.clone(), issued_at: Some(*issued_at) };
+        Stopped { reason: refusal.into(), signed: Some(signed) }
+    }
+}
+
+/// A walk that ended early.
+#[derive(Debug)]
+pub struct Stopped {
+    pub reason: Reason,
+    /// The token's identity, where its signature held: such a refusal is worth an audit row.
+    pub signed: Option<SignedToken>,
+}
+
+impl From<Reason> for Stopped {
+    fn from(reason: Reason) -> Self {
+        Self { reason, signed: None }
+    }
+}
+
+/// Takes a captured login to its candidates.
+///
+/// # Errors
+/// When the token is not believed or names no person, when keys are missing, or when the claims refuse the login.
+pub async fn walk(
+    asks: Asks<'_>,
+    pair: Arc<Pair>,
+    captured: Captured,
+    origin: Origin,
+    now: Timestamp,
+    trace: &mut dyn Trace,
+) -> Result<Known, Stopped> {
+    let provider = in_pair(&pair, &captured.provider)?;
+    let captured = Captured { provider: Arc::clone(&provider), ..captured };
+    let access_token = origin.access_token().cloned();
+    let assertion = match verified(asks, &Arc::new((captured, origin)), now).await {
+        Ok(assertion) => assertion,
+        Err(Unbelieved::Keys(error)) => return Err(Reason::from(error).into()),
+        Err(Unbelieved::Fault(refused)) => {
+            return Err(Stopped { reason: Reason::Verify(refused.fault), signed: refused.signed });
+        }
+    };
+    trace.verified(&assertion);
+    // A client-credentials token identifies no person and must never create a user.
+    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement) {
+        return Err(Reason::NoPerson.into());
+    }
+    let sources = Sources::default();
+    onward(asks, Believed { assertion, provider, pair, sources, access_token, now }, trace).await
+}
+
+/// Asks the provider's userinfo who it is that the access token was issued for. No token is read, so that the order of tokens
+/// stays what it was.
+///
+/// # Errors
+/// When the provider does not answer, or the claims refuse the login.
+pub async fn by_userinfo(
+    asks: Asks<'_>,
+    pair: Arc<Pair>,
+    provider: &Arc<Provider>,
+    access_token: AccessToken,
+    now: Timestamp,
+    trace: &mut dyn Trace,
+) -> Result<Known, Stopped> {
+    let provider = in_pair(&pair, provider)?;
+    let claims = ask_userinfo(asks, &provider, &access_token, now).await.map_err(Reason::from)?;
+    let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
+    let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
+    let access_token = Some(access_token);
+    onward(asks, Believed { assertion, provider, pair, sources, access_token, now }, trace).await
+}
+
+/// Settles a login once more, by a newer pair, from what was verified and fetched. What the new rules read and nobody has
+/// fetched is unresolved; where the provider is `strict`, it is fetched before that refuses the login.
+///
+/// # Errors
+/// As for [`walk`].
+pub(super) async fn again(
+    asks: Asks<'_>,
+    believed: Believed,
+    pair: Arc<Pair>,
+    trace: &mut dyn Trace,
+) -> Result<Known, Stopped> {
+    let provider = in_pair(&pair, &believed.provider)?;
+    let believed = Believed { provider, pair, ..believed };
+    match believed.candidates() {
+        Err(ClaimsRefusal::Strict { .. }) => onward(asks, believed, trace).await,
+        _ => believed.settle(),
+    }
+}
+
+/// Enrich and settle.
+async fn onward(asks: Asks<'_>, mut believed: Believed, trace: &mut dyn Trace) -> Result<Known, Stopped> {
+    let sources = std::mem::take(&mut believed.sources);
+    believed.sources = enrich(asks, &believed, sources, trace).await;
+    believed.settle()
+}
+
+/// The provider as the pair has it. A login that began before a reload goes on by the settings of now, unless they are those of
+/// another provider or client: what was captured for one must not be believed for the other.
+fn in_pair(pair: &Pair, known: &Arc<Provider>) -> Result<Arc<Provider>, Reason> {
+    let client = |provider: &Provider| match &provider.protocol {
+        Protocol::Oidc(policy) => policy.client_id.clone(),
+        Protocol::Saml(policy) => policy.audience.clone(),
+    };
+    let same = |now: &&Arc<Provider>| {
+        let is_same = || now.mode == known.mode && now.issuer == known.issuer && client(now) == client(known);
+        Arc::ptr_eq(now, known) || is_same()
+    };
+    pair.provider(&known.name).filter(same).cloned().ok_or(Reason::Reconfigured)
+}
+
+enum Unbelieved {
+    Keys(KeysError),
+    Fault(verify::Refused),
+}
+
+/// Verifies with the keys at hand, and once more where the provider may have newer ones.
+async fn verified(
+    asks: Asks<'_>,
+    arrived: &Arc<(Captured, Origin)>,
+    now: Timestamp,
+) -> Result<Verified<Assertion>, Unbelieved> {
+    let name = &arrived.0.provider.name;
+    let published = asks.keys.current(name).await.map_err(Unbelieved::Keys)?;
+    let first = verify_once(asks, arrived, &published, now).await;
+    let (Err(refused), true) = (&first, first.as_ref().err().is_some_and(may_be_new_key)) else {
+        return first.map_err(Unbelieved::Fault);
+    };
+    let looked = match &refused.fault {
+        Fault::UnknownKey(key_id) => asks.keys.look_for(name, key_id).await,
+        _ => asks.keys.look_again(name).await,
+    };
+    match looked {
+        Ok(again) if !Arc::ptr_eq(&again, &published) => {
+            verify_once(asks, arrived, &again, now).await.map_err(Unbelieved::Fault)
+        }
+        _ => Err(Unbelieved::Fault(refused.clone())),
+    }
+}
+
+/// A SAML response does not say which key signed it in a way that could be trusted, so any signature that fails may be one
+/// by a new key.
+fn may_be_new_key(refused: &verify::Refused) -> bool {
+    refused.fault.is_of_key() || (refused.fault == Fault::Signature && refused.signed.is_none())
+}
+
+async fn verify_once(
+    asks: Asks<'_>,
+    arrived: &Arc<(Captured, Origin)>,
+    published: &Arc<Published>,
+    now: Timestamp,
+) -> Result<Verified<Assertion>, verify::Refused> {
+    let (captured, origin) = &**arrived;
+    match captured.provider.protocol {
+        // A few microseconds: moving it to another thread would cost more.
+        Protocol::Oidc(_) => verify::verify(captured, &published.keys, origin, now),
+        Protocol::Saml(_) => {
+            let internal = || verify::Refused::unsigned(Fault::Internal);
+            let permit = Arc::clone(asks.verifiers).acquire_owned().await.map_err(|_| internal())?;
+            let (arrived, published) = (Arc::clone(arrived), Arc::clone(published));
+            let job = move || {
+                let verdict = verify::verify(&arrived.0, &published.keys, &arrived.1, now);
+                drop(permit);
+                verdict
+            };
+            // A panic in there ends the job, not the process, and refuses the login.
+            tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(internal()))
+        }
+    }
+}
