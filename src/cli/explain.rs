@@ -5,13 +5,14 @@ mod recorded;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::{ConfigArgument, FOUND, Failure, block_on, moment, print_json};
 use crate::clock::Clock;
 use crate::config::{Config, KeyOrigin, ProviderSettings};
-use crate::explain::{Input, Keys, Surroundings, explain};
+use crate::explain::{Input, Surroundings, explain};
 use crate::pipeline::explain::{Outcome, Report};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::Protocol;
@@ -20,6 +21,7 @@ use crate::pipeline::verify::saml::CertificateSet;
 use crate::ports::directory::Directory;
 use crate::ports::directory::graph::Graph;
 use crate::ports::keys::fetched::fetch_once;
+use crate::ports::keys::{Once, Published};
 
 /// Exit codes: 0 the login would enter; 2 it would be refused; 1 it could not be found out. Claims from a file count as if
 /// they were verified, and are never called so. That a token was used before, or that no browser left for it, does not
@@ -33,8 +35,8 @@ pub struct Explain {
     /// Whose login it is; may be left out where the configuration has one provider
     #[arg(long)]
     provider: Option<String>,
-    /// A file with an ID token, a SAMLResponse (XML, base64 or a whole form), or a JSON object of claims; `-` for standard
-    /// input
+    /// A file with a token, a SAMLResponse (XML or base64), a whole form as the browser posted it, the token endpoint's JSON
+    /// answer, or a JSON object of claims as a token has them; `-` for standard input
     #[arg(value_name = "TOKENFILE", required_unless_present = "id")]
     token: Option<PathBuf>,
     /// The moment to look at it from, such as 2026-01-31T12:00:00Z; without it, now
@@ -86,24 +88,27 @@ impl Explain {
         let settings = find(&config, self.provider.as_deref())?;
         let now = self.at.unwrap_or_else(|| Clock::system().now());
         let text = read(self.token.as_deref().unwrap_or(Path::new("-")))?;
-        let protocol = &settings.provider.protocol;
-        let input = Input::read(&text, protocol, config.limits.saml_document).map_err(Failure::new)?;
+        let input = Input::read(&text, &settings.provider, config.limits.saml_document).map_err(Failure::new)?;
         #[cfg(feature = "samael")]
-        if matches!(protocol, Protocol::Saml(_)) {
+        if matches!(settings.provider.protocol, Protocol::Saml(_)) {
             crate::pipeline::verify::saml::lock_down().map_err(Failure::new)?;
         }
         let graph = self.ask.then(|| Graph::new(std::slice::from_ref(settings), &Clock::system())).transpose();
         let graph = graph.map_err(Failure::new)?;
         block_on(async {
-            let keys = match &input {
-                Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
-                Input::Token(_) => self.keys(settings, input.key_id(), now).await,
+            let keys = match input.is_signed() {
+                true => self.keys(settings, input.key_id(), now).await,
+                false => Err(String::from("nothing is signed")),
             };
             let name = format!("`{}`", config.store.path.display());
             let around = Surroundings {
                 provider: &settings.provider,
-                keys,
-                rules: std::sync::Arc::clone(&config.rules),
+                keys: &Once(keys.map(Arc::new)),
+                keys_from: self
+                    .keys
+                    .as_ref()
+                    .map_or_else(|| settings.keys_from(), |file| format!("`{}`", file.display())),
+                rules: Arc::clone(&config.rules),
                 store: store.as_deref().map(|store| (store, name)),
                 directory: graph.as_ref().map(|graph| graph as &dyn Directory),
                 now,
@@ -113,21 +118,23 @@ impl Explain {
     }
 
     /// Of the file that was named, else of where the configuration says that the provider's keys are.
-    async fn keys(&self, settings: &ProviderSettings, key_id: Option<&str>, now: Timestamp) -> Result<Keys, String> {
+    async fn keys(
+        &self,
+        settings: &ProviderSettings,
+        key_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Published, String> {
         let mut settings = settings.clone();
-        let mut from = settings.keys_from();
         if let Some(file) = &self.keys {
-            from = format!("`{}`", file.display());
             if let Some(certificates) = certificates(file)? {
-                return Ok(Keys { keys: ProviderKeys::Saml(certificates), from });
+                return Ok(Published::of(ProviderKeys::Saml(certificates), now));
             }
             settings.keys.source = match settings.provider.protocol {
                 Protocol::Oidc(_) => KeyOrigin::JwksFile(file.clone()),
                 Protocol::Saml(_) => KeyOrigin::MetadataFile(file.clone()),
             };
         }
-        let published = fetch_once(&settings, key_id, &Clock::fixed(now)).await.map_err(|error| error.to_string())?;
-        Ok(Keys { keys: published.keys, from })
+        fetch_once(&settings, key_id, &Clock::fixed(now)).await.map_err(|error| error.to_string())
     }
 }
 

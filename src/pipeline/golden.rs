@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::explain::dry::{NAME_ID, WrittenClaims};
 use super::explain::{MappingReport, Verdict, reason, verdicts};
 use super::ids::Timestamp;
-use super::mapping::{RuleSet, candidates};
+use super::mapping::RuleSet;
 use super::plan::{self, Snapshot};
 use super::provider::{Protocol, Provider, UserClaim};
+use super::settle::settle;
 
 /// What a login brings, and what is to come of it.
 #[derive(Debug, Clone)]
@@ -45,11 +46,12 @@ const SOMEONE: &str = "someone";
 
 /// Decides a case.
 pub fn answer(case: &Case, provider: &Provider, rules: &RuleSet, now: Timestamp) -> Answer {
-    let claims = match with_user(case, provider).read(provider, &|claim| rules.reads(&provider.name, claim)) {
-        Ok(claims) => Arc::new(claims),
+    let written = with_user(case, provider);
+    let candidates = match settle(provider, rules, |provider, reads| written.read_by_key(provider, reads)) {
+        Ok(candidates) => candidates,
         Err(refusal) => return refused(case, refusal.to_string()),
     };
-    let candidates = candidates(rules, &provider.name, &claims);
+    let claims = Arc::clone(&candidates.claims);
     let plan = plan::draft(claims.user.clone(), now, now, &candidates, &case.held, rules);
     if let Some(why) = &plan.refused {
         return refused(case, reason(why));

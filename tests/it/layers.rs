@@ -95,17 +95,18 @@ const RULES: &[Rule] = &[
         reason: "the path knows the traits of the ports and none of their implementations",
     },
     Rule {
-        part: "explain.rs",
+        part: "explain",
         forbidden: &[
             "ports::store::sqlite",
-            "ports::keys",
+            "ports::keys::fetched",
             "crate::serve",
             "crate::cli",
             "crate::app",
             "crate::config",
             ".apply(",
+            "commit(",
         ],
-        reason: "whoever looks stands beside the path of a login, and applies nothing",
+        reason: "whoever looks takes the walk of a login, and applies nothing",
     },
     Rule {
         part: "forecast.rs",

@@ -1,5 +1,6 @@
 //! Seeing before changing: the commands that look, through the program itself.
 
+mod agreement;
 mod cases;
 mod explain;
 mod lint;

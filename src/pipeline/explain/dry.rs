@@ -27,26 +27,47 @@ impl fmt::Debug for WrittenClaims {
 }
 
 impl WrittenClaims {
-    /// Reads them by the provider's rules. Whichever payload a claim comes from, the one text stands for it; and a claim may
-    /// be called what the configuration calls it, where it is not there as the token would call it.
+    /// Reads them by the provider's rules, as a login reads the claims of its token. Whichever payload a claim comes from, the
+    /// one text stands for it.
     ///
     /// # Errors
     /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
     pub fn read(&self, provider: &Provider, reads: Reads<'_>) -> Result<Claims, ClaimsRefusal> {
-        let mut provider = provider.clone();
+        claims::read_dry(&self.statement(&provider.protocol), &of_one_text(provider), reads)
+    }
+
+    /// The same for a golden case, where a claim may also be called what the configuration calls it, if it is not there as the
+    /// token would call it.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_by_key(&self, provider: &Provider, reads: Reads<'_>) -> Result<Claims, ClaimsRefusal> {
+        let (statement, mut provider) = (self.statement(&provider.protocol), of_one_text(provider));
         for rule in &mut provider.claims {
-            rule.from = vec![Source::Assertion];
-        }
-        let statement = self.statement(&provider.protocol);
-        for rule in &mut provider.claims {
-            if !is_there(&statement, rule)
-                && self.0.contains_key(rule.name.as_str())
-                && let Ok(selector) = Selector::parse(rule.name.as_str())
-            {
+            if let Some(selector) = self.by_key(&statement, rule) {
                 rule.selector = selector;
             }
         }
         claims::read_dry(&statement, &provider, reads)
+    }
+
+    /// What [`Self::read`] does not read although the configuration calls a claim so.
+    pub fn unread(&self, provider: &Provider) -> Vec<String> {
+        let statement = self.statement(&provider.protocol);
+        let unread = provider.claims.iter().filter(|rule| self.by_key(&statement, rule).is_some());
+        unread
+            .map(|rule| {
+                let key = &rule.name;
+                format!("`{key}` is what the configuration calls a claim; a login reads it by its own `name`, which is not there")
+            })
+            .collect()
+    }
+
+    /// How a claim is found by its key in the configuration, where it is not there by its own name.
+    fn by_key(&self, statement: &Statement, rule: &ClaimRule) -> Option<Selector> {
+        let is_there = claims::state_dry(statement, &rule.selector) != ClaimState::Missing;
+        let selector = Selector::parse(rule.name.as_str()).ok()?;
+        (!is_there && self.0.contains_key(rule.name.as_str()) && selector != rule.selector).then_some(selector)
     }
 
     fn statement(&self, protocol: &Protocol) -> Statement {
@@ -67,8 +88,13 @@ impl WrittenClaims {
     }
 }
 
-fn is_there(statement: &Statement, rule: &ClaimRule) -> bool {
-    claims::state_dry(statement, &rule.selector) != ClaimState::Missing
+/// The provider, with every claim read from the one text that there is.
+fn of_one_text(provider: &Provider) -> Provider {
+    let mut provider = provider.clone();
+    for rule in &mut provider.claims {
+        rule.from = vec![Source::Assertion];
+    }
+    provider
 }
 
 fn attribute(name: &str, value: &Value) -> SamlAttribute {

@@ -111,8 +111,11 @@ fn a_dry_look_proves_nothing() {
     for case in ["oidc-first-login", "saml-first-login"] {
         let (config, _) = captured(case);
         let config = desk.config("config.toml", &config);
-        let subject = if case.starts_with("saml") { "NameID" } else { "sub" };
-        let claims = json!({ subject: "bob", "groups": ["Staff", "on-call"], "more": {"x": 1} }).to_string();
+        let (subject, groups) = match case.starts_with("saml") {
+            true => ("NameID", "department"),
+            false => ("sub", "groups"),
+        };
+        let claims = json!({ subject: "bob", groups: ["Staff", "on-call"], "more": {"x": 1} }).to_string();
         let said = run_with(&["explain", "--config", &config, "-"], &claims);
         assert_eq!(said.code, 0, "{said:?}");
         assert!(said.out.starts_with("would enter, were these claims verified\n"), "{}", said.out);
@@ -122,6 +125,57 @@ fn a_dry_look_proves_nothing() {
         let report = run_with(&["explain", "--config", &config, "--json", "-"], &claims).json();
         assert_eq!(report["proof"], json!({"state": "dry"}));
         assert_eq!(names(&report["plan"]["grants"]), ["On-call"]);
+    }
+}
+
+/// Finding SEE7: claims of a file are read as a token's, so that a key of the configuration is no name of a claim. Golden cases,
+/// which are written beside the configuration, may use it.
+#[test]
+fn see07_claims_of_a_file_are_read_as_a_login_reads_them() {
+    let desk = Desk::new();
+    let (config, _) = captured("oidc-first-login");
+    let config = config.replace("[provider.claims.groups]", "[provider.claims.groups]\nname = \"/realm/groups\"");
+    let config = desk.config("config.toml", &config);
+    let explained = |claims: Value| {
+        let said = run_with(&["explain", "--config", &config, "--json", "-"], &claims.to_string());
+        (said.json(), said)
+    };
+    let (report, said) = explained(json!({"sub": "bob", "groups": ["staff"]}));
+    assert_eq!(
+        (&report["claims"][0]["state"], names(&report["plan"]["grants"])),
+        (&json!("missing"), vec![]),
+        "{said:?}"
+    );
+    assert!(report["notes"].to_string().contains("`groups` is what the configuration calls a claim"), "{said:?}");
+    let (report, _) = explained(json!({"sub": "bob", "groups": ["marketing"], "realm": {"groups": ["staff"]}}));
+    assert_eq!(names(&report["plan"]["grants"]), ["Staff"]);
+    assert_eq!(report["notes"], json!([]));
+    let case = "[[case]]\ntitle = \"by key\"\nclaims = { groups = [\"staff\"] }\nexpect = { groups = [\"Staff\"] }\n";
+    let said = run(&["test", "--config", &config, &desk.file("cases.toml", case)]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// Finding SEE7: a text of delimiters and blanks alone is as empty as one of blanks, and is called so.
+#[test]
+fn see07_a_text_without_pieces_is_empty() {
+    let desk = Desk::new();
+    let (text, _) = captured("oidc-first-login");
+    for (own, value, state) in [
+        ("", "   ", "empty"),
+        ("", " , ", "values"),
+        ("delimiter = \",\"", "   ", "empty"),
+        ("delimiter = \",\"", " , ", "empty"),
+        ("delimiter = \",\"", " , staff", "values"),
+        ("delimiter = \",\"\nstrip_prefix = \"/\"", "/,/", "empty"),
+        ("strip_prefix = \"/\"", "/", "empty"),
+        ("strip_prefix = \"/\"", "/staff", "values"),
+    ] {
+        let text = text.replace("[provider.claims.groups]", &format!("[provider.claims.groups]\n{own}"));
+        let config = desk.config("config.toml", &text);
+        let claims = json!({"sub": "bob", "groups": value}).to_string();
+        let report = run_with(&["explain", "--config", &config, "--json", "-"], &claims).json();
+        assert_eq!(report["claims"][0]["state"], state, "{own} {value:?}");
+        assert_eq!(report["claims"][0]["pieces"].as_array().unwrap().is_empty(), state == "empty", "{own} {value:?}");
     }
 }
 
@@ -308,7 +362,7 @@ fn what_cannot_be_looked_at_is_a_fault() {
     assert_eq!(said.code, 1);
     assert!(said.err.starts_with("the ID token cannot be read: not three parts"), "{}", said.err);
     let said = run_with(&["explain", "--config", &config, "-"], "{\"sub\": ");
-    assert!(said.err.starts_with("the claims are no JSON object"), "{}", said.err);
+    assert!(said.err.starts_with("the claims are not a JSON object"), "{}", said.err);
     assert_eq!(run(&["explain", "--config", &config, "/nowhere"]).code, 1);
 }
 

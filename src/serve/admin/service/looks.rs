@@ -15,17 +15,14 @@ use tokio::sync::{Semaphore, oneshot};
 use super::mappings::check;
 use super::{Reference, Refused, Service, World};
 use crate::config::{Face, ProviderSettings};
-use crate::explain::{Input, Keys, Surroundings, explain};
+use crate::explain::{Input, Surroundings, explain};
 use crate::forecast::forecast;
 use crate::pipeline::explain::Report;
-use crate::pipeline::explain::dry::WrittenClaims;
 use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::{MappingId, Timestamp};
 use crate::pipeline::mapping::definition::{Definition, Fault, ShortTarget};
 use crate::pipeline::mapping::{Mapping, RuleSet, Rules};
-use crate::pipeline::verify::ProviderKeys;
 use crate::ports::store::{AuditRow, StoreError};
-use crate::serve::admin::Inspect;
 
 /// How long one look may take.
 pub const BUDGET: Duration = Duration::from_secs(60);
@@ -72,7 +69,7 @@ pub struct Question {
 pub enum Candidate {
     /// Whatever [`Input::read`] reads.
     Token(String),
-    /// A golden case's.
+    /// As a token has them.
     Claims(Map<String, Value>),
 }
 
@@ -93,20 +90,16 @@ impl Service {
         let inspect = Arc::clone(&self.inspect);
         aside(&self.turns.explaining, PATIENCE, async move {
             let Question { provider, login, at } = question;
-            let protocol = &provider.provider.protocol;
             let input = match login {
-                Candidate::Claims(claims) => Input::Claims(WrittenClaims(claims)),
-                Candidate::Token(text) => Input::read(&text, protocol, inspect.config().limits.saml_document)
+                Candidate::Claims(claims) => Input::claims(claims),
+                Candidate::Token(text) => Input::read(&text, &provider.provider, inspect.config().limits.saml_document)
                     .map_err(|why| Refused::fault("token", None, why.to_string()))?,
             };
-            let keys = match &input {
-                Input::Token(_) => keys(&*inspect, &provider, input.key_id()).await,
-                Input::Claims(_) | Input::Denied => Err(String::from("nothing is signed")),
-            };
-            let store = inspect.store();
+            let (store, keys) = (inspect.store(), inspect.keys());
             let around = Surroundings {
                 provider: &provider.provider,
-                keys,
+                keys: &*keys,
+                keys_from: provider.keys_from(),
                 rules: inspect.rules(),
                 store: Some((&*store, String::from("the store"))),
                 directory: None,
@@ -170,19 +163,6 @@ async fn aside<T: Send + 'static>(
     };
     let done = tokio::task::spawn_blocking(job).await;
     done.unwrap_or_else(|error| Err(Refused::Store(StoreError::Unavailable(error.to_string())).into()))
-}
-
-/// Those at hand, and once more where the provider may have newer ones, as a login would.
-async fn keys(inspect: &dyn Inspect, settings: &ProviderSettings, key_id: Option<&str>) -> Result<Keys, String> {
-    let (source, name) = (inspect.keys(), &settings.provider.name);
-    let mut published = source.current(name).await.map_err(|why| why.to_string())?;
-    if let (ProviderKeys::Oidc(keys), Some(key_id)) = (&published.keys, key_id)
-        && !keys.holds(key_id)
-        && let Ok(again) = source.look_for(name, key_id).await
-    {
-        published = again;
-    }
-    Ok(Keys { keys: published.keys.clone(), from: settings.keys_from() })
 }
 
 // ------------------------------------------------------------------------------------------------------ planned rules
