@@ -71,6 +71,19 @@ impl ClaimRule {
         }
     }
 
+    /// Why a login is refused that brings this state; `strict` where the provider is, and something reads the claim.
+    pub fn refuses(&self, state: &ClaimState, strict: bool) -> Option<ClaimsRefusal> {
+        match state {
+            ClaimState::Missing if self.when_missing == WhenMissing::Refuse => {
+                Some(ClaimsRefusal::MissingRefused(self.name.clone()))
+            }
+            ClaimState::Unresolved(_) | ClaimState::Malformed if strict => {
+                Some(ClaimsRefusal::Strict { claim: self.name.clone(), state: state.clone() })
+            }
+            _ => None,
+        }
+    }
+
     /// What of the rule shapes the values before mappings split them, as a text to compare: values that were read by
     /// another rule say nothing about this one.
     pub fn reading(&self) -> String {
@@ -280,13 +293,11 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider, reads: Read
     let Reading { state, skipped } = found;
     let state = within_limits(state, rule.delimiter.as_ref(), provider.limits);
     let state = if rule.first_rdn { reduced(state, rule.delimiter.as_ref()) } else { state };
+    let state = if has_pieces(&state, rule) { state } else { ClaimState::Empty };
+    if let Some(refusal) = rule.refuses(&state, provider.strict && reads(&rule.name)) {
+        return Err(refusal);
+    }
     let undecided = matches!(state, ClaimState::Unresolved(_) | ClaimState::Malformed);
-    if state == ClaimState::Missing && rule.when_missing == WhenMissing::Refuse {
-        return Err(ClaimsRefusal::MissingRefused(rule.name.clone()));
-    }
-    if undecided && provider.strict && reads(&rule.name) {
-        return Err(ClaimsRefusal::Strict { claim: rule.name.clone(), state });
-    }
     let kept = state == ClaimState::Missing && rule.when_missing == WhenMissing::Keep;
     Ok(Claim {
         name: rule.name.clone(),
@@ -299,6 +310,17 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider, reads: Read
         },
         skipped,
     })
+}
+
+/// Whether there is anything to compare: delimiters, blanks and the prefix alone are as empty as an empty text.
+fn has_pieces(state: &ClaimState, rule: &ClaimRule) -> bool {
+    match state {
+        ClaimState::Values(values) => {
+            let delimiter = rule.delimiter.as_ref().filter(|_| !rule.first_rdn);
+            split::has_pieces(values, delimiter, rule.strip_prefix.as_deref())
+        }
+        _ => true,
+    }
 }
 
 fn reduced(state: ClaimState, delimiter: Option<&Delimiter>) -> ClaimState {

@@ -61,6 +61,17 @@ pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>, prefix: Op
     }
 }
 
+/// Whether [`split`] leaves anything.
+pub fn has_pieces(values: &[String], delimiter: Option<&Delimiter>, prefix: Option<&str>) -> bool {
+    let is_piece = |piece: &str| !prefix.and_then(|prefix| piece.strip_prefix(prefix)).unwrap_or(piece).is_empty();
+    match delimiter.filter(|delimiter| !delimiter.0.is_empty()) {
+        None => values.iter().any(|value| is_piece(value)),
+        Some(delimiter) => {
+            values.iter().flat_map(|value| value.split(delimiter.as_str())).any(|piece| is_piece(piece.trim()))
+        }
+    }
+}
+
 /// How many pieces a split would look at.
 pub fn count(values: &[String], delimiter: &Delimiter) -> usize {
     match delimiter.as_str() {
