@@ -19,7 +19,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::differences::{Differences, MappingChange, Moves};
-use super::claims::{ClaimState, Claims};
+use super::claims::{ClaimState, Claims, ClaimsRefusal};
 use super::explain::reason;
 use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
 use super::mapping::{Apply, Mode, RuleSet, candidates, holds_by_claim};
@@ -386,6 +386,10 @@ impl<'r> Forecaster<'r> {
     }
 
     fn log_in(&mut self, person: &Person, login: &LastLogin, claims: &Arc<Claims>, outlook: &mut Outlook) {
+        if let Some(refusal) = self.refused_by_claims(&login.provider, claims) {
+            outlook.refused.get_or_insert(refusal.to_string());
+            return;
+        }
         let mut snapshot = Snapshot {
             grants: std::mem::take(&mut outlook.grants),
             denies: person.snapshot.denies.clone(),
@@ -401,6 +405,12 @@ impl<'r> Forecaster<'r> {
             .collect();
         let candidates = candidates(self.new, &login.provider, claims);
         let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
+        // A refused login changes nothing.
+        if let Some(refused) = &plan.refused {
+            outlook.refused.get_or_insert_with(|| reason(refused));
+            outlook.grants = snapshot.grants;
+            return;
+        }
         for target in plan.losses() {
             self.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
         }
@@ -420,10 +430,17 @@ impl<'r> Forecaster<'r> {
             outlook.unknown = true;
             self.miss(&login.provider, unread);
         }
-        if let Some(refused) = &plan.refused {
-            outlook.refused.get_or_insert_with(|| reason(refused));
-        }
         outlook.grants = carried_out(snapshot.grants, &plan);
+    }
+
+    /// The claim by which the new rules refuse the login, where it brings the same again. What could not be read is not recorded,
+    /// so that what `strict` would make of it is not known.
+    fn refused_by_claims(&self, provider: &ProviderName, claims: &Claims) -> Option<ClaimsRefusal> {
+        let rules = self.new.providers.get(provider)?;
+        claims.claims.iter().find_map(|claim| {
+            let rule = rules.claims.iter().find(|rule| rule.name == claim.name)?;
+            rule.refuses(&claim.state, false)
+        })
     }
 
     fn miss(&mut self, provider: &ProviderName, claims: Vec<ClaimName>) {

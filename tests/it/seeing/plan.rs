@@ -98,9 +98,13 @@ pub fn store(desk: &Desk) -> SqliteStore {
 
 /// One login, applied as the proxy applies it.
 pub async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, groups: &[&str]) {
-    let provider = ProviderName::parse("oidc").unwrap();
     let values: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
     let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
+    log_in_with(store, rules, name, token, state).await;
+}
+
+async fn log_in_with(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, state: ClaimState) {
+    let provider = ProviderName::parse("oidc").unwrap();
     let claim =
         Claim { name: ClaimName::parse("groups").unwrap(), state, split: Split::default(), skipped: 0, decided: true };
     let claims = Arc::new(Claims { user: user(name), email: None, display_name: None, claims: vec![claim] });
@@ -132,6 +136,50 @@ async fn people(desk: &Desk) -> String {
     log_in(&store, &rules, "bob", "2", &["staff", "sales"]).await;
     log_in(&store, &rules, "carol", "3", &["sales", "engineering"]).await;
     desk.file("old.toml", &text)
+}
+
+/// Finding SEE6: a refused login changes nothing, so whoever a new gate refuses loses nothing at it.
+#[tokio::test]
+async fn see06_a_login_that_a_gate_refuses_loses_nothing() {
+    let desk = Desk::new();
+    let sales = |value: &str| {
+        format!(
+            "\n[[mapping]]\nname = \"sales\"\nprovider = \"oidc\"\nclaim = \"groups\"\nvalue = \"{value}\"\ngroup = \"Sales\"\n"
+        )
+    };
+    let text = format!("{BASE}{STAFF}{ADMINS}{}", sales("sales"));
+    let (store, rules) = (store(&desk), rules(&text));
+    log_in(&store, &rules, "alice", "1", &["staff", "admins", "sales"]).await;
+    log_in(&store, &rules, "bob", "2", &["staff", "sales"]).await;
+    // From now on nobody is in sales by what their token says.
+    let edited = format!("{BASE}{STAFF}{ADMINS}{}", sales("purchasing"));
+    let losing = |report: &Value| {
+        let targets = report["targets"].as_array().unwrap().iter();
+        targets.filter(|row| row["name"] == "Sales").map(|row| row["losses"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(losing(&plan(&desk, &edited, &["--json"]).json()), 2);
+    let gated = format!("{edited}\n[[gate]]\nname = \"admins only\"\nrequire = [\"admins\"]\n");
+    let report = plan(&desk, &gated, &["--json"]).json();
+    assert_eq!(losing(&report), 1, "{report:#}");
+    assert_eq!(report["refusals"], json!([{"reason": "refused by gate `admins only`", "users": 1}]), "{report:#}");
+    let bob = report["details"].as_array().unwrap().iter().find(|one| one["user"] == "oidc/bob").unwrap();
+    assert_eq!((&bob["losses"], &bob["refused"]), (&json!([]), &json!("refused by gate `admins only`")));
+}
+
+/// Finding SEE6: a claim that the new rules want refuses whoever came without it.
+#[tokio::test]
+async fn see06_a_claim_that_refuses_is_foretold() {
+    let desk = Desk::new();
+    let text = format!("{BASE}{STAFF}{SALES}");
+    let (store, rules) = (store(&desk), rules(&text));
+    log_in(&store, &rules, "alice", "1", &["staff"]).await;
+    log_in(&store, &rules, "bob", "2", &["staff"]).await;
+    log_in_with(&store, &rules, "bob", "3", ClaimState::Missing).await;
+    let text = text.replace("[provider.claims.groups]", "[provider.claims.groups]\nwhen_missing = \"refuse\"");
+    let said = plan(&desk, &text, &["--json"]);
+    let refusal = "claim `groups` is missing, and `when_missing` is `refuse`";
+    assert_eq!(said.json()["refusals"], json!([{"reason": refusal, "users": 1}]), "{said:?}");
+    assert_eq!(said.code, 2, "something changes");
 }
 
 fn plan(desk: &Desk, text: &str, more: &[&str]) -> Said {
