@@ -18,8 +18,8 @@ pub mod claims;
 pub mod mapping;
 pub mod plan;
 pub mod privilege;
-pub mod settle;
 pub mod record;
+pub mod settle;
 
 pub mod decision;
 
