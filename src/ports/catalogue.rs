@@ -143,6 +143,10 @@ pub struct Search {
     pub numbers: Option<Vec<i64>>,
     /// Somewhere in the name, the e-mail address or the subject; letters of ASCII whatever their case.
     pub text: Option<String>,
+    /// The e-mail address; letters of ASCII whatever their case.
+    pub email: Option<String>,
+    /// The subject, in whatever namespace.
+    pub subject: Option<String>,
     pub enabled: Option<bool>,
     /// The last login, at any provider, in this span.
     pub since: Option<Timestamp>,

@@ -10,6 +10,7 @@
 //! provider, without patterns and without an end.
 
 mod body;
+mod directory;
 mod filter;
 mod token;
 mod vocabulary;
@@ -54,6 +55,10 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .routes(routes!(vocabulary::action_values))
         .routes(routes!(show, update, delete))
         .routes(routes!(dry_run))
+        .routes(routes!(directory::roles))
+        .routes(routes!(directory::role))
+        .routes(routes!(directory::users))
+        .routes(routes!(directory::user))
         .routes(routes!(token::rate_limit));
     let (mappings, mut api) = described.split_for_parts();
     secure(&mut api);
@@ -405,11 +410,11 @@ async fn dry_run(
 impl From<Trial> for TrialObject {
     fn from(trial: Trial) -> Self {
         let Trial { person, holds } = trial;
-        let name = person.display_name.as_deref().map(|name| name.rsplit_once(' ').unwrap_or((name, "")));
+        let (firstname, lastname) = directory::names(&person);
         let user = UserObject {
             id: person.number,
-            firstname: name.map(|(first, _)| first.to_owned()),
-            lastname: name.map(|(_, last)| last.to_owned()),
+            firstname,
+            lastname,
             username: person.user.subject.to_string(),
             email: person.email,
         };

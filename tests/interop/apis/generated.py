@@ -209,6 +209,10 @@ def onelogin():
     order = [one["id"] for one in call("list_mappings", 200)]
     expect("sorted", call("sort_mappings", 200, order[::-1]), order[::-1])
     call("sort_mappings", 422, order[1:])
+    role = call("list_roles", 200)[0]
+    expect("a role", call("get_role", 200, id=role["id"]), role)
+    expect("nobody", call("list_users", 200, email="nobody@example.com"), [])
+    expect("nobody by number", call("get_user", 404, id=999999)["statusCode"], 404)
     expect("tried on nobody", call("dryrun_mapping", 200, [], id=made), [])
     for operation in ("list_conditions", "list_actions", "get_rate_limit"):
         call(operation, 200)

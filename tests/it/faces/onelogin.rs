@@ -339,6 +339,73 @@ async fn api02_a_dry_run_says_what_is_unknown() {
     }
 }
 
+/// What a client needs beside mappings: the numbers of roles and users.
+#[tokio::test(flavor = "multi_thread")]
+async fn api12_roles_and_users_are_listed() {
+    let office = Office::open().await;
+    for (who, number) in [("alice", 1), ("bob", 1), ("carol", 1)] {
+        let email = format!("{who}@example.com");
+        assert_eq!(office.login(who, number, &json!({"groups": [], "email": email})).await, 200);
+    }
+    let get = |path: &'static str| office.by(SECRET, "GET", path, &Value::Null);
+    let lead = number_of(&office, "actions/add_role", "lead").await;
+    let roles = get("/api/2/roles").await;
+    assert_eq!(roles.headers["total-count"], "3");
+    let names: Vec<Value> = roles.json().as_array().unwrap().iter().map(|role| role["name"].clone()).collect();
+    assert_eq!(names, ["editor", "lead", "root"]);
+    assert_eq!(
+        get("/api/2/roles?name=lead").await.json(),
+        json!([{"id": lead.parse::<i64>().unwrap(), "name": "lead"}])
+    );
+    let one = office.expect(200, "GET", &format!("/api/2/roles/{lead}"), &Value::Null).await;
+    assert_eq!(one["name"], "lead");
+
+    let page = get("/api/2/users?limit=2&fields=id").await;
+    let ids = |reply: &super::Reply| -> Vec<i64> {
+        reply.json().as_array().unwrap().iter().map(|user| user["id"].as_i64().unwrap()).collect()
+    };
+    let field =
+        |reply: &super::Reply, name: &str| reply.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!((ids(&page), field(&page, "total-pages")), (vec![1, 2], Some("2".into())));
+    assert_eq!((field(&page, "after-cursor"), field(&page, "before-cursor")), (Some("2".into()), None));
+    let page = get("/api/2/users?limit=2&cursor=2").await;
+    assert_eq!((ids(&page), field(&page, "after-cursor")), (vec![3], None));
+    for (query, found) in [
+        ("/api/2/users?email=BOB@example.com", vec![2]),
+        ("/api/2/users?email=ob@example.com", vec![]),
+        ("/api/2/users?username=carol", vec![3]),
+        ("/api/2/users?username=Carol", vec![]),
+        ("/api/2/users?user_ids=3,1,99", vec![1, 3]),
+    ] {
+        assert_eq!(ids(&get(query).await), found, "{query}");
+    }
+    let alice = office.expect(200, "GET", "/api/2/users/1", &Value::Null).await;
+    let expected = json!({
+        "id": 1, "username": "alice", "email": "alice@example.com", "firstname": "Alice Ann", "lastname": "Archer", "status": 1,
+        "last_login": alice["last_login"],
+    });
+    assert_eq!(alice, expected);
+    assert!(alice["last_login"].is_string());
+    // A list that left out what was asked for would be another list.
+    for query in [
+        "users?firstname=Alice",
+        "users?user_ids=x",
+        "users?limit=0",
+        "users?limit=101",
+        "roles?app_id=1",
+        "roles?page=0",
+    ] {
+        office.expect(400, "GET", &format!("/api/2/{query}"), &Value::Null).await;
+    }
+    for path in ["roles/999", "roles/x", "users/999", "users/x"] {
+        office.expect(404, "GET", &format!("/api/2/{path}"), &Value::Null).await;
+    }
+    for path in ["roles", "users", "roles/1", "users/1"] {
+        assert_eq!(office.by(ELSEWHERE, "GET", &format!("/api/2/{path}"), &Value::Null).await.status, 403, "{path}");
+        assert_eq!(office.call("GET", &format!("/api/2/{path}"), &[], "").await.status, 401, "{path}");
+    }
+}
+
 /// The vendor's two samples have one name.
 #[tokio::test(flavor = "multi_thread")]
 async fn api08_two_mappings_may_have_one_name() {

@@ -21,7 +21,7 @@ struct Query {
 
 impl Query {
     fn of(search: &Search) -> Self {
-        let Search { user, numbers, text, enabled, since, to, domains, within, .. } = search;
+        let Search { user, numbers, text, email, subject, enabled, since, to, domains, within, .. } = search;
         let mut query = Self::default();
         if let Some(within) = within {
             query.within(within);
@@ -38,6 +38,12 @@ impl Query {
             let each = columns.map(|column| format!("instr(lower({column}), ?) > 0"));
             let lower = text.to_ascii_lowercase();
             query.and(&format!("({})", each.join(" OR ")), columns.map(|_| Value::from(lower.clone())));
+        }
+        if let Some(email) = email {
+            query.and("lower(email) = ?", [Value::from(email.to_ascii_lowercase())]);
+        }
+        if let Some(subject) = subject {
+            query.and("subject = ?", [Value::from(subject.clone())]);
         }
         if let Some(enabled) = enabled {
             query.and("(disabled_at IS NULL) = ?", [Value::from(*enabled)]);

@@ -196,7 +196,6 @@ fn search(asked: &Parameters, within: Option<Within>) -> Result<Search, Problem>
     let (sort, descending) = asked.sort(&SORTS)?;
     let (limit, offset) = asked.window()?;
     Ok(Search {
-        user: None,
         numbers,
         text: text.map(str::to_owned),
         enabled: if let [enabled] = known[..] { Some(enabled) } else { None },
@@ -214,6 +213,7 @@ fn search(asked: &Parameters, within: Option<Within>) -> Result<Search, Problem>
         descending,
         offset,
         limit,
+        ..Search::default()
     })
 }
 
