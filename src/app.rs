@@ -463,7 +463,8 @@ impl Core {
             after: Arc::clone(&after),
             renamed,
             rules: Some(Arc::clone(&rules)),
-            confirmed: change.confirmed,
+            confirmed: change.confirmed || exempt,
+            client: Some(change.client),
             events,
             now,
         };
@@ -501,6 +502,7 @@ async fn numbered(catalogue: &dyn Catalogue, file: &RuleSet, now: Timestamp) -> 
         renamed: Vec::new(),
         rules: None,
         confirmed: false,
+        client: None,
         events: Vec::new(),
         now,
     };

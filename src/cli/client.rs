@@ -1,13 +1,15 @@
 //! `loginsync client`: who may call the APIs of the admin listener.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Face, Scope, valid_name};
-use crate::ports::catalogue::{ApiClient, Catalogue as _};
+use crate::config::{self, Face, Scope, valid_name};
+use crate::ports::catalogue::{ApiClient, Catalogue as _, Confirmation};
 use crate::ports::sessions::Digest;
 use crate::serve::admin::auth::random_text;
 
@@ -44,6 +46,21 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Let a client that cannot send `confirm` revoke over the brake's limit, for a while
+    Confirm {
+        #[command(flatten)]
+        config: ConfigArgument,
+        name: String,
+        /// For how long; up to 24h
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = config::duration)]
+        span: Duration,
+        /// How many memberships, of all its changes together
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+        most: u64,
+        /// Who does this, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
     /// End a client of the store, and its access tokens
     Revoke {
         #[command(flatten)]
@@ -70,6 +87,7 @@ impl ClientCommand {
         match self.action {
             Action::Create { config, name, scope, face, by, json } => create(&config, name, scope, face, by, json),
             Action::List { config, json } => list(&config, json),
+            Action::Confirm { config, name, span, most, by } => confirm(&config, name, span, most, by),
             Action::Revoke { config, name, by } => revoke(&config, name, by),
         }
     }
@@ -158,6 +176,32 @@ fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
         let revoked = if revoked_at.is_some() { "; revoked" } else { "" };
         println!("{name}  (of the {origin}; may {}; calls {}{revoked})", scopes.join(", "), faces.join(", "));
     }
+    Ok(())
+}
+
+/// Spans that an operator may confirm for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+fn confirm(arguments: &ConfigArgument, name: String, span: Duration, most: u64, by: String) -> Result<(), Failure> {
+    let config = arguments.load()?;
+    if span.is_zero() || span > LONGEST {
+        return Err(Failure("--for: expected up to 24h".into()));
+    }
+    let store = app::open_store(&config).map_err(Failure::new)?;
+    let now = Clock::system().now();
+    let until = now.plus(span);
+    let known = config.api_clients.iter().any(|client| client.name == name);
+    block_on(async {
+        let clients = store.clients().await.map_err(Failure::new)?;
+        if !known && !clients.iter().any(|client| client.name == name && client.revoked_at.is_none()) {
+            return Err(Failure(format!(
+                "there is no client `{name}`; `loginsync client list` names those that there are"
+            )));
+        }
+        let confirmation = Confirmation { until, most };
+        store.confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
+    })?;
+    println!("client `{name}` may revoke up to {most} memberships over the brake's limit until {until}");
     Ok(())
 }
 

@@ -27,8 +27,18 @@ pub struct Revision {
     pub rules: Option<Arc<RuleSet>>,
     /// May revoke over the brake's limit.
     pub confirmed: bool,
+    /// The client that asks, for which an operator may have confirmed something.
+    pub client: Option<String>,
     pub events: Vec<Event>,
     pub now: Timestamp,
+}
+
+/// What an operator lets a client revoke over the brake's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmation {
+    pub until: Timestamp,
+    /// Memberships, of all changes together.
+    pub most: u64,
 }
 
 /// A row for the audit.
@@ -91,6 +101,15 @@ pub trait Catalogue: Send + Sync {
     fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientView>, StoreError>>;
 
     fn add_client(&self, client: ApiClient, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Lets a client revoke memberships over the brake's limit, in place of what was confirmed for it before.
+    fn confirm_client(
+        &self,
+        name: String,
+        confirmation: Confirmation,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Ends a client and its tokens.
     fn revoke_client(&self, name: String, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -72,6 +72,8 @@ pub struct Change {
     pub edit: Edit,
     /// May revoke over the brake's limit.
     pub confirmed: bool,
+    /// The client that asks, by its name.
+    pub client: String,
 }
 
 /// Everything on the admin listener but `/healthz`, which [`server`] answers itself.

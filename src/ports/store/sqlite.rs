@@ -11,6 +11,7 @@ mod audit;
 mod brake;
 mod catalogue;
 mod clients;
+mod confirmed;
 mod decide;
 mod denies;
 mod disabling;

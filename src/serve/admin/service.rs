@@ -122,7 +122,12 @@ impl Refused {
             Self::Stale => "it was changed by somebody else meanwhile; read it again".into(),
             Self::Braked(excesses) => {
                 let each: Vec<String> = excesses.iter().map(ToString::to_string).collect();
-                format!("{}; if it is meant, repeat the call with `confirm=true`", each.join("; "))
+                let losing: u64 = excesses.iter().map(|excess| excess.losing).sum();
+                format!(
+                    "{}; if it is meant, repeat the call with `confirm=true`, or let an operator run \
+                     `loginsync client confirm NAME --for 10m --most {losing}`",
+                    each.join("; ")
+                )
             }
             Self::Store(error) => error.to_string(),
         }
@@ -355,7 +360,8 @@ impl Service {
             let _ = sender.send(answer);
             Ok(draft)
         };
-        self.inspect.change(Change { edit: Box::new(edit), confirmed: call.confirmed }).await?;
+        let client = call.caller.name.clone();
+        self.inspect.change(Change { edit: Box::new(edit), confirmed: call.confirmed, client }).await?;
         receiver.await.map_err(|_| Refused::Store(StoreError::Unavailable("the change was not planned".into())))
     }
 }

@@ -29,7 +29,7 @@ pub async fn keep(desk: &Desk, groups: &[&str], mappings: &[Value]) {
         after.mappings.insert(number, Arc::new(Entry::new(number, format!("mapping-{number}"), NOW, body)));
     }
     let (after, renamed, events) = (Arc::new(after), Vec::new(), Vec::new());
-    let revision = Revision { before, after, renamed, rules: None, confirmed: false, events, now: NOW };
+    let revision = Revision { before, after, renamed, rules: None, confirmed: false, client: None, events, now: NOW };
     opened.revise(revision).await.unwrap();
     opened.settle().await.unwrap();
 }

@@ -8,14 +8,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{Act, Adopted, By, Excess, StoreError};
-use super::{Session, SqliteStore, act, audit, brake, clients, denies, find, kind_of, unavailable, user_row};
+use super::{
+    Session, SqliteStore, act, audit, brake, clients, confirmed, denies, find, kind_of, unavailable, user_row,
+};
 use crate::pipeline::decision::recorded;
 use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored, removed_targets};
 use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{
-    AccessToken, ApiClient, Catalogue, ClientView, Found, Person, RecordedClaims, Revision, Search,
+    AccessToken, ApiClient, Catalogue, ClientView, Confirmation, Found, Person, RecordedClaims, Revision, Search,
 };
 use crate::ports::sessions::Digest;
 
@@ -53,6 +55,16 @@ impl Catalogue for SqliteStore {
 
     fn add_client(&self, client: ApiClient, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.write(move |session| clients::add(session, &client, &by, now)))
+    }
+
+    fn confirm_client(
+        &self,
+        name: String,
+        confirmation: Confirmation,
+        by: String,
+        now: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| confirmed::note(session, &name, confirmation, &by, now)))
     }
 
     fn revoke_client(&self, name: String, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -179,7 +191,7 @@ fn header(row: &Row<'_>) -> rusqlite::Result<(Entry<()>, String)> {
 
 /// Writes what differs, then does to grants what the new rules do to them.
 fn revise(session: &mut Session<'_>, revision: &Revision) -> Result<Adopted, StoreError> {
-    let Revision { before, after, renamed, rules, confirmed, events, now } = revision;
+    let Revision { before, after, renamed, rules, confirmed: is_confirmed, client, events, now } = revision;
     if counter(session.connection, "generation")? != before.generation {
         return Err(StoreError::Invalid("the store was changed by somebody else meanwhile; try again".into()));
     }
@@ -197,7 +209,19 @@ fn revise(session: &mut Session<'_>, revision: &Revision) -> Result<Adopted, Sto
             let removed = removed_targets(before, after);
             let moved: Vec<Target> =
                 removed.into_iter().filter(|target| !renamed.iter().any(|(from, _)| from == target)).collect();
-            adopt(session, &moved, rules, *confirmed, *now)?
+            match adopt(session, &moved, rules, *is_confirmed, *now) {
+                // Nothing was written by it yet.
+                Err(StoreError::Braked(_)) => {
+                    let excesses = all_losses(session, &moved, rules)?;
+                    let losing = excesses.iter().map(|excess| excess.losing).sum();
+                    let spend = |client: &String| confirmed::spend(session, client, losing, *now);
+                    match client.as_ref().map(spend).transpose()? {
+                        Some(true) => adopt(session, &moved, rules, true, *now)?,
+                        _ => return Err(StoreError::Braked(excesses)),
+                    }
+                }
+                other => other?,
+            }
         }
         None => Adopted::default(),
     };
@@ -233,6 +257,16 @@ fn adopt(
         }
     }
     Ok(adopted)
+}
+
+/// All that a change revokes over the brake's limit, each membership once: with a group go the mappings to it.
+fn all_losses(session: &Session<'_>, removed: &[Target], rules: &RuleSet) -> Result<Vec<Excess>, StoreError> {
+    let mut excesses = act::excesses(session.connection, rules)?;
+    excesses.retain(|excess| !removed.contains(&excess.target));
+    for target in removed {
+        excesses.extend(losses(session, target, rules)?);
+    }
+    Ok(excesses)
 }
 
 /// What the end of a group or role takes from more members than the brake lets pass.
