@@ -453,7 +453,7 @@ impl Core {
         let _alone = self.reloading.lock().await;
         let world = self.whole_world();
         let (before, now) = (Arc::clone(&world.stored), world.now);
-        let Draft { mut after, renamed, events } = (change.edit)(&world)?;
+        let Draft { mut after, renamed, events, exempt } = (change.edit)(&world)?;
         after.generation = before.generation + 1;
         let after = Arc::new(after);
         let rules = merged(&world.file, &after, world.rules.epoch + 1);

@@ -63,6 +63,9 @@ pub struct OwnGroup {
     pub protected: bool,
     #[serde(default)]
     pub privileged: bool,
+    /// The brake on mass revocation does not cover it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unbraked: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,14 @@ pub struct OwnRole {
     pub protected: bool,
     #[serde(default)]
     pub privileged: bool,
+    /// The brake on mass revocation does not cover it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unbraked: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -253,7 +264,7 @@ fn add_roles(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
         let Some(own) = &entry.body.own else { continue };
         match RoleName::parse(&entry.body.name) {
             Ok(name) if !taken.contains(&*alike(&entry.body.name)) => {
-                let role = Role { protected: own.protected, privileged: own.privileged, ..Role::default() };
+                let role = Role { protected: own.protected, privileged: own.privileged, brake: !own.unbraked };
                 rules.roles.insert(name, role);
             }
             Ok(_) => drop(overlay.left_out.insert(entry.number, DECLARED_BY_FILE.into())),
@@ -274,7 +285,7 @@ fn add_groups(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
                     stages: own.stages.iter().filter_map(|stage| Stage::parse(stage).ok()).collect(),
                     protected: own.protected,
                     privileged: own.privileged,
-                    brake: true,
+                    brake: !own.unbraked,
                 };
                 rules.groups.insert(name, group);
             }

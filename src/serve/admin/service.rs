@@ -177,11 +177,13 @@ pub struct Draft {
     pub after: Stored,
     pub renamed: Vec<(Target, Target)>,
     pub events: Vec<Event>,
+    /// What it revokes the brake does not cover, since it ends what is exempt.
+    pub exempt: bool,
 }
 
 impl World {
     fn draft(&self) -> Draft {
-        Draft { after: Stored::clone(&self.stored), renamed: Vec::new(), events: Vec::new() }
+        Draft { after: Stored::clone(&self.stored), renamed: Vec::new(), events: Vec::new(), exempt: false }
     }
 
     fn declared(&self) -> Declared<'_> {

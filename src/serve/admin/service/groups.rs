@@ -34,6 +34,8 @@ pub struct GroupView {
     pub protected: bool,
     /// By its own mark, or since it carries a privileged role.
     pub privileged: bool,
+    /// Whether the brake on mass revocation covers it.
+    pub brake: bool,
     /// Why it is not in use, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<String>,
@@ -59,6 +61,7 @@ pub struct GroupChange {
     pub stages: Option<Vec<String>>,
     pub protected: Option<bool>,
     pub privileged: Option<bool>,
+    pub brake: Option<bool>,
 }
 
 impl GroupView {
@@ -95,6 +98,7 @@ impl GroupView {
             stages,
             protected: flag(own.map(|own| own.protected), |group| group.protected),
             privileged: through_role || flag(own.map(|own| own.privileged), |group| group.privileged),
+            brake: own.map_or_else(|| content.is_none_or(|group| group.brake), |own| !own.unbraked),
             inactive: inactive.cloned(),
             version: entry.version,
             created_at: entry.created_at.to_string(),
@@ -183,7 +187,7 @@ fn check(
 }
 
 fn create(world: &World, call: &Call, input: GroupInput) -> Result<(Draft, ()), Refused> {
-    check_marks(call, input.own.privileged || input.own.protected)?;
+    check_marks(call, input.own.privileged || input.own.protected || input.own.unbraked)?;
     let mut faults = check(world, call, &input.own)?;
     world.check_name(&mut faults, &input.name, &world.group_names())?;
     no_faults(faults)?;
@@ -204,7 +208,8 @@ fn update(world: &World, call: &Call, name: &str, change: GroupChange) -> Result
     }
     check_version(call, entry.version)?;
     let marks = change.protected.is_some_and(|wanted| wanted != own.protected)
-        || change.privileged.is_some_and(|wanted| wanted != own.privileged);
+        || change.privileged.is_some_and(|wanted| wanted != own.privileged)
+        || change.brake.is_some_and(|wanted| wanted == own.unbraked);
     let target = GroupName::parse(name).map(Target::Group).map_err(|why| Refused::Conflict(why.to_string()))?;
     check_marks(call, marks || world.rules.is_privileged(&target))?;
     let after = OwnGroup {
@@ -213,6 +218,7 @@ fn update(world: &World, call: &Call, name: &str, change: GroupChange) -> Result
         stages: change.stages.unwrap_or_else(|| own.stages.clone()),
         protected: change.protected.unwrap_or(own.protected),
         privileged: change.privileged.unwrap_or(own.privileged),
+        unbraked: change.brake.map_or(own.unbraked, |brake| !brake),
     };
     let mut faults = check(world, call, &after)?;
     let renamed = change.name.filter(|wanted| wanted != name);
@@ -265,7 +271,7 @@ fn move_exposures(draft: &mut Draft, from: &str, to: Option<&str>) {
 }
 
 fn delete(world: &World, call: &Call, name: &str) -> Result<(Draft, ()), Refused> {
-    let (entry, _) = own_group(world, name)?;
+    let (entry, own) = own_group(world, name)?;
     check_version(call, entry.version)?;
     let target = GroupName::parse(name).map(Target::Group).map_err(|why| Refused::Conflict(why.to_string()))?;
     check_marks(call, world.rules.is_privileged(&target) || world.rules.is_protected(&target))?;
@@ -277,6 +283,7 @@ fn delete(world: &World, call: &Call, name: &str) -> Result<(Draft, ()), Refused
         draft.after.groups.insert(entry.number, Arc::new(entry.changed(world.now, body)));
         return Ok((draft, ()));
     }
+    draft.exempt = own.unbraked;
     draft.after.groups.remove(&entry.number);
     move_exposures(&mut draft, name, None);
     remove_from_mappings(world, &mut draft, |action| action.add_group.as_deref() == Some(name));

@@ -27,6 +27,8 @@ pub struct RoleView {
     pub description: String,
     pub protected: bool,
     pub privileged: bool,
+    /// Whether the brake on mass revocation covers it.
+    pub brake: bool,
     /// Why it is not in use, where it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<String>,
@@ -49,6 +51,7 @@ pub struct RoleChange {
     pub description: Option<String>,
     pub protected: Option<bool>,
     pub privileged: Option<bool>,
+    pub brake: Option<bool>,
 }
 
 impl RoleView {
@@ -72,6 +75,7 @@ impl RoleView {
             description: own.map(|own| own.description.clone()).unwrap_or_default(),
             protected: flag(own.map(|own| own.protected), |role| role.protected),
             privileged: flag(own.map(|own| own.privileged), |role| role.privileged),
+            brake: own.map_or_else(|| content.is_none_or(|role| role.brake), |own| !own.unbraked),
             inactive: inactive.cloned(),
             version: entry.version,
             created_at: entry.created_at.to_string(),
@@ -149,7 +153,7 @@ fn own_role<'w>(world: &'w World, name: &str) -> Result<(&'w Arc<Entry<RoleBody>
 }
 
 fn create(world: &World, call: &Call, input: RoleInput) -> Result<(Draft, ()), Refused> {
-    check_marks(call, input.own.privileged || input.own.protected)?;
+    check_marks(call, input.own.privileged || input.own.protected || input.own.unbraked)?;
     let mut faults = Vec::new();
     check_description(&mut faults, &input.own.description);
     world.check_name(&mut faults, &input.name, &world.role_names())?;
@@ -173,8 +177,10 @@ fn update(world: &World, call: &Call, name: &str, change: RoleChange) -> Result<
         description: change.description.unwrap_or_else(|| own.description.clone()),
         protected: change.protected.unwrap_or(own.protected),
         privileged: change.privileged.unwrap_or(own.privileged),
+        unbraked: change.brake.map_or(own.unbraked, |brake| !brake),
     };
-    let marked = own.privileged || after.privileged || after.protected != own.protected;
+    let marked =
+        own.privileged || after.privileged || after.protected != own.protected || after.unbraked != own.unbraked;
     check_marks(call, marked)?;
     let mut faults = Vec::new();
     check_description(&mut faults, &after.description);
@@ -208,6 +214,7 @@ fn delete(world: &World, call: &Call, name: &str) -> Result<(Draft, ()), Refused
         }
     }
     let mut draft = world.draft();
+    draft.exempt = own.unbraked;
     draft.after.roles.remove(&entry.number);
     for group in world.stored.groups.values() {
         let Some(own) = group.body.own.as_ref().filter(|own| own.roles.iter().any(|role| role == name)) else {

@@ -43,6 +43,8 @@ struct NewGroup {
     /// Takes mappings from the configuration file alone. Takes scope `admin`.
     #[serde(default)]
     privileged: bool,
+    /// Whether the brake on mass revocation covers it; true unless said otherwise. False takes scope `admin`.
+    brake: Option<bool>,
 }
 
 /// What of a group changes; what is absent stays.
@@ -57,6 +59,7 @@ struct ChangedGroup {
     stages: Option<Vec<String>>,
     protected: Option<bool>,
     privileged: Option<bool>,
+    brake: Option<bool>,
 }
 
 /// All groups, by name
@@ -77,8 +80,8 @@ async fn list(
     (status = 201, description = "The new group", body = GroupView, headers(("ETag" = String))), Problems
 ))]
 async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
-    let NewGroup { name, description, roles, stages, protected, privileged } = json(&body, false)?;
-    let own = OwnGroup { description, roles, stages, protected, privileged };
+    let NewGroup { name, description, roles, stages, protected, privileged, brake } = json(&body, false)?;
+    let own = OwnGroup { description, roles, stages, protected, privileged, unbraked: brake == Some(false) };
     let view = admin.service.create_group(&call, GroupInput { name, own }).await?;
     Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
 }
@@ -106,8 +109,8 @@ async fn update(
     At(group): At<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let ChangedGroup { name, description, roles, stages, protected, privileged } = json(&body, false)?;
-    let change = GroupChange { name, description, roles, stages, protected, privileged };
+    let ChangedGroup { name, description, roles, stages, protected, privileged, brake } = json(&body, false)?;
+    let change = GroupChange { name, description, roles, stages, protected, privileged, brake };
     let view = admin.service.update_group(&call, &group, change).await?;
     Ok(tagged(view.version, Json(view)))
 }

@@ -37,6 +37,8 @@ struct NewRole {
     /// Takes mappings from the configuration file alone. Takes scope `admin`.
     #[serde(default)]
     privileged: bool,
+    /// Whether the brake on mass revocation covers it; true unless said otherwise. False takes scope `admin`.
+    brake: Option<bool>,
 }
 
 /// What of a role changes; what is absent stays.
@@ -47,6 +49,7 @@ struct ChangedRole {
     description: Option<String>,
     protected: Option<bool>,
     privileged: Option<bool>,
+    brake: Option<bool>,
 }
 
 /// All roles, by name
@@ -67,8 +70,8 @@ async fn list(
     (status = 201, description = "The new role", body = RoleView, headers(("ETag" = String))), Problems
 ))]
 async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Response, Problem> {
-    let NewRole { name, description, protected, privileged } = json(&body, false)?;
-    let own = OwnRole { description, protected, privileged };
+    let NewRole { name, description, protected, privileged, brake } = json(&body, false)?;
+    let own = OwnRole { description, protected, privileged, unbraked: brake == Some(false) };
     let view = admin.service.create_role(&call, RoleInput { name, own }).await?;
     Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
 }
@@ -94,8 +97,8 @@ async fn update(
     At(name): At<String>,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let ChangedRole { description, protected, privileged } = json(&body, false)?;
-    let change = RoleChange { description, protected, privileged };
+    let ChangedRole { description, protected, privileged, brake } = json(&body, false)?;
+    let change = RoleChange { description, protected, privileged, brake };
     let view = admin.service.update_role(&call, &name, change).await?;
     Ok(tagged(view.version, Json(view)))
 }
