@@ -316,7 +316,11 @@ pub struct App {
     pub start_page: String,
     pub connect_timeout: Duration,
     pub response_timeout: Duration,
+    /// How long an answer that has begun, or a connection that has switched protocols, may stand still.
+    pub stream_timeout: Duration,
     pub idle_connections: usize,
+    /// How long a kept connection lies idle before it is closed.
+    pub idle_timeout: Duration,
     pub ca_file: Option<PathBuf>,
 }
 

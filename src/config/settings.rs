@@ -79,7 +79,10 @@ pub fn app(section: &Section<'_>) -> Option<App> {
     let start_page = section.parsed("start_page", values::app_path);
     let connect_timeout = section.duration("connect_timeout", seconds(3), TIMEOUT);
     let response_timeout = section.duration("response_timeout", seconds(60), TIMEOUT);
+    let stream_timeout =
+        section.duration("stream_timeout", seconds(3600), Duration::from_millis(1)..=seconds(7 * 86_400));
     let idle_connections = section.count("idle_connections", 256, 0..=100_000);
+    let idle_timeout = section.duration("idle_timeout", Duration::from_millis(1500), TIMEOUT);
     let ca_file = authority(section);
     section.finish();
     let url = url?.value;
@@ -91,7 +94,9 @@ pub fn app(section: &Section<'_>) -> Option<App> {
         start_page: start_page.map_or_else(|| String::from("/"), |found| found.value),
         connect_timeout,
         response_timeout,
+        stream_timeout,
         idle_connections,
+        idle_timeout,
         ca_file: ca_file.map(|found| found.value),
     })
 }

@@ -126,13 +126,16 @@ impl Limits {
 
 /// A head of a request, in bytes; past it the answer is 431.
 const MAX_HEAD: usize = 64 * 1024;
+/// Fields of a head; its bytes are the bound that counts.
+const MAX_FIELDS: usize = 1000;
 /// What one read brings at the most, in bytes.
 const MAX_READ: usize = 64 * 1024;
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Our own timers tell an idle connection from a slow head. Header lines are a hundred at the most: hyper's default.
-    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ);
+    // Our own timers tell an idle connection from a slow head.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_READ);
+    builder.max_header_size(MAX_HEAD).max_headers(MAX_FIELDS);
     builder
 }
 
@@ -245,8 +248,12 @@ async fn serve_http1<S, F>(
         let mut connection =
             Box::pin(server.http1.serve_connection(Gathering(TokioIo::new(io)), service).with_upgrades());
         let turn = poll_fn(|context| match connection.as_mut().poll(context) {
-            // Clients break off all the time, and what matters of it is logged with its request.
-            Poll::Ready(_) => Poll::Ready(Turn::Ended),
+            Poll::Ready(ended) => {
+                if let Err(error) = ended {
+                    note_unreadable(&error, peer);
+                }
+                Poll::Ready(Turn::Ended)
+            }
             Poll::Pending if peer.rests.load(Ordering::Relaxed) => Poll::Ready(Turn::Rests),
             Poll::Pending => Poll::Pending,
         });
@@ -294,6 +301,16 @@ async fn run_connection<C: Future>(
     tokio::select! {
         _ = connection.as_mut() => {}
         _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
+    }
+}
+
+/// Says what hyper refused by itself: a head that is too long or cannot be read. Clients break off all the time, and what matters
+/// of that is logged with its request.
+fn note_unreadable(error: &hyper::Error, peer: &Peer) {
+    if error.is_parse() {
+        peer.counters.refusals.get_or_create(&StageLabel { stage: "http" }).inc();
+        let why = if error.is_parse_too_large() { "its head is too long" } else { "it is not HTTP" };
+        tracing::info!(client = %peer.address, why, "a request could not be read");
     }
 }
 

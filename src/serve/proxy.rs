@@ -79,6 +79,8 @@ pub struct Site {
     /// What no request may carry to an address that takes no login.
     seeks: Seeks,
     start_page: String,
+    /// How long an answer of the app, or a tunnel, may stand still.
+    stream_timeout: Duration,
     bearers: Option<Bearers>,
     gate: Option<Gate>,
     asserter: Option<Asserter>,
@@ -131,6 +133,7 @@ impl Site {
             limits: config.limits,
             seeks,
             start_page: config.app.start_page.clone(),
+            stream_timeout: config.app.stream_timeout,
             bearers,
             asserter,
             counters,
@@ -245,11 +248,11 @@ pub async fn handle(site: Arc<Site>, peer: Arc<Peer>, request: Request<Arriving>
             site.counters.forwarded.inc();
             match answered {
                 Answered::App(response) => {
-                    let idle = site.listen.idle_timeout;
+                    let idle = site.stream_timeout;
                     response.map(|body| Answer::app(body, idle, guard))
                 }
                 Answered::Held(response, first, held) => {
-                    let idle = site.listen.idle_timeout;
+                    let idle = site.stream_timeout;
                     guard.keep(held);
                     response.map(|body| Answer::app_after(first, body, idle, guard))
                 }
@@ -317,7 +320,7 @@ async fn take(
     if site.counters.in_flight.get() > i64::try_from(site.listen.max_connections).unwrap_or(i64::MAX) {
         return Err(Trouble::TooManyRequests.into());
     }
-    check_target(&mut request)?;
+    check_target(&mut request, &site.public.host)?;
     let trusted = site.trusts(peer.address);
     let asked = site.gate.as_ref().is_some_and(|gate| gate.is_asked(request.uri().path()));
     let Cleaned { wishes, folded, method_override } =
@@ -418,7 +421,7 @@ async fn admit(site: &Site, jar: &Jar, request: &mut Request<Arriving>) -> Resul
 }
 
 /// The target is a path and the host is one: there is nothing to disagree about between us and the app.
-fn check_target(request: &mut Request<Arriving>) -> Result<(), Trouble> {
+fn check_target(request: &mut Request<Arriving>, own: &HeaderValue) -> Result<(), Trouble> {
     if request.method() == Method::CONNECT {
         return Err(Trouble::Connect);
     }
@@ -433,8 +436,14 @@ fn check_target(request: &mut Request<Arriving>) -> Result<(), Trouble> {
         (Some(host), None, None) if is_host(host.as_bytes()) => Ok(()),
         // RFC 9112 section 3.2.2 and RFC 9113 section 8.3.1: both may be there, and then they agree.
         (Some(host), None, Some(authority))
-            if is_host(host.as_bytes()) && host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+            if is_host(host.as_bytes())
+                && is_same_host(host.as_bytes(), authority.as_str(), request.uri().scheme_str()) =>
         {
+            Ok(())
+        }
+        // HTTP/1.0 knows no Host (RFC 9112 section 3.2), and balancers ask so whether we are well. The app is asked for its own name.
+        (None, None, None) if request.version() == Version::HTTP_10 => {
+            request.headers_mut().insert(header::HOST, own.clone());
             Ok(())
         }
         (None, None, Some(authority)) if is_host(authority.as_str().as_bytes()) => {
@@ -444,6 +453,17 @@ fn check_target(request: &mut Request<Arriving>) -> Result<(), Trouble> {
         }
         _ => Err(Trouble::Host),
     }
+}
+
+/// Whether `Host` and the authority of the target are the same, where a default port may be left out of either (RFC 9110 section 4.2.3).
+fn is_same_host(host: &[u8], authority: &str, scheme: Option<&str>) -> bool {
+    let port: &[u8] = match scheme {
+        Some("http") => b":80",
+        Some("https") => b":443",
+        _ => b"",
+    };
+    let bare = |host: &'_ [u8]| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
+    bare(host) == bare(authority.as_bytes())
 }
 
 /// A registered name or address, perhaps with a port (RFC 3986 section 3.2.2), without user information.
@@ -505,7 +525,7 @@ fn switch(
     };
     let app = hyper::upgrade::on(&mut response);
     let guard = guard.tunnel();
-    let idle = site.listen.idle_timeout;
+    let idle = site.stream_timeout;
     guard.spawn(upgrade::tunnel(client, app, idle));
     headers::clean_response(response.headers_mut());
     cookies::drop_foreign(response.headers_mut());

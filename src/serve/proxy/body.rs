@@ -344,6 +344,7 @@ impl<G: Unpin> Body for Answer<G> {
                     }
                     Poll::Pending => {
                         ready!(stall.poll(context));
+                        tracing::warn!("an answer of the app stood still for `app.stream_timeout`, and was cut off");
                         Poll::Ready(Some(Err(Stop::Stalled)))
                     }
                 }

@@ -58,7 +58,7 @@ impl App {
             }
             _ => return Err(bad_url()),
         };
-        let pool = Pool::new(connector, address, settings.idle_connections);
+        let pool = Pool::new(connector, address, settings.idle_connections, settings.idle_timeout);
         Ok(Self { pool, response_timeout: settings.response_timeout })
     }
 

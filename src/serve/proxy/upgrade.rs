@@ -24,7 +24,9 @@ pub async fn tunnel(client: OnUpgrade, app: OnUpgrade, idle: Duration) {
     tokio::select! {
         // How it ended is between the two.
         _ = tokio::io::copy_bidirectional(&mut client, &mut app) => {}
-        () = activity.rests(idle) => {}
+        () = activity.rests(idle) => {
+            tracing::info!("a connection that had switched protocols stood still for `app.stream_timeout`, and was closed");
+        }
     }
 }
 

@@ -28,9 +28,12 @@ use super::body::{Outgoing, Upload};
 use crate::serve::alarm::Alarm;
 use crate::serve::gather::Gathering;
 
-/// How long a connection to the app lies idle. Shorter than the five seconds after which the servers of Node, Uvicorn,
-/// Gunicorn and Apache close theirs, so that we do not write into one that is just closing.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long a connection has been idle when the app may be about to close it. What is sent on one that was used just before is not
+/// kept for a second try.
+const RESTED: Duration = Duration::from_millis(100);
+
+/// Fields of an answer's head. Its bytes are the bound that counts.
+const MAX_FIELDS: usize = 1000;
 
 /// Of one read from the app, at the most.
 const MAX_BUFFER: usize = 128 * 1024;
@@ -88,6 +91,8 @@ pub struct Pool {
     /// In the order in which they became free.
     idle: Mutex<Vec<Idle>>,
     most_idle: usize,
+    /// Shorter than the time after which the app closes its connections, so that we do not write into one that is just closing.
+    longest_idle: Duration,
 }
 
 struct Idle {
@@ -96,16 +101,17 @@ struct Idle {
 }
 
 impl Pool {
-    /// `address` names scheme and authority of the app; of idle connections, `most_idle` are kept.
-    pub fn new(connector: Connector, address: Uri, most_idle: usize) -> Arc<Self> {
-        Arc::new(Self { connector, address, idle: Mutex::new(Vec::new()), most_idle })
+    /// `address` names scheme and authority of the app; of idle connections, `most_idle` are kept for `longest_idle`.
+    pub fn new(connector: Connector, address: Uri, most_idle: usize, longest_idle: Duration) -> Arc<Self> {
+        Arc::new(Self { connector, address, idle: Mutex::new(Vec::new()), most_idle, longest_idle })
     }
 
     /// Sends a request, whose target is in origin form, and waits for the head of the answer: for `limit`, and longer only
     /// while a body is still going in.
     ///
-    /// A connection that the app closed while it lay idle costs nobody an error as long as the request was not written yet;
-    /// beyond that nothing is sent twice, since only the app knows what it did with the first.
+    /// A connection that the app closed while it lay idle costs no error: a request of which nothing was written is sent on another
+    /// one, and so is one that was written if its method is idempotent and its body is at hand (RFC 9110 section 9.2.2).
+    /// Anything else is not sent twice, since only the app knows what it did with the first.
     ///
     /// # Errors
     /// When there is no answer, and why.
@@ -117,27 +123,43 @@ impl Pool {
     ) -> Result<Response<AppBody>, NoAnswer> {
         let patience = Patience { from: Instant::now(), limit, upload };
         loop {
-            let free = self.take(patience.from);
-            let reused = free.is_some();
-            let mut connection = match free {
-                Some(connection) => connection,
-                None => Box::pin(self.connect(&patience)).await?,
+            let Some((mut connection, rested)) = self.take(patience.from) else {
+                return self.send_anew(request, patience).await;
             };
+            let again = if rested { copy(&request) } else { None };
             match connection.exchange(request, patience).await {
                 Ok(response) => return Ok(self.answer(response, connection)),
                 Err(Unanswered::TooSlow) => return Err(NoAnswer::TooSlow),
-                Err(Unanswered::Broken { unsent: Some(unsent), .. }) if reused => request = unsent,
-                Err(Unanswered::Broken { error, .. }) => return Err(NoAnswer::of(&error)),
+                Err(Unanswered::Broken { unsent: Some(unsent), .. }) => request = unsent,
+                Err(Unanswered::Broken { error, unsent: None }) => match again {
+                    Some(again) => return self.send_anew(again, patience).await,
+                    None => return Err(NoAnswer::of(&error)),
+                },
             }
         }
     }
 
-    /// The connection that became free last, unless it is too old or the app has closed it.
-    fn take(&self, now: Instant) -> Option<Box<Connection>> {
+    /// Sends a request on a new connection.
+    async fn send_anew(
+        self: &Arc<Self>,
+        request: Box<Request<Outgoing>>,
+        patience: Patience<'_>,
+    ) -> Result<Response<AppBody>, NoAnswer> {
+        let mut connection = Box::pin(self.connect(&patience)).await?;
+        match connection.exchange(request, patience).await {
+            Ok(response) => Ok(self.answer(response, connection)),
+            Err(Unanswered::TooSlow) => Err(NoAnswer::TooSlow),
+            Err(Unanswered::Broken { error, .. }) => Err(NoAnswer::of(&error)),
+        }
+    }
+
+    /// The connection that became free last, unless it is too old or the app has closed it, and whether it has rested.
+    fn take(&self, now: Instant) -> Option<(Box<Connection>, bool)> {
         loop {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             let Idle { mut connection, since } = idle.pop()?;
-            if now.saturating_duration_since(since) > IDLE {
+            let idle_for = now.saturating_duration_since(since);
+            if idle_for > self.longest_idle {
                 // What lies below is older still.
                 idle.clear();
                 return None;
@@ -145,7 +167,7 @@ impl Pool {
             drop(idle);
             connection.drive(&mut quiet());
             if connection.is_free() {
-                return Some(connection);
+                return Some((connection, idle_for > RESTED));
             }
         }
     }
@@ -153,7 +175,7 @@ impl Pool {
     async fn connect(&self, patience: &Patience<'_>) -> Result<Box<Connection>, NoAnswer> {
         let connected = tokio::time::timeout_at(patience.due(), self.connector.connect(&self.address)).await;
         let stream = connected.map_err(|_| NoAnswer::TooSlow)?.map_err(|error| NoAnswer::of(&*error))?;
-        let handshake = Builder::new().max_buf_size(MAX_BUFFER).handshake(stream).await;
+        let handshake = Builder::new().max_buf_size(MAX_BUFFER).max_headers(MAX_FIELDS).handshake(stream).await;
         let (sender, connection) = handshake.map_err(|error| NoAnswer::of(&error))?;
         Ok(Box::new(Connection {
             sender,
@@ -192,13 +214,32 @@ impl Pool {
     }
 }
 
+/// What may be sent a second time: a request whose method is idempotent (RFC 9110 section 9.2.2), with its body still at hand.
+fn copy(request: &Request<Outgoing>) -> Option<Box<Request<Outgoing>>> {
+    if !request.method().is_idempotent() {
+        return None;
+    }
+    let body = match request.body() {
+        Outgoing::Empty => Outgoing::Empty,
+        Outgoing::Whole(bytes) => Outgoing::Whole(bytes.clone()),
+        Outgoing::Streamed(_) => return None,
+    };
+    let mut again = Request::new(body);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(Box::new(again))
+}
+
 /// Closes connections that nobody has taken for too long, until none is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
-        tokio::time::sleep(IDLE).await;
+        let Some(longest_idle) = pool.upgrade().map(|pool| pool.longest_idle) else { return };
+        tokio::time::sleep(longest_idle).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = idle.iter().position(|idle| idle.since.elapsed() <= IDLE).unwrap_or(idle.len());
+        let fresh = idle.iter().position(|idle| idle.since.elapsed() <= longest_idle).unwrap_or(idle.len());
         idle.drain(..fresh);
         if idle.is_empty() {
             // Whoever keeps the next one sees by that that it is to be swept again.

@@ -316,7 +316,6 @@ async fn the_host_is_one_and_agrees_with_the_target() {
     let proxy = Proxy::start(app.address).await;
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.1\r\nhost:\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
@@ -331,4 +330,13 @@ async fn the_host_is_one_and_agrees_with_the_target() {
     assert_eq!(answer.status, 200);
     assert_eq!(app.only().line(), "GET /a?b HTTP/1.1");
     assert_eq!(app.only().all("host"), ["App.example:8"]);
+    // PRX5: balancers ask without a name, and a default port may be left out of either.
+    let answer = send(proxy.address, "GET /up HTTP/1.0\r\n\r\n").await;
+    assert_eq!((answer.status, app.last().all("host")), (200, vec!["app.example"]));
+    for (target, host) in [("http://app.example:80/", "app.example"), ("http://app.example/", "app.example:80")] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        assert_eq!((send(proxy.address, request).await.status, app.last().all("host")), (200, vec![host]));
+    }
+    let other = send(proxy.address, "GET http://app.example:443/ HTTP/1.1\r\nhost: app.example\r\n\r\n").await;
+    assert_eq!(other.status, 400, "443 is no default of http");
 }

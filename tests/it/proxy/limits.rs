@@ -156,13 +156,54 @@ async fn slow_clients_are_let_go() {
 #[tokio::test]
 async fn an_answer_that_stalls_is_cut_off() {
     let app = App::with(|_| Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc".to_vec())).await;
-    let proxy = Proxy::with(app.address, Setting { listen: "idle_timeout = \"300ms\"", ..Setting::default() }).await;
+    let proxy = Proxy::with(app.address, Setting { app: "stream_timeout = \"300ms\"", ..Setting::default() }).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
     let mut all = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut all)).await;
     assert!(ended.is_ok(), "the answer hangs");
     assert!(all.ends_with(b"abc"));
+}
+
+/// PRX4: a quiet stream outlives what limits strangers.
+#[tokio::test]
+async fn prx04_a_quiet_answer_outlives_the_idle_timeout() {
+    let app = App::with(|_| {
+        Reply::Wait(Duration::from_millis(700), b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec())
+    });
+    let app = app.await;
+    let proxy = Proxy::with(app.address, Setting { listen: "idle_timeout = \"200ms\"", ..Setting::default() }).await;
+    assert_eq!(get(proxy.address, "/", "").await.body, "ok");
+    // The head at once, the rest after three times the idle timeout.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let _ = stream.write_all(b"later").await;
+        let _ = stream.read(&mut [0; 4096]).await;
+    });
+    let proxy = Proxy::with(address, Setting { listen: "idle_timeout = \"200ms\"", ..Setting::default() }).await;
+    assert_eq!(get(proxy.address, "/", "").await.body, "firstlater");
+}
+
+/// PRX3: what counts are the bytes of a head.
+#[tokio::test]
+async fn prx03_heads_of_hundreds_of_fields_pass_and_what_is_refused_is_counted() {
+    let fields: String = (0..400).map(|at| format!("x-{at}: {at}\r\n")).collect();
+    let answer = format!("HTTP/1.1 200 OK\r\n{fields}content-length: 0\r\n\r\n");
+    let app = App::with(move |_| Reply::Bytes(answer.clone().into_bytes())).await;
+    let proxy = Proxy::start(app.address).await;
+    let answer = get(proxy.address, "/", &fields).await;
+    assert_eq!((answer.status, answer.one("x-399")), (200, Some("399")));
+    assert_eq!(app.last().one("x-399"), Some("399"));
+    let stage = loginsync::serve::proxy::counters::StageLabel { stage: "http" };
+    assert_eq!(proxy.counters.refusals.get_or_create(&stage).get(), 0);
+    let huge = format!("x-long: {}\r\n", "x".repeat(70_000));
+    assert_eq!(get(proxy.address, "/", &huge).await.status, 431);
+    assert_eq!(proxy.counters.refusals.get_or_create(&stage).get(), 1);
 }
 
 #[tokio::test]

@@ -111,6 +111,50 @@ async fn an_app_that_ends_its_connections_is_asked_on_new_ones() {
     app.open_becomes(0, Duration::from_secs(2)).await;
 }
 
+/// PRX2: an app that closes a kept connection just when a request is on its way, as Gunicorn does two seconds after the last.
+#[tokio::test]
+async fn prx02_a_request_that_may_be_repeated_is_sent_once_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sees = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let seen = Arc::clone(&sees);
+            tokio::spawn(async move {
+                // The first request has its answer; the next is read, and the connection ends.
+                for answers in [true, false] {
+                    let mut buffer = vec![0; 4096];
+                    let Ok(read @ 1..) = stream.read(&mut buffer).await else { return };
+                    let head = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    seen.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
+                    if answers {
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                    }
+                }
+            });
+        }
+    });
+    let proxy = Proxy::start(address).await;
+    let rest = Duration::from_millis(200);
+    for (method, status, times) in [("GET", 200, 2), ("HEAD", 200, 2), ("DELETE", 200, 2), ("POST", 502, 1)] {
+        assert_eq!(get(proxy.address, "/first", "").await.status, 200);
+        tokio::time::sleep(rest).await;
+        let request = format!("{method} /next HTTP/1.1\r\nhost: app.example\r\ncontent-length: 0\r\n\r\n");
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = vec![0; 4096];
+        let read = stream.read(&mut head).await.unwrap();
+        let found = String::from_utf8_lossy(&head[9..read.min(12)]).into_owned();
+        assert_eq!(found, status.to_string(), "{method}");
+        let line = format!("{method} /next HTTP/1.1");
+        let sent = seen.lock().unwrap().drain(..).filter(|seen| *seen == line).count();
+        assert_eq!(sent, times, "{method}");
+        // The connection that is left is not taken by the next round.
+        tokio::time::sleep(Duration::from_millis(1600)).await;
+    }
+}
+
 #[tokio::test]
 async fn no_more_connections_are_kept_than_asked_for() {
     let app = Counting::start(sized(b"ok"), Duration::from_millis(200)).await;
