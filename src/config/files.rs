@@ -142,11 +142,12 @@ pub fn check_jwks(bytes: &[u8]) -> Result<(), String> {
     KeySet::read(bytes).map(drop).map_err(|why| why.to_string())
 }
 
-/// Metadata of a SAML identity provider that has this entity ID: when its certificates end.
-pub fn check_metadata(bytes: &[u8], entity_id: &str, now: Timestamp) -> Result<Vec<Timestamp>, String> {
+/// Metadata of a SAML identity provider that has this entity ID: when its certificates end, and why others are not used.
+pub fn check_metadata(bytes: &[u8], entity_id: &str, now: Timestamp) -> Result<(Vec<Timestamp>, Vec<String>), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| String::from("is not UTF-8 text; expected SAML metadata"))?;
     let found = metadata::read(text, entity_id, now).map_err(|why| format!("is no metadata of this issuer: {why}"))?;
-    Ok(found.certificates.expiries().collect())
+    let skipped = found.skipped.iter().map(|why| format!("{why}; it is not used")).collect();
+    Ok((found.certificates.expiries().collect(), skipped))
 }
 
 /// The certificates of several PEM files as one set.

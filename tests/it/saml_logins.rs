@@ -417,6 +417,55 @@ fn metadata_gives_certificates_and_addresses() {
     }
 }
 
+/// LOG4.
+#[test]
+fn log04_a_certificate_that_cannot_be_used_leaves_the_others() {
+    let der = |name: &str| {
+        use rustls::pki_types::pem::PemObject as _;
+        let pem = read(&format!("keys/{name}.certificate.test-only.pem"));
+        rustls::pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
+    };
+    let good = der("idp-rsa");
+    let parse = |ders: &[Vec<u8>]| {
+        metadata::read(&saml::metadata(ISSUER, ders, "https://idp.example/r", "https://idp.example/p"), ISSUER, NOW)
+    };
+    let odd = der("odd-secp256k1");
+    let found = parse(&[der("weak-rsa-1024"), odd.clone(), good.clone(), b"placeholder".to_vec()]).unwrap();
+    assert_eq!(found.certificates, CertificateSet::from_ders([good.clone()]).unwrap());
+    let told: Vec<String> = found.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3);
+    assert!(
+        told[0].contains("certificate 1 has an RSA key of 1024 bits") && told[1].contains("certificate 2"),
+        "{told:?}"
+    );
+    assert!(parse(&[odd]).unwrap_err().to_string().contains("certificate 1 has a key of type"));
+    // Lines of PEM around the base64, as some providers leave them there.
+    let document =
+        saml::metadata(ISSUER, std::slice::from_ref(&good), "https://idp.example/r", "https://idp.example/p");
+    let start = document.find("<ds:X509Certificate>").unwrap() + "<ds:X509Certificate>".len();
+    let end = start + document[start..].find('<').unwrap();
+    let base64 = document[start..end].to_owned();
+    let pem = format!("\n-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+    let found = metadata::read(&document.replace(&base64, &pem), ISSUER, NOW).unwrap();
+    assert_eq!(found.certificates, CertificateSet::from_ders([good.clone()]).unwrap());
+    // A chain in one `KeyInfo`: its authority signs no logins.
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "An authority");
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_der = authority.self_signed(&authority_key).unwrap().der().to_vec();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let mut leaf = rcgen::CertificateParams::default();
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "A leaf");
+    let leaf_der = leaf.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().der().to_vec();
+    let groups = [vec![leaf_der.clone(), authority_der.clone()]];
+    let (set, skipped) = CertificateSet::usable(&groups).unwrap();
+    assert_eq!(set, CertificateSet::from_ders([leaf_der]).unwrap());
+    assert_eq!(skipped, [CertificateError::Authority { position: 2 }]);
+    // By itself it is what the provider says it is.
+    assert!(CertificateSet::usable(&[vec![authority_der]]).is_ok());
+}
+
 #[test]
 fn the_three_ways_of_signing_read_the_same() {
     let provider = saml_provider();

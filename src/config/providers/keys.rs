@@ -160,8 +160,9 @@ fn saml_source(section: &Section<'_>, issuer: Option<&Issuer>, warnings: &mut Ve
     let now = section.context.around.now;
     let entity_id = issuer.map(Issuer::as_str).unwrap_or_default();
     let file = files::checked_file(section, "metadata_file", |bytes| {
-        let ends = files::check_metadata(bytes, entity_id, now)?;
+        let (ends, skipped) = files::check_metadata(bytes, entity_id, now)?;
         let name = section.text("metadata_file").map(|text| text.value).unwrap_or_default();
+        warnings.extend(skipped.into_iter().map(|why| format!("`{name}`: {why}")));
         warnings.extend(files::expiry_warnings(ends, name, now));
         Ok(())
     });

@@ -467,6 +467,7 @@ impl Slot {
         Ok(Published {
             endpoints: metadata.sso_locations,
             offered: Offered { sso: metadata.sso_redirect, slo: metadata.slo, ..Offered::default() },
+            complaints: metadata.skipped.iter().map(|why| format!("the metadata: {why}; it is not used")).collect(),
             ..by_keys(ProviderKeys::Saml(metadata.certificates), now)
         })
     }

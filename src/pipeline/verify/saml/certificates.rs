@@ -56,6 +56,20 @@ pub enum CertificateError {
     WeakRsa { position: usize, bits: usize },
     #[error("certificate {position} has a key of type `{found}`; expected RSA, or EC on P-256, P-384 or P-521")]
     KeyType { position: usize, found: String },
+    #[error("certificate {position} is the authority of another one beside it, and signs no logins")]
+    Authority { position: usize },
+    #[error("certificate {position} is one more than the {MAX_CERTIFICATES} that are tried")]
+    Further { position: usize },
+}
+
+/// Whether a certificate issued another one of its chain.
+fn has_issued_another(der: &[u8], chain: &[Vec<u8>]) -> bool {
+    let Ok(authority) = Certificate::from_der(der) else { return false };
+    let subject = &authority.tbs_certificate.subject;
+    chain.iter().filter(|other| *other != der).any(|other| {
+        let issued = Certificate::from_der(other).map(|other| other.tbs_certificate);
+        issued.is_ok_and(|issued| issued.issuer == *subject && issued.subject != *subject)
+    })
 }
 
 impl CertificateSet {
@@ -87,6 +101,31 @@ impl CertificateSet {
             many if many > MAX_CERTIFICATES => Err(CertificateError::TooMany(many)),
             _ => Ok(Self { certificates: certificates.into() }),
         }
+    }
+
+    /// Takes what can be used of certificates that others publish, each group a chain for one key. What cannot be used is told.
+    ///
+    /// # Errors
+    /// When none can be used: why the first cannot.
+    pub fn usable(groups: &[Vec<Vec<u8>>]) -> Result<(Self, Vec<CertificateError>), CertificateError> {
+        let (mut usable, mut skipped): (Vec<Entry>, Vec<CertificateError>) = (Vec::new(), Vec::new());
+        let mut position = 0;
+        for group in groups {
+            for der in group {
+                position += 1;
+                match Entry::read(der.clone(), position) {
+                    _ if has_issued_another(der, group) => skipped.push(CertificateError::Authority { position }),
+                    Err(why) => skipped.push(why),
+                    Ok(entry) if usable.iter().any(|known| known.der == entry.der) => {}
+                    Ok(_) if usable.len() == MAX_CERTIFICATES => skipped.push(CertificateError::Further { position }),
+                    Ok(entry) => usable.push(entry),
+                }
+            }
+        }
+        if usable.is_empty() {
+            return Err(skipped.into_iter().next().unwrap_or(CertificateError::None));
+        }
+        Ok((Self { certificates: usable.into() }, skipped))
     }
 
     pub fn len(&self) -> usize {

@@ -23,6 +23,8 @@ const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdpMetadata {
     pub certificates: CertificateSet,
+    /// Why others that it has are not used.
+    pub skipped: Vec<CertificateError>,
     /// The addresses of both redirecting bindings, each once, in document order.
     pub sso_locations: Vec<String>,
     /// Where an AuthnRequest of our own goes, by redirect.
@@ -56,8 +58,6 @@ pub enum MetadataError {
     Expired { at: Timestamp, now: Timestamp },
     #[error("`validUntil` of `{0}` is no time")]
     ValidUntil(String),
-    #[error("certificate {position} is not base64")]
-    Base64 { position: usize },
     #[error("the signing certificates cannot be used: {0}")]
     Certificates(#[from] CertificateError),
     #[error("`{0}` location `{1}`; expected an http or https address")]
@@ -90,8 +90,10 @@ pub fn read(metadata: &str, entity_id: &str, now: Timestamp) -> Result<IdpMetada
             sso_locations.push(location.clone());
         }
     }
+    let (certificates, skipped) = certificates(idp)?;
     Ok(IdpMetadata {
-        certificates: certificates(idp)?,
+        certificates,
+        skipped,
         sso_redirect: redirected.map(|(_, location)| location.clone()),
         sso_locations,
         slo: slo(idp)?,
@@ -139,19 +141,26 @@ fn valid_until(idp: Node<'_, '_>) -> Result<Option<Timestamp>, MetadataError> {
     Ok(earliest)
 }
 
-/// SAML Metadata section 2.4.1.1: a key without a `use` is for signing as well.
-fn certificates(idp: Node<'_, '_>) -> Result<CertificateSet, MetadataError> {
-    let signing = named(idp, METADATA, "KeyDescriptor")
-        .filter(|key| matches!(plain(*key, "use"), None | Some("signing")))
-        .flat_map(|key| key.descendants().filter(|node| is(*node, SIGNATURE, "X509Certificate")));
-    let mut ders = Vec::new();
-    for certificate in signing {
-        let compact: Vec<u8> =
-            text(certificate).unwrap_or_default().bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        let der = STANDARD.decode(compact).map_err(|_| MetadataError::Base64 { position: ders.len() + 1 })?;
-        ders.push(der);
-    }
-    Ok(CertificateSet::from_ders(ders)?)
+/// SAML Metadata section 2.4.1.1: a key without a `use` is for signing as well. One that cannot be used does not keep the others
+/// from being used: a provider publishes what other relying parties need, too.
+fn certificates(idp: Node<'_, '_>) -> Result<(CertificateSet, Vec<CertificateError>), MetadataError> {
+    let signing =
+        named(idp, METADATA, "KeyDescriptor").filter(|key| matches!(plain(*key, "use"), None | Some("signing")));
+    let groups: Vec<Vec<Vec<u8>>> = signing
+        .map(|key| {
+            let certificates = key.descendants().filter(|node| is(*node, SIGNATURE, "X509Certificate"));
+            // What is no base64 is no certificate either, and is told as such.
+            certificates.map(|node| der(&text(node).unwrap_or_default()).unwrap_or_default()).collect()
+        })
+        .collect();
+    Ok(CertificateSet::usable(&groups)?)
+}
+
+/// The bytes of a certificate in base64, perhaps between the lines of PEM, which some providers leave there.
+fn der(text: &str) -> Option<Vec<u8>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
+    let compact: Vec<u8> = lines.flat_map(str::bytes).filter(|byte| !byte.is_ascii_whitespace()).collect();
+    STANDARD.decode(compact).ok()
 }
 
 /// Binding and address of each way to log in.
