@@ -463,7 +463,8 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
             if holds_inexact_number(statement, claim) {
                 return Err(no_user("a number with a fraction or an exponent"));
             }
-            single(statement, claim).ok_or_else(|| no_user("missing, empty or not a single text value"))?
+            let found = Selector::parse(claim).map(|selector| of_statement(statement, &selector));
+            the_one_text(found.map_err(|_| no_user("not a selector"))?).map_err(no_user)?
         }
     };
     rule.user(value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })
@@ -493,10 +494,22 @@ fn about_the_person(statement: &Statement, sources: &Sources, claim: &str) -> Op
 }
 
 fn only_text(found: Reading) -> Option<String> {
-    match found {
-        Reading { state: ClaimState::Values(values), skipped: 0 } => {
-            <[String; 1]>::try_from(values).ok().map(|[value]| value)
+    the_one_text(found).ok()
+}
+
+/// The one text of a claim. One that comes twice (Shibboleth sends an attribute under its name and under its OID) is one.
+fn the_one_text(found: Reading) -> Result<String, &'static str> {
+    let Reading { state, skipped } = found;
+    match state {
+        ClaimState::Values(_) if skipped > 0 => Err("partly no text"),
+        ClaimState::Values(values) => {
+            let mut values = values.into_iter();
+            let first = values.next().ok_or("empty")?;
+            if values.all(|value| value == first) { Ok(first) } else { Err("several different values") }
         }
-        _ => None,
+        ClaimState::Empty => Err("empty"),
+        ClaimState::Missing => Err("missing"),
+        ClaimState::Malformed => Err("no text"),
+        ClaimState::Unresolved(_) => Err("not in the token"),
     }
 }

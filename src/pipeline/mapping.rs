@@ -523,7 +523,8 @@ impl RuleSet {
     fn find_read(&self) -> HashMap<Option<ProviderName>, HashSet<ClaimName>> {
         let mut read: HashMap<Option<ProviderName>, HashSet<ClaimName>> = HashMap::new();
         let mut last: Option<(&Option<ProviderName>, &ClaimName)> = None;
-        for mapping in &self.mappings {
+        // What is dead reads nothing, so that a claim that only it would read refuses no login.
+        for mapping in self.mappings.iter().filter(|mapping| mapping.activity == Activity::Active) {
             for claim in mapping.when.claims() {
                 // Neighbours mostly read the same.
                 if last.replace((&mapping.provider, claim)) != Some((&mapping.provider, claim)) {
@@ -633,13 +634,24 @@ impl RuleSet {
                 Target::Role(role) => roles.push(role),
             }
         }
-        // What a capture comes to is not known before: any role may be meant that is not privileged.
-        let captured = matches!(&mapping.then, Then::Actions(actions)
-            if actions.gives.iter().any(|give| matches!(give, Give::Captured(..))));
-        if captured {
-            roles.extend(self.roles.iter().filter(|(_, role)| !role.privileged).map(|(name, _)| name));
+        let Then::Actions(actions) = &mapping.then else { return roles };
+        for give in &actions.gives {
+            let Give::Captured(kind, template) = give else { continue };
+            match template.expansions(&actions.allow, usize::MAX) {
+                Some(names) => roles.extend(names.iter().flat_map(|name| self.roles_named(*kind, name))),
+                // What it comes to is not known before: any role may be meant that is not privileged.
+                None => roles.extend(self.roles.iter().filter(|(_, role)| !role.privileged).map(|(name, _)| name)),
+            }
         }
         roles
+    }
+
+    /// The roles that come with a captured name.
+    fn roles_named<'a>(&'a self, kind: action::Kind, name: &str) -> Vec<&'a RoleName> {
+        match kind {
+            action::Kind::Role => self.roles.get_key_value(name).map(|(name, _)| name).into_iter().collect(),
+            action::Kind::Group => self.groups.get(name).map(|group| group.roles.iter().collect()).unwrap_or_default(),
+        }
     }
 }
 

@@ -288,6 +288,44 @@ fn last_login_counts_days_since_the_one_before() {
     }
 }
 
+/// LOG21.
+#[test]
+fn log21_what_its_stages_make_idle_keeps_no_default_away() {
+    let rules = rules(
+        "[[mapping]]\nprovider = \"p\"\nclaim = \"groups\"\nvalue = \"a\"\ngroup = \"Test only\"\n\
+         [[default]]\nprovider = \"p\"\nclaim = \"groups\"\nrole = \"lead\"\n",
+    );
+    let nothing = Snapshot::default();
+    assert_eq!(given(&rules, Some(&["a"]), Some(&[]), &nothing), ["lead"]);
+}
+
+/// LOG21.
+#[test]
+fn log21_an_undecided_capture_leaves_only_what_it_may_give_open() {
+    let capture = |allow: &str| {
+        format!(
+            "[[mapping]]\nname = \"teams\"\nwhen = [{{ claim = \"groups\", regex = \"^x-(?<role>[a-z]+)$\" }}]\n\
+             then = [{{ add_role = \"${{role}}\" }}]\nallow = {{ role = {allow} }}\n\
+             [[mapping]]\nname = \"others\"\nwhen = [{{ lacks_role = \"editor\" }}]\ngroup = \"X\"\n"
+        )
+    };
+    let nothing = Snapshot::default();
+    let closed = rules(&capture(r#"["lead"]"#));
+    assert_eq!(given(&closed, None, Some(&[]), &nothing), ["X"], "no editor comes of it");
+    let open = rules(&capture("\"any\""));
+    assert!(given(&open, None, Some(&[]), &nothing).is_empty(), "an editor may come of it");
+}
+
+/// LOG17.
+#[test]
+fn log17_a_disabled_mapping_reads_no_claim() {
+    let mapping =
+        |more: &str| format!("[[mapping]]\nprovider = \"p\"\nclaim = \"level\"\nvalue = \"1\"\ngroup = \"X\"\n{more}");
+    let reads = |rules: &RuleSet| rules.reads(&ProviderName::parse("p").unwrap(), &ClaimName::parse("level").unwrap());
+    assert!(reads(&rules(&mapping(""))));
+    assert!(!reads(&rules(&mapping("enabled = false\n"))));
+}
+
 #[test]
 fn a_default_holds_while_nothing_else_on_its_claim_does() {
     let rules = rules(

@@ -185,6 +185,11 @@ impl Then {
     }
 
     /// Targets for this login's claims; `captures` is the condition whose pattern captures.
+    /// Whether what it gives depends on what a pattern captures.
+    pub fn captures(&self) -> bool {
+        matches!(self, Self::Actions(actions) if actions.gives.iter().any(|give| matches!(give, Give::Captured(..))))
+    }
+
     pub fn given(&self, captures: Option<&ClaimCondition>, facts: &Facts<'_>, rules: &RuleSet) -> Given {
         let mut given = Given { targets: self.named().cloned().collect(), unknown: Vec::new() };
         let (Self::Actions(actions), Some(condition)) = (self, captures) else { return given };

@@ -218,11 +218,18 @@ impl ClaimCondition {
             true => test(&folded(value), &folded(wanted)),
             false => test(value, wanted),
         };
+        // A part of a text is found by an expression, which folds letter by letter.
+        let folds_letters = |wanted: &str, test: fn(&str, &str) -> bool| match self.ignore_case {
+            true => test(&folded_letters(value), &folded_letters(wanted)),
+            false => test(value, wanted),
+        };
         match &self.test {
             Test::Is(wanted) | Test::IsNot(wanted) => folds(wanted, |value, wanted| value == wanted),
-            Test::Contains(wanted) | Test::NotContains(wanted) => folds(wanted, |value, wanted| value.contains(wanted)),
-            Test::BeginsWith(wanted) => folds(wanted, |value, wanted| value.starts_with(wanted)),
-            Test::EndsWith(wanted) => folds(wanted, |value, wanted| value.ends_with(wanted)),
+            Test::Contains(wanted) | Test::NotContains(wanted) => {
+                folds_letters(wanted, |value, wanted| value.contains(wanted))
+            }
+            Test::BeginsWith(wanted) => folds_letters(wanted, |value, wanted| value.starts_with(wanted)),
+            Test::EndsWith(wanted) => folds_letters(wanted, |value, wanted| value.ends_with(wanted)),
             Test::Glob(pattern) | Test::Regex(pattern) => pattern.matches(value),
             Test::GreaterThan(bound) => Decimal::parse(value).is_some_and(|number| number > *bound),
             Test::LessThan(bound) => Decimal::parse(value).is_some_and(|number| number < *bound),
@@ -352,6 +359,22 @@ impl<'a> Facts<'a> {
         known.push(Split { claim: name.clone(), delimiter: delimiter.cloned(), pieces: Rc::clone(&pieces) });
         Looked::Pieces(pieces)
     }
+}
+
+/// A text as `contains`, `begins_with` and `ends_with` see it without case: folded letter by letter (Unicode's simple case folding), as the
+/// expression of [`ClaimCondition::expression`] does, so that a part of a letter never matches.
+fn folded_letters(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return folded(text);
+    }
+    let one = |mut letters: std::vec::IntoIter<char>| letters.next().filter(|_| letters.next().is_none());
+    let letter = |letter: char| {
+        let mut text = [0; 4];
+        let full: Vec<char> = folded(letter.encode_utf8(&mut text)).chars().collect();
+        let lower: Vec<char> = letter.to_lowercase().collect();
+        one(full.into_iter()).or_else(|| one(lower.into_iter())).unwrap_or(letter)
+    };
+    Cow::Owned(text.chars().map(letter).collect())
 }
 
 /// A text as comparisons without case see it: full Unicode case folding.
@@ -484,6 +507,39 @@ pub(super) fn split_by(own: Option<&Delimiter>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// LOG19: the test of one value and the expression that the index searches by are of one mind about every letter.
+    #[test]
+    fn letters_fold_as_expressions_do() {
+        for letter in char::MIN..=char::MAX {
+            let text = letter.to_string();
+            let folded = folded_letters(&text).into_owned();
+            assert_eq!(folded.chars().count(), 1, "{letter:?}");
+            if folded != text {
+                let expression = format!(r"\A(?i:{})\z", regex::escape(&folded));
+                assert!(Regex::new(&expression).unwrap().is_match(&text), "{letter:?} and {folded:?}");
+            }
+        }
+        let condition = |test: Test| ClaimCondition {
+            claim: ClaimName::parse("street").unwrap(),
+            test,
+            ignore_case: true,
+            delimiter: None,
+        };
+        for (wanted, value, holds) in [
+            ("STRASSE", "große straße", false),
+            ("STRASSE", "Lange Strasse 1", true),
+            ("STRAẞE", "lange straße 1", true),
+            ("KELVIN", "\u{212a}elvin", true),
+            ("ΟΔΟΣ", "οδος", true),
+            ("İ", "i", false),
+        ] {
+            let found = condition(Test::Contains(Arc::from(wanted)));
+            assert_eq!(found.matches(value), holds, "{wanted} in {value}");
+            let expression = Regex::new(&found.expression().unwrap()).unwrap();
+            assert_eq!(expression.is_match(value), holds, "{wanted} in {value}, by its expression");
+        }
+    }
 
     #[test]
     fn numbers_compare_exactly() {

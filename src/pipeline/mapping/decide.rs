@@ -269,7 +269,11 @@ impl<'a> Run<'a> {
     }
 
     fn holds<'t>(&mut self, mapping: &Mapping, targets: impl Iterator<Item = &'t Target>, unknown: &[String]) {
-        if self.watches_claims {
+        let rules = self.rules;
+        let (met, strange): (Vec<_>, Vec<_>) = targets.partition(|target| rules.meets(self.provider, target));
+        // One whose targets are all of other stages does nothing here, and keeps no default away.
+        let is_idle = met.is_empty() && !strange.is_empty() && !mapping.then.disables();
+        if self.watches_claims && !is_idle {
             self.matched.extend(mapping.when.claims().cloned());
         }
         if mapping.then.disables() {
@@ -279,8 +283,7 @@ impl<'a> Run<'a> {
                 self.decision.disabled_by = Some(Disabling { mapping: mapping.id, label: mapping.label() });
             }
         }
-        let rules = self.rules;
-        for target in targets.filter(|target| rules.meets(self.provider, target)) {
+        for target in met {
             self.gives(target);
             self.decision.hits.push(Hit { mapping: mapping.id, target: target.clone(), label: mapping.label() });
         }
@@ -302,7 +305,12 @@ impl<'a> Run<'a> {
     }
 
     fn undecided(&mut self, mapping: &Mapping) {
-        if self.watches_claims {
+        let mut named = mapping.then.named().peekable();
+        let is_idle = named.peek().is_some()
+            && !named.any(|target| self.rules.meets(self.provider, target))
+            && !mapping.then.captures()
+            && !mapping.then.disables();
+        if self.watches_claims && !is_idle {
             self.maybe_matched.extend(mapping.when.claims().cloned());
         }
         let roles = self.rules.roles_by(mapping);

@@ -70,6 +70,31 @@ fn no_delimiter_tears_a_name_that_came_out_of_a_distinguished_name() {
     assert_eq!(read.claims[0].pieces(Some(&comma)), ["x, admin"]);
 }
 
+/// LOG8.
+#[test]
+fn log08_a_user_claim_that_comes_twice_with_one_value_is_one() {
+    let provider = oidc_provider("user_claim = 'login'\n[provider.claims.groups]");
+    let read = |login: Value| {
+        let login = id_token(&provider, &json!({"sub": "s", "login": login}));
+        let read = claims::read(&login, &Sources::default(), &provider, &|_| true);
+        read.map(|claims| claims.user.subject.to_string()).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(read(json!(["alice", "alice"])), Ok("alice".into()));
+    for (value, why) in [
+        (json!(["alice", "bob"]), "several different values"),
+        (json!(["alice", {"a": 1}]), "partly no text"),
+        (json!([]), "empty"),
+        (json!(" "), "empty"),
+        (json!({"a": 1}), "no text"),
+    ] {
+        let refusal = read(value.clone()).unwrap_err();
+        assert!(refusal.contains(why), "{value}: {refusal}");
+    }
+    let login = id_token(&provider, &json!({"sub": "s"}));
+    let refusal = claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap_err().to_string();
+    assert!(refusal.contains("missing"), "{refusal}");
+}
+
 #[test]
 fn a_path_leads_into_lists_of_objects() {
     let read = |name: &str, value: Value| {
