@@ -19,6 +19,17 @@ pub fn settle(
     rules: &RuleSet,
     read: impl FnOnce(&Provider, Reads<'_>) -> Result<Claims, ClaimsRefusal>,
 ) -> Result<Candidates, ClaimsRefusal> {
-    let claims = read(provider, &|claim: &ClaimName| rules.reads(&provider.name, claim))?;
-    Ok(candidates(rules, &provider.name, &Arc::new(claims)))
+    let name = &provider.name;
+    let implied = rules.overlay.implied.get(name).map(Vec::as_slice).unwrap_or_default();
+    // What no operator declared keeps nobody out, whatever a provider sends of it.
+    let reads = |claim: &ClaimName| rules.reads(name, claim) && implied.iter().all(|rule| rule.name != *claim);
+    let claims = match implied {
+        [] => read(provider, &reads)?,
+        _ => {
+            let mut whole = provider.clone();
+            whole.claims.extend_from_slice(implied);
+            read(&whole, &reads)?
+        }
+    };
+    Ok(candidates(rules, name, &Arc::new(claims)))
 }

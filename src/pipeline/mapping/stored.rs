@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::condition::alike;
 use super::definition::{Declared, Definition, Fault, TextLimits};
 use super::{Group, IndexError, Mapping, Role, RuleSet, Rules};
-use crate::pipeline::ids::{GroupName, MappingId, ProviderName, RoleName, Stage, Target, Timestamp};
+use crate::pipeline::claims::ClaimRule;
+use crate::pipeline::claims::selector::Selector;
+use crate::pipeline::claims::sources::Source;
+use crate::pipeline::ids::{ClaimName, GroupName, MappingId, ProviderName, RoleName, Stage, Target, Timestamp};
 
 /// Everything that the mapping APIs have made. Entries are shared, so that a changed copy costs what was changed.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +105,9 @@ pub struct MappingBody {
     /// Whether it was last written with scope `admin`. Where that is not known, it was not.
     #[serde(default)]
     pub admin: bool,
+    /// Its claim need not be declared: then it is read from the token, by its name.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub any_claim: bool,
 }
 
 /// How a group is shown to the app, and to the person, for the users of one provider.
@@ -125,6 +131,8 @@ pub struct Overlay {
     /// Entries of the store that cannot be used, by number, and why.
     pub left_out: HashMap<i64, String>,
     pub exposures: HashMap<ProviderName, HashMap<GroupName, Shown>>,
+    /// Claims that no provider declares, and that mappings of the store read all the same.
+    pub implied: HashMap<ProviderName, Vec<ClaimRule>>,
     /// A digest of everything that decides: of the file, and of what the store adds.
     pub fingerprint: Option<[u8; 32]>,
 }
@@ -295,9 +303,33 @@ fn add_groups(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
     }
 }
 
+/// Claims of one provider that mappings may imply: each is read at every login.
+pub const MOST_IMPLIED: usize = 100;
+
+/// The claim that a mapping in the short form reads, as it is read where its provider does not declare it.
+pub fn implied(definition: &Definition) -> Option<(ProviderName, ClaimRule)> {
+    let short = definition.short()?;
+    let (provider, name) = (ProviderName::parse(short.provider).ok()?, ClaimName::parse(short.claim).ok()?);
+    let selector = Selector::Name(short.claim.to_owned());
+    Some((provider, ClaimRule::plain(name, selector, vec![Source::Assertion])))
+}
+
+fn add_implied(rules: &mut Rules, definition: &Definition, overlay: &mut Overlay) {
+    let Some((provider, claim)) = implied(definition) else { return };
+    let Some(known) = rules.providers.get_mut(&provider) else { return };
+    let implied = overlay.implied.entry(provider).or_default();
+    if implied.len() < MOST_IMPLIED && known.claims.iter().all(|rule| rule.name != claim.name) {
+        implied.push(claim.clone());
+        known.claims.push(claim);
+    }
+}
+
 fn add_mappings(rules: &mut Rules, stored: &Stored, overlay: &mut Overlay) {
     let mut added = Vec::new();
     for entry in stored.in_order() {
+        if entry.body.any_claim {
+            add_implied(rules, &entry.body.definition, overlay);
+        }
         let declared = Declared { groups: &rules.groups, roles: &rules.roles, providers: &rules.providers };
         let id = Mapping::id_of_number(entry.number);
         match entry.body.definition.compile(id, declared, TextLimits::NONE) {

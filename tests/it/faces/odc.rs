@@ -295,9 +295,58 @@ async fn texts_are_bound_and_escaped() {
     assert_eq!(seen["groupIdpClaimMappings"][1]["foreignClaim"]["value"], "a\\\"b\\\\c");
     assert_eq!(office.login("alice", 1, &json!({"groups": ["a\"b\\c"]})).await, 200);
     assert!(office.holds(MEMBER).await);
-    let unknown = json!({"providerKey": provider, "foreignClaim": {"name": "nothing", "value": "x"}});
-    let problem = office.odc(400, "POST", &path, &unknown).await;
-    assert!(problem["detail"].as_str().unwrap().contains("is not declared under provider `oidc`"), "{problem}");
+}
+
+/// Any claim of the token may be mapped, `sub` too; it is read from then on.
+#[tokio::test(flavor = "multi_thread")]
+async fn api06_a_mapping_may_name_a_claim_that_nobody_declared() {
+    let office = Office::open().await;
+    let group = office.group("Marketing", None).await;
+    assert_eq!(office.login("alice", 1, &json!({"groups": [], "department": "Sales"})).await, 200);
+    let mapping = office.mapped(&group, "oidc", json!({"name": "sub", "value": "alice"})).await;
+    assert_eq!(office.login("alice", 2, &json!({"groups": []})).await, 200);
+    assert!(office.holds(MEMBER).await);
+    assert_eq!(office.login("bob", 1, &json!({"groups": []})).await, 200);
+    assert!(office.holds("oidc/bob: groups [], roles []").await);
+
+    let path = format!("/groups/{group}/claim-mappings/{mapping}");
+    let department = json!({"foreignClaim": {"name": "https://example.com/department", "value": "Sales"}});
+    office.odc(204, "PATCH", &path, &department).await;
+    assert_eq!(office.login("alice", 3, &json!({"groups": []})).await, 200);
+    assert!(office.holds(NOTHING).await, "`sub` is no longer asked");
+    let sales = json!({"groups": [], "https://example.com/department": ["Sales"]});
+    assert_eq!(office.login("alice", 4, &sales).await, 200);
+    assert!(office.holds(MEMBER).await);
+
+    // Elsewhere a claim is declared before a mapping names it, and it still is no declared one there.
+    let definition =
+        json!({"provider": "oidc", "when": [{"claim": "sub", "is": "bob"}], "then": [{"add_group": "Staff"}]});
+    let problem = office.expect(422, "POST", "/api/v1/mappings", &json!({ "definition": definition })).await;
+    assert_eq!(problem["errors"][0]["field"], "when[0].claim", "{problem}");
+    let claims = json!({"sub": "alice", "groups": [], "https://example.com/department": "Sales"});
+    let explained = office.expect(200, "POST", "/api/v1/explain", &json!({"provider": "oidc", "claims": claims})).await;
+    assert!(explained.to_string().contains("Marketing"), "{explained}");
+
+    office.odc(204, "DELETE", &path, &Value::Null).await;
+    assert!(office.holds(NOTHING).await, "at once");
+    // Each is read at every login, so that there is a bound.
+    let provider = office.key("/identity-providers", "oidc").await;
+    for number in 0..101 {
+        let body = json!({"providerKey": provider, "foreignClaim": {"name": format!("claim-{number}"), "value": "x"}});
+        let status = if number < 100 { 201 } else { 409 };
+        office.odc(status, "POST", &format!("/groups/{group}/claim-mappings"), &body).await;
+    }
+}
+
+/// Whoever writes mappings must not be able to keep everybody out, as a `strict` provider does for claims that it declares.
+#[tokio::test(flavor = "multi_thread")]
+async fn api06_a_claim_that_nobody_declared_refuses_nobody() {
+    let strict = super::CONFIG.replacen("binding = \"observe\"", "binding = \"observe\"\nstrict = true", 1);
+    let office = Office::of(&strict).await;
+    let group = office.group("Marketing", None).await;
+    office.mapped(&group, "oidc", json!({"name": "address", "value": "x"})).await;
+    assert_eq!(office.login("alice", 1, &json!({"groups": [], "address": {"street": "x"}})).await, 200);
+    assert_eq!(office.login("alice", 2, &json!({"groups": {"a": "b"}})).await, 403, "one that is declared does");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ pub async fn keep(desk: &Desk, groups: &[&str], mappings: &[Value]) {
     for (mapping, position) in mappings.iter().zip(1..) {
         let number = after.next_number();
         let definition = serde_json::from_value(mapping.clone()).unwrap();
-        let body = MappingBody { definition, position: Some(position), admin: false };
+        let body = MappingBody { definition, position: Some(position), admin: false, any_claim: false };
         after.mappings.insert(number, Arc::new(Entry::new(number, format!("mapping-{number}"), NOW, body)));
     }
     let (after, renamed, events) = (Arc::new(after), Vec::new(), Vec::new());

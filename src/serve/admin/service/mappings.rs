@@ -1,5 +1,6 @@
 //! Mappings: those of the file to look at, those of the store to change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,11 +9,11 @@ use utoipa::ToSchema;
 
 use super::{Call, Draft, Refused, Service, World, check_version, fresh_key};
 use crate::config::{Face, Scope};
-use crate::pipeline::ids::{MappingId, Timestamp};
+use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
 use crate::pipeline::mapping::condition::alike;
-use crate::pipeline::mapping::definition::Definition;
-use crate::pipeline::mapping::stored::{Entry, MappingBody, Stored};
-use crate::pipeline::mapping::{Activity, Mapping, RuleSet};
+use crate::pipeline::mapping::definition::{Declared, Definition};
+use crate::pipeline::mapping::stored::{Entry, MOST_IMPLIED, MappingBody, Stored, implied};
+use crate::pipeline::mapping::{Activity, Mapping, ProviderRules, RuleSet};
 
 /// A mapping as everybody sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -262,7 +263,10 @@ pub(super) fn check(
     before: Option<&Definition>,
     face: Face,
 ) -> Result<Mapping, Refused> {
-    let mapping = definition.compile(id, world.declared(), world.limits).map_err(Refused::Invalid)?;
+    let providers = with_implied(world, definition, face)?;
+    let declared = world.declared();
+    let declared = Declared { providers: providers.as_ref().unwrap_or(declared.providers), ..declared };
+    let mapping = definition.compile(id, declared, world.limits).map_err(Refused::Invalid)?;
     let others = || world.stored.mappings.values().filter(|entry| Mapping::id_of_number(entry.number) != id);
     let in_file = || world.file.mappings().iter().filter(|mapping| mapping.id != id);
     if let Some(name) = definition.name.as_deref() {
@@ -281,6 +285,31 @@ pub(super) fn check(
         }
     }
     Ok(mapping)
+}
+
+/// The providers, with the claim that a mapping names and its provider does not declare: in a face whose mappings may name any.
+fn with_implied(
+    world: &World,
+    definition: &Definition,
+    face: Face,
+) -> Result<Option<HashMap<ProviderName, ProviderRules>>, Refused> {
+    let Some((provider, claim)) = implied(definition).filter(|_| face == Face::Odc) else { return Ok(None) };
+    let known = world.rules.providers.get(&provider);
+    if known.is_none_or(|known| known.claims.iter().any(|rule| rule.name == claim.name)) {
+        return Ok(None);
+    }
+    if world.rules.overlay.implied.get(&provider).is_some_and(|implied| implied.len() >= MOST_IMPLIED) {
+        let message = format!(
+            "mappings read {MOST_IMPLIED} claims that provider `{provider}` does not declare; declare `{}` in the configuration",
+            claim.name
+        );
+        return Err(Refused::Conflict(message));
+    }
+    let mut providers = world.rules.providers.clone();
+    if let Some(known) = providers.get_mut(&provider) {
+        known.claims.push(claim);
+    }
+    Ok(Some(providers))
 }
 
 /// A mapping that disables people does what takes `members:write` elsewhere, and so do writing it and taking it away.
@@ -318,7 +347,8 @@ fn create(world: &World, call: &Call, new: NewMapping) -> Result<(Draft, i64), R
     }
     draft.note("mapping_created", call, json!({ "id": number, "definition": definition }));
     let runs = has_place(&definition);
-    let body = MappingBody { definition, position: None, admin: call.caller.is_admin() };
+    let any_claim = call.caller.face == Face::Odc;
+    let body = MappingBody { definition, position: None, admin: call.caller.is_admin(), any_claim };
     draft.after.mappings.insert(number, Arc::new(Entry::new(number, fresh_key()?, world.now, body)));
     if runs {
         put(&mut draft.after, number, place, world.now);
@@ -344,7 +374,8 @@ fn update(
     draft.note("mapping_changed", call, json!({ "id": number, "before": before, "after": definition }));
     let runs = has_place(&definition);
     let position = entry.body.position.filter(|_| runs);
-    let body = MappingBody { definition, position, admin: call.caller.is_admin() };
+    let any_claim = entry.body.any_claim || call.caller.face == Face::Odc;
+    let body = MappingBody { definition, position, admin: call.caller.is_admin(), any_claim };
     draft.after.mappings.insert(number, Arc::new(entry.changed(world.now, body)));
     let stays = place == Place::Keep && position.is_some();
     match runs && !stays {
