@@ -29,7 +29,7 @@ use toml::de::DeTable;
 use url::Url;
 
 pub use self::clients::{ApiClientSettings, Face, SECRET_CHARACTERS, Scope, valid_name};
-pub use self::headers::{HeaderPreset, Headers, Unfit};
+pub use self::headers::{HeaderPreset, Headers, Names as HeaderNames, Roles as HeaderRoles, Unfit};
 pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};

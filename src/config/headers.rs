@@ -4,11 +4,14 @@
 //! missing header for. Most take it for "no change", so that the last group is never taken away. `no_groups` gives such an
 //! app a list that is not empty.
 
+mod preset;
+
 use std::collections::HashMap;
 use std::fmt;
 
 use http::HeaderName;
 
+pub use self::preset::{HeaderPreset, Names, Roles};
 use super::reader::Section;
 use super::values::{self, Wrong};
 use crate::pipeline::mapping::RuleSet;
@@ -26,73 +29,6 @@ pub struct Headers {
     pub allow_underscores: Vec<HeaderName>,
     /// What else reaches the app from a trusted proxy.
     pub trust: Vec<HeaderName>,
-}
-
-/// The names under which the app learns who logged in, and how it reads lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeaderPreset {
-    /// `X-Loginsync-User`, `-Email`, `-Groups`, `-Roles`; values percent-escaped so that they split back at the delimiter.
-    Loginsync,
-    /// As the proxy of that name: `X-Forwarded-User`, `-Email`, `-Groups`, `-Preferred-Username`.
-    Oauth2Proxy,
-    /// As the proxy of that name: `Remote-User`, `-Groups`, `-Email`, `-Name`.
-    Authelia,
-    /// The names of [`Self::Authelia`].
-    OctoPrint,
-    /// The names of [`Self::Oauth2Proxy`], and `X-Forwarded-Role`.
-    OpenWebUi,
-    /// `X-Webauth-User`, `-Email`, `-Name`, `-Groups`, `-Role`.
-    Grafana,
-    /// The plugin Reverse Proxy Auth: `X-Forwarded-User`, `-Groups`, `-Mail`, `-Displayname`.
-    Jenkins,
-    /// `Remote-User`, `Remote-User-Group`, `Remote-User-Email`.
-    NetBox,
-    /// `X-User`, `X-Team`, `X-Full-Name`.
-    CloudBeaver,
-    None,
-}
-
-impl HeaderPreset {
-    const ALL: [(&'static str, Self); 10] = [
-        ("loginsync", Self::Loginsync),
-        ("oauth2-proxy", Self::Oauth2Proxy),
-        ("authelia", Self::Authelia),
-        ("octoprint", Self::OctoPrint),
-        ("open-webui", Self::OpenWebUi),
-        ("grafana", Self::Grafana),
-        ("jenkins", Self::Jenkins),
-        ("netbox", Self::NetBox),
-        ("cloudbeaver", Self::CloudBeaver),
-        ("none", Self::None),
-    ];
-
-    /// As the configuration writes it.
-    pub fn word(self) -> &'static str {
-        Self::ALL.iter().find(|(_, preset)| *preset == self).map_or("none", |(word, _)| word)
-    }
-
-    /// What the app splits lists at when nothing else is set up there.
-    fn delimiter(self) -> char {
-        match self {
-            Self::Jenkins | Self::NetBox | Self::CloudBeaver => '|',
-            _ => ',',
-        }
-    }
-
-    /// What an app takes for an empty list that does not take a missing header for one. CloudBeaver refuses teams that it
-    /// does not have, and everyone is in its team `user`. Jenkins and NetBox take a missing header for an empty list.
-    fn no_groups(self) -> Option<&'static str> {
-        match self {
-            Self::OctoPrint | Self::OpenWebUi | Self::Grafana => Some("-"),
-            Self::CloudBeaver => Some("user"),
-            _ => None,
-        }
-    }
-
-    /// Whether the apps that read these names are known: another proxy's names say nothing of the app.
-    pub fn is_of_another_proxy(self) -> bool {
-        matches!(self, Self::Oauth2Proxy | Self::Authelia)
-    }
 }
 
 /// Why the headers cannot carry the name of a group or role: it would arrive as another, or as several.
@@ -131,7 +67,7 @@ impl Headers {
                 .or_else(|| preset.no_groups().map(str::to_owned)),
             max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
             allow_underscores: section.list("allow_underscores", false, values::underscored_header).unwrap_or_default(),
-            trust: section.list("trust", false, values::trusted_header).unwrap_or_default(),
+            trust: section.list("trust", false, |text| trusted(text, preset)).unwrap_or_default(),
         };
         section.finish();
         headers
@@ -154,6 +90,18 @@ impl Headers {
         }
         (self.preset == HeaderPreset::Grafana && name.contains(char::is_whitespace)).then_some(Unfit::Blank)
     }
+}
+
+/// A header that passes from a trusted proxy: none by which the app hears from us who somebody is.
+fn trusted(text: &str, preset: HeaderPreset) -> Result<HeaderName, Wrong> {
+    let name = values::trusted_header(text)?;
+    if Names::of(preset).is_some_and(|names| names.all().any(|own| name == own)) {
+        return Err(Wrong::expected(format!(
+            "another header: with `headers.preset = \"{}\"` the app hears by this one from loginsync alone",
+            preset.word()
+        )));
+    }
+    Ok(name)
 }
 
 impl Headers {

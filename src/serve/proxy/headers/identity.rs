@@ -1,22 +1,11 @@
-//! The header fields that tell the app who sent a request, and what that person effectively holds.
-//!
-//! | preset | user | groups | roles |
-//! |---|---|---|---|
-//! | `loginsync` | `X-Loginsync-User` | `X-Loginsync-Groups` | `X-Loginsync-Roles` |
-//! | `oauth2-proxy` | `X-Forwarded-User` | `X-Forwarded-Groups` | |
-//! | `authelia`, `octoprint` | `Remote-User` | `Remote-Groups` | |
-//! | `open-webui` | `X-Forwarded-User` | `X-Forwarded-Groups` | `X-Forwarded-Role`: `admin`, `user` or `pending` |
-//! | `grafana` | `X-Webauth-User` | `X-Webauth-Groups` | `X-Webauth-Role`: `Admin`, `Editor`, `Viewer` or `None` |
-//! | `jenkins` | `X-Forwarded-User` | `X-Forwarded-Groups` | |
-//! | `netbox` | `Remote-User` | `Remote-User-Group` | |
-//! | `cloudbeaver` | `X-User` | `X-Team` | |
+//! The header fields that tell the app who sent a request, and what that person effectively holds. Their names are in [`crate::config::HeaderNames`].
 
 use std::borrow::Cow;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::AsciiSet;
 
-use crate::config::{HeaderPreset, Headers};
+use crate::config::{HeaderNames, HeaderPreset, HeaderRoles as Roles, Headers};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::mapping::RuleSet;
@@ -118,7 +107,7 @@ impl<'a> Identity<'a> {
 
 /// Every name that a preset sends, and those that its app reads besides.
 pub fn names(preset: HeaderPreset) -> impl Iterator<Item = HeaderName> {
-    Names::of(preset).into_iter().flat_map(Names::all).map(HeaderName::from_static)
+    HeaderNames::of(preset).into_iter().flat_map(HeaderNames::all).map(HeaderName::from_static)
 }
 
 /// Sets the identity headers. A value that is absent sets nothing, and since every name was removed before,
@@ -129,7 +118,7 @@ pub fn names(preset: HeaderPreset) -> impl Iterator<Item = HeaderName> {
 /// reads them.
 pub fn set(headers: &mut HeaderMap, settings: &Headers, identity: &Identity<'_>) -> Told {
     let mut told = Told::default();
-    let Some(names) = Names::of(settings.preset) else { return told };
+    let Some(names) = HeaderNames::of(settings.preset) else { return told };
     let mut set = Vec::with_capacity(6);
     let singles = [
         (Some(names.user), Some(identity.user)),
@@ -160,7 +149,7 @@ const SEPARATORS: usize = 4;
 
 /// The headers of groups and roles.
 fn held(
-    names: &Names,
+    names: &HeaderNames,
     settings: &Headers,
     identity: &Identity<'_>,
     unfit: &mut usize,
@@ -211,151 +200,4 @@ fn field<'v>(value: &'v str, settings: &Headers) -> Cow<'v, [u8]> {
     }
     let escaped = if settings.delimiter == '|' { ESCAPED_FOR_BARS } else { ESCAPED };
     Cow::Owned(percent_encoding::percent_encode(value.as_bytes(), escaped).to_string().into_bytes())
-}
-
-/// The names of one preset, in lower case.
-struct Names {
-    user: &'static str,
-    email: Option<&'static str>,
-    display_name: Option<&'static str>,
-    groups: &'static str,
-    roles: Roles,
-    hidden: Option<&'static str>,
-    /// What the app reads though we do not send it: a client must not send it either.
-    besides: &'static [&'static str],
-}
-
-enum Roles {
-    Untold,
-    List(&'static str),
-    /// For an app that takes one role, out of its own: the first of these that is held.
-    Highest {
-        name: &'static str,
-        ranks: &'static [&'static str],
-        none: &'static str,
-    },
-}
-
-const LOGINSYNC: Names = Names {
-    user: "x-loginsync-user",
-    email: Some("x-loginsync-email"),
-    display_name: None,
-    groups: "x-loginsync-groups",
-    roles: Roles::List("x-loginsync-roles"),
-    hidden: Some("x-loginsync-hidden-groups"),
-    besides: &[],
-};
-
-const OAUTH2_PROXY: Names = Names {
-    user: "x-forwarded-user",
-    email: Some("x-forwarded-email"),
-    display_name: Some("x-forwarded-preferred-username"),
-    groups: "x-forwarded-groups",
-    roles: Roles::Untold,
-    hidden: None,
-    besides: &[],
-};
-
-const AUTHELIA: Names = Names {
-    user: "remote-user",
-    email: Some("remote-email"),
-    display_name: Some("remote-name"),
-    groups: "remote-groups",
-    roles: Roles::Untold,
-    hidden: None,
-    besides: &[],
-};
-
-/// A role that it does not know it ignores, and keeps the old one; `pending` may do nothing.
-const OPEN_WEBUI: Names = Names {
-    roles: Roles::Highest { name: "x-forwarded-role", ranks: &["admin", "user"], none: "pending" },
-    ..OAUTH2_PROXY
-};
-
-/// Without a role it keeps the old one; `None` is a role of its own.
-const GRAFANA: Names = Names {
-    user: "x-webauth-user",
-    email: Some("x-webauth-email"),
-    display_name: Some("x-webauth-name"),
-    groups: "x-webauth-groups",
-    roles: Roles::Highest { name: "x-webauth-role", ranks: &["Admin", "Editor", "Viewer"], none: "None" },
-    hidden: None,
-    besides: &["x-webauth-login"],
-};
-
-const JENKINS: Names = Names {
-    user: "x-forwarded-user",
-    email: Some("x-forwarded-mail"),
-    display_name: Some("x-forwarded-displayname"),
-    groups: "x-forwarded-groups",
-    roles: Roles::Untold,
-    hidden: None,
-    besides: &[],
-};
-
-const NETBOX: Names = Names {
-    user: "remote-user",
-    email: Some("remote-user-email"),
-    display_name: None,
-    groups: "remote-user-group",
-    roles: Roles::Untold,
-    hidden: None,
-    besides: &["remote-user-first-name", "remote-user-last-name"],
-};
-
-/// `X-Role` is the older name of `X-Team`, and read where that is missing.
-const CLOUDBEAVER: Names = Names {
-    user: "x-user",
-    email: None,
-    display_name: Some("x-full-name"),
-    groups: "x-team",
-    roles: Roles::Untold,
-    hidden: None,
-    besides: &["x-role", "x-role-te", "x-first-name", "x-last-name"],
-};
-
-impl Names {
-    fn of(preset: HeaderPreset) -> Option<&'static Self> {
-        match preset {
-            HeaderPreset::None => None,
-            HeaderPreset::Loginsync => Some(&LOGINSYNC),
-            HeaderPreset::Oauth2Proxy => Some(&OAUTH2_PROXY),
-            HeaderPreset::Authelia | HeaderPreset::OctoPrint => Some(&AUTHELIA),
-            HeaderPreset::OpenWebUi => Some(&OPEN_WEBUI),
-            HeaderPreset::Grafana => Some(&GRAFANA),
-            HeaderPreset::Jenkins => Some(&JENKINS),
-            HeaderPreset::NetBox => Some(&NETBOX),
-            HeaderPreset::CloudBeaver => Some(&CLOUDBEAVER),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &'static str> {
-        let roles = match self.roles {
-            Roles::Untold => None,
-            Roles::List(name) | Roles::Highest { name, .. } => Some(name),
-        };
-        let optional = [self.email, self.display_name, roles, self.hidden];
-        let besides = self.besides.iter().copied();
-        [self.user, self.groups].into_iter().chain(optional.into_iter().flatten()).chain(besides)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pipeline::reading::header::{Meaning, meaning};
-
-    /// A name that passed from clients would let them be whoever they say.
-    #[test]
-    fn no_name_of_a_preset_passes_from_clients() {
-        for names in [&LOGINSYNC, &OAUTH2_PROXY, &AUTHELIA, &OPEN_WEBUI, &GRAFANA, &JENKINS, &NETBOX, &CLOUDBEAVER] {
-            for name in names.all() {
-                let found = meaning(name);
-                assert!(
-                    matches!(found, Some(Meaning::Ours | Meaning::Identity | Meaning::OtherHop)),
-                    "{name}: {found:?}"
-                );
-            }
-        }
-    }
 }
