@@ -140,7 +140,10 @@ async fn trailers_pass_and_forged_ones_do_not() {
     .await;
     let proxy = Proxy::start(app.address).await;
     let request = "POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
-                   trailer: x-sum, x-loginsync-user\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 2\r\nx-loginsync-user: forged\r\n\r\n";
+                   trailer: x-sum, x-loginsync-user\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 2\r\nx-loginsync-user: forged\r\n\
+                   cookie: session=forged\r\nauthorization: Bearer forged\r\nremote-user: forged\r\nx-forwarded-groups: forged\r\n\
+                   x-webauth-role: forged\r\nx_forwarded_user: forged\r\ncontent-type: text/html\r\nx-http-method: PUT\r\n\
+                   x-original-url: /forged\r\nx-real-ip: 192.0.2.1\r\n\r\n";
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut buffer = Vec::new();
