@@ -99,8 +99,8 @@ impl Bearers {
         })
     }
 
-    /// The issuers whose tokens an app could read as `access_token` in a form; `None` where none of them may come in one.
-    pub fn issuers_of_forms(&self) -> Option<Arc<[String]>> {
+    /// The issuers whose tokens an app could read as `access_token` in a body; `None` where none of them may come in one.
+    pub fn issuers_of_bodies(&self) -> Option<Arc<[String]>> {
         let issuers = || self.providers.iter().map(|provider| provider.issuer.to_string());
         bearer::reads_authorization(&self.providers).then(|| issuers().collect())
     }

@@ -116,7 +116,7 @@ impl Site {
         let gate = gate(config, &services, sessions, &sealer);
         counters.held.set_limit(config.limits.held_bodies);
         let bearers = Bearers::new(config);
-        let seeks = seeks(config, bearers.as_ref().and_then(Bearers::issuers_of_forms));
+        let seeks = seeks(config, bearers.as_ref().and_then(Bearers::issuers_of_bodies));
         Ok(Self {
             listen: config.listen.clone(),
             router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
@@ -204,6 +204,7 @@ fn seeks(config: &Config, access_token: Option<Arc<[String]>>) -> Seeks {
     let providers = config.providers.iter().map(|settings| &*settings.provider);
     Seeks {
         login: Some(providers.clone().map(|provider| provider.issuer.as_str().to_owned()).collect()),
+        access_token_in_bodies: access_token.clone(),
         access_token,
         every_body: providers
             .into_iter()

@@ -53,8 +53,8 @@ pub enum Trouble {
     Login(Refused),
     /// A token in a header.
     Token(Refused),
-    /// A form that bears a token which forms may not bear.
-    TokenInForm,
+    /// A body that bears a token which it may not bear.
+    TokenInBody,
     Framing(Framing),
     Host,
     Target,
@@ -110,7 +110,7 @@ impl Trouble {
     pub fn stage(&self) -> &'static str {
         match self {
             Trouble::Login(refused) | Trouble::Token(refused) => refused.reason.stage(),
-            Trouble::TokenInForm => "capture",
+            Trouble::TokenInBody => "capture",
             Trouble::Elsewhere { .. } | Trouble::UnreadableForm(_) => "elsewhere",
             Trouble::Framing(_)
             | Trouble::Host
@@ -136,7 +136,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trouble::Login(refused) | Trouble::Token(refused) => write!(f, "{}", refused.reason),
-            Trouble::TokenInForm => write!(f, "{}", BearerFault::InForm),
+            Trouble::TokenInBody => write!(f, "{}", BearerFault::InBody),
             Trouble::Framing(framing) => write!(f, "{framing}"),
             Trouble::Host => f.write_str("no single valid `Host`; expected one that agrees with the request target"),
             Trouble::Target => f.write_str("a request target that is no path"),
@@ -334,7 +334,7 @@ fn page(trouble: &Trouble) -> Page<'_> {
     match trouble {
         Trouble::Login(refused) => refused_login(&refused.reason),
         Trouble::Token(refused) => refused_token(&refused.reason),
-        Trouble::TokenInForm => no_token(),
+        Trouble::TokenInBody => no_token(),
         Trouble::Framing(_) => bad_request("Its length is stated in more than one way."),
         Trouble::Host => bad_request("It does not name this site properly."),
         Trouble::Target | Trouble::Connect => bad_request("It does not ask for a page of this site."),

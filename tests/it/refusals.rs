@@ -141,7 +141,7 @@ fn of_tokens_in_headers() {
     let read = |headers| bearer::read(&providers, Borne { headers, query: None, form: None, cookies: &[] });
     let mut seen: Vec<String> = requests.iter().filter_map(|headers| refusal(read(headers))).collect();
     // What is only known once a body has streamed by, or tokens were verified.
-    seen.extend([BearerFault::InForm, BearerFault::TwoPeople].iter().map(ToString::to_string));
+    seen.extend([BearerFault::InBody, BearerFault::TwoPeople].iter().map(ToString::to_string));
     assert_all_seen("pipeline/capture/bearer.rs", 7, &seen);
 }
 

@@ -150,8 +150,11 @@ pub enum BearerFault {
     UnknownIssuer(Place),
     #[error("the token in {place} is one of provider `{provider}`, whose tokens come in header `{expected}`")]
     OtherHeader { place: Place, provider: ProviderName, expected: &'static str },
-    #[error("`access_token` in a form may be a token; send it in `authorization`, or set `bearer.form = true`")]
-    InForm,
+    #[error(
+        "`access_token` in the body may be a token of a provider; expected it in `authorization`, or in a form with \
+         `bearer.form = true`"
+    )]
+    InBody,
     #[error("the tokens of this request name more than one person; expected one")]
     TwoPeople,
 }

@@ -32,6 +32,8 @@ pub struct Seeks {
     pub login: Option<Arc<[String]>>,
     /// `access_token` in a form (RFC 6750 section 2.2), with a token of these issuers.
     pub access_token: Option<Arc<[String]>>,
+    /// `access_token` in JSON and multipart, with a token of these issuers.
+    pub access_token_in_bodies: Option<Arc<[String]>>,
     /// Logins in JSON and multipart too: an app behind a provider of ours reads its logins itself.
     pub every_body: bool,
 }
@@ -39,7 +41,12 @@ pub struct Seeks {
 impl Seeks {
     /// Whether nothing is looked for.
     pub fn is_nothing(&self) -> bool {
-        self.login.is_none() && self.access_token.is_none()
+        self.login.is_none() && self.access_token.is_none() && self.access_token_in_bodies.is_none()
+    }
+
+    /// Whether something is looked for in JSON and multipart.
+    pub fn looks_into_bodies(&self) -> bool {
+        self.access_token_in_bodies.is_some() || (self.every_body && self.login.is_some())
     }
 
     fn seeks_login(&self, field: Field) -> bool {
@@ -50,10 +57,24 @@ impl Seeks {
         self.seeks_login(field) || (field == Field::AccessToken && self.access_token.is_some())
     }
 
+    /// The same of JSON and multipart.
+    fn seeks_in_body(&self, field: Field) -> bool {
+        match field {
+            Field::AccessToken => self.access_token_in_bodies.is_some(),
+            field => self.every_body && self.seeks_login(field),
+        }
+    }
+
+    /// For what a part is taken whose name may be any.
+    fn any_in_body(&self) -> Option<Field> {
+        [Field::IdToken, Field::AccessToken].into_iter().find(|field| self.seeks_in_body(*field))
+    }
+
     fn judge(&self, value: &HeldValue) -> Sighting {
         let is_access = value.field == Field::AccessToken;
-        let ours = if is_access { &self.access_token } else { &self.login };
-        match value.ended(ours.as_deref().unwrap_or_default()) {
+        let access_token = || self.access_token.as_ref().or(self.access_token_in_bodies.as_ref());
+        let ours = if is_access { access_token() } else { self.login.as_ref() };
+        match value.ended(ours.map(|ours| &**ours).unwrap_or_default()) {
             Ok(()) => Sighting::Clear,
             // The app's own, by a secret of its own.
             Err(NotForeign::Unclear(Unclear::NoIssuerSharedSecret)) if is_access => Sighting::Clear,
@@ -99,14 +120,14 @@ impl BodyScan {
         if seeks.is_nothing() {
             return Ok(None);
         }
+        let looks_into_bodies = seeks.looks_into_bodies();
         let multipart = match readings.multipart {
-            Multipart::Of(boundary) if seeks.every_body => Some(MultipartScan::new(boundary)),
-            Multipart::Unclear if seeks.every_body => return Err("a boundary that can be read in more than one way"),
+            Multipart::Of(boundary) if looks_into_bodies => Some(MultipartScan::new(boundary)),
+            Multipart::Unclear if looks_into_bodies => return Err("a boundary that can be read in more than one way"),
             _ => None,
         };
-        let every_body = seeks.every_body && seeks.login.is_some();
         // Also of what says that it comes in parts: some apps parse JSON without a look at the type.
-        let json = every_body.then(|| JsonScan::new(readings.json));
+        let json = looks_into_bodies.then(|| JsonScan::new(readings.json));
         let form = readings.form.then(FormScan::default);
         if form.is_none() && json.is_none() && multipart.is_none() {
             return Ok(None);
@@ -212,7 +233,8 @@ mod tests {
     }
 
     fn seeks() -> Seeks {
-        Seeks { login: Some(Arc::from(["https://ours.example".to_owned()])), access_token: None, every_body: true }
+        let login = Some(Arc::from(["https://ours.example".to_owned()]));
+        Seeks { login, every_body: true, ..Seeks::default() }
     }
 
     fn scan(kind: &str) -> Result<BodyScan, &'static str> {

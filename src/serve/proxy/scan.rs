@@ -32,7 +32,7 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
         check_form(headers)?;
     } else if is_encoded(headers) {
         return Ok(None);
-    } else if seeks.every_body && is_in_foreign_charset(readings.json, types()) {
+    } else if seeks.looks_into_bodies() && is_in_foreign_charset(readings.json, types()) {
         return Err(FOREIGN_CHARSET);
     }
     BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
@@ -69,7 +69,7 @@ pub fn check(sighting: Sighting, place: &'static str) -> Result<(), Trouble> {
 
 pub fn trouble(sighted: Sighted, place: &'static str) -> Trouble {
     match sighted.field {
-        Field::AccessToken => Trouble::TokenInForm,
+        Field::AccessToken => Trouble::TokenInBody,
         _ => Trouble::Elsewhere { sighted, place },
     }
 }

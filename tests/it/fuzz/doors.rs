@@ -91,9 +91,11 @@ pub const FORM: Door = Door {
 
 /// What is looked for in bodies that go by.
 fn seeks() -> Seeks {
+    let issuers: std::sync::Arc<[String]> = std::sync::Arc::from([String::from("https://idp.example/")]);
     Seeks {
-        login: Some(std::sync::Arc::from([String::from("https://idp.example/")])),
-        access_token: None,
+        login: Some(issuers.clone()),
+        access_token: Some(issuers.clone()),
+        access_token_in_bodies: Some(issuers),
         every_body: true,
     }
 }

@@ -173,7 +173,7 @@ impl JsonScan {
                 }
             }
             b':' | b'=' if self.depth == 1 && self.member.is_none() => {
-                self.member = field_named(&self.name).filter(|field| seeks.seeks_login(*field)).map(HeldValue::new);
+                self.member = field_named(&self.name).filter(|field| seeks.seeks_in_body(*field)).map(HeldValue::new);
                 self.name.clear();
             }
             b',' | b';' if self.depth == 1 => self.member = None,

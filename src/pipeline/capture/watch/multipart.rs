@@ -147,8 +147,8 @@ impl MultipartScan {
         if !lines_end_well || head.contains(&0) || self.delimiter.find(head).is_some() {
             return Step::Stop(UNCLEAR);
         }
-        let part = Part::read(&String::from_utf8_lossy(head));
-        let field = part.field.filter(|field| seeks.seeks_login(*field));
+        let part = Part::read(&String::from_utf8_lossy(head), seeks.any_in_body());
+        let field = part.field.filter(|field| seeks.seeks_in_body(*field));
         if field.is_some() && part.is_encoded {
             return Step::Stop(Sighting::Unreadable("a part in an encoding of its own"));
         }
@@ -191,13 +191,14 @@ struct Part {
 }
 
 impl Part {
-    fn read(head: &str) -> Self {
+    /// `any` is what a name counts as that may be any.
+    fn read(head: &str, any: Option<Field>) -> Self {
         let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
         let mut part = Self { field: None, is_encoded: false };
         for line in unfolded.split("\r\n") {
             let Some((name, value)) = line.split_once(':') else { continue };
             match name.trim().to_ascii_lowercase().as_str() {
-                "content-disposition" => part.field = part.field.or_else(|| named(value)),
+                "content-disposition" => part.field = part.field.or_else(|| named(value, any)),
                 // Rack's name for a part that has no other.
                 "content-id" => part.field = part.field.or_else(|| field_named(value.trim_matches(LOOSE).as_bytes())),
                 "content-transfer-encoding" => {
@@ -216,8 +217,8 @@ impl Part {
 const LOOSE: [char; 6] = [' ', '\t', '"', '\'', '<', '>'];
 
 /// The field that a Content-Disposition names: by `name`, however often it is there, and where there is none by `filename`
-/// (Rack). A name in an extended notation (RFC 2231, RFC 2047) may be any, so its value is looked into like that of `id_token`.
-fn named(disposition: &str) -> Option<Field> {
+/// (Rack). A name in an extended notation (RFC 2231, RFC 2047) may be any.
+fn named(disposition: &str, any: Option<Field>) -> Option<Field> {
     let folded = disposition.to_ascii_lowercase();
     let (mut field, mut of_file, mut extended, mut has_name) = (None, None, false, false);
     for (at, _) in folded.match_indices("name") {
@@ -234,7 +235,7 @@ fn named(disposition: &str) -> Option<Field> {
             field = field.or_else(read);
         }
     }
-    field.or(of_file.filter(|_| !has_name)).or(extended.then_some(Field::IdToken))
+    field.or(of_file.filter(|_| !has_name)).or(any.filter(|_| extended))
 }
 
 /// What readers make of a parameter's value: quoted with or without escapes, or a word.
