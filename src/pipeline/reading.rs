@@ -5,16 +5,21 @@
 //!
 //! | stack | path | header names | bodies |
 //! |---|---|---|---|
-//! | CGI (RFC 3875), PHP-FPM | what follows a script (`/index.php/acs`) is `PATH_INFO`, and the front controller's path | upper case, `-` is `_`, and PHP takes `.` and space for `_` too: `Content_Type` is `Content-Type`, `Proxy` is `HTTP_PROXY` | form and multipart |
-//! | gunicorn | `SCRIPT_NAME` and `PATH_INFO` are believed as headers (`forwarder_headers`) | as CGI; drops `_` since 22 | as the framework reads them |
-//! | uWSGI | `SCRIPT_NAME` by its `mount` | as CGI, and the later of two names that fold alike wins | as the framework reads them |
-//! | unicorn, thin, puma (Rack) | `PATH_INFO` is the raw path | as CGI; names that fold alike are joined, or the later wins | a body without a type is a form; multipart of any kind |
+//! | CGI (RFC 3875) | what follows a script (`/index.php/acs`) is `PATH_INFO`, and the front controller's path | upper case, `-` is `_`: `Content_Type` is `Content-Type`, `Proxy` is `HTTP_PROXY` | |
+//! | `php -S` 8.2, HttpFoundation 5.4 | `/index.php/x` is `/x`, with escaped `.` and `/` too; `X-Original-Url`, `X-Rewrite-Url`, `X-Forwarded-Prefix` | as CGI, and `.` and blanks are `_`; continues lines at a lone line feed | form and multipart, without its end too; in names `.`, blank and `[` are `_`, and what follows a NUL is dropped; `_method`; JSON whatever the type says |
+//! | nginx 1.22, php-fpm 8.2 | the same, and `/index.php;x/…` | drops names with `_` | the same |
+//! | gunicorn 27, Flask 3.1 | believes `SCRIPT_NAME` and `PATH_INFO` as headers, in any case; takes absolute targets; common middleware reads `X-Script-Name`, `X-Forwarded-Prefix` | as CGI; drops other names with `_`; joins repeated ones | JSON in UTF-16 and UTF-32; `get_json(force=True)` whatever the type says; `name*=` and continued names in multipart |
+//! | uWSGI 2.0.30, Flask 3.1 | resolves `.` and `..`; drops a broken escape at the end; takes a path without a slash; `SCRIPT_NAME` by its `mount` | as CGI, and the later of two names that fold alike wins | the same; does not read chunked bodies |
+//! | unicorn 6, Rack 2.2 | `PATH_INFO` is the raw path | as CGI; trailers become headers; continued lines | a body without a type is a form; multipart of any kind; `;` separates in queries; brackets make lists |
+//! | puma 5.6, Rack 2.2 | the same | as CGI; joins repeated names | the same |
+//! | thin 1.8, Rack 2.2 | the same | as CGI, and the last of two names that fold alike wins, so `Content_Type` replaces `Content-Type` | the same |
 //! | Rails | `/acs.json` is `/acs`; `_method` and `X-HTTP-Method-Override` make a POST another method | as Rack | JSON becomes parameters like a form |
-//! | Tomcat, Jetty | `;name=value` ends a segment; `%2f` and `\` by setting | no case | form by name; multipart with MIME-encoded names |
-//! | Express (qs, busboy, body-parser) | no case, a trailing slash is none | no case | form, multipart, JSON; compressed ones too |
+//! | Tomcat 10.1 | `;name=value` ends a segment; `%2f` and `\` by setting; resolves `..`, `..;`, `%2e%2e` and `..%2f` | no case; joins nothing: the app sees each | form by name; names and values by the charset (IBM037); RFC 2047 words in names; any `multipart/` type |
+//! | Jetty 12, lenient | resolves `..` and `..;`; `%u006c` is `l` | the same | charsets as Tomcat; two documents of JSON; `attachment` is a field |
+//! | Express 5.1 (qs, busboy, body-parser) | no case, a trailing slash is none | no case | form, multipart, JSON; inflates gzip, deflate and Brotli; JSON in UTF-7, UTF-16 and UTF-32; lists by brackets |
 //! | ASP.NET, Katana | `/acs.aspx/x` runs `/acs.aspx`; no case; `\` is `/`; IIS: `X-Original-URL` | no case | follows byte order marks; JSON with comments and single quotes (Json.NET) |
-//! | Symfony HttpFoundation | `/index.php` may be left out; `X-Original-Url`, `X-Rewrite-Url`; `X-Forwarded-Prefix` | as CGI | `_method`; JSON whatever the type says |
-//! | Flask, Werkzeug | `X-Script-Name`, `X-Forwarded-Prefix` by common middleware | as WSGI | `get_json(force=True)` reads JSON whatever the type says |
+//!
+//! The rows with versions were seen in `make interop`, the others are from documentation and sources.
 //!
 //! Of tokens ([`token`]):
 //!
