@@ -1,7 +1,7 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
-use http::Request;
 use http::header::{self, HeaderMap};
+use http::{Method, Request};
 use http_body::Body as _;
 
 use crate::pipeline::capture::fields::Field;
@@ -27,7 +27,11 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     }
     let headers = request.headers();
     let types = || headers.get_all(header::CONTENT_TYPE).iter().map(|kind| kind.as_bytes());
-    let readings = media::readings(types());
+    let mut readings = media::readings(types());
+    // What has no media type is a form where it is posted; `curl -T` puts files so, and no app takes those for forms.
+    if request.method() == Method::PUT && types().next().is_none() {
+        readings.form = false;
+    }
     if readings.form {
         check_form(headers)?;
     } else if is_encoded(headers) {

@@ -173,6 +173,26 @@ async fn forms_that_cannot_be_read_as_they_pass_are_refused() {
     assert!(app.received().is_empty());
 }
 
+/// PRX1: `curl -T` puts a file without a media type.
+#[tokio::test]
+async fn prx01_a_file_that_is_put_without_a_media_type_is_no_form() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let body = format!(
+        "10:00 GET /?a=1&id_token={} 200",
+        proxy.login_form().split('&').find_map(|pair| pair.strip_prefix("id_token=")).unwrap()
+    );
+    let request = |method: &str| {
+        format!("{method} /log.txt HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    assert_eq!(send(proxy.address, request("PUT")).await.status, 200);
+    assert_eq!(
+        send(proxy.address, request("POST")).await.status,
+        403,
+        "Rack takes what is posted without a type for a form"
+    );
+}
+
 #[tokio::test]
 async fn elsewhere_can_be_left_to_the_app() {
     let app = App::start().await;
