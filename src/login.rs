@@ -92,6 +92,8 @@ pub struct Resync {
     pub id: String,
     pub provider: Arc<Provider>,
     pub access_token: AccessToken,
+    /// Whom the provider has to speak of; `None`: whoever it does.
+    pub subject: Option<String>,
     pub timeout: Duration,
 }
 
@@ -174,6 +176,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the provider was asked about one person and spoke of another.
+    pub fn is_of_another(&self) -> bool {
+        matches!(self, Self::Userinfo(Unread::Subject(_)))
+    }
+
     /// Whether this is a decision against the person, and not a failure of somebody's.
     pub fn is_denial(&self) -> bool {
         matches!(self, Self::Disabled | Self::Gate { .. })
@@ -326,11 +333,19 @@ pub async fn sync(services: &Services, recognised: Recognised, timeout: Duration
 /// # Errors
 /// When the provider does not answer, and as for [`enter`].
 pub async fn resync(services: &Services, resync: Resync) -> Result<Entered, Refused> {
-    let Resync { id, provider, access_token, timeout } = resync;
+    let Resync { id, provider, access_token, subject, timeout } = resync;
     let about = about_provider(&id, &provider);
     let path = async {
         let (now, mut trace) = (services.clock.now(), LogTrace { services, id: &id });
-        let known = by_userinfo(services.asks(), services.rules.pair(), &provider, access_token, now, &mut trace).await;
+        let known = by_userinfo(
+            services.asks(),
+            services.rules.pair(),
+            &provider,
+            (access_token, subject.as_deref()),
+            now,
+            &mut trace,
+        )
+        .await;
         let known = recorded(services, &id, &provider, now, known).await?;
         commit(services, &about, known).await
     };

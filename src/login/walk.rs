@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::Reason;
@@ -191,12 +192,16 @@ pub async fn by_userinfo(
     asks: Asks<'_>,
     pair: Arc<Pair>,
     provider: &Arc<Provider>,
-    access_token: AccessToken,
+    (access_token, subject): (AccessToken, Option<&str>),
     now: Timestamp,
     trace: &mut dyn Trace,
 ) -> Result<Known, Stopped> {
     let provider = in_pair(&pair, provider)?;
     let claims = ask_userinfo(asks, &provider, &access_token, now).await.map_err(Reason::from)?;
+    // Compared before anything is made of it: what is synced is committed.
+    if subject.is_some_and(|subject| claims.get("sub").and_then(Value::as_str) != Some(subject)) {
+        return Err(Reason::from(Unread::Subject("it speaks of another person than the session".into())).into());
+    }
     let (assertion, payload) = verify::by_userinfo(&provider, claims, now);
     let sources = Sources { userinfo: Brought::Present(payload), ..Sources::default() };
     let access_token = Some(access_token);

@@ -125,7 +125,7 @@ pub trait Sessions: Send + Sync {
     /// Notes that a session is in use.
     fn extend(&self, key: Digest, seen_at: Timestamp, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Notes that the provider was asked again, and what to ask it with next.
+    /// Notes that the provider was asked again, and what to ask it with next; `None`: what it was asked with stays.
     fn renewed(
         &self,
         key: Digest,

@@ -113,7 +113,8 @@ impl TokenClient {
         Ok(Tokens {
             id_token: answer.id_token,
             access_token: answer.access_token.map(AccessToken::new),
-            refresh_token: answer.refresh_token.map(Zeroizing::new),
+            // An empty one is none, and would take the place of one that works.
+            refresh_token: answer.refresh_token.filter(|token| !token.is_empty()).map(Zeroizing::new),
         })
     }
 

@@ -313,7 +313,7 @@ impl Exchange {
                 Some(login::enter(services, Attempt { id, captured, origin, timeout }).await)
             }
             (None, Grant::Refresh, Some(access_token)) => {
-                let resync = Resync { id, provider: Arc::clone(provider), access_token, timeout };
+                let resync = Resync { id, provider: Arc::clone(provider), access_token, subject: None, timeout };
                 Some(login::resync(services, resync).await)
             }
             (None, Grant::Refresh | Grant::Person, _) => {

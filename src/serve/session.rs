@@ -265,7 +265,8 @@ impl Desk {
     pub async fn renewed(&self, session: &Session, refresh_token: Option<&str>) -> Result<(), StoreError> {
         let refresh = match refresh_token {
             Some(token) => self.seal_refresh(&session.key, token),
-            None => session.refresh.clone(),
+            // What is kept stays: the one that this session was read with may be spent.
+            None => None,
         };
         self.store.renewed(session.key, refresh, self.clock.now()).await?;
         self.forget(&session.key);

@@ -25,42 +25,65 @@ pub enum Renewed {
     NoToken,
 }
 
+/// Which renewals are meant.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    WhereDue,
+    Now,
+}
+
 impl Front {
     /// The session as it stands after a renewal, where one is due; `None` where it has ended by that.
     ///
     /// # Errors
     /// When the store cannot be asked.
-    pub async fn kept_current(&self, session: Arc<Session>) -> Result<Option<Arc<Session>>, Trouble> {
-        let due = match self.desk.settings().renew {
-            Some(interval) => self.services.clock.now() >= session.synced_at.plus(interval),
-            None => false,
-        };
-        if !due || session.refresh.is_none() {
+    pub async fn kept_current(self: &Arc<Self>, session: Arc<Session>) -> Result<Option<Arc<Session>>, Trouble> {
+        if !self.is_due(&session) {
             return Ok(Some(session));
         }
-        // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen.
-        let Some(_alone) = self.renewing.begin(session.key) else { return Ok(Some(session)) };
-        match self.renew(&session).await? {
-            Renewed::Ended(_) => Ok(None),
-            Renewed::NoToken => Ok(Some(session)),
-            Renewed::Synced { .. } | Renewed::Unanswered(_) => {
+        match self.renew_aside(session.key, Wanted::WhereDue).await? {
+            Some(Renewed::Ended(_)) => Ok(None),
+            Some(Renewed::Synced { .. } | Renewed::Unanswered(_)) => {
                 self.desk.find(session.key).await.map_err(Trouble::Store)
             }
+            Some(Renewed::NoToken) | None => Ok(Some(session)),
         }
+    }
+
+    fn is_due(&self, session: &Session) -> bool {
+        let interval = self.desk.settings().renew;
+        let due = interval.is_some_and(|interval| self.services.clock.now() >= session.synced_at.plus(interval));
+        due && session.refresh.is_some()
     }
 
     /// Asks the provider again for every session of a user that can.
     ///
     /// # Errors
     /// When the store cannot be asked.
-    pub async fn resync(&self, user: UserId) -> Result<Vec<Renewed>, Trouble> {
+    pub async fn resync(self: &Arc<Self>, user: UserId) -> Result<Vec<Renewed>, Trouble> {
         let mut outcomes = Vec::new();
         for key in self.desk.of_user(user).await.map_err(Trouble::Store)? {
-            let Some(session) = self.desk.find(key).await.map_err(Trouble::Store)? else { continue };
-            let Some(_alone) = self.renewing.begin(key) else { continue };
-            outcomes.push(self.renew(&session).await?);
+            outcomes.extend(self.renew_aside(key, Wanted::Now).await?);
         }
         Ok(outcomes)
+    }
+
+    /// Renews in a task of its own: a browser that goes away takes its request along, and by then the provider may have put another
+    /// refresh token in the place of ours. `None` where the session is being renewed already, has ended, or is not due any more.
+    async fn renew_aside(self: &Arc<Self>, key: Digest, wanted: Wanted) -> Result<Option<Renewed>, Trouble> {
+        let front = Arc::clone(self);
+        let renewal = tokio::spawn(async move {
+            // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen.
+            let Some(_alone) = front.renewing.begin(key) else { return Ok(None) };
+            // As it stands now: another request may have renewed it while this one came here.
+            let Some(session) = front.desk.find(key).await.map_err(Trouble::Store)? else { return Ok(None) };
+            match wanted {
+                Wanted::WhereDue if !front.is_due(&session) => Ok(None),
+                _ => front.renew(&session).await.map(Some),
+            }
+        });
+        // A panic in there ends the renewal alone.
+        renewal.await.unwrap_or(Ok(None))
     }
 
     async fn renew(&self, session: &Session) -> Result<Renewed, Trouble> {
@@ -80,7 +103,7 @@ impl Front {
         self.desk.renewed(session, refresh_token).await.map_err(Trouble::Store)?;
         let synced = match (&tokens.id_token, tokens.access_token) {
             (Some(id_token), access_token) => self.sync(party, session, id_token, access_token).await,
-            (None, Some(access_token)) => self.sync_by_userinfo(party, access_token).await,
+            (None, Some(access_token)) => self.sync_by_userinfo(party, session, access_token).await,
             (None, None) => return self.unanswered(session, "the answer to a refresh brings no token").await,
         };
         match synced {
@@ -115,9 +138,15 @@ impl Front {
     }
 
     /// What a thin answer leaves to ask: the provider's userinfo, with the access token that it gave.
-    async fn sync_by_userinfo(&self, party: &Party, access_token: AccessToken) -> Result<Entered, Trouble> {
+    async fn sync_by_userinfo(
+        &self,
+        party: &Party,
+        session: &Session,
+        access_token: AccessToken,
+    ) -> Result<Entered, Trouble> {
         let (id, provider) = (new_id(), Arc::clone(&party.provider));
-        let resync = Resync { id, provider, access_token, timeout: self.timeout() };
+        let subject = Some(session.at_provider.subject.clone());
+        let resync = Resync { id, provider, access_token, subject, timeout: self.timeout() };
         Box::pin(login::resync(&self.services, resync)).await.map_err(Trouble::Login)
     }
 
@@ -137,7 +166,8 @@ impl Front {
 
 /// Whether a login was looked at and refused, and not merely kept from being decided.
 fn is_verdict(trouble: &Trouble) -> bool {
-    !matches!(trouble.stage(), "store" | "keys" | "timeout")
+    matches!(trouble, Trouble::Login(refused) if refused.reason.is_of_another())
+        || !matches!(trouble.stage(), "store" | "keys" | "timeout")
 }
 
 /// The sessions that are being renewed: each once at a time.

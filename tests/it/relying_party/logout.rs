@@ -114,6 +114,27 @@ async fn a_provider_ends_sessions_by_a_logout_token() {
     }
 }
 
+/// OUT9.
+#[tokio::test]
+async fn out09_a_logout_with_a_sid_ends_sessions_whose_token_had_none() {
+    let scene = Scene::open(Setting::default()).await;
+    let (mut browser, mut elsewhere, mut other) = (scene.browser(), scene.browser(), scene.browser());
+    let without_sid = |subject: &'static str| {
+        move |claims: &mut Value| {
+            claims["sub"] = json!(subject);
+            claims.as_object_mut().unwrap().remove("sid");
+        }
+    };
+    browser.log_in(without_sid("alice")).await;
+    elsewhere.log_in(|claims| claims["sid"] = json!("session-2")).await;
+    other.log_in(without_sid("bob")).await;
+    let token = logout_token(&scene, "logout+jwt", |_| {});
+    assert_eq!(send(&scene, &token).await.status, 200);
+    assert_eq!(browser.groups().await, None, "which of the provider's sessions it is of is not known");
+    assert!(elsewhere.groups().await.is_some(), "another session of the same person");
+    assert!(other.groups().await.is_some(), "another person");
+}
+
 #[tokio::test]
 async fn a_logout_token_that_is_not_believed_ends_nothing() {
     let scene = Scene::open(Setting::default()).await;

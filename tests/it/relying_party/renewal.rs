@@ -1,5 +1,7 @@
 //! Between logins: refresh tokens.
 
+use std::time::Duration;
+
 use loginsync::serve::relying_party::renewal::Renewed;
 use serde_json::json;
 
@@ -68,6 +70,68 @@ async fn a_renewal_that_fails_ends_the_session_or_changes_nothing() {
         assert!(scene.house.memberships().await.contains("groups [\"Staff\"]"), "{name}: nothing is revoked");
         assert!(!scene.house.memberships().await.contains("bob"), "{name}");
     }
+}
+
+/// OUT7: the provider has put another refresh token in the place of ours, whatever becomes of the browser or of what follows.
+#[tokio::test]
+async fn out07_a_token_that_the_provider_has_rotated_is_not_lost() {
+    let rotated = |more: serde_json::Value| {
+        let mut answer = json!({"access_token": "at-2", "refresh_token": "rt-2"});
+        answer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        answer.to_string()
+    };
+    let used = async |scene: &Scene, browser: &mut super::Browser<'_>| {
+        scene.later(301);
+        browser.groups().await;
+        let asked = scene.idp.asked("/token");
+        String::from_utf8(asked.last().unwrap().body.to_vec()).unwrap()
+    };
+    // Userinfo fails after the exchange, or there is nothing to go by: the old token is not written back.
+    for (name, answer) in [
+        ("userinfo fails", rotated(json!({}))),
+        ("an empty refresh token", { json!({"access_token": "at-2", "refresh_token": ""}).to_string() }),
+    ] {
+        let scene = Scene::open(RENEWED).await;
+        let mut browser = scene.browser();
+        browser.log_in(|_| {}).await;
+        scene.idp.answers("/userinfo", Scripted::of(503, "text/plain", ""));
+        scene.later(301);
+        scene.idp.answers("/token", Scripted::json(answer));
+        assert_eq!(browser.groups().await.as_deref(), Some("Staff"), "{name}: what was granted stays");
+        let expected = if name == "userinfo fails" { "refresh_token=rt-2" } else { "refresh_token=rt-1" };
+        let form = used(&scene, &mut browser).await;
+        assert!(form.ends_with(expected), "{name}: {form}");
+    }
+    // The browser goes away while the provider answers.
+    let scene = Scene::open(RENEWED).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    scene.later(301);
+    let token = scene.token("", |claims| claims["groups"] = json!(["board"]));
+    let slow = Scripted { after: Duration::from_millis(400), ..Scripted::json(rotated(json!({"id_token": token}))) };
+    scene.idp.answers("/token", slow);
+    let gone = tokio::time::timeout(Duration::from_millis(150), browser.groups()).await;
+    assert!(gone.is_err(), "the renewal is still under way");
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(browser.groups().await.as_deref(), Some("Board"), "it went on without the browser");
+    assert_eq!(scene.idp.asked("/token").len(), 2, "and once");
+    let form = used(&scene, &mut browser).await;
+    assert!(form.ends_with("refresh_token=rt-2"), "{form}");
+}
+
+/// OUT11.
+#[tokio::test]
+async fn out11_userinfo_of_another_person_is_not_synced() {
+    let scene = Scene::open(RENEWED).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    scene.later(301);
+    scene.idp.answers("/token", Scripted::json(json!({"access_token": "at-2", "refresh_token": "rt-2"}).to_string()));
+    scene.idp.answers("/userinfo", Scripted::json(json!({"sub": "bob", "groups": ["board"]}).to_string()));
+    browser.groups().await;
+    let memberships = scene.house.memberships().await;
+    assert!(!memberships.contains("bob") && memberships.contains("groups [\"Staff\"]"), "{memberships}");
+    assert_eq!(browser.groups().await, None, "the session has ended");
 }
 
 #[tokio::test]

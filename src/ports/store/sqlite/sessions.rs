@@ -153,7 +153,7 @@ pub(super) fn renewed(
 ) -> Result<(), StoreError> {
     transaction
         .connection
-        .prepare_cached("UPDATE sessions SET refresh = ?2, synced_at = ?3 WHERE key = ?1")
+        .prepare_cached("UPDATE sessions SET refresh = coalesce(?2, refresh), synced_at = ?3 WHERE key = ?1")
         .and_then(|mut update| update.execute(params![key.0, refresh, synced_at.0]))
         .map_err(unavailable)?;
     Ok(())
@@ -192,9 +192,13 @@ fn log_out_of(transaction: &Transaction<'_>, provider: &ProviderName, logout: &L
             .map_err(unavailable)?;
     }
     for session in &logout.sessions {
+        // A session whose token named no `sid` may be the one that is meant, if the person is named.
         ended += transaction
             .connection
-            .prepare_cached("DELETE FROM sessions WHERE provider = ?1 AND sid = ?2 AND (?3 IS NULL OR subject = ?3)")
+            .prepare_cached(
+                "DELETE FROM sessions WHERE provider = ?1
+                 AND ((sid = ?2 AND (?3 IS NULL OR subject = ?3)) OR (sid IS NULL AND subject = ?3))",
+            )
             .and_then(|mut delete| delete.execute(params![provider, session, logout.subject]))
             .map_err(unavailable)?;
     }
