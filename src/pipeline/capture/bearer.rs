@@ -198,6 +198,28 @@ fn form_of(provider: &Provider) -> Option<Form> {
     }
 }
 
+/// Whether a value is `Basic` with credentials that are not to the letter (RFC 7617 section 2): readers skip letters that are none of
+/// base64, or take both alphabets, and find there what we do not.
+fn is_odd_basic(value: &[u8]) -> bool {
+    const BASIC: &[u8] = b"basic";
+    let value = value.trim_ascii();
+    let Some((scheme, rest)) = value.split_at_checked(BASIC.len()) else { return false };
+    if !scheme.eq_ignore_ascii_case(BASIC) || !rest.first().is_some_and(u8::is_ascii_whitespace) {
+        return false;
+    }
+    let credentials = rest.trim_ascii();
+    let bare = credentials.strip_suffix(b"==").or(credentials.strip_suffix(b"=")).unwrap_or(credentials);
+    !bare.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+}
+
+/// Whether a cookie is written in escapes: those of quoted texts (Werkzeug), or JSON (`j:`, cookie-parser).
+fn is_escaped(value: &[u8]) -> bool {
+    let decoded: Vec<u8> = percent_encoding::percent_decode(value).collect();
+    let bare = decoded.trim_ascii();
+    let bare = bare.strip_prefix(b"\"").unwrap_or(bare);
+    value.contains(&b'\\') || bare.starts_with(b"j:")
+}
+
 struct Reader<'p> {
     providers: &'p [Arc<Provider>],
     captured: Vec<Captured>,
@@ -219,6 +241,10 @@ impl Reader<'_> {
             return Err(BearerFault::Repeated(place));
         }
         match foreign {
+            Foreign::Passes if is_odd_basic(value.as_bytes()) => {
+                self.anywhere(form, place, value.as_bytes())?;
+                Err(BearerFault::Unclear { place, why: Unclear::Unreadable })
+            }
             Foreign::Passes => self.anywhere(form, place, value.as_bytes()),
             Foreign::Refused => self.whole(form, place, value),
         }
@@ -241,6 +267,9 @@ impl Reader<'_> {
                 let Some(at) = memchr::memchr(b'=', cookie) else { continue };
                 let (name, value) = (cookie.get(..at).unwrap_or_default(), cookie.get(at + 1..).unwrap_or_default());
                 if named.iter().any(|named| fields::is_like(name, named)) {
+                    if is_escaped(value) {
+                        return Err(BearerFault::Unclear { place: Place::Cookie, why: Unclear::Unreadable });
+                    }
                     self.anywhere(Form::Authorization, Place::Cookie, value)?;
                 }
             }

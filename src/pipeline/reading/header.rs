@@ -131,6 +131,10 @@ const FORWARDED: &[(&str, Meaning)] = &[
     ("proxy", Proxy),
     ("proxy-host", Path),
     ("proxy-url", Path),
+    // PHP's own names for credentials, which Symfony reads as headers too.
+    ("php-auth-user", Identity),
+    ("php-auth-pw", Identity),
+    ("php-auth-digest", Identity),
     ("path-info", Path),
     ("path-translated", Path),
     ("query-string", Path),

@@ -156,7 +156,40 @@ fn claims(idp: &Idp, subject: &str) -> Value {
     })
 }
 
-/// Places of the corpus that mode `bearer` looks into. Compressed bodies that are not forms are out of its reach, and the docs say so.
+/// What readers decode, beside what is written to the letter: base64 with other letters in it (Python, PHP, Ruby, Node), escapes of a
+/// cookie (Werkzeug, cookie-parser), and PHP's own names for credentials, which Symfony reads as headers.
+#[tokio::test]
+async fn sec01_credentials_that_servers_decode_otherwise_do_not_reach_the_app() {
+    use base64::Engine as _;
+    let scene = Scene::new("cookies = [\"token\"]").await;
+    let token = &scene.disabled;
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("x:{token}"));
+    let (head, tail) = basic.split_at(9);
+    let octal: String = token.bytes().map(|byte| format!("\\{byte:03o}")).collect();
+    let json: String = token.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    for (headers, status) in [
+        (format!("Authorization: Basic {basic}\r\n"), 403),
+        (format!("Authorization: Basic {head}.{tail}\r\n"), 401),
+        (format!("Authorization: Basic {head}-{tail}\r\n"), 401),
+        (format!("Authorization: Basic {head}!{tail}\r\n"), 401),
+        (format!("Authorization: basic {head} {tail}\r\n"), 401),
+        (format!("Cookie: token=\"{octal}\"\r\n"), 401),
+        (format!("Cookie: token=j:\"{json}\"\r\n"), 401),
+        (format!("Cookie: token=j%3A%22{}%22\r\n", json.replace('\\', "%5C")), 401),
+    ] {
+        let before = scene.house.app.seen().len();
+        let answer = scene.get(&headers).await;
+        assert_eq!((answer.status, scene.reached(before)), (status, 0), "{headers}");
+    }
+    for name in ["Php-Auth-Digest", "Php-Auth-Pw", "Php-Auth-User"] {
+        let before = scene.house.app.seen().len();
+        scene.get(&format!("{name}: Bearer {token}\r\n")).await;
+        assert_eq!(scene.reached(before), 0, "{name}");
+    }
+    assert_eq!(scene.get("Authorization: Basic dXNlcjpwYXNz\r\n").await.status, 200, "the app's own");
+}
+
+/// Places of the corpus that mode `bearer` looks into.
 fn is_looked_into(case: &Case) -> bool {
     const PLACES: [&str; 8] = [
         "authorization: ",
