@@ -5,7 +5,7 @@
 //! reads strictly and names an issuer that no provider here has. Bodies stream; what is held of one is a name and the value
 //! that is being read.
 //!
-//! Out of reach are members deeper in JSON, fields of other names, and compressed bodies that are no forms.
+//! Out of reach are members deeper in JSON, and fields of other names.
 
 mod form;
 mod json;
@@ -335,6 +335,12 @@ mod tests {
                 "{\"a\":1}\n{\"id_token\":\"@\"}",
                 "\u{feff}{\"id_token\":\"@\",\"b\":2}",
                 "{\"id_token\":\"@",
+                "{\"a\":\"\\x\",\"id_token\":\"@\"}",
+                "{\"\\x\":1,\"id_token\":\"@\"}",
+                "{\"a\":\"\\u\",\"id_token\":\"@\"}",
+                "/**/{\"id_token\":\"@\"}",
+                "//x\n{\"id_token\":\"@\"}",
+                "#x\n{\"id_token\":\"@\"}",
             ] {
                 assert_eq!(sighting(kind, json.replace('@', &token).as_bytes()), ours(Field::IdToken), "{kind} {json}");
                 assert_eq!(sighting(kind, json.replace('@', &other).as_bytes()), Sighting::Clear, "{kind} {json}");
@@ -353,6 +359,13 @@ mod tests {
             assert!(matches!(sighting(kind, &wide), Sighting::Unreadable(_)));
         }
         assert_eq!(sighting("application/json", b"/**/{}"), Sighting::Clear);
+        for long in
+            [&b"{\"id\xc1\x9ftoken\":\"x\"}"[..], b"{\"a\":\"x\xe0\x80\xaey\"}", b"{\"a\":\"\xf0\x80\x80\xae\"}"]
+        {
+            assert!(matches!(sighting("application/json", long), Sighting::Unreadable(_)));
+        }
+        let latin = b"{\"a\":\"\xc0 la carte, \xe0 \xe9\xf0\"}";
+        assert_eq!(sighting("application/json", latin), Sighting::Clear, "one byte a letter");
     }
 
     #[test]
@@ -370,6 +383,25 @@ mod tests {
             "Content-Disposition: form-data; name=\"=?utf-8?Q?id=5Ftoken?=\"",
             "Content-Disposition: form-data; filename=\"id_token\"",
             "Content-ID: <id_token>",
+            // What Rack finds in a head.
+            "Content-Type: id_token",
+            "X-Content-Disposition: form-data; name=\"id_token\"",
+            "X: Content-Disposition: form-data; name=\"id_token\"",
+            "X:\r\n Content-Disposition: form-data; name=\"id_token\"",
+            "X: Content-ID: id_token",
+            "X: y\u{b}Content-Disposition: form-data; name=\"id_token\"",
+            "X: y\u{85}Content-Disposition: form-data; name=\"id_token\"",
+            "Content-Disposition: form-data; filename*=utf-8''id_token",
+            "Content-Disposition: form-data; name=\"\"; filename=\"id_token\"",
+            // Names that end where it suits.
+            "Content-Disposition: form-data; name=id_token=x",
+            "Content-Disposition: form-data; name=id_token/x",
+            "Content-Disposition: form-data; name=id_token(x)",
+            "Content-Disposition: form-data; name=id_token@x",
+            "Content-Disposition: form-data; name==id_token",
+            "Content-Disposition: form-data; name=\"id\"\"_token\"",
+            "Content-Disposition: form-data; name=\"\"id_token",
+            "Content-Disposition: form-data; \"name\"=\"id_token\"",
         ] {
             assert_eq!(sighting(PARTS, part(head, &token).as_bytes()), ours(Field::IdToken), "{head}");
             assert_eq!(sighting(PARTS, part(head, &other).as_bytes()), Sighting::Clear, "{head}");
@@ -384,6 +416,11 @@ mod tests {
             format!("a--XX\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
             format!("--XX\n{disposition}\n\nx\n--XX--\n"),
             format!("--XX\r\n{}", "a".repeat(10_000)),
+            format!("--XX\r\n{disposition}\n\n{token}\r\n--XX--\r\n"),
+            format!("--XX\r\n{disposition}\r\n\n{token}\r\n--XX--\r\n"),
+            format!("--XX\r\n{disposition}\r\r\n{token}\r\n--XX--\r\n"),
+            format!("--XX\r\n{disposition}\r\n"),
+            part("Content-Disposition: form-data; name=\"_charset_\"", "ibm037"),
         ] {
             assert!(matches!(scan(PARTS).unwrap().read_whole(body.as_bytes()), Sighting::Unreadable(_)), "{body}");
         }
@@ -395,7 +432,15 @@ mod tests {
         let named = "Content-Disposition: form-data; name=\"a\"; filename=\"id_token\"; filename*=utf-8''id_token";
         assert_eq!(sighting(PARTS, part(named, &token).as_bytes()), Sighting::Clear);
         assert_eq!(sighting(PARTS, format!("--XX\r\n{disposition}\r\n\r\n{token}").as_bytes()), ours(Field::IdToken));
-        assert!(scan("multipart/form-data").is_err());
+        for unclear in
+            ["", "; boundary=XX:x", "; boundary=XX/x", "; boundary=XX=x", "; boundary==XX", "; boundary=(XX)"]
+        {
+            assert!(scan(&format!("multipart/form-data{unclear}")).is_err(), "{unclear}");
+        }
+        assert!(scan("multipart/form-data; boundary=\"XX:x\"").is_ok(), "in quotes it may have them");
+        // A name with a quote in it, as older clients write it, is none to be looked into.
+        let quoted = "Content-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\" [1] (2).txt\"";
+        assert_eq!(sighting(PARTS, part(quoted, &token).as_bytes()), Sighting::Clear);
     }
 
     #[test]

@@ -112,11 +112,12 @@ fn boundary(kind: &[u8]) -> Option<&str> {
         return None;
     }
     let value = text.get(at + NAME.len()..)?.strip_prefix('=')?;
-    let boundary = match value.strip_prefix('"') {
-        Some(quoted) => quoted.split_once('"')?.0,
-        None => value.split(';').next()?.trim_end_matches([' ', '\t']),
+    let (boundary, marks): (&str, &[u8]) = match value.strip_prefix('"') {
+        Some(quoted) => (quoted.split_once('"')?.0, b"'()+_./:=?-"),
+        // Without quotes a token (RFC 2045 section 5.1): Werkzeug ends it at anything else, Jetty does not.
+        None => (value.split(';').next()?.trim_end_matches([' ', '\t']), b"'+_.-"),
     };
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_./:=?-".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
     let rest = value.trim_start_matches('"').get(boundary.len()..)?.trim_start_matches('"').trim_start();
     // Elsewhere the word would be a second parameter; within the value it is part of it (`----WebKitFormBoundary…`).
     let ends = (rest.is_empty() || rest.starts_with(';')) && !rest.to_ascii_lowercase().contains(NAME);

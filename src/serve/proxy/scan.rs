@@ -34,17 +34,22 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     }
     if readings.form {
         check_form(headers)?;
-    } else if is_encoded(headers) {
-        return Ok(None);
-    } else if seeks.looks_into_bodies() && is_in_foreign_charset(readings.json, types()) {
+    } else if seeks.looks_into_bodies()
+        && is_encoded(headers)
+        && (readings.json || readings.multipart != media::Multipart::No)
+    {
+        // Express decompresses it, and the others read it as it stands, whatever the label says.
+        return Err(Trouble::UnreadableForm("a content encoding"));
+    } else if seeks.looks_into_bodies() && is_in_foreign_charset(&readings, types()) {
         return Err(FOREIGN_CHARSET);
     }
     BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
 }
 
 /// Whether an app may read JSON out of a body in an encoding that we do not read. Text in any but UTF-7 is the app's own.
-fn is_in_foreign_charset<'t>(says_json: bool, mut types: impl Iterator<Item = &'t [u8]>) -> bool {
-    types.any(|kind| (says_json && media::has_foreign_charset(kind)) || media::is_utf_7(kind))
+fn is_in_foreign_charset<'t>(readings: &media::Readings<'_>, mut types: impl Iterator<Item = &'t [u8]>) -> bool {
+    let is_read = readings.json || readings.multipart != media::Multipart::No;
+    types.any(|kind| (is_read && media::has_foreign_charset(kind)) || media::is_utf_7(kind))
 }
 
 const FOREIGN_CHARSET: Trouble = Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter");

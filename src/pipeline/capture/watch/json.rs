@@ -54,6 +54,8 @@ pub struct JsonScan {
     named: bool,
     /// A zero byte or a mark of UTF-16 came before the first letter.
     wide: bool,
+    /// The byte before the piece.
+    before: u8,
     depth: usize,
     name: Vec<u8>,
     /// The member whose value is being read, where that is looked into.
@@ -62,7 +64,7 @@ pub struct JsonScan {
 
 impl JsonScan {
     pub fn new(named: bool) -> Self {
-        Self { place: Place::Start, named, wide: false, depth: 0, name: Vec::new(), member: None }
+        Self { place: Place::Start, named, wide: false, before: 0, depth: 0, name: Vec::new(), member: None }
     }
 
     /// Bytes that are held.
@@ -76,7 +78,15 @@ impl JsonScan {
     }
 
     /// Reads the next piece.
-    pub fn read(&mut self, mut piece: &[u8], seeks: &Seeks) -> Sighting {
+    pub fn read(&mut self, piece: &[u8], seeks: &Seeks) -> Sighting {
+        let sighting = self.read_on(piece, seeks);
+        let is_other = self.place == Place::Other;
+        let before = self.before;
+        self.before = piece.last().copied().unwrap_or(before);
+        if sighting == Sighting::Clear && !is_other && is_overlong(before, piece) { OVERLONG } else { sighting }
+    }
+
+    fn read_on(&mut self, mut piece: &[u8], seeks: &Seeks) -> Sighting {
         while let Some((byte, rest)) = piece.split_first() {
             let sighting = match self.place {
                 Place::Other => return Sighting::Clear,
@@ -91,7 +101,7 @@ impl JsonScan {
                     }
                     self.text_byte(*byte, quote, seeks)
                 }
-                Place::Text { quote, escape } => self.escaped(*byte, quote, escape),
+                Place::Text { quote, escape } => self.escaped(*byte, quote, escape, seeks),
                 Place::Between => self.between(*byte, seeks),
                 Place::Word => match byte {
                     b'"' | b'\'' | b':' | b'=' | b',' | b';' | b'{' | b'}' | b'[' | b']' | b'/' | b'#' => {
@@ -149,6 +159,11 @@ impl JsonScan {
             b'{' => {
                 self.depth = 1;
                 self.place = Place::Between;
+            }
+            // A comment may stand before the object.
+            b'/' | b'#' if !self.wide => {
+                self.place = Place::Between;
+                return self.between(byte, &Seeks::default());
             }
             _ if self.named && !self.wide => {
                 self.place = Place::Between;
@@ -209,7 +224,7 @@ impl JsonScan {
         }
     }
 
-    fn escaped(&mut self, byte: u8, quote: u8, escape: Escape) -> Sighting {
+    fn escaped(&mut self, byte: u8, quote: u8, escape: Escape, seeks: &Seeks) -> Sighting {
         let mut next = Escape::None;
         match escape {
             Escape::Backslash => match byte {
@@ -221,6 +236,15 @@ impl JsonScan {
                 byte => self.keep(&[byte]),
             },
             Escape::Digits { missing, value } => {
+                // To Ruby `\x` is an `x`, and what follows is text.
+                if !byte.is_ascii_hexdigit() {
+                    self.place = Place::Text { quote, escape: Escape::None };
+                    if byte == quote || byte == b'\\' || byte == 0 {
+                        return self.text_byte(byte, quote, seeks);
+                    }
+                    self.keep(&[byte]);
+                    return Sighting::Clear;
+                }
                 if let Some(digit) = char::from(byte).to_digit(16) {
                     let value = value << 4 | digit;
                     if missing > 1 {
@@ -254,3 +278,18 @@ impl JsonScan {
 }
 
 const WIDE: Sighting = Sighting::Unreadable("JSON in UTF-16 or UTF-32");
+const OVERLONG: Sighting = Sighting::Unreadable("JSON with letters in longer forms than UTF-8 has");
+
+/// Whether a piece, behind a byte, has a letter in a form that is longer than it need be (RFC 3629 section 3). Jackson takes those.
+fn is_overlong(before: u8, piece: &[u8]) -> bool {
+    let opens = |lead: u8, next: u8| {
+        matches!((lead, next), (0xc0 | 0xc1, 0x80..=0xbf) | (0xe0, 0x80..=0x9f) | (0xf0, 0x80..=0x8f))
+    };
+    if piece.first().is_some_and(|next| opens(before, *next)) {
+        return true;
+    }
+    let leads = memchr::memchr3_iter(0xc0, 0xc1, 0xe0, piece).chain(memchr::memchr_iter(0xf0, piece));
+    leads
+        .into_iter()
+        .any(|at| matches!((piece.get(at), piece.get(at + 1)), (Some(lead), Some(next)) if opens(*lead, *next)))
+}

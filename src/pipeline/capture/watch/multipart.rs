@@ -83,7 +83,8 @@ impl MultipartScan {
             value.push(&self.pending);
             return seeks.judge(value);
         }
-        Sighting::Clear
+        // A head that some reader has seen the end of.
+        if self.place == Place::Head && self.pending.len() > 2 { UNCLEAR } else { Sighting::Clear }
     }
 
     fn content(&mut self, seeks: &Seeks) -> Step {
@@ -135,19 +136,27 @@ impl MultipartScan {
     }
 
     fn head(&mut self, seeks: &Seeks) -> Step {
-        let end = memchr::memmem::find(&self.pending, b"\r\n\r\n");
-        let Some(end) = end.filter(|end| *end <= MAX_HEAD) else {
+        let end = memchr::memmem::find(&self.pending, b"\r\n\r\n").filter(|end| *end <= MAX_HEAD);
+        // Some take any line break for one, and see the end of the head there: told before it goes on.
+        let known = self.pending.get(..end.unwrap_or(self.pending.len())).unwrap_or_default();
+        let lines_end_well = memchr::memchr2_iter(b'\r', b'\n', known).all(|at| match known.get(at) {
+            Some(b'\r') => known.get(at + 1).is_none_or(|next| *next == b'\n'),
+            _ => at > 0 && known.get(at - 1) == Some(&b'\r'),
+        });
+        if !lines_end_well || known.contains(&0) {
+            return Step::Stop(UNCLEAR);
+        }
+        let Some(end) = end else {
             return if self.pending.len() > MAX_HEAD { Step::Stop(UNCLEAR) } else { Step::More };
         };
         let head = self.pending.get(..end).unwrap_or_default();
-        let lines_end_well = memchr::memchr2_iter(b'\r', b'\n', head).all(|at| match head.get(at) {
-            Some(b'\r') => head.get(at + 1) == Some(&b'\n'),
-            _ => at > 0 && head.get(at - 1) == Some(&b'\r'),
-        });
-        if !lines_end_well || head.contains(&0) || self.delimiter.find(head).is_some() {
+        if self.delimiter.find(head).is_some() {
             return Step::Stop(UNCLEAR);
         }
         let part = Part::read(&String::from_utf8_lossy(head), seeks.any_in_body());
+        if part.sets_charset {
+            return Step::Stop(Sighting::Unreadable("a part that says how the others are encoded"));
+        }
         let field = part.field.filter(|field| seeks.seeks_in_body(*field));
         if field.is_some() && part.is_encoded {
             return Step::Stop(Sighting::Unreadable("a part in an encoding of its own"));
@@ -188,54 +197,140 @@ struct Part {
     field: Option<Field>,
     /// Whether the value is written otherwise than as it stands.
     is_encoded: bool,
+    /// It is named `_charset_` (HTML, RFC 7578 section 4.6).
+    sets_charset: bool,
 }
 
 impl Part {
     /// `any` is what a name counts as that may be any.
     fn read(head: &str, any: Option<Field>) -> Self {
         let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let mut part = Self { field: None, is_encoded: false };
-        for line in unfolded.split("\r\n") {
-            let Some((name, value)) = line.split_once(':') else { continue };
+        let mut part = Self { field: None, is_encoded: false, sets_charset: false };
+        let (mut dispositions, mut others) = (Vec::new(), Vec::new());
+        let mut is_odd = unfolded.contains(is_other_break);
+        for line in unfolded.split("\r\n").filter(|line| !line.is_empty()) {
+            let Some((name, value)) = line.split_once(':') else {
+                is_odd = true;
+                continue;
+            };
+            // Rack looks for these anywhere in the head.
+            is_odd |= holds_name(value) || (holds_name(name) && !is_name(name));
             match name.trim().to_ascii_lowercase().as_str() {
-                "content-disposition" => part.field = part.field.or_else(|| named(value, any)),
-                // Rack's name for a part that has no other.
-                "content-id" => part.field = part.field.or_else(|| field_named(value.trim_matches(LOOSE).as_bytes())),
+                "content-disposition" => dispositions.push(value),
+                // Rack's names for a part that has no other.
+                "content-id" => others.push(value),
                 "content-transfer-encoding" => {
                     let plain = ["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
                     part.is_encoded |= !plain;
                 }
-                "content-type" => part.is_encoded |= media::has_foreign_charset(value.as_bytes()),
+                "content-type" => {
+                    others.push(value);
+                    part.is_encoded |= media::has_foreign_charset(value.as_bytes());
+                }
                 _ => {}
             }
         }
+        part.sets_charset = dispositions.iter().any(|value| value.to_ascii_lowercase().contains("_charset_"));
+        let by_others = others.iter().find_map(|value| field_named(value.trim_matches(LOOSE).as_bytes()));
+        let named = dispositions.iter().find_map(|value| named(value, any)).or(by_others);
+        is_odd |= dispositions.len() > 1 || !dispositions.iter().all(|value| is_plain(value));
+        // What is written so that readers find other names in it may have any: its value is looked into.
+        part.field = named.or(any.filter(|_| is_odd));
         part
     }
+}
+
+/// What ends a line for some readers, beside a line feed: Python's `splitlines`.
+fn is_other_break(letter: char) -> bool {
+    matches!(letter, '\u{1}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{fffd}')
+}
+
+const NAMES: [&str; 2] = ["content-disposition", "content-id"];
+
+fn holds_name(text: &str) -> bool {
+    let folded = text.to_ascii_lowercase();
+    NAMES.iter().any(|name| folded.contains(name))
+}
+
+fn is_name(name: &str) -> bool {
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a Content-Disposition is written to the letter (RFC 2183 section 2, RFC 7578 section 4.2): a word, then parameters whose
+/// values are words, or quoted and ended by their quote.
+fn is_plain(disposition: &str) -> bool {
+    let is_word = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&byte))
+    };
+    let (kind, mut rest) = disposition.split_once(';').map_or((disposition, None), |(kind, rest)| (kind, Some(rest)));
+    if !is_word(kind.trim_matches([' ', '\t'])) {
+        return false;
+    }
+    while let Some(parameters) = rest {
+        let parameters = parameters.trim_start_matches([' ', '\t']);
+        if parameters.is_empty() {
+            return true;
+        }
+        let Some((name, value)) = parameters.split_once('=') else { return false };
+        if !is_word(name.trim_end_matches([' ', '\t'])) {
+            return false;
+        }
+        let value = value.trim_start_matches([' ', '\t']);
+        let after = match value.strip_prefix('"') {
+            // Its end is the first quote that no backslash stands before; browsers write `%22`, older clients `\"`.
+            Some(quoted) => {
+                let ends = |(at, _): &(usize, &str)| {
+                    let before = quoted.get(..*at).unwrap_or_default();
+                    (before.len() - before.trim_end_matches('\\').len()) % 2 == 0
+                };
+                let Some((end, _)) = quoted.match_indices('"').find(ends) else { return false };
+                quoted.get(end + 1..).unwrap_or_default()
+            }
+            None => {
+                let word = value.split([';', ' ', '\t']).next().unwrap_or_default();
+                if !is_word(word) {
+                    return false;
+                }
+                value.get(word.len()..).unwrap_or_default()
+            }
+        };
+        let after = after.trim_start_matches([' ', '\t']);
+        rest = match after.strip_prefix(';') {
+            Some(rest) => Some(rest),
+            None if after.is_empty() => None,
+            None => return false,
+        };
+    }
+    true
 }
 
 /// What some reader strips from a name.
 const LOOSE: [char; 6] = [' ', '\t', '"', '\'', '<', '>'];
 
-/// The field that a Content-Disposition names: by `name`, however often it is there, and where there is none by `filename`
-/// (Rack). A name in an extended notation (RFC 2231, RFC 2047) may be any.
+/// The field that a Content-Disposition names: by `name`, however often it is there, and where there is none, or an empty one, by
+/// `filename` (Rack). A name in an extended notation (RFC 2231, RFC 2047) may be any.
 fn named(disposition: &str, any: Option<Field>) -> Option<Field> {
     let folded = disposition.to_ascii_lowercase();
     let (mut field, mut of_file, mut extended, mut has_name) = (None, None, false, false);
+    let mut extended_file = false;
     for (at, _) in folded.match_indices("name") {
         let is_file = folded.get(..at).is_some_and(|before| before.ends_with("file"));
         let Some(behind) = disposition.get(at + "name".len()..).map(str::trim_start) else { continue };
         extended |= !is_file && behind.starts_with('*');
+        extended_file |= is_file && behind.starts_with('*');
         let Some(value) = behind.strip_prefix('=').map(str::trim_start) else { continue };
         let read = || readings(value).iter().find_map(|name| field_named(name.as_bytes()));
         if is_file {
             of_file = of_file.or_else(read);
         } else {
-            has_name = true;
+            has_name |= readings(value).iter().any(|name| !name.is_empty());
             extended |= value.trim_start_matches(LOOSE).starts_with("=?");
             field = field.or_else(read);
         }
     }
-    field.or(of_file.filter(|_| !has_name)).or(any.filter(|_| extended))
+    let is_extended = extended || (extended_file && !has_name);
+    field.or(of_file.filter(|_| !has_name)).or(any.filter(|_| is_extended))
 }
 
 /// What readers make of a parameter's value: quoted with or without escapes, or a word.
