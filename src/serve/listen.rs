@@ -210,8 +210,9 @@ where
     let its_peer = Arc::clone(&peer);
     let service = service_fn(move |request: Request<Incoming>| {
         let request = Arriving::request(request, Some(&its_peer));
-        let answer = handle(site.load_full(), Arc::clone(&its_peer), request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        let (site, peer) = (site.load_full(), Arc::clone(&its_peer));
+        // Made inside: what a block takes along and then awaits has its place twice, and hyper moves all of it for each request.
+        async move { Ok::<_, std::convert::Infallible>(handle(site, peer, request).await) }
     });
     if speaks_http2 {
         let connection = Box::pin(server.http2.serve_connection(TokioIo::new(io), service));

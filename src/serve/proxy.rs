@@ -337,7 +337,7 @@ async fn take(
     let route = site.router.route(request.uri().path());
     if let Some(bearers) = &site.bearers {
         let holds = matches!(route, Route::Other | Route::LoginPath) && bearers.reads_form(request.headers());
-        let form = if holds { Some(hold_form(site, peer, &mut request).await?) } else { None };
+        let form = if holds { Some(Box::pin(hold_form(site, peer, &mut request)).await?) } else { None };
         let query = request.uri().query().map(str::to_owned);
         let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
         let bearer = Box::pin(told).await?;

@@ -29,7 +29,8 @@ pub enum Meaning {
 
 /// Whether every reader takes the name for the same one: letters, digits and `-`.
 pub fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    // Every name of every request is looked at, and most are of letters and `-` alone.
+    name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-') || byte.is_ascii_alphanumeric())
 }
 
 /// The name as CGI folds it, in lower case and with `-` for every character that is neither a letter nor a digit.
@@ -39,7 +40,8 @@ pub fn folded(name: &str) -> String {
 
 /// What a plain name in lower case means; `None` where apps may read whatever they like.
 pub fn meaning(name: &str) -> Option<Meaning> {
-    // Most names are told apart by their first letter.
+    // Most names are told apart by their first two letters.
+    let second = name.as_bytes().get(1);
     let names: &[(&str, Meaning)] = match name.as_bytes().first()? {
         b'x' => X,
         b'a' => A,
@@ -51,14 +53,15 @@ pub fn meaning(name: &str) -> Option<Meaning> {
         b't' | b'u' => T,
         _ => return None,
     };
-    names.iter().find(|(known, _)| is(name, known)).map(|(_, meaning)| *meaning)
+    let mut alike = names.iter().filter(|(known, _)| known.as_bytes().get(1) == second);
+    alike.find(|(known, _)| is(name, known)).map(|(_, meaning)| *meaning)
 }
 
 /// A pattern ends with `*` where everything that begins like it is meant.
 fn is(name: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(head) => name.starts_with(head),
-        None => name == pattern,
+    match pattern.as_bytes() {
+        [head @ .., b'*'] => name.as_bytes().starts_with(head),
+        whole => name.as_bytes() == whole,
     }
 }
 
