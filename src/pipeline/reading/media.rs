@@ -70,6 +70,11 @@ pub fn has_foreign_charset(content_type: &[u8]) -> bool {
     names_charset(content_type, |named| !KNOWN.contains(&named))
 }
 
+/// Whether a media type says text, of whatever kind.
+pub fn is_text(content_type: &[u8]) -> bool {
+    content_type.trim_ascii_start().get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"text/"))
+}
+
 /// Whether a media type asks for UTF-7, in which nothing that could be looked for stands as it is.
 pub fn is_utf_7(content_type: &[u8]) -> bool {
     names_charset(content_type, |named| matches!(named, "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csunicode11utf7"))

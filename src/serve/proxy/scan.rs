@@ -36,9 +36,9 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
         check_form(headers)?;
     } else if seeks.looks_into_bodies()
         && is_encoded(headers)
-        && (readings.json || readings.multipart != media::Multipart::No)
+        && (readings.json || readings.multipart != media::Multipart::No || types().any(media::is_text))
     {
-        // Express decompresses it, and the others read it as it stands, whatever the label says.
+        // Express decompresses it, and the others read it as it stands, whatever the label says; many apps look for JSON in text.
         return Err(Trouble::UnreadableForm("a content encoding"));
     } else if seeks.looks_into_bodies() && is_in_foreign_charset(&readings, types()) {
         return Err(FOREIGN_CHARSET);
