@@ -31,6 +31,8 @@ pub struct MultipartScan {
     place: Place,
     /// What arrived and is not looked at yet.
     pending: Vec<u8>,
+    /// How much of a head was looked at.
+    looked_at: usize,
     /// Whether `pending` begins where the body does.
     at_start: bool,
     value: Option<HeldValue>,
@@ -39,7 +41,7 @@ pub struct MultipartScan {
 impl MultipartScan {
     pub fn new(boundary: &str) -> Self {
         let delimiter = Finder::new(format!("--{boundary}").as_bytes()).into_owned();
-        Self { delimiter, place: Place::Content, pending: Vec::new(), at_start: true, value: None }
+        Self { delimiter, place: Place::Content, pending: Vec::new(), looked_at: 0, at_start: true, value: None }
     }
 
     /// Bytes that are held.
@@ -136,16 +138,22 @@ impl MultipartScan {
     }
 
     fn head(&mut self, seeks: &Seeks) -> Step {
-        let end = memchr::memmem::find(&self.pending, b"\r\n\r\n").filter(|end| *end <= MAX_HEAD);
+        // From where the last look stopped, less what may be half of something.
+        let from = self.looked_at.saturating_sub(4);
+        let new = self.pending.get(from..).unwrap_or_default();
+        let end = memchr::memmem::find(new, b"\r\n\r\n").map(|end| from + end).filter(|end| *end <= MAX_HEAD);
         // Some take any line break for one, and see the end of the head there: told before it goes on.
         let known = self.pending.get(..end.unwrap_or(self.pending.len())).unwrap_or_default();
-        let lines_end_well = memchr::memchr2_iter(b'\r', b'\n', known).all(|at| match known.get(at) {
-            Some(b'\r') => known.get(at + 1).is_none_or(|next| *next == b'\n'),
-            _ => at > 0 && known.get(at - 1) == Some(&b'\r'),
-        });
-        if !lines_end_well || known.contains(&0) {
+        let fresh = known.get(from..).unwrap_or_default();
+        let lines_end_well =
+            memchr::memchr2_iter(b'\r', b'\n', fresh).map(|at| from + at).all(|at| match known.get(at) {
+                Some(b'\r') => known.get(at + 1).is_none_or(|next| *next == b'\n'),
+                _ => at > 0 && known.get(at - 1) == Some(&b'\r'),
+            });
+        if !lines_end_well || fresh.contains(&0) {
             return Step::Stop(UNCLEAR);
         }
+        self.looked_at = self.pending.len();
         let Some(end) = end else {
             return if self.pending.len() > MAX_HEAD { Step::Stop(UNCLEAR) } else { Step::More };
         };
@@ -164,6 +172,7 @@ impl MultipartScan {
         self.value = field.map(HeldValue::new);
         // The second line break stays: it may be the one before the next boundary.
         self.take(end + 2);
+        self.looked_at = 0;
         self.place = Place::Content;
         Step::On
     }
