@@ -130,10 +130,10 @@ impl Outcomes {
 
     /// A login's plan is durably committed.
     pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan) -> Delivery {
-        let took = self.time(about);
+        let seconds = self.time(about);
         tracing::info!(
             id = %about.id, mode = about.mode(), provider = %plan.provider, older = plan.older, shadow = plan.shadow,
-            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(), took,
+            granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(), seconds,
             "login applied"
         );
         if let Some(noted) = plan.ahead {
@@ -160,14 +160,14 @@ impl Outcomes {
 
     /// A login is not let in.
     pub(super) fn refused(&self, about: &About, reason: &Reason) {
-        let took = self.time(about);
+        let seconds = self.time(about);
         let ((outcome, detail), provider) = (of(reason), about.provider());
         let told: String = reason.to_string().chars().take(MOST_REASON).collect();
         let (id, mode, stage) = (&about.id, about.mode(), reason.stage());
         if outcome == "unavailable" {
-            tracing::error!(%id, mode, provider, outcome, stage, reason = told, took, "login not possible");
+            tracing::error!(%id, mode, provider, outcome, stage, reason = told, seconds, "login not possible");
         } else {
-            tracing::warn!(%id, mode, provider, outcome, stage, reason = told, took, "login refused");
+            tracing::warn!(%id, mode, provider, outcome, stage, reason = told, seconds, "login refused");
         }
         if let Some(observer) = &self.observer {
             observer.refused(about.provider.as_ref(), reason);

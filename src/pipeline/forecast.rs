@@ -6,7 +6,8 @@
 //! last one. For that the mappings of now need not be known: grants are what they gave, so that a mapping which still has its
 //! identity and says something else shows by what it no longer gives. Which roles came with a group only the old rules know;
 //! the store keeps that of those it adopted last. What those did not record, or recorded as read otherwise, is *unknown*: it may change
-//! either way, and is counted apart.
+//! either way, and is counted apart. So is what depends on the order of a person's logins, where a mapping asks for roles that another
+//! provider gives. A login that is refused changes nothing.
 
 mod differences;
 mod text;
@@ -22,7 +23,8 @@ pub use self::differences::{Differences, MappingChange, Moves};
 use super::claims::{ClaimState, Claims, ClaimsRefusal};
 use super::explain::reason;
 use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
-use super::mapping::{Apply, Mode, RuleSet, candidates, holds_by_claim};
+use super::mapping::condition::Condition;
+use super::mapping::{Apply, GateRule, Mode, RuleSet, candidates, holds_by_claim};
 use super::plan::{self, Effective, Grant, Plan, Snapshot, Source};
 use super::privilege::{Hand, Privileged};
 
@@ -115,7 +117,7 @@ pub struct TargetForecast {
     pub at_once: u64,
     /// Hold it, and it cannot be told whether they would go on to.
     pub may_lose: u64,
-    /// At the most so many gain it by claims that were not recorded.
+    /// At the most so many gain it by claims that were not recorded, or by logins in another order.
     pub may_gain: u64,
 }
 
@@ -199,6 +201,8 @@ pub struct Forecaster<'r> {
     old: Option<&'r RuleSet>,
     new: &'r RuleSet,
     now: Timestamp,
+    /// Whether a mapping or a gate of the new rules asks for roles, so that one login may depend on another.
+    asks_for_roles: bool,
     /// Users whose details are kept.
     limit: usize,
     users: u64,
@@ -228,7 +232,16 @@ struct Outlook {
     grants: Vec<Grant>,
     may_lose: BTreeSet<Target>,
     refused: Option<String>,
+    disables: bool,
     unknown: bool,
+}
+
+/// A login that is refused.
+struct TurnedAway {
+    why: String,
+    disables: bool,
+    /// As they were.
+    grants: Vec<Grant>,
 }
 
 impl<'r> Forecaster<'r> {
@@ -245,6 +258,7 @@ impl<'r> Forecaster<'r> {
             old,
             new,
             now,
+            asks_for_roles: asks_for_roles(new),
             limit,
             users: 0,
             without_claims: 0,
@@ -281,16 +295,29 @@ impl<'r> Forecaster<'r> {
         let standing = self.adopted(person);
         let adopted = effective(&standing, self.new);
         self.count_members(&person.snapshot.grants);
-        let outlook = self.look(person, standing);
+        let other = self.in_other_order(person, &standing).map(|grants| effective(&grants, self.new));
+        let mut outlook = self.look(person, standing);
         let after = effective(&outlook.grants, self.new);
+        // What depends on the order of the logins is not known.
+        let open: Vec<Target> = other.map_or_else(Vec::new, |other| {
+            missing(&after, &other).into_iter().chain(missing(&other, &after)).collect()
+        });
+        let (may_lose_by_order, may_gain): (Vec<_>, Vec<_>) =
+            open.iter().cloned().partition(|target| before.holds(target));
+        let nothing = Effective::default();
         let planned_at_once = self.new.sync.apply == Apply::Now;
         let at_once = missing(&before, if planned_at_once { &after } else { &adopted });
         self.without_claims += u64::from(outlook.unknown);
         if person.enabled {
-            self.count_holders(&before, &after);
+            self.count_holders(&before, if outlook.disables { &nothing } else { &after });
         }
-        let (gains, losses) = (missing(&after, &before), missing(&before, &after));
-        let may_lose: Vec<Target> = outlook.may_lose.into_iter().filter(|target| after.holds(target)).collect();
+        let known = |targets: Vec<Target>| -> Vec<Target> {
+            targets.into_iter().filter(|target| !open.contains(target)).collect()
+        };
+        let (gains, losses) = (known(missing(&after, &before)), known(missing(&before, &after)));
+        outlook.may_lose.retain(|target| after.holds(target));
+        outlook.may_lose.extend(may_lose_by_order);
+        let may_lose: Vec<Target> = outlook.may_lose.into_iter().collect();
         let mut count = |targets: &[Target], field: fn(&mut Counts) -> &mut u64| {
             for target in targets {
                 if let Some(counts) = self.targets.get_mut(target) {
@@ -304,6 +331,7 @@ impl<'r> Forecaster<'r> {
         count(&losses, |counts| &mut counts.losses);
         count(&at_once, |counts| &mut counts.at_once);
         count(&may_lose, |counts| &mut counts.may_lose);
+        count(&may_gain, |counts| &mut counts.may_gain);
         if let Some(reason) = &outlook.refused {
             *self.refusals.entry(reason.clone()).or_default() += 1;
         }
@@ -386,31 +414,17 @@ impl<'r> Forecaster<'r> {
     }
 
     fn log_in(&mut self, person: &Person, login: &LastLogin, claims: &Arc<Claims>, outlook: &mut Outlook) {
-        if let Some(refusal) = self.refused_by_claims(&login.provider, claims) {
-            outlook.refused.get_or_insert(refusal.to_string());
-            return;
-        }
-        let mut snapshot = Snapshot {
-            grants: std::mem::take(&mut outlook.grants),
-            denies: person.snapshot.denies.clone(),
-            watermark: Some(login.watermark),
-            last_login: person.snapshot.last_login,
-            held: person.snapshot.held.clone(),
-            by_claim: BTreeSet::new(),
+        let grants = std::mem::take(&mut outlook.grants);
+        let (plan, grants) = match self.planned(person, login, claims, grants) {
+            Ok((plan, grants)) => (plan, grants),
+            // A refused login changes nothing.
+            Err(TurnedAway { why, disables, grants }) => {
+                outlook.refused.get_or_insert(why);
+                outlook.disables |= disables;
+                outlook.grants = grants;
+                return;
+            }
         };
-        snapshot.by_claim = plan::by_role_or_claim(&snapshot, &login.provider, self.new)
-            .into_iter()
-            .filter(|(owner, mapping)| person.claims(owner).is_some_and(|claims| holds_by_claim(&mapping.when, claims)))
-            .map(|(owner, mapping)| (owner.clone(), mapping.id))
-            .collect();
-        let candidates = candidates(self.new, &login.provider, claims);
-        let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
-        // A refused login changes nothing.
-        if let Some(refused) = &plan.refused {
-            outlook.refused.get_or_insert_with(|| reason(refused));
-            outlook.grants = snapshot.grants;
-            return;
-        }
         for target in plan.losses() {
             self.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
         }
@@ -430,7 +444,62 @@ impl<'r> Forecaster<'r> {
             outlook.unknown = true;
             self.miss(&login.provider, unread);
         }
-        outlook.grants = carried_out(snapshot.grants, &plan);
+        outlook.grants = carried_out(grants, &plan);
+    }
+
+    /// What a login with the claims of the last one comes to, and the grants that it finds; or why it is refused, and whether
+    /// that disables the user.
+    fn planned(
+        &self,
+        person: &Person,
+        login: &LastLogin,
+        claims: &Arc<Claims>,
+        grants: Vec<Grant>,
+    ) -> Result<(Plan, Vec<Grant>), TurnedAway> {
+        if let Some(refusal) = self.refused_by_claims(&login.provider, claims) {
+            return Err(TurnedAway { why: refusal.to_string(), disables: false, grants });
+        }
+        let mut snapshot = Snapshot {
+            grants,
+            denies: person.snapshot.denies.clone(),
+            watermark: Some(login.watermark),
+            last_login: person.snapshot.last_login,
+            held: person.snapshot.held.clone(),
+            by_claim: BTreeSet::new(),
+        };
+        snapshot.by_claim = plan::by_role_or_claim(&snapshot, &login.provider, self.new)
+            .into_iter()
+            .filter(|(owner, mapping)| person.claims(owner).is_some_and(|claims| holds_by_claim(&mapping.when, claims)))
+            .map(|(owner, mapping)| (owner.clone(), mapping.id))
+            .collect();
+        let candidates = candidates(self.new, &login.provider, claims);
+        let plan = plan::draft(person.user.clone(), login.watermark, self.now, &candidates, &snapshot, self.new);
+        match &plan.refused {
+            Some(refused) => Err(TurnedAway {
+                why: reason(refused),
+                disables: matches!(refused, plan::Refused::Disables(_)),
+                grants: snapshot.grants,
+            }),
+            None => Ok((plan, snapshot.grants)),
+        }
+    }
+
+    /// The grants that logins in another order would leave, where a login may depend on what one through another provider gave.
+    fn in_other_order(&self, person: &Person, standing: &[Grant]) -> Option<Vec<Grant>> {
+        let logins = || person.logins.iter().filter(|login| self.new.providers.contains_key(&login.provider));
+        let several = logins().filter(|login| login.claims.is_some()).nth(1).is_some();
+        if !(self.asks_for_roles && several && person.enabled) {
+            return None;
+        }
+        let mut grants = standing.to_vec();
+        for login in logins().rev() {
+            let Some(claims) = &login.claims else { continue };
+            grants = match self.planned(person, login, claims, grants) {
+                Ok((plan, grants)) => carried_out(grants, &plan),
+                Err(TurnedAway { grants, .. }) => grants,
+            };
+        }
+        Some(grants)
     }
 
     /// The claim by which the new rules refuse the login, where it brings the same again. What could not be read is not recorded,
@@ -542,6 +611,16 @@ fn is_guarded(rules: &RuleSet, target: &Target) -> bool {
         Target::Group(name) => rules.groups.get(name).is_some_and(|group| group.protected || group.privileged),
         Target::Role(name) => rules.roles.get(name).is_some_and(|role| role.protected || role.privileged),
     }
+}
+
+fn asks_for_roles(rules: &RuleSet) -> bool {
+    let of_mappings = rules.mappings().iter().map(|mapping| mapping.when.conditions());
+    let of_gates = rules.gates.iter().map(|gate| match &gate.rule {
+        GateRule::Deny { conditions, .. } => &conditions[..],
+        _ => &[],
+    });
+    let is_role = |condition: &Condition| matches!(condition, Condition::HasRole(_) | Condition::LacksRole(_));
+    of_mappings.chain(of_gates).flatten().any(is_role)
 }
 
 fn missing(from: &Effective, to: &Effective) -> Vec<Target> {

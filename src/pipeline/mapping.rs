@@ -74,6 +74,8 @@ pub struct RuleSet {
     dependable: Vec<u32>,
     /// Claims that some mapping or gate reads, by provider; `None` for those that ask every provider.
     read: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
+    /// The same with those of mappings that are disabled or inactive.
+    named: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
 }
 
 /// A group of the app.
@@ -145,7 +147,7 @@ impl Default for Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recording {
     None,
-    /// Those that some mapping or gate reads.
+    /// Those that some mapping or gate names, disabled ones too.
     Mapped,
     /// All that the provider declares, so that a mapping that is the first to read one can be tried at once.
     Declared,
@@ -475,10 +477,13 @@ impl RuleSet {
             defaults: HashMap::new(),
             dependable: Vec::new(),
             read: HashMap::new(),
+            named: HashMap::new(),
         };
         set.defaults = set.find_defaults();
         set.dependable = set.find_dependable();
-        set.read = set.find_read();
+        // What is dead reads nothing, so that a claim that only it would read refuses no login.
+        set.read = set.find_read(|mapping| mapping.activity == Activity::Active);
+        set.named = set.find_read(|_| true);
         Ok(set)
     }
 
@@ -520,11 +525,10 @@ impl RuleSet {
             .collect()
     }
 
-    fn find_read(&self) -> HashMap<Option<ProviderName>, HashSet<ClaimName>> {
+    fn find_read(&self, takes_part: impl Fn(&&Mapping) -> bool) -> HashMap<Option<ProviderName>, HashSet<ClaimName>> {
         let mut read: HashMap<Option<ProviderName>, HashSet<ClaimName>> = HashMap::new();
         let mut last: Option<(&Option<ProviderName>, &ClaimName)> = None;
-        // What is dead reads nothing, so that a claim that only it would read refuses no login.
-        for mapping in self.mappings.iter().filter(|mapping| mapping.activity == Activity::Active) {
+        for mapping in self.mappings.iter().filter(takes_part) {
             for claim in mapping.when.claims() {
                 // Neighbours mostly read the same.
                 if last.replace((&mapping.provider, claim)) != Some((&mapping.provider, claim)) {
@@ -566,6 +570,12 @@ impl RuleSet {
     /// Whether some mapping or gate reads a claim of a provider.
     pub fn reads(&self, provider: &ProviderName, claim: &ClaimName) -> bool {
         [Some(provider.clone()), None].iter().any(|key| self.read.get(key).is_some_and(|read| read.contains(claim)))
+    }
+
+    /// Whether some mapping or gate names a claim of a provider, whether or not it takes part: what it would give can be
+    /// foretold before it does.
+    pub fn names(&self, provider: &ProviderName, claim: &ClaimName) -> bool {
+        [Some(provider.clone()), None].iter().any(|key| self.named.get(key).is_some_and(|named| named.contains(claim)))
     }
 
     pub fn declares(&self, target: &Target) -> bool {

@@ -219,11 +219,7 @@ impl Front {
                 entered.delivered();
                 Ok(respond::redirect(goal, cookies))
             }
-            // Disabled since the login was committed.
-            Ok(false) => {
-                let trouble = self.refused(&request.id, Some(&entered.plan.provider), Reason::Disabled);
-                Err(Box::new(Refusal { trouble, cookies }))
-            }
+            Ok(false) => Err(Box::new(Refusal { trouble: Trouble::DisabledSince, cookies })),
             Err(error) => Err(Box::new(Refusal { trouble: Trouble::Undelivered(error.to_string()), cookies })),
         }
     }

@@ -87,6 +87,8 @@ pub enum Trouble {
     IdentityTooLarge {
         limit: usize,
     },
+    /// The user was disabled between the commit of a login and its session.
+    DisabledSince,
     /// A session could not be looked up, begun or ended.
     Store(StoreError),
     /// A request to a page of ours that cannot be read in one way.
@@ -122,6 +124,7 @@ impl Trouble {
             Trouble::Full(_) | Trouble::TooManyRequests => "overload",
             Trouble::AppUnreachable(_) | Trouble::AppTooSlow | Trouble::Undelivered(_) => "app",
             Trouble::IdentityTooLarge { .. } => "headers",
+            Trouble::DisabledSince => "disabled",
             Trouble::Store(_) => "store",
             Trouble::Own(_) | Trouble::NoSuchPage | Trouble::Method(_) | Trouble::NoGateway => "request",
             Trouble::Denied(_) | Trouble::Provider(_) => "provider",
@@ -174,6 +177,7 @@ impl fmt::Display for Trouble {
                 "groups and roles exceed `headers.max_bytes` of {limit} bytes, and without the header the app would keep old \
                  groups (`headers.no_groups` is set); raise `headers.max_bytes`, and what the app takes, or map to fewer groups"
             ),
+            Trouble::DisabledSince => f.write_str("committed, not delivered: the user was disabled since"),
             Trouble::Store(error) => write!(f, "{error}"),
             Trouble::Own(why) => f.write_str(why),
             Trouble::NoSuchPage => f.write_str("there is no such page of ours"),
@@ -376,6 +380,7 @@ fn page(trouble: &Trouble) -> Page<'_> {
             "The app takes too long",
             "It did not answer in time. Please try again in a moment.",
         ),
+        Trouble::DisabledSince => disabled(),
         Trouble::Store(_) | Trouble::Provider(_) => login_later(),
         Trouble::Own(_) => login(
             StatusCode::BAD_REQUEST,
@@ -449,12 +454,16 @@ fn refused_login(reason: &Reason) -> Page<'_> {
             advice: message,
             start_again: true,
         },
-        Reason::Disabled => Page {
-            status: StatusCode::FORBIDDEN,
-            title: "This account is disabled",
-            advice: "Your account has been switched off here. Please ask your administrator.",
-            start_again: false,
-        },
+        Reason::Disabled => disabled(),
+    }
+}
+
+fn disabled() -> Page<'static> {
+    Page {
+        status: StatusCode::FORBIDDEN,
+        title: "This account is disabled",
+        advice: "Your account has been switched off here. Please ask your administrator.",
+        start_again: false,
     }
 }
 

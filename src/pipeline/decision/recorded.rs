@@ -48,7 +48,7 @@ pub fn written(provider: &ProviderName, claims: &Claims, rules: &RuleSet) -> Opt
     let read: Vec<Recorded> = claims
         .claims
         .iter()
-        .filter(|claim| rules.sync.record_claims == Recording::Declared || rules.reads(provider, &claim.name))
+        .filter(|claim| rules.sync.record_claims == Recording::Declared || rules.names(provider, &claim.name))
         .map(|claim| {
             let (state, values) = match &claim.state {
                 ClaimState::Values(values) => (State::Values, values.clone()),

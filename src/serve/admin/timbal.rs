@@ -379,6 +379,8 @@ async fn set_default_role(
     Path((org, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Error> {
+    // The answer tells more than the request.
+    call.caller.may(Scope::Read)?;
     let SetDefaultRoleReqBody { role_id } = json(&body, false)?;
     let claim = groups_claim_of(&admin, &id)?;
     let before = default_role(&admin, &id, &claim);

@@ -240,6 +240,14 @@ fn page_of<T>(entries: Vec<T>, paging: &Paging, key: impl Fn(&T) -> &str) -> Res
     Ok(Page { items, next })
 }
 
+/// What a change came to, for a client that may see more of it than it has sent.
+fn changed(call: &Call, version: i64, view: impl Serialize) -> Response {
+    match call.caller.may(Scope::Read) {
+        Ok(()) => tagged(version, axum::Json(view)),
+        Err(_) => tagged(version, http::StatusCode::NO_CONTENT),
+    }
+}
+
 /// An answer with the version of what it shows.
 fn tagged(version: i64, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();

@@ -128,4 +128,17 @@ async fn api11_a_client_without_read_learns_no_alias() {
     }
     let whole = json!({"alias": "Other", "hidden_from_end_user": true});
     assert_eq!(office.call(blind, "POST", &target, &[], Some(whole)).await.0, 200);
+
+    // The same of what else answers more than was sent.
+    office.post("/api/v1/groups", json!({"name": "Team", "description": "secret", "roles": ["editor"]})).await;
+    office.post("/api/v1/roles", json!({"name": "lead", "description": "secret"})).await;
+    for target in ["/api/v1/groups/Team", "/api/v1/roles/lead"] {
+        let (status, _, answer) = office.call(blind, "PATCH", target, &[("if-match", "*")], Some(json!({}))).await;
+        assert_eq!((status, answer.body.as_str()), (204, ""), "{target}");
+        assert_eq!(answer.headers["etag"], "\"2\"", "{target}");
+        let (status, told, _) = office.call(WRITER, "PATCH", target, &[("if-match", "*")], Some(json!({}))).await;
+        assert_eq!((status, told["description"].as_str()), (200, Some("secret")), "{target}");
+    }
+    let default = "/orgs/1/identity-providers/oidc/default-role";
+    assert_eq!(office.call(blind, "PUT", default, &[], Some(json!({"role_id": null}))).await.0, 403);
 }

@@ -331,7 +331,7 @@ async fn api02_a_dry_run_says_what_is_unknown() {
         let dry_run = format!("{MAPPINGS}/{id}/dryrun");
         let trials = office.expect(200, "POST", &dry_run, &json!([1])).await;
         assert_eq!(trials[0]["mapped"], expected, "{recorded}: {trials}");
-        // From now on it is read, and so recorded at the next login.
+        // From now on a mapping names it, though a disabled one, and it is recorded at the next login.
         assert_eq!(office.login("alice", 2, &json!({"level": "senior"})).await, 200);
         let trials = office.expect(200, "POST", &dry_run, &json!([1])).await;
         let expected = if recorded == "false" { Value::Null } else { json!(false) };

@@ -104,7 +104,18 @@ pub async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token
 }
 
 async fn log_in_with(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, state: ClaimState) {
-    let provider = ProviderName::parse("oidc").unwrap();
+    log_in_through("oidc", store, rules, name, token, state).await;
+}
+
+async fn log_in_through(
+    provider: &str,
+    store: &SqliteStore,
+    rules: &Arc<RuleSet>,
+    name: &str,
+    token: &str,
+    state: ClaimState,
+) {
+    let provider = ProviderName::parse(provider).unwrap();
     let claim =
         Claim { name: ClaimName::parse("groups").unwrap(), state, split: Split::default(), skipped: 0, decided: true };
     let claims = Arc::new(Claims { user: user(name), email: None, display_name: None, claims: vec![claim] });
@@ -180,6 +191,30 @@ async fn see06_a_claim_that_refuses_is_foretold() {
     let refusal = "claim `groups` is missing, and `when_missing` is `refuse`";
     assert_eq!(said.json()["refusals"], json!([{"reason": refusal, "users": 1}]), "{said:?}");
     assert_eq!(said.code, 2, "something changes");
+}
+
+/// Finding SEE6: where a mapping asks for a role that another provider gives, the order of the logins decides, and nobody knows it.
+#[tokio::test]
+async fn see06_what_depends_on_the_order_of_logins_is_unknown() {
+    let desk = Desk::new();
+    let zeta = BASE.split("[[provider]]").nth(1).unwrap().split("[[role]]").next().unwrap();
+    let zeta = zeta.replace("name = \"oidc\"", "name = \"zeta\"\nnamespace = \"oidc\"").replace("/callback", "/zeta");
+    let leaning = "\n[[mapping]]\nname = \"leaning\"\nprovider = \"oidc\"\n\
+        when = [{ claim = \"groups\", is = \"staff\" }, { has_role = \"editor\" }]\ngroup = \"Sales\"\n";
+    let reading = "\n[[mapping]]\nname = \"leads\"\nprovider = \"zeta\"\nclaim = \"groups\"\nvalue = \"VALUE\"\nrole = \"editor\"\n";
+    let text = |value: &str| format!("{BASE}\n[[provider]]{zeta}{leaning}{}", reading.replace("VALUE", value));
+    let (store, rules) = (store(&desk), rules(&text("nobody")));
+    let values = |group: &str| ClaimState::Values(vec![group.to_owned()]);
+    for (token, name) in [("1", "alice"), ("2", "bob")] {
+        log_in_with(&store, &rules, name, token, values("staff")).await;
+    }
+    log_in_through("zeta", &store, &rules, "bob", "3", values("leads")).await;
+    let report = plan(&desk, &text("leads"), &["--json"]).json();
+    let row =
+        |name: &str| report["targets"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone();
+    let (editor, sales) = (row("editor"), row("Sales"));
+    assert_eq!((&editor["gains"], &editor["may_gain"]), (&json!(1), &json!(0)), "{report:#}");
+    assert_eq!((&sales["gains"], &sales["may_gain"]), (&json!(0), &json!(1)), "{report:#}");
 }
 
 fn plan(desk: &Desk, text: &str, more: &[&str]) -> Said {

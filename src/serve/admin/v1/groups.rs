@@ -14,7 +14,7 @@ use super::super::http::{Admin, json};
 use super::super::service::{GroupChange, GroupInput, GroupView};
 use super::people::{Member, members_of};
 use super::problem::{Problem, Problems};
-use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, page_of, tagged};
+use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, changed, page_of, tagged};
 use crate::pipeline::ids::{GroupName, Target};
 use crate::pipeline::mapping::stored::OwnGroup;
 
@@ -102,7 +102,8 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
 #[utoipa::path(patch, path = "/api/v1/groups/{name}",
     operation_id = "update_group", tag = "groups", request_body = ChangedGroup, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 200, description = "The group as it is now", body = GroupView, headers(("ETag" = String))), Problems))]
+), responses((status = 200, description = "The group as it is now", body = GroupView, headers(("ETag" = String))),
+    (status = 204, description = "The group is changed; the client lacks scope `read`"), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -112,7 +113,7 @@ async fn update(
     let ChangedGroup { name, description, roles, stages, protected, privileged, brake } = json(&body, false)?;
     let change = GroupChange { name, description, roles, stages, protected, privileged, brake };
     let view = admin.service.update_group(&call, &group, change).await?;
-    Ok(tagged(view.version, Json(view)))
+    Ok(changed(&call, view.version, view))
 }
 
 /// Deletes a group of the store

@@ -14,7 +14,7 @@ use super::super::http::{Admin, json};
 use super::super::service::{RoleChange, RoleInput, RoleView};
 use super::people::{Member, members_of};
 use super::problem::{Problem, Problems};
-use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, page_of, tagged};
+use super::{Adding, Asked, At, Changing, Confirming, Page, Paging, Reading, changed, page_of, tagged};
 use crate::pipeline::ids::{RoleName, Target};
 use crate::pipeline::mapping::stored::OwnRole;
 
@@ -90,7 +90,8 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
 #[utoipa::path(patch, path = "/api/v1/roles/{name}",
     operation_id = "update_role", tag = "roles", request_body = ChangedRole, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
-), responses((status = 200, description = "The role as it is now", body = RoleView, headers(("ETag" = String))), Problems))]
+), responses((status = 200, description = "The role as it is now", body = RoleView, headers(("ETag" = String))),
+    (status = 204, description = "The role is changed; the client lacks scope `read`"), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -100,7 +101,7 @@ async fn update(
     let ChangedRole { description, protected, privileged, brake } = json(&body, false)?;
     let change = RoleChange { description, protected, privileged, brake };
     let view = admin.service.update_role(&call, &name, change).await?;
-    Ok(tagged(view.version, Json(view)))
+    Ok(changed(&call, view.version, view))
 }
 
 /// Deletes a role of the store
