@@ -22,7 +22,12 @@ const COMMANDS = {
     return ["unicorn", "-E", "none", "-c", config, `${apps}/config.ru`];
   },
   "puma + Rack": ({ apps, port }) => ["puma", "-e", "production", "-t", `${THREADS}:${THREADS}`, "-b", `tcp://127.0.0.1:${port}`, `${apps}/config.ru`],
-  "thin + Rack": ({ apps, port }) => ["thin", "-e", "production", "-a", "127.0.0.1", "-p", port, "-R", `${apps}/config.ru`, "--threaded", "start"],
+  // Some requests that it gets directly crash it ("pure virtual method called"), so it is started again as a supervisor would.
+  "thin + Rack": ({ apps, port }) => ["bash", "-c", `trap 'kill $thin; exit' TERM INT
+    while :; do
+      thin -e production -a 127.0.0.1 -p ${port} -R ${apps}/config.ru --threaded start & thin=$!
+      wait $thin
+    done`],
   "php -S + HttpFoundation": ({ apps, port }) => ["php", "-S", `127.0.0.1:${port}`, "-t", `${apps}/php`],
   "nginx, php-fpm + HttpFoundation": ({ apps, directory, port, fpm }) => {
     writeFileSync(join(directory, "fpm.conf"), `[global]\nerror_log = ${directory}/fpm.log\n[app]\nlisten = ${directory}/fpm.sock\n`
