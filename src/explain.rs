@@ -73,14 +73,14 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
     }
 }
 
-/// Claims that somebody wrote down.
+/// Claims that an operator wrote down.
 async fn dry(mut report: Report, written: &WrittenClaims, around: Surroundings<'_>) -> Result<Report, StoreError> {
     report.notes.extend(written.unread(around.provider));
     let settled = settle(around.provider, &around.rules, |provider, reads| written.read(provider, reads));
     unsigned(report, settled, around).await
 }
 
-/// What nobody vouches for: the same decision, told as such.
+/// What no provider has signed: the same decision, told as such.
 async fn unsigned(
     mut report: Report,
     settled: Result<Candidates, ClaimsRefusal>,
@@ -147,7 +147,7 @@ async fn judge(
     }
 }
 
-/// Why the walk ended, and what the token says where nobody believes it.
+/// Why the walk ended, and what the token says where it was not verified.
 async fn stopped(
     mut report: Report,
     why: Reason,
@@ -175,7 +175,9 @@ async fn stopped(
         }
         other => {
             if matches!(other, Reason::NoPerson) {
-                report.notes.push("no login is made of it; the request goes on to the app, and nobody is named".into());
+                report
+                    .notes
+                    .push("no login is made of it; the request goes on to the app, and no person is named".into());
             }
             report.refuse(other);
             return Ok(report);
@@ -268,7 +270,7 @@ async fn decide(
     Ok(())
 }
 
-/// A login by claims that nobody vouches for, as the store is asked about it.
+/// A login by claims that no provider has signed, as the store is asked about it.
 fn unsigned_login(claims: &Claims, provider: &Provider, now: Timestamp) -> Login {
     Login {
         id: String::from("explain"),

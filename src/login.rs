@@ -92,7 +92,7 @@ pub struct Resync {
     pub id: String,
     pub provider: Arc<Provider>,
     pub access_token: AccessToken,
-    /// Whom the provider has to speak of; `None`: whoever it does.
+    /// The subject that the provider has to name; `None`: any.
     pub subject: Option<String>,
     pub timeout: Duration,
 }
@@ -144,7 +144,7 @@ pub enum Reason {
     #[error(transparent)]
     Bearer(#[from] BearerFault),
     #[error(
-        "a person's grant brought no `id_token`, so that nobody can be synced; have the app ask for scope `openid`"
+        "a person's grant brought no `id_token`, so that the login cannot be synced; have the app ask for scope `openid`"
     )]
     NoIdToken,
     #[error(transparent)]
@@ -407,7 +407,7 @@ impl Trace for LogTrace<'_> {
 }
 
 /// Decides and commits. Where the rules have changed since the walk began, its last part runs again by the new ones, as often
-/// as it takes: a change of rules refuses nobody.
+/// as it takes: a change of rules refuses no login.
 async fn commit(services: &Services, about: &About, known: Known) -> Result<Entered, Reason> {
     let mut known = known;
     loop {

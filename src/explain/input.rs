@@ -56,7 +56,7 @@ pub enum InputError {
 }
 
 impl Input {
-    /// Claims that somebody wrote down.
+    /// Claims that an operator wrote down.
     pub fn claims(claims: Map<String, Value>) -> Self {
         Self { kind: "claims", what: What::Claims(WrittenClaims(claims)) }
     }

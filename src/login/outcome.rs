@@ -197,7 +197,7 @@ impl std::fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    /// Notes that the login has reached the app, or whoever it is for.
+    /// Notes that the login has reached the app, or the client that it is for.
     pub(super) fn done(&self) {
         if !self.delivered.swap(true, Ordering::Relaxed) {
             self.outcomes.logins.get_or_create(&Labels { outcome: "entered", ..self.labels.clone() }).inc();

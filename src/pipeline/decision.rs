@@ -110,7 +110,7 @@ pub struct Preview {
 #[derive(Debug, Clone)]
 pub struct Kept {
     pub user: UserId,
-    /// `None`: nobody has this key.
+    /// `None`: no user has this key.
     pub record: Option<Record>,
     /// What binds the user, who was erased. Only where there is no record.
     pub erased: Option<Bound>,
@@ -342,7 +342,7 @@ fn plan_for(
     let mut windows = BTreeMap::new();
     if plan.refused.is_none() {
         windows = brake::hold(&mut plan, &snapshot, rules, facts, login.now)?;
-        // Whom nobody knows holds nothing that could be the last of its kind.
+        // A new user holds nothing that could be the last of its kind.
         if known {
             guard::keep_last(&mut plan, &snapshot, rules, facts)?;
         }

@@ -1,6 +1,6 @@
 //! From what is known of a login to its candidates, by one pair of provider and rules.
 //!
-//! This is the part of the walk that waits for nobody, so that it runs again whenever the rules have changed.
+//! This is the part of the walk that never waits, so that it runs again whenever the rules have changed.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub fn settle(
 ) -> Result<Candidates, ClaimsRefusal> {
     let name = &provider.name;
     let implied = rules.overlay.implied.get(name).map(Vec::as_slice).unwrap_or_default();
-    // What no operator declared keeps nobody out, whatever a provider sends of it.
+    // A claim that no operator declared keeps no person out, whatever a provider sends of it.
     let reads = |claim: &ClaimName| rules.reads(name, claim) && implied.iter().all(|rule| rule.name != *claim);
     let claims = match implied {
         [] => read(provider, &reads)?,

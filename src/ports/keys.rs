@@ -60,7 +60,7 @@ pub enum KeysError {
     NotYet(ProviderName),
     #[error("the last good copy of the keys of provider `{0}` is older than `max_stale`")]
     TooStale(ProviderName),
-    /// For whoever looks once.
+    /// For a single look.
     #[error("{0}")]
     Unavailable(String),
 }

@@ -226,7 +226,7 @@ impl Bearers {
         (Synced { claims, issued_at, at: now }, is_new)
     }
 
-    /// What the store has of somebody who was synced before; `None` where they were erased since.
+    /// What the store has of a user who was synced before; `None` where they were erased since.
     async fn of_store(
         &self,
         services: &Services,

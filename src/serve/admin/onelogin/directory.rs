@@ -1,4 +1,4 @@
-//! Roles and users to look at: whoever writes mappings needs their numbers, and whoever tries one, those of people.
+//! Roles and users to look at: a client that writes mappings needs their numbers, and one that tries a mapping those of people.
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};

@@ -30,7 +30,7 @@ impl Numbers {
     }
 }
 
-/// The index of the newest state that somebody looked anything up in.
+/// The index of the newest state in which anything was looked up.
 #[derive(Default)]
 pub(super) struct Lookup(Mutex<Option<Arc<Index>>>);
 

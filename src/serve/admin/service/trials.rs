@@ -30,7 +30,7 @@ impl Service {
             };
             let holds = match rules.mapping(Mapping::id_of_number(number)) {
                 Some(mapping) => self.holds(mapping, &person, &rules).await?,
-                // One that cannot be used holds for nobody.
+                // One that cannot be used holds for no user.
                 None => Truth::False,
             };
             trials.push(Trial { person, holds });
@@ -54,7 +54,7 @@ impl Service {
         let recorded = self.inspect.catalogue().recorded(person.user.clone(), std::sync::Arc::clone(rules)).await?;
         let mut logins = recorded.iter().filter(|(provider, _)| mapping.applies_to(provider)).peekable();
         if logins.peek().is_none() {
-            // Whoever has not logged in since claims are recorded may bring any.
+            // A user who has not logged in since claims are recorded may bring any.
             return Ok(Truth::Undecided);
         }
         Ok(Truth::any(logins.map(|(_, claims)| truth_of(&mapping.when, &Facts::new(claims), Some(&conditioned)))))
