@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use self::act::{Act, By, ERASED, Undone, act};
-pub use self::audit::{About, Entry};
+pub use self::audit::{About, Entry, RefusalDetail};
 pub use self::brake::Window;
 pub use self::disabling::Disablings;
 pub use self::hold::{Held, discard, release};

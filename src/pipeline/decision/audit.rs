@@ -41,13 +41,14 @@ impl Entry {
     }
 }
 
+/// What the audit says of a login that was refused after its signature held.
 #[derive(Serialize)]
-struct RefusalDetail<'a> {
-    login: &'a str,
-    provider: &'a str,
-    token: &'a str,
-    outcome: &'a str,
-    reason: &'a str,
+pub struct RefusalDetail<'a> {
+    pub login: &'a str,
+    pub provider: &'a str,
+    pub token: &'a str,
+    pub outcome: &'a str,
+    pub reason: &'a str,
 }
 
 pub(super) fn refusal(login: &Login, outcome: &str, reason: &str, about: bool) -> Entry {

@@ -2,13 +2,12 @@
 
 use aws_lc_rs::digest;
 use rusqlite::params;
-use serde::Serialize;
 
 use super::super::{Applied, Login, Preview, Refusal, StoreError};
 use super::audit::About;
 use super::decide::{self, Token};
 use super::{Session, audit, unavailable};
-use crate::pipeline::decision;
+use crate::pipeline::decision::{self, RefusalDetail};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::{Candidates, RuleSet};
 
@@ -41,15 +40,6 @@ pub(super) fn preview(
     let loaded = decide::load(session, &login.user, Some(Token { digest: &digest, until: login.remember_until }))?;
     let step = |kept: &_, facts: &_| decision::preview(kept, login, candidates, rules, facts);
     decide::decide(session.connection, &loaded, rules, login.now, step)
-}
-
-#[derive(Serialize)]
-struct RefusalDetail<'a> {
-    login: &'a str,
-    provider: &'a str,
-    token: &'a str,
-    outcome: &'a str,
-    reason: &'a str,
 }
 
 /// Records a login that was refused after its signature held, once for each token.
