@@ -179,8 +179,7 @@ impl Pool {
         let (sender, connection) = handshake.map_err(|error| NoAnswer::of(&error))?;
         Ok(Box::new(Connection {
             sender,
-            connection: Box::pin(connection.with_upgrades()),
-            ended: false,
+            connection: Some(Box::pin(connection.with_upgrades())),
             alarm: Alarm::default(),
         }))
     }
@@ -278,9 +277,9 @@ fn quiet() -> Context<'static> {
 /// One connection. Whoever has it drives it.
 struct Connection {
     sender: SendRequest<Outgoing>,
-    /// hyper does not say what it is called.
-    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    ended: bool,
+    /// `None` once it has ended. hyper takes no request from its queue after the app has closed an idle connection: one that is
+    /// in it then comes back to its sender when the queue is dropped.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     /// For when an answer takes too long; set once for many requests.
     alarm: Alarm,
 }
@@ -294,14 +293,18 @@ enum Unanswered {
 impl Connection {
     /// Reads and writes what can be read and written now. What comes of it is there afterwards.
     fn drive(&mut self, context: &mut Context<'_>) {
-        if !self.ended {
-            self.ended = self.connection.as_mut().poll(context).is_ready();
+        if self.connection.as_mut().is_some_and(|connection| connection.as_mut().poll(context).is_ready()) {
+            self.connection = None;
         }
     }
 
     /// Whether everything of the last request and its answer is through.
     fn is_free(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        !self.has_ended() && self.sender.is_ready()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connection.is_none()
     }
 
     async fn exchange(
@@ -333,7 +336,7 @@ impl Connection {
     async fn finish(mut self: Box<Self>) {
         poll_fn(|context| {
             self.drive(context);
-            if self.ended || self.is_free() { Poll::Ready(()) } else { Poll::Pending }
+            if self.has_ended() || self.is_free() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -353,7 +356,7 @@ impl AppBody {
         let Some(connection) = self.connection.take() else { return };
         if connection.is_free() {
             self.pool.keep(connection);
-        } else if !connection.ended {
+        } else if !connection.has_ended() {
             // The app answered before it had the whole request. It gets the rest, and nobody waits for that.
             tokio::spawn(connection.finish());
         }
@@ -386,5 +389,38 @@ impl Body for AppBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The app closes a kept connection just after it was taken from the list: the request was not sent, and comes back at once.
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_has_just_closed_comes_back_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let pool = Pool::new(Connector::Plain(HttpConnector::new()), address, 1, Duration::from_secs(60));
+        let request = || Box::new(Request::new(Outgoing::Empty));
+        let app = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            stream
+        });
+        let Ok(answer) = pool.send(request(), Duration::from_secs(5), None).await else { panic!("no answer") };
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        let patience = Patience { from: Instant::now(), limit: Duration::from_secs(5), upload: None };
+        let (mut connection, _) = pool.take(patience.from).expect("the connection is kept");
+        drop(app.await.unwrap());
+        // Until the runtime has seen the end.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let unanswered = connection.exchange(request(), patience).await.map(|_| ());
+        assert!(matches!(unanswered, Err(Unanswered::Broken { unsent: Some(_), .. })), "the request is lost");
     }
 }
