@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::listen::Peer;
+use super::listen::{PartialBody, Peer};
 
 /// Bytes of a rest that are read, for how long, and how long its next piece may take. Then the connection is closed.
 const MOST: usize = 8 << 20;
@@ -31,8 +31,8 @@ pub struct Arriving {
     sends: bool,
     /// HTTP/2 ends each stream by itself.
     http2: bool,
-    /// The connection, where it tells bodies from heads.
-    peer: Option<Arc<Peer>>,
+    /// Tells the connection, where it tells bodies from heads, that this one has not arrived whole.
+    partial: Option<PartialBody>,
 }
 
 impl Arriving {
@@ -42,8 +42,8 @@ impl Arriving {
         let sends = !request.headers().contains_key(header::EXPECT);
         request.map(|body| {
             let inner = Some(body).filter(|body| !body.is_end_stream());
-            let peer = inner.as_ref().and(peer).cloned();
-            Self { inner, sends, http2, peer }
+            let partial = inner.as_ref().and(peer).filter(|_| !http2).map(|peer| Arc::clone(peer).body_arrives());
+            Self { inner, sends, http2, partial }
         })
     }
 }
@@ -67,6 +67,7 @@ impl Body for Arriving {
         self.sends = true;
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.inner = None;
+            self.partial = None;
         }
         polled
     }
@@ -86,12 +87,12 @@ impl Drop for Arriving {
         if self.http2 || !self.sends {
             return;
         }
-        let under_way = self.peer.take().map(Peer::reads_on);
+        let partial = self.partial.take();
         // Outside a runtime the connection is gone too.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = tokio::time::timeout(TIME, drop_bytes(rest)).await;
-                drop(under_way);
+                drop(partial);
             });
         }
     }

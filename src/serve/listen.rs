@@ -10,9 +10,9 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -325,6 +325,11 @@ pub struct Peer {
     /// Requests that were begun; wraps.
     begun: AtomicU32,
     in_flight: AtomicU32,
+    /// Bodies of requests that have not arrived whole. An app may answer before it has the body, and then a body outlasts its
+    /// request: what comes next is the rest of it.
+    bodies: AtomicU32,
+    /// Woken when the last of them has arrived, so that the wait for the next request begins.
+    when_whole: Mutex<Option<Waker>>,
     /// HTTP/2: bytes that come between requests are no head of one.
     multiplexed: AtomicBool,
     tunnelled: AtomicBool,
@@ -348,6 +353,8 @@ impl Peer {
             client: (!server.site.load().trusts(address)).then(|| Client::of(address)),
             begun: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            bodies: AtomicU32::new(0),
+            when_whole: Mutex::new(None),
             multiplexed: AtomicBool::new(false),
             tunnelled: AtomicBool::new(false),
             rests: AtomicBool::new(false),
@@ -369,21 +376,41 @@ impl Peer {
 }
 
 impl Peer {
-    /// A body is read on that no request wants any more: until what comes back is dropped, what arrives is no head.
-    pub fn reads_on(self: Arc<Self>) -> ReadsOn {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        ReadsOn { peer: self }
+    /// A body begins to arrive: until what comes back is dropped, what arrives is no head.
+    pub fn body_arrives(self: Arc<Self>) -> PartialBody {
+        self.bodies.fetch_add(1, Ordering::Relaxed);
+        PartialBody { peer: self }
+    }
+
+    /// Whether no request is under way, nor the body of one.
+    fn is_between_requests(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.bodies.load(Ordering::Relaxed) == 0
+    }
+
+    /// Wakes the connection when its last body has arrived, if there is one that outlasts its request.
+    fn wake_when_whole(&self, context: &Context<'_>) {
+        if self.in_flight.load(Ordering::Relaxed) > 0 || self.bodies.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        *self.when_whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        if self.bodies.load(Ordering::SeqCst) == 0 {
+            context.waker().wake_by_ref();
+        }
     }
 }
 
-/// See [`Peer::reads_on`].
-pub struct ReadsOn {
+/// See [`Peer::body_arrives`].
+pub struct PartialBody {
     peer: Arc<Peer>,
 }
 
-impl Drop for ReadsOn {
+impl Drop for PartialBody {
     fn drop(&mut self) {
-        self.peer.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.peer.bodies.fetch_sub(1, Ordering::SeqCst) == 1
+            && let Some(waker) = self.peer.when_whole.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            waker.wake();
+        }
     }
 }
 
@@ -498,10 +525,11 @@ impl<S> Watched<S> {
     }
 
     /// Nothing can be read: says until when that is all right.
-    fn wait_to_read(&mut self) -> Option<Instant> {
-        if self.peer.in_flight.load(Ordering::Relaxed) > 0 || self.peer.tunnelled.load(Ordering::Relaxed) {
+    fn wait_to_read(&mut self, context: &Context<'_>) -> Option<Instant> {
+        if !self.peer.is_between_requests() || self.peer.tunnelled.load(Ordering::Relaxed) {
             self.reading = None;
             self.head_begun = false;
+            self.peer.wake_when_whole(context);
             return None;
         }
         self.notice_requests();
@@ -542,7 +570,7 @@ impl<S> Watched<S> {
         if self.peer.begun.load(Ordering::Relaxed) == self.begun {
             return;
         }
-        if let Some(due) = self.wait_to_read() {
+        if let Some(due) = self.wait_to_read(context) {
             if self.alarm.poll(due, context).is_ready() {
                 context.waker().wake_by_ref();
             }
@@ -551,10 +579,10 @@ impl<S> Watched<S> {
     }
 
     fn has_read(&mut self, bytes: &[u8]) {
-        if self.peer.in_flight.load(Ordering::Relaxed) == 0 {
+        let between = self.peer.is_between_requests();
+        if between {
             self.notice_requests();
         }
-        let between = self.peer.in_flight.load(Ordering::Relaxed) == 0;
         if between && !self.peer.tunnelled.load(Ordering::Relaxed) && !self.peer.multiplexed.load(Ordering::Relaxed) {
             let begun = self.peer.begun.load(Ordering::Relaxed);
             if begun != self.scanned {
@@ -659,7 +687,7 @@ impl<S: AsyncRead + Unpin> Watched<S> {
                 }
                 Poll::Ready(result)
             }
-            Poll::Pending => match self.wait_to_read() {
+            Poll::Pending => match self.wait_to_read(context) {
                 Some(due) if self.alarm.poll(due, context).is_ready() => Poll::Ready(Err(timed_out())),
                 Some(_) => {
                     self.consider_rest(context);

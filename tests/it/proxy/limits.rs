@@ -153,6 +153,30 @@ async fn slow_clients_are_let_go() {
     assert!(half_login.1.starts_with("HTTP/1.1 408"), "{}", half_login.1);
 }
 
+/// A body that outlasts its request ends, and then the connection is as idle as any other.
+#[tokio::test]
+async fn a_connection_is_let_go_after_a_body_that_ended_late() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").await;
+        while matches!(stream.read(&mut [0; 4096]).await, Ok(1..)) {}
+    });
+    let proxy = Proxy::with(address, Setting { listen: "idle_timeout = \"500ms\"", ..Setting::default() }).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: 8\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(wire::read(&mut stream).await.body, "early");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.write_all(b"the rest").await.unwrap();
+    let began = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(3), stream.read(&mut [0; 1])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "the connection is kept");
+    assert!(began.elapsed() > Duration::from_millis(400), "the connection ended after {:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn an_answer_that_stalls_is_cut_off() {
     let app = App::with(|_| Reply::Stall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc".to_vec())).await;

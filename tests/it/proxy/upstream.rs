@@ -222,6 +222,48 @@ async fn an_app_may_answer_before_it_has_the_body() {
     tokio::time::timeout(Duration::from_secs(2), app).await.expect("the app never had the whole body").unwrap();
 }
 
+/// The answer came early, and the client takes its time with the rest of the body: that is still the body, and no request begins
+/// in it, however it reads. Between two requests a connection rests after a moment, and gives back what hyper knew of it.
+#[tokio::test]
+async fn the_rest_of_a_body_is_no_request_after_an_early_answer() {
+    let inner = "GET /smuggled HTTP/1.1\r\nhost: app.example\r\n\r\n";
+    for pause in [Duration::ZERO, Duration::from_millis(300)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+        let app = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = Vec::new();
+            while find(&buffer, b"\r\n\r\n").is_none() {
+                stream.read_buf(&mut buffer).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly").await.unwrap();
+            while !buffer.ends_with(inner.as_bytes()) {
+                assert!(stream.read_buf(&mut buffer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&buffer));
+            }
+            // What follows comes on this connection or another.
+            let (mut stream, mut buffer) = (listener.accept().await.unwrap().0, Vec::new());
+            while find(&buffer, b"\r\n\r\n").is_none() {
+                stream.read_buf(&mut buffer).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext").await.unwrap();
+            String::from_utf8(buffer).unwrap()
+        });
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        let length = "now ".len() + inner.len();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\nnow "
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(wire::answer(&mut client).await.body, "early");
+        tokio::time::sleep(pause).await;
+        client.write_all(inner.as_bytes()).await.unwrap();
+        client.write_all(b"GET /next HTTP/1.1\r\nhost: app.example\r\n\r\n").await.unwrap();
+        assert_eq!(wire::answer(&mut client).await.body, "next", "after {pause:?}");
+        let asked = tokio::time::timeout(Duration::from_secs(2), app).await.expect("the app lost the body").unwrap();
+        assert!(asked.starts_with("GET /next "), "{asked}");
+    }
+}
+
 /// How an app answers, by the last part of the path. The first part is the request's own, and is what every answer is made of.
 async fn answer_by_path(mut stream: TcpStream) {
     let mut buffer = Vec::new();
