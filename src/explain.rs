@@ -20,6 +20,7 @@ use crate::login::walk::{Asks, Stopped, Trace, walk};
 use crate::login::{Reason, describe};
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::{Captured, UntrustedToken};
+use crate::pipeline::claims::arrived::arrived_dry;
 use crate::pipeline::claims::{self, Claims, ClaimsRefusal};
 use crate::pipeline::explain::dry::WrittenClaims;
 use crate::pipeline::explain::{
@@ -68,7 +69,8 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
         What::Claims(written) => dry(begun(Proof::Dry), &written, around).await,
         What::Login { captured, access_token } => {
             let proof = Proof::NotVerified { because: String::from("it was not looked at") };
-            judge(begun(proof), captured, access_token, around).await
+            // A large future, and made once.
+            Box::pin(judge(begun(proof), captured, access_token, around)).await
         }
     }
 }
@@ -76,6 +78,7 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
 /// Claims that an operator wrote down.
 async fn dry(mut report: Report, written: &WrittenClaims, around: Surroundings<'_>) -> Result<Report, StoreError> {
     report.notes.extend(written.unread(around.provider));
+    report.tell_arrived(arrived_dry(&written.statement(&around.provider.protocol), around.provider));
     let settled = settle(around.provider, &around.rules, |provider, reads| written.read(provider, reads));
     unsigned(report, settled, around).await
 }
@@ -139,11 +142,16 @@ async fn judge(
     let mut report = telling.report;
     match known {
         Ok(known) => {
-            let login = Login { spending: Spending::Again, ..describe("explain", &known) };
+            let arrived = known.arrived();
+            let login = Login { spending: Spending::Again, ..describe("explain", &known, arrived.clone()) };
+            report.tell_arrived(arrived);
             decide(&mut report, known.into_candidates(), login, around).await?;
             Ok(report)
         }
-        Err(Stopped { reason, signed }) => stopped(report, reason, signed, &token, around).await,
+        Err(Stopped { reason, signed, arrived }) => {
+            report.tell_arrived(*arrived);
+            stopped(report, reason, signed, &token, around).await
+        }
     }
 }
 
@@ -151,7 +159,7 @@ async fn judge(
 async fn stopped(
     mut report: Report,
     why: Reason,
-    signed: Option<SignedToken>,
+    signed: Option<Box<SignedToken>>,
     token: &UntrustedToken,
     around: Surroundings<'_>,
 ) -> Result<Report, StoreError> {
@@ -184,6 +192,7 @@ async fn stopped(
         }
     }
     let Ok(statement) = verify::hearsay(token) else { return Ok(report) };
+    report.tell_arrived(arrived_dry(&statement, around.provider));
     let settled =
         settle(around.provider, &around.rules, |provider, reads| claims::read_dry(&statement, provider, reads));
     unsigned(report, settled, around).await
@@ -286,5 +295,6 @@ fn unsigned_login(claims: &Claims, provider: &Provider, now: Timestamp) -> Login
         now,
         binding: "not checked",
         claims: Vec::new(),
+        arrived: Vec::new(),
     }
 }

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::{CallbackMessage, CaptureRefusal, Captured};
+use crate::pipeline::claims::arrived::Arrived;
 use crate::pipeline::claims::{Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::plan::Plan;
@@ -370,9 +371,15 @@ async fn recorded(
 ) -> Result<Known, Reason> {
     match known {
         Ok(known) => Ok(known),
-        Err(Stopped { reason, signed }) => {
+        Err(Stopped { reason, signed, arrived }) => {
+            for near in &arrived.near {
+                tracing::warn!(
+                    %id, provider = %provider.name, claim = near.claim, %near,
+                    "a claim is missing, and one with a similar name came"
+                );
+            }
             if let Some(signed) = signed {
-                record(services, id, provider, signed, &reason, now).await;
+                record(services, (id, provider), *signed, *arrived, &reason, now).await;
             }
             Err(reason)
         }
@@ -411,9 +418,13 @@ impl Trace for LogTrace<'_> {
 async fn commit(services: &Services, about: &About, known: Known) -> Result<Entered, Reason> {
     let mut known = known;
     loop {
-        let login = describe(&about.id, &known);
+        let arrived = known.arrived();
+        let near = arrived.near.clone();
+        let login = describe(&about.id, &known, arrived);
         let Known { believed, candidates } = known;
         let claims = Arc::clone(&candidates.claims);
+        let (rules, provider) = (&believed.pair.rules, &believed.provider.name);
+        services.meters.note_missing(&about.id, rules, provider, &claims, &near, believed.now);
         match services.store.apply(login, candidates, Arc::clone(&believed.pair.rules)).await? {
             Applied::Committed(plan) => {
                 let delivery = services.outcomes.committed(about, &plan);
@@ -436,7 +447,7 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
 }
 
 /// A login as the store is told of it.
-pub(crate) fn describe(id: &str, known: &Known) -> Login {
+pub(crate) fn describe(id: &str, known: &Known, arrived: Arrived) -> Login {
     let Known { believed, candidates } = known;
     let (assertion, claims, now) = (believed.assertion.get(), &candidates.claims, believed.now);
     Login {
@@ -456,6 +467,7 @@ pub(crate) fn describe(id: &str, known: &Known) -> Login {
         now,
         binding: assertion.binding.word(),
         claims: claims.claims.iter().map(summary).collect(),
+        arrived: arrived.sources,
     }
 }
 
@@ -482,9 +494,9 @@ fn remember_until(provider: &Provider, now: Timestamp) -> Timestamp {
 /// Writes the audit row of a refusal. The login is refused whether or not it can be written.
 async fn record(
     services: &Services,
-    id: &str,
-    provider: &Provider,
+    (id, provider): (&str, &Provider),
     signed: SignedToken,
+    arrived: Arrived,
     reason: &Reason,
     now: Timestamp,
 ) {
@@ -494,6 +506,7 @@ async fn record(
         token_id: signed.token_id,
         now,
         reason: reason.to_string(),
+        arrived: arrived.sources,
         remember_until: remember_until(provider, now),
     };
     if let Err(error) = services.store.record_refusal(refusal).await {

@@ -1,6 +1,7 @@
 //! Structured logs on standard error, and what is counted.
 
 pub mod meters;
+pub mod missing;
 #[cfg(feature = "samael")]
 pub mod second_verifier;
 pub mod watchdog;

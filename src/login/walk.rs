@@ -19,8 +19,9 @@ use super::Reason;
 use super::enrich::{Unread, ask_userinfo, enrich};
 use crate::pipeline::capture::oidc::{AccessToken, IdTokenError, UntrustedIdToken};
 use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
+use crate::pipeline::claims::arrived::{Arrived, arrived, arrived_refused};
 use crate::pipeline::claims::sources::{Brought, Sources};
-use crate::pipeline::claims::{self, Claims, ClaimsRefusal};
+use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping::Candidates;
 use crate::pipeline::provider::{Protocol, Provider};
@@ -102,6 +103,17 @@ impl Known {
         &self.candidates.claims
     }
 
+    /// What the provider sent, by name.
+    pub fn arrived(&self) -> Arrived {
+        let Believed { assertion, provider, pair, sources, .. } = &self.believed;
+        let implied = pair.rules.overlay.implied.get(&provider.name).map(Vec::as_slice).unwrap_or_default();
+        let claims = &self.candidates.claims.claims;
+        let is_missing = |rule: &&ClaimRule| {
+            claims.iter().any(|claim| claim.name == rule.name && claim.state == ClaimState::Missing)
+        };
+        arrived(assertion, sources, provider, provider.claims.iter().chain(implied).filter(is_missing))
+    }
+
     pub fn into_candidates(self) -> Candidates {
         self.candidates
     }
@@ -134,7 +146,8 @@ impl Believed {
     fn refused(self, refusal: ClaimsRefusal) -> Stopped {
         let Assertion { token_id, issued_at, .. } = self.assertion.get();
         let signed = SignedToken { token_id: token_id.clone(), issued_at: Some(*issued_at) };
-        Stopped { reason: refusal.into(), signed: Some(signed) }
+        let arrived = arrived_refused(&self.assertion, &self.sources, &self.provider);
+        Stopped { reason: refusal.into(), signed: Some(Box::new(signed)), arrived: Box::new(arrived) }
     }
 }
 
@@ -143,12 +156,14 @@ impl Believed {
 pub struct Stopped {
     pub reason: Reason,
     /// The token's identity, where its signature held: such a refusal is worth an audit row.
-    pub signed: Option<SignedToken>,
+    pub signed: Option<Box<SignedToken>>,
+    /// What the provider sent, by name, where its claims were read.
+    pub arrived: Box<Arrived>,
 }
 
 impl From<Reason> for Stopped {
     fn from(reason: Reason) -> Self {
-        Self { reason, signed: None }
+        Self { reason, signed: None, arrived: Box::default() }
     }
 }
 
@@ -171,7 +186,10 @@ pub async fn walk(
         Ok(assertion) => assertion,
         Err(Unbelieved::Keys(error)) => return Err(Reason::from(error).into()),
         Err(Unbelieved::Fault(refused)) => {
-            return Err(Stopped { reason: Reason::Verify(refused.fault), signed: refused.signed });
+            return Err(Stopped {
+                signed: refused.signed.map(Box::new),
+                ..Stopped::from(Reason::Verify(refused.fault))
+            });
         }
     };
     trace.verified(&assertion);

@@ -12,8 +12,9 @@
 //! "_claim_names": {"groups"}  unresolved: keeps
 //! ```
 //!
-//! A claim may be read from several payloads of one login; [`sources`] says how they make one.
+//! A claim may be read from several payloads of one login; [`sources`] says how they make one. [`arrived`] says what came, by name.
 
+pub mod arrived;
 pub mod dn;
 pub mod names;
 pub mod overage;

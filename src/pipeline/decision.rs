@@ -37,6 +37,7 @@ pub use self::disabling::Disablings;
 pub use self::hold::{Held, discard, release};
 pub use self::lapse::{expire, lapse};
 pub use self::replan::replan;
+use super::claims::arrived::ArrivedNames;
 use super::ids::{ProviderName, Target, Timestamp, UserId};
 use super::mapping::{Candidates, RuleSet, holds_by_claim};
 use super::plan::{self, Plan, Refused, Snapshot, by_role_or_claim};
@@ -62,6 +63,8 @@ pub struct Login {
     pub now: Timestamp,
     pub binding: &'static str,
     pub claims: Vec<ClaimSummary>,
+    /// What the provider sent, by name.
+    pub arrived: Vec<ArrivedNames>,
 }
 
 /// What a claim brought, for the audit: its state and how much, never its values beside the mapped ones.

@@ -20,6 +20,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::verdicts::{ConditionReport, GateReport, MappingReport, Verdict, Verdicts, verdicts};
+use super::claims::arrived::{Arrived, ArrivedNames};
 use super::claims::sources::Source;
 use super::claims::{Claim, ClaimState, Claims, Reads, Unresolved, overage};
 use super::ids::{ClaimName, Timestamp};
@@ -46,6 +47,8 @@ pub struct Report {
     #[schema(nullable = false)]
     pub user: Option<UserReport>,
     pub claims: Vec<ClaimReport>,
+    /// The names of all claims that the provider sent, never their values.
+    pub arrived: Vec<ArrivedNames>,
     pub mappings: Vec<MappingReport>,
     /// Mappings that are not told of, for want of room.
     pub mappings_left_out: usize,
@@ -245,6 +248,7 @@ impl Report {
             token: None,
             user: None,
             claims: Vec::new(),
+            arrived: Vec::new(),
             mappings: Vec::new(),
             mappings_left_out: 0,
             gates: Vec::new(),
@@ -261,6 +265,13 @@ impl Report {
             self.mappings.sort_by_key(|mapping| mapping.verdict);
             self.mappings.truncate(most);
         }
+    }
+
+    /// Tells what the provider sent, and which claims are missing for want of a letter.
+    pub fn tell_arrived(&mut self, arrived: Arrived) {
+        let Arrived { sources, near } = arrived;
+        self.arrived = sources;
+        self.notes.extend(near.into_iter().map(|near| format!("claim `{}` is missing: {near}", near.claim)));
     }
 
     /// Notes the first reason to refuse; a later one adds nothing.

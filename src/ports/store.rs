@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BoxFuture;
+use crate::pipeline::claims::arrived::ArrivedNames;
 pub use crate::pipeline::decision::{Act, Applied, By, ClaimSummary, Login, Preview};
 use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
@@ -35,6 +36,8 @@ pub struct Refusal {
     pub token_id: String,
     pub now: Timestamp,
     pub reason: String,
+    /// What the provider sent, by name.
+    pub arrived: Vec<ArrivedNames>,
     /// Until when a second refusal of this token is not recorded again.
     pub remember_until: Timestamp,
 }

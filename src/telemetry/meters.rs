@@ -10,7 +10,9 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::missing::{Line, MissingClaims};
 use crate::pipeline::claims::Claims;
+use crate::pipeline::claims::arrived::NearName;
 use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Plan;
@@ -27,6 +29,7 @@ pub struct Meters {
     look_ups: Family<LookUpLabels, Counter>,
     hits: Mutex<HashMap<MappingId, Hits>>,
     unmapped: Mutex<HashMap<(ProviderName, String), Values>>,
+    missing: MissingClaims,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -130,6 +133,30 @@ impl Meters {
         }
     }
 
+    /// Tells the operator of claims that some mapping or gate reads and that do not come.
+    pub fn note_missing(
+        &self,
+        id: &str,
+        rules: &RuleSet,
+        provider: &ProviderName,
+        claims: &Claims,
+        near: &[NearName],
+        now: Timestamp,
+    ) {
+        for line in self.missing.note(rules, provider, claims, near, now) {
+            match line {
+                Line::Near(near) => {
+                    tracing::warn!(%id, %provider, claim = near.claim, %near, "a claim is missing, and one with a similar name came");
+                }
+                Line::Gone(claim) => tracing::warn!(
+                    %id, %provider, %claim,
+                    "no login of the last hour had this claim, of at least five people; unless `when_missing` is `keep`, \
+                     what it gave them is revoked. `loginsync explain --id` lists the claims that came"
+                ),
+            }
+        }
+    }
+
     /// Counts the values of observed claims that no mapping reads.
     pub fn observe(&self, rules: &RuleSet, provider: &ProviderName, claims: &Claims) {
         let observed = rules.providers.get(provider).map(|rules| rules.claims.as_slice()).unwrap_or_default();
@@ -158,6 +185,7 @@ impl Meters {
     /// The counts of mappings that the rules no longer have are dropped.
     pub fn retain(&self, rules: &RuleSet) {
         self.hits.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| rules.mapping(*id).is_some());
+        self.missing.retain(rules);
     }
 
     /// Every mapping of the rules, those that never held first.

@@ -254,6 +254,7 @@ impl Case {
             now: self.at,
             binding: "matched",
             claims: Vec::new(),
+            arrived: Vec::new(),
         };
         (login, claims)
     }

@@ -138,6 +138,7 @@ pub async fn prepare(house: &House, before: &Value, now: Timestamp) {
                 now,
                 binding: "matched",
                 claims: Vec::new(),
+                arrived: Vec::new(),
             };
             let claims = Arc::new(Claims { user: id.clone(), email: None, display_name: None, claims: bring(&mapped) });
             let candidates = candidates(&rules, &provider, &claims);

@@ -22,6 +22,7 @@ mod config;
 mod decision;
 mod demo;
 mod deploy;
+mod deployments;
 mod directory;
 mod docs;
 mod every_mode;

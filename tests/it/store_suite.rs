@@ -144,6 +144,7 @@ async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Resul
         now: NOW,
         binding: "matched",
         claims: Vec::new(),
+        arrived: Vec::new(),
     };
     store.apply(login, candidates, Arc::clone(rules)).await
 }
@@ -419,6 +420,7 @@ async fn refusals_are_recorded_once_for_each_token() {
         token_id: token.into(),
         now: NOW,
         reason: "audience is wrong".into(),
+        arrived: Vec::new(),
         remember_until: Timestamp(NOW.0 + 1000),
     };
     for token in ["1", "1", "2", "1"] {

@@ -45,6 +45,16 @@ pub fn in_words(row: &AuditRow) -> String {
         let part = |key: &str| part(key).unwrap_or_default();
         let _ = writeln!(told, "{:<10}{}: {}, {} values", "claim", part("name"), part("state"), part("values"));
     }
+    for source in list(&row.detail, "arrived") {
+        let name = source.get("source").and_then(Value::as_str).unwrap_or("-");
+        let names: Vec<String> =
+            list(source, "names").filter_map(Value::as_str).map(|name| name.escape_debug().to_string()).collect();
+        let more = match source.get("more").and_then(Value::as_u64) {
+            Some(more) => format!(", and {more} more"),
+            None => String::new(),
+        };
+        let _ = writeln!(told, "{:<10}{name}: {}{more}", "arrived", names.join(", "));
+    }
     for (key, sign, words) in [
         ("matched", "hit", "gives"),
         ("added", "+", "granted by"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::replan::Why;
 use super::{Act, ClaimSummary, Login};
+use crate::pipeline::claims::arrived::ArrivedNames;
 use crate::pipeline::ids::{ProviderName, Target};
 use crate::pipeline::mapping::{Hit, NearMiss, RuleSet};
 use crate::pipeline::plan::{Change, Plan};
@@ -49,11 +50,20 @@ pub struct RefusalDetail<'a> {
     pub token: &'a str,
     pub outcome: &'a str,
     pub reason: &'a str,
+    /// What the provider sent, by name, where its claims were read.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub arrived: &'a [ArrivedNames],
 }
 
 pub(super) fn refusal(login: &Login, outcome: &str, reason: &str, about: bool) -> Entry {
-    let detail =
-        RefusalDetail { login: &login.id, provider: login.provider.as_str(), token: &login.token_id, outcome, reason };
+    let detail = RefusalDetail {
+        login: &login.id,
+        provider: login.provider.as_str(),
+        token: &login.token_id,
+        outcome,
+        reason,
+        arrived: &login.arrived,
+    };
     let about = if about { About::Number } else { About::Nobody };
     Entry { login: Some(login.id.clone()), about, ..Entry::new("login_refused", &detail) }
 }
@@ -149,6 +159,9 @@ struct LoginDetail<'a> {
     issued_at: Option<i64>,
     binding: &'a str,
     claims: &'a [ClaimSummary],
+    /// The names of all claims that the provider sent, never their values.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    arrived: &'a [ArrivedNames],
     /// Mappings that matched; every other one did not.
     matched: Vec<Given<'a>>,
     added: Vec<Given<'a>>,
@@ -219,6 +232,7 @@ impl<'a> LoginDetail<'a> {
             issued_at: login.issued_at.map(|at| at.0),
             binding: login.binding,
             claims: &login.claims,
+            arrived: &login.arrived,
             matched: plan.hits.iter().map(matched).collect(),
             added: moved(&plan.grants),
             removed: moved(&plan.revokes),

@@ -70,7 +70,8 @@ impl WrittenClaims {
         (!is_there && self.0.contains_key(rule.name.as_str()) && selector != rule.selector).then_some(selector)
     }
 
-    fn statement(&self, protocol: &Protocol) -> Statement {
+    /// What the token would have said.
+    pub fn statement(&self, protocol: &Protocol) -> Statement {
         match protocol {
             Protocol::Oidc(_) => Statement::Oidc(self.0.clone()),
             Protocol::Saml(_) => Statement::Saml(self.saml()),

@@ -23,6 +23,7 @@ impl fmt::Display for Report {
         }
         self.head(f)?;
         self.claims(f)?;
+        self.arrived(f)?;
         self.mappings(f)?;
         for gate in &self.gates {
             writeln!(f, "gate `{}` is {}: {}", gate.gate, if gate.open { "open" } else { "shut" }, gate.because)?;
@@ -78,6 +79,13 @@ impl Report {
             claim.line(f, width)?;
         }
         Ok(())
+    }
+
+    fn arrived(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.arrived.is_empty() {
+            writeln!(f, "\narrived, by name")?;
+        }
+        self.arrived.iter().try_for_each(|arrived| writeln!(f, "  {arrived}"))
     }
 
     fn mappings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

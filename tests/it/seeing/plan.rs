@@ -133,6 +133,7 @@ async fn log_in_through(
         now: NOW,
         binding: "matched",
         claims: Vec::new(),
+        arrived: Vec::new(),
     };
     let found = candidates(rules, &provider, &claims);
     assert!(matches!(store.apply(login, found, Arc::clone(rules)).await.unwrap(), Applied::Committed(_)));

@@ -126,6 +126,7 @@ impl<'a> Log<'a> {
             now,
             binding: "matched",
             claims: Vec::new(),
+            arrived: Vec::new(),
         };
         self.store.apply(login, candidates, Arc::clone(rules)).await
     }

@@ -55,6 +55,7 @@ pub(super) fn record_refusal(session: &mut Session<'_>, refusal: &Refusal) -> Re
         token: &refusal.token_id,
         outcome: "refused",
         reason: &refusal.reason,
+        arrived: &refusal.arrived,
     };
     let about = About { login: Some(&refusal.id), ..About::default() };
     audit::append_about(session, refusal.now, "login_refused", &detail, &about)
