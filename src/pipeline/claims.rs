@@ -16,6 +16,7 @@
 
 pub mod arrived;
 pub mod dn;
+pub mod format;
 pub mod names;
 pub mod overage;
 pub mod selector;
@@ -27,7 +28,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::selector::{Found, Selector};
+use self::format::{Elements, Format, Texts};
+use self::selector::{Element, Found, Selector};
 use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, UserId};
@@ -45,6 +47,8 @@ pub struct ClaimRule {
     /// Where it is looked for, in this order; never empty.
     pub from: Vec<Source>,
     pub take: Take,
+    /// Whether a text is a list.
+    pub format: Format,
     /// `None`: values are not split and not trimmed.
     pub delimiter: Option<Delimiter>,
     /// Values that are distinguished names are reduced to the value of their first RDN.
@@ -64,6 +68,7 @@ impl ClaimRule {
             selector,
             from,
             take: Take::First,
+            format: Format::Plain,
             delimiter: None,
             first_rdn: false,
             strip_prefix: None,
@@ -88,10 +93,34 @@ impl ClaimRule {
     /// What of the rule shapes the values before mappings split them, as a text to compare: values that were read by
     /// another rule say nothing about this one.
     pub fn reading(&self) -> String {
-        let Self { name: _, selector, from, take, delimiter, first_rdn, strip_prefix: _, when_missing: _, observe: _ } =
-            self;
-        let torn_before = delimiter.as_ref().filter(|_| *first_rdn);
-        format!("{selector:?} {from:?} {take:?} {first_rdn} {torn_before:?}")
+        let Self {
+            name: _,
+            selector,
+            from,
+            take,
+            format,
+            delimiter,
+            first_rdn,
+            strip_prefix: _,
+            when_missing: _,
+            observe: _,
+        } = self;
+        let torn_before = delimiter.as_ref().filter(|_| self.is_split());
+        let told = format!("{selector:?} {from:?} {take:?} {first_rdn} {torn_before:?}");
+        match format {
+            // As it was before there were formats.
+            Format::Plain => told,
+            format => format!("{told} {format:?}"),
+        }
+    }
+
+    /// Whether values are pieces already before a mapping looks: no delimiter of a mapping's own tears them.
+    pub fn is_split(&self) -> bool {
+        self.first_rdn || self.format != Format::Plain
+    }
+
+    fn texts(&self) -> Texts<'_> {
+        Texts { format: self.format, between: self.delimiter.as_ref().filter(|_| !self.first_rdn) }
     }
 }
 
@@ -307,7 +336,7 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider, reads: Read
         split: Split {
             delimiter: rule.delimiter.clone(),
             strip_prefix: rule.strip_prefix.clone(),
-            done: rule.first_rdn,
+            done: rule.is_split(),
         },
         skipped,
     })
@@ -317,7 +346,7 @@ fn read_claim(found: Reading, rule: &ClaimRule, provider: &Provider, reads: Read
 fn has_pieces(state: &ClaimState, rule: &ClaimRule) -> bool {
     match state {
         ClaimState::Values(values) => {
-            let delimiter = rule.delimiter.as_ref().filter(|_| !rule.first_rdn);
+            let delimiter = rule.delimiter.as_ref().filter(|_| !rule.is_split());
             split::has_pieces(values, delimiter, rule.strip_prefix.as_deref())
         }
         _ => true,
@@ -336,10 +365,11 @@ fn reduced(state: ClaimState, delimiter: Option<&Delimiter>) -> ClaimState {
 
 /// What the sources of a rule say together.
 fn look(statement: &Statement, sources: &Sources, rule: &ClaimRule) -> Reading {
-    let of_payload = |brought| sources::of_payload(brought, |payload| oidc_state(payload, &rule.selector));
+    let of_payload =
+        |brought| sources::of_payload(brought, |payload| oidc_state(payload, &rule.selector, rule.texts()));
     let readings = rule.from.iter().map(|source| match source {
         Source::Assertion if matches!(statement, Statement::Userinfo(_)) => Reading::unresolved(Unresolved::NotInToken),
-        Source::Assertion => of_statement(statement, &rule.selector),
+        Source::Assertion => in_format(statement, &rule.selector, rule.texts()),
         Source::Userinfo => of_payload(&sources.userinfo),
         Source::AccessToken => of_payload(&sources.access_token),
     });
@@ -361,14 +391,19 @@ fn completed(found: Reading, rule: &ClaimRule, sources: &Sources) -> Reading {
     }
 }
 
+/// What one selector finds, each text a value.
 fn of_statement(statement: &Statement, selector: &Selector) -> Reading {
+    in_format(statement, selector, Texts::default())
+}
+
+fn in_format(statement: &Statement, selector: &Selector, texts: Texts<'_>) -> Reading {
     match statement {
-        Statement::Oidc(payload) | Statement::Userinfo(payload) => oidc_state(payload, selector),
-        Statement::Saml(statement) => saml_state(statement, selector),
+        Statement::Oidc(payload) | Statement::Userinfo(payload) => oidc_state(payload, selector, texts),
+        Statement::Saml(statement) => saml_state(statement, selector, texts),
     }
 }
 
-fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> Reading {
+fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector, texts: Texts<'_>) -> Reading {
     // A marker says that the claim was left out, so it counts before anything else.
     if overage::in_token(payload, selector) {
         return Reading::unresolved(Unresolved::Overage);
@@ -378,43 +413,43 @@ fn oidc_state(payload: &serde_json::Map<String, Value>, selector: &Selector) -> 
         Found::WrongShape => return Reading { state: ClaimState::Malformed, skipped: 1 },
         Found::Elements(elements) => elements,
     };
-    let mut values = Vec::new();
-    let (mut blank, mut skipped) = (0, 0);
+    let mut elements = Elements::new(texts);
     for element in found {
         match element {
-            Value::String(text) if text.trim().is_empty() => blank += 1,
-            Value::String(text) => values.push(text.clone()),
-            Value::Bool(truth) => values.push(truth.to_string()),
-            other => match number::text(other) {
-                Some(text) => values.push(text.into_owned()),
-                None => skipped += 1,
-            },
+            Element::Value(value) => elements.value(value),
+            Element::Key(key) => elements.text(key),
         }
     }
-    Reading { state: state_of(values, blank, skipped), skipped }
+    reading_of(elements)
 }
 
-fn saml_state(statement: &SamlStatement, selector: &Selector) -> Reading {
+fn saml_state(statement: &SamlStatement, selector: &Selector, texts: Texts<'_>) -> Reading {
     if overage::in_assertion(statement, selector) {
         return Reading::unresolved(Unresolved::Overage);
     }
     let mut present = false;
-    let mut values = Vec::new();
-    let (mut blank, mut skipped, mut nil) = (0, 0, 0);
+    let mut elements = Elements::new(texts);
     let names = selector.attribute_names();
     for attribute in statement.attributes.iter().filter(|attribute| names.is(attribute)) {
         present = true;
         for value in &attribute.values {
             match value {
-                SamlValue::Text(text) if text.trim().is_empty() => blank += 1,
-                SamlValue::Text(text) => values.push(text.clone()),
-                SamlValue::Nil => nil += 1,
-                SamlValue::Structured => skipped += 1,
+                SamlValue::Text(text) => elements.text(text),
+                SamlValue::Nil => elements.nil += 1,
+                SamlValue::Structured => elements.skipped += 1,
             }
         }
     }
+    if !present {
+        return Reading { state: ClaimState::Missing, skipped: 0 };
+    }
+    reading_of(elements)
+}
+
+fn reading_of(elements: Elements<'_>) -> Reading {
+    let Elements { values, blank, nil, skipped, .. } = elements;
     // Nothing but nil is null, which counts as missing in both protocols.
-    if !present || (nil > 0 && values.is_empty() && blank == 0 && skipped == 0) {
+    if nil > 0 && values.is_empty() && blank == 0 && skipped == 0 {
         return Reading { state: ClaimState::Missing, skipped: 0 };
     }
     Reading { state: state_of(values, blank, skipped), skipped }
@@ -476,7 +511,8 @@ fn holds_inexact_number(statement: &Statement, claim: &str) -> bool {
     let (Statement::Oidc(payload) | Statement::Userinfo(payload)) = statement else { return false };
     let Ok(selector) = Selector::parse(claim) else { return false };
     let Found::Elements(elements) = selector.find(payload) else { return false };
-    elements.into_iter().filter_map(number::text).any(|text| !number::is_whole(&text))
+    let inexact = |value: &Value| number::text(value).is_some_and(|text| !number::is_whole(&text));
+    elements.into_iter().any(|element| matches!(element, Element::Value(value) if inexact(value)))
 }
 
 /// SAML Core 8.3.8: an identifier with transient semantics.
@@ -490,8 +526,9 @@ fn single(statement: &Statement, claim: &str) -> Option<String> {
 /// What the headers say of a person, wherever the login says it.
 fn about_the_person(statement: &Statement, sources: &Sources, claim: &str) -> Option<String> {
     let selector = Selector::parse(claim).ok()?;
-    only_text(of_statement(statement, &selector))
-        .or_else(|| only_text(sources::of_payload(&sources.userinfo, |payload| oidc_state(payload, &selector))))
+    only_text(of_statement(statement, &selector)).or_else(|| {
+        only_text(sources::of_payload(&sources.userinfo, |payload| oidc_state(payload, &selector, Texts::default())))
+    })
 }
 
 fn only_text(found: Reading) -> Option<String> {

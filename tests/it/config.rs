@@ -356,6 +356,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
         Changes,
     ),
     ("provider1.claims.groups.name", r#""roles""#, Changes),
+    ("provider1.claims.groups.format", r#""json""#, Changes),
     ("provider1.claims.groups.delimiter", r#"";""#, Changes),
     ("provider1.claims.groups.when_missing", r#""keep""#, Changes),
     ("provider1.claims.groups.dn", r#""first_rdn""#, Changes),

@@ -8,6 +8,7 @@ use super::super::reader::{Found, Section, Value, shown};
 use super::super::values::Wrong;
 use super::super::{Endpoint, Limits};
 use super::SOURCES;
+use crate::pipeline::claims::format::Format;
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::{Source, Take};
 use crate::pipeline::claims::split::Delimiter;
@@ -114,6 +115,7 @@ fn claim(
             None
         })
     });
+    let (format, delimiter) = list_format(section, delimiter);
     let first_rdn = section.word("dn", &[("whole", false), ("first_rdn", true)], false);
     let strip_prefix = strip_prefix(section, limits);
     let observe = section.flag("observe", false);
@@ -130,7 +132,22 @@ fn claim(
         section.context.raise(&key.span, section.name.clone(), why);
     }
     let selector = selector.unwrap_or_else(|| Selector::Name(key.value.to_owned()));
-    Some(ClaimRule { name, selector, from, take, delimiter, first_rdn, strip_prefix, when_missing, observe })
+    Some(ClaimRule { name, selector, from, take, format, delimiter, first_rdn, strip_prefix, when_missing, observe })
+}
+
+/// Whether a text is a list, and what then stands between its elements.
+fn list_format(section: &Section<'_>, delimiter: Option<Delimiter>) -> (Format, Option<Delimiter>) {
+    let words = [("plain", Format::Plain), ("json", Format::Json), ("brackets", Format::Brackets)];
+    let format = section.word("format", &words, Format::Plain);
+    match (format, delimiter, section.written("delimiter")) {
+        (Format::Json, Some(_), Some(span)) => {
+            let message = "`format` is \"json\", whose elements are values already; expected none";
+            section.raise(&span, "delimiter", message.to_owned());
+            (format, None)
+        }
+        (Format::Brackets, None, _) => (format, Delimiter::parse(",").ok()),
+        (_, delimiter, _) => (format, delimiter),
+    }
 }
 
 /// Literal text in front of values.

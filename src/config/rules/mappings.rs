@@ -291,9 +291,10 @@ impl<'a, 'c> Mappings<'a, 'c> {
     /// piece already.
     fn check_splits(&self, written: &Written<'_>, claim: &ClaimRule, own: Option<&Delimiter>) {
         let splits = own.is_some_and(|delimiter| !delimiter.as_str().is_empty());
-        if let (true, true, Some(text)) = (claim.first_rdn, splits, &written.delimiter) {
+        if let (true, true, Some(text)) = (claim.is_split(), splits, &written.delimiter) {
+            let (key, what) = if claim.first_rdn { ("dn", "names") } else { ("format", "elements") };
             let message =
-                format!("claim `{}` is read with `dn`, whose names are not split again; expected none", claim.name);
+                format!("claim `{}` is read with `{key}`, whose {what} are not split again; expected none", claim.name);
             self.context.raise(&text.span, "mapping.delimiter", message);
         }
         if let Some(value) = &written.value {

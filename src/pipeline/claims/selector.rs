@@ -12,7 +12,8 @@ pub enum Selector {
     /// The top-level claim or SAML attribute (Name or FriendlyName) of exactly this name; dots, colons and URLs included.
     /// In SAML also the attribute whose long name it is short for.
     Name(String),
-    /// A JSON Pointer (RFC 6901), of which one segment may be `*`: every element of a list.
+    /// A JSON Pointer (RFC 6901) with segments of our own: `*`, every element of a list; `~values`, every member of an object;
+    /// `~keys`, the names of an object's members. An escape that RFC 6901 does not know is no name of a member.
     Path(Vec<Segment>),
 }
 
@@ -34,7 +35,12 @@ impl AttributeNames<'_> {
 pub enum Segment {
     Member(String),
     Each,
+    Values,
+    Keys,
 }
+
+/// Segments that read many at once, in one path at the most.
+const MOST_SPREAD: usize = 2;
 
 /// What a selector finds in a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +49,17 @@ pub enum Found<'a> {
     Missing,
     /// The elements of the claim. A scalar is a list of one. An element of a list that lacks the field of a `*` path, or has
     /// something else in its place, is null here.
-    Elements(Vec<&'a Value>),
+    Elements(Vec<Element<'a>>),
     /// A value on the way is of another shape than the path needs: the path goes on through a text, a number, a boolean or a
-    /// list, or `*` meets something that is not a list.
+    /// list, `*` meets something that is not a list, or `~keys` or `~values` something that is not an object.
     WrongShape,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element<'a> {
+    Value(&'a Value),
+    /// The name of a member.
+    Key(&'a str),
 }
 
 /// Why a text selects nothing.
@@ -56,9 +69,15 @@ pub enum SelectorError {
     Empty,
     #[error("has an empty segment; expected a JSON Pointer such as `/realm_access/roles`")]
     EmptySegment,
-    #[error("has `*` more than once; one list at a time can be read")]
-    Stars,
-    #[error("has `~` that is not followed by 0 or 1 (RFC 6901 section 3)")]
+    #[error("has `*` or `~values` more than twice; two lists or objects within each other can be read")]
+    Spread,
+    #[error("begins with `{0}`; expected the name of a claim first, such as `/roles/{0}`")]
+    First(&'static str),
+    #[error("goes on after `~keys`; expected it last, since a key has no members")]
+    AfterKeys,
+    #[error(
+        "has `~` that is not followed by 0 or 1 (RFC 6901 section 3); expected `~keys` or `~values` where those are meant"
+    )]
     Escape,
 }
 
@@ -71,8 +90,17 @@ impl Selector {
         }
         let Some(path) = text.strip_prefix('/') else { return Ok(Self::Name(text.to_owned())) };
         let segments = path.split('/').map(segment).collect::<Result<Vec<_>, _>>()?;
-        if segments.iter().filter(|segment| **segment == Segment::Each).count() > 1 {
-            return Err(SelectorError::Stars);
+        match segments.split_first() {
+            Some((Segment::Each, _)) => return Err(SelectorError::First("*")),
+            Some((Segment::Values, _)) => return Err(SelectorError::First("~values")),
+            Some((Segment::Keys, _)) => return Err(SelectorError::First("~keys")),
+            Some((Segment::Member(_), _)) | None => {}
+        }
+        if segments.iter().filter(|segment| matches!(segment, Segment::Each | Segment::Values)).count() > MOST_SPREAD {
+            return Err(SelectorError::Spread);
+        }
+        if segments.iter().rev().skip(1).any(|segment| *segment == Segment::Keys) {
+            return Err(SelectorError::AfterKeys);
         }
         Ok(Self::Path(segments))
     }
@@ -113,6 +141,8 @@ fn segment(text: &str) -> Result<Segment, SelectorError> {
     match text {
         "" => Err(SelectorError::EmptySegment),
         "*" => Ok(Segment::Each),
+        "~values" => Ok(Segment::Values),
+        "~keys" => Ok(Segment::Keys),
         _ => {
             let mut member = String::with_capacity(text.len());
             let mut characters = text.chars();
@@ -145,22 +175,28 @@ fn descend<'a>(value: &'a Value, segments: &[Segment]) -> Found<'a> {
         (Segment::Each, Value::Array(items)) => {
             Found::Elements(items.iter().flat_map(|item| each(item, rest)).collect())
         }
+        (Segment::Values, Value::Object(members)) => {
+            Found::Elements(members.values().flat_map(|item| each(item, rest)).collect())
+        }
+        (Segment::Keys, Value::Object(members)) => {
+            Found::Elements(members.keys().map(|key| Element::Key(key)).collect())
+        }
         _ => Found::WrongShape,
     }
 }
 
 /// What one element of a list brings. One without the field stays, as null, and is counted as skipped.
-fn each<'a>(item: &'a Value, rest: &[Segment]) -> Vec<&'a Value> {
+fn each<'a>(item: &'a Value, rest: &[Segment]) -> Vec<Element<'a>> {
     match descend(item, rest) {
         Found::Elements(found) => found,
-        Found::Missing | Found::WrongShape => vec![&Value::Null],
+        Found::Missing | Found::WrongShape => vec![Element::Value(&Value::Null)],
     }
 }
 
 fn elements(value: &Value) -> Found<'_> {
     match value {
         Value::Null => Found::Missing,
-        Value::Array(items) => Found::Elements(items.iter().collect()),
-        scalar => Found::Elements(vec![scalar]),
+        Value::Array(items) => Found::Elements(items.iter().map(Element::Value).collect()),
+        scalar => Found::Elements(vec![Element::Value(scalar)]),
     }
 }

@@ -97,7 +97,7 @@ pub fn read(text: &str, user: &UserId, provider: &ProviderName, rules: &RuleSet)
             _ => false,
         };
         let split =
-            Split { delimiter: rule.delimiter.clone(), strip_prefix: rule.strip_prefix.clone(), done: rule.first_rdn };
+            Split { delimiter: rule.delimiter.clone(), strip_prefix: rule.strip_prefix.clone(), done: rule.is_split() };
         Claim { name: rule.name.clone(), state, split, skipped: 0, decided: !undecided }
     });
     let claims = claims.collect();

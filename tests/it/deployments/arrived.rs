@@ -26,7 +26,7 @@ async fn last_detail(house: &House) -> Value {
 
 #[tokio::test]
 async fn say12_the_audit_and_the_log_name_what_came_instead() {
-    let (log, _listening) = Log::listen();
+    let log = Log::listen();
     let house = House::open(&config(OPEN.0, OPEN.1), &here(), NOW).await;
     let body = token(1, json!({"Groups": ["Secret-Staff"]}));
     assert_eq!(house.send("POST", "/callback", &[FORM], body.as_bytes()).await.status, 200);
@@ -68,7 +68,7 @@ async fn say12_saml_attributes_are_told_by_both_their_names() {
 /// A claim that is missing for five people and that no login has is worth a line; one login with it, and it is not.
 #[tokio::test]
 async fn say12_a_claim_that_nobody_has_is_an_alarm() {
-    let (log, _listening) = Log::listen();
+    let log = Log::listen();
     let house = House::open(&config(OPEN.0, OPEN.1), &here(), NOW).await;
     for person in 0..4 {
         house.send("POST", "/callback", &[FORM], token(person, json!({})).as_bytes()).await;
