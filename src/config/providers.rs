@@ -19,6 +19,7 @@ use super::settings::seconds;
 use super::values::{self, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, OWN, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
 use crate::pipeline::claims::ClaimRule;
+use crate::pipeline::claims::names::Part;
 use crate::pipeline::claims::sources::Source;
 use crate::pipeline::ids::{Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
@@ -379,6 +380,13 @@ fn user(
     let claim = |key: &'static str| {
         let text = section.text(key)?;
         selector(section, key, &text, mode, None)?;
+        if let (true, true, Some(part)) =
+            (key == "user_claim", mode.is_some_and(Mode::is_saml), Part::named(text.value))
+            && !part.names_a_person()
+        {
+            let message = format!("`{}` identifies no person; expected `NameID` or an attribute", text.value);
+            section.raise(&text.span, key, message);
+        }
         Some(text.value.to_owned())
     };
     let own = if mode.is_some_and(Mode::is_saml) { "NameID" } else { "sub" };

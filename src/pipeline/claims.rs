@@ -427,8 +427,20 @@ fn saml_state(statement: &SamlStatement, selector: &Selector, texts: Texts<'_>) 
     if overage::in_assertion(statement, selector) {
         return Reading::unresolved(Unresolved::Overage);
     }
-    let mut present = false;
     let mut elements = Elements::new(texts);
+    if let Some(part) = selector.part() {
+        let values = part.of(statement);
+        // It is there, and cannot be read: that takes nothing away.
+        if statement.encrypted_id && part.is_of_name_id() {
+            return Reading { state: ClaimState::Malformed, skipped: 1 };
+        }
+        if values.is_empty() {
+            return Reading { state: ClaimState::Missing, skipped: 0 };
+        }
+        values.into_iter().for_each(|value| elements.text(value));
+        return reading_of(elements);
+    }
+    let mut present = false;
     let names = selector.attribute_names();
     for attribute in statement.attributes.iter().filter(|attribute| names.is(attribute)) {
         present = true;
@@ -483,7 +495,11 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
     let no_user = |found: &str| ClaimsRefusal::NoUser { claim: claim.to_owned(), found: found.to_owned() };
     let value = match (&rule.claim, statement) {
         (UserClaim::Subject, Statement::Saml(statement)) => {
-            let name_id = statement.name_id.as_ref().ok_or_else(|| no_user("missing"))?;
+            let missing = match statement.encrypted_id {
+                true => "encrypted by itself (`EncryptedID`), which is not opened",
+                false => "missing",
+            };
+            let name_id = statement.name_id.as_ref().ok_or_else(|| no_user(missing))?;
             if name_id.format.as_deref() == Some(TRANSIENT) {
                 return Err(ClaimsRefusal::TransientNameId);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::explain::dry::{NAME_ID, WrittenClaims};
+use super::explain::dry::WrittenClaims;
 use super::explain::{MappingReport, Verdict, reason, verdicts};
 use super::ids::Timestamp;
 use super::mapping::RuleSet;
@@ -74,7 +74,7 @@ fn with_user(case: &Case, provider: &Provider) -> WrittenClaims {
     let name = match (&provider.user.claim, &provider.protocol) {
         (UserClaim::Named(name), _) => name.as_str(),
         (UserClaim::Subject, Protocol::Oidc(_)) => "sub",
-        (UserClaim::Subject, Protocol::Saml(_)) => NAME_ID,
+        (UserClaim::Subject, Protocol::Saml(_)) => "NameID",
     };
     let mut claims = case.claims.clone();
     let user = case.user.as_deref().unwrap_or(SOMEONE);

@@ -1,6 +1,7 @@
 //! Configurations that real deployments need, each through the front door.
 
 mod arrived;
+mod assertions;
 mod examples;
 mod lists;
 
@@ -27,9 +28,18 @@ async fn oidc_house(own: &str) -> House {
 
 /// The same for its SAML provider.
 async fn saml_house(own: &str) -> House {
-    let text = config(OIDC, SAML);
+    saml_house_with(own, "", "").await
+}
+
+/// And this of the provider itself, with more rules.
+async fn saml_house_with(own: &str, provider: &str, more: &str) -> House {
+    House::open(&saml_text(own, provider, more), &here(), NOW).await
+}
+
+fn saml_text(own: &str, provider: &str, more: &str) -> String {
+    let text = config(OIDC, &format!("{SAML}\n{provider}"));
     let at = text.rfind(CLAIM).unwrap() + CLAIM.len();
-    House::open(&format!("{}{own}\n{}", &text[..at], &text[at..]), &here(), NOW).await
+    format!("{}{own}\n{}{more}", &text[..at], &text[at..])
 }
 
 /// Logs a person in with these claims, so many seconds after the others: the groups that they then hold, and how many of them

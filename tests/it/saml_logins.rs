@@ -40,7 +40,7 @@ fn check_alice(what: &str, outcome: Result<Assertion, String>) {
     assert_eq!(assertion.issued_at, NOW, "{what}");
     assert_eq!(assertion.expires_at, NOW.plus(std::time::Duration::from_secs(300)), "{what}");
     assert_eq!(assertion.binding, BindingVerdict::Matched(0), "{what}");
-    let expected = NameId { value: "alice".into(), format: None };
+    let expected = NameId { value: "alice".into(), ..NameId::default() };
     assert_eq!(statement(&assertion).name_id, Some(expected), "{what}");
     assert_eq!(statement(&assertion).session_index.as_deref(), Some("_assertion-1-session"), "{what}");
     assert_eq!(values(&assertion, "groups"), texts(&["staff", "admins & more"]), "{what}");

@@ -13,9 +13,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::names::{self, PARTS};
 use super::selector::{Segment, Selector};
 use super::sources::{Brought, Source, Sources};
-use super::{ClaimRule, ClaimState, look, names};
+use super::{ClaimRule, ClaimState, look};
 use crate::pipeline::provider::{Mode, Provider, UserClaim};
 use crate::pipeline::verify::saml::{SamlAttribute, SamlStatement};
 use crate::pipeline::verify::{Assertion, Statement, Verified};
@@ -179,7 +180,8 @@ impl Payload<'_> {
         match self {
             Self::Members(members) => listed(source, members.keys().map(|name| cut(name))),
             Self::Saml(statement) => {
-                let mut names: Vec<String> = Vec::new();
+                let parts = PARTS.iter().filter(|(_, part)| !part.of(statement).is_empty());
+                let mut names: Vec<String> = parts.map(|(name, _)| (*name).to_owned()).collect();
                 for attribute in &statement.attributes {
                     let name = in_brackets(attribute);
                     // An attribute may come in several elements. Those past the list are counted as they come.
@@ -211,12 +213,15 @@ impl Payload<'_> {
                 let names = statement
                     .attributes
                     .iter()
-                    .flat_map(|attribute| [Some(&attribute.name), attribute.friendly_name.as_ref()]);
+                    .flat_map(|attribute| [Some(&attribute.name), attribute.friendly_name.as_ref()])
+                    .flatten()
+                    .map(String::as_str)
+                    .chain(PARTS.iter().filter(|(_, part)| !part.of(statement).is_empty()).map(|(name, _)| *name));
                 let long = names::long_name(name);
                 let nearness = |found: &str| {
                     nearness(name, found).or_else(|| nearness(long?, found).filter(|how| *how == Nearness::Case))
                 };
-                names.flatten().filter_map(|found| Some(near(name, found, nearness(found)?))).collect()
+                names.filter_map(|found| Some(near(name, found, nearness(found)?))).collect()
             }
             (Self::Saml(_), Selector::Path(_)) => Vec::new(),
         }

@@ -3,6 +3,8 @@
 //! A word stands for its long names beside itself: `name = "groups"` finds an attribute of that Name or FriendlyName, and the
 //! one that Entra and ADFS send. `docs/claims.md` has the table for operators; a test holds the two together.
 
+use crate::pipeline::verify::saml::SamlStatement;
+
 /// A word, and the names that it stands for.
 pub const ALIASES: [(&str, &str); 31] = [
     // learn.microsoft.com, SAML token claims reference, and AD FS claim types.
@@ -40,6 +42,56 @@ pub const ALIASES: [(&str, &str); 31] = [
     ("eduPersonScopedAffiliation", "urn:oid:1.3.6.1.4.1.5923.1.1.1.9"),
 ];
 
+/// What an assertion says beside its attributes, which a claim reads by one of these names. An attribute of the same name is
+/// not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    NameId,
+    NameIdFormat,
+    NameQualifier,
+    SpNameQualifier,
+    ContextClass,
+    SessionIndex,
+}
+
+pub const PARTS: [(&str, Part); 6] = [
+    ("NameID", Part::NameId),
+    ("NameID.Format", Part::NameIdFormat),
+    ("NameID.NameQualifier", Part::NameQualifier),
+    ("NameID.SPNameQualifier", Part::SpNameQualifier),
+    ("AuthnContextClassRef", Part::ContextClass),
+    ("SessionIndex", Part::SessionIndex),
+];
+
+impl Part {
+    pub fn named(name: &str) -> Option<Self> {
+        PARTS.iter().find(|(known, _)| *known == name).map(|(_, part)| *part)
+    }
+
+    /// Whether it says who somebody is.
+    pub fn names_a_person(self) -> bool {
+        self == Self::NameId
+    }
+
+    pub fn is_of_name_id(self) -> bool {
+        !matches!(self, Self::ContextClass | Self::SessionIndex)
+    }
+
+    /// What an assertion says of it.
+    pub fn of(self, statement: &SamlStatement) -> Vec<&str> {
+        let name_id = statement.name_id.as_ref();
+        let one = match self {
+            Self::NameId => name_id.map(|name| name.value.as_str()),
+            Self::NameIdFormat => name_id.and_then(|name| name.format.as_deref()),
+            Self::NameQualifier => name_id.and_then(|name| name.name_qualifier.as_deref()),
+            Self::SpNameQualifier => name_id.and_then(|name| name.sp_name_qualifier.as_deref()),
+            Self::ContextClass => return statement.context_classes.iter().map(String::as_str).collect(),
+            Self::SessionIndex => statement.session_index.as_deref(),
+        };
+        one.into_iter().collect()
+    }
+}
+
 /// The long name that a word stands for.
 pub fn long_name(word: &str) -> Option<&'static str> {
     ALIASES.iter().find(|(alias, _)| *alias == word).map(|(_, name)| *name)
@@ -57,5 +109,6 @@ mod tests {
         let names: HashSet<&str> = ALIASES.iter().map(|(_, name)| *name).collect();
         assert_eq!((words.len(), names.len()), (ALIASES.len(), ALIASES.len()));
         assert!(words.is_disjoint(&names));
+        assert!(PARTS.iter().all(|(name, _)| long_name(name).is_none()));
     }
 }

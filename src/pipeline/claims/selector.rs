@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::names;
+use super::names::{self, Part};
 use crate::pipeline::number;
 use crate::pipeline::verify::saml::SamlAttribute;
 
@@ -115,6 +115,14 @@ impl Selector {
             },
         };
         payload.get(first).map_or(Found::Missing, |value| descend(value, rest))
+    }
+
+    /// What of an assertion beside its attributes this claim is.
+    pub(super) fn part(&self) -> Option<Part> {
+        match self {
+            Self::Name(name) => Part::named(name),
+            Self::Path(_) => None,
+        }
     }
 
     /// Which SAML attributes are this claim.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::pipeline::claims::names::{PARTS, Part};
 use crate::pipeline::claims::selector::Selector;
 use crate::pipeline::claims::sources::Source;
 use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal, Reads};
@@ -11,9 +12,6 @@ use crate::pipeline::number;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::Statement;
 use crate::pipeline::verify::saml::{NameId, SamlAttribute, SamlStatement, SamlValue};
-
-/// The member that stands for a SAML subject.
-pub const NAME_ID: &str = "NameID";
 
 /// Claims as a token would have brought them, believed by nobody.
 #[derive(Clone, PartialEq)]
@@ -79,12 +77,23 @@ impl WrittenClaims {
     }
 
     fn saml(&self) -> SamlStatement {
-        let name_id = self.0.get(NAME_ID).and_then(Value::as_str);
-        let attributes = self.0.iter().filter(|(name, _)| *name != NAME_ID);
+        // What stands beside the attributes of an assertion has the name that a claim reads it by.
+        let of = |wanted: Part| {
+            let (name, _) = PARTS.iter().find(|(_, part)| *part == wanted)?;
+            self.0.get(*name).and_then(Value::as_str).map(str::to_owned)
+        };
+        let attributes = self.0.iter().filter(|(name, _)| Part::named(name).is_none());
         SamlStatement {
-            name_id: name_id.map(|value| NameId { value: value.to_owned(), format: None }),
+            name_id: of(Part::NameId).map(|value| NameId {
+                value,
+                format: of(Part::NameIdFormat),
+                name_qualifier: of(Part::NameQualifier),
+                sp_name_qualifier: of(Part::SpNameQualifier),
+            }),
             attributes: attributes.map(|(name, value)| attribute(name, value)).collect(),
-            session_index: None,
+            session_index: of(Part::SessionIndex),
+            context_classes: of(Part::ContextClass).into_iter().collect(),
+            encrypted_id: false,
         }
     }
 }

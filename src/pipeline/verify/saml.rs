@@ -51,13 +51,20 @@ pub struct SamlStatement {
     /// One entry for each `Attribute` element, in document order; elements of one name are not merged here.
     pub attributes: Vec<SamlAttribute>,
     pub session_index: Option<String>,
+    /// How the person was authenticated: the AuthnContextClassRef of every AuthnStatement.
+    pub context_classes: Vec<String>,
+    /// The subject is an EncryptedID, which is not opened.
+    pub encrypted_id: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NameId {
     pub value: String,
     /// `None` where the assertion names no format (SAML Core 8.3.1: unspecified).
     pub format: Option<String>,
+    /// Who gave the name, where it is unique within that alone (SAML Core 2.2.2).
+    pub name_qualifier: Option<String>,
+    pub sp_name_qualifier: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

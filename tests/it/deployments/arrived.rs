@@ -60,7 +60,7 @@ async fn say12_saml_attributes_are_told_by_both_their_names() {
     let detail = last_detail(&house).await;
     assert_eq!(
         detail["arrived"],
-        json!([{"source": "assertion", "names": ["urn:oid:1.3.6.1.4.1.5923.1.5.1.1 (GROUPS)"]}])
+        json!([{"source": "assertion", "names": ["NameID", "AuthnContextClassRef", "SessionIndex", "urn:oid:1.3.6.1.4.1.5923.1.5.1.1 (GROUPS)"]}])
     );
     house.running.stop().await;
 }
