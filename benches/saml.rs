@@ -77,6 +77,7 @@ fn provider() -> Provider {
         acs_urls: vec![ACS.into()],
         allow_idp_initiated: true,
         allow_cbc: false,
+        friendly_names: true,
         decryption_keys: Vec::new(),
     };
     Provider {

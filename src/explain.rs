@@ -191,7 +191,7 @@ async fn stopped(
             return Ok(report);
         }
     }
-    let Ok(statement) = verify::hearsay(token) else { return Ok(report) };
+    let Ok(statement) = verify::hearsay(around.provider, token) else { return Ok(report) };
     report.tell_arrived(arrived_dry(&statement, around.provider));
     let settled =
         settle(around.provider, &around.rules, |provider, reads| claims::read_dry(&statement, provider, reads));

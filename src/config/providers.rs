@@ -97,6 +97,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("sso_url", SAML),
     ("decryption_key_files", SAML),
     ("allow_cbc", SAML),
+    ("friendly_names", SAML),
     ("allow_idp_initiated", SAML),
     ("client_id", CLIENT),
     ("trusted_audiences", CLIENT),

@@ -442,7 +442,7 @@ fn saml_state(statement: &SamlStatement, selector: &Selector, texts: Texts<'_>) 
     }
     let mut present = false;
     let names = selector.attribute_names();
-    for attribute in statement.attributes.iter().filter(|attribute| names.is(attribute)) {
+    for attribute in statement.attributes.iter().filter(|attribute| names.is(attribute, statement.by_name_alone)) {
         present = true;
         for value in &attribute.values {
             match value {

@@ -135,6 +135,8 @@ pub struct SamlPolicy {
     pub acs_urls: Vec<String>,
     pub allow_idp_initiated: bool,
     pub allow_cbc: bool,
+    /// Whether attributes are found by FriendlyName too, which names nothing for sure (SAML Core 2.7.3.1).
+    pub friendly_names: bool,
     pub decryption_keys: Vec<Arc<DecryptionKey>>,
 }
 

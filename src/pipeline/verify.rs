@@ -384,12 +384,15 @@ pub fn verify(
 ///
 /// # Errors
 /// When it cannot be read, as an assertion that is encrypted.
-pub fn hearsay(token: &UntrustedToken) -> Result<Statement, Fault> {
+pub fn hearsay(provider: &Provider, token: &UntrustedToken) -> Result<Statement, Fault> {
     match token {
         UntrustedToken::IdToken { token, .. } | UntrustedToken::Presented(token) => {
             Ok(Statement::Oidc(token.payload().0.clone()))
         }
-        UntrustedToken::SamlResponse(response) => saml::hearsay(response).map(Statement::Saml),
+        UntrustedToken::SamlResponse(response) => match &provider.protocol {
+            Protocol::Saml(policy) => saml::hearsay(policy, response).map(Statement::Saml),
+            Protocol::Oidc(_) => Err(Fault::Internal),
+        },
     }
 }
 

@@ -375,6 +375,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider2.sso_url", r#""https://adfs.example.com/ls""#, Changes),
     ("provider2.decryption_key_files", r#"["decryption-key.pem"]"#, Changes),
     ("provider2.allow_cbc", "true", Changes),
+    ("provider2.friendly_names", "false", Changes),
     ("provider2.allow_idp_initiated", "true", Changes),
     ("provider2.user_claim", r#""employee""#, Changes),
     ("provider2.email_claim", r#""mail""#, Changes),

@@ -46,6 +46,7 @@ pub fn saml_policy() -> SamlPolicy {
         acs_urls: vec![ACS.into()],
         allow_idp_initiated: false,
         allow_cbc: false,
+        friendly_names: true,
         decryption_keys: Vec::new(),
     }
 }

@@ -147,9 +147,10 @@ fn saml(section: &Section<'_>, mode: Mode, preset: Option<Defaults>, acs_urls: V
         }
     };
     let allow_idp_initiated = section.flag("allow_idp_initiated", false);
+    let friendly_names = section.flag("friendly_names", true);
     let allow_cbc = section.flag("allow_cbc", preset.is_some_and(|preset| preset.allow_cbc));
     let decryption_keys = files::decryption_keys(section, "decryption_key_files").into_iter().map(Arc::new).collect();
-    Some(SamlPolicy { audience: audience?, acs_urls, allow_idp_initiated, allow_cbc, decryption_keys })
+    Some(SamlPolicy { audience: audience?, acs_urls, allow_idp_initiated, allow_cbc, friendly_names, decryption_keys })
 }
 
 /// A name that the app has at the provider: compared byte for byte, so that only its being there is checked.

@@ -63,6 +63,8 @@ pub enum Nearness {
     Case,
     /// What came has more in front, such as a namespace.
     End,
+    /// It is the FriendlyName of an attribute, and the provider's are found by Name alone.
+    Friendly,
 }
 
 impl fmt::Display for ArrivedNames {
@@ -88,6 +90,7 @@ impl fmt::Display for NearName {
         match how {
             Nearness::Case => write!(f, "{found:?} arrived, which differs from {expected:?} by case or blanks only"),
             Nearness::End => write!(f, "{found:?} arrived, which ends in {expected:?}"),
+            Nearness::Friendly => write!(f, "{found:?} arrived as a FriendlyName, and `friendly_names` is false"),
         }
     }
 }
@@ -219,6 +222,9 @@ impl Payload<'_> {
                     .chain(PARTS.iter().filter(|(_, part)| !part.of(statement).is_empty()).map(|(name, _)| *name));
                 let long = names::long_name(name);
                 let nearness = |found: &str| {
+                    if statement.by_name_alone && found == name {
+                        return Some(Nearness::Friendly);
+                    }
                     nearness(name, found).or_else(|| nearness(long?, found).filter(|how| *how == Nearness::Case))
                 };
                 names.filter_map(|found| Some(near(name, found, nearness(found)?))).collect()

@@ -25,9 +25,10 @@ pub(super) struct AttributeNames<'a> {
 }
 
 impl AttributeNames<'_> {
-    pub fn is(&self, attribute: &SamlAttribute) -> bool {
+    pub fn is(&self, attribute: &SamlAttribute, by_name_alone: bool) -> bool {
         let named = |name: Option<&str>| name.is_some() && (self.own == name || self.long == name);
-        named(Some(&attribute.name)) || (self.own.is_some() && attribute.friendly_name.as_deref() == self.own)
+        let is_friendly = || self.own.is_some() && attribute.friendly_name.as_deref() == self.own;
+        named(Some(&attribute.name)) || (!by_name_alone && is_friendly())
     }
 }
 

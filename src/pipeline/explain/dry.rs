@@ -93,6 +93,7 @@ impl WrittenClaims {
             attributes: attributes.map(|(name, value)| attribute(name, value)).collect(),
             session_index: of(Part::SessionIndex),
             context_classes: of(Part::ContextClass).into_iter().collect(),
+            by_name_alone: false,
             encrypted_id: false,
         }
     }

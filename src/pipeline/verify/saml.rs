@@ -53,6 +53,8 @@ pub struct SamlStatement {
     pub session_index: Option<String>,
     /// How the person was authenticated: the AuthnContextClassRef of every AuthnStatement.
     pub context_classes: Vec<String>,
+    /// The provider's attributes are found by Name alone.
+    pub by_name_alone: bool,
     /// The subject is an EncryptedID, which is not opened.
     pub encrypted_id: bool,
 }
@@ -143,10 +145,10 @@ pub(super) fn check(
 }
 
 /// What an assertion says that nobody has verified.
-pub(super) fn hearsay(response: &GuardedResponse) -> Result<SamlStatement, Fault> {
+pub(super) fn hearsay(policy: &SamlPolicy, response: &GuardedResponse) -> Result<SamlStatement, Fault> {
     let document = parse(response.text()).map_err(|error| malformed(&error))?;
     match response.structure().content {
-        Content::Assertion => statement::read(the_assertion(Role::Response, document.root_element())?),
+        Content::Assertion => statement::read(the_assertion(Role::Response, document.root_element())?, policy),
         Content::EncryptedAssertion => Err(Fault::Decryption(DecryptionFault::Untold)),
         Content::Nothing => Err(Fault::Status(response.structure().head.status.clone().unwrap_or_default())),
     }
@@ -166,7 +168,7 @@ fn check_signed(rules: Rules<'_>, head: &Head, assertion: Node<'_, '_>, token_id
         issued_at: met.issued_at,
         expires_at: met.expires_at,
         binding,
-        statement: Statement::Saml(statement::read(assertion)?),
+        statement: Statement::Saml(statement::read(assertion, rules.policy)?),
     })
 }
 

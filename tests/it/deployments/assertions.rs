@@ -135,3 +135,23 @@ fn say09_explain_reads_and_lists_them() {
     assert_eq!(report["claims"][0]["values"], json!(["staff"]), "{said:?}");
     assert_eq!(report["arrived"][0]["names"], json!(["NameID", "AuthnContextClassRef", "dept"]), "{said:?}");
 }
+
+/// SAY10: of two attributes, one of which bears the other's name as its FriendlyName, only the one of that Name counts.
+#[tokio::test]
+async fn say10_names_alone_count_where_friendly_names_do_not() {
+    let mut login = alice();
+    let mut requested = MintAttribute::of("urn:example:requested-groups", &["admins"]);
+    requested.friendly_name = Some("groups".into());
+    login.attributes = vec![MintAttribute::of("groups", &["staff"]), requested.clone()];
+    for (own, expected) in [("", &["Administrators", "Staff"][..]), ("friendly_names = false", &["Staff"])] {
+        let house = saml_house_with("", own, "").await;
+        assert_eq!(sends(&house, &login, |text| text).await.1, expected, "{own}");
+        house.running.stop().await;
+    }
+    let log = Log::listen();
+    let house = saml_house_with("", "friendly_names = false", "").await;
+    login.attributes = vec![requested];
+    assert!(sends(&house, &login, |text| text).await.1.is_empty());
+    assert_eq!(log.lines("WARN", "arrived as a FriendlyName, and `friendly_names` is false").len(), 1);
+    house.running.stop().await;
+}

@@ -7,9 +7,10 @@ use super::{NameId, SamlAttribute, SamlStatement, SamlValue};
 use crate::pipeline::capture::saml::GuardError;
 use crate::pipeline::capture::saml::names::{ASSERTION, XML_SCHEMA_INSTANCE};
 use crate::pipeline::capture::saml::tree::{attribute, elements, is, named, only, text};
+use crate::pipeline::provider::SamlPolicy;
 
 /// Reads subject, attributes and session of an assertion.
-pub(super) fn read(assertion: Node<'_, '_>) -> Result<SamlStatement, Fault> {
+pub(super) fn read(assertion: Node<'_, '_>, policy: &SamlPolicy) -> Result<SamlStatement, Fault> {
     let mut attributes = Vec::new();
     for statement in named(assertion, ASSERTION, "AttributeStatement") {
         for element in elements(statement) {
@@ -30,6 +31,7 @@ pub(super) fn read(assertion: Node<'_, '_>) -> Result<SamlStatement, Fault> {
         name_id,
         attributes,
         session_index,
+        by_name_alone: !policy.friendly_names,
         context_classes: context_classes(assertion),
     })
 }
