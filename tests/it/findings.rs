@@ -11,6 +11,7 @@ mod process;
 mod requests;
 mod rules;
 mod saml;
+mod spellings;
 mod store;
 mod tokens;
 mod tokens_relay;

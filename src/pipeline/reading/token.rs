@@ -3,7 +3,7 @@
 //! ```text
 //! read(value)       a whole value: of a form, a query, a JSON member, a part of multipart, a cookie
 //! within(header)    what stands anywhere in the value of a header, behind whatever word
-//! may_begin(head)   whether a value that begins so is worth holding until its end
+//! beginning(head)   whether a value that begins so may be a token
 //! ```
 //!
 //! | form | told by |
@@ -67,8 +67,36 @@ const MAX_WITHIN: usize = 4;
 /// Anything shorter holds no header, no issuer and no signature.
 const SHORTEST: usize = 24;
 
-/// How much of a value [`may_begin`] needs in order to say no for good.
+/// How much of a value [`beginning`] needs in order to tell most values apart.
 pub const HEAD: usize = 512;
+
+/// What a value may be, by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Some reader may take it for a token, depending on the rest.
+    Token,
+    /// No reader takes it for a token, whatever follows.
+    Other,
+    /// So far there is nothing but what readers pass over: blanks, letters that are not in the alphabet of base64, a prolog of XML.
+    Unknown,
+}
+
+/// How much of a value that is too long to be read is looked at.
+const MOST_LOOKED_AT: usize = 64 * 1024;
+
+impl Beginning {
+    fn any(each: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::Other;
+        for each in each {
+            match each {
+                Self::Token => return Self::Token,
+                Self::Unknown => all = Self::Unknown,
+                Self::Other => {}
+            }
+        }
+        all
+    }
+}
 
 impl Reading {
     /// Whether an app may get it unread: it is not a token, or it reads strictly and its issuer is not ours.
@@ -112,44 +140,73 @@ pub fn is_like(found: &str, ours: &str) -> bool {
 
 /// Reads a whole value, decoded as its place asks (percent, JSON escapes).
 pub fn read(value: &[u8]) -> Reading {
-    let value = bare(value);
+    let (whole, bare) = (trim(value), bare(value));
+    let reading = read_bare(bare);
+    if bare.len() == whole.len() {
+        return reading;
+    }
+    // What looks like a word before the value may be part of it.
+    match reading {
+        Reading::NotAToken => read_bare(whole),
+        reading => together([reading, as_base64(whole)]),
+    }
+}
+
+fn read_bare(value: &[u8]) -> Reading {
     if value.len() < SHORTEST {
         return Reading::NotAToken;
     }
     if value.len() > MAX_TOKEN {
-        let head = value.get(..HEAD).unwrap_or_default();
-        return if may_begin(head) { Reading::Unclear(Unclear::TooLong) } else { Reading::NotAToken };
+        return match beginning(value.get(..MOST_LOOKED_AT).unwrap_or_default()) {
+            Beginning::Other => Reading::NotAToken,
+            Beginning::Token | Beginning::Unknown => Reading::Unclear(Unclear::TooLong),
+        };
     }
-    match value.first() {
+    let reading = match value.first() {
         Some(b'{') => as_json(value),
         // Text that is no login by its root is the app's own, whatever it holds.
-        Some(b'<') if !is_login_root(value.get(..value.len().min(HEAD)).unwrap_or_default()) => Reading::NotAToken,
-        Some(b'<') => as_xml(value.to_vec()),
+        Some(b'<') if root(value) == Beginning::Token => as_wrapped_xml(value.to_vec()),
         _ if value.contains(&b'.') => as_compact(value).0,
-        _ => as_base64(value),
-    }
+        _ => Reading::NotAToken,
+    };
+    // Lax decoders of base64 pass over a dot, a bracket and a brace.
+    if reading == Reading::NotAToken { as_base64(value) } else { reading }
 }
 
-/// Whether a value that begins so may be a token. `head` is its first [`HEAD`] bytes, or all of it.
-pub fn may_begin(head: &[u8]) -> bool {
-    let head = bare(head);
-    match head.first() {
-        None => true,
-        Some(b'{') => true,
-        Some(b'<') => is_login_root(head),
-        Some(_) => {
-            let end = head.iter().position(|byte| *byte == b'.');
-            let (first, second) = match end {
-                Some(end) => (head.get(..end).unwrap_or_default(), head.get(end + 1..).unwrap_or_default()),
-                None => (head, &[][..]),
-            };
-            if opens_json(first) || opens_json(second) {
-                return true;
-            }
-            let decoded = decode(head);
-            opens_xml(&decoded) || inflated(&decoded, HEAD).is_some_and(|text| opens_xml(&text))
-        }
+/// What a text is that has several readings, by readers who differ.
+fn together(readings: impl IntoIterator<Item = Reading>) -> Reading {
+    let mut all = Reading::NotAToken;
+    for reading in readings {
+        all = match (all, reading) {
+            (Reading::NotAToken, reading) | (reading, Reading::NotAToken) => reading,
+            (unclear @ Reading::Unclear(_), _) | (_, unclear @ Reading::Unclear(_)) => unclear,
+            (one, other) if one == other => one,
+            _ => Reading::Unclear(Unclear::SeveralIssuers),
+        };
     }
+    all
+}
+
+/// What a value may be that begins so. `head` may end anywhere; the more of it there is, the fewer values are unknown.
+pub fn beginning(head: &[u8]) -> Beginning {
+    let (whole, bare) = (trim_start(head), bare_start(head));
+    let words = (bare.len() < whole.len()).then(|| beginning_bare(bare));
+    Beginning::any(std::iter::once(beginning_bare(whole)).chain(words))
+}
+
+fn beginning_bare(head: &[u8]) -> Beginning {
+    let raw = match head.first() {
+        None => Beginning::Unknown,
+        Some(b'{') => Beginning::Token,
+        Some(b'<') => root(head),
+        Some(_) => {
+            let mut parts = head.splitn(3, |byte| *byte == b'.');
+            Beginning::any(parts.by_ref().take(2).map(begins_like_json))
+        }
+    };
+    let decoded =
+        || decodings(head).map(|decoded| Beginning::any([begins_like_xml(&decoded), begins_inflated(&decoded)]));
+    if raw == Beginning::Token { raw } else { Beginning::any(std::iter::once(raw).chain(decoded())) }
 }
 
 /// The tokens that stand anywhere in a header's value, in base64 of credentials (RFC 7617) too.
@@ -172,7 +229,7 @@ fn standing_in(value: &[u8]) -> Result<Vec<Found>, Unclear> {
         if let Some(token) = in_run(run) {
             found.push(token);
         } else if !run.contains(&b'.') {
-            let credentials = decode(run);
+            let credentials = decode(run, Alphabet::Both, Padding::PassedOver);
             let runs = credentials.split(|byte| !is_token_byte(*byte)).filter(|run| run.len() >= SHORTEST);
             found.extend(runs.filter_map(in_run));
         }
@@ -248,26 +305,22 @@ fn is_token_byte(byte: u8) -> bool {
 
 /// Without what readers drop around a value: blanks of every alphabet, quotes, a byte order mark, a word before it.
 fn bare(value: &[u8]) -> &[u8] {
-    let value = trim(value);
+    trim_end(bare_start(trim(value)))
+}
+
+fn bare_start(value: &[u8]) -> &[u8] {
+    let value = trim_start(value);
     let word = value.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     match value.get(word) {
         Some(b' ' | b'\t' | b'+' | b':') if (1..=MAX_WORD).contains(&word) => {
-            trim(value.get(word + 1..).unwrap_or_default())
+            trim_start(value.get(word + 1..).unwrap_or_default())
         }
         _ => value,
     }
 }
 
-/// A value without the blanks before it, by readers that decode a form: a `+` is one of them there.
-pub fn without_blanks(mut value: &[u8]) -> &[u8] {
-    while let Some(rest) = value.strip_prefix(b"+").or_else(|| without_blank(value)) {
-        value = rest;
-    }
-    value
-}
-
 /// A value without the one blank before it that readers drop.
-fn without_blank(value: &[u8]) -> Option<&[u8]> {
+pub fn without_blank(value: &[u8]) -> Option<&[u8]> {
     match value {
         [b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | 0 | b'"' | b'\'' | b'`' | b',' | 0xa0, rest @ ..]
         | [0xc2, 0xa0, rest @ ..]
@@ -279,10 +332,18 @@ fn without_blank(value: &[u8]) -> Option<&[u8]> {
 /// The longest scheme that is dropped before a value.
 const MAX_WORD: usize = 16;
 
-fn trim(mut value: &[u8]) -> &[u8] {
+fn trim(value: &[u8]) -> &[u8] {
+    trim_end(trim_start(value))
+}
+
+fn trim_start(mut value: &[u8]) -> &[u8] {
     while let Some(rest) = without_blank(value) {
         value = rest;
     }
+    value
+}
+
+fn trim_end(mut value: &[u8]) -> &[u8] {
     loop {
         value = match value {
             [rest @ .., 0xc2, 0xa0]
@@ -302,7 +363,7 @@ fn as_compact(value: &[u8]) -> (Reading, Option<UntrustedIdToken>) {
     if let Some((reading, token)) = std::str::from_utf8(value).ok().and_then(strictly) {
         return (reading, Some(token));
     }
-    let header = decode(first);
+    let header = decode(first, Alphabet::Both, Padding::PassedOver);
     let mentions = |word: &[u8]| has_word(&header, word) || header.contains(&b'\\');
     let reading = if has_header && value.iter().filter(|byte| **byte == b'.').count() == 4 && mentions(b"enc") {
         Reading::Unclear(Unclear::Encrypted)
@@ -372,25 +433,49 @@ fn as_json(value: &[u8]) -> Reading {
 }
 
 fn as_base64(value: &[u8]) -> Reading {
-    if !may_begin(value.get(..value.len().min(HEAD)).unwrap_or_default()) {
+    // Most values are told apart by their first letters, which saves decoding the rest.
+    let head = value.get(..value.len().min(HEAD)).unwrap_or_default();
+    let decoded = |text: &[u8]| decodings(text).map(|decoded| (begins(&decoded), decoded)).collect::<Vec<_>>();
+    if decoded(head).iter().all(|(begins, _)| *begins == Beginning::Other) {
         return Reading::NotAToken;
     }
-    let decoded = decode(value);
-    if opens_xml(&decoded) {
-        return as_wrapped_xml(decoded);
-    }
-    match inflated(&decoded, MAX_TOKEN + 1) {
-        Some(document) if document.len() > MAX_TOKEN => Reading::Unclear(Unclear::TooLong),
-        Some(document) if opens_xml(&document) => as_wrapped_xml(document),
-        _ if decoded.trim_ascii_start().first() == Some(&b'{') => as_json(decoded.trim_ascii()),
+    together(
+        decoded(value)
+            .into_iter()
+            .filter(|(begins, _)| *begins != Beginning::Other)
+            .map(|(_, bytes)| as_decoded(bytes)),
+    )
+}
+
+/// The same of what base64 decodes to, JSON included, which only a whole value is looked into for.
+fn begins(decoded: &[u8]) -> Beginning {
+    let json = if decoded.trim_ascii_start().first() == Some(&b'{') { Beginning::Token } else { Beginning::Other };
+    Beginning::any([json, begins_like_xml(decoded), begins_inflated(decoded)])
+}
+
+fn as_decoded(decoded: Vec<u8>) -> Reading {
+    let inflated = inflations(&decoded, MAX_TOKEN + 1).map(|document| match document.len() > MAX_TOKEN {
+        true => Reading::Unclear(Unclear::TooLong),
+        false if begins_like_xml(&document) == Beginning::Token => as_wrapped_xml(document),
+        false => Reading::NotAToken,
+    });
+    let inflated = together(inflated);
+    let bare = decoded.trim_ascii();
+    let json = if bare.first() == Some(&b'{') { as_json(bare) } else { Reading::NotAToken };
+    let xml = match begins_like_xml(&decoded) {
+        Beginning::Token => as_wrapped_xml(decoded),
         _ => Reading::NotAToken,
-    }
+    };
+    together([xml, inflated, json])
 }
 
 /// A document that was made to look like something else: no page of text comes so.
 fn as_wrapped_xml(document: Vec<u8>) -> Reading {
     // Entities can hold elements, and other encodings other letters.
-    let hides = has_word(&document, b"<!entity") || document.contains(&0) || declares_other_encoding(&document);
+    let hides = has_document_type(&document)
+        || document.contains(&0)
+        || document.starts_with(&EBCDIC)
+        || declares_other_encoding(&document);
     if hides { Reading::Unclear(Unclear::Unreadable) } else { as_xml(document) }
 }
 
@@ -420,67 +505,188 @@ fn holds_assertion(document: &[u8]) -> bool {
     })
 }
 
-/// Whether raw XML begins like a login. Other documents are the app's own, however long they are.
-fn is_login_root(head: &[u8]) -> bool {
-    const ROOTS: [&str; 6] = [
-        "Response",
-        "Assertion",
-        "EncryptedAssertion",
-        "RequestSecurityTokenResponse",
-        "RequestSecurityTokenResponseCollection",
-        "Envelope",
+/// Whether raw XML is a login by its root, behind whatever prolog. Other documents are the app's own, however long they are.
+fn root(head: &[u8]) -> Beginning {
+    const ROOTS: [&[u8]; 6] = [
+        b"Response",
+        b"Assertion",
+        b"EncryptedAssertion",
+        b"RequestSecurityTokenResponse",
+        b"RequestSecurityTokenResponseCollection",
+        b"Envelope",
     ];
-    match saml::root_name(head) {
-        saml::RootName::Known(name) => ROOTS.contains(&name.as_str()),
-        saml::RootName::NeedMore => true,
-        saml::RootName::NotXml => holds_assertion(head),
+    let mut rest = head;
+    loop {
+        rest = without_nothing(rest);
+        let end: &[u8] = match rest {
+            [] | b"<" | b"<!" | b"<!-" => return Beginning::Unknown,
+            [b'<', b'?', ..] => b"?>",
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            [b'<', b'!', ..] => b">",
+            [b'<', name @ ..] => {
+                let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>');
+                let Some(end) = name.iter().position(ends) else { return Beginning::Unknown };
+                let name = name.get(..end).unwrap_or_default();
+                let local = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
+                return if ROOTS.contains(&local) { Beginning::Token } else { Beginning::Other };
+            }
+            _ => return Beginning::Other,
+        };
+        let Some(at) = memchr::memmem::find(rest, end) else { return Beginning::Unknown };
+        let (markup, after) = rest.split_at(at + end.len());
+        // What a document type declares may be elements, and another encoding has other letters.
+        let declares = markup.starts_with(b"<!") && !markup.starts_with(b"<!--") && markup.contains(&b'[');
+        if declares || declares_other_encoding(markup) {
+            return Beginning::Token;
+        }
+        rest = after;
     }
 }
 
+/// Whether a document has a type, by which entities can hold elements. That of HTML has none.
+fn has_document_type(document: &[u8]) -> bool {
+    const TYPE: &[u8] = b"<!doctype";
+    let types = document.windows(TYPE.len()).enumerate().filter(|(_, window)| window.eq_ignore_ascii_case(TYPE));
+    let is_html = |at: usize| {
+        let name = document.get(at + TYPE.len()..).unwrap_or_default().trim_ascii_start();
+        name.get(..4).is_some_and(|name| name.eq_ignore_ascii_case(b"html"))
+    };
+    types.into_iter().any(|(at, _)| !is_html(at)) || has_word(document, b"<!entity")
+}
+
+/// Whether an XML declaration names an encoding in which letters are not the bytes that we compare, or cannot be told.
 fn declares_other_encoding(document: &[u8]) -> bool {
     const KNOWN: [&[u8]; 5] = [b"utf-8", b"us-ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"];
-    let head = document.get(..document.len().min(HEAD)).unwrap_or_default().to_ascii_lowercase();
-    let Some(end) = head.strip_prefix(b"<?xml").and_then(|head| head.windows(2).position(|pair| pair == b"?>")) else {
-        return false;
-    };
-    let declaration = head.get(..end).unwrap_or_default();
-    memchr::memmem::find(declaration, b"encoding").is_some()
-        && !KNOWN.into_iter().any(|known| memchr::memmem::find(declaration, known).is_some())
+    const NAME: &[u8] = b"encoding";
+    let Some(rest) = without_nothing(document).strip_prefix(b"<?xml") else { return false };
+    let Some(end) = memchr::memmem::find(rest, b"?>") else { return true };
+    let declaration = rest.get(..end).unwrap_or_default().to_ascii_lowercase();
+    let mut named = memchr::memmem::find_iter(&declaration, NAME).map(|at| {
+        let value = declaration.get(at + NAME.len()..)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+        let (quote, value) = value.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
+        value.split(|byte| byte == quote).next()
+    });
+    match (named.next(), named.next()) {
+        (None, _) => false,
+        (Some(Some(name)), None) => !KNOWN.contains(&name),
+        _ => true,
+    }
+}
+
+fn opens_json(part: &[u8]) -> bool {
+    begins_like_json(part) == Beginning::Token
 }
 
 /// Whether base64 of either alphabet begins with a JSON object, white space and a byte order mark aside.
-fn opens_json(part: &[u8]) -> bool {
-    let head = decode(part.get(..part.len().min(24)).unwrap_or_default());
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start();
-    match head {
-        [b'{', next, ..] => next.is_ascii_whitespace() || matches!(next, b'"' | b'}'),
-        _ => false,
+fn begins_like_json(part: &[u8]) -> Beginning {
+    // What begins otherwise does so by its first letters, of which a few are enough.
+    let letters: Vec<u8> = part.iter().copied().filter(|byte| is_token_byte(*byte) && *byte != b'=').take(24).collect();
+    let head = decode(&letters, Alphabet::Both, Padding::PassedOver);
+    match head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head).trim_ascii_start() {
+        [b'{', next, ..] if next.is_ascii_whitespace() || matches!(next, b'"' | b'}') => Beginning::Token,
+        [] | [b'{'] if letters.len() < 24 => Beginning::Unknown,
+        _ => Beginning::Other,
     }
 }
 
-/// Whether bytes begin like XML, in UTF-8 or UTF-16.
-fn opens_xml(bytes: &[u8]) -> bool {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    match bytes {
-        [b'<', next, ..] if *next != 0 => next.is_ascii_alphabetic() || matches!(next, b'_' | b':' | b'?' | b'!'),
-        [0xff, 0xfe, b'<', 0, ..] | [0xfe, 0xff, 0, b'<', ..] | [b'<', 0, _, 0, ..] | [0, b'<', 0, _, ..] => true,
-        _ => false,
+/// `<?xm` in EBCDIC, by which parsers know it.
+const EBCDIC: [u8; 4] = [0x4c, 0x6f, 0xa7, 0x94];
+
+/// Whether bytes begin like XML, in UTF-8, UTF-16 or EBCDIC, behind any number of blanks.
+fn begins_like_xml(bytes: &[u8]) -> Beginning {
+    if bytes.starts_with(&EBCDIC) {
+        return Beginning::Token;
+    }
+    if EBCDIC.starts_with(bytes) {
+        return Beginning::Unknown;
+    }
+    match without_nothing(bytes) {
+        [] | [b'<'] => Beginning::Unknown,
+        [b'<', next, ..] if next.is_ascii_alphabetic() || matches!(next, 0 | b'_' | b':' | b'?' | b'!' | 0x80..) => {
+            Beginning::Token
+        }
+        _ => Beginning::Other,
     }
 }
 
-/// Undoes DEFLATE (RFC 1951), or zlib around it, as far as `limit` bytes. What ends too early gives what there was.
-fn inflated(bytes: &[u8], limit: usize) -> Option<Vec<u8>> {
-    let limit = u64::try_from(limit).ok()?;
-    let mut document = Vec::new();
-    let _ = match bytes {
-        [0x78, ..] => ZlibDecoder::new(bytes).take(limit).read_to_end(&mut document),
-        _ => DeflateDecoder::new(bytes).take(limit).read_to_end(&mut document),
-    };
-    (!document.is_empty()).then_some(document)
+/// Without what says nothing before XML: blanks, and byte order marks and zeros of any encoding.
+fn without_nothing(bytes: &[u8]) -> &[u8] {
+    let nothing = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0 | 0x0b | 0xef | 0xbb | 0xbf | 0xfe | 0xff);
+    let length = bytes.iter().take_while(|byte| nothing(byte)).count();
+    bytes.get(length..).unwrap_or_default()
 }
 
-/// Base64 of either alphabet, as the laxest decoder reads it: whatever is not in the alphabet is passed over.
-fn decode(text: &[u8]) -> Vec<u8> {
+/// Whether bytes begin like XML once DEFLATE is undone.
+fn begins_inflated(bytes: &[u8]) -> Beginning {
+    Beginning::any(wrappings(bytes).map(|mut reader| {
+        let mut piece = [0; 1024];
+        let mut before = Vec::new();
+        for _ in 0..=MAX_TOKEN / piece.len() {
+            match reader.read(&mut piece) {
+                Ok(0) => return Beginning::Unknown,
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Beginning::Unknown,
+                // No stream of DEFLATE.
+                Err(_) => return Beginning::Other,
+                Ok(length) => before.extend_from_slice(piece.get(..length).unwrap_or_default()),
+            }
+            match begins_like_xml(&before) {
+                Beginning::Unknown => before.drain(..before.len() - without_nothing(&before).len()),
+                known => return known,
+            };
+        }
+        // So much of nothing is made to be passed over.
+        Beginning::Token
+    }))
+}
+
+/// Undoes DEFLATE as far as `limit` bytes. What ends too early gives what there was.
+fn inflations(bytes: &[u8], limit: usize) -> impl Iterator<Item = Vec<u8>> {
+    wrappings(bytes).map(move |reader| {
+        let mut document = Vec::new();
+        let _ = reader.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut document);
+        document
+    })
+}
+
+/// Bytes as DEFLATE (RFC 1951) and, where they may be, as zlib around it (RFC 1950).
+fn wrappings(bytes: &[u8]) -> impl Iterator<Item = Box<dyn std::io::Read + '_>> {
+    let is_zlib = bytes.first().is_some_and(|first| first & 0x0f == 8);
+    let raw: Box<dyn std::io::Read> = Box::new(DeflateDecoder::new(bytes));
+    let zlib = is_zlib.then(|| -> Box<dyn std::io::Read> { Box::new(ZlibDecoder::new(bytes)) });
+    std::iter::once(raw).chain(zlib)
+}
+
+/// What lax decoders of base64 make of a text. They pass over what is not in their alphabet, and differ in what is.
+fn decodings(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let has_other_letters = memchr::memchr2(b'-', b'_', text).is_some();
+    let is_padded_within =
+        text.iter().rev().skip_while(|byte| !is_token_byte(**byte) || **byte == b'=').any(|byte| *byte == b'=');
+    let alphabets = std::iter::once(Alphabet::Both).chain(has_other_letters.then_some(Alphabet::Standard));
+    let ways = alphabets.flat_map(move |alphabet| {
+        let paddings = std::iter::once(Padding::PassedOver).chain(is_padded_within.then_some(Padding::Restarts));
+        paddings.map(move |padding| (alphabet, padding))
+    });
+    ways.map(|(alphabet, padding)| decode(text, alphabet, padding))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alphabet {
+    /// `+/` and `-_` alike (Node, Python).
+    Both,
+    /// `+/` alone (Ruby, PHP).
+    Standard,
+}
+
+/// What `=` does before the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Padding {
+    PassedOver,
+    /// It ends a group of four.
+    Restarts,
+}
+
+/// Base64 as a lax decoder reads it: whatever is not in the alphabet is passed over.
+fn decode(text: &[u8], alphabet: Alphabet, padding: Padding) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len() / 4 * 3 + 3);
     let (mut held, mut bits) = (0_u32, 0_u32);
     for byte in text {
@@ -488,8 +694,14 @@ fn decode(text: &[u8]) -> Vec<u8> {
             b'A'..=b'Z' => byte - b'A',
             b'a'..=b'z' => byte - b'a' + 26,
             b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
+            b'+' => 62,
+            b'/' => 63,
+            b'-' if alphabet == Alphabet::Both => 62,
+            b'_' if alphabet == Alphabet::Both => 63,
+            b'=' if padding == Padding::Restarts => {
+                (held, bits) = (0, 0);
+                continue;
+            }
             _ => continue,
         };
         held = (held << 6) | u32::from(digit);
@@ -581,7 +793,7 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(read(text.as_bytes()), expected, "{text}");
-            assert!(may_begin(&text.as_bytes()[..text.len().min(HEAD)]), "{text}");
+            assert_eq!(beginning(&text.as_bytes()[..text.len().min(HEAD)]), Beginning::Token, "{text}");
         }
     }
 

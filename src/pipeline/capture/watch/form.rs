@@ -147,7 +147,7 @@ impl FormValue {
                 let end = memchr::memchr(b'%', raw).unwrap_or(raw.len());
                 if end > 0 {
                     let (run, later) = raw.split_at(end);
-                    self.value.push(run);
+                    self.value.push_form(run);
                     raw = later;
                     continue;
                 }

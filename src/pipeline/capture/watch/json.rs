@@ -208,7 +208,7 @@ impl JsonScan {
         self.place = place;
         self.name.clear();
         if let Some(value) = &mut self.member {
-            *value = HeldValue::new(value.field);
+            value.begin_again();
         }
     }
 

@@ -1,7 +1,9 @@
 //! The value of a field by which an app may log a person in, held until it is known whose token it is.
 
+use std::borrow::Cow;
+
 use crate::pipeline::capture::fields::Field;
-use crate::pipeline::reading::token::{self, HEAD, NotForeign, Unclear};
+use crate::pipeline::reading::token::{self, Beginning, HEAD, NotForeign, Unclear};
 
 /// How much of a value is held, in bytes. A SAML response with all its certificates has some 20,000.
 pub const MOST_HELD: usize = 64 * 1024;
@@ -9,13 +11,21 @@ pub const MOST_HELD: usize = 64 * 1024;
 /// How many bytes that readers drop may stand before a value and are kept. Fewer than the head that is looked at.
 const MOST_BLANKS: usize = 64;
 
+/// Stands for a `+` of a form that was not escaped: a blank to readers that decode forms, and a letter of base64 to others. As a byte
+/// of its own it is in no value that is text; [`HeldValue::push`] writes [`NEVER_TEXT`] for it.
+const FORM_PLUS: u8 = 0xff;
+
+const NEVER_TEXT: u8 = 0xfe;
+
 /// A value as it arrives, decoded.
 #[derive(Debug)]
 pub struct HeldValue {
     pub field: Field,
+    /// Whether some reader may find it under another name than `field`.
+    pub may_be_any: bool,
     text: Vec<u8>,
-    /// Whether its head was looked at.
-    begun: bool,
+    /// How long the text has to be before its beginning is looked at again; `None` once it is known to matter.
+    next_look: Option<usize>,
     kind: Kind,
 }
 
@@ -31,56 +41,102 @@ enum Kind {
 
 impl HeldValue {
     pub fn new(field: Field) -> Self {
-        Self { field, text: Vec::new(), begun: false, kind: Kind::Open }
+        Self { field, may_be_any: false, text: Vec::new(), next_look: Some(HEAD), kind: Kind::Open }
     }
 
+    pub fn of_any(field: Field) -> Self {
+        Self { may_be_any: true, ..Self::new(field) }
+    }
+
+    /// The same, with nothing in it.
+    pub fn begin_again(&mut self) {
+        *self = Self { may_be_any: self.may_be_any, ..Self::new(self.field) };
+    }
+
+    /// Bytes that are meant as they stand.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.kind != Kind::Open {
-            return;
-        }
+        self.push_by(bytes, |byte| if byte == FORM_PLUS { NEVER_TEXT } else { byte });
+    }
+
+    /// Bytes of a form that are not escaped.
+    pub fn push_form(&mut self, bytes: &[u8]) {
+        self.push_by(bytes, |byte| match byte {
+            b'+' => FORM_PLUS,
+            FORM_PLUS => NEVER_TEXT,
+            byte => byte,
+        });
+    }
+
+    fn push_by(&mut self, bytes: &[u8], meant: impl Fn(u8) -> u8) {
         // Pieces no longer than what is held, so that what is dropped before a value never counts.
         for piece in bytes.chunks(MOST_HELD / 2) {
-            self.push_piece(piece);
+            if self.kind != Kind::Open {
+                return;
+            }
+            self.text.extend(piece.iter().map(|byte| meant(*byte)));
+            self.look();
         }
     }
 
-    fn push_piece(&mut self, piece: &[u8]) {
-        if self.kind != Kind::Open {
+    fn look(&mut self) {
+        let Some(next_look) = self.next_look else {
+            if self.text.len() > MOST_HELD {
+                self.end_as(Kind::TooLong);
+            }
+            return;
+        };
+        self.drop_blanks();
+        if self.text.len() < next_look {
             return;
         }
-        self.text.extend_from_slice(piece);
-        if !self.begun {
-            self.drop_blanks();
-        }
-        if self.text.len() > MOST_HELD {
-            self.decide_by_head();
-            if self.kind == Kind::Open {
-                self.kind = Kind::TooLong;
-            }
-            self.text = Vec::new();
-        } else if !self.begun && self.text.len() >= HEAD {
-            self.begun = true;
-            self.decide_by_head();
+        // Each look is at twice as much as the one before, so that all of them cost as much as the last.
+        let beginnings: Vec<Beginning> = self.readings().map(|text| token::beginning(&text)).collect();
+        if beginnings.iter().all(|beginning| *beginning == Beginning::Other) {
+            self.end_as(Kind::NoToken);
+        } else if self.text.len() > MOST_HELD {
+            self.end_as(Kind::TooLong);
+        } else if beginnings.contains(&Beginning::Token) {
+            self.next_look = None;
+        } else {
+            self.next_look = Some((2 * self.text.len()).min(MOST_HELD + 1));
         }
     }
 
-    /// Apps trim, so what stands behind any number of blanks reads as behind a few. A `+` is a blank to readers that decode a form, and
-    /// a letter of base64 to others, so those right before the value stay.
+    fn end_as(&mut self, kind: Kind) {
+        self.kind = kind;
+        self.text = Vec::new();
+    }
+
+    /// Apps trim, so what stands behind any number of blanks reads as behind a few. A `+` of a form may be a letter, so those right
+    /// before the value stay.
     fn drop_blanks(&mut self) {
-        let blanks = self.text.len() - token::without_blanks(&self.text).len();
+        let blanks = self.text.len() - without_blanks(&self.text).len();
         if blanks <= MOST_BLANKS {
             return;
         }
         let lead = self.text.get(..blanks).unwrap_or_default();
-        let kept = lead.iter().rev().take(MOST_BLANKS).take_while(|byte| **byte == b'+').count();
+        let kept = lead.iter().rev().take(MOST_BLANKS).take_while(|byte| **byte == FORM_PLUS).count();
         self.text.drain(..blanks - kept);
     }
 
-    /// The value as readers see it to whom a `+` before it is a blank, and as it stands.
-    fn readings(&self) -> impl Iterator<Item = &[u8]> {
-        let bare = token::without_blanks(&self.text);
-        let differs = bare.len() < self.text.len();
-        std::iter::once(bare).chain(differs.then_some(self.text.as_slice()))
+    /// The value as readers see it to whom a `+` of a form is a blank, to whom it is a letter, and who trim blanks and take those that
+    /// are left for letters (`str_replace(' ', '+', …)`).
+    fn readings(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        let with = |text: &[u8], plus: u8, blank: u8| -> Cow<'_, [u8]> {
+            let byte = |byte: &u8| match *byte {
+                FORM_PLUS => plus,
+                b' ' => blank,
+                byte => byte,
+            };
+            text.iter().map(byte).collect::<Vec<u8>>().into()
+        };
+        let bare = without_blanks(&self.text).trim_ascii_end();
+        let has_plus = memchr::memchr(FORM_PLUS, &self.text).is_some();
+        let is_mended =
+            has_plus || (memchr::memchr(b' ', bare).is_some() && !matches!(bare.first(), Some(b'{' | b'<')));
+        let one = if has_plus { with(&self.text, b' ', b' ') } else { Cow::Borrowed(self.text.as_slice()) };
+        let letters = has_plus.then(|| with(&self.text, b'+', b' '));
+        std::iter::once(one).chain(letters).chain(is_mended.then(|| with(bare, b'+', b'+')))
     }
 
     /// Bytes that are held.
@@ -107,18 +163,18 @@ impl HeldValue {
             Kind::NoToken => Ok(()),
             Kind::TooLong => Err(NotForeign::Unclear(Unclear::TooLong)),
             Kind::Open => {
-                self.readings().try_for_each(|value| token::read(value).passes(ours.iter().map(String::as_str)))
+                self.readings().try_for_each(|value| token::read(&value).passes(ours.iter().map(String::as_str)))
             }
         }
     }
+}
 
-    fn decide_by_head(&mut self) {
-        let may_begin = |value: &[u8]| token::may_begin(value.get(..HEAD.min(value.len())).unwrap_or_default());
-        if !self.readings().any(may_begin) {
-            self.kind = Kind::NoToken;
-            self.text = Vec::new();
-        }
+/// A value without the blanks before it, a `+` of a form among them.
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let Some(rest) = value.strip_prefix(&[FORM_PLUS]).or_else(|| token::without_blank(value)) {
+        value = rest;
     }
+    value
 }
 
 #[cfg(test)]
@@ -130,7 +186,7 @@ mod tests {
 
     fn verdict(value: &str) -> Result<(), NotForeign> {
         let mut held = HeldValue::new(Field::SamlResponse);
-        value.as_bytes().chunks(7).for_each(|piece| held.push(piece));
+        value.as_bytes().chunks(7).for_each(|piece| held.push_form(piece));
         held.ended(&["https://ours.example".to_owned()])
     }
 

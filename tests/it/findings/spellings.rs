@@ -1,0 +1,182 @@
+//! Spellings by which a login could pass the guard outside callbacks: each is read by a real server, and by no strict parser.
+
+use std::io::Read as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::DeflateEncoder;
+
+use crate::support::Proxy;
+use crate::support::app::App;
+use crate::support::wire::{Answer, send};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const JSON: &str = "application/json";
+const PARTS: &str = "multipart/form-data; boundary=XX";
+
+async fn sent(proxy: &Proxy, target: &str, kind: &str, body: &[u8]) -> Answer {
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nhost: app.example\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    send(proxy.address, [head.as_bytes(), body].concat()).await
+}
+
+fn part(name: &str, value: &str) -> String {
+    format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n--XX--\r\n")
+}
+
+/// Every byte escaped.
+fn escaped(value: &str) -> String {
+    value.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn deflated(document: &[u8]) -> Vec<u8> {
+    let mut deflated = Vec::new();
+    DeflateEncoder::new(document, Compression::best()).read_to_end(&mut deflated).unwrap();
+    deflated
+}
+
+/// An empty block of DEFLATE that is not the last (RFC 1951 section 3.2.4).
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+
+/// Spellings of a SAML response: in base64, or raw.
+fn responses() -> Vec<(String, String)> {
+    const RESPONSE: &str = "<samlp:Response><saml:Assertion/></samlp:Response>";
+    let plain = STANDARD.encode(RESPONSE);
+    let after = |lead: &str, times: usize| STANDARD.encode(format!("{}{RESPONSE}", lead.repeat(times)));
+    let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: String, value: String| rows.push((name, value));
+    for times in [383, 384, 1000, 20_000, 60_000] {
+        for lead in [" ", "\n", "\r\n", "\t", "\u{feff}"] {
+            row(format!("{times} times {lead:?} within the base64"), after(lead, times));
+        }
+        row(format!("a mark and {times} blanks"), after(&format!("\u{feff}{}", " ".repeat(times)), 1));
+        row(
+            format!("{times} blanks, deflated"),
+            STANDARD.encode(deflated(format!("{}{RESPONSE}", " ".repeat(times)).as_bytes())),
+        );
+        row(format!("{times} blanks in UTF-16"), STANDARD.encode(wide(&format!("{}{RESPONSE}", " ".repeat(times)))));
+        row(format!("a comment of {times}"), after(&format!("<!--{}-->", "x".repeat(times)), 1));
+        row(format!("an instruction of {times}"), after(&format!("<?x {}?>", "x".repeat(times)), 1));
+        row(format!("a raw comment of {times}"), format!("<!--{}-->{RESPONSE}", "x".repeat(times)));
+        row(format!("a raw instruction of {times}"), format!("<?x {}?>{RESPONSE}", "x".repeat(times)));
+        row(format!("a raw document type of {times}"), format!("<!DOCTYPE a{}>{RESPONSE}", " ".repeat(times)));
+        row(format!("a raw declaration of {times}"), format!("<?xml version='1.0'{}?>{RESPONSE}", " ".repeat(times)));
+        row(
+            format!("a declaration of {times} and another encoding"),
+            STANDARD.encode(format!("<?xml version='1.0'{} encoding='utf-7'?>+ADw-Assertion/+AD4-", " ".repeat(times))),
+        );
+        let blocks = [EMPTY_BLOCK.repeat(times / 5), deflated(RESPONSE.as_bytes())].concat();
+        row(format!("{times} bytes of empty blocks"), STANDARD.encode(blocks));
+    }
+    for times in [1, 2, 3, 600, 5000, 60_000] {
+        for junk in ["=", "!", "*", ".", "-", "_", "<", "{", "\u{7f}", "é", "\u{3000}", "-_"] {
+            row(format!("{times} times `{junk}` before"), format!("{}{plain}", junk.repeat(times)));
+        }
+    }
+    for junk in [" ", "\r\n", "!", "=", "-", ".", "<"] {
+        for until in [1, 2, 3, 4, 5, 300] {
+            let mixed = plain.char_indices().map(|(at, letter)| match at < until {
+                true => format!("{letter}{junk}"),
+                false => letter.to_string(),
+            });
+            row(format!("{junk:?} after the first {until}"), mixed.collect());
+        }
+        row(format!("{junk:?} within"), format!("{}{junk}{}", &plain[..22], &plain[22..]));
+    }
+    // Padding begins a new group of four for some decoders.
+    row("blanks with padding of their own".into(), format!("{}{plain}", "IA==".repeat(200)));
+    row("a blank with padding of its own".into(), format!("IA=={plain}"));
+    row("a blank with short padding".into(), format!("ICA={plain}"));
+    let named = format!("<{0}:Response xmlns:{0}='x'><Assertion/></{0}:Response>", "p".repeat(700));
+    row("a long prefix".into(), STANDARD.encode(&named));
+    row("a long prefix, raw".into(), named);
+    let accented = "<é:Response xmlns:é='x'><Assertion/></é:Response>";
+    row("a prefix that is not ASCII".into(), STANDARD.encode(accented));
+    row("a prefix that is not ASCII, raw".into(), accented.into());
+    row(
+        "a blank before a declaration".into(),
+        STANDARD.encode("\n<?xml version='1.0' encoding='utf-7'?>+ADw-Assertion/+AD4-"),
+    );
+    let declared = "<?xml version='1.0' encoding='utf-7' standalone='utf-8'?>+ADw-Assertion/+AD4-";
+    row("a known encoding in another place".into(), STANDARD.encode(declared));
+    row("a document type from elsewhere".into(), STANDARD.encode("<!DOCTYPE a SYSTEM 'http://x.example/a'><a>&b;</a>"));
+    // `<?xml` in EBCDIC.
+    row("EBCDIC".into(), STANDARD.encode([&[0x4c, 0x6f, 0xa7, 0x94, 0x93][..], &[0x40; 40]].concat()));
+    // A stored block whose padding makes it look like zlib.
+    let length = u16::try_from(RESPONSE.len()).unwrap();
+    let stored = [&[0x79][..], &length.to_le_bytes(), &(!length).to_le_bytes(), RESPONSE.as_bytes()].concat();
+    row("a stored block".into(), STANDARD.encode(&stored));
+    let first = [&[0x78, 0, 0, 0xff, 0xff][..], &stored].concat();
+    row("a stored block that begins like zlib".into(), STANDARD.encode(first));
+    // A foreign token around it, to readers that take all of its letters for base64.
+    let header = format!("{{\"alg\":\"RS256\",\"x\":\"-->{RESPONSE}<!--\"}}");
+    let polyglot = [header.as_str(), "{\"iss\":\"https://other.example\"}", "-->"].map(|each| STANDARD.encode(each));
+    row("behind a word, in a token of another".into(), format!("PCEtLSB4 {}", polyglot.join(".").replace('=', "")));
+    rows
+}
+
+#[tokio::test]
+async fn sec12_nothing_before_a_document_hides_it() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let mut passed = Vec::new();
+    for (what, value) in responses() {
+        let quoted = serde_json::to_string(&value).unwrap();
+        let bodies = [
+            (FORM, format!("a=b&SAMLResponse={}&c=d", escaped(&value))),
+            (JSON, format!("{{\"SAMLResponse\":{quoted}}}")),
+            (PARTS, part("SAMLResponse", &value)),
+        ];
+        for (kind, body) in bodies {
+            let answer = sent(&proxy, "/other", kind, body.as_bytes()).await;
+            if answer.status != 403 {
+                passed.push(format!("{what}, {kind}: {}", answer.status));
+            }
+        }
+        let target = format!("/other?SAMLResponse={}", escaped(&value));
+        if value.len() < 10_000 && sent(&proxy, &target, FORM, b"a=b").await.status != 403 {
+            passed.push(format!("{what}, in a query"));
+        }
+    }
+    assert!(passed.is_empty(), "{} passed:\n{}", passed.len(), passed.join("\n"));
+    assert_eq!(app.complete(), 0);
+}
+
+/// A form writes a blank as `+`, which is a letter of base64 too.
+#[tokio::test]
+async fn sec12_a_plus_of_a_form_is_a_blank_and_a_letter() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    // With letters `+`, which a browser escapes.
+    let plain = STANDARD.encode("<samlp:Response>>>>?>>>>?>>><saml:Assertion/>\u{fb}\u{fb}</samlp:Response>");
+    assert!(plain.contains('+'), "{plain}");
+    let whole = plain.replace('+', "%2B");
+    let rows = [
+        format!("+{whole}"),
+        format!("{}{whole}", "+".repeat(600)),
+        format!("{}+{}", &whole[..20], &whole[20..]),
+        format!("{}++{}", &whole[..20], &whole[20..]),
+        whole
+            .chars()
+            .map(|letter| if letter.is_ascii_lowercase() { format!("{letter}+") } else { letter.to_string() })
+            .collect(),
+        plain.clone(),
+        format!("%20{plain}"),
+        format!("++{plain}"),
+        plain.replace('+', "%20"),
+        format!("%20{}", plain.replace('+', "%20")),
+        format!("{}%FF{}", &plain[..20], &plain[20..]),
+        format!("{}+%FF{}", &whole[..20], &whole[20..]),
+    ];
+    for value in rows {
+        let answer = sent(&proxy, "/other", FORM, format!("SAMLResponse={value}").as_bytes()).await;
+        assert_eq!(answer.status, 403, "{value}");
+        let answer = sent(&proxy, &format!("/other?SAMLResponse={value}"), FORM, b"a=b").await;
+        assert_eq!(answer.status, 403, "{value} in a query");
+    }
+    assert_eq!(app.complete(), 0);
+}
