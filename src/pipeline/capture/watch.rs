@@ -72,12 +72,20 @@ impl Seeks {
 
     fn judge(&self, value: &HeldValue) -> Sighting {
         let is_access = value.field == Field::AccessToken;
-        let access_token = || self.access_token.as_ref().or(self.access_token_in_bodies.as_ref());
-        let ours = if is_access { access_token() } else { self.login.as_ref() };
-        match value.ended(ours.map(|ours| &**ours).unwrap_or_default()) {
+        // A part that may have any name is looked into for all that no part may carry.
+        let login = self.login.as_ref().filter(|_| !is_access || (value.may_be_any && self.every_body));
+        let access_token = match value.may_be_any {
+            true => self.access_token_in_bodies.as_ref(),
+            false => self.access_token.as_ref().or(self.access_token_in_bodies.as_ref()).filter(|_| is_access),
+        };
+        let ours: Vec<String> =
+            [login, access_token].into_iter().flatten().flat_map(|ours| ours.iter().cloned()).collect();
+        match value.ended(&ours) {
             Ok(()) => Sighting::Clear,
             // The app's own, by a secret of its own.
-            Err(NotForeign::Unclear(Unclear::NoIssuerSharedSecret)) if is_access => Sighting::Clear,
+            Err(NotForeign::Unclear(Unclear::NoIssuerSharedSecret)) if is_access && !value.may_be_any => {
+                Sighting::Clear
+            }
             Err(why) => Sighting::Login(Sighted { field: value.field, why }),
         }
     }

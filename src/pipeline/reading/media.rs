@@ -104,8 +104,8 @@ pub fn looks_like_json(body: &[u8]) -> bool {
 /// The longest byte order mark.
 pub const MARK: usize = 4;
 
-/// The boundary of a multipart type, where it is there once and every reader takes the same (RFC 2046 section 5.1.1; blanks, commas
-/// and escapes in it are read in several ways).
+/// The boundary of a multipart type, where it is there once and every reader takes the same (RFC 2046 section 5.1.1; blanks, commas,
+/// single quotes and escapes in it are read in several ways, and Tomcat decodes words of RFC 2047).
 fn boundary(kind: &[u8]) -> Option<&str> {
     const NAME: &str = "boundary";
     let text = std::str::from_utf8(kind).ok()?;
@@ -118,15 +118,16 @@ fn boundary(kind: &[u8]) -> Option<&str> {
     }
     let value = text.get(at + NAME.len()..)?.strip_prefix('=')?;
     let (boundary, marks): (&str, &[u8]) = match value.strip_prefix('"') {
-        Some(quoted) => (quoted.split_once('"')?.0, b"'()+_./:=?-"),
+        Some(quoted) => (quoted.split_once('"')?.0, b"()+_./:=?-"),
         // Without quotes a token (RFC 2045 section 5.1): Werkzeug ends it at anything else, Jetty does not.
-        None => (value.split(';').next()?.trim_end_matches([' ', '\t']), b"'+_.-"),
+        None => (value.split(';').next()?.trim_end_matches([' ', '\t']), b"+_.-"),
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
     let rest = value.trim_start_matches('"').get(boundary.len()..)?.trim_start_matches('"').trim_start();
     // Elsewhere the word would be a second parameter; within the value it is part of it (`----WebKitFormBoundary…`).
     let ends = (rest.is_empty() || rest.starts_with(';')) && !rest.to_ascii_lowercase().contains(NAME);
-    (ends && (1..=70).contains(&boundary.len()) && boundary.bytes().all(plain)).then_some(boundary)
+    let is_encoded = boundary.contains("=?");
+    (ends && !is_encoded && (1..=70).contains(&boundary.len()) && boundary.bytes().all(plain)).then_some(boundary)
 }
 
 fn holds(kind: &[u8], word: &[u8]) -> bool {
@@ -176,6 +177,9 @@ mod tests {
             "multipart/form-data; xboundary=a",
             "multipart/form-data; boundary=a,b",
             "multipart/form-data; boundary=a b",
+            "multipart/form-data; boundary='a'",
+            "multipart/form-data; boundary=\"'a'\"",
+            "multipart/form-data; boundary=\"=?utf-8?Q?a?=\"",
             "multipart/form-data; boundary=\"a\\\"b\"",
             "multipart/form-data; boundary=\"a\"b",
             "multipart/form-data; boundary =a",

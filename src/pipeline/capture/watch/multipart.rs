@@ -1,8 +1,11 @@
 //! Watches a multipart body go by for parts by which an app may log a person in.
 //!
 //! Readers agree on a body that is written to the letter of RFC 2046 and RFC 7578: one boundary, lines that end with CRLF, the
-//! boundary nowhere but alone on its line. On every other they differ (PHP takes what merely begins with the boundary, Rack
-//! once took it in the middle of a line, some take a line feed for an end), so it is refused.
+//! boundary nowhere but alone on its line, a head in every part, nothing behind the last boundary. On every other they differ (PHP
+//! takes what merely begins with the boundary, Rack once took it in the middle of a line and reads on behind a last boundary that
+//! comes first, some take a line feed for an end or pass over an empty head), so it is refused.
+//!
+//! A part whose head is not written to the letter may have any name: its value is looked into.
 
 use memchr::memmem::Finder;
 
@@ -16,11 +19,13 @@ const MAX_HEAD: usize = 8 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Before the first boundary, in a part, or behind the last.
+    /// Before the first boundary, or in a part.
     Content,
     /// Behind a boundary, before the end of its line.
     Boundary,
     Head,
+    /// Behind the last boundary.
+    Ended,
 }
 
 /// Watches one body. Holds a boundary's length of it, the head of a part, and the value of one that is looked into.
@@ -62,6 +67,7 @@ impl MultipartScan {
                 Place::Content => self.content(seeks),
                 Place::Boundary => self.boundary(),
                 Place::Head => self.head(seeks),
+                Place::Ended => self.ended(),
             };
             match step {
                 Step::On => {}
@@ -117,24 +123,30 @@ impl MultipartScan {
         Step::On
     }
 
-    /// The rest of a boundary's line: nothing, or the two hyphens of the last one.
+    /// The rest of a boundary's line: nothing, or the two hyphens of the last one. RFC 2046 allows blanks, which no client writes.
     fn boundary(&mut self) -> Step {
-        let blanks = self.pending.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        match self.pending.get(blanks..).unwrap_or_default() {
+        match self.pending.as_slice() {
             [b'\r', b'\n', ..] => {
                 // The line break stays: it is the first of the two that end an empty head.
-                self.take(blanks);
                 self.place = Place::Head;
                 Step::On
             }
-            [b'-', b'-', ..] if blanks == 0 => {
+            [b'-', b'-', ..] => {
                 self.take(2);
-                self.place = Place::Content;
+                self.place = Place::Ended;
                 Step::On
             }
-            [] | [b'\r' | b'-'] if blanks < 64 => Step::More,
+            [] | [b'\r' | b'-'] => Step::More,
             _ => Step::Stop(UNCLEAR),
         }
+    }
+
+    fn ended(&mut self) -> Step {
+        if !self.pending.iter().all(u8::is_ascii_whitespace) {
+            return Step::Stop(UNCLEAR);
+        }
+        self.take(self.pending.len());
+        Step::More
     }
 
     fn head(&mut self, seeks: &Seeks) -> Step {
@@ -158,18 +170,24 @@ impl MultipartScan {
             return if self.pending.len() > MAX_HEAD { Step::Stop(UNCLEAR) } else { Step::More };
         };
         let head = self.pending.get(..end).unwrap_or_default();
-        if self.delimiter.find(head).is_some() {
+        // Some pass over an empty line before a head, and some take a line of blanks for an empty one.
+        let has_empty_line =
+            end == 0 || head.split(|byte| *byte == b'\n').skip(1).any(|line| line.trim_ascii().is_empty());
+        if has_empty_line || self.delimiter.find(head).is_some() {
             return Step::Stop(UNCLEAR);
         }
-        let part = Part::read(&String::from_utf8_lossy(head), seeks.any_in_body());
+        let part = Part::read(&String::from_utf8_lossy(head));
         if part.sets_charset {
             return Step::Stop(Sighting::Unreadable("a part that says how the others are encoded"));
         }
-        let field = part.field.filter(|field| seeks.seeks_in_body(*field));
-        if field.is_some() && part.is_encoded {
+        let named = part.field.filter(|field| seeks.seeks_in_body(*field));
+        self.value = match (named, part.may_be_any) {
+            (named, false) => named.map(HeldValue::new),
+            (named, true) => named.or_else(|| seeks.any_in_body()).map(HeldValue::of_any),
+        };
+        if self.value.is_some() && part.is_encoded {
             return Step::Stop(Sighting::Unreadable("a part in an encoding of its own"));
         }
-        self.value = field.map(HeldValue::new);
         // The second line break stays: it may be the one before the next boundary.
         self.take(end + 2);
         self.looked_at = 0;
@@ -204,47 +222,59 @@ const UNCLEAR: Sighting = Sighting::Unreadable("parts that can be told apart in 
 struct Part {
     /// The field that some reader takes it for.
     field: Option<Field>,
+    /// Whether it is written so that readers find other names in it, which may be any.
+    may_be_any: bool,
     /// Whether the value is written otherwise than as it stands.
     is_encoded: bool,
     /// It is named `_charset_` (HTML, RFC 7578 section 4.6).
     sets_charset: bool,
 }
 
+const DISPOSITION: &str = "content-disposition";
+const ID: &str = "content-id";
+const TYPE: &str = "content-type";
+
 impl Part {
-    /// `any` is what a name counts as that may be any.
-    fn read(head: &str, any: Option<Field>) -> Self {
+    fn read(head: &str) -> Self {
         let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let mut part = Self { field: None, is_encoded: false, sets_charset: false };
-        let (mut dispositions, mut others) = (Vec::new(), Vec::new());
+        let mut part = Self { field: None, may_be_any: false, is_encoded: false, sets_charset: false };
+        let mut dispositions = Vec::new();
         let mut is_odd = unfolded.contains(is_other_break);
+        let mut by_others = None;
         for line in unfolded.split("\r\n").filter(|line| !line.is_empty()) {
             let Some((name, value)) = line.split_once(':') else {
                 is_odd = true;
                 continue;
             };
+            is_odd |= !is_token(name);
+            let name = name.trim().to_ascii_lowercase();
+            let folded = value.to_ascii_lowercase();
             // Rack looks for these anywhere in the head.
-            is_odd |= holds_name(value) || (holds_name(name) && !is_name(name));
-            match name.trim().to_ascii_lowercase().as_str() {
-                "content-disposition" => dispositions.push(value),
+            is_odd |= [DISPOSITION, ID, TYPE]
+                .iter()
+                .any(|known| folded.contains(known) || (name.contains(known) && name != *known));
+            is_odd |= name != DISPOSITION && folded.contains("filename");
+            match name.as_str() {
+                DISPOSITION => dispositions.push(value),
                 // Rack's names for a part that has no other.
-                "content-id" => others.push(value),
+                ID => by_others = by_others.or_else(|| field_named(value.trim_matches(LOOSE).as_bytes())),
+                TYPE => {
+                    by_others = by_others.or_else(|| field_named(value.trim_matches(LOOSE).as_bytes()));
+                    is_odd |= !is_media_type(value);
+                    // Parts within a part have its name.
+                    part.is_encoded |= media::has_foreign_charset(value.as_bytes()) || folded.contains("multipart");
+                }
                 "content-transfer-encoding" => {
                     let plain = ["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
                     part.is_encoded |= !plain;
-                }
-                "content-type" => {
-                    others.push(value);
-                    part.is_encoded |= media::has_foreign_charset(value.as_bytes());
                 }
                 _ => {}
             }
         }
         part.sets_charset = dispositions.iter().any(|value| value.to_ascii_lowercase().contains("_charset_"));
-        let by_others = others.iter().find_map(|value| field_named(value.trim_matches(LOOSE).as_bytes()));
-        let named = dispositions.iter().find_map(|value| named(value, any)).or(by_others);
         is_odd |= dispositions.len() > 1 || !dispositions.iter().all(|value| is_plain(value));
-        // What is written so that readers find other names in it may have any: its value is looked into.
-        part.field = named.or(any.filter(|_| is_odd));
+        part.may_be_any = is_odd;
+        part.field = dispositions.iter().find_map(|value| named(value)).or(by_others);
         part
     }
 }
@@ -254,92 +284,135 @@ fn is_other_break(letter: char) -> bool {
     matches!(letter, '\u{1}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{fffd}')
 }
 
-const NAMES: [&str; 2] = ["content-disposition", "content-id"];
-
-fn holds_name(text: &str) -> bool {
-    let folded = text.to_ascii_lowercase();
-    NAMES.iter().any(|name| folded.contains(name))
+/// A name of a header (RFC 9110 section 5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn is_name(name: &str) -> bool {
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim_matches([' ', '\t']);
+    essence.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
-/// Whether a Content-Disposition is written to the letter (RFC 2183 section 2, RFC 7578 section 4.2): a word, then parameters whose
-/// values are words, or quoted and ended by their quote.
+/// More parameters than honest clients write; Rack stops at 16.
+const MOST_PARAMETERS: usize = 8;
+
+/// Whether a Content-Disposition is written so that every reader finds the same name in it (RFC 2183 section 2, RFC 7578 section 4.2): a
+/// word, then parameters whose values are words, or quoted and ended by their quote; one name that is not empty, or none.
 fn is_plain(disposition: &str) -> bool {
-    let is_word = |text: &str| {
-        !text.is_empty()
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~[]".contains(&byte))
-    };
     let (kind, mut rest) = disposition.split_once(';').map_or((disposition, None), |(kind, rest)| (kind, Some(rest)));
     if !is_word(kind.trim_matches([' ', '\t'])) {
         return false;
     }
+    let (mut count, mut names, mut files, mut extended) = (0, 0, 0, 0);
     while let Some(parameters) = rest {
         let parameters = parameters.trim_start_matches([' ', '\t']);
         if parameters.is_empty() {
-            return true;
+            break;
         }
         let Some((name, value)) = parameters.split_once('=') else { return false };
-        if !is_word(name.trim_end_matches([' ', '\t'])) {
+        let (is_quoted, value, after) = match value.strip_prefix('"') {
+            Some(quoted) => match quoted_end(quoted).and_then(|end| Some((quoted.get(..end)?, quoted.get(end + 1..)?)))
+            {
+                Some((value, after)) => (true, value, after),
+                None => return false,
+            },
+            None => {
+                let end = value.find([';', ' ', '\t']).unwrap_or(value.len());
+                let (value, after) = value.split_at(end);
+                (false, value, after)
+            }
+        };
+        count += 1;
+        let is_fit = match name.to_ascii_lowercase().as_str() {
+            "name" => {
+                names += 1;
+                // Rack looks for it as far as the first colon.
+                let before = disposition.len() - parameters.len();
+                let has_colon = disposition.get(..before).is_none_or(|before| before.contains(':'));
+                !has_colon && !value.trim().is_empty() && !value.contains('\\') && !value.starts_with("=?")
+            }
+            "filename" => {
+                files += 1;
+                true
+            }
+            "filename*" => {
+                extended += 1;
+                !is_quoted && is_extended_value(value)
+            }
+            other => is_word(other) && !other.contains("name"),
+        };
+        let is_value = if is_quoted { !holds_name(value) } else { is_word(value) || name.ends_with('*') };
+        let after = after.trim_start_matches([' ', '\t']);
+        rest = after.strip_prefix(';');
+        if !is_fit || !is_value || count > MOST_PARAMETERS || (rest.is_none() && !after.is_empty()) {
             return false;
         }
-        let value = value.trim_start_matches([' ', '\t']);
-        let after = match value.strip_prefix('"') {
-            // Its end is the first quote that no backslash stands before; browsers write `%22`, older clients `\"`.
-            Some(quoted) => {
-                let ends = |(at, _): &(usize, &str)| {
-                    let before = quoted.get(..*at).unwrap_or_default();
-                    (before.len() - before.trim_end_matches('\\').len()) % 2 == 0
-                };
-                let Some((end, _)) = quoted.match_indices('"').find(ends) else { return false };
-                quoted.get(end + 1..).unwrap_or_default()
-            }
-            None => {
-                let word = value.split([';', ' ', '\t']).next().unwrap_or_default();
-                if !is_word(word) {
-                    return false;
-                }
-                value.get(word.len()..).unwrap_or_default()
-            }
-        };
-        let after = after.trim_start_matches([' ', '\t']);
-        rest = match after.strip_prefix(';') {
-            Some(rest) => Some(rest),
-            None if after.is_empty() => None,
-            None => return false,
-        };
     }
-    true
+    files <= 1 && extended <= 1 && (names == 1 || (names == 0 && extended == 0))
+}
+
+/// Letters that every reader takes for part of a word without quotes.
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&+-.^_`|~[]{}".contains(&byte))
+}
+
+/// Where a quoted text ends: at the first quote that no backslash stands before; browsers write `%22`, older clients `\"`. Behind two
+/// backslashes readers differ.
+fn quoted_end(quoted: &str) -> Option<usize> {
+    let bytes = quoted.as_bytes();
+    for at in memchr::memchr_iter(b'"', bytes) {
+        let before = bytes.get(..at).unwrap_or_default();
+        let backslashes = before.iter().rev().take_while(|byte| **byte == b'\\').count();
+        match backslashes {
+            0 => return Some(at),
+            1 => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// RFC 8187 section 3.2. PHP takes the two quotes for a pair.
+fn is_extended_value(value: &str) -> bool {
+    let mut parts = value.split('\'');
+    let charset = parts.next().unwrap_or_default();
+    let (language, text) = (parts.next(), parts.next());
+    let is_known = ["utf-8", "iso-8859-1"].iter().any(|known| charset.eq_ignore_ascii_case(known));
+    let is_plain = |text: &str| text.is_empty() || is_word(text);
+    is_known && language.is_some_and(is_plain) && text.is_some_and(is_plain) && parts.next().is_none()
+}
+
+/// Whether a quoted value holds what a reader that overlooks quotes takes for a name.
+fn holds_name(value: &str) -> bool {
+    let folded = value.to_ascii_lowercase();
+    folded.match_indices("name").any(|(at, name)| {
+        let behind = folded.get(at + name.len()..).unwrap_or_default();
+        behind.trim_start().starts_with(['=', '*'])
+    })
 }
 
 /// What some reader strips from a name.
 const LOOSE: [char; 6] = [' ', '\t', '"', '\'', '<', '>'];
 
 /// The field that a Content-Disposition names: by `name`, however often it is there, and where there is none, or an empty one, by
-/// `filename` (Rack). A name in an extended notation (RFC 2231, RFC 2047) may be any.
-fn named(disposition: &str, any: Option<Field>) -> Option<Field> {
+/// `filename` (Rack).
+fn named(disposition: &str) -> Option<Field> {
     let folded = disposition.to_ascii_lowercase();
-    let (mut field, mut of_file, mut extended, mut has_name) = (None, None, false, false);
-    let mut extended_file = false;
+    let (mut field, mut of_file, mut has_name) = (None, None, false);
     for (at, _) in folded.match_indices("name") {
         let is_file = folded.get(..at).is_some_and(|before| before.ends_with("file"));
-        let Some(behind) = disposition.get(at + "name".len()..).map(str::trim_start) else { continue };
-        extended |= !is_file && behind.starts_with('*');
-        extended_file |= is_file && behind.starts_with('*');
-        let Some(value) = behind.strip_prefix('=').map(str::trim_start) else { continue };
+        let behind = disposition.get(at + "name".len()..).map(str::trim_start);
+        let Some(value) = behind.and_then(|behind| behind.strip_prefix('=')).map(str::trim_start) else { continue };
         let read = || readings(value).iter().find_map(|name| field_named(name.as_bytes()));
         if is_file {
             of_file = of_file.or_else(read);
         } else {
             has_name |= readings(value).iter().any(|name| !name.is_empty());
-            extended |= value.trim_start_matches(LOOSE).starts_with("=?");
             field = field.or_else(read);
         }
     }
-    let is_extended = extended || (extended_file && !has_name);
-    field.or(of_file.filter(|_| !has_name)).or(any.filter(|_| is_extended))
+    field.or(of_file.filter(|_| !has_name))
 }
 
 /// What readers make of a parameter's value: quoted with or without escapes, or a word.
