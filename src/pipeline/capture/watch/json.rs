@@ -32,7 +32,17 @@ enum Place {
     Comment {
         star: bool,
     },
-    LineComment,
+    LineComment(LineEnd),
+}
+
+/// What came last in a comment that ends with its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    None,
+    CarriageReturn,
+    /// Bytes of a line or paragraph separator in UTF-8, `E2 80 A8` and `E2 80 A9`.
+    Separator,
+    SeparatorGoesOn,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +127,7 @@ impl JsonScan {
                 Place::Slash => {
                     self.place = match byte {
                         b'*' => Place::Comment { star: false },
-                        b'/' => Place::LineComment,
+                        b'/' => Place::LineComment(LineEnd::None),
                         _ => Place::Between,
                     };
                     Sighting::Clear
@@ -127,11 +137,13 @@ impl JsonScan {
                         if star && *byte == b'/' { Place::Between } else { Place::Comment { star: *byte == b'*' } };
                     Sighting::Clear
                 }
-                Place::LineComment => {
-                    if matches!(byte, b'\n' | b'\r') {
-                        self.place = Place::Between;
+                Place::LineComment(last) => {
+                    let end = memchr::memchr3(b'\r', b'\n', 0xe2, piece).unwrap_or(piece.len());
+                    if last == LineEnd::None && end > 0 {
+                        piece = piece.get(end..).unwrap_or_default();
+                        continue;
                     }
-                    Sighting::Clear
+                    self.line_comment(*byte, last)
                 }
             };
             if sighting != Sighting::Clear {
@@ -193,7 +205,7 @@ impl JsonScan {
             }
             b',' | b';' if self.depth == 1 => self.member = None,
             b'/' => self.place = Place::Slash,
-            b'#' => self.place = Place::LineComment,
+            b'#' => self.place = Place::LineComment(LineEnd::None),
             b':' | b'=' | b',' | b';' | b'>' => {}
             byte if byte.is_ascii_whitespace() => {}
             byte => {
@@ -201,6 +213,24 @@ impl JsonScan {
                 self.keep(&[byte]);
             }
         }
+        Sighting::Clear
+    }
+
+    /// Ruby ends such a comment at a line feed alone, others at a carriage return, and JSON5 at a separator: one that only some of
+    /// them end is refused.
+    fn line_comment(&mut self, byte: u8, last: LineEnd) -> Sighting {
+        let next = match (byte, last) {
+            (b'\n', _) => {
+                self.place = Place::Between;
+                return Sighting::Clear;
+            }
+            (_, LineEnd::CarriageReturn) | (0xa8 | 0xa9, LineEnd::SeparatorGoesOn) => return COMMENT,
+            (b'\r', _) => LineEnd::CarriageReturn,
+            (0xe2, _) => LineEnd::Separator,
+            (0x80, LineEnd::Separator) => LineEnd::SeparatorGoesOn,
+            _ => LineEnd::None,
+        };
+        self.place = Place::LineComment(next);
         Sighting::Clear
     }
 
@@ -278,6 +308,7 @@ impl JsonScan {
 }
 
 const WIDE: Sighting = Sighting::Unreadable("JSON in UTF-16 or UTF-32");
+const COMMENT: Sighting = Sighting::Unreadable("JSON with a comment that some readers end earlier than others");
 const OVERLONG: Sighting = Sighting::Unreadable("JSON with letters in longer forms than UTF-8 has");
 
 /// Whether a piece, behind a byte, has a letter in a form that is longer than it need be (RFC 3629 section 3). Jackson takes those.
