@@ -64,28 +64,43 @@ pub fn is_form(content_type: &str) -> bool {
 }
 
 /// Whether a media type asks for a character encoding in which a name would not be the bytes that we compare. UTF-16, UTF-7
-/// and EBCDIC are honoured by some frameworks.
+/// and EBCDIC are honoured by some frameworks, and Express (iconv-lite) drops from a label what is neither letter nor digit.
 pub fn has_foreign_charset(content_type: &[u8]) -> bool {
-    const KNOWN: [&str; 5] = ["utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"];
-    names_charset(content_type, |named| !KNOWN.contains(&named))
+    const KNOWN: [&str; 13] = [
+        "",
+        "utf-8",
+        "utf8",
+        "us-ascii",
+        "ascii",
+        "iso-8859-1",
+        "iso8859-1",
+        "iso_8859-1",
+        "latin1",
+        "latin-1",
+        "iso-8859-15",
+        "windows-1252",
+        "cp1252",
+    ];
+    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
+    text.split("charset").skip(1).any(|rest| {
+        let rest = rest.trim_start_matches([' ', '\t']);
+        let Some(value) = rest.strip_prefix('=') else {
+            // Part of another word, or a notation in which the label need not stand (RFC 2231).
+            return !rest.is_empty() && !rest.starts_with([';', '"']);
+        };
+        let value = value.trim_start_matches([' ', '\t']);
+        let (label, after) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "\"")),
+            None => value.split_at(value.find([';', ',', ' ', '\t']).unwrap_or(value.len())),
+        };
+        let ends = after.trim_start_matches([' ', '\t']);
+        !KNOWN.contains(&label) || !(ends.is_empty() || ends.starts_with([';', ',']))
+    })
 }
 
 /// Whether a media type says text, of whatever kind.
 pub fn is_text(content_type: &[u8]) -> bool {
     content_type.trim_ascii_start().get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"text/"))
-}
-
-/// Whether a media type asks for UTF-7, in which nothing that could be looked for stands as it is.
-pub fn is_utf_7(content_type: &[u8]) -> bool {
-    names_charset(content_type, |named| matches!(named, "utf-7" | "utf7" | "unicode-1-1-utf-7" | "csunicode11utf7"))
-}
-
-fn names_charset(content_type: &[u8], is: impl Fn(&str) -> bool) -> bool {
-    let text = String::from_utf8_lossy(content_type).to_ascii_lowercase();
-    text.split("charset").skip(1).any(|rest| {
-        let named = rest.trim_start_matches([' ', '\t', '=', '"', '\'', '*']);
-        is(named.split([';', ',', '"', '\'', ' ', '\t']).next().unwrap_or_default())
-    })
 }
 
 /// Whether a body begins with the byte order mark of UTF-16 or UTF-32. Some frameworks (Katana for one) follow it whatever the
@@ -154,7 +169,17 @@ mod tests {
         for charset in ["utf-16", "\"utf-7\"", "ibm037", "utf-8, utf-16; charset=utf-16"] {
             assert!(has_foreign_charset(format!("a/b; Charset={charset}").as_bytes()), "{charset}");
         }
-        assert!(is_utf_7(b"text/plain; charset=\"UTF-7\"") && !is_utf_7(b"text/plain; charset=utf-16"));
+        for charset in
+            ["utf-!7", "utf-\\7", "u.t.f.8", "\"utf-8", "\"utf-8\"x", "utf-8 x", "iso-8859-1x", "*=utf-8''utf-7"]
+        {
+            assert!(has_foreign_charset(format!("a/b; charset={charset}").as_bytes()), "{charset}");
+        }
+        for kind in ["a/b; charset*=utf-8''utf-7", "a/b; charset", "a/b; x=charsets"] {
+            assert_eq!(has_foreign_charset(kind.as_bytes()), kind != "a/b; charset", "{kind}");
+        }
+        for charset in ["\"utf-8\"; boundary=x", "Latin1", "", " utf-8 ; a=b", "utf-8, text/plain", "windows-1252"] {
+            assert!(!has_foreign_charset(format!("a/b; charset={charset}").as_bytes()), "{charset}");
+        }
     }
 
     #[test]

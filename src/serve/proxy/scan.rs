@@ -40,16 +40,11 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     {
         // Express decompresses it, and the others read it as it stands, whatever the label says; many apps look for JSON in text.
         return Err(Trouble::UnreadableForm("a content encoding"));
-    } else if seeks.looks_into_bodies() && is_in_foreign_charset(&readings, types()) {
+    } else if seeks.looks_into_bodies() && types().any(media::has_foreign_charset) {
+        // Whatever the media type is: some apps decode every body by its label and look for JSON in it.
         return Err(FOREIGN_CHARSET);
     }
     BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
-}
-
-/// Whether an app may read JSON out of a body in an encoding that we do not read. Text in any but UTF-7 is the app's own.
-fn is_in_foreign_charset<'t>(readings: &media::Readings<'_>, mut types: impl Iterator<Item = &'t [u8]>) -> bool {
-    let is_read = readings.json || readings.multipart != media::Multipart::No;
-    types.any(|kind| (is_read && media::has_foreign_charset(kind)) || media::is_utf_7(kind))
 }
 
 const FOREIGN_CHARSET: Trouble = Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter");
