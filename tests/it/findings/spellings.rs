@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::DeflateEncoder;
 
+use super::tokens::is_looked_into;
 use crate::support::Proxy;
 use crate::support::app::App;
+use crate::support::corpus::{Case, Values, cases};
 use crate::support::wire::{Answer, send};
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -30,6 +32,46 @@ fn part(name: &str, value: &str) -> String {
 /// Every byte escaped.
 fn escaped(value: &str) -> String {
     value.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// What no server reads as `id_token`: names of `access_token` alone, members deeper than the first level, a text that is no object.
+const UNREAD: [&str; 12] = [
+    "form: overlong",
+    "form: an escape of an escape",
+    "form: two dots",
+    "JSON: a list of objects",
+    "JSON: in a member",
+    "JSON: a text alone",
+    "multipart: a bracket",
+    "multipart: percent escapes",
+    "multipart: a NUL after",
+    "multipart: of type a boundary in single quotes",
+    "multipart: of type a boundary that begins so",
+    "multipart: of type a boundary in upper case",
+];
+
+#[tokio::test]
+async fn sec12_no_body_of_the_corpus_carries_a_login_elsewhere() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let (token, honest) = (proxy.token(|_| {}), proxy.token(|_| {}));
+    let values =
+        Values { token: &token, honest: &honest, field: "id_token", who: "mallory", issuer: "https://idp.example" };
+    let is_body = |case: &Case| ["form", "JSON: ", "multipart: "].iter().any(|place| case.name.starts_with(place));
+    let cases: Vec<Case> =
+        cases("places", "oidc-form-post").into_iter().filter(is_looked_into).filter(is_body).collect();
+    assert!(cases.len() > 150, "{}", cases.len());
+    let mut passed = Vec::new();
+    for case in cases.iter().filter(|case| !UNREAD.contains(&case.name.as_str())) {
+        let case = Case { path: Some("/elsewhere".into()), ..case.clone() };
+        let Some(request) = case.request(&values) else { continue };
+        let before = app.complete();
+        let answer = send(proxy.address, request).await;
+        if app.complete() > before || !matches!(answer.status, 400 | 403 | 415) {
+            passed.push(format!("{}: {}", case.name, answer.status));
+        }
+    }
+    assert!(passed.is_empty(), "{}", passed.join("\n"));
 }
 
 fn deflated(document: &[u8]) -> Vec<u8> {
@@ -179,4 +221,73 @@ async fn sec12_a_plus_of_a_form_is_a_blank_and_a_letter() {
         assert_eq!(answer.status, 403, "{value} in a query");
     }
     assert_eq!(app.complete(), 0);
+}
+
+#[tokio::test]
+async fn sec12_what_honest_clients_send_passes_as_it_is() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let picture: String = STANDARD.encode((0..200_000_u32).map(|n| n.to_le_bytes()[0] ^ 0x5a).collect::<Vec<u8>>());
+    let page = format!("<!DOCTYPE html><html><!-- {} --><body>Assertion</body></html>", "x".repeat(70_000));
+    let large = format!("{{\"rows\": [{}\"end\"]}}", "{\"a\": 1, \"b\": \"c\"}, ".repeat(20_000));
+    let mut bodies: Vec<(String, Vec<u8>)> = Vec::new();
+    // As browsers, curl, .NET, Python and older clients write the head of a part.
+    for head in [
+        "Content-Disposition: form-data; name=\"file\"; filename=\"report (1) [final].json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"it's.json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"%22quoted%22.json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"\\\"quoted\\\".json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"C:\\Users\\me\\a.json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"данные 数据.json\"\r\nContent-Type: application/json",
+        "Content-Disposition: form-data; name=\"file\"; filename=\"\"\r\nContent-Type: application/octet-stream",
+        "Content-Disposition: form-data; name=file; filename=a.json; filename*=utf-8''a%20b.json\r\nContent-Type: application/json; charset=utf-8",
+        "Content-Disposition: form-data; name=\"user[files][]\"; filename=\"a.json\"",
+        "Content-Disposition: form-data; name=\"a b\"",
+        "Content-Type: text/csv; charset=windows-1251\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.csv\"",
+        "content-disposition: form-data; name=\"file\"; filename=\"a\"\r\ncontent-length: 5\r\nContent-Transfer-Encoding: binary",
+        "Content-Type: application/http\r\nContent-ID: <item1:12@example>",
+    ] {
+        for value in [&large, &page, &picture] {
+            bodies.push((PARTS.into(), format!("--XX\r\n{head}\r\n\r\n{value}\r\n--XX--\r\n").into_bytes()));
+        }
+    }
+    bodies.push((PARTS.into(), b"--XX--\r\n".to_vec()));
+    bodies.push((PARTS.into(), [part("a", "b").as_bytes(), b"\r\n"].concat()));
+    bodies.push(("multipart/related; boundary=\"=_a\"; type=\"application/json\"".into(),
+        format!("--=_a\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{large}\r\n--=_a\r\nContent-Type: image/png\r\n\r\n{picture}\r\n--=_a--").into_bytes()));
+    for kind in
+        ["application/json", "application/json; charset=utf-8", "text/plain;charset=UTF-8", "application/vnd.api+json"]
+    {
+        bodies.push((kind.into(), large.clone().into_bytes()));
+        bodies.push((kind.into(), format!("{{\"name\":\"a.png\",\"content\":\"{picture}\"}}").into_bytes()));
+        bodies.push((
+            kind.into(),
+            format!("{{\"content\":\"data:image/png;base64,{picture}\",\"id_token\":null}}").into_bytes(),
+        ));
+    }
+    bodies.push((JSON.into(), b"{// one\r\n\"a\":1, # two\n/* three\r */\"b\":2}".to_vec()));
+    bodies.push((FORM.into(), format!("content={}&id_token=", escaped(&picture[..30_000])).into_bytes()));
+    for kind in [
+        "text/csv; charset=iso-8859-1",
+        "text/xml; charset=\"utf-8\"",
+        "text/plain; charset=Windows-1252",
+        "text/html; charset=us-ascii; format=flowed",
+        "application/octet-stream",
+        "application/soap+xml; charset=utf-8; action=\"urn:charset\"",
+        "image/svg+xml",
+    ] {
+        bodies.push((kind.into(), b"a;b\r\n\xe9;\xe8\r\n".to_vec()));
+    }
+    let mut refused = Vec::new();
+    for (kind, body) in bodies {
+        let answer = sent(&proxy, "/upload", &kind, &body).await;
+        if answer.status != 200 || app.last().body != body {
+            refused.push(format!(
+                "{}: {kind} {}",
+                answer.status,
+                String::from_utf8_lossy(&body[..body.len().min(200)])
+            ));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }

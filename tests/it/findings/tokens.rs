@@ -190,7 +190,7 @@ async fn sec01_credentials_that_servers_decode_otherwise_do_not_reach_the_app() 
 }
 
 /// Places of the corpus that mode `bearer` looks into.
-fn is_looked_into(case: &Case) -> bool {
+pub(super) fn is_looked_into(case: &Case) -> bool {
     const PLACES: [&str; 8] = [
         "authorization: ",
         "gateway header ",
