@@ -199,11 +199,11 @@ fn beginning_bare(head: &[u8]) -> Beginning {
         None => Beginning::Unknown,
         Some(b'{') => Beginning::Token,
         Some(b'<') => root(head),
-        Some(_) => {
-            let mut parts = head.splitn(3, |byte| *byte == b'.');
-            Beginning::any(parts.by_ref().take(2).map(begins_like_json))
-        }
+        Some(_) => Beginning::Other,
     };
+    let parts = head.splitn(3, |byte| *byte == b'.').take(2).map(begins_like_json);
+    let behind_dots = if opens_behind_dots(head) { Beginning::Token } else { Beginning::Other };
+    let raw = Beginning::any([raw, behind_dots].into_iter().chain(parts));
     let decoded =
         || decodings(head).map(|decoded| Beginning::any([begins_like_xml(&decoded), begins_inflated(&decoded)]));
     if raw == Beginning::Token { raw } else { Beginning::any(std::iter::once(raw).chain(decoded())) }
@@ -358,7 +358,8 @@ fn as_compact(value: &[u8]) -> (Reading, Option<UntrustedIdToken>) {
     let (first, second) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let (has_header, has_payload) = (opens_json(first), opens_json(second));
     if !has_header && !has_payload {
-        return (Reading::NotAToken, None);
+        let reading = if opens_behind_dots(value) { Reading::Unclear(Unclear::Unreadable) } else { Reading::NotAToken };
+        return (reading, None);
     }
     if let Some((reading, token)) = std::str::from_utf8(value).ok().and_then(strictly) {
         return (reading, Some(token));
@@ -367,7 +368,7 @@ fn as_compact(value: &[u8]) -> (Reading, Option<UntrustedIdToken>) {
     let mentions = |word: &[u8]| has_word(&header, word) || header.contains(&b'\\');
     let reading = if has_header && value.iter().filter(|byte| **byte == b'.').count() == 4 && mentions(b"enc") {
         Reading::Unclear(Unclear::Encrypted)
-    } else if has_payload || mentions(b"alg") {
+    } else if has_payload || mentions(b"alg") || opens_behind_dots(value) {
         Reading::Unclear(Unclear::Unreadable)
     } else {
         // Signed cookies of frameworks look alike: an object, a time, a signature. Without an algorithm and without claims no
@@ -375,6 +376,14 @@ fn as_compact(value: &[u8]) -> (Reading, Option<UntrustedIdToken>) {
         Reading::NotAToken
     };
     (reading, None)
+}
+
+/// Whether a token begins behind a part that is empty: readers that look for a token within a text find it there.
+fn opens_behind_dots(value: &[u8]) -> bool {
+    let mut behind_empty = false;
+    value
+        .split(|byte| *byte == b'.')
+        .any(|part| std::mem::replace(&mut behind_empty, part.is_empty()) && opens_json(part))
 }
 
 /// A JWS by RFC 7515 and RFC 7519, to the letter, and whose it is; `None` where it is none.
