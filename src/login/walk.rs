@@ -82,7 +82,7 @@ pub fn capture(message: Message<'_>) -> Result<Option<Captured>, CaptureRefusal>
             }
         }
         Message::Answer { provider, token, state } => {
-            let token = UntrustedToken::IdToken { token: token?, state };
+            let token = UntrustedToken::IdToken { token: token?, state, access_token: None };
             Ok(Some(Captured { provider: Arc::clone(provider), token }))
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use http::Method;
 
 use self::fields::{Field, ProtocolFields};
-use self::oidc::UntrustedIdToken;
+use self::oidc::{AccessToken, UntrustedIdToken};
 use self::saml::GuardedResponse;
 use super::provider::{Mode, Protocol, Provider};
 use super::reading::media;
@@ -55,6 +55,8 @@ pub enum UntrustedToken {
     IdToken {
         token: UntrustedIdToken,
         state: Option<String>,
+        /// What came beside it through the browser.
+        access_token: Option<AccessToken>,
     },
     SamlResponse(GuardedResponse),
     /// In a header of a request.
@@ -146,7 +148,9 @@ pub fn read(
             let token = UntrustedIdToken::parse(token)?;
             let provider = choose_oidc(providers, &token)?;
             let state = fields.value(Field::State).map(str::to_owned);
-            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state } }))
+            let beside = fields.value(Field::AccessToken).filter(|text| !text.is_empty());
+            let access_token = beside.map(|text| AccessToken::new(text.to_owned()));
+            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state, access_token } }))
         }
         (None, Some(response)) => saml_arrival(providers, response, max_document),
         (None, None) if fields.has(Field::Code) => Err(CaptureRefusal::CodeOnly),
@@ -170,7 +174,8 @@ fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<
         Some(token) => {
             let token = UntrustedIdToken::parse(token)?;
             let provider = choose_oidc(providers, &token)?;
-            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state: None } }))
+            let token = UntrustedToken::IdToken { token, state: None, access_token: None };
+            Ok(Arrival::Login(Captured { provider, token }))
         }
     }
 }

@@ -365,8 +365,9 @@ pub fn verify(
 ) -> Result<Verified<Assertion>, Refused> {
     let provider = &*captured.provider;
     match (&provider.protocol, &captured.token, keys) {
-        (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state }, ProviderKeys::Oidc(keys)) => {
-            oidc::check(provider, policy, token, state.as_deref(), keys, origin, now).map(Verified)
+        (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state, access_token }, ProviderKeys::Oidc(keys)) => {
+            let beside = oidc::Beside { state: state.as_deref(), access_token: access_token.as_ref() };
+            oidc::check(provider, policy, token, beside, keys, origin, now).map(Verified)
         }
         (
             Protocol::Oidc(policy @ OidcPolicy { bearer: Some(bearer), .. }),

@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use self::keys::KeySet;
 use super::{Assertion, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind, check_issued};
-use crate::pipeline::capture::oidc::{UntrustedIdToken, kind};
+use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::number;
 use crate::pipeline::provider::{OidcPolicy, Provider};
@@ -85,12 +85,19 @@ impl fmt::Display for SigningAlgorithm {
     }
 }
 
-/// Checks an ID token. `state` is what came beside it in the form.
+/// What came beside an ID token through the browser.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub state: Option<&'a str>,
+    pub access_token: Option<&'a AccessToken>,
+}
+
+/// Checks an ID token.
 pub(super) fn check(
     provider: &Provider,
     policy: &OidcPolicy,
     token: &UntrustedIdToken,
-    state: Option<&str>,
+    beside: Beside<'_>,
     keys: &KeySet,
     origin: &Origin,
     now: Timestamp,
@@ -98,8 +105,8 @@ pub(super) fn check(
     let algorithm = check_signature(policy, token, keys).map_err(Refused::unsigned)?;
     let (payload, payload_bytes) = token.payload();
     let token_id = token_id(payload, payload_bytes);
-    let checked = check_access_token(algorithm, payload, origin)
-        .and_then(|()| check_claims(provider, policy, payload, state, origin, now, token_id.clone()));
+    let checked = check_access_token(algorithm, payload, origin, beside.access_token)
+        .and_then(|()| check_claims(provider, policy, payload, beside.state, origin, now, token_id.clone()));
     checked.map_err(|fault| Refused {
         fault,
         signed: Some(SignedToken { token_id, issued_at: numeric_date(payload, "iat").ok().flatten() }),
@@ -249,13 +256,27 @@ fn check_membership<'p>(policy: &OidcPolicy, payload: &'p Map<String, Value>) ->
     }
 }
 
-/// OIDC Core 3.1.3.8: an access token that comes beside is the one that the ID token vouches for, where it does.
-fn check_access_token(algorithm: SigningAlgorithm, payload: &Map<String, Value>, origin: &Origin) -> Result<(), Fault> {
-    let (Some(hash), Some(access_token)) = (payload.get("at_hash"), origin.access_token()) else { return Ok(()) };
-    let digest = digest::digest(algorithm.hash(), access_token.expose().as_bytes());
-    let half = digest.as_ref().get(..digest.as_ref().len() / 2).unwrap_or_default();
-    let holds = hash.as_str() == Some(URL_SAFE_NO_PAD.encode(half).as_str());
-    if holds { Ok(()) } else { Err(Fault::AccessToken) }
+/// An access token that comes beside is the one that the ID token vouches for: where it does, of one from a token endpoint (OIDC Core
+/// 3.1.3.8), and always of one that came through the browser, where `at_hash` is required (3.2.2.9, 3.3.2.9) and the token may have been
+/// exchanged for another person's.
+fn check_access_token(
+    algorithm: SigningAlgorithm,
+    payload: &Map<String, Value>,
+    origin: &Origin,
+    in_front: Option<&AccessToken>,
+) -> Result<(), Fault> {
+    let hash = payload.get("at_hash");
+    let vouches_for = |access_token: &AccessToken| {
+        let digest = digest::digest(algorithm.hash(), access_token.expose().as_bytes());
+        let half = digest.as_ref().get(..digest.as_ref().len() / 2).unwrap_or_default();
+        hash.and_then(Value::as_str) == Some(URL_SAFE_NO_PAD.encode(half).as_str())
+    };
+    let from_endpoint = origin.access_token().filter(|_| hash.is_some());
+    if from_endpoint.is_none_or(vouches_for) && in_front.is_none_or(vouches_for) {
+        Ok(())
+    } else {
+        Err(Fault::AccessToken)
+    }
 }
 
 /// The replay key of RFC 7519 tokens: `jti`, else the SHA-256 of the decoded payload.

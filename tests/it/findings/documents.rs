@@ -195,7 +195,8 @@ async fn log3_each_key_is_read_by_itself() {
                 texts(&case["complaints"]).iter().map(|why| format!("the JWK Set: {why}")).collect();
             assert_eq!(published.complaints, expected, "{name}");
         }
-        let token = UntrustedToken::IdToken { token: UntrustedIdToken::parse(&token).unwrap(), state: None };
+        let token = UntrustedIdToken::parse(&token).unwrap();
+        let token = UntrustedToken::IdToken { token, state: None, access_token: None };
         let captured = Captured { provider: Arc::clone(&config.providers[0].provider), token };
         let verdict = verify::verify(&captured, &published.keys, &Origin::Watched(Vec::new()), NOW);
         match case["refusal"].as_str() {

@@ -486,3 +486,41 @@ async fn sec17_formats_and_scripts_open_no_path() {
         assert_eq!(scene.browser().get(target).await.status, 200, "{target}");
     }
 }
+
+/// OIDC Core 3.2.2.9: without this an app believes an access token of one person beside an ID token of another.
+#[tokio::test]
+async fn sec12_an_access_token_beside_an_id_token_is_the_one_that_it_vouches_for() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
+    // For EdDSA over Ed25519: the left half of the SHA-512 of the token's ASCII.
+    let at_hash = |text: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, text.as_bytes());
+        serde_json::json!(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..32]))
+    };
+    let rows = [
+        ("&access_token=hers", "", Some(at_hash("hers")), 200),
+        ("&access_token=hers&token_type=Bearer", "", Some(at_hash("hers")), 200),
+        ("", "", Some(at_hash("hers")), 200),
+        ("&access_token=", "", None, 200),
+        ("", "", None, 200),
+        ("&access_token=his", "", Some(at_hash("hers")), 403),
+        ("&access_token=his", "", None, 403),
+        ("&access_token=hers", "", Some(serde_json::json!(5)), 403),
+        ("&Access%5fToken=his", "", Some(at_hash("hers")), 403),
+        ("", "?access_token=his", Some(at_hash("hers")), 403),
+        ("", "?access_token=his", None, 403),
+    ];
+    for (number, (beside, query, hash, status)) in rows.into_iter().enumerate() {
+        let token = proxy.token(|claims| {
+            claims["jti"] = serde_json::json!(format!("row {number}"));
+            if let Some(hash) = hash {
+                claims["at_hash"] = hash;
+            }
+        });
+        let before = app.complete();
+        let form = format!("id_token={token}&state=s-1{beside}");
+        let answer = post(proxy.address, &format!("/login/callback{query}"), "", &form).await;
+        assert_eq!(answer.status, status, "row {number}: {answer:?}");
+        assert_eq!(app.complete() - before, usize::from(status == 200), "row {number}");
+    }
+}
