@@ -34,7 +34,9 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
-pub use self::relying_party::{ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key};
+pub use self::relying_party::{
+    Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
+};
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, SessionSettings};
 use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;

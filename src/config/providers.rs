@@ -74,7 +74,6 @@ const SAML: &[Mode] = &[Mode::SamlPost, Mode::SamlRelyingParty];
 const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer, Mode::RelyingParty];
 const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::RelyingParty];
 const BEARER: &[Mode] = &[Mode::Bearer];
-const RELAY: &[Mode] = &[Mode::TokenRelay];
 /// The modes in which we talk to the token endpoint.
 const EXCHANGES: &[Mode] = &[Mode::TokenRelay, Mode::RelyingParty];
 const OURS: &[Mode] = &[Mode::RelyingParty, Mode::SamlRelyingParty];
@@ -110,10 +109,13 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("userinfo_endpoint", EXCHANGES),
     ("revocation_endpoint", EXCHANGES),
     ("end_session_endpoint", OIDC_OURS),
-    ("client_certificate", RELAY),
-    ("client_key", RELAY),
+    ("client_certificate", EXCHANGES),
+    ("client_key", EXCHANGES),
     ("title", OURS),
     ("scopes", OIDC_OURS),
+    ("authorization_parameters", OIDC_OURS),
+    ("forward_login_hint", OIDC_OURS),
+    ("response_mode", OIDC_OURS),
     ("client_auth", OIDC_OURS),
     ("client_secret_file", OIDC_OURS),
     ("client_secret_env", OIDC_OURS),

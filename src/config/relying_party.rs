@@ -1,8 +1,11 @@
 //! What a provider of mode `relying-party` needs: how we authenticate to it, and with what we sign.
 
+mod authorization;
+
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+pub use self::authorization::Authorization;
 use super::reader::{Found, Section};
 use super::values::Wrong;
 use super::{Secret, files};
@@ -22,6 +25,7 @@ pub enum WayIn {
         auth: ClientAuth,
         /// Beside `openid`.
         scopes: Vec<String>,
+        authorization: Authorization,
     },
     Saml {
         key: Option<SpKey>,
@@ -33,6 +37,8 @@ pub enum WayIn {
 pub enum ClientAuth {
     /// A public client: PKCE alone.
     None,
+    /// The certificate of the connection (RFC 8705).
+    Tls,
     Basic(Secret),
     Post(Secret),
     PrivateKey(ClientKey),
@@ -66,7 +72,8 @@ pub fn read(section: &Section<'_>, mode: Mode, name: &str) -> Option<RelyingPart
     let way_in = match mode {
         Mode::RelyingParty => {
             let scopes = section.list("scopes", false, scope).unwrap_or_else(|| vec!["profile".into(), "email".into()]);
-            WayIn::Oidc { auth: client_auth(section)?, scopes }
+            let authorization = authorization::read(section);
+            WayIn::Oidc { auth: client_auth(section)?, scopes, authorization }
         }
         Mode::SamlRelyingParty => WayIn::Saml { key: sp_key(section) },
         _ => return None,
@@ -89,24 +96,37 @@ enum Way {
     Post,
     PrivateKey,
     None,
+    Tls,
 }
 
 fn client_auth(section: &Section<'_>) -> Option<ClientAuth> {
-    let words = [("basic", Way::Basic), ("post", Way::Post), ("private-key-jwt", Way::PrivateKey), ("none", Way::None)];
+    let words = [
+        ("basic", Way::Basic),
+        ("post", Way::Post),
+        ("private-key-jwt", Way::PrivateKey),
+        ("tls", Way::Tls),
+        ("none", Way::None),
+    ];
     let way = section.word("client_auth", &words, Way::Basic);
     let secret = files::secret(section, "client_secret_file", "client_secret_env");
     let key = client_key(section);
     let secret_span = section.written("client_secret_file").or_else(|| section.written("client_secret_env"));
-    if let (Way::PrivateKey | Way::None, Some(span)) = (way, secret_span.clone()) {
+    if let (Way::PrivateKey | Way::Tls | Way::None, Some(span)) = (way, secret_span.clone()) {
         section.raise(&span, "client_secret_file", "is not used by this `client_auth`; expected `basic` or `post`");
     }
     for key in ["client_key_file", "client_key_id"] {
-        if let (Way::Basic | Way::Post | Way::None, Some(span)) = (way, section.written(key)) {
+        if let (Way::Basic | Way::Post | Way::Tls | Way::None, Some(span)) = (way, section.written(key)) {
             section.raise(&span, key, "is used by `client_auth = \"private-key-jwt\"` alone");
         }
     }
     match way {
         Way::None => Some(ClientAuth::None),
+        Way::Tls => {
+            if section.written("client_certificate").is_none() {
+                absent(section, "client_certificate", "`client_auth = \"tls\"` shows it to the provider");
+            }
+            Some(ClientAuth::Tls)
+        }
         Way::PrivateKey => {
             if section.written("client_key_file").is_none() {
                 absent(section, "client_key_file", "`client_auth = \"private-key-jwt\"` signs with it");

@@ -136,7 +136,7 @@ impl TokenClient {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT, "application/json");
         match &self.auth {
-            ClientAuth::None => {
+            ClientAuth::None | ClientAuth::Tls => {
                 form.append_pair("client_id", &self.client_id);
             }
             ClientAuth::Basic(secret) => request = request.header(header::AUTHORIZATION, self.basic(secret.expose())),

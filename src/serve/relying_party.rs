@@ -121,7 +121,7 @@ impl Front {
         let relies = !self.parties.is_empty();
         match request.page.as_str() {
             "sign-in" if relies && read => self.sign_in(request).await,
-            "callback" if relies && get => self.callback(request).await,
+            "callback" if relies && (get || (post && self.takes_forms())) => self.callback(request).await,
             "acs" if relies && post => self.acs(request).await,
             "metadata" if relies && read => self.metadata(request),
             "sign-out" if read => self.ask_sign_out(request).await,
@@ -129,11 +129,17 @@ impl Front {
             "signed-out" if read => Ok(signed_out()),
             "backchannel-logout" if post => self.backchannel_logout(request).await,
             "slo" if read || post => self.single_logout(request).await,
+            "callback" if relies && self.takes_forms() => Err(Trouble::Method("GET, POST").into()),
             "sign-in" | "callback" | "metadata" | "signed-out" if relies => Err(Trouble::Method("GET, HEAD").into()),
             "acs" | "backchannel-logout" if relies => Err(Trouble::Method("POST").into()),
             "sign-out" | "slo" => Err(Trouble::Method("GET, HEAD, POST").into()),
             _ => Err(Trouble::NoSuchPage.into()),
         }
+    }
+
+    /// Whether the answer of some provider comes as a form.
+    fn takes_forms(&self) -> bool {
+        self.parties.iter().any(|party| matches!(&party.way, Way::Oidc(client) if client.takes_forms()))
     }
 
     /// Where a browser signs in that wants to see a page of the app.
@@ -143,7 +149,7 @@ impl Front {
     }
 
     async fn sign_in(&self, request: &OwnRequest) -> Outcome {
-        let query = Query::read(request.query.as_deref(), &["rd", "provider"])?;
+        let query = Query::read(request.query.as_deref(), &["rd", "provider", "login_hint"])?;
         let goal = query.value("rd").and_then(|text| target(text, &self.origin));
         let goal = goal.unwrap_or_else(|| self.start.clone());
         // Nobody is shown a sign-in page while a session of theirs is alive.
@@ -156,15 +162,18 @@ impl Front {
             (None, _) => None,
         };
         match party {
-            Some(party) => self.leave(party, &goal, request).await,
-            None => Ok(self.choice(&goal)),
+            Some(party) => self.leave(party, &goal, query.value("login_hint"), request).await,
+            None => Ok(self.choice(&goal, query.value("login_hint"))),
         }
     }
 
-    fn choice(&self, goal: &str) -> Response<Bytes> {
+    fn choice(&self, goal: &str, hint: Option<&str>) -> Response<Bytes> {
         let link = |party: &Party| {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("provider", party.provider.name.as_str()).append_pair("rd", goal);
+            if let Some(hint) = hint {
+                query.append_pair("login_hint", hint);
+            }
             Link { label: party.title.clone(), address: format!("{OWN}sign-in?{}", query.finish()) }
         };
         let links = self.parties.iter().map(link).collect();
@@ -172,11 +181,11 @@ impl Front {
     }
 
     /// Sends the browser to a provider, with a cookie that remembers what for.
-    async fn leave(&self, party: &Party, goal: &str, request: &OwnRequest) -> Outcome {
+    async fn leave(&self, party: &Party, goal: &str, hint: Option<&str>, request: &OwnRequest) -> Outcome {
         let published = self.published(&request.id, party).await?;
         let now = self.services.clock.now();
         let departure = match &party.way {
-            Way::Oidc(client) => client.leave(&party.provider, &published)?,
+            Way::Oidc(client) => client.leave(&party.provider, &published, hint)?,
             Way::Saml(sp) => sp.leave(&party.provider, &published, now)?,
         };
         let mut cookies = HeaderMap::new();
@@ -236,8 +245,9 @@ impl Front {
 impl Party {
     fn new(settings: &ProviderSettings, party: &RelyingParty, origin: &str) -> Self {
         let way = match &party.way_in {
-            WayIn::Oidc { auth, scopes } => {
-                Way::Oidc(Box::new(oidc::Client::new(settings, auth, scopes, format!("{origin}{OWN}callback"))))
+            WayIn::Oidc { auth, scopes, authorization } => {
+                let asks = (scopes.as_slice(), authorization);
+                Way::Oidc(Box::new(oidc::Client::new(settings, auth, asks, format!("{origin}{OWN}callback"))))
             }
             WayIn::Saml { key } => Way::Saml(saml::ServiceProvider::new(key.as_ref(), origin)),
         };

@@ -4,6 +4,7 @@ mod arrived;
 mod assertions;
 mod examples;
 mod lists;
+mod relying_party;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, Once};

@@ -1,12 +1,14 @@
 //! The OIDC code flow (OpenID Connect Core 1.0 section 3.1) as the relying party that we are, with PKCE always.
 
+use http::Method;
 use http::header::HeaderMap;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet};
 use openidconnect::{AuthUrl, ClientId, CsrfToken, IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, Scope};
 
+use super::logout::form;
 use super::pending::{Asked, Kept, Pending};
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
-use crate::config::{ClientAuth, ProviderSettings};
+use crate::config::{Authorization, ClientAuth, ProviderSettings};
 use crate::login::walk::Message;
 use crate::login::{self, Attempt, Entered};
 use crate::pipeline::capture::oidc::UntrustedIdToken;
@@ -27,11 +29,20 @@ const RANDOM: u32 = 32;
 pub struct Client {
     token: TokenClient,
     scopes: Vec<Scope>,
+    authorization: Authorization,
     redirect_uri: String,
 }
 
+/// Characters of a `login_hint` that is handed on: an address of a person, usually.
+const MOST_HINT: usize = 256;
+
 impl Client {
-    pub fn new(settings: &ProviderSettings, auth: &ClientAuth, scopes: &[String], redirect_uri: String) -> Self {
+    pub fn new(
+        settings: &ProviderSettings,
+        auth: &ClientAuth,
+        (scopes, authorization): (&[String], &Authorization),
+        redirect_uri: String,
+    ) -> Self {
         let client_id = match &settings.provider.protocol {
             Protocol::Oidc(policy) => policy.client_id.clone(),
             Protocol::Saml(_) => String::new(),
@@ -42,15 +53,21 @@ impl Client {
             auth: auth.clone(),
             issuer: settings.provider.issuer.to_string(),
         };
-        Self { token, scopes: scopes.iter().cloned().map(Scope::new).collect(), redirect_uri }
+        let scopes = scopes.iter().cloned().map(Scope::new).collect();
+        Self { token, scopes, authorization: authorization.clone(), redirect_uri }
     }
 
     pub fn client_id(&self) -> &str {
         &self.token.client_id
     }
 
+    /// Whether the provider is asked to answer by a form.
+    pub fn takes_forms(&self) -> bool {
+        self.authorization.form_post
+    }
+
     /// The authorization request: state, nonce and S256 are in every one.
-    pub fn leave(&self, provider: &Provider, published: &Published) -> Result<Departure, Trouble> {
+    pub fn leave(&self, provider: &Provider, published: &Published, hint: Option<&str>) -> Result<Departure, Trouble> {
         let unusable = |why: &dyn std::fmt::Display| Trouble::Provider(format!("its authorization endpoint: {why}"));
         let endpoint = published.offered.authorization.clone().ok_or_else(|| unusable(&"not published"))?;
         let issuer = IssuerUrl::new(provider.issuer.to_string()).map_err(|error| unusable(&error))?;
@@ -61,12 +78,23 @@ impl Client {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let (state, nonce) = (|| CsrfToken::new_random_len(RANDOM), || Nonce::new_random_len(RANDOM));
         let request = client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, state, nonce);
+        let request = request.add_scopes(self.scopes.iter().cloned()).set_pkce_challenge(challenge);
         let (address, state, nonce) =
-            request.add_scopes(self.scopes.iter().cloned()).set_pkce_challenge(challenge).url();
+            self.asked(hint).fold(request, |request, (name, value)| request.add_extra_param(name, value)).url();
         let request = Asked::Oidc { nonce: nonce.secret().clone(), verifier: verifier.secret().clone() };
         let pending =
             Pending { provider: provider.name.clone(), state: state.secret().clone(), request, goal: String::new() };
         Ok(Departure { address: address.into(), pending })
+    }
+
+    /// What is asked beside the protocol's own. The configuration names no parameter that is ours.
+    fn asked<'a>(&'a self, hint: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let Authorization { parameters, forward_login_hint, form_post } = &self.authorization;
+        let is_hint = |hint: &&str| hint.chars().count() <= MOST_HINT && !hint.chars().any(char::is_control);
+        let hint = hint.filter(|hint| *forward_login_hint && is_hint(hint)).map(|hint| ("login_hint", hint));
+        let parameters = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let parameters = parameters.filter(move |(name, _)| hint.is_none() || *name != "login_hint");
+        parameters.chain(hint).chain(form_post.then_some(("response_mode", "form_post")))
     }
 
     async fn exchange(
@@ -97,7 +125,11 @@ impl Client {
 impl Front {
     /// The answer to an authorization request (RFC 6749 section 4.1.2).
     pub(super) async fn callback(&self, request: &OwnRequest) -> Outcome {
-        let query = Query::read(request.query.as_deref(), &["state", "code", "error", "iss"])?;
+        let text = match request.method == Method::POST {
+            true => Some(form(&request.headers, &request.body).ok_or(Trouble::Own("an answer that is not a form"))?),
+            false => request.query.as_deref(),
+        };
+        let query = Query::read(text, &["state", "code", "error", "iss"])?;
         let state = query.value("state").ok_or(Trouble::Own("an answer without `state`"))?;
         let now = self.services.clock.now();
         let kept = self.pending.open(&request.jar, now).into_iter().find(|kept| kept.pending.state == state);
@@ -128,6 +160,9 @@ impl Front {
         let (Way::Oidc(client), Asked::Oidc { nonce, verifier }) = (&party.way, &pending.request) else {
             return Err(elsewhere());
         };
+        if client.takes_forms() != (request.method == Method::POST) {
+            return Err(Trouble::Own("an answer by another `response_mode` than was asked for"));
+        }
         let published = self.published(&request.id, party).await?;
         check_issuer(query.value("iss"), party, &published)?;
         if let Some(error) = query.value("error") {

@@ -5,7 +5,7 @@ use loginsync::config::{Config, Surroundings};
 use crate::kit::NOW;
 
 /// Pages with examples, each after a line `<!-- loads: KIND -->`.
-const PAGES: [&str; 1] = ["claims"];
+const PAGES: [&str; 2] = ["claims", "modes"];
 
 const HEAD: &str = "public_url = \"https://app.example.com\"\n[app]\nurl = \"http://127.0.0.1:3000\"\n";
 
@@ -17,6 +17,7 @@ fn before(kind: &str) -> String {
             "mode = \"saml-post\"\naudience = \"app\"\ncallback = \"/acs\"\n\
              metadata_url = \"https://idp.example.com/metadata\""
         }
+        "relying-party" => "mode = \"relying-party\"\nclient_id = \"app\"\nclient_auth = \"none\"",
         "whole" => return HEAD.to_owned(),
         other => panic!("`{other}` is no kind of example"),
     };
