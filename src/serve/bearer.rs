@@ -9,8 +9,9 @@
 //! login::sync              no: one more login
 //! ```
 //!
-//! What is remembered is old for `bearer.cache_age` at the most, so that a revocation shows after that. Both memories are
-//! bounded, belong to one configuration, and are emptied by a reload.
+//! What is remembered is no older than `bearer.cache_age`, so that a revocation shows after that. It holds for the rules by which it
+//! was decided: after a change of rules a token is looked up anew, a moment later ([`RULES_LAG`]). Both memories are bounded, belong to
+//! one configuration, and are emptied by a reload.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -35,6 +36,9 @@ use crate::pipeline::verify::Origin;
 
 /// After this a person is synced again though nothing new was said, so that what ends by itself is renewed while in use.
 const RESYNC: Duration = Duration::from_secs(15 * 60);
+/// For how long what was decided by older rules still counts: an import of mappings changes the rules many times a second, and must not
+/// make each request of each person a login.
+const RULES_LAG: Duration = Duration::from_secs(1);
 /// Tokens that are looked at for the first time wait for one another here, so that many requests of one page make one login.
 const LANES: usize = 64;
 
@@ -70,6 +74,9 @@ struct Remembered {
     /// `None`: it speaks of no person.
     bearer: Option<Arc<Bearer>>,
     until: Timestamp,
+    at: Timestamp,
+    /// The epoch of the rules at that time.
+    rules: u64,
 }
 
 /// What was synced last of a person.
@@ -77,6 +84,7 @@ struct Remembered {
 struct Synced {
     claims: Digest,
     issued_at: Timestamp,
+    rules: u64,
     at: Timestamp,
 }
 
@@ -140,7 +148,7 @@ impl Bearers {
         let mut known: Option<UserId> = None;
         for captured in several {
             let key = (captured.provider.name.clone(), token_digest(captured));
-            let user = match self.remembered(&key, services.clock.now()) {
+            let user = match self.remembered(services, &key) {
                 Some(bearer) => bearer.map(|bearer| bearer.user.clone()),
                 None => {
                     let attempt = self.attempt(new_id(), captured.clone());
@@ -165,7 +173,7 @@ impl Bearers {
     /// Whom one token speaks of; `None`: of no person.
     async fn of_token(&self, services: &Services, captured: Captured) -> Result<Option<Arc<Bearer>>, Trouble> {
         let key = (captured.provider.name.clone(), token_digest(&captured));
-        if let Some(known) = self.remembered(&key, services.clock.now()) {
+        if let Some(known) = self.remembered(services, &key) {
             return Ok(known);
         }
         let lane = usize::try_from(self.hasher.hash_one(&key)).unwrap_or_default() % LANES;
@@ -173,20 +181,24 @@ impl Bearers {
             Some(lane) => Some(lane.lock().await),
             None => None,
         };
-        if let Some(known) = self.remembered(&key, services.clock.now()) {
+        if let Some(known) = self.remembered(services, &key) {
             return Ok(known);
         }
         let id = new_id();
+        // Read first: rules that change meanwhile are newer than what is remembered.
+        let rules = services.rules.current().epoch;
         let (bearer, expires_at) = self.look_up(services, &id, captured).await.map_err(Trouble::Token)?;
         let now = services.clock.now();
         let until = now.plus(self.age).min(expires_at.unwrap_or_else(|| now.plus(self.age)));
-        self.tokens.insert(key, Remembered { bearer: bearer.clone(), until }, now);
+        self.tokens.insert(key, Remembered { bearer: bearer.clone(), until, at: now, rules }, now);
         Ok(bearer)
     }
 
-    fn remembered(&self, key: &(ProviderName, Digest), now: Timestamp) -> Option<Option<Arc<Bearer>>> {
-        let Remembered { bearer, until } = self.tokens.get(key, now)?;
-        (now < until).then_some(bearer)
+    fn remembered(&self, services: &Services, key: &(ProviderName, Digest)) -> Option<Option<Arc<Bearer>>> {
+        let now = services.clock.now();
+        let Remembered { bearer, until, at, rules } = self.tokens.get(key, now)?;
+        let holds = rules == services.rules.current().epoch || now < at.plus(RULES_LAG);
+        (now < until && holds).then_some(bearer)
     }
 
     /// Verifies a token, and syncs where it says something new. Also answers until when the token may be believed.
@@ -201,7 +213,7 @@ impl Bearers {
         let Some(known) = login::recognise(services, attempt).await? else { return Ok((None, None)) };
         let expires_at = known.assertion().expires_at;
         let claims = Arc::clone(known.claims());
-        let (synced, is_new) = self.is_new(&provider.name, &known, services.clock.now());
+        let (synced, is_new) = self.is_new(services, &provider.name, &known);
         if !is_new && let Some(bearer) = self.of_store(services, id, &provider, &claims).await? {
             return Ok((Some(Arc::new(bearer)), Some(expires_at)));
         }
@@ -211,19 +223,21 @@ impl Bearers {
         Ok((Some(Arc::new(of_login(&provider.name, &entered))), Some(expires_at)))
     }
 
-    /// What to remember of these claims once they are synced, and whether they say something that was not. An older token than
-    /// the last one says nothing new.
-    fn is_new(&self, provider: &ProviderName, known: &Recognised, now: Timestamp) -> (Synced, bool) {
+    /// What to remember of these claims once they are synced, and whether they or the rules say something that was not synced. An
+    /// older token than the last one says nothing new.
+    fn is_new(&self, services: &Services, provider: &ProviderName, known: &Recognised) -> (Synced, bool) {
+        let (now, rules) = (services.clock.now(), services.rules.current().epoch);
         let issued_at = known.assertion().issued_at;
         let claims = claims_digest(known.claims());
         let key = (provider.clone(), known.claims().user.clone());
         let stale = |last: &Synced| {
             let renews = now >= last.at.plus(RESYNC);
-            renews || (last.claims != claims && issued_at >= last.issued_at)
+            let differs = last.claims != claims || last.rules != rules;
+            renews || (differs && issued_at >= last.issued_at)
         };
         let last = self.people.get(&key, now);
         let is_new = last.is_none_or(|last| stale(&last));
-        (Synced { claims, issued_at, at: now }, is_new)
+        (Synced { claims, issued_at, rules, at: now }, is_new)
     }
 
     /// What the store has of a user who was synced before; `None` where they were erased since.

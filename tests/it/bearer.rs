@@ -186,6 +186,32 @@ async fn a_revocation_shows_within_the_stated_age_and_expiry_at_once() {
     assert_eq!(scene.bear(&token).await.status, 401, "past expiry and leeway");
 }
 
+/// LOG11: a mapping that is made through the API counts for a token that is remembered, a second later.
+#[tokio::test]
+async fn log11_a_change_of_rules_shows_for_a_token_that_is_remembered() {
+    let idp = Idp::start().await;
+    let providers = provider("api", &idp.issuer(), "the-app", "authorization", "algorithms = [\"EdDSA\"]");
+    let admin = crate::api::client("admin", crate::api::ADMIN, r#"["admin"]"#, "");
+    let scene = Scene::of(idp, &format!("{providers}\n{admin}\n[bearer]\ncache_age = \"60s\"\n")).await;
+    let token = scene.idp.sign(&scene.claims("alice", &["staff", "guests"]));
+    assert_eq!(scene.bear(&token).await.status, 200);
+    assert_eq!(scene.told(), text("alice", "Staff"));
+    let mapping = json!({"definition": {
+        "provider": "api", "when": [{"claim": "groups", "is": "guests"}], "then": [{"add_group": "Board"}],
+    }});
+    let authorization = format!("Bearer {}", crate::api::ADMIN);
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let admin = scene.house.running.admin;
+    let made = scene.house.send_to(admin, "POST", "/api/v1/mappings", &headers, mapping.to_string().as_bytes()).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    scene.later(2);
+    assert_eq!(scene.bear(&token).await.status, 200);
+    assert_eq!(scene.told(), text("alice", "Board,Staff"), "the token is remembered by the old rules");
+    assert_eq!(scene.groups("api", "alice").await.unwrap(), ["Board", "Staff"]);
+    assert_eq!(scene.bear(&token).await.status, 200);
+    assert_eq!(scene.logins().await, 2, "one login for each set of rules");
+}
+
 #[tokio::test]
 async fn a_token_that_is_not_believed_is_401_and_what_is_nobodys_passes_unsaid() {
     let scene = Scene::new().await;
