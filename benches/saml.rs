@@ -56,7 +56,7 @@ fn read(providers: &[Arc<Provider>], form: &str) -> Captured {
     };
     match capture::read(providers, message, 256 * 1024).expect("a message") {
         Arrival::Login(captured) => captured,
-        Arrival::NoLogin => unreachable!("it is a login"),
+        Arrival::NoLogin | Arrival::Denied(_) => unreachable!("it is a login"),
     }
 }
 

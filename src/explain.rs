@@ -65,7 +65,8 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
     };
     match what {
         What::Refused(why) => Ok(never(why)),
-        What::NoLogin => Ok(never("no login is in it, or the identity provider's answer denies one".into())),
+        What::NoLogin => Ok(never("no login is in it".into())),
+        What::Denied(denial) => Ok(never(format!("the identity provider logs no person in: {denial}"))),
         What::Claims(written) => dry(begun(Proof::Dry), &written, around).await,
         What::Login { captured, access_token } => {
             let proof = Proof::NotVerified { because: String::from("it was not looked at") };

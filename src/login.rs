@@ -23,8 +23,9 @@ use self::outcome::{About, Delivery, Outcomes};
 use self::walk::{Asks, Known, Message, Stopped, Trace, again, by_userinfo, walk};
 use crate::clock::Clock;
 use crate::pipeline::capture::bearer::BearerFault;
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::AccessToken;
-use crate::pipeline::capture::{CallbackMessage, CaptureRefusal, Captured};
+use crate::pipeline::capture::{Arrival, CallbackMessage, CaptureRefusal, Captured};
 use crate::pipeline::claims::arrived::Arrived;
 use crate::pipeline::claims::{Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
@@ -128,6 +129,8 @@ impl Entered {
 pub struct Refused {
     /// What the log and the audit carry.
     pub id: String,
+    /// `None` where providers of several modes share the address that the message came to.
+    pub mode: Option<Mode>,
     /// `None` while it was not known whose token it is.
     pub provider: Option<ProviderName>,
     pub reason: Reason,
@@ -168,6 +171,9 @@ pub enum Reason {
         /// For the person.
         message: String,
     },
+    /// To us as the relying party; an app that runs its own logins is told by the provider itself.
+    #[error("the provider logs no person in: {0}")]
+    Denied(Denial),
     #[error("the provider was removed, or replaced by another, while this login was decided")]
     Reconfigured,
     #[error(transparent)]
@@ -197,6 +203,7 @@ impl Reason {
             Self::Replay { .. } => "replay",
             Self::Disabled => "disabled",
             Self::Gate { .. } => "gate",
+            Self::Denied(_) => "provider",
             Self::Store(_) => "store",
             Self::Timeout => "timeout",
         }
@@ -220,16 +227,44 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
     Ok(Passed::Login(Box::new(entered)))
 }
 
-/// Finds the login in a message; `None` where there is none.
+/// Finds the login in a message to an app that runs its own logins; `None` where there is none. A provider's denial passes, and is
+/// told here.
 ///
 /// # Errors
 /// As for [`walk::capture`].
-pub fn capture(services: &Services, id: &str, message: Message<'_>) -> Result<Option<Captured>, Refused> {
-    let (mode, provider) = match &message {
-        Message::Callback { providers, .. } => (only_mode(providers), None),
-        Message::Answer { provider, .. } => (Some(provider.mode), Some(provider.name.clone())),
-    };
-    walk::capture(message).map_err(|refusal| services.refuse(&about(id, mode, provider), refusal.into()))
+fn capture(services: &Services, id: &str, message: Message<'_>) -> Result<Option<Captured>, Refused> {
+    let about = about_message(id, &message);
+    match walk::capture(message).map_err(|refusal| services.refuse(&about, refusal.into()))? {
+        Arrival::Login(captured) => Ok(Some(captured)),
+        Arrival::NoLogin => Ok(None),
+        Arrival::Denied(denial) => {
+            services.outcomes.denied(&about, &denial);
+            Ok(None)
+        }
+    }
+}
+
+/// Finds the login in an answer to a request of ours; `None` where there is none.
+///
+/// # Errors
+/// As for [`walk::capture`], and when the provider denies the login.
+pub fn capture_answer(services: &Services, id: &str, message: Message<'_>) -> Result<Option<Captured>, Refused> {
+    let about = about_message(id, &message);
+    match walk::capture(message).map_err(|refusal| services.refuse(&about, refusal.into()))? {
+        Arrival::Login(captured) => Ok(Some(captured)),
+        Arrival::NoLogin => Ok(None),
+        Arrival::Denied(denial) => Err(services.refuse(&about, Reason::Denied(denial))),
+    }
+}
+
+fn about_message(id: &str, message: &Message<'_>) -> About {
+    match message {
+        Message::Callback { providers, .. } => {
+            let only = if let [only] = providers { Some(only.name.clone()) } else { None };
+            about(id, only_mode(providers), only)
+        }
+        Message::Answer { provider, .. } => about_provider(id, provider),
+    }
 }
 
 /// The mode of all of these providers, if it is one.
@@ -247,7 +282,7 @@ impl Services {
     /// Refuses a login, and tells so: the only way to make a [`Refused`].
     fn refuse(&self, about: &About, reason: Reason) -> Refused {
         self.outcomes.refused(about, &reason);
-        Refused { id: about.id.clone(), provider: about.provider.clone(), reason, _told: Told }
+        Refused { id: about.id.clone(), mode: about.mode, provider: about.provider.clone(), reason, _told: Told }
     }
 
     /// Refuses a login of some mode that never came to [`enter`].

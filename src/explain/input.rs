@@ -9,10 +9,11 @@ use serde_json::{Map, Value};
 
 use crate::login::walk::{self, Message};
 use crate::pipeline::capture::bearer::{self, BearerFault, Borne, Form};
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::fields::ProtocolFields;
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
 use crate::pipeline::capture::relay::{ReplyFault, TokenReply, read_reply};
-use crate::pipeline::capture::{CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
+use crate::pipeline::capture::{Arrival, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
 use crate::pipeline::explain::dry::WrittenClaims;
 use crate::pipeline::number;
 use crate::pipeline::provider::{Mode, Protocol, Provider};
@@ -37,6 +38,8 @@ pub(super) enum What {
     Refused(String),
     /// There is no login in it.
     NoLogin,
+    /// The provider's answer that there is none.
+    Denied(Denial),
     Claims(WrittenClaims),
 }
 
@@ -123,8 +126,9 @@ fn posted(form: &str, provider: &Arc<Provider>, max_document: usize) -> Result<W
     };
     let providers = std::slice::from_ref(provider);
     match walk::capture(Message::Callback { providers, message, max_document }) {
-        Ok(Some(captured)) => Ok(What::Login { captured, access_token: None }),
-        Ok(None) => Ok(What::NoLogin),
+        Ok(Arrival::Login(captured)) => Ok(What::Login { captured, access_token: None }),
+        Ok(Arrival::NoLogin) => Ok(What::NoLogin),
+        Ok(Arrival::Denied(denial)) => Ok(What::Denied(denial)),
         // What this mode takes to its token endpoint.
         Err(CaptureRefusal::CodeOnly) if provider.mode == Mode::RelyingParty => Err(InputError::Code),
         Err(refusal) => Ok(What::Refused(refusal.to_string())),
@@ -148,8 +152,9 @@ fn response(text: &str, provider: &Arc<Provider>, max_document: usize) -> Result
     };
     let providers = std::slice::from_ref(provider);
     match walk::capture(Message::Callback { providers, message, max_document }) {
-        Ok(Some(captured)) => Ok(What::Login { captured, access_token: None }),
-        Ok(None) => Ok(What::NoLogin),
+        Ok(Arrival::Login(captured)) => Ok(What::Login { captured, access_token: None }),
+        Ok(Arrival::NoLogin) => Ok(What::NoLogin),
+        Ok(Arrival::Denied(denial)) => Ok(What::Denied(denial)),
         Err(refusal @ CaptureRefusal::UnknownIssuer { .. }) => Ok(What::Refused(refusal.to_string())),
         Err(refusal) => Err(refusal.into()),
     }
@@ -159,8 +164,9 @@ fn response(text: &str, provider: &Arc<Provider>, max_document: usize) -> Result
 fn answered(token: &str, provider: &Arc<Provider>, access_token: Option<AccessToken>) -> Result<What, InputError> {
     let message = Message::Answer { provider, token: UntrustedIdToken::parse(token), state: None };
     Ok(match walk::capture(message)? {
-        Some(captured) => What::Login { captured, access_token },
-        None => What::NoLogin,
+        Arrival::Login(captured) => What::Login { captured, access_token },
+        Arrival::Denied(denial) => What::Denied(denial),
+        Arrival::NoLogin => What::NoLogin,
     })
 }
 
@@ -216,7 +222,7 @@ fn of_json(text: &str, provider: &Arc<Provider>) -> Result<Input, InputError> {
 fn relayed(text: &str, provider: &Arc<Provider>) -> Result<What, InputError> {
     let tokens = match read_reply(StatusCode::OK, &HeaderMap::new(), text.as_bytes()) {
         Ok(TokenReply::Tokens(tokens)) => tokens,
-        Ok(TokenReply::Refusal) => return Ok(What::NoLogin),
+        Ok(TokenReply::Refusal(_)) => return Ok(What::NoLogin),
         Err(fault) => return Ok(What::Refused(fault.to_string())),
     };
     let client_id = match &provider.protocol {
@@ -228,7 +234,8 @@ fn relayed(text: &str, provider: &Arc<Provider>) -> Result<What, InputError> {
     }
     let Some(token) = tokens.id_token else { return Ok(What::NoLogin) };
     Ok(match walk::capture(Message::Answer { provider, token, state: None })? {
-        Some(captured) => What::Login { captured, access_token: tokens.access_token },
-        None => What::NoLogin,
+        Arrival::Login(captured) => What::Login { captured, access_token: tokens.access_token },
+        Arrival::Denied(denial) => What::Denied(denial),
+        Arrival::NoLogin => What::NoLogin,
     })
 }

@@ -7,6 +7,7 @@
 //! | `replay` | | the token was used before |
 //! | `disabled`, `gated` | | a decision against the person |
 //! | `unavailable` | `keys`, `store`, `timeout`, `verify` | no fault of the person's: the same login may pass in a moment |
+//! | `denied` | the provider's error code, where it is a usual one, or `other` | the provider logs no person in |
 //! | `not_delivered` | `older`, `shadow` or nothing | committed, and not handed on |
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Reason;
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::Mode;
@@ -87,6 +89,8 @@ fn of(reason: &Reason) -> (&'static str, &'static str) {
         Reason::Replay { .. } => ("replay", ""),
         Reason::Disabled => ("disabled", ""),
         Reason::Gate { .. } => ("gated", ""),
+        Reason::Denied(denial) if denial.is_fault_of_provider() => unavailable,
+        Reason::Denied(denial) => ("denied", denial.label()),
         Reason::Keys(_) | Reason::Userinfo(_) | Reason::Reconfigured | Reason::Store(_) | Reason::Timeout => {
             unavailable
         }
@@ -172,6 +176,13 @@ impl Outcomes {
         if let Some(observer) = &self.observer {
             observer.refused(about.provider.as_ref(), reason);
         }
+        self.logins.get_or_create(&Labels { mode, provider, outcome, detail }).inc();
+    }
+
+    /// The provider's answer to an app that runs its own logins says that there is none. The app gets it.
+    pub(super) fn denied(&self, about: &About, denial: &Denial) {
+        let (mode, provider, outcome, detail) = (about.mode(), about.provider(), "denied", denial.label());
+        tracing::info!(id = %about.id, mode, provider, outcome, reason = %denial, "the provider logs no person in");
         self.logins.get_or_create(&Labels { mode, provider, outcome, detail }).inc();
     }
 

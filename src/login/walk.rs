@@ -69,21 +69,16 @@ pub enum Message<'a> {
     Answer { provider: &'a Arc<Provider>, token: Result<UntrustedIdToken, IdTokenError>, state: Option<String> },
 }
 
-/// Finds the login in a message; `None` where there is none.
+/// Finds the login in a message.
 ///
 /// # Errors
 /// Whatever is neither one login nor clearly none.
-pub fn capture(message: Message<'_>) -> Result<Option<Captured>, CaptureRefusal> {
+pub fn capture(message: Message<'_>) -> Result<Arrival, CaptureRefusal> {
     match message {
-        Message::Callback { providers, message, max_document } => {
-            match capture::read(providers, message, max_document)? {
-                Arrival::NoLogin => Ok(None),
-                Arrival::Login(captured) => Ok(Some(captured)),
-            }
-        }
+        Message::Callback { providers, message, max_document } => capture::read(providers, message, max_document),
         Message::Answer { provider, token, state } => {
             let token = UntrustedToken::IdToken { token: token?, state, access_token: None };
-            Ok(Some(Captured { provider: Arc::clone(provider), token }))
+            Ok(Arrival::Login(Captured { provider: Arc::clone(provider), token }))
         }
     }
 }

@@ -5,6 +5,7 @@
 //! login and passes. Everything else is refused, since the app might read as a login what we did not.
 
 pub mod bearer;
+pub mod denial;
 pub mod fields;
 pub mod oidc;
 pub mod relay;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use self::denial::Denial;
 use self::fields::{Field, ProtocolFields};
 use self::oidc::{AccessToken, UntrustedIdToken};
 use self::saml::GuardedResponse;
@@ -37,8 +39,10 @@ pub struct CallbackMessage<'a> {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "made once a login and taken apart at once")]
 pub enum Arrival {
-    /// Nothing that an app could read as a login, or an answer that denies one: passes unread.
+    /// Nothing that an app could read as a login: passes unread.
     NoLogin,
+    /// The provider's answer that there is no login: passes too, since the app has to tell its user.
+    Denied(Denial),
     Login(Captured),
 }
 
@@ -130,8 +134,10 @@ pub fn read(
     }
     if message.method != Method::POST {
         // An error answer by redirect carries nothing that an app could take for a login.
-        let denies = fields.has(Field::Error) && !fields.carries_token();
-        return if denies { Ok(Arrival::NoLogin) } else { Err(CaptureRefusal::Method(message.method.to_string())) };
+        return match fields.denial() {
+            Some(denial) => Ok(Arrival::Denied(denial)),
+            None => Err(CaptureRefusal::Method(message.method.to_string())),
+        };
     }
     if fields.has(Field::SamlArt) {
         return Err(CaptureRefusal::Artifact);
@@ -155,7 +161,7 @@ pub fn read(
         (None, Some(response)) => saml_arrival(providers, response, max_document),
         (None, None) if fields.has(Field::Code) => Err(CaptureRefusal::CodeOnly),
         (None, None) if fields.has(Field::AccessToken) => Err(CaptureRefusal::OtherToken(Field::AccessToken.name())),
-        (None, None) => Ok(Arrival::NoLogin),
+        (None, None) => Ok(fields.denial().map_or(Arrival::NoLogin, Arrival::Denied)),
     }
 }
 
@@ -169,7 +175,7 @@ fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<
         return Err(CaptureRefusal::OtherToken(field.name()));
     }
     match fields.value(Field::IdToken) {
-        None | Some("") => Ok(Arrival::NoLogin),
+        None | Some("") => Ok(fields.denial().map_or(Arrival::NoLogin, Arrival::Denied)),
         Some(_) if !fields.has_plain_code_beside(Field::IdToken) => Err(CaptureRefusal::TokenOnly),
         Some(token) => {
             let token = UntrustedIdToken::parse(token)?;
@@ -182,9 +188,11 @@ fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<
 
 fn saml_arrival(providers: &[Arc<Provider>], response: &str, max_document: usize) -> Result<Arrival, CaptureRefusal> {
     match saml::read(response, max_document)? {
-        saml::Message::Response(response) if response.denies() => Ok(Arrival::NoLogin),
         saml::Message::LogoutResponse => Ok(Arrival::NoLogin),
         saml::Message::Response(response) => {
+            if let Some(denial) = response.denial() {
+                return Ok(Arrival::Denied(denial.clone()));
+            }
             let provider = providers
                 .iter()
                 .find(|provider| {

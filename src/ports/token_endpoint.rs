@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::back_channel::{AskError, BackChannel};
 use crate::config::{ClientAuth, ClientKey, ClientKeyKind, Endpoint};
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 
@@ -44,9 +45,9 @@ pub struct Tokens {
 /// Why there are no tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
-    /// The endpoint's own code (RFC 6749 section 5.2).
-    #[error("the token endpoint says `{0}`")]
-    Refused(String),
+    /// The endpoint's own code, and what it adds (RFC 6749 section 5.2).
+    #[error("the token endpoint says {0}")]
+    Refused(Denial),
     #[error("the token endpoint: {0}")]
     Ask(#[from] AskError),
     #[error("the token endpoint answers with status {0}; expected 200")]
@@ -60,7 +61,7 @@ pub enum ExchangeError {
 impl ExchangeError {
     /// The provider has ended what the grant stood for, so that asking again is of no use.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(error) if error == "invalid_grant")
+        matches!(self, Self::Refused(denial) if denial.label() == "invalid_grant")
     }
 }
 
@@ -74,6 +75,7 @@ struct Answer {
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
+    error_description: Option<String>,
 }
 
 /// RFC 7523 section 3.
@@ -104,7 +106,7 @@ impl TokenClient {
         if answer.status() != StatusCode::OK {
             let refusal = serde_json::from_slice::<Refusal>(&body).ok();
             return Err(match refusal {
-                Some(refusal) => ExchangeError::Refused(word(&refusal.error)),
+                Some(refusal) => ExchangeError::Refused(self.denial(&refusal, &grant)),
                 None => ExchangeError::Status(answer.status().as_u16()),
             });
         }
@@ -154,6 +156,20 @@ impl TokenClient {
         request.body(body).map_err(|_| ExchangeError::Key)
     }
 
+    /// A description that repeats something secret that was sent is left out.
+    fn denial(&self, refusal: &Refusal, grant: &Grant<'_>) -> Denial {
+        let (first, second) = match grant {
+            Grant::Code { code, verifier, .. } => (*code, *verifier),
+            Grant::Refresh(token) => (*token, *token),
+        };
+        let secret = match &self.auth {
+            ClientAuth::Basic(secret) | ClientAuth::Post(secret) => String::from_utf8_lossy(secret.expose()),
+            ClientAuth::None | ClientAuth::PrivateKey(_) => first.into(),
+        };
+        let clean = |text: &&str| [first, second, &secret].iter().all(|sent| !text.contains(*sent));
+        Denial::new(word(&refusal.error), refusal.error_description.as_deref().filter(clean))
+    }
+
     /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
     fn basic(&self, secret: &[u8]) -> String {
         let encode = |bytes: &[u8]| form_urlencoded::byte_serialize(bytes).collect::<String>();
@@ -185,7 +201,7 @@ impl TokenClient {
 
 /// An error code as RFC 6749 section 5.2, its extensions and the vendors write theirs: lower-case words. Anything else is not
 /// repeated, since it goes to the log and to callers of the API, and may be what was sent.
-fn word(error: &str) -> String {
+fn word(error: &str) -> &str {
     let is_code = error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_code { error.to_owned() } else { String::from("an error that is no code") }
+    if is_code { error } else { "an error that is no code" }
 }

@@ -27,9 +27,9 @@ const HOST_PREFIX: &str = "__Host-";
 const LIFETIME_SECONDS: u32 = 15 * 60;
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(LIFETIME_SECONDS as u64);
 /// Logins of one kind that one browser may have open.
-pub const MOST_KEPT: usize = 6;
+pub const MOST_KEPT: usize = 12;
 /// Cookies of ours that are looked at in a request, however many come.
-const MOST_READ: usize = 16;
+const MOST_READ: usize = 32;
 /// What browsers keep of one cookie, name and attributes apart (RFC 6265bis section 5.6).
 const MOST_BYTES: usize = 3800;
 

@@ -35,6 +35,7 @@ use super::side::Side;
 use crate::config::{self, Config, Endpoint};
 use crate::login::walk::Message;
 use crate::login::{self, Attempt, Entered, Reason, Refused, Resync, Services};
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::relay::{
     Grant, ReplyFault, TokenReply, TokenRequest, Tokens, may_be_of_person, read_reply, read_request,
 };
@@ -42,6 +43,9 @@ use crate::pipeline::provider::{Mode, Protocol, Provider};
 use crate::pipeline::verify::Origin;
 use crate::ports::back_channel::AskError;
 use crate::ports::http::FetchError;
+
+/// Bytes of the shortest value of a request that may be secret: a code, a token, a password.
+const LEAST_SECRET: usize = 8;
 
 /// Everything that an exchange needs of one configuration. Swapped whole by a reload.
 pub struct Relay {
@@ -273,7 +277,10 @@ impl Exchange {
     /// Reads a reply, and syncs whomever it logs in.
     async fn judge(&self, reply: &Response<Bytes>) -> Verdict {
         let tokens = match read_reply(reply.status(), reply.headers(), reply.body()) {
-            Ok(TokenReply::Refusal) => return Verdict::Passes,
+            Ok(TokenReply::Refusal(said)) => {
+                self.tell_refusal(said);
+                return Verdict::Passes;
+            }
             Ok(TokenReply::Tokens(tokens)) => tokens,
             // What no client looks for is no refresh that an app would miss.
             Err(ReplyFault::Hidden) => return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), None),
@@ -297,6 +304,22 @@ impl Exchange {
         }
     }
 
+    /// Says what the provider refuses with, unless it repeats a part of the request, which may be secret.
+    fn tell_refusal(&self, said: Option<(String, Option<String>)>) {
+        let Some((error, description)) = said else { return };
+        if matches!(error.as_str(), "authorization_pending" | "slow_down") {
+            // How a device waits for its person (RFC 8628 section 3.5).
+            return;
+        }
+        let sent: Vec<String> = form_urlencoded::parse(&self.body).map(|(_, value)| value.into_owned()).collect();
+        let repeats = |text: &str| sent.iter().any(|sent| sent.len() >= LEAST_SECRET && text.contains(sent.as_str()));
+        let denial = match (repeats(&error), description.filter(|text| !repeats(text))) {
+            (true, _) => Denial::new("an error that repeats the request", None),
+            (false, description) => Denial::new(&error, description.as_deref()),
+        };
+        tracing::info!(id = %self.id, provider = %self.provider.name, reason = %denial, "the provider refuses the app's token request");
+    }
+
     /// Syncs whomever the tokens of a reply log in; `None` where they are the app's own.
     async fn log_in(&self, tokens: &Tokens) -> Option<Result<Entered, Refused>> {
         let Relay { services, login_timeout: timeout, .. } = &*self.relay;
@@ -305,7 +328,7 @@ impl Exchange {
         match (&tokens.id_token, self.request.grant, access_token) {
             (Some(token), _, access_token) => {
                 let message = Message::Answer { provider, token: token.clone(), state: None };
-                let captured = match login::capture(services, &id, message) {
+                let captured = match login::capture_answer(services, &id, message) {
                     Ok(captured) => captured?,
                     Err(refused) => return Some(Err(refused)),
                 };

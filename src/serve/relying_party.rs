@@ -123,6 +123,7 @@ impl Front {
             "sign-in" if relies && read => self.sign_in(request).await,
             "callback" if relies && (get || (post && self.takes_forms())) => self.callback(request).await,
             "acs" if relies && post => self.acs(request).await,
+            "acs" if relies && get => self.not_waiting(request, None).await,
             "metadata" if relies && read => self.metadata(request),
             "sign-out" if read => self.ask_sign_out(request).await,
             "sign-out" if post => self.sign_out(request).await,
@@ -131,7 +132,8 @@ impl Front {
             "slo" if read || post => self.single_logout(request).await,
             "callback" if relies && self.takes_forms() => Err(Trouble::Method("GET, POST").into()),
             "sign-in" | "callback" | "metadata" | "signed-out" if relies => Err(Trouble::Method("GET, HEAD").into()),
-            "acs" | "backchannel-logout" if relies => Err(Trouble::Method("POST").into()),
+            "acs" if relies => Err(Trouble::Method("GET, POST").into()),
+            "backchannel-logout" if relies => Err(Trouble::Method("POST").into()),
             "sign-out" | "slo" => Err(Trouble::Method("GET, HEAD, POST").into()),
             _ => Err(Trouble::NoSuchPage.into()),
         }
@@ -206,6 +208,19 @@ impl Front {
         Trouble::Login(self.services.refuse_early(id, Mode::RelyingParty, provider, reason))
     }
 
+    /// Where a browser goes whose answer is of no login that it began and that still waits. One with a session reloads an answer, or
+    /// goes back to it: it goes on to the app.
+    async fn not_waiting(&self, request: &OwnRequest, provider: Option<&ProviderName>) -> Outcome {
+        if self.desk.current(&request.jar, &request.headers).await.map_err(Trouble::Store)?.is_some() {
+            return Ok(respond::redirect(&self.start, HeaderMap::new()));
+        }
+        // What a provider posts brings no session cookie (`SameSite=Lax`), and a reload repeats that: a browser asks again by GET.
+        if request.method == Method::POST && is_navigation(&request.headers) {
+            return Ok(respond::redirect(&format!("{}{OWN}acs", self.origin), HeaderMap::new()));
+        }
+        Err(self.not_begun_here(&request.id, provider).into())
+    }
+
     /// What began in another browser, or too long ago.
     fn not_begun_here(&self, id: &str, provider: Option<&ProviderName>) -> Trouble {
         let reason = Reason::Verify(Fault::Binding("no login of ours with this state is remembered by it"));
@@ -259,6 +274,11 @@ impl Party {
 pub struct Departure {
     pub address: String,
     pub pending: Pending,
+}
+
+/// Whether a browser goes to a page (Fetch Metadata, `Sec-Fetch-Mode`).
+fn is_navigation(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
 }
 
 fn signed_out() -> Response<Bytes> {

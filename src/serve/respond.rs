@@ -44,6 +44,8 @@ use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::watch::Sighted;
+use crate::pipeline::ids::ProviderName;
+use crate::pipeline::provider::Mode;
 use crate::pipeline::verify::Fault;
 use crate::ports::store::StoreError;
 
@@ -96,10 +98,13 @@ pub enum Trouble {
     NoSuchPage,
     /// What the page takes instead.
     Method(&'static str),
-    /// The provider's own refusal.
-    Denied(String),
     /// The provider cannot be talked to.
-    Provider(String),
+    Provider {
+        provider: ProviderName,
+        why: String,
+    },
+    /// Something of our own system fails.
+    Internal(&'static str),
     /// A provider's logout that is not believed.
     Logout(String),
     NoSession,
@@ -127,7 +132,8 @@ impl Trouble {
             Trouble::DisabledSince => "disabled",
             Trouble::Store(_) => "store",
             Trouble::Own(_) | Trouble::NoSuchPage | Trouble::Method(_) | Trouble::NoGateway => "request",
-            Trouble::Denied(_) | Trouble::Provider(_) => "provider",
+            Trouble::Provider { .. } => "provider",
+            Trouble::Internal(_) => "internal",
             Trouble::Logout(_) => "logout",
             Trouble::NoSession => "session",
         }
@@ -182,8 +188,8 @@ impl fmt::Display for Trouble {
             Trouble::Own(why) => f.write_str(why),
             Trouble::NoSuchPage => f.write_str("there is no such page of ours"),
             Trouble::Method(allowed) => write!(f, "a method that this page does not take; expected {allowed}"),
-            Trouble::Denied(why) => write!(f, "the provider denies the login: {why}"),
-            Trouble::Provider(why) => write!(f, "the provider: {why}"),
+            Trouble::Provider { provider, why } => write!(f, "provider `{provider}`: {why}"),
+            Trouble::Internal(why) => f.write_str(why),
             Trouble::Logout(why) => write!(f, "a logout that ends nothing: {why}"),
             Trouble::NoSession => f.write_str("no session"),
             Trouble::NoGateway => f.write_str("a gateway's question from an address that is not in `trusted_proxies`"),
@@ -336,8 +342,8 @@ fn page(trouble: &Trouble) -> Page<'_> {
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
     let bad_request = |advice| page(StatusCode::BAD_REQUEST, NOT_PASSED_ON, advice);
     match trouble {
-        Trouble::Login(refused) => refused_login(&refused.reason),
-        Trouble::Token(refused) => refused_token(&refused.reason),
+        Trouble::Login(refused) => refused_login(refused.mode, &refused.reason),
+        Trouble::Token(refused) => refused_token(refused),
         Trouble::TokenInBody => no_token(),
         Trouble::Framing(_) => bad_request("Its length is stated in more than one way."),
         Trouble::Host => bad_request("It does not name this site properly."),
@@ -381,7 +387,7 @@ fn page(trouble: &Trouble) -> Page<'_> {
             "It did not answer in time. Please try again in a moment.",
         ),
         Trouble::DisabledSince => disabled(),
-        Trouble::Store(_) | Trouble::Provider(_) => login_later(),
+        Trouble::Store(_) | Trouble::Provider { .. } | Trouble::Internal(_) => login_later(),
         Trouble::Own(_) => login(
             StatusCode::BAD_REQUEST,
             "This request cannot be read",
@@ -392,11 +398,6 @@ fn page(trouble: &Trouble) -> Page<'_> {
             StatusCode::METHOD_NOT_ALLOWED,
             "This page is asked otherwise",
             "Please start from the app's first page.",
-        ),
-        Trouble::Denied(_) => login(
-            StatusCode::FORBIDDEN,
-            "The login service did not log you in",
-            "It may have been cancelled, or you may lack access to this app. You can start again.",
         ),
         Trouble::Logout(_) => page(StatusCode::BAD_REQUEST, "This logout ends nothing", "It cannot be verified."),
         Trouble::NoSession => login(StatusCode::UNAUTHORIZED, "You are not signed in", "Please sign in first."),
@@ -417,7 +418,7 @@ fn page(trouble: &Trouble) -> Page<'_> {
     }
 }
 
-fn refused_login(reason: &Reason) -> Page<'_> {
+fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
     let login = |status, title, advice| Page { status, title, advice, start_again: true };
     match reason {
         Reason::Capture(refusal) => refused_capture(refusal),
@@ -428,7 +429,21 @@ fn refused_login(reason: &Reason) -> Page<'_> {
         | Reason::Reconfigured
         | Reason::Timeout
         | Reason::Verify(Fault::Internal) => login_later(),
+        Reason::Denied(denial) if denial.is_fault_of_provider() => Page {
+            advice: "The login service has a fault of its own at present. Please wait a moment, then start again.",
+            ..login_later()
+        },
+        Reason::Denied(_) => login(
+            StatusCode::FORBIDDEN,
+            "The login service did not log you in",
+            "The login may have been cancelled, or your account may lack access to this app. You can start again.",
+        ),
         Reason::Replay { .. } => used_before(),
+        Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) if mode == Some(Mode::RelyingParty) => login(
+            StatusCode::FORBIDDEN,
+            "This login did not begin in this browser",
+            "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed.",
+        ),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,
             "This login did not begin in this browser",
@@ -468,15 +483,16 @@ fn disabled() -> Page<'static> {
 }
 
 /// RFC 6750 section 3.1: what another token could mend is 401.
-fn refused_token(reason: &Reason) -> Page<'_> {
+fn refused_token(refused: &Refused) -> Page<'_> {
+    let Refused { mode, reason, .. } = refused;
     match reason {
-        Reason::Verify(Fault::Internal) => refused_login(reason),
+        Reason::Verify(Fault::Internal) => refused_login(*mode, reason),
         Reason::Bearer(BearerFault::Repeated(_)) => {
             let advice = "It brings more than one token.";
             Page { status: StatusCode::BAD_REQUEST, title: NOT_PASSED_ON, advice, start_again: false }
         }
         Reason::Capture(_) | Reason::Verify(_) => no_token(),
-        _ => Page { start_again: false, ..refused_login(reason) },
+        _ => Page { start_again: false, ..refused_login(*mode, reason) },
     }
 }
 

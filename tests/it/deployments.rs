@@ -77,14 +77,14 @@ async fn posted(house: &House, path: &str, body: &str) -> (Vec<String>, usize) {
 }
 
 /// What the log says on this thread, from when it is made to when it goes.
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 thread_local! {
     static HEARD: RefCell<Option<Arc<Mutex<Vec<u8>>>>> = const { RefCell::new(None) };
 }
 
 impl Log {
-    fn listen() -> Self {
+    pub fn listen() -> Self {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             // For the whole program, since what a line is worth is remembered for all threads.
@@ -97,7 +97,7 @@ impl Log {
     }
 
     /// The lines at a level that hold a text.
-    fn lines(&self, level: &str, text: &str) -> Vec<Value> {
+    pub fn lines(&self, level: &str, text: &str) -> Vec<Value> {
         let all = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         let lines = all.lines().filter(|line| line.contains(text)).map(|line| serde_json::from_str(line).unwrap());
         lines.filter(|line: &Value| line["level"] == level).collect()

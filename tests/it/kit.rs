@@ -186,7 +186,7 @@ pub fn submit_by(
     };
     let captured = match capture::read(&[Arc::new(provider.clone())], message, MAX_DOCUMENT) {
         Ok(Arrival::Login(captured)) => captured,
-        Ok(Arrival::NoLogin) => return Err("capture: no login".into()),
+        Ok(Arrival::NoLogin | Arrival::Denied(_)) => return Err("capture: no login".into()),
         Err(refusal) => return Err(format!("capture: {refusal}")),
     };
     match verify::verify(&captured, keys, origin, now) {

@@ -114,6 +114,10 @@ impl Scene {
     }
 
     async fn acs(&self, login: &SamlLogin, relay_state: &str, cookies: &str) -> Answer {
+        self.acs_as(&[], login, relay_state, cookies).await
+    }
+
+    async fn acs_as(&self, more: &[(&str, &str)], login: &SamlLogin, relay_state: &str, cookies: &str) -> Answer {
         let document = kit::signed_assertion(login, &self.key);
         let body = form_urlencoded::Serializer::new(String::new())
             .append_pair("SAMLResponse", &saml::field(&document))
@@ -121,6 +125,7 @@ impl Scene {
             .finish();
         let headers =
             [("content-type", "application/x-www-form-urlencoded"), ("accept", "text/html"), ("cookie", cookies)];
+        let headers = [&headers[..], more].concat();
         self.house.send("POST", "/.loginsync/acs", &headers, body.as_bytes()).await
     }
 
@@ -203,6 +208,16 @@ async fn a_person_signs_in_by_saml() {
     assert_eq!(replay.status, 409, "from another browser");
     let again = scene.acs(&scene.login(&left, "_a1"), &left.relay_state, &format!("{}; {session}", left.cookies)).await;
     assert_eq!((again.status, again.headers["location"].to_str().unwrap()), (303, "https://app.example/start"));
+
+    // LOG12: a reload brings neither the session cookie nor what the browser left with.
+    let login = scene.login(&left, "_a1");
+    let reload = scene.acs(&login, &left.relay_state, "").await;
+    assert_eq!(reload.status, 403, "a program");
+    let reload = scene.acs_as(&[("sec-fetch-mode", "navigate")], &login, &left.relay_state, "").await;
+    assert_eq!((reload.status, reload.headers["location"].to_str().unwrap()), (303, ACS));
+    let by_get = scene.get("/.loginsync/acs", &session).await;
+    assert_eq!((by_get.status, by_get.headers["location"].to_str().unwrap()), (303, "https://app.example/start"));
+    assert_eq!(scene.get("/.loginsync/acs", "").await.status, 403);
 
     let metadata = scene.get("/.loginsync/metadata", "").await;
     assert_eq!(metadata.headers["content-type"], "application/samlmetadata+xml");

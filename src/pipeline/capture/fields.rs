@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::CaptureRefusal;
+use super::denial::Denial;
 use crate::pipeline::reading::media::has_foreign_mark;
 
 /// A form field that carries a login, part of one, or the denial of one.
@@ -62,12 +63,17 @@ impl Field {
     }
 }
 
+/// Bytes of an `error_description` that are looked at, encoded as they come.
+const MOST_DESCRIPTION: usize = 2048;
+
 /// Fields of a query and a body together, each at most once.
 #[derive(Debug, Default)]
 pub struct ProtocolFields {
     found: Vec<(Field, Place, String)>,
     /// Where a `code` stands that every reader reads alike: by its very name, and not empty.
     code: Option<Place>,
+    /// What stands beside an error, first come.
+    description: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +105,10 @@ impl ProtocolFields {
                 Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
                 None => (pair, &[][..]),
             };
+            if name == b"error_description" && self.description.is_none() {
+                let text: Vec<u8> = value.iter().copied().take(MOST_DESCRIPTION).collect();
+                self.description = decode(&text).map(Cow::into_owned);
+            }
             let Some(field) = field_named(name) else { continue };
             if self.found.iter().any(|(known, ..)| *known == field) {
                 return Err(CaptureRefusal::Repeated(field.name().into()));
@@ -134,8 +144,11 @@ impl ProtocolFields {
         self.code.is_some() && self.code == place
     }
 
-    pub fn carries_token(&self) -> bool {
-        self.found.iter().any(|(field, ..)| field.is_token())
+    /// Why the provider logs no person in, where that is all that the message says (RFC 6749 section 4.1.2.1).
+    pub fn denial(&self) -> Option<Denial> {
+        let carries_token = self.found.iter().any(|(field, ..)| field.is_token());
+        let error = self.value(Field::Error).filter(|_| !carries_token)?;
+        Some(Denial::new(error, self.description.as_deref()))
     }
 
     pub fn value(&self, field: Field) -> Option<&str> {

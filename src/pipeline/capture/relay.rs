@@ -181,8 +181,8 @@ fn short(text: &str) -> String {
 /// What a reply brings.
 #[derive(Debug)]
 pub enum TokenReply {
-    /// The provider refuses, or has nothing to say yet.
-    Refusal,
+    /// The provider refuses, or has nothing to say yet; with its error code and description, as it wrote them.
+    Refusal(Option<(String, Option<String>)>),
     Tokens(Box<Tokens>),
 }
 
@@ -252,7 +252,7 @@ pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Resul
     let members = match object("body", body) {
         Ok(members) => members,
         // An error page of whatever stands before the provider is no token reply to anybody.
-        Err(_) if failed && !may_hold_token(body) => return Ok(TokenReply::Refusal),
+        Err(_) if failed && !may_hold_token(body) => return Ok(TokenReply::Refusal(None)),
         Err(error) => return Err(ReplyFault::Json(error)),
     };
     let mut id_token = member(&members, "id_token")?;
@@ -266,7 +266,11 @@ pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Resul
             return Err(ReplyFault::Hidden);
         }
         let refuses = failed || members.contains_key("error");
-        return if refuses { Ok(TokenReply::Refusal) } else { Err(ReplyFault::Neither) };
+        if !refuses {
+            return Err(ReplyFault::Neither);
+        }
+        let text = |name: &str| members.get(name).and_then(Value::as_str).map(str::to_owned);
+        return Ok(TokenReply::Refusal(text("error").map(|error| (error, text("error_description")))));
     }
     // RFC 8693 section 2.2.1: the member is called `access_token` whatever was issued.
     let issued = member(&members, "issued_token_type")?.unwrap_or_default().trim().to_ascii_lowercase();
@@ -324,7 +328,7 @@ fn look_within(value: &Value, tokens: &mut Vec<String>) -> bool {
 /// Whether a reply to the app's own credentials (RFC 6749 section 4.4) may bring a person's tokens all the same.
 pub fn may_be_of_person(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
     match read_reply(status, headers, body) {
-        Ok(TokenReply::Refusal) => false,
+        Ok(TokenReply::Refusal(_)) => false,
         Ok(TokenReply::Tokens(tokens)) => tokens.id_token.is_some() || tokens.nested || !tokens.beside.is_empty(),
         Err(ReplyFault::ContentEncoding | ReplyFault::Hidden) => true,
         Err(_) => token::is_within(body),

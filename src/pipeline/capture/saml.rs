@@ -34,6 +34,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 pub(in crate::pipeline) use self::guard::response_head;
 pub use self::peek::{RootName, redirect_root_name, request_id_of_post, request_id_of_redirect, root_name};
 use self::signature::Signature;
+use super::denial::Denial;
 
 /// Padding is what senders forget most; nothing else about base64 is forgiven.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -68,6 +69,8 @@ pub(in crate::pipeline) struct Structure {
     pub(in crate::pipeline) issuer: String,
     /// Of the assertion; empty where it is encrypted or absent.
     pub(in crate::pipeline) assertion_id: String,
+    /// Of an answer without an assertion.
+    pub denial: Option<Denial>,
 }
 
 /// The Response element's own attributes and children (SAML Core section 3.2.2). Empty attributes count as absent.
@@ -163,9 +166,9 @@ impl GuardedResponse {
         &self.structure.issuer
     }
 
-    /// Whether the Status is not Success and no assertion is inside: the answer to a login that did not happen.
-    pub fn denies(&self) -> bool {
-        self.structure.content == Content::Nothing
+    /// What the Status says where it is not Success and no assertion is inside: the answer to a login that did not happen.
+    pub fn denial(&self) -> Option<&Denial> {
+        self.structure.denial.as_ref()
     }
 
     /// Whether its assertion can only be read with a key.

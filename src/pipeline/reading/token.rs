@@ -494,7 +494,7 @@ fn as_xml(document: Vec<u8>) -> Reading {
     }
     let text = String::from_utf8(document).ok();
     match text.and_then(|text| saml::read_text(text).ok()) {
-        Some(Message::Response(response)) if response.denies() => Reading::NotAToken,
+        Some(Message::Response(response)) if response.denial().is_some() => Reading::NotAToken,
         Some(Message::Response(response)) if response.is_encrypted() => Reading::Unclear(Unclear::Encrypted),
         Some(Message::Response(response)) => Reading::Token { issuer: response.issuer().to_owned() },
         Some(Message::LogoutResponse) => Reading::NotAToken,

@@ -178,7 +178,7 @@ impl Front {
 
     async fn keys_of(&self, provider: &Provider) -> Result<Arc<Published>, Trouble> {
         let keys = self.services.keys.current(&provider.name).await;
-        keys.map_err(|error| Trouble::Provider(error.to_string()))
+        keys.map_err(|error| Trouble::Provider { provider: provider.name.clone(), why: error.to_string() })
     }
 
     /// SAML Profiles section 4.4: a request of the provider's, or its answer to ours.
@@ -270,7 +270,7 @@ impl Front {
         now: Timestamp,
     ) -> Result<Result<Verified<LogoutStatement>, verify::Fault>, Trouble> {
         let published = self.keys_of(provider).await?;
-        let stopped = || Trouble::Provider("verification has stopped".into());
+        let stopped = || Trouble::Internal("verification has stopped");
         // C code that cannot be cancelled: as many at once as for logins, together with them.
         let permit = Arc::clone(&self.services.verifiers).acquire_owned().await.map_err(|_| stopped())?;
         let (meant, request, places) = (Arc::clone(provider), Arc::clone(request), Arc::clone(places));

@@ -10,7 +10,8 @@ use super::pending::{Asked, Kept, Pending};
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
 use crate::config::{Authorization, ClientAuth, ProviderSettings};
 use crate::login::walk::Message;
-use crate::login::{self, Attempt, Entered};
+use crate::login::{self, Attempt, Entered, Reason};
+use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::UntrustedIdToken;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Protocol, Provider};
@@ -68,7 +69,10 @@ impl Client {
 
     /// The authorization request: state, nonce and S256 are in every one.
     pub fn leave(&self, provider: &Provider, published: &Published, hint: Option<&str>) -> Result<Departure, Trouble> {
-        let unusable = |why: &dyn std::fmt::Display| Trouble::Provider(format!("its authorization endpoint: {why}"));
+        let unusable = |why: &dyn std::fmt::Display| Trouble::Provider {
+            provider: provider.name.clone(),
+            why: format!("its authorization endpoint: {why}"),
+        };
         let endpoint = published.offered.authorization.clone().ok_or_else(|| unusable(&"not published"))?;
         let issuer = IssuerUrl::new(provider.issuer.to_string()).map_err(|error| unusable(&error))?;
         let client =
@@ -129,11 +133,11 @@ impl Front {
             true => Some(form(&request.headers, &request.body).ok_or(Trouble::Own("an answer that is not a form"))?),
             false => request.query.as_deref(),
         };
-        let query = Query::read(text, &["state", "code", "error", "iss"])?;
+        let query = Query::read(text, &["state", "code", "error", "error_description", "iss"])?;
         let state = query.value("state").ok_or(Trouble::Own("an answer without `state`"))?;
         let now = self.services.clock.now();
         let kept = self.pending.open(&request.jar, now).into_iter().find(|kept| kept.pending.state == state);
-        let Some(kept) = kept else { return Err(self.not_begun_here(&request.id, None).into()) };
+        let Some(kept) = kept else { return self.not_waiting(request, None).await };
         // Whatever comes of it, this login is over.
         let mut cookies = HeaderMap::new();
         self.pending.forget(&kept.cookie, &mut cookies);
@@ -155,8 +159,9 @@ impl Front {
         now: Timestamp,
     ) -> Result<(Entered, Tokens), Trouble> {
         let pending = &kept.pending;
-        let elsewhere = || self.not_begun_here(&request.id, Some(&pending.provider));
-        let party = self.party(&pending.provider).ok_or_else(elsewhere)?;
+        let provider = &pending.provider;
+        let elsewhere = || self.not_begun_here(&request.id, Some(provider));
+        let party = self.party(provider).ok_or_else(elsewhere)?;
         let (Way::Oidc(client), Asked::Oidc { nonce, verifier }) = (&party.way, &pending.request) else {
             return Err(elsewhere());
         };
@@ -166,18 +171,32 @@ impl Front {
         let published = self.published(&request.id, party).await?;
         check_issuer(query.value("iss"), party, &published)?;
         if let Some(error) = query.value("error") {
-            return Err(Trouble::Denied(error.chars().filter(char::is_ascii_graphic).take(100).collect()));
+            let denial = Denial::new(error, query.value("error_description"));
+            return Err(self.refused(&request.id, Some(provider), Reason::Denied(denial)));
         }
         let code = query.value("code").filter(|code| code.len() <= MOST_CODE);
         let code = code.ok_or(Trouble::Own("an answer without a `code` that is one"))?;
-        let mut tokens =
-            client.exchange(&*self.services.back_channel, code, verifier, now).await.map_err(exchange_failed)?;
-        let token = tokens.id_token.take().ok_or(Trouble::Provider("its token endpoint gave no ID token".into()))?;
+        let exchanged = client.exchange(&*self.services.back_channel, code, verifier, now).await;
+        let mut tokens = exchanged.map_err(|error| self.not_exchanged(&request.id, party, error))?;
+        let no_token =
+            || Trouble::Provider { provider: provider.clone(), why: "its token endpoint gave no ID token".into() };
+        let token = tokens.id_token.take().ok_or_else(no_token)?;
         let state = Some(pending.state.clone());
         let asked = RememberedRequest::Oidc { state: state.clone(), nonce: Some(nonce.clone()) };
         let origin = Origin::Asked { request: asked, access_token: tokens.access_token.take() };
         let entered = self.log_in(request.id.clone(), party, &token, state, origin).await?;
         Ok((entered, tokens))
+    }
+
+    fn not_exchanged(&self, id: &str, party: &Party, error: ExchangeError) -> Trouble {
+        let provider = &party.provider.name;
+        match error {
+            // The code was used before, has expired, or was never meant for us.
+            ExchangeError::Refused(denial) if denial.label() == "invalid_grant" => {
+                self.refused(id, Some(provider), Reason::Denied(denial))
+            }
+            error => Trouble::Provider { provider: provider.clone(), why: error.to_string() },
+        }
     }
 
     /// The path of every login, with an ID token that the token endpoint gave.
@@ -190,8 +209,8 @@ impl Front {
         origin: Origin,
     ) -> Result<Entered, Trouble> {
         let message = Message::Answer { provider: &party.provider, token: UntrustedIdToken::parse(token), state };
-        let captured = login::capture(&self.services, &id, message).map_err(Trouble::Login)?;
-        let captured = captured.ok_or_else(|| Trouble::Denied("no ID token".into()))?;
+        let captured = login::capture_answer(&self.services, &id, message).map_err(Trouble::Login)?;
+        let captured = captured.ok_or(Trouble::Own("an answer without an ID token"))?;
         let attempt = Attempt { id, captured, origin, timeout: self.timeout() };
         Box::pin(login::enter(&self.services, attempt)).await.map_err(Trouble::Login)
     }
@@ -203,13 +222,5 @@ fn check_issuer(named: Option<&str>, party: &Party, published: &Published) -> Re
         Some(issuer) if issuer == party.provider.issuer.as_str() => Ok(()),
         None if !published.offered.names_issuer => Ok(()),
         _ => Err(Trouble::Own("an answer of another issuer than the one that was asked")),
-    }
-}
-
-fn exchange_failed(error: ExchangeError) -> Trouble {
-    match error {
-        // The code was used before, has expired, or was never meant for us.
-        error if error.is_final() => Trouble::Denied(error.to_string()),
-        error => Trouble::Provider(error.to_string()),
     }
 }

@@ -63,7 +63,7 @@ impl ServiceProvider {
 
     /// An AuthnRequest (SAML Core section 3.4.1), signed where there is a key.
     pub fn leave(&self, provider: &Provider, published: &Published, now: Timestamp) -> Result<Departure, Trouble> {
-        let unusable = |why: &str| Trouble::Provider(why.to_owned());
+        let unusable = |why: &str| Trouble::Provider { provider: provider.name.clone(), why: why.to_owned() };
         let sso = published.offered.sso.as_deref();
         let sso = sso.ok_or_else(|| unusable("its metadata has no redirect `SingleSignOnService`"))?;
         let (id, state) = (fresh_id()?, fresh_text()?);
@@ -103,7 +103,7 @@ impl ServiceProvider {
             signer
                 .key
                 .sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut value)
-                .map_err(|_| Trouble::Provider("our own key does not sign".into()))?;
+                .map_err(|_| Trouble::Internal("our own key does not sign"))?;
             let value: String = form_urlencoded::byte_serialize(STANDARD.encode(value).as_bytes()).collect();
             signed.push_str("&Signature=");
             signed.push_str(&value);
@@ -165,7 +165,7 @@ fn joined(destination: &str, query: &str) -> String {
 }
 
 fn fresh_text() -> Result<String, Trouble> {
-    random_text().ok_or_else(|| Trouble::Provider("the system gives no randomness".into()))
+    random_text().ok_or_else(|| Trouble::Internal("the system gives no randomness"))
 }
 
 /// An XML name, so it does not begin with a digit.
@@ -182,7 +182,9 @@ impl Front {
         let name = captured.provider.name.clone();
         let form = std::str::from_utf8(&request.body).map_err(|_| Trouble::Own("a form that is not UTF-8"))?;
         let form = Query::read(Some(form), &["RelayState"])?;
-        let (origin, known) = self.origin_of(&request.id, &captured, form.value("RelayState"), kept)?;
+        let Some((origin, known)) = origin_of(&captured, form.value("RelayState"), kept) else {
+            return self.not_waiting(request, Some(&name)).await;
+        };
         let mut cookies = HeaderMap::new();
         let attempt = Attempt { id: request.id.clone(), captured, origin, timeout: self.timeout() };
         let entered = Box::pin(login::enter(&self.services, attempt)).await;
@@ -230,42 +232,8 @@ impl Front {
         };
         let max_document = self.limits.saml_document;
         let message = Message::Callback { providers: &providers, message, max_document };
-        let captured = login::capture(&self.services, &request.id, message).map_err(Trouble::Login)?;
-        captured.ok_or_else(|| Trouble::Denied("no assertion".into()))
-    }
-
-    /// To which of this browser's requests the response must be the answer. RelayState says which one; without it any of
-    /// them may be, and one that no browser began is refused unless the provider may begin logins itself.
-    fn origin_of(
-        &self,
-        id: &str,
-        captured: &Captured,
-        relay_state: Option<&str>,
-        kept: Vec<Kept>,
-    ) -> Result<(Origin, Vec<Kept>), Trouble> {
-        let name = &captured.provider.name;
-        let unsolicited = matches!(&captured.provider.protocol, Protocol::Saml(policy) if policy.allow_idp_initiated);
-        let asked = |kept: &Kept| match &kept.pending.request {
-            Asked::Saml { request_id } => Some(RememberedRequest::Saml { request_id: request_id.clone() }),
-            Asked::Oidc { .. } => None,
-        };
-        let mut ours: Vec<Kept> =
-            kept.into_iter().filter(|kept| kept.pending.provider == *name && asked(kept).is_some()).collect();
-        if let Some(state) = relay_state {
-            match ours.iter().position(|kept| kept.pending.state == state) {
-                Some(at) => ours = vec![ours.swap_remove(at)],
-                None if unsolicited => {}
-                None => return Err(self.not_begun_here(id, Some(name))),
-            }
-            if let (Some(kept), false) = (ours.first(), unsolicited)
-                && let Some(request) = asked(kept)
-            {
-                return Ok((Origin::Asked { request, access_token: None }, ours));
-            }
-        }
-        let remembered =
-            ours.iter().filter_map(|kept| Some(Remembered { provider: name.clone(), request: asked(kept)? })).collect();
-        Ok((Origin::Watched(remembered), ours))
+        let captured = login::capture_answer(&self.services, &request.id, message).map_err(Trouble::Login)?;
+        captured.ok_or(Trouble::Own("an answer without a SAML response"))
     }
 
     pub(super) fn metadata(&self, request: &OwnRequest) -> Outcome {
@@ -286,6 +254,34 @@ impl Front {
         let (party, sp) = found.ok_or(Trouble::NoSuchPage)?;
         Ok(metadata_page(sp.metadata(&party.provider)))
     }
+}
+
+/// To which of this browser's requests the response must be the answer. RelayState says which one; without it any of
+/// them may be. `None` where it names none that waits here, unless the provider may begin logins itself.
+fn origin_of(captured: &Captured, relay_state: Option<&str>, kept: Vec<Kept>) -> Option<(Origin, Vec<Kept>)> {
+    let name = &captured.provider.name;
+    let unsolicited = matches!(&captured.provider.protocol, Protocol::Saml(policy) if policy.allow_idp_initiated);
+    let asked = |kept: &Kept| match &kept.pending.request {
+        Asked::Saml { request_id } => Some(RememberedRequest::Saml { request_id: request_id.clone() }),
+        Asked::Oidc { .. } => None,
+    };
+    let mut ours: Vec<Kept> =
+        kept.into_iter().filter(|kept| kept.pending.provider == *name && asked(kept).is_some()).collect();
+    if let Some(state) = relay_state {
+        match ours.iter().position(|kept| kept.pending.state == state) {
+            Some(at) => ours = vec![ours.swap_remove(at)],
+            None if unsolicited => {}
+            None => return None,
+        }
+        if let (Some(kept), false) = (ours.first(), unsolicited)
+            && let Some(request) = asked(kept)
+        {
+            return Some((Origin::Asked { request, access_token: None }, ours));
+        }
+    }
+    let remembered =
+        ours.iter().filter_map(|kept| Some(Remembered { provider: name.clone(), request: asked(kept)? })).collect();
+    Some((Origin::Watched(remembered), ours))
 }
 
 fn metadata_page(document: String) -> Response<Bytes> {

@@ -180,7 +180,7 @@ async fn what_leaves_for_a_provider_is_remembered_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_browser_keeps_six_requests_and_the_oldest_go() {
+async fn a_browser_keeps_twelve_requests_and_the_oldest_go() {
     let app = App::with(|request| {
         respond(
             "302 Found",
@@ -191,7 +191,7 @@ async fn a_browser_keeps_six_requests_and_the_oldest_go() {
     .await;
     let proxy = Proxy::start(app.address).await;
     let mut kept: Vec<String> = Vec::new();
-    for round in 0..8 {
+    for round in 0..14 {
         proxy.clock.set(crate::support::NOW.plus(std::time::Duration::from_secs(round)));
         let answer = get(proxy.address, &format!("/{round}"), &format!("cookie: {}\r\n", kept.join("; "))).await;
         let cleared: Vec<&str> = answer
@@ -200,14 +200,14 @@ async fn a_browser_keeps_six_requests_and_the_oldest_go() {
             .filter(|set| set.contains("Max-Age=0"))
             .filter_map(|set| set.split('=').next())
             .collect();
-        assert_eq!(cleared.len(), usize::from(round >= 6), "{answer:?}");
+        assert_eq!(cleared.len(), usize::from(round >= 12), "{answer:?}");
         for name in cleared {
             assert!(kept[0].starts_with(name), "the oldest goes first");
             kept.remove(0);
         }
         kept.extend(answer.cookies());
     }
-    assert_eq!(kept.len(), 6);
+    assert_eq!(kept.len(), 12);
 }
 
 #[tokio::test]

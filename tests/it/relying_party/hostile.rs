@@ -96,6 +96,7 @@ async fn an_answer_counts_once_and_in_the_browser_that_asked() {
 
     let again = browser.cookies.clone();
     assert_eq!(browser.get(&callback).await.status, 303);
+    browser.cookies.remove("__Host-loginsync-s").unwrap();
     assert_eq!(browser.get(&callback).await.status, 403, "the cookie is spent");
     // With the cookie kept: the provider refuses the code, or gives the same token, which is spent.
     let mut kept = scene.browser();
@@ -218,7 +219,7 @@ async fn our_pages_are_never_the_apps_however_they_are_spelt() {
     for (method, path) in [
         ("POST", "sign-in"),
         ("POST", "callback"),
-        ("GET", "acs"),
+        ("PUT", "acs"),
         ("GET", "backchannel-logout"),
         ("DELETE", "sign-out"),
     ] {

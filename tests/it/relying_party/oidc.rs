@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use loginsync::ports::store::Act;
 
 use super::{Idp, Scene, Setting, challenge_of, location, session_cookie, user};
+use crate::deployments::Log;
 use crate::kit::NOW;
 
 #[tokio::test]
@@ -228,4 +229,86 @@ client_auth = "none"
     let lost = browser.get("/.loginsync/sign-in?provider=other+%26+co").await;
     assert_eq!(lost.status, 503, "a provider that cannot be reached logs nobody in");
     assert_eq!(browser.get("/.loginsync/sign-in?provider=nobody").await.status, 200, "asks again");
+}
+
+/// LOG12: a reload of the callback, and the way back to it, lead on where there is a session.
+#[tokio::test]
+async fn log12_a_reload_of_the_callback_goes_on_to_the_app() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    let left = browser.leave("/page").await;
+    scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+    let callback = format!("/.loginsync/callback?code=c-1&state={}", left.query["state"]);
+    assert_eq!(browser.get(&callback).await.status, 303);
+    let again = browser.get(&callback).await;
+    assert_eq!((again.status, location(&again).as_str()), (303, "https://app.example/start"));
+    assert_eq!(browser.groups().await.as_deref(), Some("Staff"), "the session goes on");
+    let stranger = scene.browser().get(&callback).await;
+    assert_eq!(stranger.status, 403);
+    assert!(!stranger.body.contains("token-relay"), "advice for another mode: {}", stranger.body);
+}
+
+/// LOG12: a browser that opens twelve tabs at once finishes in any of them.
+#[tokio::test]
+async fn log12_twelve_tabs_are_remembered() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    let mut tabs = Vec::new();
+    for tab in 0..12 {
+        tabs.push(browser.leave(&format!("/tab/{tab}")).await);
+    }
+    let length: usize = browser.cookies.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+    assert!(length < 8000, "{length} bytes of cookies, where nginx takes a line of 8 KiB");
+    for (tab, left) in tabs.iter().enumerate() {
+        scene.tokens(&scene.token(&left.query["nonce"], |claims| claims["jti"] = tab.into()));
+        let back = browser.get(&format!("/.loginsync/callback?code=c-{tab}&state={}", left.query["state"])).await;
+        assert_eq!((back.status, location(&back)), (303, format!("https://app.example/tab/{tab}")));
+    }
+}
+
+/// PRX6: the provider's own words are in the log with its name, and on no page; what they mean is counted.
+#[tokio::test]
+async fn prx06_the_reason_of_a_provider_is_told() {
+    let scene = Scene::open(Setting::default()).await;
+    let log = Log::listen();
+    for (query, status, level, reason) in [
+        (
+            "error=access_denied&error_description=AADSTS50105%3A+not+assigned%0Aforged+line",
+            403,
+            "WARN",
+            "the provider logs no person in: `access_denied`: AADSTS50105: not assigned\\u{a}forged line",
+        ),
+        ("error=server_error", 503, "ERROR", "the provider logs no person in: `server_error`"),
+    ] {
+        let mut browser = scene.browser();
+        let left = browser.leave("/page").await;
+        let answer = browser.get(&format!("/.loginsync/callback?{query}&state={}", left.query["state"])).await;
+        assert_eq!(answer.status, status, "{query}");
+        assert!(!answer.body.contains("AADSTS"), "{}", answer.body);
+        let lines = log.lines(level, "logs no person in");
+        let line = lines.last().unwrap_or_else(|| panic!("no line of level {level}"));
+        assert_eq!((line["provider"].as_str(), line["reason"].as_str()), (Some("idp"), Some(reason)));
+    }
+    // A token endpoint that repeats the code in its description.
+    for (description, told) in [("expired yesterday", ": expired yesterday"), ("the code c-12345678 is unknown", "")] {
+        let refusal = serde_json::json!({"error": "invalid_grant", "error_description": description}).to_string();
+        scene.idp.answers("/token", super::Scripted::of(400, "application/json", refusal.as_str()));
+        let mut browser = scene.browser();
+        let left = browser.leave("/page").await;
+        let callback = format!("/.loginsync/callback?code=c-12345678&state={}", left.query["state"]);
+        assert_eq!(browser.get(&callback).await.status, 403);
+        let lines = log.lines("WARN", "invalid_grant");
+        let expected = format!("the provider logs no person in: `invalid_grant`{told}");
+        assert_eq!(lines.last().unwrap()["reason"].as_str(), Some(expected.as_str()));
+    }
+    let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
+    for (outcome, detail, count) in
+        [("denied", "access_denied", 1), ("denied", "invalid_grant", 2), ("unavailable", "provider", 1)]
+    {
+        let line = format!(
+            "loginsync_logins_total{{mode=\"relying-party\",provider=\"idp\",outcome=\"{outcome}\",detail=\"{detail}\"}} {count}"
+        );
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    assert!(scene.house.events().await.is_empty(), "nothing that no signature vouches for is in the audit");
 }

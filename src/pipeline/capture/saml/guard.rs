@@ -8,6 +8,7 @@ use super::names::{ASSERTION, ENCRYPTION, PROTOCOL, SIGNATURE, SUCCESS};
 use super::signature::Signature;
 use super::tree::{attribute, elements, is, named, only, parse, plain, text};
 use super::{Content, GuardError, ResponseHead, Structure};
+use crate::pipeline::capture::denial::Denial;
 
 pub(super) enum Inspected {
     Response(Box<Structure>),
@@ -146,7 +147,7 @@ fn response(root: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Structure, Gu
     }
     let assertion = match census.assertions.as_slice() {
         [] if head.status.as_deref().is_some_and(|status| status != SUCCESS) => {
-            return Ok(denial(head));
+            return Ok(without_login(head, root));
         }
         [assertion] => *assertion,
         other => return Err(GuardError::Assertions(other.len())),
@@ -169,12 +170,14 @@ fn response(root: Node<'_, '_>, census: &Census<'_, '_>) -> Result<Structure, Gu
         response_signature: signatures.response,
         assertion_signature: signatures.assertion,
         assertion_id,
+        denial: None,
     })
 }
 
 /// An answer without an assertion. Its signature, if any, is the app's to look at.
-fn denial(head: ResponseHead) -> Structure {
+fn without_login(head: ResponseHead, root: Node<'_, '_>) -> Structure {
     Structure {
+        denial: Some(denial(root)),
         issuer: head.issuer.clone().unwrap_or_default(),
         head,
         content: Content::Nothing,
@@ -182,6 +185,20 @@ fn denial(head: ResponseHead) -> Structure {
         assertion_signature: None,
         assertion_id: String::new(),
     }
+}
+
+fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+    elements(node).find(|child| is(*child, PROTOCOL, name))
+}
+
+/// The innermost status code, which says why, and the message beside it (SAML Core section 3.2.2).
+fn denial(root: Node<'_, '_>) -> Denial {
+    let status = child(root, "Status");
+    let message = status.and_then(|status| child(status, "StatusMessage")).and_then(text);
+    let outer = status.and_then(|status| child(status, "StatusCode"));
+    let code = outer.and_then(|outer| child(outer, "StatusCode")).or(outer).and_then(|code| attribute(code, "Value"));
+    let code = code.unwrap_or_default();
+    Denial::new(code.rsplit(':').next().unwrap_or_default(), message.as_deref())
 }
 
 /// Reads the Response element itself; `verify` does so again on the signed bytes.
