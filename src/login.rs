@@ -161,6 +161,8 @@ pub enum Reason {
     Userinfo(#[from] Unread),
     #[error("this token identifies no person")]
     NoPerson,
+    #[error("the provider was asked about the person of a session, and its ID token speaks of another")]
+    AnotherPerson,
     #[error("this token was used before")]
     Replay { token: String },
     #[error("the user is disabled")]
@@ -173,7 +175,7 @@ pub enum Reason {
     },
     /// To us as the relying party; an app that runs its own logins is told by the provider itself.
     #[error("the provider logs no person in: {0}")]
-    Denied(Denial),
+    Denied(Box<Denial>),
     #[error("the provider was removed, or replaced by another, while this login was decided")]
     Reconfigured,
     #[error(transparent)]
@@ -185,12 +187,31 @@ pub enum Reason {
 impl Reason {
     /// Whether the provider was asked about one person and spoke of another.
     pub fn is_of_another(&self) -> bool {
-        matches!(self, Self::Userinfo(Unread::Subject(_)))
+        matches!(self, Self::AnotherPerson | Self::Userinfo(Unread::Subject(_)))
     }
 
-    /// Whether this is a decision against the person, and not a failure of somebody's.
-    pub fn is_denial(&self) -> bool {
-        matches!(self, Self::Disabled | Self::Gate { .. })
+    /// Whether the token is merely not believed: the provider may still vouch for its person when it is asked. A signature that is wrong
+    /// by a key of the provider's is more than that, and so are another issuer and an access token that the ID token does not vouch for.
+    pub fn is_disbelief(&self) -> bool {
+        match self {
+            Self::Capture(_) | Self::Replay { .. } => true,
+            Self::Verify(fault) => {
+                !matches!(fault, Fault::Signature | Fault::AccessToken | Fault::Issuer { .. } | Fault::Internal)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the provider could not be asked.
+    pub fn is_unasked(&self) -> bool {
+        matches!(self, Self::Keys(_) | Self::Userinfo(Unread::Userinfo(_) | Unread::Keys(_)))
+    }
+
+    /// Whether a login was looked at and refused, and not merely kept from being decided, or not believed.
+    pub fn is_verdict(&self) -> bool {
+        let undecided =
+            matches!(self.stage(), "store" | "keys" | "timeout") || matches!(self, Self::Verify(Fault::Internal));
+        self.is_of_another() || !(self.is_disbelief() || undecided || matches!(self, Self::NoIdToken))
     }
 
     /// For metrics and the log: where it was refused.
@@ -198,7 +219,7 @@ impl Reason {
         match self {
             Self::Capture(_) | Self::Bearer(_) | Self::NoIdToken => "capture",
             Self::Keys(_) | Self::Userinfo(_) | Self::Reconfigured => "keys",
-            Self::Verify(_) => "verify",
+            Self::Verify(_) | Self::AnotherPerson => "verify",
             Self::Claims(_) | Self::NoPerson => "claims",
             Self::Replay { .. } => "replay",
             Self::Disabled => "disabled",
@@ -253,7 +274,7 @@ pub fn capture_answer(services: &Services, id: &str, message: Message<'_>) -> Re
     match walk::capture(message).map_err(|refusal| services.refuse(&about, refusal.into()))? {
         Arrival::Login(captured) => Ok(Some(captured)),
         Arrival::NoLogin => Ok(None),
-        Arrival::Denied(denial) => Err(services.refuse(&about, Reason::Denied(denial))),
+        Arrival::Denied(denial) => Err(services.refuse(&about, Reason::Denied(Box::new(denial)))),
     }
 }
 

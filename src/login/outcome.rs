@@ -85,7 +85,7 @@ fn of(reason: &Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::Capture(_) | Reason::Bearer(_) | Reason::NoIdToken => ("refused", reason.stage()),
         Reason::Verify(Fault::Internal) => unavailable,
-        Reason::Verify(_) | Reason::Claims(_) | Reason::NoPerson => ("refused", reason.stage()),
+        Reason::Verify(_) | Reason::AnotherPerson | Reason::Claims(_) | Reason::NoPerson => ("refused", reason.stage()),
         Reason::Replay { .. } => ("replay", ""),
         Reason::Disabled => ("disabled", ""),
         Reason::Gate { .. } => ("gated", ""),

@@ -260,7 +260,7 @@ pub enum Fault {
     #[error("signed with key `{key}`, which the provider publishes in a form that cannot be used: {why}")]
     UnusableKey { key: String, why: String },
     #[error("signed with key `{key}` by algorithm `{found}`; the provider publishes that key for {expected}")]
-    KeyAlgorithm { key: String, found: String, expected: String },
+    KeyAlgorithm { key: String, found: Box<str>, expected: Box<str> },
     #[error("the token does not name its key (`kid`), and {fitting} published keys fit algorithm `{algorithm}`")]
     KeyNotNamed { fitting: usize, algorithm: String },
     #[error("signature algorithm `{found}` is not allowed; expected one of {allowed}")]

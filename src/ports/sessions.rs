@@ -133,6 +133,9 @@ pub trait Sessions: Send + Sync {
         synced_at: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Notes the provider's new name for its session (OIDC `sid`), so that a logout that names it finds this one.
+    fn renamed(&self, key: Digest, at_provider: String) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Ends one session. Answers whether it was there.
     fn end(&self, key: Digest) -> BoxFuture<'_, Result<bool, StoreError>>;
 

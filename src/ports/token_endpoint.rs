@@ -103,15 +103,17 @@ impl TokenClient {
         let request = self.request(&grant, now)?;
         let answer = back_channel.ask(&self.provider, Endpoint::Token, request, MAX_ANSWER).await?;
         let body = Zeroizing::new(answer.body().clone());
+        // Some servers write a byte order mark.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&body);
         if answer.status() != StatusCode::OK {
-            let refusal = serde_json::from_slice::<Refusal>(&body).ok();
+            let refusal = serde_json::from_slice::<Refusal>(body).ok();
             return Err(match refusal {
                 Some(refusal) => ExchangeError::Refused(self.denial(&refusal, &grant)),
                 None => ExchangeError::Status(answer.status().as_u16()),
             });
         }
         // The parser's own complaint would quote what it found.
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| ExchangeError::Content)?;
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| ExchangeError::Content)?;
         Ok(Tokens {
             id_token: answer.id_token,
             access_token: answer.access_token.map(AccessToken::new),

@@ -36,6 +36,7 @@ use crate::config::{self, Config, Endpoint};
 use crate::login::walk::Message;
 use crate::login::{self, Attempt, Entered, Reason, Refused, Resync, Services};
 use crate::pipeline::capture::denial::Denial;
+use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::relay::{
     Grant, ReplyFault, TokenReply, TokenRequest, Tokens, may_be_of_person, read_reply, read_request,
 };
@@ -215,8 +216,14 @@ impl Exchange {
             respond::Trouble::Full(full) => Trouble::Full(full),
             _ => Trouble::Body("the body broke off"),
         })?;
-        let request =
-            read_request(&provider.issuer, parts.uri.query(), &parts.headers, &body).map_err(Trouble::Request)?;
+        let token_endpoint = || relay.services.keys.endpoint(&provider.name, Endpoint::Token);
+        if token_endpoint().is_none() && memchr::memmem::find(&body, b"client_assertion").is_some() {
+            published(&relay, &provider).await?;
+        }
+        let endpoint = token_endpoint();
+        let audiences: Vec<&str> =
+            [Some(provider.issuer.as_str()), endpoint.as_deref()].into_iter().flatten().collect();
+        let request = read_request(&audiences, parts.uri.query(), &parts.headers, &body).map_err(Trouble::Request)?;
         Ok(Self { relay, id, provider, parts, body, request })
     }
 
@@ -300,8 +307,39 @@ impl Exchange {
                 entered.delivered();
                 Verdict::Passes
             }
+            Some(Err(refused)) if self.request.grant == Grant::Refresh && refused.reason.is_disbelief() => {
+                self.ask_instead(refused, tokens).await
+            }
             Some(Err(refused)) => self.failed(Trouble::Login(refused), Some(tokens)),
         }
+    }
+
+    /// A refreshed ID token that is merely not believed, as at a rotation of keys: userinfo decides. Where it cannot be asked, the app
+    /// does not get the tokens, and they stay valid, since it asks again.
+    async fn ask_instead(&self, disbelieved: Refused, tokens: Box<Tokens>) -> Verdict {
+        // The app gets the ID token too, so that userinfo has to speak of the same person.
+        let subject = match &tokens.id_token {
+            Some(Ok(token)) => token.subject().map(str::to_owned),
+            _ => None,
+        };
+        let (Some(access_token), Some(subject)) = (tokens.access_token.clone(), subject) else {
+            return Verdict::Withheld(Trouble::NotBelieved(disbelieved.reason.to_string()), None);
+        };
+        match login::resync(&self.relay.services, self.resync(access_token, Some(subject))).await {
+            Ok(entered) => {
+                entered.delivered();
+                Verdict::Passes
+            }
+            Err(refused) if refused.reason.is_unasked() => {
+                Verdict::Withheld(Trouble::NotBelieved(disbelieved.reason.to_string()), None)
+            }
+            Err(refused) => self.failed(Trouble::Login(refused), Some(tokens)),
+        }
+    }
+
+    fn resync(&self, access_token: AccessToken, subject: Option<String>) -> Resync {
+        let (id, provider, timeout) = (self.id.clone(), Arc::clone(&self.provider), self.relay.login_timeout);
+        Resync { id, provider, access_token, subject, timeout }
     }
 
     /// Says what the provider refuses with, unless it repeats a part of the request, which may be secret.
@@ -336,8 +374,7 @@ impl Exchange {
                 Some(login::enter(services, Attempt { id, captured, origin, timeout }).await)
             }
             (None, Grant::Refresh, Some(access_token)) => {
-                let resync = Resync { id, provider: Arc::clone(provider), access_token, subject: None, timeout };
-                Some(login::resync(services, resync).await)
+                Some(login::resync(services, self.resync(access_token, None)).await)
             }
             (None, Grant::Refresh | Grant::Person, _) => {
                 let name = Some(&provider.name);
@@ -347,11 +384,11 @@ impl Exchange {
         }
     }
 
-    /// A reply that logs nobody in. At a refresh the app has let the person in long ago: only a decision against them ends
-    /// that, whereas a failure of ours must not log everybody out.
+    /// A reply whose login is refused. At a refresh the app has let the person in long ago, and a failure of ours must not end every
+    /// session: only a verdict does.
     fn failed(&self, trouble: Trouble, tokens: Option<Box<Tokens>>) -> Verdict {
-        let denied = matches!(&trouble, Trouble::Login(refused) if refused.reason.is_denial());
-        if self.request.grant != Grant::Refresh || denied {
+        let verdict = matches!(&trouble, Trouble::Login(refused) if refused.reason.is_verdict());
+        if self.request.grant != Grant::Refresh || verdict {
             return Verdict::Withheld(trouble, tokens);
         }
         self.relay.counters.unsynced.inc();

@@ -453,7 +453,7 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. }) => {
             login(StatusCode::FORBIDDEN, "This login has expired", "It was left open for too long. Please start again.")
         }
-        Reason::Verify(_) => login(
+        Reason::Verify(_) | Reason::AnotherPerson => login(
             StatusCode::FORBIDDEN,
             "This login cannot be verified",
             "What the login service sent does not fit this app. Start again; if it happens again, tell your administrator.",

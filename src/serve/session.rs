@@ -273,6 +273,20 @@ impl Desk {
         Ok(())
     }
 
+    /// Takes over the provider's name for its session, where a renewal brought another one.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn follow(&self, session: &Session, entered: &Entered) -> Result<(), StoreError> {
+        let named = at_provider(&entered.assertion.get().statement).session;
+        let Some(named) = named.filter(|named| session.at_provider.session.as_ref() != Some(named)) else {
+            return Ok(());
+        };
+        self.store.renamed(session.key, named).await?;
+        self.forget(&session.key);
+        Ok(())
+    }
+
     fn seal_refresh(&self, key: &Digest, token: &str) -> Option<Vec<u8>> {
         // Kept only where it is ever used.
         self.settings.renew?;

@@ -169,9 +169,11 @@ fn of_exchanges() {
     ];
     let mut seen: Vec<String> = requests
         .iter()
-        .filter_map(|(query, headers, body)| refusal(relay::read_request(&issuer, *query, headers, body.as_bytes())))
+        .filter_map(|(query, headers, body)| {
+            refusal(relay::read_request(&[issuer.as_str()], *query, headers, body.as_bytes()))
+        })
         .collect();
-    seen.extend(refusal(relay::read_request(&issuer, None, &headers(&[form]), b"grant_type=\xff")));
+    seen.extend(refusal(relay::read_request(&[issuer.as_str()], None, &headers(&[form]), b"grant_type=\xff")));
     let none = HeaderMap::new();
     let replies = [
         (StatusCode::OK, headers(&[("content-encoding", "br")]), "{}"),

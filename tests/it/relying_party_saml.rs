@@ -261,6 +261,32 @@ async fn a_response_that_this_browser_did_not_ask_for_logs_nobody_in() {
     let login = SamlLogin { in_response_to: None, ..open.login(&left, "_a2") };
     let answer = open.acs(&login, "https://evil.example/", "x=1").await;
     assert_eq!((answer.status, answer.headers["location"].to_str().unwrap()), (303, "https://app.example/start"));
+    // OUT12: a place of our own origin is.
+    let login = SamlLogin { in_response_to: None, ..open.login(&left, "_a3") };
+    let answer = open.acs(&login, "/reports?year=1", "x=1").await;
+    assert_eq!(
+        (answer.status, answer.headers["location"].to_str().unwrap()),
+        (303, "https://app.example/reports?year=1")
+    );
+}
+
+/// OUT9: what ends no session is not told as a success, and an index that is empty names no session of its own.
+#[tokio::test]
+async fn out09_a_saml_logout_says_whether_it_ended_a_session() {
+    let scene = Scene::open("", true).await;
+    let session = scene.log_in("_a1").await;
+    for (id, index, lives, status) in
+        [("_l1", "unknown", true, "status:UnknownPrincipal"), ("_l2", " ", false, "status:Success")]
+    {
+        let index = format!("<samlp:SessionIndex>{index}</samlp:SessionIndex></samlp:LogoutRequest>");
+        let change = |text: String| text.replace("</samlp:LogoutRequest>", &index);
+        let query = redirected(&logout(id, change, NOW), &scene.key, None);
+        let answer = scene.get(&format!("/.loginsync/slo?{query}"), "").await;
+        let address = answer.headers["location"].to_str().unwrap();
+        let response = inflated(&parameter(address.split_once('?').unwrap().1, "SAMLResponse"));
+        assert!(response.contains(status), "{id}: {response}");
+        assert_eq!(scene.user(&session).await.is_some(), lives, "{id}");
+    }
 }
 
 /// A LogoutRequest in canonical form.

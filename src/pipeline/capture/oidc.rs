@@ -168,7 +168,12 @@ impl UntrustedIdToken {
 
     /// Whether the token names this subject.
     pub fn is_of(&self, subject: &str) -> bool {
-        self.payload.get("sub").and_then(Value::as_str) == Some(subject)
+        self.subject() == Some(subject)
+    }
+
+    /// The subject that the token names.
+    pub fn subject(&self) -> Option<&str> {
+        self.payload.get("sub").and_then(Value::as_str)
     }
 
     /// Whether `aud` is, or has among its members, the given client.

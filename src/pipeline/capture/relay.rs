@@ -75,11 +75,13 @@ pub enum RequestFault {
     #[error("the client assertion cannot be read: {0}")]
     Assertion(String),
     #[error(
-        "the client assertion is meant for {found}, and the provider would not take it from this relay; \
-         make its `aud` the issuer, `{expected}` (RFC 7523 section 3)"
+        "the client assertion is meant for {found}, which is not the provider; make its `aud` the issuer or the provider's own token \
+         endpoint, {expected} (RFC 7523 section 3, OpenID Connect Core section 9)"
     )]
     AssertionAudience { found: String, expected: String },
 }
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The parameters that are looked at. Others may repeat, as `resource` does.
 const SINGLE: [&str; 9] = [
@@ -95,12 +97,13 @@ const SINGLE: [&str; 9] = [
 ];
 const CLIENT: [&str; 4] = ["client_id", "client_secret", "client_assertion", "client_assertion_type"];
 
-/// Reads a request to the token endpoint.
+/// Reads a request to the token endpoint. `provider` is what a client assertion may name as its audience: the issuer, and the
+/// provider's token endpoint.
 ///
 /// # Errors
 /// When it is none, or one that the provider could only refuse because it came this way.
 pub fn read_request(
-    issuer: &Issuer,
+    provider: &[&str],
     query: Option<&str>,
     headers: &HeaderMap,
     body: &[u8],
@@ -138,7 +141,7 @@ pub fn read_request(
     let value = |name: &str| found.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
     let grant = Grant::named(value("grant_type").ok_or(RequestFault::NoGrantType)?);
     if let Some(assertion) = value("client_assertion") {
-        check_assertion(assertion, issuer)?;
+        check_assertion(assertion, provider)?;
     }
     let client = found.into_iter().filter(|(name, _)| CLIENT.contains(name));
     Ok(TokenRequest { grant, client: client.map(|(name, value)| (name.to_owned(), AccessToken::new(value))).collect() })
@@ -156,22 +159,25 @@ fn misspelt(pair: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// An assertion is for the issuer alone to verify. That it is meant for somebody else is to be seen beforehand.
-fn check_assertion(assertion: &str, issuer: &Issuer) -> Result<(), RequestFault> {
+/// The provider verifies an assertion. That it is meant for another is seen beforehand.
+fn check_assertion(assertion: &str, provider: &[&str]) -> Result<(), RequestFault> {
     let unreadable = |why: &str| RequestFault::Assertion(why.to_owned());
     let payload = assertion.split('.').nth(1).ok_or_else(|| unreadable("it is no JWT"))?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| unreadable("its payload is not base64url"))?;
     let payload = object("payload", &payload).map_err(|error| unreadable(&error.to_string()))?;
-    let (ours, found) = match payload.get("aud") {
-        Some(Value::String(audience)) => (audience == issuer.as_str(), format!("`{}`", short(audience))),
-        Some(Value::Array(audiences)) => {
-            let names = || audiences.iter().filter_map(Value::as_str);
-            let shown: Vec<String> = names().take(4).map(|name| format!("`{}`", short(name))).collect();
-            (names().any(|name| name == issuer.as_str()), shown.join(" and "))
-        }
-        _ => (false, "nobody".to_owned()),
+    let named: Vec<&str> = match payload.get("aud") {
+        Some(Value::String(audience)) => vec![audience],
+        Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
     };
-    if ours { Ok(()) } else { Err(RequestFault::AssertionAudience { found, expected: issuer.to_string() }) }
+    if named.iter().any(|name| provider.contains(name)) {
+        return Ok(());
+    }
+    let list = |names: &[&str]| -> String {
+        let shown: Vec<String> = names.iter().take(4).map(|name| format!("`{}`", short(name))).collect();
+        if shown.is_empty() { "no audience".into() } else { shown.join(" and ") }
+    };
+    Err(RequestFault::AssertionAudience { found: list(&named), expected: list(provider) })
 }
 
 fn short(text: &str) -> String {
@@ -249,6 +255,8 @@ pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Resul
         return Err(ReplyFault::Redirect(status.as_u16()));
     }
     let failed = status.is_client_error() || status.is_server_error();
+    // Some servers write a byte order mark, which readers drop.
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let members = match object("body", body) {
         Ok(members) => members,
         // An error page of whatever stands before the provider is no token reply to anybody.

@@ -716,6 +716,10 @@ impl Sessions for SqliteStore {
         Box::pin(self.write(move |transaction| sessions::renewed(transaction, key, refresh.as_deref(), synced_at)))
     }
 
+    fn renamed(&self, key: Digest, at_provider: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |transaction| sessions::renamed(transaction, key, &at_provider)))
+    }
+
     fn end(&self, key: Digest) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(self.write(move |transaction| sessions::end(transaction, key)))
     }

@@ -189,13 +189,18 @@ impl Front {
         let LogoutMessage::Request(untrusted) = message else { return self.say_whether_signed_out(request).await };
         let untrusted = Arc::new(untrusted);
         let place = format!("{}{OWN}slo", self.origin);
-        match self.end_by_request(&untrusted, place).await? {
+        let ended = match self.end_by_request(&untrusted, place).await? {
+            LoggedOut::Ended(0) => {
+                tracing::info!(id = %request.id, "the provider ended a session that is not known here");
+                false
+            }
             LoggedOut::Ended(sessions) => {
                 tracing::info!(id = %request.id, sessions, "the provider ended sessions");
+                true
             }
             LoggedOut::Replay => return Err(Trouble::Logout("this logout request was used before".into()).into()),
-        }
-        let Some(address) = self.logout_answer(&untrusted, relay_state.as_deref()).await else {
+        };
+        let Some(address) = self.logout_answer(&untrusted, ended, relay_state.as_deref()).await else {
             return self.say_whether_signed_out(request).await;
         };
         // The request may have been about another person's session than this browser's.
@@ -283,7 +288,7 @@ impl Front {
     }
 
     /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
-    async fn logout_answer(&self, request: &UntrustedLogout, relay_state: Option<&str>) -> Option<String> {
+    async fn logout_answer(&self, request: &UntrustedLogout, ended: bool, relay_state: Option<&str>) -> Option<String> {
         // An issuer may be a provider of ours by OIDC too, and several times by SAML.
         let (party, sp) = self.parties.iter().find_map(|party| match &party.way {
             Way::Saml(sp) if party.provider.issuer.as_str() == request.issuer() && ServiceProvider::signs(sp) => {
@@ -294,7 +299,7 @@ impl Front {
         let published = self.services.keys.current(&party.provider.name).await.ok()?;
         let destination = &published.offered.slo.as_ref()?.responses;
         let now = self.services.clock.now();
-        sp.logout_response(&party.provider, destination, request.id(), relay_state, now).ok()
+        sp.logout_response(&party.provider, destination, (request.id(), ended), relay_state, now).ok()
     }
 }
 

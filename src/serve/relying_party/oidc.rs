@@ -172,7 +172,7 @@ impl Front {
         check_issuer(query.value("iss"), party, &published)?;
         if let Some(error) = query.value("error") {
             let denial = Denial::new(error, query.value("error_description"));
-            return Err(self.refused(&request.id, Some(provider), Reason::Denied(denial)));
+            return Err(self.refused(&request.id, Some(provider), Reason::Denied(Box::new(denial))));
         }
         let code = query.value("code").filter(|code| code.len() <= MOST_CODE);
         let code = code.ok_or(Trouble::Own("an answer without a `code` that is one"))?;
@@ -193,7 +193,7 @@ impl Front {
         match error {
             // The code was used before, has expired, or was never meant for us.
             ExchangeError::Refused(denial) if denial.label() == "invalid_grant" => {
-                self.refused(id, Some(provider), Reason::Denied(denial))
+                self.refused(id, Some(provider), Reason::Denied(Box::new(denial)))
             }
             error => Trouble::Provider { provider: provider.clone(), why: error.to_string() },
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Front, Party, Way};
-use crate::login::{self, Entered, Resync};
+use crate::login::{self, Entered, Reason, Resync};
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::verify::Origin;
@@ -102,7 +102,15 @@ impl Front {
         // Kept before anything else: the old one may be spent.
         self.desk.renewed(session, refresh_token).await.map_err(Trouble::Store)?;
         let synced = match (&tokens.id_token, tokens.access_token) {
-            (Some(id_token), access_token) => self.sync(party, session, id_token, access_token).await,
+            (Some(id_token), access_token) => {
+                // The provider gave it just now, over TLS. What is merely not believed of it, the provider is asked about.
+                match (self.sync(party, session, id_token, access_token.clone()).await, access_token) {
+                    (Err(Trouble::Login(refused)), Some(access_token)) if refused.reason.is_disbelief() => {
+                        self.sync_by_userinfo(party, session, access_token).await
+                    }
+                    (synced, _) => synced,
+                }
+            }
             (None, Some(access_token)) => self.sync_by_userinfo(party, session, access_token).await,
             (None, None) => return self.unanswered(session, "the answer to a refresh brings no token").await,
         };
@@ -112,11 +120,15 @@ impl Front {
             }
             Ok(entered) => {
                 entered.delivered();
+                self.desk.follow(session, &entered).await.map_err(Trouble::Store)?;
                 let (granted, revoked) = (entered.plan.grants.len(), entered.plan.revokes.len());
                 tracing::info!(provider = %session.provider, granted, revoked, "session renewed");
                 Ok(Renewed::Synced { granted, revoked })
             }
-            Err(trouble @ Trouble::Login(_)) if is_verdict(&trouble) => self.ended(session, &trouble.to_string()).await,
+            // A rotation of keys, say, ends no session.
+            Err(Trouble::Login(refused)) if refused.reason.is_verdict() => {
+                self.ended(session, &refused.reason.to_string()).await
+            }
             Err(trouble) => self.unanswered(session, &trouble.to_string()).await,
         }
     }
@@ -130,9 +142,8 @@ impl Front {
         access_token: Option<AccessToken>,
     ) -> Result<Entered, Trouble> {
         // The signature over these very bytes is checked next, so what they say here is what is then believed.
-        let same = UntrustedIdToken::parse(id_token).is_ok_and(|token| token.is_of(&session.at_provider.subject));
-        if !same {
-            return Err(self.not_begun_here(&new_id(), Some(&session.provider)));
+        if UntrustedIdToken::parse(id_token).is_ok_and(|token| !token.is_of(&session.at_provider.subject)) {
+            return Err(self.refused(&new_id(), Some(&session.provider), Reason::AnotherPerson));
         }
         self.log_in(new_id(), party, id_token, None, Origin::Exchanged { access_token }).await
     }
@@ -162,12 +173,6 @@ impl Front {
         self.desk.renewed(session, None).await.map_err(Trouble::Store)?;
         Ok(Renewed::Unanswered(why.to_owned()))
     }
-}
-
-/// Whether a login was looked at and refused, and not merely kept from being decided.
-fn is_verdict(trouble: &Trouble) -> bool {
-    matches!(trouble, Trouble::Login(refused) if refused.reason.is_of_another())
-        || !matches!(trouble.stage(), "store" | "keys" | "timeout")
 }
 
 /// The sessions that are being renewed: each once at a time.

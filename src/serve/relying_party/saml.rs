@@ -18,6 +18,7 @@ use http::header::{self, HeaderMap};
 
 use self::messages::{Envelope, Metadata, Subject};
 use super::pending::{Asked, Kept, Pending};
+use super::target::target;
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
 use crate::config::{OWN, SpKey, rsa_key};
 use crate::login::walk::Message;
@@ -135,12 +136,12 @@ impl ServiceProvider {
         &self,
         provider: &Provider,
         destination: &str,
-        answers: &str,
+        (answers, ended): (&str, bool),
         relay_state: Option<&str>,
         now: Timestamp,
     ) -> Result<String, Trouble> {
         let envelope = Envelope { id: &fresh_id()?, now, destination, issuer: entity_id(provider) };
-        let response = messages::logout_response(&envelope, answers);
+        let response = messages::logout_response(&envelope, answers, ended);
         self.redirect(destination, Kind::Response, &response, relay_state)
     }
 
@@ -197,8 +198,11 @@ impl Front {
         }
         match entered {
             Ok(entered) => {
-                let goal = matched.map_or(self.start.as_str(), |kept| kept.pending.goal.as_str());
-                self.enter(request, &entered, None, goal, cookies).await
+                // A provider that begins a login may say where to go (SAML Bindings section 3.5.3).
+                let named = || form.value("RelayState").and_then(|text| target(text, &self.origin));
+                let goal = matched.map(|kept| kept.pending.goal.clone()).or_else(named);
+                let goal = goal.unwrap_or_else(|| self.start.clone());
+                self.enter(request, &entered, None, &goal, cookies).await
             }
             Err(refused) if self.is_back(&refused, &name, request).await => {
                 Ok(respond::redirect(&self.start, HeaderMap::new()))

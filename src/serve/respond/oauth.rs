@@ -5,7 +5,7 @@
 //! | a request that the provider could only refuse | 400 `invalid_request`, `invalid_dpop_proof`, `invalid_client` |
 //! | a login that is not believed, a disabled user | 400 `invalid_grant` |
 //! | a person's grant that brought no ID token | 400 `invalid_scope` |
-//! | keys, store, time or memory for bodies are missing | 503 `temporarily_unavailable` |
+//! | keys, store, time or memory for bodies are missing; a refreshed ID token is not believed, and userinfo cannot be asked | 503 `temporarily_unavailable` |
 //! | the provider cannot be reached, or says what nobody can read | 502 `server_error` |
 //! | the provider is too slow | 504 `server_error` |
 
@@ -39,6 +39,8 @@ pub enum Trouble {
     TooSlow,
     Reply(ReplyFault),
     Login(Refused),
+    /// A refreshed ID token that is not believed, while userinfo cannot be asked. The text says why it is not.
+    NotBelieved(String),
     Internal,
 }
 
@@ -52,6 +54,7 @@ impl Trouble {
             Self::NoDocument => "keys",
             Self::Unreachable(_) | Self::TooSlow | Self::Reply(_) => "provider",
             Self::Login(refused) => refused.reason.stage(),
+            Self::NotBelieved(_) => "verify",
             Self::Internal => "internal",
         }
     }
@@ -75,6 +78,9 @@ impl fmt::Display for Trouble {
             Self::TooSlow => f.write_str("the provider did not answer within `relay.timeout`"),
             Self::Reply(fault) => write!(f, "{fault}"),
             Self::Login(refused) => write!(f, "{}", refused.reason),
+            Self::NotBelieved(why) => {
+                write!(f, "the refreshed ID token is not believed, and userinfo could not be asked instead: {why}")
+            }
             Self::Internal => f.write_str("the exchange ended unexpectedly"),
         }
     }
@@ -87,7 +93,9 @@ pub fn answer(trouble: &Trouble, id: &str) -> Response<Bytes> {
     let description = match trouble {
         Trouble::Login(Refused { reason: Reason::Gate { message, .. }, .. }) => format!("{message} ({id})"),
         Trouble::Login(Refused { reason: reason @ Reason::NoIdToken, .. }) => format!("{reason} ({id})"),
-        Trouble::Login(_) => format!("the login was refused; the log of loginsync has the reason under {id}"),
+        Trouble::Login(_) | Trouble::NotBelieved(_) => {
+            format!("the login was refused; the log of loginsync has the reason under {id}")
+        }
         other => format!("{other} ({id})"),
     };
     let body = serde_json::json!({ "error": error, "error_description": described(&description) });
@@ -121,10 +129,11 @@ fn meaning(trouble: &Trouble) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "invalid_client")
         }
         Trouble::Request(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-        Trouble::Full(_) | Trouble::NotReady(_) | Trouble::NoDocument => unavailable,
+        Trouble::Full(_) | Trouble::NotReady(_) | Trouble::NoDocument | Trouble::NotBelieved(_) => unavailable,
         Trouble::Unreachable(_) | Trouble::Reply(_) => (StatusCode::BAD_GATEWAY, "server_error"),
         Trouble::TooSlow => (StatusCode::GATEWAY_TIMEOUT, "server_error"),
         Trouble::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+        Trouble::Login(refused) if refused.reason.is_of_another() => (StatusCode::BAD_REQUEST, "invalid_grant"),
         Trouble::Login(refused) => match &refused.reason {
             Reason::Keys(_)
             | Reason::Userinfo(_)

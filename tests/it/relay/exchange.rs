@@ -110,15 +110,32 @@ async fn errors_of_the_provider_pass_untouched() {
     assert!(scene.idp.asked("/revoke").is_empty());
 }
 
+/// OUT12: an assertion for the provider's token endpoint (OpenID Connect Core section 9) is the provider's to judge.
+#[tokio::test]
+async fn out12_an_assertion_for_the_token_endpoint_goes_on() {
+    let scene = Scene::new().await;
+    let reply = scene.replies(&scene.claims(&["staff"]));
+    let endpoint = json!(format!("{}/token", scene.idp.issuer()));
+    let ours = json!("http://sidecar.internal:8090/the%20idp/token");
+    // Readers drop a byte order mark.
+    let marked = format!("\u{feff}{reply}");
+    scene.idp.answers("/token", Scripted::json(marked.clone()));
+    for audience in [endpoint.clone(), json!([endpoint, ours])] {
+        let answer = scene.grant(&with_assertion(&audience)).await;
+        assert_eq!((answer.status, &answer.body), (200, &marked), "{audience}");
+    }
+    assert_eq!(scene.groups().await, ["Staff"]);
+    assert_eq!(scene.idp.asked("/token").len(), 2);
+}
+
 #[tokio::test]
 async fn what_the_provider_could_only_refuse_is_refused_with_its_reason() {
     let scene = Scene::new().await;
     scene.replies(&scene.claims(&["staff"]));
     let plain = "grant_type=authorization_code&code=c";
-    let endpoint = json!(format!("{}/token", scene.idp.issuer()));
     let ours = json!("http://sidecar.internal:8090/the%20idp/token");
     let json_type = "content-type: application/json\r\n";
-    let rows: [(&str, String, String, u16, &str, &str); 15] = [
+    let rows: [(&str, String, String, u16, &str, &str); 13] = [
         (
             "DPoP",
             format!("{FORM}dpop: a.b.c\r\n"),
@@ -127,24 +144,8 @@ async fn what_the_provider_could_only_refuse_is_refused_with_its_reason() {
             "invalid_dpop_proof",
             "a DPoP proof names the address",
         ),
-        (
-            "for the provider's endpoint",
-            FORM.into(),
-            with_assertion(&endpoint),
-            400,
-            "invalid_client",
-            "make its `aud` the issuer",
-        ),
         ("for our endpoint", FORM.into(), with_assertion(&ours), 400, "invalid_client", "sidecar.internal"),
-        (
-            "for both endpoints",
-            FORM.into(),
-            with_assertion(&json!([endpoint, ours])),
-            400,
-            "invalid_client",
-            "make its `aud`",
-        ),
-        ("for nobody", FORM.into(), with_assertion(&Value::Null), 400, "invalid_client", "is meant for nobody"),
+        ("without an audience", FORM.into(), with_assertion(&Value::Null), 400, "invalid_client", "for no audience"),
         (
             "an assertion that is none",
             FORM.into(),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{ACCESS_TOKEN, FORM, REFRESH_TOKEN, Scene};
 use crate::support::idp::Scripted;
+use loginsync::cli::demo::mint::{KeyKind, MintKey, oidc};
 use loginsync::pipeline::ids::{Namespace, Subject, UserId};
 use loginsync::ports::store::Act;
 
@@ -121,16 +122,7 @@ async fn a_refresh_that_cannot_be_synced_passes_and_is_an_alarm() {
     scene.replies(&scene.claims(&["staff"]));
     scene.code().await;
     let valid = scene.claims(&["board"]);
-    let with = |name: &str, value: Value| {
-        let mut claims = valid.clone();
-        claims[name] = value;
-        scene.reply(&claims)
-    };
-    let flipped = scene.reply(&valid).replace("\"id_token\" : \"ey", "\"id_token\" : \"ez");
     let rows = [
-        ("another client's token", with("aud", json!("other"))),
-        ("expired", with("exp", json!(1))),
-        ("flipped", flipped),
         ("two ID tokens", scene.reply(&valid).replace("\"x\"", "\"Id_Token\"")),
         ("no tokens", "{}".to_owned()),
         ("not JSON", "x".to_owned()),
@@ -147,6 +139,57 @@ async fn a_refresh_that_cannot_be_synced_passes_and_is_an_alarm() {
         assert!(metrics.contains(&format!("loginsync_refreshes_unsynced_total {}\n", number + 1)), "{what}: {metrics}");
     }
     assert!(scene.idp.asked("/revoke").is_empty());
+}
+
+/// OUT8: what is merely not believed of a refreshed ID token, userinfo decides; where it cannot be asked the app waits.
+#[tokio::test]
+async fn out08_userinfo_decides_where_a_refreshed_token_is_not_believed() {
+    let scene = Scene::new().await;
+    scene.replies(&scene.claims(&["staff"]));
+    scene.code().await;
+    let valid = scene.claims(&["staff"]);
+    let with = |name: &str, value: Value| {
+        let mut claims = valid.clone();
+        claims[name] = value;
+        scene.reply(&claims)
+    };
+    let other_key = MintKey::generate(KeyKind::Ed25519).unwrap();
+    let unknown = oidc::id_token(&other_key, "EdDSA", &json!({"alg": "EdDSA", "kid": "rotated"}), &valid).unwrap();
+    let wrong = oidc::id_token(&other_key, "EdDSA", &json!({"alg": "EdDSA", "kid": "k"}), &valid).unwrap();
+    let bearing = |token: &str| scene.reply(&valid).replace(&scene.idp.sign(&valid), token);
+    let user = UserId { namespace: Namespace::parse("the idp").unwrap(), subject: Subject::parse("alice").unwrap() };
+    for (number, (what, reply)) in [
+        ("another client's token", with("aud", json!("other"))),
+        ("several audiences", with("aud", json!(["the-app", "other"]))),
+        ("expired", with("exp", json!(1))),
+        ("a key that is not published yet", bearing(&unknown)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.idp.answers("/token", Scripted::json(reply.clone()));
+        let group = if number % 2 == 0 { ("board", "Board") } else { ("staff", "Staff") };
+        scene.idp.answers("/userinfo", Scripted::json(json!({"sub": "alice", "groups": [group.0]}).to_string()));
+        assert_eq!(scene.refresh().await.body, reply, "{what}");
+        assert_eq!(scene.groups().await, [group.1], "{what}: synced by userinfo");
+        scene.idp.answers("/userinfo", Scripted::of(500, "text/plain", ""));
+        scene.assert_withheld(what, &scene.refresh().await, 503, "temporarily_unavailable");
+        assert!(scene.idp.asked("/revoke").is_empty(), "{what}: the app asks again");
+        assert_eq!(scene.groups().await, [group.1], "{what}");
+    }
+    scene.idp.answers("/token", Scripted::json(bearing("ez.e30.x")));
+    scene.assert_withheld("unreadable", &scene.refresh().await, 503, "temporarily_unavailable");
+    // Verdicts: another person, a signature that is wrong by a known key, a disabled user.
+    scene.idp.answers("/userinfo", Scripted::json(r#"{"sub":"bob","groups":["board"]}"#));
+    scene.idp.answers("/token", Scripted::json(with("exp", json!(1))));
+    scene.assert_withheld("of another person", &scene.refresh().await, 400, "invalid_grant");
+    scene.idp.answers("/userinfo", Scripted::json(r#"{"sub":"alice","groups":["board"]}"#));
+    scene.idp.answers("/token", Scripted::json(bearing(&wrong)));
+    scene.assert_withheld("a wrong signature", &scene.refresh().await, 400, "invalid_grant");
+    scene.house.store().act(user, Act::Disable, "a test".into(), super::NOW).await.unwrap();
+    scene.idp.answers("/token", Scripted::json(with("exp", json!(1))));
+    scene.assert_withheld("a disabled user", &scene.refresh().await, 400, "invalid_grant");
+    assert!(scene.user_named("bob").await.is_none());
 }
 
 #[tokio::test]

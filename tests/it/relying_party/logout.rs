@@ -7,7 +7,7 @@ use crate::front_door::Answer;
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-fn logout_token(scene: &Scene, typ: &str, change: impl FnOnce(&mut Value)) -> String {
+pub fn logout_token(scene: &Scene, typ: &str, change: impl FnOnce(&mut Value)) -> String {
     let now = scene.house.clock.now().seconds();
     let mut claims = json!({
         "iss": scene.idp.issuer(), "aud": "the app", "iat": now, "exp": now + 120, "jti": format!("logout-{now}"),
@@ -21,7 +21,7 @@ fn logout_token(scene: &Scene, typ: &str, change: impl FnOnce(&mut Value)) -> St
     loginsync::cli::demo::mint::oidc::id_token(&scene.idp.key, "EdDSA", &header, &claims).unwrap()
 }
 
-async fn send(scene: &Scene, token: &str) -> Answer {
+pub async fn send(scene: &Scene, token: &str) -> Answer {
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let body = format!("logout_token={token}");
     scene.house.send("POST", "/.loginsync/backchannel-logout", &headers, body.as_bytes()).await

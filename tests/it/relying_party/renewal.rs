@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use loginsync::cli::demo::mint::{KeyKind, MintKey, oidc};
 use loginsync::serve::relying_party::renewal::Renewed;
 use serde_json::json;
 
@@ -53,7 +54,7 @@ async fn a_renewal_that_fails_ends_the_session_or_changes_nothing() {
         ("the provider fails", Some(Scripted::of(500, "text/plain", "")), true),
         ("the client is refused", Some(Scripted::of(401, "application/json", r#"{"error":"invalid_client"}"#)), true),
         ("no ID token", Some(Scripted::json(r#"{"access_token":"x"}"#)), true),
-        ("what is no token", Some(Scripted::json(r#"{"id_token":"x"}"#)), false),
+        ("what is no token", Some(Scripted::json(r#"{"id_token":"x"}"#)), true),
         ("another person", None, false),
     ];
     for (name, answer, lives) in cases {
@@ -190,5 +191,65 @@ async fn no_outcome_of_a_renewal_repeats_a_secret() {
         for secret in NEW.iter().chain(&["rt-1", "at-1", "eyJ", &stranger]) {
             assert!(!why.contains(secret), "{secret}: {why}, of {told}");
         }
+    }
+}
+
+/// OUT8: what is merely not believed of a renewed ID token, userinfo decides; where it cannot be asked the session goes on.
+#[tokio::test]
+async fn out08_a_renewed_token_that_is_not_believed_ends_no_session() {
+    let other_key = MintKey::generate(KeyKind::Ed25519).unwrap();
+    let signed = |kid: &str, claims: serde_json::Value| {
+        oidc::id_token(&other_key, "EdDSA", &json!({"alg": "EdDSA", "kid": kid}), &claims).unwrap()
+    };
+    for what in ["empty", "expired", "several audiences", "rotated key", "wrong signature"] {
+        let scene = Scene::open(RENEWED).await;
+        let mut browser = scene.browser();
+        browser.log_in(|_| {}).await;
+        scene.later(301);
+        let now = scene.house.clock.now().seconds();
+        let claims = json!({"iss": scene.idp.issuer(), "aud": "the app", "sub": "alice", "iat": now, "exp": now + 300});
+        let id_token = match what {
+            "empty" => String::new(),
+            "expired" => scene.token("", |claims| claims["exp"] = json!(1)),
+            "several audiences" => scene.token("", |claims| claims["aud"] = json!(["the app", "other"])),
+            "rotated key" => signed("next", claims),
+            _ => signed("k", claims),
+        };
+        let answer = json!({"id_token": id_token, "access_token": "at-2", "refresh_token": "rt-2"});
+        scene.idp.answers("/token", Scripted::json(answer.to_string()));
+        scene.idp.answers("/userinfo", Scripted::of(503, "text/plain", ""));
+        let groups = browser.groups().await;
+        if what == "wrong signature" {
+            assert_eq!(groups, None, "{what}");
+            continue;
+        }
+        assert_eq!(groups.as_deref(), Some("Staff"), "{what}: userinfo cannot be asked");
+        scene.later(301);
+        scene.idp.answers("/userinfo", Scripted::json(json!({"sub": "alice", "groups": ["board"]}).to_string()));
+        assert_eq!(browser.groups().await.as_deref(), Some("Board"), "{what}: userinfo decides");
+        scene.later(301);
+        scene.idp.answers("/userinfo", Scripted::json(json!({"sub": "bob", "groups": ["board"]}).to_string()));
+        assert_eq!(browser.groups().await, None, "{what}: of another person");
+        assert!(!scene.house.memberships().await.contains("bob"), "{what}");
+    }
+}
+
+/// OUT9: the provider names its session anew at a renewal, and a logout by the new name ends it.
+#[tokio::test]
+async fn out09_a_renewed_session_follows_its_sid() {
+    let scene = Scene::open(RENEWED).await;
+    let mut browser = scene.browser();
+    browser.log_in(|claims| claims["sid"] = json!("session-0")).await;
+    scene.later(301);
+    let token = scene.token("", |claims| claims["sid"] = json!("session-9"));
+    scene.idp.answers("/token", Scripted::json(json!({"id_token": token}).to_string()));
+    assert!(browser.groups().await.is_some());
+    for (sid, lives) in [("session-0", true), ("session-9", false)] {
+        let token = super::logout::logout_token(&scene, "logout+jwt", |claims| {
+            claims["sid"] = json!(sid);
+            claims["jti"] = json!(sid);
+        });
+        assert_eq!(super::logout::send(&scene, &token).await.status, 200);
+        assert_eq!(browser.groups().await.is_some(), lives, "{sid}");
     }
 }

@@ -201,8 +201,9 @@ pub(in crate::pipeline) fn logout_head(root: Node<'_, '_>) -> Result<LogoutHead,
             None => Ok(None),
         }
     };
-    let sessions: Vec<String> =
-        root.children().filter(|node| is(*node, PROTOCOL, "SessionIndex")).filter_map(text).collect();
+    // An empty one names no session, so that all of the person's end.
+    let named = root.children().filter(|node| is(*node, PROTOCOL, "SessionIndex")).filter_map(text);
+    let sessions: Vec<String> = named.filter(|session| !session.trim().is_empty()).collect();
     if sessions.len() > MOST_SESSIONS {
         return Err(GuardError::Elements);
     }

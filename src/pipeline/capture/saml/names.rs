@@ -34,6 +34,10 @@ pub const ECDSA_SHA_256: &str = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sh
 pub const ECDSA_SHA_384: &str = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384";
 pub const ECDSA_SHA_512: &str = "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha512";
 
+/// Status codes of what cannot be done as it was asked (SAML Core section 3.2.2.2): the outer one, and the inner one where the
+/// principal is not known.
+pub const REQUESTER: &str = "urn:oasis:names:tc:SAML:2.0:status:Requester";
+pub const UNKNOWN_PRINCIPAL: &str = "urn:oasis:names:tc:SAML:2.0:status:UnknownPrincipal";
 /// The top-level status code of an answer that grants what was asked (SAML Core section 3.2.2.2).
 pub const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 /// SAML Profiles section 3.3.

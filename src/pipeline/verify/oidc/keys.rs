@@ -152,7 +152,7 @@ impl KeySet {
     fn why_none(&self, key_id: &str, named: Option<&VerificationKey>, found: SigningAlgorithm) -> Fault {
         let name = shortened(key_id);
         if let Some(key) = named {
-            return Fault::KeyAlgorithm { key: name, found: found.to_string(), expected: key.is_for() };
+            return Fault::KeyAlgorithm { key: name, found: found.to_string().into(), expected: key.is_for().into() };
         }
         match self.unusable.iter().find(|key| key.key_id.as_deref() == Some(key_id)) {
             Some(unusable) => Fault::UnusableKey { key: name, why: unusable.why.clone() },

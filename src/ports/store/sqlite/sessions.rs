@@ -159,6 +159,15 @@ pub(super) fn renewed(
     Ok(())
 }
 
+pub(super) fn renamed(transaction: &Transaction<'_>, key: Digest, at_provider: &str) -> Result<(), StoreError> {
+    transaction
+        .connection
+        .prepare_cached("UPDATE sessions SET sid = ?2 WHERE key = ?1")
+        .and_then(|mut update| update.execute(params![key.0, at_provider]))
+        .map_err(unavailable)?;
+    Ok(())
+}
+
 pub(super) fn end(transaction: &Transaction<'_>, key: Digest) -> Result<bool, StoreError> {
     let ended = transaction
         .connection

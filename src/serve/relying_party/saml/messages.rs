@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::xml::Element;
-use crate::pipeline::capture::saml::names::{ASSERTION, METADATA, PROTOCOL, SIGNATURE, SUCCESS};
+use crate::pipeline::capture::saml::names::{
+    ASSERTION, METADATA, PROTOCOL, REQUESTER, SIGNATURE, SUCCESS, UNKNOWN_PRINCIPAL,
+};
 use crate::pipeline::ids::Timestamp;
 
 pub const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
@@ -59,9 +61,16 @@ pub fn logout_request(envelope: &Envelope<'_>, subject: &Subject<'_>) -> String 
     envelope.open("samlp:LogoutRequest").holding([envelope.issuer(), name].into_iter().chain(session)).finish()
 }
 
-/// A LogoutResponse that tells success (SAML Core section 3.7.2).
-pub fn logout_response(envelope: &Envelope<'_>, answers: &str) -> String {
-    let status = Element::new("samlp:Status").holding([Element::new("samlp:StatusCode").with("Value", SUCCESS)]);
+/// A LogoutResponse (SAML Core section 3.7.2): success, or that no session here is the one that is named.
+pub fn logout_response(envelope: &Envelope<'_>, answers: &str, ended: bool) -> String {
+    let code = Element::new("samlp:StatusCode");
+    let code = match ended {
+        true => code.with("Value", SUCCESS),
+        false => {
+            code.with("Value", REQUESTER).holding([Element::new("samlp:StatusCode").with("Value", UNKNOWN_PRINCIPAL)])
+        }
+    };
+    let status = Element::new("samlp:Status").holding([code]);
     envelope.open("samlp:LogoutResponse").with("InResponseTo", answers).holding([envelope.issuer(), status]).finish()
 }
 
@@ -136,7 +145,8 @@ mod tests {
             ("authn-request", authn_request(&envelope, acs)),
             ("logout-request", logout_request(&envelope, &full)),
             ("logout-request-bare", logout_request(&envelope, &bare)),
-            ("logout-response", logout_response(&envelope, "_of-theirs")),
+            ("logout-response-none", logout_response(&envelope, "_of-theirs", false)),
+            ("logout-response", logout_response(&envelope, "_of-theirs", true)),
             (
                 "metadata",
                 metadata(&Metadata { entity_id: "https://app.example/?a&b", acs, signs: Some((acs, certificate)) }),
