@@ -128,7 +128,7 @@ impl Entered {
 #[derive(Debug)]
 pub struct Refused {
     /// What the log and the audit carry.
-    pub id: String,
+    pub id: Box<str>,
     /// `None` where providers of several modes share the address that the message came to.
     pub mode: Option<Mode>,
     /// `None` while it was not known whose token it is.
@@ -303,7 +303,7 @@ impl Services {
     /// Refuses a login, and tells so: the only way to make a [`Refused`].
     fn refuse(&self, about: &About, reason: Reason) -> Refused {
         self.outcomes.refused(about, &reason);
-        Refused { id: about.id.clone(), mode: about.mode, provider: about.provider.clone(), reason, _told: Told }
+        Refused { id: about.id.as_str().into(), mode: about.mode, provider: about.provider.clone(), reason, _told: Told }
     }
 
     /// Refuses a login of some mode that never came to [`enter`].

@@ -773,7 +773,7 @@ fn refuse(site: &Site, failed: Failed, accept: Option<&HeaderValue>, version: Ve
     let Failed { id, trouble, spent, cookies } = failed;
     let id = match (id, &trouble) {
         (Some(id), _) => id,
-        (None, Trouble::Login(refused) | Trouble::Token(refused)) => refused.id.clone(),
+        (None, Trouble::Login(refused) | Trouble::Token(refused)) => refused.id.to_string(),
         (None, _) => new_id(),
     };
     let mut response = respond::answer(&trouble, &id, respond::accepts_html(accept), &site.start_page);
