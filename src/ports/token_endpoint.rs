@@ -166,7 +166,7 @@ impl TokenClient {
         };
         let secret = match &self.auth {
             ClientAuth::Basic(secret) | ClientAuth::Post(secret) => String::from_utf8_lossy(secret.expose()),
-            ClientAuth::None | ClientAuth::PrivateKey(_) => first.into(),
+            ClientAuth::None | ClientAuth::PrivateKey(_) | ClientAuth::Tls => first.into(),
         };
         let clean = |text: &&str| [first, second, &secret].iter().all(|sent| !text.contains(*sent));
         Denial::new(word(&refusal.error), refusal.error_description.as_deref().filter(clean))
