@@ -303,7 +303,13 @@ impl Services {
     /// Refuses a login, and tells so: the only way to make a [`Refused`].
     fn refuse(&self, about: &About, reason: Reason) -> Refused {
         self.outcomes.refused(about, &reason);
-        Refused { id: about.id.as_str().into(), mode: about.mode, provider: about.provider.clone(), reason, _told: Told }
+        Refused {
+            id: about.id.as_str().into(),
+            mode: about.mode,
+            provider: about.provider.clone(),
+            reason,
+            _told: Told,
+        }
     }
 
     /// Refuses a login of some mode that never came to [`enter`].
