@@ -37,7 +37,7 @@ use self::reader::{Context, Section};
 pub use self::relying_party::{
     Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
-pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, SessionSettings};
+pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, PathRule, SessionSettings};
 use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use http::Method;
+
 use super::ProviderSettings;
+use super::problem::{alternatives, nearest};
 use super::reader::{Found, Section};
 use super::settings::seconds;
 use super::values::{self, Wrong};
@@ -35,7 +38,23 @@ pub struct SessionSettings {
 #[derive(Debug, Clone)]
 pub struct Access {
     pub default: Need,
-    pub paths: Vec<(String, Need)>,
+    pub paths: Vec<PathRule>,
+}
+
+/// What a prefix needs, for some methods or for all that no other entry of the prefix names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRule {
+    pub prefix: String,
+    /// Empty: all others.
+    pub methods: Vec<Method>,
+    pub need: Need,
+}
+
+impl PathRule {
+    /// For all methods.
+    pub fn of(prefix: &str, need: Need) -> Self {
+        Self { prefix: prefix.to_owned(), methods: Vec::new(), need }
+    }
 }
 
 /// What a path needs.
@@ -196,7 +215,7 @@ fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
     let section = root.section("access");
     let default = section.word("default", &NEEDS, Need::Session);
     section.finish();
-    let mut paths: Vec<(String, Need)> = Vec::new();
+    let mut paths: Vec<PathRule> = Vec::new();
     for section in root.sections("path") {
         let prefix =
             section.required("prefix", "/assets").and_then(|text| section.parse("prefix", text, values::app_path));
@@ -205,13 +224,20 @@ fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
             let message = format!("missing in `{}`; expected \"required\", \"api\" or \"public\"", section.name);
             section.context.raise_absent(&section.span, section.key("access"), message);
         }
+        let methods = methods(&section, need);
         section.finish();
         let Some(Found { value: prefix, span }) = prefix else { continue };
         let prefix = if prefix == "/" { prefix } else { prefix.trim_end_matches('/').to_owned() };
-        if paths.iter().any(|(known, _)| *known == prefix) {
-            section.raise(&span, "prefix", format!("`{prefix}` is there already; expected each prefix once"));
+        let shares = |known: &&PathRule| {
+            let both = known.methods.iter().any(|method| methods.contains(method));
+            known.prefix == prefix && (both || (known.methods.is_empty() && methods.is_empty()))
+        };
+        if paths.iter().any(|known| shares(&known)) {
+            let message =
+                format!("`{prefix}` is there already; expected each prefix once, or each of its `methods` once");
+            section.raise(&span, "prefix", message);
         }
-        paths.push((prefix, need));
+        paths.push(PathRule { prefix, methods, need });
     }
     if relies {
         return Some(Access { default, paths });
@@ -223,6 +249,33 @@ fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
         }
     }
     None
+}
+
+/// For which methods an entry is.
+fn methods(section: &Section<'_>, need: Need) -> Vec<Method> {
+    let methods = section.list("methods", false, method).unwrap_or_default();
+    let Some(span) = section.written("methods") else { return methods };
+    if section.is_empty_list("methods") {
+        section.raise(&span, "methods", "names no method; expected for instance [\"OPTIONS\"], or no `methods` at all");
+    }
+    if need == Need::Nothing && methods.contains(&Method::POST) {
+        let message = "`POST` cannot be opened by itself: `_method` in its body may make it any other method to the app; \
+                       expected it left out, or an entry without `methods`";
+        section.raise(&span, "methods", message);
+    }
+    methods
+}
+
+/// A method as it is registered: in capitals (RFC 9110 section 16.1).
+fn method(text: &str) -> Result<Method, Wrong> {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let in_capitals =
+        (3..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    let wrong = || Wrong {
+        expected: format!("a method in capitals: {} or another", alternatives(known)),
+        nearest: nearest(text, known),
+    };
+    Some(text).filter(|_| in_capitals).and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or_else(wrong)
 }
 
 fn forward_auth(root: &Section<'_>, trusts_somebody: bool) -> Option<ForwardAuth> {

@@ -13,25 +13,67 @@
 //! /admin.json            needs one: Rails reads `/admin`
 //! /index.php/admin       needs one: the script is given `/admin`
 //! ```
+//!
+//! An entry may be for some methods, and goes before one of the same prefix for all. Where an app may take a request for another
+//! method, it needs what the strictest method needs: a POST, whose body may say `_method`; a request that says so in a field of
+//! its head or query; a method that is not in capitals.
 
-use crate::config::{Access, Need};
+use http::Method;
+
+use crate::config::{Access, Need, PathRule};
 use crate::pipeline::reading::path::{self, normal_form};
 
-/// The prefixes, as written and as the laxest app reads them.
+/// What paths need, by method.
 pub struct Rules {
+    /// Of the methods that no entry names.
+    others: Table,
+    named: Vec<(Method, Table)>,
+}
+
+impl Rules {
+    pub fn new(access: &Access) -> Self {
+        let mut methods: Vec<&Method> = access.paths.iter().flat_map(|rule| &rule.methods).collect();
+        methods.sort_unstable_by_key(|method| method.as_str());
+        methods.dedup();
+        let named = methods.into_iter().map(|method| (method.clone(), Table::new(access, Some(method)))).collect();
+        Self { others: Table::new(access, None), named }
+    }
+
+    /// What a request needs. `is_overridden` says whether it names another method than its own somewhere.
+    pub fn need(&self, method: &Method, path: &str, is_overridden: impl FnOnce() -> bool) -> Need {
+        if self.named.is_empty() {
+            return self.others.need(path);
+        }
+        let is_plain = *method != Method::POST && !method.as_str().bytes().any(|byte| byte.is_ascii_lowercase());
+        if is_plain && !is_overridden() {
+            let own = self.named.iter().find(|(named, _)| named == method).map(|(_, table)| table);
+            return own.unwrap_or(&self.others).need(path);
+        }
+        let named = self.named.iter().map(|(_, table)| table.need(path));
+        named.fold(self.others.need(path), Need::max)
+    }
+}
+
+/// The prefixes of one method, as written and as the laxest app reads them.
+struct Table {
     default: Need,
     exact: Vec<(String, Need)>,
     lax: Vec<(String, Need)>,
 }
 
-impl Rules {
-    pub fn new(access: &Access) -> Self {
-        let lax = access.paths.iter().map(|(prefix, need)| (normal_form(prefix), *need)).collect();
-        Self { default: access.default, exact: access.paths.clone(), lax }
+impl Table {
+    fn new(access: &Access, method: Option<&Method>) -> Self {
+        let names = |rule: &PathRule| method.is_some_and(|method| rule.methods.contains(method));
+        let is_named = |prefix: &str| access.paths.iter().any(|rule| rule.prefix == prefix && names(rule));
+        let applies = |rule: &&PathRule| names(rule) || (rule.methods.is_empty() && !is_named(&rule.prefix));
+        let exact: Vec<(String, Need)> =
+            access.paths.iter().filter(applies).map(|rule| (rule.prefix.clone(), rule.need)).collect();
+        let lax = exact.iter().map(|(prefix, need)| (normal_form(prefix), *need)).collect();
+        Self { default: access.default, exact, lax }
     }
 
     /// What a path needs.
-    pub fn need(&self, path: &str) -> Need {
+    fn need(&self, path: &str) -> Need {
         let exact = longest(&self.exact, path).map_or(self.default, |rule| rule.1);
         if exact != Need::Nothing {
             return exact;
@@ -90,9 +132,18 @@ fn covers(prefix: &str, path: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// Of a request by GET.
+    fn need(rules: &Rules, path: &str) -> Need {
+        rules.need(&Method::GET, path, || false)
+    }
+
+    fn rule((prefix, need): (&str, Need)) -> PathRule {
+        PathRule::of(prefix, need)
+    }
+
     fn rules() -> Rules {
         let paths = [("/public", Need::Nothing), ("/public/private", Need::Session), ("/api", Need::Api)];
-        let paths = paths.map(|(prefix, need)| (prefix.to_owned(), need)).to_vec();
+        let paths = paths.map(rule).to_vec();
         Rules::new(&Access { default: Need::Session, paths })
     }
 
@@ -127,24 +178,24 @@ mod tests {
             ("/api/v1", Need::Api),
             ("/apis", Need::Session),
         ] {
-            assert_eq!(rules.need(path), expected, "{path}");
+            assert_eq!(need(&rules, path), expected, "{path}");
         }
     }
 
     #[test]
     fn an_open_app_keeps_its_closed_corner() {
-        let paths = vec![("/admin".to_owned(), Need::Session)];
+        let paths = vec![rule(("/admin", Need::Session))];
         let rules = Rules::new(&Access { default: Need::Nothing, paths });
-        assert_eq!(rules.need("/x"), Need::Nothing);
+        assert_eq!(need(&rules, "/x"), Need::Nothing);
         for path in ["/admin", "/ADMIN/x", "/%61dmin", "//admin", "/admin%2fx", "/admin;x", "/adm%69n#"] {
-            assert_eq!(rules.need(path), Need::Session, "{path}");
+            assert_eq!(need(&rules, path), Need::Session, "{path}");
         }
     }
 
     #[test]
     fn formats_and_scripts_open_nothing() {
         let paths = [("/admin", Need::Session), ("/admin/api", Need::Api), ("/index.php/open", Need::Nothing)];
-        let paths = paths.map(|(prefix, need)| (prefix.to_owned(), need)).to_vec();
+        let paths = paths.map(rule).to_vec();
         let rules = Rules::new(&Access { default: Need::Nothing, paths });
         for path in [
             "/admin.json",
@@ -158,25 +209,22 @@ mod tests {
             "/cgi-bin/app/admin",
             "/admin%2ejson",
         ] {
-            assert_eq!(rules.need(path), Need::Session, "{path}");
+            assert_eq!(need(&rules, path), Need::Session, "{path}");
         }
-        assert_eq!(rules.need("/admin.php/api"), Need::Api);
+        assert_eq!(need(&rules, "/admin.php/api"), Need::Api);
         for path in ["/", "/admins.json", "/a.b/admin", "/index.php/open", "/index.php/x", "/administration"] {
-            assert_eq!(rules.need(path), Need::Nothing, "{path}");
+            assert_eq!(need(&rules, path), Need::Nothing, "{path}");
         }
     }
 
     #[test]
     fn what_is_said_to_be_open_stays_open() {
         let paths = ["/favicon.ico", "/public", "/download.php", "/.well-known", "/admin.css"];
-        let mut paths: Vec<_> = paths.iter().map(|path| ((*path).to_owned(), Need::Nothing)).collect();
-        paths.push(("/admin".to_owned(), Need::Session));
+        let mut paths: Vec<_> = paths.iter().map(|path| PathRule::of(path, Need::Nothing)).collect();
+        paths.push(rule(("/admin", Need::Session)));
         for rules in [
             Rules::new(&Access { default: Need::Session, paths: paths.clone() }),
-            Rules::new(&Access {
-                default: Need::Nothing,
-                paths: [paths, vec![("/".to_owned(), Need::Session)]].concat(),
-            }),
+            Rules::new(&Access { default: Need::Nothing, paths: [paths, vec![rule(("/", Need::Session))]].concat() }),
         ] {
             for path in [
                 "/favicon.ico",
@@ -186,11 +234,44 @@ mod tests {
                 "/.well-known/x.json",
                 "/public/x.php",
             ] {
-                assert_eq!(rules.need(path), Need::Nothing, "{path}");
+                assert_eq!(need(&rules, path), Need::Nothing, "{path}");
             }
             for path in ["/public/index.php/x", "/download.php/admin", "/admin.css", "/public/x.php/admin", "/x"] {
-                assert_eq!(rules.need(path), Need::Session, "{path}");
+                assert_eq!(need(&rules, path), Need::Session, "{path}");
             }
+        }
+    }
+
+    #[test]
+    fn methods_open_what_they_name_and_nothing_that_may_be_another() {
+        let of =
+            |methods: &[Method], prefix, need| PathRule { methods: methods.to_vec(), ..PathRule::of(prefix, need) };
+        let paths = vec![
+            PathRule::of("/api", Need::Api),
+            of(&[Method::OPTIONS], "/api", Need::Nothing),
+            of(&[Method::GET, Method::HEAD], "/API/list", Need::Nothing),
+            PathRule::of("/open", Need::Nothing),
+            of(&[Method::DELETE], "/open", Need::Session),
+        ];
+        let rules = Rules::new(&Access { default: Need::Session, paths });
+        let lower = Method::from_bytes(b"options").unwrap();
+        for (method, path, overridden, expected) in [
+            (Method::OPTIONS, "/api/x", false, Need::Nothing),
+            (Method::OPTIONS, "/api/x", true, Need::Api),
+            (lower.clone(), "/api/x", false, Need::Api),
+            (Method::GET, "/api/x", false, Need::Api),
+            (Method::OPTIONS, "/page", false, Need::Session),
+            (Method::OPTIONS, "/API/x", false, Need::Session),
+            (Method::GET, "/API/list", false, Need::Nothing),
+            (Method::GET, "/api/list", false, Need::Api),
+            (Method::GET, "/open/x", false, Need::Nothing),
+            (Method::GET, "/open/x", true, Need::Session),
+            (Method::DELETE, "/open/x", false, Need::Session),
+            (Method::POST, "/open/x", false, Need::Session),
+            (Method::PUT, "/open/x", false, Need::Nothing),
+            (lower, "/open/x", false, Need::Session),
+        ] {
+            assert_eq!(rules.need(&method, path, || overridden), expected, "{method} {path} {overridden}");
         }
     }
 }

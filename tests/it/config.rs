@@ -301,6 +301,9 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("access.default", r#""public""#, Changes),
     ("path1.prefix", r#""/static""#, Changes),
     ("path1.access", r#""api""#, Changes),
+    ("path2.prefix", r#""/rest""#, Changes),
+    ("path2.methods", r#"["GET"]"#, Changes),
+    ("path2.access", r#""api""#, Changes),
     ("forward_auth.path", r#""/.loginsync/check""#, Changes),
     ("forward_auth.gateway", r#""envoy""#, Changes),
     ("log.format", r#""text""#, Changes),
@@ -558,6 +561,7 @@ fn what_the_example_calls_a_default_is_one() {
     let plain = spelled_out(&load("example.toml", &example).unwrap());
     let given = [
         "logout_paths",
+        "methods",
         "audience",
         "title",
         "email_claim",

@@ -4,6 +4,7 @@ mod arrived;
 mod assertions;
 mod examples;
 mod lists;
+mod paths;
 mod relying_party;
 
 use std::cell::RefCell;

@@ -13,6 +13,8 @@ use super::headers;
 use super::headers::identity::{self, Identity};
 use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
+use crate::pipeline::capture::fields::{Field, ProtocolFields};
+use crate::pipeline::reading::header::{Meaning, folded, meaning};
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
 use crate::serve::arriving::Arriving;
@@ -48,9 +50,10 @@ impl Gate {
         self.forward_auth.as_ref().is_some_and(|settings| forward_auth::is_asked(settings, path))
     }
 
-    /// What a path of the app needs.
-    fn need(&self, path: &str) -> Need {
-        self.access.as_ref().map_or(Need::Nothing, |rules| rules.need(path))
+    /// What a request to the app needs.
+    fn need(&self, request: &Parts<'_>) -> Need {
+        let is_overridden = || names_a_method(request.headers, request.target);
+        self.access.as_ref().map_or(Need::Nothing, |rules| rules.need(request.method, request.path, is_overridden))
     }
 
     /// Lets a request through to the app, with the identity headers of its session, or answers in its place.
@@ -60,7 +63,7 @@ impl Gate {
             site.tell(request.headers, &Identity::of_session(&session), None)?;
             return Ok(None);
         }
-        match self.need(request.path) {
+        match self.need(&request) {
             Need::Nothing => Ok(None),
             Need::Session if browses(request.method, request.headers) => {
                 Ok(Some(respond::redirect(&self.front.sign_in_address(request.target), HeaderMap::new())))
@@ -85,6 +88,16 @@ pub struct Parts<'r> {
     /// Path and query.
     pub target: &'r str,
     pub headers: &'r mut HeaderMap,
+}
+
+/// Whether an app may take a request for one of another method, by what its head or query says.
+fn names_a_method(headers: &HeaderMap, target: &str) -> bool {
+    let by_header = headers.keys().any(|name| meaning(&folded(name.as_str())) == Some(Meaning::Method));
+    let mut fields = ProtocolFields::default();
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    // What cannot be read plainly may name one.
+    let unread = fields.read_query(query).is_err();
+    by_header || unread || fields.has(Field::Method) || fields.has(Field::MethodOverride)
 }
 
 /// Whether a browser asks for a page, which may be sent elsewhere first.
