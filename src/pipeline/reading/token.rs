@@ -17,11 +17,10 @@
 //! app might read it, and we cannot tell as whose. Nothing here is verified. The work is linear in the length of the text.
 
 use std::borrow::Cow;
-use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use flate2::read::{DeflateDecoder, ZlibDecoder};
+use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Map, Value};
 
 use crate::pipeline::capture::oidc::{UntrustedIdToken, object};
@@ -627,42 +626,71 @@ fn without_nothing(bytes: &[u8]) -> &[u8] {
 
 /// Whether bytes begin like XML once DEFLATE is undone.
 fn begins_inflated(bytes: &[u8]) -> Beginning {
-    Beginning::any(wrappings(bytes).map(|mut reader| {
-        let mut piece = [0; 1024];
+    Beginning::any(wrapped(bytes).map(|deflated| {
         let mut before = Vec::new();
-        for _ in 0..=MAX_TOKEN / piece.len() {
-            match reader.read(&mut piece) {
-                Ok(0) => return Beginning::Unknown,
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Beginning::Unknown,
-                // No stream of DEFLATE.
-                Err(_) => return Beginning::Other,
-                Ok(length) => before.extend_from_slice(piece.get(..length).unwrap_or_default()),
-            }
-            match begins_like_xml(&before) {
-                Beginning::Unknown => before.drain(..before.len() - without_nothing(&before).len()),
-                known => return known,
-            };
-        }
         // So much of nothing is made to be passed over.
-        Beginning::Token
+        let mut beginning = Beginning::Token;
+        let ended = inflate(deflated, MAX_TOKEN, |piece| {
+            before.extend_from_slice(piece);
+            beginning = begins_like_xml(&before);
+            before.drain(..before.len() - without_nothing(&before).len());
+            beginning == Beginning::Unknown
+        });
+        match ended {
+            Inflated::Stopped => beginning,
+            Inflated::Broken => Beginning::Other,
+            Inflated::Ended => Beginning::Unknown,
+        }
     }))
 }
 
-/// Undoes DEFLATE as far as `limit` bytes. What ends too early gives what there was.
+/// What DEFLATE is undone to, as far as `limit` bytes. What ends too early gives what there was.
 fn inflations(bytes: &[u8], limit: usize) -> impl Iterator<Item = Vec<u8>> {
-    wrappings(bytes).map(move |reader| {
+    wrapped(bytes).map(move |deflated| {
         let mut document = Vec::new();
-        let _ = reader.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut document);
+        inflate(deflated, limit, |piece| {
+            document.extend_from_slice(piece);
+            true
+        });
         document
     })
 }
 
-/// Bytes as DEFLATE (RFC 1951) and, where they may be, as zlib around it (RFC 1950).
-fn wrappings(bytes: &[u8]) -> impl Iterator<Item = Box<dyn std::io::Read + '_>> {
-    let is_zlib = bytes.first().is_some_and(|first| first & 0x0f == 8);
-    let raw: Box<dyn std::io::Read> = Box::new(DeflateDecoder::new(bytes));
-    let zlib = is_zlib.then(|| -> Box<dyn std::io::Read> { Box::new(ZlibDecoder::new(bytes)) });
-    std::iter::once(raw).chain(zlib)
+/// Bytes as DEFLATE (RFC 1951) and, where they may be, as what zlib puts a head before (RFC 1950). Its check is not looked at.
+fn wrapped(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let zlib = bytes.get(2..).filter(|_| bytes.first().is_some_and(|first| first & 0x0f == 8));
+    std::iter::once(bytes).chain(zlib)
+}
+
+enum Inflated {
+    /// The stream has ended, or its bytes have.
+    Ended,
+    /// It is no stream of DEFLATE from here on.
+    Broken,
+    /// At the limit, or told to stop.
+    Stopped,
+}
+
+/// Undoes DEFLATE in pieces for as long as `goes_on` says so. What came before a fault counts.
+fn inflate(bytes: &[u8], limit: usize, mut goes_on: impl FnMut(&[u8]) -> bool) -> Inflated {
+    let mut stream = Decompress::new(false);
+    let mut piece = [0; 4096];
+    let (mut read, mut written) = (0, 0);
+    loop {
+        let status = stream.decompress(bytes.get(read..).unwrap_or_default(), &mut piece, FlushDecompress::None);
+        let made = usize::try_from(stream.total_out()).unwrap_or(usize::MAX).saturating_sub(written);
+        let taken = usize::try_from(stream.total_in()).unwrap_or(usize::MAX).saturating_sub(read);
+        (read, written) = (read + taken, written + made);
+        if made > 0 && (!goes_on(piece.get(..made).unwrap_or_default()) || written >= limit) {
+            return Inflated::Stopped;
+        }
+        match status {
+            Ok(Status::StreamEnd) => return Inflated::Ended,
+            Ok(_) if made == 0 && taken == 0 => return Inflated::Ended,
+            Ok(_) => {}
+            Err(_) => return Inflated::Broken,
+        }
+    }
 }
 
 /// What lax decoders of base64 make of a text. They pass over what is not in their alphabet, and differ in what is.
@@ -736,6 +764,8 @@ fn is_word(name: &str, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use base64::engine::general_purpose::STANDARD;
     use flate2::Compression;
     use flate2::read::DeflateEncoder;

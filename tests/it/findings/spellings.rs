@@ -5,7 +5,7 @@ use std::io::Read as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
-use flate2::read::DeflateEncoder;
+use flate2::read::{DeflateEncoder, ZlibEncoder};
 
 use super::tokens::is_looked_into;
 use crate::support::Proxy;
@@ -154,6 +154,18 @@ fn responses() -> Vec<(String, String)> {
     row("a stored block".into(), STANDARD.encode(&stored));
     let first = [&[0x78, 0, 0, 0xff, 0xff][..], &stored].concat();
     row("a stored block that begins like zlib".into(), STANDARD.encode(first));
+    let mut zlib = Vec::new();
+    ZlibEncoder::new(RESPONSE.as_bytes(), Compression::best()).read_to_end(&mut zlib).unwrap();
+    row("zlib".into(), STANDARD.encode(&zlib));
+    row("zlib without its check".into(), STANDARD.encode(&zlib[..zlib.len() - 4]));
+    row("zlib with another check".into(), STANDARD.encode([&zlib[..zlib.len() - 4], b"abcd"].concat()));
+    // For readers that take a blank for a `+` that a form lost.
+    let signs = STANDARD.encode("<samlp:Response>>>>?>>>>?>>><saml:Assertion/></samlp:Response>").replace('+', " ");
+    assert!(signs.contains(' '), "{signs}");
+    row("blanks for letters".into(), signs.clone());
+    row("blanks for letters, in lines".into(), format!("{}\r\n{}", &signs[..20], &signs[20..]));
+    row("blanks for letters behind a bracket".into(), format!("<{signs}"));
+    row("blanks for letters behind a brace".into(), format!("{{{signs}"));
     // A foreign token around it, to readers that take all of its letters for base64.
     let header = format!("{{\"alg\":\"RS256\",\"x\":\"-->{RESPONSE}<!--\"}}");
     let polyglot = [header.as_str(), "{\"iss\":\"https://other.example\"}", "-->"].map(|each| STANDARD.encode(each));

@@ -260,7 +260,10 @@ impl JsonScan {
             Escape::Backslash => match byte {
                 b'u' => next = Escape::Digits { missing: 4, value: 0 },
                 b'x' => next = Escape::Digits { missing: 2, value: 0 },
-                b'b' | b'f' | b'n' | b'r' | b't' => self.keep(b" "),
+                b'b' | b'f' => self.keep(b"\x0c"),
+                b'n' => self.keep(b"\n"),
+                b'r' => self.keep(b"\r"),
+                b't' => self.keep(b"\t"),
                 // A line that goes on.
                 b'\n' | b'\r' => {}
                 byte => self.keep(&[byte]),

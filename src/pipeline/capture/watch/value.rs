@@ -132,11 +132,17 @@ impl HeldValue {
         };
         let bare = without_blanks(&self.text).trim_ascii_end();
         let has_plus = memchr::memchr(FORM_PLUS, &self.text).is_some();
-        let is_mended =
-            has_plus || (memchr::memchr(b' ', bare).is_some() && !matches!(bare.first(), Some(b'{' | b'<')));
+        let mended = (has_plus || memchr::memchr(b' ', bare).is_some()).then(|| {
+            let mut mended = with(bare, b'+', b'+').into_owned();
+            // With its blanks it was JSON or XML; without them it may be base64 alone, whose decoders pass over this.
+            if let Some(first @ (b'{' | b'<')) = mended.first_mut() {
+                *first = b'!';
+            }
+            Cow::Owned(mended)
+        });
         let one = if has_plus { with(&self.text, b' ', b' ') } else { Cow::Borrowed(self.text.as_slice()) };
         let letters = has_plus.then(|| with(&self.text, b'+', b' '));
-        std::iter::once(one).chain(letters).chain(is_mended.then(|| with(bare, b'+', b'+')))
+        std::iter::once(one).chain(letters).chain(mended)
     }
 
     /// Bytes that are held.
