@@ -109,6 +109,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("userinfo_endpoint", EXCHANGES),
     ("revocation_endpoint", EXCHANGES),
     ("end_session_endpoint", OIDC_OURS),
+    ("end_session_return", OIDC_OURS),
     ("client_certificate", EXCHANGES),
     ("client_key", EXCHANGES),
     ("title", OURS),

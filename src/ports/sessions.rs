@@ -45,6 +45,8 @@ pub struct NewSession {
     pub at_provider: AtProvider,
     pub app_cookie: Option<Digest>,
     pub refresh: Option<Vec<u8>>,
+    /// The ID token that it began with, sealed.
+    pub hint: Option<Vec<u8>>,
     pub now: Timestamp,
     pub idle_until: Timestamp,
     pub expires_at: Timestamp,
@@ -53,7 +55,7 @@ pub struct NewSession {
 }
 
 /// How a provider speaks of a session of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AtProvider {
     /// OIDC `sub`, or the value of the NameID.
     pub subject: String,
@@ -61,6 +63,9 @@ pub struct AtProvider {
     pub session: Option<String>,
     /// The Format of the NameID.
     pub name_format: Option<String>,
+    /// Its NameQualifier and SPNameQualifier (SAML Core section 2.2.2).
+    pub name_qualifier: Option<String>,
+    pub sp_name_qualifier: Option<String>,
 }
 
 /// A live session, and what its user holds now.
@@ -79,6 +84,8 @@ pub struct Session {
     pub at_provider: AtProvider,
     pub app_cookie: Option<Digest>,
     pub refresh: Option<Vec<u8>>,
+    /// The ID token that it began with, sealed.
+    pub hint: Option<Vec<u8>>,
     pub seen_at: Timestamp,
     /// When its memberships were last synced by a login or a renewal.
     pub synced_at: Timestamp,

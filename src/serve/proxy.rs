@@ -697,7 +697,7 @@ impl Arrival {
                 return;
             }
         };
-        let beginning = Beginning { app_cookie: Some(&app_cookie), refresh_token: None };
+        let beginning = Beginning { app_cookie: Some(&app_cookie), ..Beginning::default() };
         if let Err(error) = gate.front.desk.begin(id, entered, beginning, jar, response.headers_mut()).await {
             tracing::error!(%id, %error, "the session could not be begun; identity headers stop at the callback");
         }

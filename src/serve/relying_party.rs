@@ -232,11 +232,10 @@ impl Front {
         &self,
         request: &OwnRequest,
         entered: &Entered,
-        refresh_token: Option<&str>,
+        beginning: Beginning<'_>,
         goal: &str,
         mut cookies: HeaderMap,
     ) -> Outcome {
-        let beginning = Beginning { app_cookie: None, refresh_token };
         let begun = self.desk.begin(&request.id, entered, beginning, &request.jar, &mut cookies).await;
         match begun {
             Ok(true) => {

@@ -27,6 +27,8 @@ const COOKIE: &str = "s";
 const ID_LENGTH: usize = 43;
 /// Sessions that are remembered for the stated moment; past it, the oldest knowledge goes.
 const MOST_CACHED: usize = 8192;
+/// Bytes of an ID token that goes with a sign-out. Many servers take a request line of 8 KiB, and the rest of the address needs room.
+const MOST_HINT: usize = 6 * 1024;
 /// A session in use is noted at most so often: reading must not become writing.
 const NOTED: Duration = Duration::from_secs(60);
 
@@ -47,6 +49,8 @@ pub struct Beginning<'a> {
     /// The value of the app's own session cookie, as the app has just set it.
     pub app_cookie: Option<&'a [u8]>,
     pub refresh_token: Option<&'a str>,
+    /// The ID token of the login, which tells the provider at a sign-out whose session ends.
+    pub id_token: Option<&'a str>,
 }
 
 impl Desk {
@@ -192,6 +196,7 @@ impl Desk {
             at_provider: at_provider(&assertion.statement),
             app_cookie: beginning.app_cookie.map(Digest::of),
             refresh: beginning.refresh_token.and_then(|token| self.seal_refresh(&key, token)),
+            hint: beginning.id_token.and_then(|token| self.seal_hint(&key, token)),
             now,
             idle_until: now.plus(self.settings.idle),
             expires_at,
@@ -258,6 +263,18 @@ impl Desk {
         String::from_utf8(plain).ok().map(zeroize::Zeroizing::new)
     }
 
+    /// The ID token that a session began with, if it was kept and opens.
+    pub fn hint(&self, session: &Session) -> Option<zeroize::Zeroizing<String>> {
+        let plain = self.sealer.unseal(&hint_name(&session.key), session.hint.as_deref()?)?;
+        String::from_utf8(plain).ok().map(zeroize::Zeroizing::new)
+    }
+
+    /// A token that no address would take is not kept.
+    fn seal_hint(&self, key: &Digest, token: &str) -> Option<Vec<u8>> {
+        let fits = token.len() <= MOST_HINT;
+        fits.then(|| self.sealer.seal(&hint_name(key), token.as_bytes())).flatten()
+    }
+
     /// Notes that a session was synced, and with what to ask next time.
     ///
     /// # Errors
@@ -294,6 +311,10 @@ impl Desk {
     }
 }
 
+fn hint_name(key: &Digest) -> Vec<u8> {
+    [b"hint:", key.0.as_slice()].concat()
+}
+
 fn refresh_name(key: &Digest) -> Vec<u8> {
     [b"refresh:", key.0.as_slice()].concat()
 }
@@ -303,14 +324,19 @@ fn at_provider(statement: &Statement) -> AtProvider {
     match statement {
         Statement::Oidc(claims) | Statement::Userinfo(claims) => {
             let text = |claim: &str| claims.get(claim).and_then(serde_json::Value::as_str).map(str::to_owned);
-            AtProvider { subject: text("sub").unwrap_or_default(), session: text("sid"), name_format: None }
+            AtProvider { subject: text("sub").unwrap_or_default(), session: text("sid"), ..AtProvider::default() }
         }
         Statement::Saml(statement) => {
-            let name_id = statement.name_id.clone();
-            AtProvider {
-                subject: name_id.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
-                session: statement.session_index.clone(),
-                name_format: name_id.and_then(|name| name.format),
+            let session = statement.session_index.clone();
+            match statement.name_id.clone() {
+                Some(name) => AtProvider {
+                    subject: name.value,
+                    session,
+                    name_format: name.format,
+                    name_qualifier: name.name_qualifier,
+                    sp_name_qualifier: name.sp_name_qualifier,
+                },
+                None => AtProvider { session, ..AtProvider::default() },
             }
         }
     }

@@ -421,6 +421,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider5.authorization_parameters", r#"{ prompt = "login" }"#, Changes),
     ("provider5.forward_login_hint", "true", Changes),
     ("provider5.response_mode", r#""form_post""#, Changes),
+    ("provider5.end_session_endpoint", r#""https://keycloak.example.com/logout""#, Changes),
+    ("provider5.end_session_return", r#""id_token_hint""#, Fault("`returnTo` (Auth0)")),
     ("provider5.client_certificate", r#""certificate.pem""#, Fault("`client_key` is missing")),
     ("provider5.client_key", r#""key.pem""#, Fault("`client_certificate` is missing")),
     ("provider5.title", r#""Staff""#, Changes),

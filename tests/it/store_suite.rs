@@ -583,9 +583,10 @@ fn session(key: &str, who: &str) -> NewSession {
         provider: provider("p"),
         login: format!("login-{key}"),
         token: format!("token-{key}"),
-        at_provider: AtProvider { subject: who.into(), session: Some(format!("sid-{key}")), name_format: None },
+        at_provider: AtProvider { subject: who.into(), session: Some(format!("sid-{key}")), ..AtProvider::default() },
         app_cookie: None,
         refresh: None,
+        hint: None,
         now: NOW,
         idle_until: at(HOUR),
         expires_at: at(2 * HOUR),
@@ -613,13 +614,21 @@ async fn a_session_tells_what_its_user_holds_now() {
     let opened = open();
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
-    let begun = NewSession { app_cookie: Some(Digest::of(b"app")), refresh: Some(vec![1, 2]), ..session("k", "alice") };
+    let begun = NewSession {
+        app_cookie: Some(Digest::of(b"app")),
+        refresh: Some(vec![1, 2]),
+        hint: Some(vec![3]),
+        ..session("k", "alice")
+    };
     assert!(opened.sessions.begin(begun).await.unwrap());
     let find = || async { opened.sessions.find(Digest::of(b"k"), Arc::clone(&rules), NOW).await.unwrap().unwrap() };
     let found = find().await;
     assert_eq!((found.groups, found.roles), (vec!["A".to_owned(), "B".into()], vec!["admin".to_owned()]));
     assert_eq!((found.email.as_deref(), found.token.as_str()), (Some("alice@example.com"), "token-k"));
-    assert_eq!((found.app_cookie, found.refresh), (Some(Digest::of(b"app")), Some(vec![1, 2])));
+    assert_eq!(
+        (found.app_cookie, found.refresh, found.hint),
+        (Some(Digest::of(b"app")), Some(vec![1, 2]), Some(vec![3]))
+    );
     assert_eq!(found.at_provider.session.as_deref(), Some("sid-k"));
     plan(store, &rules, Case { token: "2", issued: 1, values: &["a"], ..Case::default() }).await;
     assert_eq!(find().await.groups, ["A"], "a revocation shows");

@@ -1,7 +1,8 @@
 //! What an authorization request of ours asks beside the protocol's own: `authorization_parameters`, `forward_login_hint`,
-//! `response_mode`.
+//! `response_mode`; and what a sign-out asks: `end_session_return`.
 
 use super::super::reader::{Section, Value};
+use super::super::values::Wrong;
 
 /// Of one provider.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +13,8 @@ pub struct Authorization {
     pub forward_login_hint: bool,
     /// The answer comes as a form, not in the address.
     pub form_post: bool,
+    /// The parameter by which the provider is told, at a sign-out, where the browser goes on to.
+    pub end_session_return: String,
 }
 
 /// Parameters that are ours to set, and what says them instead.
@@ -46,6 +49,21 @@ pub(super) fn read(section: &Section<'_>) -> Authorization {
         parameters: parameters(&section.section("authorization_parameters")),
         forward_login_hint: section.flag("forward_login_hint", false),
         form_post: section.word("response_mode", &modes, false),
+        end_session_return: section
+            .parsed("end_session_return", parameter)
+            .map_or_else(|| "post_logout_redirect_uri".to_owned(), |found| found.value),
+    }
+}
+
+/// The name of a parameter of a query.
+fn parameter(text: &str) -> Result<String, Wrong> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let taken = ["client_id", "id_token_hint"].contains(&text);
+    match !text.is_empty() && text.len() <= LONGEST_NAME && text.bytes().all(is_name) && !taken {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::expected(
+            "the name of a parameter, such as `post_logout_redirect_uri`, `logout_uri` (Cognito) or `returnTo` (Auth0)",
+        )),
     }
 }
 

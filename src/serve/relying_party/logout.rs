@@ -102,12 +102,16 @@ impl Front {
         let party = self.party(&session.provider)?;
         let place = self.place_of_logout(session).await?;
         match &party.way {
-            // OpenID Connect RP-Initiated Logout 1.0 section 2. No ID token is kept that could be the hint.
+            // OpenID Connect RP-Initiated Logout 1.0 section 2.
             Way::Oidc(client) => {
                 let mut url = url::Url::parse(&place).ok()?;
+                let signed_out = format!("{}{OWN}signed-out", self.origin);
                 url.query_pairs_mut()
                     .append_pair("client_id", client.client_id())
-                    .append_pair("post_logout_redirect_uri", &format!("{}{OWN}signed-out", self.origin));
+                    .append_pair(client.end_session_return(), &signed_out);
+                if let Some(hint) = self.desk.hint(session) {
+                    url.query_pairs_mut().append_pair("id_token_hint", &hint);
+                }
                 Some(url.into())
             }
             Way::Saml(sp) => {

@@ -20,6 +20,7 @@ use crate::ports::back_channel::BackChannel;
 use crate::ports::keys::Published;
 use crate::ports::token_endpoint::{ExchangeError, Grant, TokenClient, Tokens};
 use crate::serve::respond::Trouble;
+use crate::serve::session::Beginning;
 
 /// Characters of a code that are handed on; providers' codes have a few hundred.
 const MOST_CODE: usize = 4096;
@@ -62,6 +63,11 @@ impl Client {
         &self.token.client_id
     }
 
+    /// The parameter that says where a browser goes after a sign-out.
+    pub fn end_session_return(&self) -> &str {
+        &self.authorization.end_session_return
+    }
+
     /// Whether the provider is asked to answer by a form.
     pub fn takes_forms(&self) -> bool {
         self.authorization.form_post
@@ -93,7 +99,7 @@ impl Client {
 
     /// What is asked beside the protocol's own. The configuration names no parameter that is ours.
     fn asked<'a>(&'a self, hint: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let Authorization { parameters, forward_login_hint, form_post } = &self.authorization;
+        let Authorization { parameters, forward_login_hint, form_post, .. } = &self.authorization;
         let is_hint = |hint: &&str| hint.chars().count() <= MOST_HINT && !hint.chars().any(char::is_control);
         let hint = hint.filter(|hint| *forward_login_hint && is_hint(hint)).map(|hint| ("login_hint", hint));
         let parameters = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -144,7 +150,8 @@ impl Front {
         match self.redeem(request, &query, &kept, now).await {
             Ok((entered, tokens)) => {
                 let refresh_token = tokens.refresh_token.as_ref().map(|token| token.as_str());
-                self.enter(request, &entered, refresh_token, &kept.pending.goal, cookies).await
+                let beginning = Beginning { app_cookie: None, refresh_token, id_token: tokens.id_token.as_deref() };
+                self.enter(request, &entered, beginning, &kept.pending.goal, cookies).await
             }
             Err(trouble) => Err(Box::new(Refusal { trouble, cookies })),
         }
@@ -180,7 +187,7 @@ impl Front {
         let mut tokens = exchanged.map_err(|error| self.not_exchanged(&request.id, party, error))?;
         let no_token =
             || Trouble::Provider { provider: provider.clone(), why: "its token endpoint gave no ID token".into() };
-        let token = tokens.id_token.take().ok_or_else(no_token)?;
+        let token = tokens.id_token.clone().ok_or_else(no_token)?;
         let state = Some(pending.state.clone());
         let asked = RememberedRequest::Oidc { state: state.clone(), nonce: Some(nonce.clone()) };
         let origin = Origin::Asked { request: asked, access_token: tokens.access_token.take() };

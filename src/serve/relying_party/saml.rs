@@ -31,6 +31,7 @@ use crate::pipeline::verify::{BindingVerdict, Origin, Remembered, RememberedRequ
 use crate::ports::keys::Published;
 use crate::serve::cookies::random_text;
 use crate::serve::respond::{self, Trouble};
+use crate::serve::session::Beginning;
 
 /// The service provider that we are at one identity provider.
 pub struct ServiceProvider {
@@ -125,6 +126,8 @@ impl ServiceProvider {
         let subject = Subject {
             name: &session.subject,
             format: session.name_format.as_deref(),
+            name_qualifier: session.name_qualifier.as_deref(),
+            sp_name_qualifier: session.sp_name_qualifier.as_deref(),
             session: session.session.as_deref(),
         };
         let request = messages::logout_request(&envelope, &subject);
@@ -202,7 +205,7 @@ impl Front {
                 let named = || form.value("RelayState").and_then(|text| target(text, &self.origin));
                 let goal = matched.map(|kept| kept.pending.goal.clone()).or_else(named);
                 let goal = goal.unwrap_or_else(|| self.start.clone());
-                self.enter(request, &entered, None, &goal, cookies).await
+                self.enter(request, &entered, Beginning::default(), &goal, cookies).await
             }
             Err(refused) if self.is_back(&refused, &name, request).await => {
                 Ok(respond::redirect(&self.start, HeaderMap::new()))

@@ -70,6 +70,36 @@ async fn signing_out_ends_the_session_here_and_then_at_the_provider() {
     assert_eq!(browser.post("/.loginsync/sign-out", "").await.status, 303, "twice does no harm");
 }
 
+/// OUT3: the provider is told whose session ends, by the ID token that it began with, and in the words that it knows.
+#[tokio::test]
+async fn out03_a_sign_out_brings_the_hint_to_where_the_operator_says() {
+    let cognito = "end_session_endpoint = \"https://login.example/logout?x=1\"\nend_session_return = \"logout_uri\"";
+    for (provider, begins, way_back) in
+        [("", None, "post_logout_redirect_uri"), (cognito, Some("https://login.example/logout?x=1&"), "logout_uri")]
+    {
+        let scene = Scene::open(Setting { provider, ..Setting::default() }).await;
+        for (size, is_kept) in [(0, true), (9000, false)] {
+            let mut browser = scene.browser();
+            let left = browser.leave("/page").await;
+            let token = scene.token(&left.query["nonce"], |claims| claims["picture"] = json!("x".repeat(size)));
+            scene.tokens(&token);
+            let callback = format!("/.loginsync/callback?code=c-1&state={}", left.query["state"]);
+            assert_eq!(browser.get(&callback).await.status, 303);
+            let away = browser.send("POST", "/.loginsync/sign-out", &[("sec-fetch-site", "same-origin")], b"").await;
+            let onward = onward(&away);
+            assert!(begins.is_none_or(|begins| onward.starts_with(begins)), "{onward}");
+            let query: std::collections::BTreeMap<String, String> =
+                url::Url::parse(&onward).unwrap().query_pairs().into_owned().collect();
+            assert_eq!(query["client_id"], "the app");
+            assert_eq!(query[way_back], "https://app.example/.loginsync/signed-out");
+            assert_eq!(query.get("id_token_hint"), is_kept.then_some(&token), "{size}");
+            let stored = std::fs::read(scene.house.folder.path().join("store.db-wal")).unwrap();
+            let signature = token.rsplit('.').next().unwrap().as_bytes();
+            assert!(!stored.windows(signature.len()).any(|bytes| bytes == signature), "it is sealed");
+        }
+    }
+}
+
 /// Where a page of ours sends the browser by itself.
 fn onward(page: &Answer) -> String {
     let (_, rest) =

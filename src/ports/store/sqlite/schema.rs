@@ -12,9 +12,9 @@ use super::unavailable;
 use crate::clock::Clock;
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 /// What brings a database from each version to the next, the first from nothing.
-const SCRIPTS: [&str; 7] = [
+const SCRIPTS: [&str; 8] = [
     include_str!("schema/1-logins.sql"),
     include_str!("schema/2-rules.sql"),
     include_str!("schema/3-sessions.sql"),
@@ -22,6 +22,7 @@ const SCRIPTS: [&str; 7] = [
     include_str!("schema/5-audit.sql"),
     include_str!("schema/6-privilege.sql"),
     include_str!("schema/7-brake.sql"),
+    include_str!("schema/8-sign-out.sql"),
 ];
 /// The first version with the second format of audit rows.
 const SECOND_FORMAT: i64 = 5;

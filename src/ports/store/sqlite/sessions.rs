@@ -29,8 +29,9 @@ pub(super) fn begin(transaction: &Transaction<'_>, session: &NewSession) -> Resu
     connection
         .prepare_cached(
             "INSERT INTO sessions (key, user_id, provider, login, token, subject, sid, name_format, app_cookie, refresh,
-                                   created_at, seen_at, synced_at, idle_until, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, ?12, ?13)",
+                                   created_at, seen_at, synced_at, idle_until, expires_at, name_qualifier,
+                                   sp_name_qualifier, hint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, ?12, ?13, ?14, ?15, ?16)",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -47,6 +48,9 @@ pub(super) fn begin(transaction: &Transaction<'_>, session: &NewSession) -> Resu
                 session.now.0,
                 session.idle_until.0,
                 session.expires_at.0,
+                session.at_provider.name_qualifier,
+                session.at_provider.sp_name_qualifier,
+                session.hint,
             ])
         })
         .map_err(unavailable)?;
@@ -88,7 +92,8 @@ pub(super) fn find(
     let found = snapshot
         .prepare_cached(
             "SELECT namespace, users.subject, email, display_name, provider, login, token, sessions.subject, sid,
-                    name_format, app_cookie, refresh, seen_at, synced_at, idle_until, expires_at
+                    name_format, app_cookie, refresh, seen_at, synced_at, idle_until, expires_at, name_qualifier,
+                    sp_name_qualifier, hint
              FROM sessions JOIN users ON users.id = sessions.user_id
              WHERE key = ?1 AND expires_at > ?2 AND idle_until > ?2 AND disabled_at IS NULL",
         )
@@ -119,9 +124,16 @@ fn read(row: &Row<'_>, key: Digest) -> rusqlite::Result<Result<Session, StoreErr
         provider,
         login: row.get(5)?,
         token: row.get(6)?,
-        at_provider: AtProvider { subject: row.get(7)?, session: row.get(8)?, name_format: row.get(9)? },
+        at_provider: AtProvider {
+            subject: row.get(7)?,
+            session: row.get(8)?,
+            name_format: row.get(9)?,
+            name_qualifier: row.get(16)?,
+            sp_name_qualifier: row.get(17)?,
+        },
         app_cookie: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
         refresh: row.get(11)?,
+        hint: row.get(18)?,
         seen_at: Timestamp(row.get(12)?),
         synced_at: Timestamp(row.get(13)?),
         idle_until: Timestamp(row.get(14)?),

@@ -51,12 +51,18 @@ pub fn authn_request(envelope: &Envelope<'_>, acs: &str) -> String {
 pub struct Subject<'a> {
     pub name: &'a str,
     pub format: Option<&'a str>,
+    pub name_qualifier: Option<&'a str>,
+    pub sp_name_qualifier: Option<&'a str>,
     pub session: Option<&'a str>,
 }
 
 /// A LogoutRequest (SAML Core section 3.7.1).
 pub fn logout_request(envelope: &Envelope<'_>, subject: &Subject<'_>) -> String {
-    let name = Element::new("saml:NameID").with_any("Format", subject.format).text(subject.name);
+    let name = Element::new("saml:NameID")
+        .with_any("NameQualifier", subject.name_qualifier)
+        .with_any("SPNameQualifier", subject.sp_name_qualifier)
+        .with_any("Format", subject.format)
+        .text(subject.name);
     let session = subject.session.map(|session| Element::new("samlp:SessionIndex").text(session));
     envelope.open("samlp:LogoutRequest").holding([envelope.issuer(), name].into_iter().chain(session)).finish()
 }
@@ -137,9 +143,11 @@ mod tests {
         let full = Subject {
             name: ODD,
             format: Some("urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"),
+            name_qualifier: Some("https://idp.example/?a=1&b=2"),
+            sp_name_qualifier: Some(ODD),
             session: Some(ODD),
         };
-        let bare = Subject { name: ODD, format: None, session: None };
+        let bare = Subject { name: ODD, format: None, name_qualifier: None, sp_name_qualifier: None, session: None };
         let certificate: &[u8] = &[48, 130, 1, 2];
         vec![
             ("authn-request", authn_request(&envelope, acs)),
