@@ -17,7 +17,7 @@ use super::claims::ClaimRule;
 use super::claims::split::Delimiter;
 use super::ids::{ClaimName, ProviderName, Target, Timestamp};
 use super::mapping::action::{Actions, Give, Kind, Then};
-use super::mapping::condition::{ClaimCondition, Condition, Test, folded};
+use super::mapping::condition::{ClaimCondition, Condition, Test, as_seen, folded};
 use super::mapping::{Activity, GateRule, Mapping, RuleSet, When};
 
 /// One thing that somebody should look at.
@@ -35,6 +35,8 @@ pub enum Lint {
     NeverMatches,
     Shadowed,
     CaseOnly,
+    OddCharacters,
+    PatternAsText,
     GuidAmongNames,
     DelimiterInPattern,
     PrivilegedBehindPattern,
@@ -54,6 +56,8 @@ impl Lint {
             Self::NeverMatches => "never matches",
             Self::Shadowed => "shadowed",
             Self::CaseOnly => "differs by case only",
+            Self::OddCharacters => "odd characters",
+            Self::PatternAsText => "pattern as text",
             Self::GuidAmongNames => "guid among names",
             Self::DelimiterInPattern => "delimiter in a pattern",
             Self::PrivilegedBehindPattern => "privileged behind a pattern",
@@ -160,6 +164,7 @@ impl<'r> Linter<'r> {
     fn mapping(&mut self, mapping: &'r Mapping) {
         for exact in exact(mapping) {
             self.unreachable_value(mapping, &exact);
+            self.mistyped(mapping, &exact);
         }
         let conditions = mapping.when.conditions();
         if let When::Conditions { join, .. } = &mapping.when
@@ -173,6 +178,28 @@ impl<'r> Linter<'r> {
         self.guarded(mapping);
         if let Then::Actions(actions) = &mapping.then {
             self.captured(mapping, actions);
+        }
+    }
+
+    /// A value that is compared as it is written, and was probably meant otherwise.
+    fn mistyped(&mut self, mapping: &Mapping, exact: &Exact<'_>) {
+        let value = exact.value;
+        let is_anchored = value.starts_with('^') && value.ends_with('$');
+        let is_glob = value.starts_with('*') || value.ends_with('*') || value.contains(".*");
+        if is_glob || is_anchored {
+            let message = format!(
+                "`{value}` is compared as it is written; a pattern is `begins_with`, `ends_with`, `contains` or `regex` of the \
+                 long form"
+            );
+            self.find(Lint::PatternAsText, about(mapping), message);
+        }
+        if as_seen(value) != folded(value) {
+            let shown = value.escape_debug();
+            let message = format!(
+                "`{shown}` has blanks at an end or beside each other, characters that cannot be seen, or accents that are not \
+                 composed; values are compared as they are written"
+            );
+            self.find(Lint::OddCharacters, about(mapping), message);
         }
     }
 

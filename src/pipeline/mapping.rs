@@ -266,7 +266,7 @@ pub enum GateRule {
     Deny { join: Join, conditions: Box<[Condition]> },
 }
 
-/// A value that would have matched but for its case.
+/// A value that would have matched but for its case, its blanks, what cannot be seen of it, or how its accents are composed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NearMiss {
     /// The mapping's place in the order of the rules.

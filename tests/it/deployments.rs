@@ -6,6 +6,7 @@ mod examples;
 mod lists;
 mod paths;
 mod relying_party;
+mod values;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, Once};

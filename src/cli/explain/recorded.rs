@@ -77,7 +77,13 @@ pub fn in_words(row: &AuditRow) -> String {
     }
     for miss in list(&row.detail, "near_misses") {
         let part = |key: &str| miss.get(key).and_then(Value::as_str).unwrap_or("-");
-        let _ = writeln!(told, "{:<10}`{}`: {:?} differs by case alone", "near miss", part("mapping"), part("found"));
+        let _ = writeln!(
+            told,
+            "{:<10}`{}`: {:?} differs by case, blanks or the composition of accents",
+            "near miss",
+            part("mapping"),
+            part("found")
+        );
     }
     if let Some(kept) = row.detail.get("kept").and_then(Value::as_u64) {
         let _ = writeln!(told, "{:<10}{kept} grants as they were", "kept");

@@ -169,12 +169,16 @@ impl MappingReport {
 
 impl ConditionReport {
     fn told(&self) -> String {
-        let Self { says, truth, values, near } = self;
+        let Self { says, truth, values, near, look_alike } = self;
         match (*truth, values.as_slice(), near.as_slice()) {
             ("true", [only], _) if says.contains(&format!("\"{only}\"")) => says.clone(),
             ("true", [], _) => says.clone(),
             ("true", values, _) => format!("{says}: {}", listed(values)),
             ("undecided", ..) => format!("{says}: undecided"),
+            (_, [], []) if !look_alike.is_empty() => format!(
+                "{says}: {} looks the same and differs by blanks, invisible characters or the composition of accents",
+                escaped(look_alike)
+            ),
             (_, [], []) => format!("{says}: false"),
             (_, [], near) => format!("{says}: {} differs by case alone", listed(near)),
             (_, values, _) => format!("{says}: false, there is {}", listed(values)),
@@ -188,6 +192,13 @@ fn listed(values: &[String]) -> String {
         shown.push(format!("and {} more", values.len() - MOST_VALUES));
     }
     shown.join(", ")
+}
+
+/// With what cannot be seen, or be told apart, as its code.
+fn escaped(values: &[String]) -> String {
+    let plain = |letter: char| if letter.is_ascii() { letter.to_string() } else { letter.escape_unicode().to_string() };
+    let shown = values.iter().map(|value| format!("\"{}\"", cut(value).chars().map(plain).collect::<String>()));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn cut(text: &str) -> String {

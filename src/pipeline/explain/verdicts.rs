@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
-use crate::pipeline::mapping::condition::{ClaimCondition, Condition, Facts, Looked, Person, Test, Truth};
+use crate::pipeline::mapping::condition::{ClaimCondition, Condition, Facts, Looked, Person, Test, Truth, as_seen};
 use crate::pipeline::mapping::{
     Activity, Gate, GateRule, Join, Mapping, RuleSet, Seen, Traced, When, exhaustive, traced,
 };
@@ -83,6 +83,9 @@ pub struct ConditionReport {
     /// Values that would match but for their case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<String>,
+    /// Values that look the same and differ by blanks, invisible characters or the composition of accents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub look_alike: Vec<String>,
 }
 
 /// What one gate came to.
@@ -155,7 +158,8 @@ impl Look<'_> {
             Some(seen) => self.conditions(&mapping.when, &seen.person),
             None => Vec::new(),
         };
-        let near = verdict == Verdict::Missed && conditions.iter().any(|condition| !condition.near.is_empty());
+        let near = verdict == Verdict::Missed
+            && conditions.iter().any(|one| !one.near.is_empty() || !one.look_alike.is_empty());
         let unknown = self.traced.decision.unknown.iter().filter(|(label, _)| *label == mapping.label());
         MappingReport {
             mapping: mapping.label(),
@@ -231,8 +235,13 @@ impl Look<'_> {
 
     fn condition(&self, condition: &Condition, person: &Person) -> ConditionReport {
         let truth = condition.truth(self.facts, Some(person));
-        let mut report =
-            ConditionReport { says: condition.to_string(), truth: word(truth), values: Vec::new(), near: Vec::new() };
+        let mut report = ConditionReport {
+            says: condition.to_string(),
+            truth: word(truth),
+            values: Vec::new(),
+            near: Vec::new(),
+            look_alike: Vec::new(),
+        };
         let Condition::Claim(condition) = condition else { return report };
         let Looked::Pieces(pieces) = self.facts.look(&condition.claim, condition.delimiter.as_ref()) else {
             return report;
@@ -244,6 +253,11 @@ impl Look<'_> {
         report.values = matching(condition);
         if truth == Truth::False && condition.is_positive() {
             report.near = condition.ignoring_case().map(|folded| matching(&folded)).unwrap_or_default();
+            if let (true, Some(value)) = (report.near.is_empty(), condition.exact()) {
+                let wanted = as_seen(value);
+                let found = pieces.iter().filter(|piece| as_seen(piece) == wanted);
+                report.look_alike = found.take(MOST_VALUES).map(|piece| (*piece).to_owned()).collect();
+            }
         }
         report
     }

@@ -398,6 +398,38 @@ pub fn alike(name: &str) -> Cow<'_, str> {
     Cow::Owned(ComposingNormalizerBorrowed::new_nfc().normalize(&folded).into_owned())
 }
 
+/// A value as people see it: [`alike`], with every kind of blank as one, none at the ends, and nothing that cannot be seen. Values
+/// are never compared so; it tells why one that looks right does not match.
+pub fn as_seen(value: &str) -> Cow<'_, str> {
+    if !may_be_seen_otherwise(value) {
+        return folded(value);
+    }
+    let mut seen = String::with_capacity(value.len());
+    let visible = value.chars().filter(|letter| !is_invisible(*letter));
+    for letter in visible.map(|letter| if letter.is_whitespace() { ' ' } else { letter }) {
+        if letter != ' ' || !(seen.is_empty() || seen.ends_with(' ')) {
+            seen.push(letter);
+        }
+    }
+    Cow::Owned(alike(seen.trim_end()).into_owned())
+}
+
+/// Whether [`as_seen`] may say another thing than [`folded`]: cheap, since it is asked of every value of a login.
+pub fn may_be_seen_otherwise(value: &str) -> bool {
+    let blank = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_whitespace);
+    let bytes = value.as_bytes();
+    !value.is_ascii()
+        || blank(bytes.first())
+        || blank(bytes.last())
+        || bytes.windows(2).any(|pair| pair.iter().all(u8::is_ascii_whitespace))
+        || bytes.iter().any(|byte| byte.is_ascii_whitespace() && *byte != b' ')
+}
+
+/// Zero-width characters, the soft hyphen, and the byte order mark.
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+}
+
 /// A decimal number of any size, compared exactly: `-12`, `3.50`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decimal {

@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use regex::{RegexSet, RegexSetBuilder};
 
-use super::condition::{ClaimCondition, Facts, Looked, folded};
+use super::condition::{ClaimCondition, Facts, Looked, as_seen, folded, may_be_seen_otherwise};
 use super::{Activity, Mapping, NearMiss, When};
 use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::ids::{ClaimName, ProviderName};
@@ -302,10 +302,37 @@ impl Index {
                 }
             }
         }
+        self.nearly_touched_by(table, pieces, mappings, near);
         let Some(automaton) = &table.automaton else { return };
         for piece in pieces {
             let found = automaton.matches(piece);
             positions.extend(found.iter().filter_map(|at| table.patterns.get(at)).map(|(position, _)| *position));
+        }
+    }
+}
+
+impl Index {
+    /// Values that look like what a condition asks for and are not it: blanks, characters that cannot be seen, accents composed in
+    /// another way.
+    fn nearly_touched_by(&self, table: &Table, pieces: &[&str], mappings: &[Mapping], near: &mut Vec<NearMiss>) {
+        if table.values.is_empty() {
+            return;
+        }
+        for piece in pieces.iter().filter(|piece| may_be_seen_otherwise(piece)) {
+            let seen = as_seen(piece);
+            if seen == folded(piece) {
+                continue;
+            }
+            for (_, first) in table.filed(piece, self.hasher.hash_one(&*seen)) {
+                let all = table.several.get(&first).map_or(std::slice::from_ref(&first), Vec::as_slice);
+                let sought = all.iter().filter_map(|entry| sought_at(*entry, &self.anchors, mappings));
+                for sought in sought.filter(|sought| folded(sought.value) == seen) {
+                    if near.len() < NearMiss::MOST {
+                        let Sought { position, value, .. } = sought;
+                        near.push(NearMiss { position, expected: value.to_owned(), found: (*piece).to_owned() });
+                    }
+                }
+            }
         }
     }
 }
