@@ -406,9 +406,12 @@ pub struct PartialBody {
 
 impl Drop for PartialBody {
     fn drop(&mut self) {
-        if self.peer.bodies.fetch_sub(1, Ordering::SeqCst) == 1
-            && let Some(waker) = self.peer.when_whole.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if self.peer.bodies.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        // Locks: it is held for one statement here and in `wake_when_whole`, which drops no body.
+        let waker = self.peer.when_whole.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
