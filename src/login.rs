@@ -195,9 +195,10 @@ impl Reason {
     pub fn is_disbelief(&self) -> bool {
         match self {
             Self::Capture(_) | Self::Replay { .. } => true,
-            Self::Verify(fault) => {
-                !matches!(fault, Fault::Signature | Fault::AccessToken | Fault::Issuer { .. } | Fault::Internal)
-            }
+            Self::Verify(fault) => !matches!(
+                fault,
+                Fault::Signature | Fault::AccessToken | Fault::Code | Fault::Issuer { .. } | Fault::Internal
+            ),
             _ => false,
         }
     }

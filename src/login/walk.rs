@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::Reason;
 use super::enrich::{Unread, ask_userinfo, enrich};
 use crate::pipeline::capture::oidc::{AccessToken, IdTokenError, UntrustedIdToken};
-use crate::pipeline::capture::{self, Arrival, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
+use crate::pipeline::capture::{self, Arrival, Beside, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
 use crate::pipeline::claims::arrived::{Arrived, arrived, arrived_refused};
 use crate::pipeline::claims::sources::{Brought, Sources};
 use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal};
@@ -77,7 +77,7 @@ pub fn capture(message: Message<'_>) -> Result<Arrival, CaptureRefusal> {
     match message {
         Message::Callback { providers, message, max_document } => capture::read(providers, message, max_document),
         Message::Answer { provider, token, state } => {
-            let token = UntrustedToken::IdToken { token: token?, state, access_token: None };
+            let token = UntrustedToken::IdToken { token: token?, state, beside: Beside::default() };
             Ok(Arrival::Login(Captured { provider: Arc::clone(provider), token }))
         }
     }

@@ -59,12 +59,20 @@ pub enum UntrustedToken {
     IdToken {
         token: UntrustedIdToken,
         state: Option<String>,
-        /// What came beside it through the browser.
-        access_token: Option<AccessToken>,
+        beside: Beside,
     },
     SamlResponse(GuardedResponse),
     /// In a header of a request.
     Presented(UntrustedIdToken),
+}
+
+/// What came with an ID token through the browser, and counts only where the ID token vouches for it: an app may take it for the
+/// person's.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    pub access_token: Option<AccessToken>,
+    /// An authorization code.
+    pub code: Option<AccessToken>,
 }
 
 /// Why a message at a callback path is refused before any signature is looked at.
@@ -154,9 +162,12 @@ pub fn read(
             let token = UntrustedIdToken::parse(token)?;
             let provider = choose_oidc(providers, &token)?;
             let state = fields.value(Field::State).map(str::to_owned);
-            let beside = fields.value(Field::AccessToken).filter(|text| !text.is_empty());
-            let access_token = beside.map(|text| AccessToken::new(text.to_owned()));
-            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state, access_token } }))
+            let beside = |field| {
+                let text = fields.value(field).filter(|text| !text.is_empty());
+                text.map(|text| AccessToken::new(text.to_owned()))
+            };
+            let beside = Beside { access_token: beside(Field::AccessToken), code: beside(Field::Code) };
+            Ok(Arrival::Login(Captured { provider, token: UntrustedToken::IdToken { token, state, beside } }))
         }
         (None, Some(response)) => saml_arrival(providers, response, max_document),
         (None, None) if fields.has(Field::Code) => Err(CaptureRefusal::CodeOnly),
@@ -180,7 +191,7 @@ fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<
         Some(token) => {
             let token = UntrustedIdToken::parse(token)?;
             let provider = choose_oidc(providers, &token)?;
-            let token = UntrustedToken::IdToken { token, state: None, access_token: None };
+            let token = UntrustedToken::IdToken { token, state: None, beside: Beside::default() };
             Ok(Arrival::Login(Captured { provider, token }))
         }
     }

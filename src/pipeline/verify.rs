@@ -282,6 +282,11 @@ pub enum Fault {
     AuthorizedParty { found: String, expected: String },
     #[error("`at_hash` does not vouch for the access token that came beside it")]
     AccessToken,
+    #[error(
+        "`c_hash` does not vouch for the authorization code that came beside it through the browser, and an app that exchanges the \
+         code would log in another person (OIDC Core 3.3.2.11)"
+    )]
+    Code,
     #[error("expired at {at}; it is {now}")]
     Expired { at: Timestamp, now: Timestamp },
     #[error("not valid before {at}; it is {now}")]
@@ -365,9 +370,9 @@ pub fn verify(
 ) -> Result<Verified<Assertion>, Refused> {
     let provider = &*captured.provider;
     match (&provider.protocol, &captured.token, keys) {
-        (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state, access_token }, ProviderKeys::Oidc(keys)) => {
-            let beside = oidc::Beside { state: state.as_deref(), access_token: access_token.as_ref() };
-            oidc::check(provider, policy, token, beside, keys, origin, now).map(Verified)
+        (Protocol::Oidc(policy), UntrustedToken::IdToken { token, state, beside }, ProviderKeys::Oidc(keys)) => {
+            let came = oidc::Came { state: state.as_deref(), beside };
+            oidc::check(provider, policy, token, came, keys, origin, now).map(Verified)
         }
         (
             Protocol::Oidc(policy @ OidcPolicy { bearer: Some(bearer), .. }),

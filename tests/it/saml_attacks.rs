@@ -770,7 +770,7 @@ pub fn not_meant_for_us_now() -> Vec<Row> {
                     "<saml:EncryptedAttribute></saml:EncryptedAttribute></saml:AttributeStatement>",
                 )
             }),
-            "holds `EncryptedAttribute`",
+            "is encrypted by itself (`EncryptedAttribute`)",
         ),
         ("an attribute without a name", says(|a| without(a, " Name=\"groups\"")), "has no `Name`"),
         ("markup in NameID", says(|a| instead(a, ">alice<", "><x></x>alice<")), "`NameID` has child elements"),

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use self::keys::KeySet;
 use super::{Assertion, Fault, Origin, Refused, RememberedRequest, SignedToken, Statement, bind, check_issued};
+use crate::pipeline::capture::Beside;
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken, kind};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::number;
@@ -85,11 +86,11 @@ impl fmt::Display for SigningAlgorithm {
     }
 }
 
-/// What came beside an ID token through the browser.
+/// What came with an ID token.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beside<'a> {
+pub(super) struct Came<'a> {
     pub state: Option<&'a str>,
-    pub access_token: Option<&'a AccessToken>,
+    pub beside: &'a Beside,
 }
 
 /// Checks an ID token.
@@ -97,7 +98,7 @@ pub(super) fn check(
     provider: &Provider,
     policy: &OidcPolicy,
     token: &UntrustedIdToken,
-    beside: Beside<'_>,
+    came: Came<'_>,
     keys: &KeySet,
     origin: &Origin,
     now: Timestamp,
@@ -105,8 +106,8 @@ pub(super) fn check(
     let algorithm = check_signature(policy, token, keys).map_err(Refused::unsigned)?;
     let (payload, payload_bytes) = token.payload();
     let token_id = token_id(payload, payload_bytes);
-    let checked = check_access_token(algorithm, payload, origin, beside.access_token)
-        .and_then(|()| check_claims(provider, policy, payload, beside.state, origin, now, token_id.clone()));
+    let checked = check_hashes(algorithm, payload, origin, came.beside)
+        .and_then(|()| check_claims(provider, policy, payload, came.state, origin, now, token_id.clone()));
     checked.map_err(|fault| Refused {
         fault,
         signed: Some(SignedToken { token_id, issued_at: numeric_date(payload, "iat").ok().flatten() }),
@@ -256,27 +257,29 @@ fn check_membership<'p>(policy: &OidcPolicy, payload: &'p Map<String, Value>) ->
     }
 }
 
-/// An access token that comes beside is the one that the ID token vouches for: where it does, of one from a token endpoint (OIDC Core
-/// 3.1.3.8), and always of one that came through the browser, where `at_hash` is required (3.2.2.9, 3.3.2.9) and the token may have been
+/// What comes beside is what the ID token vouches for: where it does, of an access token from a token endpoint (OIDC Core 3.1.3.8), and
+/// always of what came through the browser, where `at_hash` and `c_hash` are required (3.2.2.9, 3.3.2.11), since both may have been
 /// exchanged for another person's.
-fn check_access_token(
+fn check_hashes(
     algorithm: SigningAlgorithm,
     payload: &Map<String, Value>,
     origin: &Origin,
-    in_front: Option<&AccessToken>,
+    beside: &Beside,
 ) -> Result<(), Fault> {
-    let hash = payload.get("at_hash");
-    let vouches_for = |access_token: &AccessToken| {
-        let digest = digest::digest(algorithm.hash(), access_token.expose().as_bytes());
+    let vouches = |claim: &str, text: &AccessToken| {
+        let digest = digest::digest(algorithm.hash(), text.expose().as_bytes());
         let half = digest.as_ref().get(..digest.as_ref().len() / 2).unwrap_or_default();
-        hash.and_then(Value::as_str) == Some(URL_SAFE_NO_PAD.encode(half).as_str())
+        payload.get(claim).and_then(Value::as_str) == Some(URL_SAFE_NO_PAD.encode(half).as_str())
     };
-    let from_endpoint = origin.access_token().filter(|_| hash.is_some());
-    if from_endpoint.is_none_or(vouches_for) && in_front.is_none_or(vouches_for) {
-        Ok(())
-    } else {
-        Err(Fault::AccessToken)
+    let from_endpoint = origin.access_token().filter(|_| payload.contains_key("at_hash"));
+    let access_tokens = from_endpoint.into_iter().chain(&beside.access_token);
+    if !access_tokens.into_iter().all(|token| vouches("at_hash", token)) {
+        return Err(Fault::AccessToken);
     }
+    if beside.code.as_ref().is_some_and(|code| !vouches("c_hash", code)) {
+        return Err(Fault::Code);
+    }
+    Ok(())
 }
 
 /// The replay key of RFC 7519 tokens: `jti`, else the SHA-256 of the decoded payload.

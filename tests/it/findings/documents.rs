@@ -7,7 +7,7 @@ use loginsync::cli::demo::mint::oidc;
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::capture::oidc::UntrustedIdToken;
-use loginsync::pipeline::capture::{Captured, UntrustedToken};
+use loginsync::pipeline::capture::{Beside, Captured, UntrustedToken};
 use loginsync::pipeline::verify::{self, Origin};
 use loginsync::ports::keys::Published;
 use loginsync::ports::keys::fetched::fetch_once;
@@ -196,7 +196,7 @@ async fn log3_each_key_is_read_by_itself() {
             assert_eq!(published.complaints, expected, "{name}");
         }
         let token = UntrustedIdToken::parse(&token).unwrap();
-        let token = UntrustedToken::IdToken { token, state: None, access_token: None };
+        let token = UntrustedToken::IdToken { token, state: None, beside: Beside::default() };
         let captured = Captured { provider: Arc::clone(&config.providers[0].provider), token };
         let verdict = verify::verify(&captured, &published.keys, &Origin::Watched(Vec::new()), NOW);
         match case["refusal"].as_str() {

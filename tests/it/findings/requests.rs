@@ -487,6 +487,36 @@ async fn sec17_formats_and_scripts_open_no_path() {
     }
 }
 
+/// OIDC Core 3.3.2.11: without this an app exchanges the code of one person that came beside the ID token of another.
+#[tokio::test]
+async fn sec12_a_code_beside_an_id_token_is_the_one_that_it_vouches_for() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
+    let c_hash = |text: &str| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, text.as_bytes());
+        serde_json::json!(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..32]))
+    };
+    let rows = [
+        ("&code=hers", Some(c_hash("hers")), 200),
+        ("&code=", None, 200),
+        ("&code=his", Some(c_hash("hers")), 403),
+        ("&code=his", None, 403),
+        ("&Code=his", Some(c_hash("hers")), 403),
+    ];
+    for (number, (beside, hash, status)) in rows.into_iter().enumerate() {
+        let token = proxy.token(|claims| {
+            claims["jti"] = serde_json::json!(format!("row {number}"));
+            if let Some(hash) = hash {
+                claims["c_hash"] = hash;
+            }
+        });
+        let before = app.complete();
+        let answer = post(proxy.address, "/login/callback", "", &format!("id_token={token}&state=s-1{beside}")).await;
+        assert_eq!(answer.status, status, "row {number}: {answer:?}");
+        assert_eq!(app.complete() - before, usize::from(status == 200), "row {number}");
+    }
+}
+
 /// OIDC Core 3.2.2.9: without this an app believes an access token of one person beside an ID token of another.
 #[tokio::test]
 async fn sec12_an_access_token_beside_an_id_token_is_the_one_that_it_vouches_for() {

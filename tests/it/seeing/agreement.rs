@@ -124,7 +124,7 @@ async fn see01_a_message_is_read_as_the_login_reads_it() {
         ("a JARM response beside it", form(&[("id_token", &token("10")), ("response", "x")]), false),
         ("an artifact beside it", form(&[("id_token", &token("11")), ("SAMLart", "x")]), false),
         ("a method override", form(&[("id_token", &token("12")), ("_method", "PUT")]), false),
-        ("a code beside it", form(&[("id_token", &token("13")), ("code", "c")]), true),
+        ("a code beside it that it does not vouch for", form(&[("id_token", &token("13")), ("code", "c")]), false),
         ("a code alone", form(&[("code", "c"), ("state", "s")]), false),
         ("an access token alone", form(&[("access_token", &token("14"))]), false),
         ("a denial", form(&[("error", "access_denied"), ("state", "s")]), false),
@@ -146,7 +146,7 @@ async fn see01_a_message_is_read_as_the_login_reads_it() {
         assert_eq!(pair.enters(path, &[FORM], body).await, *enters, "login: {what}");
     }
     let denied = pair.explained("oidc", &form(&[("error", "access_denied"), ("state", "s")])).json();
-    assert!(denied["refused"].as_str().unwrap().starts_with("no login is in it"), "{denied:#}");
+    assert!(denied["refused"].as_str().unwrap().starts_with("the identity provider logs no person in"), "{denied:#}");
     assert!(pair.desk.folder.path().join("config.toml").exists());
 }
 
