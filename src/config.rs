@@ -5,6 +5,7 @@
 //! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
 
 mod clients;
+mod egress;
 mod files;
 mod headers;
 mod overage;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 use url::Url;
 
 pub use self::clients::{ApiClientSettings, Face, SECRET_CHARACTERS, Scope, valid_name};
+pub use self::egress::Egress;
 pub use self::headers::{HeaderPreset, Headers, Names as HeaderNames, Roles as HeaderRoles, Unfit};
 pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
@@ -168,7 +170,9 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let headers = Headers::read(&root.section("headers"));
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
     let elsewhere = settings::guard(&root.section("guard"));
-    let declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
+    let mut declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
+    let egress = egress::read(&root.section("egress"));
+    declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings, &headers);
     check_bearer(&root, &bearer, &declared.settings);
@@ -468,6 +472,8 @@ pub struct KeySettings {
     pub refresh: Duration,
     pub max_stale: Duration,
     pub ca_file: Option<PathBuf>,
+    /// The proxy on the way to the provider; the same for all.
+    pub egress: Option<Arc<Egress>>,
 }
 
 /// An address of an OIDC provider that is asked behind the browser's back.

@@ -260,6 +260,16 @@ pub fn secret(
     from_file.or(from_variable)
 }
 
+/// What a variable holds, as text.
+pub fn text_variable(section: &Section<'_>, key: &'static str) -> Option<Found<String>> {
+    let Found { value, span } = variable(section, key)?;
+    let text = String::from_utf8(value.to_vec()).ok();
+    if text.is_none() {
+        section.context.raise_hiding(&span, section.key(key), "what the variable holds is not text");
+    }
+    text.map(|value| Found { value, span })
+}
+
 fn variable(section: &Section<'_>, key: &'static str) -> Option<Found<Zeroizing<Vec<u8>>>> {
     let name = section.text(key)?;
     match (section.context.around.environment)(name.value) {

@@ -1,5 +1,7 @@
 //! A small HTTP client for what loginsync itself fetches: bounded in time and size, never following a redirect.
 
+mod tunnel;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +11,13 @@ use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::TlsFiles;
+use self::tunnel::Way;
+use crate::config::{Egress, TlsFiles};
 use crate::pipeline::faults;
 
 /// For one request, from connecting to the last byte.
@@ -41,15 +43,19 @@ pub enum FetchError {
 /// Fetches over https with the system's certificate authorities, or those of one file.
 #[derive(Clone)]
 pub struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Way>, Full<Bytes>>,
 }
 
 impl HttpClient {
-    /// `identity` is shown to servers that ask for a client's certificate.
+    /// `identity` is shown to servers that ask for a client's certificate; `egress` is the proxy on the way to them.
     ///
     /// # Errors
     /// When a file cannot be read or holds something else.
-    pub fn new(ca_file: Option<&Path>, identity: Option<&TlsFiles>) -> Result<Self, FetchError> {
+    pub fn new(
+        ca_file: Option<&Path>,
+        identity: Option<&TlsFiles>,
+        egress: Option<&Arc<Egress>>,
+    ) -> Result<Self, FetchError> {
         let builder =
             rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
                 .with_safe_default_protocol_versions()
@@ -69,7 +75,7 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .build();
+            .wrap_connector(Way::new(egress.cloned()));
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector);
         Ok(Self { client })
     }

@@ -54,7 +54,7 @@ pub(super) fn keys(
             require_by_hand(section, key, purpose);
         }
     }
-    Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file })
+    Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file, egress: None })
 }
 
 /// The addresses that a mode cannot do without, and that only the operator can tell where there is no discovery document.

@@ -25,7 +25,11 @@ impl HttpBackChannel {
     pub fn new(providers: &[ProviderSettings], keys: Arc<dyn KeySource>) -> Result<Self, FetchError> {
         let mut clients = HashMap::new();
         for settings in providers.iter().filter(|settings| is_asked(settings.provider.mode)) {
-            let client = HttpClient::new(settings.keys.ca_file.as_deref(), settings.keys.identity.as_ref())?;
+            let client = HttpClient::new(
+                settings.keys.ca_file.as_deref(),
+                settings.keys.identity.as_ref(),
+                settings.keys.egress.as_ref(),
+            )?;
             clients.insert(settings.provider.name.clone(), client);
         }
         Ok(Self { clients, keys })

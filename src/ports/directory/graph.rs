@@ -63,7 +63,7 @@ impl Graph {
             let Some(settings) = &provider.overage else { continue };
             let client = match &client {
                 Some(client) => client.clone(),
-                None => client.insert(HttpClient::new(None, None)?).clone(),
+                None => client.insert(HttpClient::new(None, None, provider.keys.egress.as_ref())?).clone(),
             };
             let tenant = Tenant {
                 settings: settings.clone(),

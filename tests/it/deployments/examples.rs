@@ -5,7 +5,7 @@ use loginsync::config::{Config, Surroundings};
 use crate::kit::NOW;
 
 /// Pages with examples, each after a line `<!-- loads: KIND -->`.
-const PAGES: [&str; 2] = ["claims", "modes"];
+const PAGES: [&str; 3] = ["claims", "deploy", "modes"];
 
 const HEAD: &str = "public_url = \"https://app.example.com\"\n[app]\nurl = \"http://127.0.0.1:3000\"\n";
 

@@ -101,6 +101,7 @@ async fn say01_an_answer_comes_as_a_form_where_it_was_asked_for_so() {
 /// A token endpoint that takes none but one client certificate, and tells what it was sent.
 async fn mutual_tls(
     folder: &Path,
+    host: &str,
     answer: impl Fn() -> String + Send + 'static,
 ) -> (SocketAddr, mpsc::Receiver<String>) {
     let certificate = |name: &str, host: &str| {
@@ -109,7 +110,7 @@ async fn mutual_tls(
         std::fs::write(folder.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
         (made.cert.der().clone(), made.signing_key.serialize_der())
     };
-    let (server, key) = certificate("server", "localhost");
+    let (server, key) = certificate("server", host);
     let (client, _) = certificate("client", "the-app");
     let mut roots = rustls::RootCertStore::empty();
     roots.add(client).unwrap();
@@ -155,7 +156,7 @@ async fn say01_a_client_is_known_by_its_certificate() {
     let answer = move || {
         json!({"id_token": *answered.lock().unwrap(), "access_token": "at", "token_type": "Bearer"}).to_string()
     };
-    let (address, mut heard) = mutual_tls(folder.path(), answer).await;
+    let (address, mut heard) = mutual_tls(folder.path(), "localhost", answer).await;
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let own = |identity: &str| {
         let own = format!(
@@ -178,4 +179,67 @@ async fn say01_a_client_is_known_by_its_certificate() {
     let request = heard.recv().await.unwrap();
     assert!(request.contains("client_id=the+app") && !request.to_lowercase().contains("authorization:"), "{request}");
     assert!(!request.contains("client_secret") && heard.try_recv().is_err(), "the stranger is not heard");
+}
+
+/// A proxy that opens tunnels to one server, whatever host is asked for, and keeps the heads that it was sent.
+async fn tunnels(to: SocketAddr, answer: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&heads);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            kept.lock().unwrap().push(String::from_utf8(head).unwrap());
+            client.write_all(answer.as_bytes()).await.unwrap();
+            let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    (address, heads)
+}
+
+/// SAY3: providers are asked through the egress proxy, in a tunnel; what is excepted is not, and neither is this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn say03_providers_are_asked_through_the_proxy() {
+    const OPEN: &str = "HTTP/1.1 200 Connection established\r\nVia: proxy\r\n\r\n";
+    const SHUT: &str = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+    for (answer, except, status) in [(OPEN, "", 303), (SHUT, "", 503), (OPEN, "no_proxy = [\".test\"]", 503)] {
+        let folder = tempfile::tempdir().unwrap();
+        let token: Arc<Mutex<String>> = Arc::default();
+        let answered = Arc::clone(&token);
+        let tokens =
+            move || json!({"id_token": *answered.lock().unwrap(), "access_token": "at", "token_type": "Bearer"});
+        let (server, _heard) = mutual_tls(folder.path(), "idp.test", move || tokens().to_string()).await;
+        let (proxy, heads) = tunnels(server, answer).await;
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let provider = format!(
+            "client_auth = \"tls\"\nca_file = \"{}\"\ntoken_endpoint = \"https://idp.test/token\"\n\
+             client_certificate = \"{}\"\nclient_key = \"{}\"",
+            path("server.crt"),
+            path("client.crt"),
+            path("client.key")
+        );
+        let more = format!("[egress]\nproxy = \"http://{proxy}\"\n{except}");
+        let setting = Setting {
+            provider: Box::leak(provider.into_boxed_str()),
+            more: Box::leak(more.into_boxed_str()),
+            ..Setting::default()
+        };
+        // Its keys come from this machine, and so directly.
+        let scene = Scene::with_secret(Idp::start().await, setting, false).await;
+        let mut browser = scene.browser();
+        let left = browser.leave("/page").await;
+        *token.lock().unwrap() = scene.token(&left.query["nonce"], |_| {});
+        let back = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
+        assert_eq!(back.status, status, "{answer} {except}");
+        let heads = heads.lock().unwrap().clone();
+        match !except.is_empty() {
+            true => assert!(heads.is_empty(), "{heads:?}"),
+            false => assert_eq!(heads, ["CONNECT idp.test:443 HTTP/1.1\r\nHost: idp.test:443\r\n\r\n"]),
+        }
+    }
 }
