@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderValue};
 
 use super::fields::{self, Field};
@@ -201,7 +204,6 @@ fn form_of(provider: &Provider) -> Option<Form> {
 /// Whether a value is `Basic` with credentials that are not to the letter (RFC 7617 section 2): readers skip letters that are none of
 /// base64, or take both alphabets, and find there what we do not.
 fn is_odd_basic(value: &[u8]) -> bool {
-    const BASIC: &[u8] = b"basic";
     let value = value.trim_ascii();
     let Some((scheme, rest)) = value.split_at_checked(BASIC.len()) else { return false };
     if !scheme.eq_ignore_ascii_case(BASIC) || !rest.first().is_some_and(u8::is_ascii_whitespace) {
@@ -219,6 +221,30 @@ fn is_escaped(value: &[u8]) -> bool {
     let bare = bare.strip_prefix(b"\"").unwrap_or(bare);
     value.contains(&b'\\') || bare.starts_with(b"j:")
 }
+
+/// Whether a JSON object stands in a value, as it is, percent-encoded or in the credentials of `Basic`: some libraries take a JWS in its
+/// JSON form (RFC 7515 section 7.2) wherever they take a token.
+fn holds_json(value: &[u8]) -> bool {
+    let opens = |text: &[u8]| {
+        let after = |at: usize| text.get(at + 1..).unwrap_or_default().trim_ascii_start();
+        memchr::memchr_iter(b'{', text).any(|at| after(at).starts_with(b"\""))
+    };
+    let decoded: Vec<u8> = percent_encoding::percent_decode(value).collect();
+    let credentials =
+        value.trim_ascii().split_at_checked(BASIC.len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BASIC));
+    // Credentials that are not to the letter are refused in any case.
+    let credentials = credentials.and_then(|(_, rest)| STANDARD.decode(rest.trim_ascii()).ok());
+    opens(value) || opens(&decoded) || credentials.is_some_and(|text| opens(&text))
+}
+
+const BASIC: &[u8] = b"basic";
+
+const STANDARD: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 struct Reader<'p> {
     providers: &'p [Arc<Provider>],
@@ -279,6 +305,9 @@ impl Reader<'_> {
 
     /// Whatever stands in a value that others may use as well.
     fn anywhere(&mut self, form: Form, place: Place, value: &[u8]) -> Result<(), BearerFault> {
+        if holds_json(value) {
+            return Err(BearerFault::Unclear { place, why: Unclear::Unreadable });
+        }
         let found = token::within(value).map_err(|why| BearerFault::Unclear { place, why })?;
         for Found { reading, token } in found {
             match (reading, token) {

@@ -167,6 +167,12 @@ async fn sec01_credentials_that_servers_decode_otherwise_do_not_reach_the_app() 
     let (head, tail) = basic.split_at(9);
     let octal: String = token.bytes().map(|byte| format!("\\{byte:03o}")).collect();
     let json: String = token.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    // RFC 7515 section 7.2: some libraries take this form of a token too.
+    let parts: Vec<&str> = token.split('.').collect();
+    let jws = serde_json::json!({"protected": parts[0], "payload": parts[1], "signature": parts[2]}).to_string();
+    let dotted = jws.replacen('{', "{ \"header\":{\"a\":\"..\"},", 1);
+    let encoded: String = percent_encoding::utf8_percent_encode(&jws, percent_encoding::NON_ALPHANUMERIC).collect();
+    let in_basic = base64::engine::general_purpose::STANDARD.encode(format!("x:{jws}"));
     for (headers, status) in [
         (format!("Authorization: Basic {basic}\r\n"), 403),
         (format!("Authorization: Basic {head}.{tail}\r\n"), 401),
@@ -178,6 +184,11 @@ async fn sec01_credentials_that_servers_decode_otherwise_do_not_reach_the_app() 
         (format!("Authorization: Bearer ...{token}\r\n"), 401),
         (format!("Authorization: Bearer x..{token}\r\n"), 401),
         (format!("Authorization: ..{token}\r\n"), 401),
+        (format!("Authorization: Bearer {jws}\r\n"), 401),
+        (format!("Authorization: {dotted}\r\n"), 401),
+        (format!("Authorization: basic {in_basic}\r\n"), 401),
+        (format!("Cookie: token={encoded}\r\n"), 401),
+        (format!("Cookie: token={}\r\n", jws.replace(',', "%2c")), 401),
         (format!("Cookie: token=\"{octal}\"\r\n"), 401),
         (format!("Cookie: token=j:\"{json}\"\r\n"), 401),
         (format!("Cookie: token=j%3A%22{}%22\r\n", json.replace('\\', "%5C")), 401),
@@ -192,6 +203,12 @@ async fn sec01_credentials_that_servers_decode_otherwise_do_not_reach_the_app() 
         assert_eq!(scene.reached(before), 0, "{name}");
     }
     assert_eq!(scene.get("Authorization: Basic dXNlcjpwYXNz\r\n").await.status, 200, "the app's own");
+    let brace = base64::engine::general_purpose::STANDARD.encode("user:{p\"a}ss");
+    assert_eq!(scene.get(&format!("Authorization: Basic {brace}\r\n")).await.status, 200, "a password with a brace");
+    let query = format!("GET /?access_token={encoded} HTTP/1.1\r\nhost: app.example\r\n\r\n");
+    let before = scene.house.app.seen().len();
+    assert_eq!(crate::support::wire::send(scene.house.running.proxy, query).await.status, 401, "in the query");
+    assert_eq!(scene.reached(before), 0);
 }
 
 /// Places of the corpus that mode `bearer` looks into.

@@ -40,13 +40,16 @@ pub struct MultipartScan {
     looked_at: usize,
     /// Whether `pending` begins where the body does.
     at_start: bool,
+    /// Whether `pending` begins with the line break behind a part's head.
+    at_content: bool,
     value: Option<HeldValue>,
 }
 
 impl MultipartScan {
     pub fn new(boundary: &str) -> Self {
         let delimiter = Finder::new(format!("--{boundary}").as_bytes()).into_owned();
-        Self { delimiter, place: Place::Content, pending: Vec::new(), looked_at: 0, at_start: true, value: None }
+        let (place, pending) = (Place::Content, Vec::new());
+        Self { delimiter, place, pending, looked_at: 0, at_start: true, at_content: false, value: None }
     }
 
     /// Bytes that are held.
@@ -110,7 +113,9 @@ impl MultipartScan {
             Some(before) => before.ends_with(b"\r\n"),
             None => false,
         };
-        if !stands_alone {
+        // Behind a head's empty line some see a boundary at once, and some only behind a line break of its own, which every client writes.
+        let is_disputed = self.at_content && at == 2;
+        if !stands_alone || is_disputed {
             return Step::Stop(UNCLEAR);
         }
         self.pass(at);
@@ -191,6 +196,7 @@ impl MultipartScan {
         // The second line break stays: it may be the one before the next boundary.
         self.take(end + 2);
         self.looked_at = 0;
+        self.at_content = true;
         self.place = Place::Content;
         Step::On
     }
@@ -206,6 +212,7 @@ impl MultipartScan {
     fn take(&mut self, length: usize) {
         self.pending.drain(..length.min(self.pending.len()));
         self.at_start &= length == 0;
+        self.at_content &= length == 0;
     }
 }
 
