@@ -392,7 +392,10 @@ impl Peer {
         if self.in_flight.load(Ordering::Relaxed) > 0 || self.bodies.load(Ordering::Relaxed) == 0 {
             return;
         }
-        *self.when_whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        let waker = context.waker().clone();
+        // The one before is dropped behind the lock: it may be the last that holds a task.
+        let before = self.when_whole.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
+        drop(before);
         if self.bodies.load(Ordering::SeqCst) == 0 {
             context.waker().wake_by_ref();
         }

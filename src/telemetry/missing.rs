@@ -37,7 +37,7 @@ struct Track {
 pub enum Line<'a> {
     /// The claim is missing, and one with nearly its name came.
     Near(&'a NearName),
-    /// Nobody had the claim for a while.
+    /// No login had the claim for a while.
     Gone(&'a ClaimName),
 }
 

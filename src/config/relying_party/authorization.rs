@@ -81,7 +81,7 @@ fn parameters(table: &Section<'_>) -> Vec<(String, String)> {
         if let Some((_, instead)) = OURS.iter().find(|(ours, _)| *ours == folded) {
             table.context.raise(&name.span, table.key(name.value), format!("is not for here; expected {instead}"));
         } else if name.value.len() > LONGEST_NAME || !name.value.bytes().all(is_name) || name.value.is_empty() {
-            let message = format!("expected a name of letters, digits, `_` and `-`, {LONGEST_NAME} at the most");
+            let message = format!("expected a name of letters, digits, `_` and `-`, no longer than {LONGEST_NAME}");
             table.context.raise(&name.span, table.key(name.value), message);
         } else if text.is_empty() || text.len() > LONGEST_VALUE || text.chars().any(char::is_control) {
             raise(format!("expected a text of 1 to {LONGEST_VALUE} bytes without control characters"));

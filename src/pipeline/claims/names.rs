@@ -68,7 +68,7 @@ impl Part {
         PARTS.iter().find(|(known, _)| *known == name).map(|(_, part)| *part)
     }
 
-    /// Whether it says who somebody is.
+    /// Whether it names a person.
     pub fn names_a_person(self) -> bool {
         self == Self::NameId
     }

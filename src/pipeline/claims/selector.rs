@@ -40,7 +40,7 @@ pub enum Segment {
     Keys,
 }
 
-/// Segments that read many at once, in one path at the most.
+/// How many segments of one path may read many at once.
 const MOST_SPREAD: usize = 2;
 
 /// What a selector finds in a token.
