@@ -12,6 +12,7 @@ mod json;
 mod multipart;
 mod value;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use self::form::FormScan;
@@ -160,6 +161,11 @@ impl BodyScan {
     /// for a whole one, so an app must not have any of it before.
     pub fn is_undecided(&self) -> bool {
         self.values().any(HeldValue::is_undecided)
+    }
+
+    /// [`MultipartScan::gaps`] of a multipart body.
+    pub fn gaps(&self) -> Option<Range<u64>> {
+        self.multipart.as_ref().map(MultipartScan::gaps)
     }
 
     /// Reads the next piece.

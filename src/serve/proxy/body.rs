@@ -3,6 +3,8 @@
 //! Each direction has a bound on how long it may stand still; a request's body is also looked through for a login where none
 //! belongs. On a hit the upstream request is aborted unfinished, and no piece of the value was forwarded.
 
+mod chunks;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use self::chunks::{Chunks, NoPlace};
 use super::headers::clean_trailers;
 use super::upstream::AppBody;
 use crate::pipeline::capture::watch::{BodyScan, Sighted, Sighting};
@@ -135,6 +138,8 @@ pub struct Streamed {
     watch: Option<Watch>,
     /// Pieces that end within a value that is yet to be judged, of which there is a bound.
     held: VecDeque<Frame<Bytes>>,
+    /// A chunked multipart body is cut anew.
+    chunks: Option<Chunks>,
     ended: bool,
     /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.
     remaining: Option<u64>,
@@ -156,10 +161,11 @@ impl Watch {
         Self { scan, held, waiting: 0, counted: 0 }
     }
 
-    fn read(&mut self, data: &[u8]) -> Result<Sighting, Full> {
+    /// Reads the next piece. `behind`: bytes before it that wait for a place to cut.
+    fn read(&mut self, data: &[u8], behind: usize) -> Result<Sighting, Full> {
         let sighting = self.scan.read(data);
         self.waiting = if self.scan.is_undecided() { self.waiting + data.len() } else { 0 };
-        let more = (self.scan.held() + self.waiting).saturating_sub(self.counted);
+        let more = (self.scan.held() + self.waiting + behind).saturating_sub(self.counted);
         if more > 0 {
             self.held.grow(more)?;
             self.counted += more;
@@ -172,12 +178,15 @@ impl Streamed {
     pub fn through(inner: Arriving, limit: Duration, watch: Option<Watch>) -> (Outgoing, Arc<Upload>) {
         let upload = Upload::new();
         let remaining = inner.size_hint().exact();
+        let comes_in_parts = watch.as_ref().is_some_and(|watch| watch.scan.gaps().is_some());
+        let chunks = (comes_in_parts && remaining.is_none()).then(Chunks::default);
         let streamed = Self {
             inner,
             stall: Stall::new(limit),
             upload: Arc::clone(&upload),
             watch,
             held: VecDeque::new(),
+            chunks,
             ended: false,
             remaining,
         };
@@ -195,11 +204,39 @@ impl Streamed {
                 return Poll::Ready(None);
             }
             match ready!(self.poll_next(context)) {
-                Ok(Some(frame)) => self.held.push_back(frame),
-                Ok(None) => self.ended = true,
+                Ok(Some(frame)) => {
+                    if let Err(stop) = self.push(frame) {
+                        return Poll::Ready(Some(Err(stop)));
+                    }
+                }
+                Ok(None) => {
+                    self.ended = true;
+                    self.push_rest();
+                }
                 Err(stop) => return Poll::Ready(Some(Err(stop))),
             }
         }
+    }
+
+    fn push(&mut self, frame: Frame<Bytes>) -> Result<(), Stop> {
+        let gaps = self.watch.as_ref().and_then(|watch| watch.scan.gaps());
+        let (Some(chunks), Some(gaps)) = (&mut self.chunks, gaps) else {
+            self.push_rest();
+            self.held.push_back(frame);
+            return Ok(());
+        };
+        let Ok(data) = frame.into_data() else { return Ok(()) };
+        match chunks.take(&data, gaps) {
+            Ok(chunk) => self.held.extend(chunk.map(Frame::data)),
+            Err(NoPlace) => return Err(self.upload.stop(Stop::Unreadable("a row of hyphens without an end"))),
+        }
+        Ok(())
+    }
+
+    /// What waited for a place to cut, before the body's end.
+    fn push_rest(&mut self) {
+        let rest = self.chunks.as_mut().and_then(Chunks::end);
+        self.held.extend(rest.map(Frame::data));
     }
 
     /// The next piece, looked at; `None` at the end.
@@ -234,7 +271,8 @@ impl Streamed {
     }
 
     fn look_at(&mut self, data: &Bytes) -> Option<Stop> {
-        let sighting = match self.watch.as_mut().map_or(Ok(Sighting::Clear), |watch| watch.read(data)) {
+        let behind = self.chunks.as_ref().map_or(0, Chunks::waiting);
+        let sighting = match self.watch.as_mut().map_or(Ok(Sighting::Clear), |watch| watch.read(data, behind)) {
             Ok(sighting) => sighting,
             Err(full) => return Some(self.upload.stop(Stop::Full(full))),
         };
@@ -276,7 +314,10 @@ impl Body for Outgoing {
         match self {
             Outgoing::Empty => true,
             Outgoing::Whole(bytes) => bytes.is_none(),
-            Outgoing::Streamed(streamed) => streamed.held.is_empty() && streamed.inner.is_end_stream(),
+            Outgoing::Streamed(streamed) => {
+                let waits = streamed.chunks.as_ref().is_some_and(|chunks| chunks.waiting() > 0);
+                streamed.held.is_empty() && !waits && streamed.inner.is_end_stream()
+            }
         }
     }
 

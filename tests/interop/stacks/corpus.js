@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
 const CALLBACK = "/login/callback";
+const CUT = "{{CUT}}"; // in a chunked body: here a chunk ends
 const FILES = ["places", "tokens", "headers", "paths"];
 
 // Every case of a mode: { name, …the case }. Each place that is `crossed` is also sent to every path, and in one mode each place to
@@ -48,7 +49,7 @@ export function request(each, values, more = []) {
 }
 
 function placeholder(name, form, { token, honest, field, who, issuer }) {
-  const value = { CALLBACK, TOKEN: token, HONEST: honest, FIELD: field, WHO: who, ISSUER: issuer }[name];
+  const value = { CUT, CALLBACK, TOKEN: token, HONEST: honest, FIELD: field, WHO: who, ISSUER: issuer }[name];
   if (name === "PAD") return "x".repeat(Number(form));
   if (value === undefined) throw new Error(`no placeholder {{${name}}} is known`);
   const half = Math.floor(value.length / 2);
@@ -87,7 +88,7 @@ function encoded(body, encoding) {
     case "utf-16be": return wide(body, 2, false);
     case "utf-32le": return wide(body, 4, true);
     case "utf-32be": return wide(body, 4, false);
-    case "chunked": return `${bytes.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+    case "chunked": return [...body.split(CUT).map((chunk) => `${chunk.length.toString(16)}\r\n${chunk}\r\n`), "0\r\n\r\n"].join("");
     default: throw new Error(`no encoding ${encoding} is known`);
   }
 }

@@ -303,3 +303,70 @@ async fn sec12_what_honest_clients_send_passes_as_it_is() {
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
+
+/// thin with `--threaded` hands its app a chunked body with the sizes left in, each on a line of its own.
+#[tokio::test]
+async fn sec12_no_end_of_a_chunk_makes_a_boundary_or_a_head() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nhost: app.example\r\ncontent-type: {PARTS}\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    let begins = |name: &str| format!("--XX\r\nContent-Disposition: form-data; name={name}\r\n");
+    let hidden = format!("{}\r\nx\r\n", begins("id_token"));
+    let pad = "p".repeat(40_000);
+    for pieces in [
+        vec![begins("a"), "\r\nx ".into(), hidden.clone(), "--XX--\r\n".into()],
+        vec![begins("a"), format!("\r\n{pad}-"), hidden.clone(), pad.clone(), "\r\n--XX--\r\n".into()],
+        vec![
+            begins("id_token").replace("\r\nContent", "\r\nX: y\r\nContent").trim_end().into(),
+            "zz\r\n\r\nx\r\n--XX--\r\n".into(),
+        ],
+        vec![begins("a"), "X-A: b\r\n\r\nx\r\n--XX--\r\n".into()],
+        vec![
+            format!("{}\r\n{pad}\r\n--XX\r\nContent-Disposition: form-data; name=id_token", begins("a")),
+            "zz\r\n\r\nx\r\n--XX--\r\n".into(),
+        ],
+    ] {
+        let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+        let answer = send(proxy.address, format!("{head}{chunks}0\r\n\r\n")).await;
+        if answer.status != 200 {
+            assert_eq!(answer.status, 415, "{pieces:?}: {answer:?}");
+            continue;
+        }
+        let seen = String::from_utf8(app.last().undecoded()).unwrap();
+        let lines: Vec<&str> = seen.split("\r\n").collect();
+        let whole = pieces.concat();
+        let honest = whole.split("\r\n").filter(|line| line.starts_with("--XX")).count();
+        assert_eq!(lines.iter().filter(|line| line.starts_with("--XX")).count(), honest, "{seen}");
+        assert!(!lines.iter().any(|line| line.ends_with("name=id_token")), "{seen}");
+        // Every line of a head is there as it was sent, and the head ends where it did.
+        for head in whole.split("--XX\r\n").skip(1).filter_map(|part| part.split_once("\r\n\r\n")) {
+            assert!(seen.contains(&format!("--XX\r\n{}\r\n\r\n", head.0)), "{seen}");
+        }
+    }
+}
+
+/// What honest clients send in chunks goes on in chunks, and while it still arrives.
+#[tokio::test]
+async fn sec12_a_chunked_upload_streams() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let file: String = (0..20_000).map(|n| format!("line {n} --- \r\n")).collect();
+    let body =
+        format!("--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"-.txt\"\r\n\r\n{file}\r\n--XX--\r\n");
+    for size in [1, 7, 1000, 60_000] {
+        let part = if size == 1 { &body[..2000] } else { body.as_str() };
+        let chunks: String = part
+            .as_bytes()
+            .chunks(size)
+            .map(|piece| format!("{:x}\r\n{}\r\n", piece.len(), String::from_utf8_lossy(piece)))
+            .collect();
+        let head = format!(
+            "POST /upload HTTP/1.1\r\nhost: app.example\r\ncontent-type: {PARTS}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        let answer = send(proxy.address, format!("{head}{chunks}0\r\n\r\n")).await;
+        assert_eq!(answer.status, 200, "{size}");
+        assert!(app.last().body == part.as_bytes(), "{size}");
+    }
+}

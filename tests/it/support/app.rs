@@ -13,6 +13,8 @@ pub struct Received {
     pub head: String,
     /// Without its chunks' framing.
     pub body: Vec<u8>,
+    /// The sizes of its chunks.
+    pub chunks: Vec<usize>,
     /// Trailer fields as they came.
     pub trailers: String,
     /// Whether the body came to its end.
@@ -26,6 +28,18 @@ impl Received {
 
     pub fn target(&self) -> &str {
         self.line().split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The body as a server hands it on that does not decode chunks.
+    pub fn undecoded(&self) -> Vec<u8> {
+        let (mut rest, mut text) = (self.body.as_slice(), Vec::new());
+        for size in &self.chunks {
+            let (chunk, behind) = rest.split_at(*size);
+            text.extend([format!("{size:x}\r\n").as_bytes(), chunk, b"\r\n"].concat());
+            rest = behind;
+        }
+        text.extend(b"0\r\n\r\n");
+        text
     }
 
     /// Values of every line of a name, in whatever case.
@@ -183,6 +197,7 @@ async fn chunks(stream: &mut TcpStream, rest: &mut Vec<u8>, request: &mut Receiv
             more(stream, rest).await?;
         }
         request.body.extend(rest.drain(..size));
+        request.chunks.push(size);
         rest.drain(..2);
     }
 }

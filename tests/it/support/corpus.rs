@@ -73,11 +73,15 @@ pub fn written(change: &Change, token: &str) -> String {
 impl Case {
     /// The bytes of the request; `None` where it needs what this cannot do.
     pub fn request(&self, values: &Values<'_>) -> Option<Vec<u8>> {
-        let body = self.body.as_deref().map(|body| latin(&fill(body, values)));
+        let body = self.body.as_deref().map(|body| latin(&fill(&body.replace("{{CUT}}", ""), values)));
         let body = match (self.encoding.as_deref(), body) {
             (None, body) => body,
-            (Some("chunked"), Some(body)) => {
-                Some([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat())
+            (Some("chunked"), Some(_)) => {
+                let chunks = self.body.as_deref().unwrap_or_default().split("{{CUT}}").map(|chunk| {
+                    let chunk = latin(&fill(chunk, values));
+                    [format!("{:x}\r\n", chunk.len()).as_bytes(), &chunk, b"\r\n"].concat()
+                });
+                Some([chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat())
             }
             _ => return None,
         };

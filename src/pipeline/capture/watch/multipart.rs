@@ -7,6 +7,8 @@
 //!
 //! A part whose head is not written to the letter may have any name: its value is looked into.
 
+use std::ops::Range;
+
 use memchr::memmem::Finder;
 
 use super::value::HeldValue;
@@ -43,13 +45,27 @@ pub struct MultipartScan {
     /// Whether `pending` begins with the line break behind a part's head.
     at_content: bool,
     value: Option<HeldValue>,
+    /// How many bytes were read.
+    read: u64,
+    /// Where the content begins, if this is one.
+    content_from: u64,
 }
 
 impl MultipartScan {
     pub fn new(boundary: &str) -> Self {
         let delimiter = Finder::new(format!("--{boundary}").as_bytes()).into_owned();
         let (place, pending) = (Place::Content, Vec::new());
-        Self { delimiter, place, pending, looked_at: 0, at_start: true, at_content: false, value: None }
+        Self {
+            delimiter,
+            place,
+            pending,
+            looked_at: 0,
+            at_start: true,
+            at_content: false,
+            value: None,
+            read: 0,
+            content_from: 0,
+        }
     }
 
     /// Bytes that are held.
@@ -62,12 +78,23 @@ impl MultipartScan {
         self.value.iter()
     }
 
+    /// Where in the body a reader may find something put in between and see the same parts, unless what follows looks like a boundary:
+    /// within the content that is being read, before the first boundary, or behind the last.
+    pub fn gaps(&self) -> Range<u64> {
+        let until = self.read.saturating_sub(self.pending.len() as u64);
+        match self.place {
+            Place::Content | Place::Ended => self.content_from..until.max(self.content_from) + 1,
+            Place::Boundary | Place::Head => 0..0,
+        }
+    }
+
     /// Reads the next piece.
     pub fn read(&mut self, piece: &[u8], seeks: &Seeks) -> Sighting {
+        self.read += piece.len() as u64;
         self.pending.extend_from_slice(piece);
         loop {
             let step = match self.place {
-                Place::Content => self.content(seeks),
+                Place::Content => self.in_content(seeks),
                 Place::Boundary => self.boundary(),
                 Place::Head => self.head(seeks),
                 Place::Ended => self.ended(),
@@ -98,7 +125,7 @@ impl MultipartScan {
         if self.place == Place::Head && self.pending.len() > 2 { UNCLEAR } else { Sighting::Clear }
     }
 
-    fn content(&mut self, seeks: &Seeks) -> Step {
+    fn in_content(&mut self, seeks: &Seeks) -> Step {
         let Some(at) = self.delimiter.find(&self.pending) else {
             // The end may be the beginning of a boundary, with its line break.
             let keep = (self.delimiter.needle().len() + 1).min(self.pending.len());
@@ -138,6 +165,7 @@ impl MultipartScan {
             }
             [b'-', b'-', ..] => {
                 self.take(2);
+                self.content_from = self.read.saturating_sub(self.pending.len() as u64);
                 self.place = Place::Ended;
                 Step::On
             }
@@ -195,6 +223,7 @@ impl MultipartScan {
         }
         // The second line break stays: it may be the one before the next boundary.
         self.take(end + 2);
+        self.content_from = self.read.saturating_sub(self.pending.len() as u64) + 2;
         self.looked_at = 0;
         self.at_content = true;
         self.place = Place::Content;
