@@ -505,6 +505,10 @@ fn streaming(
     if body.is_end_stream() {
         return (Box::new(Request::from_parts(parts, Outgoing::Empty)), None);
     }
+    if body.size_hint().exact().is_none() {
+        // hyper sends no body with GET and HEAD of unknown length unless it is told to.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let (body, upload) = Streamed::through(body, site.listen.idle_timeout, watch);
     (Box::new(Request::from_parts(parts, body)), Some(upload))
 }

@@ -282,10 +282,15 @@ fn asks_to_upgrade(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::UPGRADE).iter();
     let (Some(protocols), None) = (lines.next(), lines.next()) else { return false };
     let carries_http = |token: &[u8]| {
+        let at = token.iter().position(u8::is_ascii_alphanumeric).unwrap_or(token.len());
+        let token = token.get(at..).unwrap_or_default();
         let begins = |word: &[u8]| token.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
         begins(b"h2") || begins(b"h3") || begins(b"http") || begins(b"tls") || begins(b"connect")
     };
-    listed && !tokens(protocols).any(carries_http)
+    let is_token = |part: &[u8]| HeaderName::from_bytes(part).is_ok();
+    // RFC 9110 section 7.8. What is written otherwise, some servers read with quotes and blanks taken off.
+    let is_protocol = |token: &[u8]| token.splitn(2, |byte| *byte == b'/').all(is_token);
+    listed && tokens(protocols).all(|token| is_protocol(token) && !carries_http(token))
 }
 
 /// RFC 9110 section 7.6.1: what `Connection` names is for this hop alone. `Host` and the length are part of every message.

@@ -114,7 +114,19 @@ async fn bytes_behind_an_upgrade_wait_for_the_app_to_agree() {
 async fn upgrades_to_http_are_not_asked_for() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
-    for protocol in ["h2c", "H2C", "HTTP/2.0", "websocket, h2c", "TLS/1.0", "connect-udp"] {
+    for protocol in [
+        "h2c",
+        "H2C",
+        "HTTP/2.0",
+        "websocket, h2c",
+        "TLS/1.0",
+        "connect-udp",
+        "\"h2c\"",
+        "(x) h2c",
+        "x;h2c",
+        "'h2c'",
+        "x/ h2c",
+    ] {
         get(proxy.address, "/", &format!("connection: upgrade, http2-settings\r\nupgrade: {protocol}\r\n")).await;
         let request = app.last();
         assert!(request.all("upgrade").is_empty() && request.all("connection").is_empty(), "{}", request.head);

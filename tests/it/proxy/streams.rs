@@ -289,3 +289,29 @@ async fn a_large_form_passes_unchanged() {
     assert_eq!(send(proxy.address, request).await.status, 200);
     assert_eq!(app.only().body, body.as_bytes());
 }
+
+/// Elasticsearch is searched so.
+#[tokio::test]
+async fn a_body_reaches_the_app_whatever_the_method() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "PUT", "SEARCH"] {
+        for (framing, body) in
+            [("content-length: 5", "hello"), ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+        {
+            let head = format!(
+                "{method} /search HTTP/1.1\r\nhost: app.example\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+            );
+            assert_eq!(
+                send(proxy.address, format!("{head}{framing}\r\n\r\n{body}")).await.status,
+                200,
+                "{method} {framing}"
+            );
+            let received = app.last();
+            assert_eq!(
+                (received.line(), received.body.as_slice()),
+                (&*format!("{method} /search HTTP/1.1"), &b"hello"[..])
+            );
+        }
+    }
+}
