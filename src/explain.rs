@@ -80,7 +80,7 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
 async fn dry(mut report: Report, written: &WrittenClaims, around: Surroundings<'_>) -> Result<Report, StoreError> {
     report.notes.extend(written.unread(around.provider));
     report.tell_arrived(arrived_dry(&written.statement(&around.provider.protocol), around.provider));
-    let settled = settle(around.provider, &around.rules, |provider, reads| written.read(provider, reads));
+    let settled = settle(around.provider, &around.rules, around.now, |provider, reads| written.read(provider, reads));
     unsigned(report, settled, around).await
 }
 
@@ -194,8 +194,9 @@ async fn stopped(
     }
     let Ok(statement) = verify::hearsay(around.provider, token) else { return Ok(report) };
     report.tell_arrived(arrived_dry(&statement, around.provider));
-    let settled =
-        settle(around.provider, &around.rules, |provider, reads| claims::read_dry(&statement, provider, reads));
+    let settled = settle(around.provider, &around.rules, around.now, |provider, reads| {
+        claims::read_dry(&statement, provider, reads)
+    });
     unsigned(report, settled, around).await
 }
 
@@ -234,7 +235,7 @@ async fn decide(
 ) -> Result<(), StoreError> {
     let Surroundings { provider, rules, store, now, .. } = around;
     let claims = Arc::clone(&candidates.claims);
-    report.claims = ClaimReport::all(&claims, provider, &|claim: &ClaimName| rules.reads(&provider.name, claim));
+    report.claims = ClaimReport::all(&claims, provider, &|claim: &ClaimName| rules.reads(&provider.name, claim, now));
     let (preview, against) = match store {
         Some((store, name)) => (store.preview(login, candidates, Arc::clone(&rules)).await?, name),
         None => {

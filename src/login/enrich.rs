@@ -100,9 +100,9 @@ pub(super) async fn ask_userinfo(
 /// Asks the directory where a claim that some mapping reads was left out. An answer that does not come is a state of the
 /// claim, which revokes nothing, and an alarm.
 async fn complete(asks: Asks<'_>, login: &Believed, mut sources: Sources, trace: &mut dyn Trace) -> Sources {
-    let Believed { assertion, provider, pair, .. } = login;
+    let Believed { assertion, provider, pair, now, .. } = login;
     let (Some(rule), Some(directory)) = (&provider.overage, asks.directory) else { return sources };
-    let reads = |claim: &ClaimRule| pair.rules.reads(&provider.name, &claim.name);
+    let reads = |claim: &ClaimRule| pair.rules.reads(&provider.name, &claim.name, *now);
     if !claims::left_out(assertion, &sources, provider).any(reads) {
         return sources;
     }

@@ -134,8 +134,8 @@ impl Believed {
     }
 
     fn candidates(&self) -> Result<Candidates, ClaimsRefusal> {
-        let Self { assertion, provider, pair, sources, .. } = self;
-        settle(provider, &pair.rules, |provider, reads| claims::read(assertion, sources, provider, reads))
+        let Self { assertion, provider, pair, sources, now, .. } = self;
+        settle(provider, &pair.rules, *now, |provider, reads| claims::read(assertion, sources, provider, reads))
     }
 
     fn refused(self, refusal: ClaimsRefusal) -> Stopped {

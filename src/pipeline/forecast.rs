@@ -438,7 +438,7 @@ impl<'r> Forecaster<'r> {
             let comes = person.lapsed.is_empty() || !has_lapsed();
             self.moving.entry(change.mapping).or_default().coming += u64::from(comes);
         }
-        let unread = unread(claims, |claim| self.new.reads(&login.provider, claim));
+        let unread = unread(claims, |claim| self.new.reads(&login.provider, claim, self.now));
         if !unread.is_empty() {
             outlook.may_lose.extend(plan.undecided.iter().map(|change| change.target.clone()));
             outlook.unknown = true;

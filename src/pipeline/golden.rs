@@ -47,7 +47,7 @@ const SOMEONE: &str = "someone";
 /// Decides a case.
 pub fn answer(case: &Case, provider: &Provider, rules: &RuleSet, now: Timestamp) -> Answer {
     let written = with_user(case, provider);
-    let candidates = match settle(provider, rules, |provider, reads| written.read_by_key(provider, reads)) {
+    let candidates = match settle(provider, rules, now, |provider, reads| written.read_by_key(provider, reads)) {
         Ok(candidates) => candidates,
         Err(refusal) => return refused(case, refusal.to_string()),
     };

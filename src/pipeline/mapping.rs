@@ -73,7 +73,8 @@ pub struct RuleSet {
     /// that some condition asks for.
     dependable: Vec<u32>,
     /// Claims that some mapping or gate reads, by provider; `None` for those that ask every provider.
-    read: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
+    /// Until when, where every mapping that reads the claim ends; `None` for ever.
+    read: HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>>,
     /// The same with those of mappings that are disabled or inactive.
     named: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
 }
@@ -483,7 +484,11 @@ impl RuleSet {
         set.dependable = set.find_dependable();
         // What is dead reads nothing, so that a claim that only it would read refuses no login.
         set.read = set.find_read(|mapping| mapping.activity == Activity::Active);
-        set.named = set.find_read(|_| true);
+        set.named = set
+            .find_read(|_| true)
+            .into_iter()
+            .map(|(provider, claims)| (provider, claims.into_keys().collect()))
+            .collect();
         Ok(set)
     }
 
@@ -525,21 +530,28 @@ impl RuleSet {
             .collect()
     }
 
-    fn find_read(&self, takes_part: impl Fn(&&Mapping) -> bool) -> HashMap<Option<ProviderName>, HashSet<ClaimName>> {
-        let mut read: HashMap<Option<ProviderName>, HashSet<ClaimName>> = HashMap::new();
-        let mut last: Option<(&Option<ProviderName>, &ClaimName)> = None;
+    fn find_read(
+        &self,
+        takes_part: impl Fn(&&Mapping) -> bool,
+    ) -> HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>> {
+        let mut read: HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>> = HashMap::new();
+        let mut last = None;
         for mapping in self.mappings.iter().filter(takes_part) {
             for claim in mapping.when.claims() {
                 // Neighbours mostly read the same.
-                if last.replace((&mapping.provider, claim)) != Some((&mapping.provider, claim)) {
-                    read.entry(mapping.provider.clone()).or_default().insert(claim.clone());
+                let this = Some((&mapping.provider, claim, mapping.until));
+                if std::mem::replace(&mut last, this) == this {
+                    continue;
                 }
+                let claims = read.entry(mapping.provider.clone()).or_default();
+                let until = claims.entry(claim.clone()).or_insert(mapping.until);
+                *until = until.zip(mapping.until).map(|(known, own)| known.max(own));
             }
         }
         for gate in &self.gates {
             let GateRule::Deny { conditions, .. } = &gate.rule else { continue };
             let claims = conditions.iter().filter_map(|condition| Some(condition.claim()?.claim.clone()));
-            read.entry(gate.provider.clone()).or_default().extend(claims);
+            read.entry(gate.provider.clone()).or_default().extend(claims.map(|claim| (claim, None)));
         }
         read
     }
@@ -567,9 +579,12 @@ impl RuleSet {
         self.index.finds(provider, claim, value, &self.mappings)
     }
 
-    /// Whether some mapping or gate reads a claim of a provider.
-    pub fn reads(&self, provider: &ProviderName, claim: &ClaimName) -> bool {
-        [Some(provider.clone()), None].iter().any(|key| self.read.get(key).is_some_and(|read| read.contains(claim)))
+    /// Whether some mapping or gate reads a claim of a provider at a moment.
+    pub fn reads(&self, provider: &ProviderName, claim: &ClaimName, now: Timestamp) -> bool {
+        let is_read = |until: &Option<Timestamp>| until.is_none_or(|until| now < until);
+        [Some(provider.clone()), None]
+            .iter()
+            .any(|key| self.read.get(key).and_then(|read| read.get(claim)).is_some_and(is_read))
     }
 
     /// Whether some mapping or gate names a claim of a provider, whether or not it takes part: what it would give can be

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::claims::{Claims, ClaimsRefusal, Reads};
-use super::ids::ClaimName;
+use super::ids::{ClaimName, Timestamp};
 use super::mapping::{Candidates, RuleSet, candidates};
 use super::provider::Provider;
 
@@ -17,12 +17,13 @@ use super::provider::Provider;
 pub fn settle(
     provider: &Provider,
     rules: &RuleSet,
+    now: Timestamp,
     read: impl FnOnce(&Provider, Reads<'_>) -> Result<Claims, ClaimsRefusal>,
 ) -> Result<Candidates, ClaimsRefusal> {
     let name = &provider.name;
     let implied = rules.overlay.implied.get(name).map(Vec::as_slice).unwrap_or_default();
     // A claim that no operator declared keeps no person out, whatever a provider sends of it.
-    let reads = |claim: &ClaimName| rules.reads(name, claim) && implied.iter().all(|rule| rule.name != *claim);
+    let reads = |claim: &ClaimName| rules.reads(name, claim, now) && implied.iter().all(|rule| rule.name != *claim);
     let claims = match implied {
         [] => read(provider, &reads)?,
         _ => {

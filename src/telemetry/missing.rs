@@ -52,7 +52,7 @@ impl MissingClaims {
         now: Timestamp,
     ) -> Vec<Line<'a>> {
         let mut lines = Vec::new();
-        for claim in claims.claims.iter().filter(|claim| rules.reads(provider, &claim.name)) {
+        for claim in claims.claims.iter().filter(|claim| rules.reads(provider, &claim.name, now)) {
             match claim.state {
                 ClaimState::Missing => {
                     let near = near.iter().find(|near| near.claim == claim.name.as_str());
@@ -109,7 +109,7 @@ impl MissingClaims {
     /// Forgets claims that the rules no longer read.
     pub fn retain(&self, rules: &RuleSet) {
         let mut tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
-        tracks.retain(|(provider, claim), _| rules.reads(provider, claim));
+        tracks.retain(|(provider, claim), _| rules.names(provider, claim));
     }
 }
 

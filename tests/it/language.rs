@@ -321,9 +321,40 @@ fn log21_an_undecided_capture_leaves_only_what_it_may_give_open() {
 fn log17_a_disabled_mapping_reads_no_claim() {
     let mapping =
         |more: &str| format!("[[mapping]]\nprovider = \"p\"\nclaim = \"level\"\nvalue = \"1\"\ngroup = \"X\"\n{more}");
-    let reads = |rules: &RuleSet| rules.reads(&ProviderName::parse("p").unwrap(), &ClaimName::parse("level").unwrap());
+    let reads_at = |rules: &RuleSet, now| {
+        rules.reads(&ProviderName::parse("p").unwrap(), &ClaimName::parse("level").unwrap(), now)
+    };
+    let reads = |rules: &RuleSet| reads_at(rules, NOW);
     assert!(reads(&rules(&mapping(""))));
     assert!(!reads(&rules(&mapping("enabled = false\n"))));
+    let until = NOW.plus(std::time::Duration::from_secs(60));
+    let ends = rules(&mapping(&format!("until = {until}\n")));
+    assert!(reads(&ends) && !reads_at(&ends, until));
+    let both = rules(&format!("{}{}", mapping(&format!("until = {until}\n")), mapping("").replace("\"1\"", "\"2\"")));
+    assert!(reads_at(&both, until), "another mapping goes on");
+}
+
+/// LOG17: a mapping past its end refuses no login under `strict`.
+#[tokio::test(flavor = "multi_thread")]
+async fn log17_a_mapping_that_has_ended_refuses_no_login() {
+    use crate::attacks::{FORM, Siege, claims as of_login, config, form, signed};
+    let until = crate::kit::NOW.plus(std::time::Duration::from_secs(60));
+    let text = config("strict = true", "").replace(
+        "[provider.claims.groups]\n\n[[provider]]",
+        "[provider.claims.groups]\n[provider.claims.level]\nname = \"/level/of\"\n\n[[provider]]",
+    );
+    let mapping = format!(
+        "\n[[mapping]]\nprovider = \"oidc\"\nclaim = \"level\"\nvalue = \"1\"\ngroup = \"Staff\"\nuntil = {until}\n"
+    );
+    let siege = Siege::with(&(text + &mapping)).await;
+    for (seconds, status) in [(0, 403), (61, 200)] {
+        siege.house.clock.set(crate::kit::NOW.plus(std::time::Duration::from_secs(seconds)));
+        let mut claims = of_login(&format!("at-{seconds}"));
+        claims["level"] = serde_json::json!("of no shape that the path reads");
+        let body = form(&[("id_token", &signed(&claims)), ("state", "state-1")]);
+        let answer = siege.send("/callback", FORM.1, body.as_bytes()).await;
+        assert_eq!(answer.status, status, "after {seconds} s: {}", answer.body);
+    }
 }
 
 #[test]
