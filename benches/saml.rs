@@ -14,7 +14,7 @@ use loginsync::cli::demo::mint::{Hash, KeyKind, MintKey};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage, Captured};
 use loginsync::pipeline::ids::{Issuer, Namespace, ProviderName, Timestamp};
 use loginsync::pipeline::provider::{
-    Binding, ClaimLimits, Fold, Mode, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    Binding, ClaimLimits, Fold, Mode, Protocol, Provider, SamlPolicy, UserClaim, UserRule, UserTake,
 };
 use loginsync::pipeline::verify::saml::CertificateSet;
 use loginsync::pipeline::verify::{self, Origin, ProviderKeys};
@@ -91,6 +91,7 @@ fn provider() -> Provider {
         user: UserRule {
             namespace: Namespace::parse("idp").expect("a namespace"),
             claim: UserClaim::Subject,
+            take: UserTake::Only,
             fold: Fold::Exact,
             email_claim: None,
             name_claim: None,

@@ -34,7 +34,7 @@ use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, UserId};
 use super::number;
-use super::provider::{ClaimLimits, Provider, UserClaim};
+use super::provider::{ClaimLimits, Provider, UserClaim, UserTake};
 use super::verify::saml::{SamlStatement, SamlValue};
 use super::verify::{Assertion, Statement, Verified};
 
@@ -516,7 +516,13 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
                 return Err(no_user("a number with a fraction or an exponent"));
             }
             let found = Selector::parse(claim).map(|selector| of_statement(statement, &selector));
-            the_one_text(found.map_err(|_| no_user("not a selector"))?).map_err(no_user)?
+            let found = found.map_err(|_| no_user("not a selector"))?;
+            match (rule.take, &found.state) {
+                (UserTake::First, ClaimState::Values(values)) if found.skipped == 0 => {
+                    values.first().cloned().ok_or_else(|| no_user("empty"))?
+                }
+                _ => the_one_text(found).map_err(no_user)?,
+            }
         }
     };
     rule.user(value).map_err(|why| ClaimsRefusal::InvalidUser { claim: claim.to_owned(), why })

@@ -10,7 +10,7 @@ use loginsync::cli::demo::mint::{Hash, saml::MintAttribute};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
 use loginsync::pipeline::ids::{Issuer, Namespace, ProviderName, Timestamp};
 use loginsync::pipeline::provider::{
-    Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule,
+    Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule, UserTake,
 };
 use loginsync::pipeline::verify::oidc::SigningAlgorithm;
 use loginsync::pipeline::verify::saml::{CertificateSet, DecryptionKey};
@@ -82,6 +82,7 @@ pub fn provider(protocol: Protocol) -> Provider {
         user: UserRule {
             namespace: Namespace::parse("idp").unwrap(),
             claim: UserClaim::Subject,
+            take: UserTake::Only,
             fold: Fold::Exact,
             email_claim: None,
             name_claim: None,

@@ -95,6 +95,28 @@ fn log08_a_user_claim_that_comes_twice_with_one_value_is_one() {
     assert!(refusal.contains("missing"), "{refusal}");
 }
 
+/// LOG8.
+#[test]
+fn log08_the_first_of_several_values_names_the_person_where_the_operator_says_so() {
+    let provider = oidc_provider("user_claim = 'login'\nuser_take = 'first'\n[provider.claims.groups]");
+    let read = |login: Value| {
+        let login = id_token(&provider, &json!({"sub": "s", "login": login}));
+        let read = claims::read(&login, &Sources::default(), &provider, &|_| true);
+        read.map(|claims| claims.user.subject.to_string()).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(read(json!(["alice", "bob"])), Ok("alice".into()));
+    assert_eq!(read(json!("alice")), Ok("alice".into()));
+    for (value, why) in [
+        (json!(["alice", {"a": 1}]), "partly no text"),
+        (json!([{"a": 1}, "alice"]), "partly no text"),
+        (json!([]), "empty"),
+        (json!(null), "missing"),
+    ] {
+        let refusal = read(value.clone()).unwrap_err();
+        assert!(refusal.contains(why), "{value}: {refusal}");
+    }
+}
+
 #[test]
 fn a_path_leads_into_lists_of_objects() {
     let read = |name: &str, value: Value| {
