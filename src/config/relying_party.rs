@@ -49,6 +49,15 @@ pub struct ClientKey {
     pub pem: Secret,
     pub kind: ClientKeyKind,
     pub key_id: Option<String>,
+    pub audience: AssertionAudience,
+}
+
+/// For whom a client assertion is signed: RFC 7523 section 3 leaves it to the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AssertionAudience {
+    Issuer,
+    /// OpenID Connect Core 1.0 section 9.
+    TokenEndpoint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +123,7 @@ fn client_auth(section: &Section<'_>) -> Option<ClientAuth> {
     if let (Way::PrivateKey | Way::Tls | Way::None, Some(span)) = (way, secret_span.clone()) {
         section.raise(&span, "client_secret_file", "is not used by this `client_auth`; expected `basic` or `post`");
     }
-    for key in ["client_key_file", "client_key_id"] {
+    for key in ["client_key_file", "client_key_id", "client_assertion_audience"] {
         if let (Way::Basic | Way::Post | Way::Tls | Way::None, Some(span)) = (way, section.written(key)) {
             section.raise(&span, key, "is used by `client_auth = \"private-key-jwt\"` alone");
         }
@@ -154,6 +163,8 @@ fn client_auth(section: &Section<'_>) -> Option<ClientAuth> {
 
 fn client_key(section: &Section<'_>) -> Option<ClientKey> {
     let key_id = section.text("client_key_id").map(|found| found.value.to_owned());
+    let words = [("issuer", AssertionAudience::Issuer), ("token-endpoint", AssertionAudience::TokenEndpoint)];
+    let audience = section.word("client_assertion_audience", &words, AssertionAudience::Issuer);
     let found = files::file(section, "client_key_file")?;
     let pem = found.value.bytes.to_vec();
     let kind = match () {
@@ -166,7 +177,7 @@ fn client_key(section: &Section<'_>) -> Option<ClientKey> {
             return None;
         }
     };
-    Some(ClientKey { pem: Secret::new(pem), kind, key_id })
+    Some(ClientKey { pem: Secret::new(pem), kind, key_id, audience })
 }
 
 fn sp_key(section: &Section<'_>) -> Option<SpKey> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::back_channel::{AskError, BackChannel};
-use crate::config::{ClientAuth, ClientKey, ClientKeyKind, Endpoint};
+use crate::config::{AssertionAudience, ClientAuth, ClientKey, ClientKeyKind, Endpoint};
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::ids::{ProviderName, Timestamp};
@@ -25,7 +25,7 @@ pub struct TokenClient {
     pub provider: ProviderName,
     pub client_id: String,
     pub auth: ClientAuth,
-    /// The audience of a client assertion.
+    /// The audience of a client assertion, unless that is the endpoint.
     pub issuer: String,
 }
 
@@ -56,6 +56,8 @@ pub enum ExchangeError {
     Content,
     #[error("the client key cannot sign")]
     Key,
+    #[error("the token endpoint is not known, for which a client assertion is signed")]
+    NoEndpoint,
 }
 
 impl ExchangeError {
@@ -90,17 +92,18 @@ struct ClientAssertion<'a> {
 }
 
 impl TokenClient {
-    /// Asks once.
+    /// Asks once. `endpoint` is the address that is asked, where it is known.
     ///
     /// # Errors
     /// When the endpoint cannot be reached, refuses, or answers something else.
     pub async fn ask(
         &self,
         back_channel: &dyn BackChannel,
+        endpoint: Option<&str>,
         grant: Grant<'_>,
         now: Timestamp,
     ) -> Result<Tokens, ExchangeError> {
-        let request = self.request(&grant, now)?;
+        let request = self.request(endpoint, &grant, now)?;
         let answer = back_channel.ask(&self.provider, Endpoint::Token, request, MAX_ANSWER).await?;
         let body = Zeroizing::new(answer.body().clone());
         // Some servers write a byte order mark.
@@ -122,7 +125,12 @@ impl TokenClient {
         })
     }
 
-    fn request(&self, grant: &Grant<'_>, now: Timestamp) -> Result<Request<Vec<u8>>, ExchangeError> {
+    fn request(
+        &self,
+        endpoint: Option<&str>,
+        grant: &Grant<'_>,
+        now: Timestamp,
+    ) -> Result<Request<Vec<u8>>, ExchangeError> {
         let mut form = form_urlencoded::Serializer::new(String::new());
         match grant {
             Grant::Code { code, verifier, redirect_uri } => {
@@ -151,7 +159,7 @@ impl TokenClient {
             ClientAuth::PrivateKey(key) => {
                 form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
-                form.append_pair("client_assertion", &self.assertion(key, now)?);
+                form.append_pair("client_assertion", &self.assertion(key, endpoint, now)?);
             }
         }
         let body = form.finish().into_bytes();
@@ -179,13 +187,17 @@ impl TokenClient {
         format!("Basic {}", STANDARD.encode(pair.as_bytes()))
     }
 
-    fn assertion(&self, key: &ClientKey, now: Timestamp) -> Result<String, ExchangeError> {
+    fn assertion(&self, key: &ClientKey, endpoint: Option<&str>, now: Timestamp) -> Result<String, ExchangeError> {
+        let audience = match key.audience {
+            AssertionAudience::Issuer => self.issuer.as_str(),
+            AssertionAudience::TokenEndpoint => endpoint.ok_or(ExchangeError::NoEndpoint)?,
+        };
         let mut jti = [0; 16];
         aws_lc_rs::rand::fill(&mut jti).map_err(|_| ExchangeError::Key)?;
         let claims = ClientAssertion {
             iss: &self.client_id,
             sub: &self.client_id,
-            aud: &self.issuer,
+            aud: audience,
             iat: now.seconds(),
             exp: now.seconds() + ASSERTION_SECONDS,
             jti: STANDARD.encode(jti),
