@@ -9,7 +9,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap};
+use prometheus_client::metrics::counter::Counter;
 
 use super::cookies::{Jar, SameSite, Sealer, random_text};
 use crate::clock::Clock;
@@ -23,6 +26,8 @@ use crate::ports::store::StoreError;
 
 /// The cookie's name, behind what all of ours begin with.
 const COOKIE: &str = "s";
+/// The cookie that says under which value of the app's cookie a session goes on.
+const FOLLOWED: &str = "f";
 /// Characters of an id: 32 bytes in base64url.
 const ID_LENGTH: usize = 43;
 /// Sessions that are remembered for the stated moment; past it, the oldest knowledge goes.
@@ -41,6 +46,7 @@ pub struct Desk {
     settings: SessionSettings,
     providers: Vec<ProviderName>,
     cache: Mutex<HashMap<Digest, (Timestamp, Arc<Session>)>>,
+    unbound: Counter,
 }
 
 /// What a session needs to know beside the login that it begins with.
@@ -61,9 +67,10 @@ impl Desk {
         sealer: Sealer,
         settings: &SessionSettings,
         providers: Vec<ProviderName>,
+        unbound: Counter,
     ) -> Self {
         let settings = settings.clone();
-        Self { store, rules, clock, sealer, settings, providers, cache: Mutex::default() }
+        Self { store, rules, clock, sealer, settings, providers, cache: Mutex::default(), unbound }
     }
 
     pub fn settings(&self) -> &SessionSettings {
@@ -77,7 +84,7 @@ impl Desk {
     pub async fn current(&self, jar: &Jar, headers: &HeaderMap) -> Result<Option<Arc<Session>>, StoreError> {
         let Some(key) = self.key(jar) else { return Ok(None) };
         let Some(session) = self.find(key).await? else { return Ok(None) };
-        Ok(self.is_bound_here(&session, headers).then_some(session))
+        Ok(self.is_bound_here(&session, jar, headers).then_some(session))
     }
 
     /// The live session of a browser's cookie, whatever it is bound to: for what only ever ends it.
@@ -158,13 +165,50 @@ impl Desk {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    fn is_bound_here(&self, session: &Session, headers: &HeaderMap) -> bool {
+    fn is_bound_here(&self, session: &Session, jar: &Jar, headers: &HeaderMap) -> bool {
         match (&session.app_cookie, &self.settings.app_cookie) {
             (None, _) => true,
-            (Some(bound), Some(name)) => only_cookie(headers, name).is_some_and(|value| Digest::of(value) == *bound),
+            (Some(bound), Some(name)) => only_cookie(headers, name)
+                .map(Digest::of)
+                .is_some_and(|value| value == *bound || self.followed(session, jar) == Some(value)),
             // The configuration no longer says which cookie that was.
             (Some(_), None) => false,
         }
+    }
+
+    /// The value of the app's cookie that this session was last seen to go on under, as the browser brings it, sealed for this session
+    /// alone.
+    fn followed(&self, session: &Session, jar: &Jar) -> Option<Digest> {
+        let sealed = self.sealer.cookie(jar, FOLLOWED).filter(|_| self.settings.follows_app)?;
+        let plain = self.sealer.unseal(&followed_name(&session.key), &URL_SAFE_NO_PAD.decode(sealed).ok()?)?;
+        plain.try_into().ok().map(Digest)
+    }
+
+    /// Looks at an answer of the app to a request of a session that is bound to the app's own cookie. Where the app renews that
+    /// cookie, the session goes on under the new value if the operator says so, and else tells the app nothing any more.
+    ///
+    /// `may_follow` is false at addresses by which another person may come in: one person's headers must not go on under another's
+    /// session.
+    pub fn app_answered(&self, session: &Session, jar: &Jar, headers: &mut HeaderMap, may_follow: bool) {
+        let (Some(bound), Some(name)) = (&session.app_cookie, &self.settings.app_cookie) else { return };
+        let Some(value) = set_by_app(headers, name).map(Digest::of) else { return };
+        if value == *bound || self.followed(session, jar) == Some(value) {
+            return;
+        }
+        if may_follow
+            && self.settings.follows_app
+            && let Some(sealed) = self.sealer.seal(&followed_name(&session.key), &value.0)
+        {
+            let sealed = URL_SAFE_NO_PAD.encode(sealed);
+            self.sealer.set(&self.sealer.name(FOLLOWED), &sealed, None, SameSite::None, headers);
+            return;
+        }
+        self.unbound.inc();
+        tracing::warn!(
+            id = session.login, provider = %session.provider, cookie = name,
+            "the app renewed its session cookie, so that this session tells it nothing any more until the next login; \
+             `app_session_renewal = \"follow\"` lets a session go on, except at `logout_paths`, `login_paths` and callbacks"
+        );
     }
 
     /// Begins a session with a login that was just committed, and gives the browser its id. Answers `false` where no session
@@ -225,6 +269,9 @@ impl Desk {
         self.store.end(key).await?;
         self.forget(&key);
         self.sealer.clear(&self.sealer.name(COOKIE), headers);
+        if self.sealer.cookie(jar, FOLLOWED).is_some() {
+            self.sealer.clear(&self.sealer.name(FOLLOWED), headers);
+        }
         Ok(session)
     }
 
@@ -309,6 +356,10 @@ impl Desk {
         self.settings.renew?;
         self.sealer.seal(&refresh_name(key), token.as_bytes())
     }
+}
+
+fn followed_name(key: &Digest) -> Vec<u8> {
+    [b"followed:", key.0.as_slice()].concat()
 }
 
 fn hint_name(key: &Digest) -> Vec<u8> {

@@ -48,9 +48,15 @@ struct Scene {
 
 impl Scene {
     async fn open() -> Self {
+        Self::with("").await
+    }
+
+    /// With further keys at the top.
+    async fn with(top: &str) -> Self {
         let idp = Idp::start().await;
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("test.toml");
-        let house = House::open(&CONFIG.replace("ISSUER", &idp.issuer()), &file, NOW).await;
+        let text = CONFIG.replace("ISSUER", &idp.issuer()).replace("[app]", &format!("{top}\n[app]"));
+        let house = House::open(&text, &file, NOW).await;
         house.app.sets(302, "sid=abc; Path=/; HttpOnly");
         Self { idp, house }
     }
@@ -84,6 +90,11 @@ impl Scene {
         let cookies = seen.headers.get("cookie").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
         assert!(!cookies.contains("loginsync"), "{cookies}");
         seen.headers.get("x-loginsync-user").map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    async fn post_page(&self, path: &str, cookies: &str) -> Answer {
+        let headers = [("content-type", "application/x-www-form-urlencoded"), ("cookie", cookies)];
+        self.house.send("POST", path, &headers, b"a=b").await
     }
 
     async fn post_logout(&self, path: &str, body: &str) -> Answer {
@@ -180,4 +191,68 @@ async fn a_logout_at_the_apps_own_address_ends_ours_too_if_it_is_believed() {
     ] {
         assert_eq!(scene.post_logout("/bye", body).await.status, 403, "{body}");
     }
+}
+
+/// Finding OUT6: an app that renews the value of its own cookie.
+#[tokio::test]
+async fn out6_a_session_whose_app_renews_its_cookie_is_unbound_and_says_so() {
+    let log = crate::deployments::Log::listen();
+    let scene = Scene::open().await;
+    let (.., answer) = scene.log_in(1).await;
+    let session = ours(&answer).unwrap().split(';').next().unwrap().to_owned();
+    let with = |sid: &str| format!("sid={sid}; {session}");
+    // The same value again renews nothing.
+    scene.post_page("/page", &with("abc")).await;
+    assert_eq!(scene.user(&with("abc")).await.as_deref(), Some("alice"));
+    scene.house.app.sets(200, "sid=def; Path=/");
+    let answer = scene.post_page("/page", &with("abc")).await;
+    assert!(followed(&answer).is_none());
+    assert_eq!(scene.user(&with("def")).await, None);
+    scene.post_page("/page", &with("def")).await;
+    let lines = log.lines("WARN", "the app renewed its session cookie");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0]["message"].as_str().unwrap().contains("`app_session_renewal = \"follow\"`"));
+    assert_eq!(lines[0]["cookie"], "sid");
+    let metrics = scene.house.fetch(&format!("http://{}/metrics", scene.house.running.admin)).await;
+    assert!(metrics.contains("loginsync_sessions_unbound_total 1"), "{metrics}");
+}
+
+/// Finding OUT6: where the operator says so the session goes on under the new value, but never where another person may come in.
+#[tokio::test]
+async fn out6_a_session_follows_the_apps_cookie_where_the_operator_says_so() {
+    let scene = Scene::with("app_session_renewal = \"follow\"").await;
+    let (.., answer) = scene.log_in(1).await;
+    let session = ours(&answer).unwrap().split(';').next().unwrap().to_owned();
+    let (.., other) = scene.log_in(2).await;
+    let other = ours(&other).unwrap().split(';').next().unwrap().to_owned();
+    let mut followed_by = String::new();
+    for (before, after) in [("abc", "d1"), ("d1", "d2"), ("d2", "d3")] {
+        scene.house.app.sets(200, &format!("sid={after}; Path=/"));
+        let answer = scene.post_page("/page", &format!("sid={before}; {session}{followed_by}")).await;
+        let line = followed(&answer).unwrap();
+        assert!(line.ends_with("; Path=/; Secure; HttpOnly; SameSite=None"), "{line}");
+        followed_by = format!("; {}", line.split(';').next().unwrap());
+        let cookies = format!("sid={after}; {session}{followed_by}");
+        assert_eq!(scene.user(&cookies).await.as_deref(), Some("alice"), "{after}");
+        assert_eq!(scene.user(&format!("sid={after}; {session}")).await, None, "without what says so");
+        assert_eq!(scene.user(&format!("sid={after}; {other}{followed_by}")).await, None, "of another session");
+        assert_eq!(scene.user(&format!("sid=eve; {session}{followed_by}")).await, None, "another value");
+        // What is followed already is not told again.
+        assert!(followed(&scene.post_page("/page", &cookies).await).is_none());
+    }
+    // The app logs another person in, by itself.
+    scene.house.app.sets(200, "sid=eve; Path=/");
+    for path in ["/bye", "/BYE/", "/callback"] {
+        let answer = scene.post_page(path, &format!("sid=d3; {session}{followed_by}")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(followed(&answer).is_none(), "{path}");
+    }
+    assert_eq!(scene.user(&format!("sid=eve; {session}{followed_by}")).await, None);
+    // A stranger's request has nothing to follow.
+    assert!(followed(&scene.post_page("/page", "sid=d3").await).is_none());
+}
+
+fn followed(answer: &Answer) -> Option<String> {
+    let lines = answer.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap());
+    lines.into_iter().find(|line| line.starts_with("__Host-loginsync-f=")).map(str::to_owned)
 }
