@@ -13,6 +13,7 @@
 //!
 //! What a browser left with is in a sealed cookie ([`pending`]), so that an answer counts only in the browser that asked.
 
+pub mod goals;
 pub mod logout;
 pub mod oidc;
 pub mod pending;
@@ -27,9 +28,11 @@ use bytes::Bytes;
 use http::header::HeaderMap;
 use http::{Method, Response};
 
+use self::goals::{Goal, Goals, SHORT};
 use self::pending::Pending;
 use self::target::target;
 use super::cookies::{Jar, Sealer};
+use super::held::Client;
 use super::respond::{self, Link, OwnPage, Trouble};
 use super::session::{Beginning, Desk};
 use crate::config::{Config, OWN, ProviderSettings, RelyingParty, WayIn};
@@ -44,7 +47,7 @@ pub struct Front {
     services: Services,
     pub desk: Arc<Desk>,
     pending: pending::Cookies,
-    renewing: renewal::Renewing,
+    lasting: Arc<Lasting>,
     parties: Vec<Party>,
     /// Every provider, since a logout may come from one whose logins the app runs itself.
     providers: Vec<Arc<Provider>>,
@@ -52,6 +55,14 @@ pub struct Front {
     /// Where people go that were on their way to nowhere.
     start: String,
     limits: crate::config::Limits,
+}
+
+/// What outlives a reload.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    goals: Goals,
+    /// Two configurations at once, before and after a reload, must not use one refresh token.
+    renewing: renewal::Renewing,
 }
 
 /// One provider with which we log people in.
@@ -76,6 +87,8 @@ pub struct OwnRequest {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub jar: Jar,
+    /// Who asks, for their share of what is held.
+    pub client: Option<Client>,
 }
 
 /// Our answer; or why there is none, with the cookies to set beside the refusal.
@@ -94,7 +107,7 @@ impl From<Trouble> for Box<Refusal> {
 }
 
 impl Front {
-    pub fn new(config: &Config, services: Services, desk: Arc<Desk>, sealer: &Sealer) -> Self {
+    pub fn new(config: &Config, services: Services, desk: Arc<Desk>, sealer: &Sealer, lasting: Arc<Lasting>) -> Self {
         let origin = config.public_url.origin.clone();
         let parties = config.providers.iter().filter_map(|settings| Some((settings, settings.relying_party.as_ref()?)));
         let parties = parties.map(|(settings, party)| Party::new(settings, party, &origin));
@@ -102,7 +115,7 @@ impl Front {
             services,
             desk,
             pending: pending::Cookies::new(sealer.clone()),
-            renewing: renewal::Renewing::default(),
+            lasting,
             parties: parties.collect(),
             providers: config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
             start: format!("{origin}{}", config.app.start_page),
@@ -144,19 +157,85 @@ impl Front {
         self.parties.iter().any(|party| matches!(&party.way, Way::Oidc(client) if client.takes_forms()))
     }
 
-    /// Where a browser signs in that wants to see a page of the app.
-    pub fn sign_in_address(&self, wanted: &str) -> String {
-        let wanted: String = form_urlencoded::byte_serialize(wanted.as_bytes()).collect();
-        format!("{}{OWN}sign-in?rd={wanted}", self.origin)
+    /// Where a browser signs in that wants to see a page of the app. What is long is kept here rather than in the address, since many
+    /// servers take and send no longer lines than the one that came.
+    pub fn sign_in_address(&self, wanted: &str, client: Option<Client>) -> String {
+        let query = match wanted.len() <= SHORT {
+            true => ("rd", wanted.to_owned()),
+            false => ("to", self.kept(wanted, client).unwrap_or_else(|| "lost".to_owned())),
+        };
+        let value: String = form_urlencoded::byte_serialize(query.1.as_bytes()).collect();
+        format!("{}{OWN}sign-in?{}={value}", self.origin, query.0)
+    }
+
+    /// A ticket for an address that a cookie is too short for.
+    fn kept(&self, wanted: &str, client: Option<Client>) -> Option<String> {
+        let address = target(wanted, &self.origin)?;
+        self.lasting.goals.keep(address, client, self.services.clock.now())
+    }
+
+    /// Where a browser goes that asks to sign in.
+    fn goal(&self, query: &Query, request: &OwnRequest) -> Goal {
+        let goal = match (query.value("to"), query.value("rd")) {
+            (Some(ticket), _) if self.lasting.goals.find(ticket, self.services.clock.now()).is_some() => {
+                Goal::Kept(ticket.to_owned())
+            }
+            (Some(_), _) => Goal::Lost,
+            (None, Some(text)) if text.len() > target::MOST => Goal::Lost,
+            (None, Some(text)) => match target(text, &self.origin) {
+                Some(address) if address.len() <= SHORT => Goal::Place(address),
+                Some(address) => {
+                    let ticket = self.lasting.goals.keep(address, request.client, self.services.clock.now());
+                    ticket.map_or(Goal::Lost, Goal::Kept)
+                }
+                None => Goal::Place(self.start.clone()),
+            },
+            (None, None) => Goal::Place(self.start.clone()),
+        };
+        if goal == Goal::Lost {
+            tracing::warn!(
+                id = request.id,
+                "the address to return to cannot be kept: it is over {} bytes, too many are kept, or this process does not \
+                 know it (a restart, another replica); the login ends on a page that says so",
+                target::MOST
+            );
+        }
+        goal
+    }
+
+    /// The address of a goal; `None` where it is not known any more.
+    fn address_of(&self, goal: &Goal) -> Option<String> {
+        match goal {
+            Goal::Place(address) => Some(address.clone()),
+            Goal::Kept(ticket) => self.lasting.goals.find(ticket, self.services.clock.now()),
+            Goal::Lost => None,
+        }
+    }
+
+    /// Sends a signed-in browser to its goal, or tells it that this is not known.
+    fn onward(&self, id: &str, goal: &Goal, cookies: HeaderMap) -> Response<Bytes> {
+        if let Some(address) = self.address_of(goal) {
+            return respond::redirect(&address, cookies);
+        }
+        if let Goal::Kept(_) = goal {
+            tracing::warn!(id, "the address to return to is not known any more (a restart, another replica)");
+        }
+        let page = OwnPage {
+            title: "You are signed in",
+            text: "The address that you came for could not be kept: it is too long, or the service was restarted meanwhile. Open \
+                   it again, or go on to the first page.",
+            links: vec![Link { label: "Go on to the app".into(), address: self.start.clone() }],
+            ..OwnPage::default()
+        };
+        respond::with_cookies(respond::own_page(&page), cookies)
     }
 
     async fn sign_in(&self, request: &OwnRequest) -> Outcome {
-        let query = Query::read(request.query.as_deref(), &["rd", "provider", "login_hint"])?;
-        let goal = query.value("rd").and_then(|text| target(text, &self.origin));
-        let goal = goal.unwrap_or_else(|| self.start.clone());
+        let query = Query::read(request.query.as_deref(), &["rd", "to", "provider", "login_hint"])?;
+        let goal = self.goal(&query, request);
         // Nobody is shown a sign-in page while a session of theirs is alive.
         if self.desk.current(&request.jar, &request.headers).await.map_err(Trouble::Store)?.is_some() {
-            return Ok(respond::redirect(&goal, HeaderMap::new()));
+            return Ok(self.onward(&request.id, &goal, HeaderMap::new()));
         }
         let party = match (query.value("provider"), self.parties.as_slice()) {
             (Some(name), parties) => parties.iter().find(|party| party.provider.name.as_str() == name),
@@ -169,10 +248,15 @@ impl Front {
         }
     }
 
-    fn choice(&self, goal: &str, hint: Option<&str>) -> Response<Bytes> {
+    fn choice(&self, goal: &Goal, hint: Option<&str>) -> Response<Bytes> {
+        let goal = match goal {
+            Goal::Place(address) => ("rd", address.as_str()),
+            Goal::Kept(ticket) => ("to", ticket.as_str()),
+            Goal::Lost => ("to", "lost"),
+        };
         let link = |party: &Party| {
             let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("provider", party.provider.name.as_str()).append_pair("rd", goal);
+            query.append_pair("provider", party.provider.name.as_str()).append_pair(goal.0, goal.1);
             if let Some(hint) = hint {
                 query.append_pair("login_hint", hint);
             }
@@ -183,7 +267,7 @@ impl Front {
     }
 
     /// Sends the browser to a provider, with a cookie that remembers what for.
-    async fn leave(&self, party: &Party, goal: &str, hint: Option<&str>, request: &OwnRequest) -> Outcome {
+    async fn leave(&self, party: &Party, goal: &Goal, hint: Option<&str>, request: &OwnRequest) -> Outcome {
         let published = self.published(&request.id, party).await?;
         let now = self.services.clock.now();
         let departure = match &party.way {
@@ -191,9 +275,9 @@ impl Front {
             Way::Saml(sp) => sp.leave(&party.provider, &published, now)?,
         };
         let mut cookies = HeaderMap::new();
-        let pending = Pending { goal: goal.to_owned(), ..departure.pending };
+        let pending = Pending { goal: goal.written(), ..departure.pending };
         if !self.pending.remember(&pending, &request.jar, now, &mut cookies) {
-            return Err(Trouble::Own("the address to return to is too long to be remembered").into());
+            return Err(Trouble::Own("a login that is too large for a cookie").into());
         }
         Ok(respond::redirect(&departure.address, cookies))
     }
@@ -233,14 +317,18 @@ impl Front {
         request: &OwnRequest,
         entered: &Entered,
         beginning: Beginning<'_>,
-        goal: &str,
+        goal: &Goal,
         mut cookies: HeaderMap,
     ) -> Outcome {
         let begun = self.desk.begin(&request.id, entered, beginning, &request.jar, &mut cookies).await;
         match begun {
             Ok(true) => {
                 entered.delivered();
-                Ok(respond::redirect(goal, cookies))
+                let onward = self.onward(&request.id, goal, cookies);
+                if let Goal::Kept(ticket) = goal {
+                    self.lasting.goals.forget(ticket);
+                }
+                Ok(onward)
             }
             Ok(false) => Err(Box::new(Refusal { trouble: Trouble::DisabledSince, cookies })),
             Err(error) => Err(Box::new(Refusal { trouble: Trouble::Undelivered(error.to_string()), cookies })),

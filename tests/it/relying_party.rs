@@ -7,7 +7,7 @@ mod oidc;
 mod renewal;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -81,6 +81,10 @@ group = "Board"
 MORE
 "#;
 
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("test.toml")
+}
+
 /// What differs from the usual.
 #[derive(Default, Clone, Copy)]
 pub struct Setting {
@@ -95,6 +99,7 @@ pub struct Setting {
 pub struct Scene {
     pub idp: Idp,
     pub house: House,
+    text: String,
     _secrets: tempfile::TempDir,
 }
 
@@ -125,9 +130,14 @@ impl Scene {
             .replace("KEYS", keys.to_str().unwrap())
             .replace("SECRET", secret.to_str().unwrap())
             .replace("ISSUER", &idp.issuer());
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("test.toml");
-        let house = House::open(&text, &file, NOW).await;
-        Self { idp, house, _secrets: secrets }
+        let house = House::open(&text, &here(), NOW).await;
+        Self { idp, house, text, _secrets: secrets }
+    }
+
+    /// The same after a restart.
+    pub async fn restarted(self) -> Self {
+        let house = self.house.restart(&self.text, &here()).await;
+        Self { house, ..self }
     }
 
     pub fn browser(&self) -> Browser<'_> {

@@ -290,7 +290,7 @@ async fn out09_a_saml_logout_says_whether_it_ended_a_session() {
 }
 
 /// A LogoutRequest in canonical form.
-fn logout(id: &str, change: impl Fn(String) -> String, now: Timestamp) -> String {
+pub fn logout(id: &str, change: impl Fn(String) -> String, now: Timestamp) -> String {
     let saml = "xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\"";
     change(format!(
         "<samlp:LogoutRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" Destination=\"{SLO}\" ID=\"{id}\" \
@@ -299,7 +299,7 @@ fn logout(id: &str, change: impl Fn(String) -> String, now: Timestamp) -> String
     ))
 }
 
-fn redirected(document: &str, key: &MintKey, relay_state: Option<&str>) -> String {
+pub fn redirected(document: &str, key: &MintKey, relay_state: Option<&str>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("SAMLRequest", &deflated(document));
     if let Some(relay_state) = relay_state {

@@ -193,7 +193,7 @@ impl Front {
         let LogoutMessage::Request(untrusted) = message else { return self.say_whether_signed_out(request).await };
         let untrusted = Arc::new(untrusted);
         let place = format!("{}{OWN}slo", self.origin);
-        let ended = match self.end_by_request(&untrusted, place).await? {
+        let ended = match self.end_by_request(&untrusted, vec![place]).await? {
             LoggedOut::Ended(0) => {
                 tracing::info!(id = %request.id, "the provider ended a session that is not known here");
                 false
@@ -252,16 +252,20 @@ impl Front {
         Ok((message, form.value("RelayState").map(str::to_owned)))
     }
 
-    /// Verifies a LogoutRequest that is meant for `place`, and ends what it names.
+    /// Verifies a LogoutRequest that is meant for one of these places, and ends what it names.
     ///
     /// # Errors
     /// When it is not believed, or the store cannot be asked. Nothing has ended then.
-    pub async fn end_by_request(&self, request: &Arc<UntrustedLogout>, place: String) -> Result<LoggedOut, Trouble> {
+    pub async fn end_by_request(
+        &self,
+        request: &Arc<UntrustedLogout>,
+        places: Vec<String>,
+    ) -> Result<LoggedOut, Trouble> {
         let meant = |provider: &&Arc<Provider>| {
             matches!(provider.protocol, Protocol::Saml(_)) && provider.issuer.as_str() == request.issuer()
         };
         let now = self.services.clock.now();
-        let places = Arc::new([place]);
+        let places: Arc<[String]> = places.into();
         let mut heard = Heard::default();
         for provider in self.providers.iter().filter(meant) {
             heard.note(self.hear(provider, request, &places, now).await?);
@@ -275,7 +279,7 @@ impl Front {
         &self,
         provider: &Arc<Provider>,
         request: &Arc<UntrustedLogout>,
-        places: &Arc<[String; 1]>,
+        places: &Arc<[String]>,
         now: Timestamp,
     ) -> Result<Result<Verified<LogoutStatement>, verify::Fault>, Trouble> {
         let published = self.keys_of(provider).await?;
@@ -284,7 +288,7 @@ impl Front {
         let permit = Arc::clone(&self.services.verifiers).acquire_owned().await.map_err(|_| stopped())?;
         let (meant, request, places) = (Arc::clone(provider), Arc::clone(request), Arc::clone(places));
         let job = move || {
-            let verdict = verify::logout_request(&meant, &request, &published.keys, &*places, now);
+            let verdict = verify::logout_request(&meant, &request, &published.keys, &places, now);
             drop(permit);
             verdict
         };

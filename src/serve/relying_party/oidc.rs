@@ -5,18 +5,17 @@ use http::header::HeaderMap;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet};
 use openidconnect::{AuthUrl, ClientId, CsrfToken, IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, Scope};
 
+use super::goals::Goal;
 use super::logout::form;
 use super::pending::{Asked, Kept, Pending};
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
-use crate::config::{Authorization, ClientAuth, ProviderSettings};
+use crate::config::{Authorization, ClientAuth, Endpoint, ProviderSettings};
 use crate::login::walk::Message;
-use crate::login::{self, Attempt, Entered, Reason};
+use crate::login::{self, Attempt, Entered, Reason, Services};
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::UntrustedIdToken;
-use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::{Origin, RememberedRequest};
-use crate::ports::back_channel::BackChannel;
 use crate::ports::keys::Published;
 use crate::ports::token_endpoint::{ExchangeError, Grant, TokenClient, Tokens};
 use crate::serve::respond::Trouble;
@@ -107,28 +106,21 @@ impl Client {
         parameters.chain(hint).chain(form_post.then_some(("response_mode", "form_post")))
     }
 
-    async fn exchange(
-        &self,
-        back_channel: &dyn BackChannel,
-        code: &str,
-        verifier: &str,
-        now: Timestamp,
-    ) -> Result<Tokens, ExchangeError> {
-        let grant = Grant::Code { code, verifier, redirect_uri: &self.redirect_uri };
-        self.token.ask(back_channel, grant, now).await
+    async fn exchange(&self, services: &Services, code: &str, verifier: &str) -> Result<Tokens, ExchangeError> {
+        self.ask(services, Grant::Code { code, verifier, redirect_uri: &self.redirect_uri }).await
     }
 
     /// Asks with a refresh token.
     ///
     /// # Errors
     /// When the endpoint cannot be reached, refuses, or answers something else.
-    pub async fn refresh(
-        &self,
-        back_channel: &dyn BackChannel,
-        token: &str,
-        now: Timestamp,
-    ) -> Result<Tokens, ExchangeError> {
-        self.token.ask(back_channel, Grant::Refresh(token), now).await
+    pub async fn refresh(&self, services: &Services, token: &str) -> Result<Tokens, ExchangeError> {
+        self.ask(services, Grant::Refresh(token)).await
+    }
+
+    async fn ask(&self, services: &Services, grant: Grant<'_>) -> Result<Tokens, ExchangeError> {
+        let endpoint = services.keys.endpoint(&self.token.provider, Endpoint::Token);
+        self.token.ask(&*services.back_channel, endpoint.as_deref(), grant, services.clock.now()).await
     }
 }
 
@@ -147,24 +139,18 @@ impl Front {
         // Whatever comes of it, this login is over.
         let mut cookies = HeaderMap::new();
         self.pending.forget(&kept.cookie, &mut cookies);
-        match self.redeem(request, &query, &kept, now).await {
+        match self.redeem(request, &query, &kept).await {
             Ok((entered, tokens)) => {
                 let refresh_token = tokens.refresh_token.as_ref().map(|token| token.as_str());
                 let beginning = Beginning { app_cookie: None, refresh_token, id_token: tokens.id_token.as_deref() };
-                self.enter(request, &entered, beginning, &kept.pending.goal, cookies).await
+                self.enter(request, &entered, beginning, &Goal::read(&kept.pending.goal), cookies).await
             }
             Err(trouble) => Err(Box::new(Refusal { trouble, cookies })),
         }
     }
 
     /// From the provider's answer to a committed login.
-    async fn redeem(
-        &self,
-        request: &OwnRequest,
-        query: &Query,
-        kept: &Kept,
-        now: Timestamp,
-    ) -> Result<(Entered, Tokens), Trouble> {
+    async fn redeem(&self, request: &OwnRequest, query: &Query, kept: &Kept) -> Result<(Entered, Tokens), Trouble> {
         let pending = &kept.pending;
         let provider = &pending.provider;
         let elsewhere = || self.not_begun_here(&request.id, Some(provider));
@@ -183,7 +169,7 @@ impl Front {
         }
         let code = query.value("code").filter(|code| code.len() <= MOST_CODE);
         let code = code.ok_or(Trouble::Own("an answer without a `code` that is one"))?;
-        let exchanged = client.exchange(&*self.services.back_channel, code, verifier, now).await;
+        let exchanged = client.exchange(&self.services, code, verifier).await;
         let mut tokens = exchanged.map_err(|error| self.not_exchanged(&request.id, party, error))?;
         let no_token =
             || Trouble::Provider { provider: provider.clone(), why: "its token endpoint gave no ID token".into() };

@@ -12,7 +12,7 @@ pub struct Pending {
     /// `state`, or RelayState.
     pub state: String,
     pub request: Asked,
-    /// Where the browser goes when it is signed in.
+    /// Where the browser goes when it is signed in: a [`super::goals::Goal`] as it is written.
     pub goal: String,
 }
 

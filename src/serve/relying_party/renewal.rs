@@ -74,8 +74,10 @@ impl Front {
         let front = Arc::clone(self);
         let renewal = tokio::spawn(async move {
             // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen.
-            let Some(_alone) = front.renewing.begin(key) else { return Ok(None) };
-            // As it stands now: another request may have renewed it while this one came here.
+            let Some(_alone) = front.lasting.renewing.begin(key) else { return Ok(None) };
+            // As it stands in the store now: another request may have renewed it while this one came here, perhaps by the
+            // configuration before a reload.
+            front.desk.forget(&key);
             let Some(session) = front.desk.find(key).await.map_err(Trouble::Store)? else { return Ok(None) };
             match wanted {
                 Wanted::WhereDue if !front.is_due(&session) => Ok(None),
@@ -90,8 +92,7 @@ impl Front {
         let Some(token) = self.desk.refresh_token(session) else { return Ok(Renewed::NoToken) };
         let Some(party) = self.party(&session.provider) else { return Ok(Renewed::NoToken) };
         let Way::Oidc(client) = &party.way else { return Ok(Renewed::NoToken) };
-        let back_channel = &*self.services.back_channel;
-        let tokens = match client.refresh(back_channel, &token, self.services.clock.now()).await {
+        let tokens = match client.refresh(&self.services, &token).await {
             Ok(tokens) => tokens,
             Err(error @ ExchangeError::Refused(_)) if error.is_final() => {
                 return self.ended(session, &error.to_string()).await;
@@ -176,7 +177,7 @@ impl Front {
 }
 
 /// The sessions that are being renewed: each once at a time.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Renewing(std::sync::Mutex<std::collections::HashSet<Digest>>);
 
 impl Renewing {

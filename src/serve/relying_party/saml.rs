@@ -17,6 +17,7 @@ use http::Response;
 use http::header::{self, HeaderMap};
 
 use self::messages::{Envelope, Metadata, Subject};
+use super::goals::Goal;
 use super::pending::{Asked, Kept, Pending};
 use super::target::target;
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
@@ -203,8 +204,8 @@ impl Front {
             Ok(entered) => {
                 // A provider that begins a login may say where to go (SAML Bindings section 3.5.3).
                 let named = || form.value("RelayState").and_then(|text| target(text, &self.origin));
-                let goal = matched.map(|kept| kept.pending.goal.clone()).or_else(named);
-                let goal = goal.unwrap_or_else(|| self.start.clone());
+                let goal = matched.map(|kept| Goal::read(&kept.pending.goal)).or_else(|| named().map(Goal::Place));
+                let goal = goal.unwrap_or_else(|| Goal::Place(self.start.clone()));
                 self.enter(request, &entered, Beginning::default(), &goal, cookies).await
             }
             Err(refused) if self.is_back(&refused, &name, request).await => {

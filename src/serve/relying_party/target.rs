@@ -6,8 +6,8 @@ use url::Url;
 
 use crate::config::OWN;
 
-/// Bytes of a target: it travels in a cookie.
-const MOST: usize = 1500;
+/// Bytes of a target: as long as the lines that servers take.
+pub const MOST: usize = 8192;
 
 /// The address to send a browser to, if the text means one of this origin.
 ///

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use loginsync::ports::store::Act;
 
-use super::{Idp, Scene, Setting, challenge_of, location, session_cookie, user};
+use super::{Browser, Idp, Scene, Setting, challenge_of, location, session_cookie, user};
 use crate::deployments::Log;
 use crate::kit::NOW;
 
@@ -61,16 +61,18 @@ async fn a_person_signs_in_by_code_and_the_app_hears_who() {
 }
 
 #[tokio::test]
-async fn a_client_authenticates_as_it_is_told() {
+async fn out12_a_client_authenticates_as_it_is_told() {
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys/idp-rsa.key.test-only.pem");
     let private = Box::leak(
         format!("client_auth = \"private-key-jwt\"\nclient_key_file = \"{key}\"\nclient_key_id = \"k1\"")
             .into_boxed_str(),
     );
+    let of_endpoint = Box::leak(format!("{private}\nclient_assertion_audience = \"token-endpoint\"").into_boxed_str());
     for (auth, secret, expected) in [
         ("client_auth = \"post\"", true, "client_secret"),
         ("client_auth = \"none\"", false, "client_id"),
         (&*private, false, "client_assertion"),
+        (&*of_endpoint, false, "client_assertion"),
     ] {
         let idp = Idp::start().await;
         let mut setting = Setting { provider: auth, ..Setting::default() };
@@ -86,7 +88,9 @@ async fn a_client_authenticates_as_it_is_told() {
             let payload = assertion.split('.').nth(1).unwrap();
             let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
             let payload: serde_json::Value = serde_json::from_slice(&payload).unwrap();
-            assert_eq!(payload["aud"], scene.idp.issuer());
+            // OUT12.
+            let place = if auth == &*of_endpoint { "/token" } else { "" };
+            assert_eq!(payload["aud"], format!("{}{place}", scene.idp.issuer()));
             assert_eq!((&payload["iss"], &payload["sub"]), (&"the app".into(), &"the app".into()));
         }
     }
@@ -311,4 +315,72 @@ async fn prx06_the_reason_of_a_provider_is_told() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
     assert!(scene.house.events().await.is_empty(), "nothing that no signature vouches for is in the audit");
+}
+
+/// Finding OUT4: deep links of up to 8 KiB, whose addresses no cookie has to carry.
+#[tokio::test]
+async fn out4_a_long_address_is_where_a_browser_ends_up() {
+    let scene = Scene::open(Setting::default()).await;
+    for length in [1400, 1501, 4000, 8000] {
+        let page = format!("/reports?filter={}", "x".repeat(length));
+        let mut browser = scene.browser();
+        let first = browser.get(&page).await;
+        assert_eq!(first.status, 303, "{length}");
+        let sign_in = location(&first);
+        assert!(sign_in.len() < 2000, "{length}: {}", sign_in.len());
+        let left = browser.leave_by(sign_in.strip_prefix(super::ORIGIN).unwrap()).await;
+        assert!(browser.cookies.values().all(|value| value.len() < 3000), "{length}");
+        scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+        let answer = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
+        assert_eq!(location(&answer), format!("{}{page}", super::ORIGIN), "{length}");
+    }
+    // By a link of somebody's own, and through the choice of a provider.
+    let rd = format!("/.loginsync/sign-in?rd=%2Freports%3F{}", "y".repeat(5000));
+    let mut browser = scene.browser();
+    let left = browser.leave_by(&rd).await;
+    scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+    let answer = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
+    assert_eq!(location(&answer), format!("{}/reports?{}", super::ORIGIN, "y".repeat(5000)));
+}
+
+/// Finding OUT4: an address that is not kept is told, on the page and in the log.
+#[tokio::test]
+async fn out4_an_address_that_is_lost_is_told() {
+    let log = crate::deployments::Log::listen();
+    let scene = Scene::open(Setting::default()).await;
+    let too_long = format!("/reports?filter={}", "x".repeat(9000));
+    let mut browser = scene.browser();
+    let first = browser.get(&too_long).await;
+    let sign_in = location(&first).strip_prefix(super::ORIGIN).unwrap().to_owned();
+    // What another process kept, or this one before a restart.
+    let unknown = format!("/.loginsync/sign-in?to={}", "A".repeat(43));
+    for (what, sign_in) in
+        [("too long", sign_in.as_str()), ("unknown", &unknown), ("of no form", "/.loginsync/sign-in?to=x")]
+    {
+        let mut browser = scene.browser();
+        let left = browser.leave_by(sign_in).await;
+        assert!(!log.lines("WARN", "the address to return to cannot be kept").is_empty(), "{what}");
+        scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+        let answer = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
+        assert_eq!(answer.status, 200, "{what}");
+        assert!(
+            answer.body.contains("You are signed in") && answer.body.contains("could not be kept"),
+            "{}",
+            answer.body
+        );
+        assert!(answer.body.contains("https://app.example/start"), "{}", answer.body);
+        assert!(super::session_cookie(&answer).is_some(), "{what}: signed in all the same");
+        // With a session the same address says so at once.
+        assert!(browser.get(sign_in).await.body.contains("could not be kept"), "{what}");
+    }
+    // What was kept when the browser left, and is not when it comes back.
+    let mut browser = scene.browser();
+    let left = browser.leave(&format!("/reports?filter={}", "x".repeat(4000))).await;
+    let cookies = browser.cookies;
+    let scene = scene.restarted().await;
+    let mut browser = Browser { scene: &scene, cookies };
+    scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+    let answer = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
+    assert!(answer.body.contains("could not be kept"), "{}", answer.body);
+    assert_eq!(log.lines("WARN", "the address to return to is not known any more").len(), 1);
 }
