@@ -6,10 +6,11 @@
 //! | Traefik, Caddy | the same, by themselves | whatever we answer goes to the browser |
 //! | Envoy `ext_authz` | the path, appended to ours, and the method | whatever we answer goes to the browser |
 //!
-//! Yes is exactly 200, which all of them take for one. Nothing that the request says of itself decides: only the session does, or a token that mode `bearer` believes.
+//! Yes is exactly 200, which all of them take for one. The session decides, or a token that mode `bearer` believes; and what the
+//! page needs that the gateway asks about, as for a request that goes through us.
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
 use super::respond::{self, Trouble};
@@ -37,45 +38,63 @@ pub fn is_asked(settings: &ForwardAuth, path: &str) -> bool {
     }
 }
 
-/// The path and query that the browser asked for.
+/// The request that a gateway asks about, as far as it tells.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Path and query.
+    pub target: String,
+    /// `None` where the gateway does not say.
+    pub method: Option<Method>,
+    /// Whether the gateway says which page it is. What is not said may be any page, also one that needs a session.
+    pub is_told: bool,
+}
+
+/// The request that a gateway asks about.
 ///
 /// # Errors
 /// When it is told in a way that can be read as two, or is none: a gateway that says nonsense is not believed at all.
-pub fn wanted(settings: &ForwardAuth, question: &Question<'_>) -> Result<String, Trouble> {
+pub fn wanted(settings: &ForwardAuth, question: &Question<'_>) -> Result<Wanted, Trouble> {
     let nonsense = || Trouble::Own("a gateway's question whose `X-Forwarded-Uri` is no path");
     let told = match settings.gateway {
         Gateway::Envoy => {
             let path = question.path.strip_prefix(settings.path.as_str()).unwrap_or_default();
             let query = question.query.map(|query| format!("?{query}")).unwrap_or_default();
-            format!("{}{query}", if path.is_empty() { "/" } else { path })
+            Some(format!("{}{query}", if path.is_empty() { "/" } else { path }).into_bytes())
         }
         Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => match only(question.headers, &URI) {
-            Ok(None) => "/".to_owned(),
-            Ok(Some(uri)) => uri.to_owned(),
+            Ok(uri) => uri.map(<[u8]>::to_vec),
             Err(()) => return Err(nonsense()),
         },
     };
-    let plain = told.starts_with('/') && told.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain { Ok(told) } else { Err(nonsense()) }
-}
-
-/// Whether the browser would follow a redirect to a page.
-pub fn navigates(settings: &ForwardAuth, question: &Question<'_>) -> Result<bool, Trouble> {
     let method = match settings.gateway {
-        Gateway::Envoy => question.method.as_str(),
-        Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => only(question.headers, &METHOD)
-            .map_err(|()| Trouble::Own("a gateway's question with two methods"))?
-            .unwrap_or("GET"),
+        Gateway::Envoy => Some(question.method.clone()),
+        Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => {
+            let told = only(question.headers, &METHOD).map_err(|()| TWO_METHODS)?;
+            told.map(|method| Method::from_bytes(method).map_err(|_| TWO_METHODS)).transpose()?
+        }
     };
-    Ok(matches!(method, "GET" | "HEAD") && respond::accepts_html(question.headers.get(header::ACCEPT)))
+    let is_told = told.is_some();
+    let told = told.unwrap_or_else(|| b"/".to_vec());
+    // Browsers escape what is not ASCII; other clients send it as it is, and gateways hand it on (RFC 3987 section 3.1).
+    let fits = |byte: &u8| byte.is_ascii_graphic() || !byte.is_ascii();
+    if told.first() != Some(&b'/') || !told.iter().all(fits) {
+        return Err(nonsense());
+    }
+    let target = percent_encoding::percent_encode(&told, &NOTHING_OF_ASCII).to_string();
+    Ok(Wanted { target, method, is_told })
 }
 
-/// The one value of a field; an error where there are two, or no text.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {
+const TWO_METHODS: Trouble = Trouble::Own("a gateway's question with two methods, or none that is one");
+
+/// Escapes what is not ASCII, which is always escaped, and nothing else.
+const NOTHING_OF_ASCII: percent_encoding::AsciiSet = percent_encoding::AsciiSet::EMPTY;
+
+/// The one value of a field; an error where there are two.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(value), None) => Ok(Some(value.as_bytes())),
         (Some(_), Some(_)) => Err(()),
     }
 }
@@ -91,10 +110,10 @@ pub fn yes(told: HeaderMap, names: impl Iterator<Item = HeaderName>) -> Response
     response
 }
 
-/// No.
-pub fn no(settings: &ForwardAuth, sign_in: &str, navigates: bool) -> Result<Response<Bytes>, Trouble> {
+/// No. A script that fetches something is told of no page to sign in at: it would fetch that instead.
+pub fn no(settings: &ForwardAuth, sign_in: &str, navigates: bool, fetches: bool) -> Result<Response<Bytes>, Trouble> {
     match settings.gateway {
-        Gateway::Nginx => Ok(respond::unauthorized_at(sign_in)),
+        Gateway::Nginx if !fetches => Ok(respond::unauthorized_at(sign_in)),
         _ if navigates => Ok(respond::redirect(sign_in, HeaderMap::new())),
         _ => Err(Trouble::NoSession),
     }
