@@ -4,6 +4,7 @@
 #   browser  ->  loginsync  ->  an app (express, openid-client, @node-saml/node-saml), its token exchange by the relay too
 #   browser  ->  loginsync  ->  an app without a login
 #   browser  ->  nginx, Caddy  ->  the same app; each asks loginsync first
+#   Chromium, Firefox  ->  loginsync  ->  the same app; and with a provider that rotates refresh tokens (oidc-provider)
 #      \______________________  Keycloak, for OIDC and for SAML
 #
 # usage: tests/interop/run.sh          (or: make interop)
@@ -16,18 +17,19 @@
 # Environment:
 #   LOGINSYNC_BIN      the sidecar to test; default: target/debug/loginsync, built first
 #   XDG_CACHE_HOME     where downloads are kept, in loginsync-interop/; default: ~/.cache
+#   INTEROP_SCREENS=D  keep the pictures of the browsers there
 #   INTEROP_KEEP=1     keep the run's directory (configuration, database, logs, arrivals.json: what reached the app)
 #   INTEROP_ONLY=word  only the sections whose title holds it, while working on them
 #   INTEROP_DIRECT=1   without the sidecar, the browser talks to the app: shows whether a failure is of the parts around it
 #
-# Needs: bash, curl, openssl, nginx, Caddy, Java 17 or newer, Maven, Node 20 or newer with npm. What is missing is installed by apt
+# Needs: bash, curl, openssl, nginx, Caddy, Chromium, Firefox ESR, Java 17 or newer, Maven, Node 20 or newer with npm. What is missing is installed by apt
 # where that is possible.
 set -euo pipefail
 
 KEYCLOAK_VERSION=26.4.5
 KEYCLOAK_SHA256=74fed80ab67607c86995824ad4b965f53cca0a706e2aeded45e173d3ccb0b24d
 KEYCLOAK_LIMIT=150  # until Keycloak answers
-SUITE_LIMIT=330     # for all checks
+SUITE_LIMIT=840     # for all checks
 
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -36,7 +38,8 @@ keycloak_home=$cache/keycloak-$KEYCLOAK_VERSION
 # ---- what the suite needs
 
 install_tools() {
-    missing_packages java default-jre-headless mvn maven node nodejs npm npm curl curl openssl openssl nginx nginx caddy caddy
+    missing_packages java default-jre-headless mvn maven node nodejs npm npm curl curl openssl openssl nginx nginx caddy caddy \
+        chromium chromium firefox-esr firefox-esr
     install_packages "${missing[@]}" || stop_with "please install: ${missing[*]}" "$run/apt.log"
     node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)' \
         || stop_with "Node 20 or newer is needed, this is $(node --version)"
@@ -78,6 +81,8 @@ read -r keycloak_port APP_PORT PROXY_PORT ADMIN_PORT < <(node -e '
 # Keys and passwords of one run only.
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=interop test only" \
     -keyout "$run/sp-key.pem" -out "$run/sp-certificate.pem" 2>/dev/null
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=app.localhost" -addext "subjectAltName=DNS:app.localhost" \
+    -keyout "$run/walk-key.pem" -out "$run/walk-certificate.pem" 2>/dev/null
 KEYCLOAK_ADMIN=interop-admin
 KEYCLOAK_ADMIN_PASSWORD=$(openssl rand -hex 16)
 

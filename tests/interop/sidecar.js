@@ -31,6 +31,12 @@ export class Sidecar {
     throw new Error(`the sidecar was not ready within 30 seconds; see ${this.logFile}`);
   }
 
+  // Reads the configuration again.
+  async reload() {
+    this.#process.kill("SIGHUP");
+    await sleep(300);
+  }
+
   async stop() {
     const process = this.#process;
     if (!process || process.exitCode !== null || process.signalCode !== null) return;

@@ -15,14 +15,16 @@ import { Keycloak } from "./keycloak.js";
 import { runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
 import { runRelay } from "./relay.js";
+import { RotatingProvider, runRotation as runRefreshRotation } from "./rotation.js";
 import { Sidecar } from "./sidecar.js";
+import { BROWSERS, Detour, runWalk } from "./walk.js";
 
 const env = (name) => process.env[name] ?? fail(`${name} is not set: start this suite by run.sh`);
 
 const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
 const ports = {
   ...{ app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") },
-  ...await freePorts(["relay", "plain", "party", "partyAdmin", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
+  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
 };
 const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
 const local = (port) => `http://127.0.0.1:${port}`;
@@ -284,7 +286,7 @@ async function runAftermath() {
   const audit = await sidecar.verifyAudit();
   check("audit: the chain verifies", audit.status === 0, audit.stdout + audit.stderr);
   await sidecar.stop();
-  const written = ["loginsync", "party", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
+  const written = ["loginsync", "party", "rotating", "walk", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
   for (const name of written) {
     let content;
     try { content = readFileSync(join(directory, name), "latin1"); } catch { continue; }
@@ -312,13 +314,14 @@ function fill(template, more = {}) {
 }
 
 // A sidecar of its own that runs the login, in front of the app without one.
-async function startParty(name, { url, port, adminPort, clientId, more = "" }) {
+async function startParty(name, { url, port, adminPort, clientId, session: first = "", more = "", change = (text) => text }) {
   const own = createSidecar(name, adminPort);
   const write = (session) => {
     const values = { NAME: name, PUBLIC_URL: url, LISTEN: `127.0.0.1:${port}`, ADMIN: `127.0.0.1:${adminPort}`, APP_URL: local(ports.plain) };
-    writeFileSync(own.config, fill(readPart("relying-party.toml"), { ...values, CLIENT_ID: clientId, SESSION: session, MORE: more }));
+    const text = fill(readPart("relying-party.toml"), { ...values, CLIENT_ID: clientId, SESSION: session, MORE: more });
+    writeFileSync(own.config, change(text));
   };
-  write("");
+  write(first);
   const verdict = await own.check();
   if (verdict.status !== 0) fail(`the configuration of ${name} is refused: ${verdict.stdout}${verdict.stderr}`);
   await own.start().catch(async (error) => { await own.stop(); throw error; });
@@ -339,6 +342,60 @@ async function runParty() {
     await section("relying party, OIDC", () => runOidcParty({ party, keycloak, people, secrets }));
   } finally {
     await party.sidecar.stop();
+  }
+}
+
+// Real browsers, with the app on another site than Keycloak and behind TLS.
+const walkUrl = `https://app.localhost:${ports.walk}`;
+
+// The party's clients at Keycloak, for that address.
+function withWalk(realm) {
+  const own = realm.clients.filter(({ clientId }) => clientId === "interop-party" || clientId.startsWith(local(ports.party)));
+  const copies = own.map((client) => {
+    const copy = JSON.parse(JSON.stringify(client).replaceAll(local(ports.party), walkUrl));
+    delete copy.attributes["backchannel.logout.url"];
+    return { ...copy, clientId: copy.clientId.replace("interop-party", "interop-walk"), name: `${client.name}, in real browsers` };
+  });
+  return { ...realm, clients: [...realm.clients, ...copies] };
+}
+
+async function runWalks() {
+  const detour = new Detour(ports, `${keycloak.issuer}/protocol/openid-connect/logout`);
+  await detour.start();
+  const tls = `tls_certificate = "walk-certificate.pem"\ntls_key = "walk-key.pem"`;
+  const change = (text) => text
+    .replace("[listen]", `[listen]\n${tls}`)
+    .replace('title              = "Keycloak by OIDC"', `title              = "Keycloak by OIDC"\nend_session_endpoint = "${detour.address}"`);
+  const more = fill(readPart("relying-party-saml.toml"));
+  const party = await startParty("walk", { url: walkUrl, port: ports.walk, adminPort: ports.walkAdmin, clientId: "interop-walk", more, change });
+  const screens = process.env.INTEROP_SCREENS ?? join(directory, "screens");
+  try {
+    await keycloak.setGroups("alice", ["marketing"]);
+    for (const name of Object.keys(BROWSERS)) {
+      await section(`walk, ${name}`, () => runWalk({ name, party, people, keycloak, screens, detour }));
+    }
+  } finally {
+    await party.sidecar.stop();
+    detour.stop();
+  }
+}
+
+// Another provider than Keycloak, which takes a refresh token that is used twice for stolen.
+async function runRotating() {
+  const url = local(ports.rotating);
+  const provider = new RotatingProvider(ports.provider, {
+    ...{ redirectUri: `${url}/.loginsync/callback`, signedOut: `${url}/.loginsync/signed-out`, secret: oidcSecret },
+  });
+  await provider.start();
+  const change = (text) => text
+    .replace(`issuer             = "${keycloak.issuer}"`, `issuer             = "${provider.issuer}"`)
+    .replace("[provider.claims.groups]", '[provider.claims.groups]\nfrom = ["userinfo"]');
+  const party = await startParty("rotating", { url, port: ports.rotating, adminPort: ports.rotatingAdmin, clientId: "rotating", session: 'renew = "10s"', change });
+  try {
+    await section("rotation of refresh tokens", () => runRefreshRotation({ party, provider, secrets }));
+  } finally {
+    await party.sidecar.stop();
+    provider.stop();
   }
 }
 
@@ -371,7 +428,7 @@ const readPart = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 
 async function main() {
   const started = Date.now();
-  await keycloak.importRealm(JSON.parse(fill(readPart("realm.json"))));
+  await keycloak.importRealm(withWalk(JSON.parse(fill(readPart("realm.json")))));
   const servers = [app.listen(Number(ports.app), "127.0.0.1"), createPlainApp().listen(ports.plain, "127.0.0.1")];
   for (const server of servers) {
     if (!server.listening) await new Promise((resolve, reject) => server.once("listening", resolve).once("error", reject));
@@ -397,6 +454,8 @@ async function main() {
       const relayUrl = local(ports.relay);
       await section("token relay", () => runRelay({ sidecar, keycloak, people, publicUrl, relayUrl, secret: oidcSecret, secrets, arrivals }));
       await section("relying party", runParty);
+      await section("rotation", runRotating);
+      await section("walk", runWalks);
       await section("forward-auth", runGateways);
       await section("restart", runRestart);
     }
