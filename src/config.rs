@@ -37,7 +37,7 @@ use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
 pub use self::relying_party::{
-    Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
+    AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, PathRule, SessionSettings};
 use crate::pipeline::capture::bearer::Form;
@@ -67,7 +67,6 @@ pub struct Config {
     pub log: Log,
     pub headers: Headers,
     pub limits: Limits,
-    pub elsewhere: Elsewhere,
     pub sessions: SessionSettings,
     pub providers: Vec<ProviderSettings>,
     /// Groups, roles and mappings of the file.
@@ -181,6 +180,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         providers: &declared.settings,
         sealed: cookie_keys.is_some(),
         trusts: !listen.trusted_proxies.is_empty(),
+        guard: elsewhere,
     };
     let sessions = sessions::read(&root, &beside);
     let rules = rules::read(&root, &declared, &limits, &headers);
@@ -200,7 +200,6 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         log,
         headers,
         limits,
-        elsewhere,
         sessions,
         providers: declared.settings,
         rules: Arc::new(rules),

@@ -24,8 +24,9 @@ use crate::pipeline::claims::sources::Source;
 use crate::pipeline::ids::{Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
     Binding, ClaimLimits, Fold, LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Protocol, Provider, UserClaim, UserRule,
+    UserTake,
 };
-use crate::pipeline::reading::path::normal_form;
+use crate::pipeline::reading::query::may_be_same_address;
 
 /// What mappings may refer to.
 pub struct Declared {
@@ -122,6 +123,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("client_secret_env", OIDC_OURS),
     ("client_key_file", OIDC_OURS),
     ("client_key_id", OIDC_OURS),
+    ("client_assertion_audience", OIDC_OURS),
     ("sp_key_file", SAML_OURS),
     ("sp_certificate_file", SAML_OURS),
 ];
@@ -295,7 +297,7 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
     Some(issuer)
 }
 
-/// The app's paths, each once as the laxest app reads them, and where they are written.
+/// The app's addresses, each once as the laxest app reads them, and where they are written.
 fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
     let Some(texts) = section.texts("callback", true) else {
         if section.written("callback").is_none() {
@@ -307,10 +309,10 @@ fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
     };
     let (mut paths, mut spans) = (Vec::<String>::new(), Vec::new());
     for text in texts {
-        let Some(Found { value: path, span }) = section.parse("callback", text, values::app_path) else { continue };
-        match paths.iter().find(|first| normal_form(first) == normal_form(&path)) {
+        let Some(Found { value: path, span }) = section.parse("callback", text, values::app_address) else { continue };
+        match paths.iter().find(|first| may_be_same_address(first, &path)) {
             Some(first) => {
-                let message = format!("`{path}` may be the same path as `{first}` to the app; expected one of them");
+                let message = format!("`{path}` may be the same address as `{first}` to the app; expected one of them");
                 section.raise(&span, "callback", message);
             }
             None => {
@@ -404,7 +406,13 @@ fn user(
     let email_claim = claim("email_claim").or_else(|| known(|preset| preset.email_claim)).or_else(|| of_oidc("email"));
     let name_claim =
         claim("name_claim").or_else(|| known(|preset| preset.name_claim)).or_else(|| of_oidc("preferred_username"));
-    let rule = namespace.map(|namespace| UserRule { namespace, claim: user_claim, fold, email_claim, name_claim });
+    let take = section.word("user_take", &[("only", UserTake::Only), ("first", UserTake::First)], UserTake::Only);
+    if let (Some(span), UserTake::First, UserClaim::Subject) = (section.written("user_take"), take, &user_claim) {
+        let message = format!("is of use with a `user_claim` that may have several values; `{own}` has one");
+        section.raise(&span, "user_take", message);
+    }
+    let rule =
+        namespace.map(|namespace| UserRule { namespace, claim: user_claim, take, fold, email_claim, name_claim });
     (rule, written)
 }
 
@@ -418,8 +426,12 @@ fn check_namespaces(context: &Context<'_>, all: &[Checked]) {
         let begin = format!("namespace `{}` is shared with provider `{}`", ours.user.namespace, theirs.name);
         let raise =
             |message: String| context.raise(&later.namespace, "provider.namespace", format!("{begin}, {message}"));
-        if ours.user.claim != theirs.user.claim || ours.user.fold != theirs.user.fold {
-            raise(String::from("which names its users otherwise; expected the same `user_claim` and `user_fold`"));
+        if (&ours.user.claim, ours.user.fold, ours.user.take)
+            != (&theirs.user.claim, theirs.user.fold, theirs.user.take)
+        {
+            raise(String::from(
+                "which names its users otherwise; expected the same `user_claim`, `user_fold` and `user_take`",
+            ));
         } else if ours.issuer == theirs.issuer {
             // One issuer names its people the same, whichever client asks.
         } else if ours.user.claim == UserClaim::Subject {
@@ -454,7 +466,7 @@ fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
                 continue;
             }
             for (path, span) in ours.callbacks.iter().zip(&later.callbacks) {
-                let Some(other) = theirs.callbacks.iter().find(|other| normal_form(other) == normal_form(path)) else {
+                let Some(other) = theirs.callbacks.iter().find(|other| may_be_same_address(other, path)) else {
                     continue;
                 };
                 let name = &theirs.name;
@@ -464,8 +476,8 @@ fn check_callbacks(context: &Context<'_>, all: &[Checked]) {
                          expected one provider for each path and issuer"
                     ),
                     false => format!(
-                        "provider `{name}` has this path too, `{other}`, and only one of the two has its logins read there; \
-                         expected a path of its own for mode `token-relay`"
+                        "provider `{name}` has this address too, `{other}`, and only one of the two has its logins read there; \
+                         expected an address of its own for mode `token-relay`"
                     ),
                 };
                 context.raise(span, "provider.callback", message);

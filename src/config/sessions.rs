@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::ProviderSettings;
 use super::problem::{alternatives, nearest};
 use super::reader::{Found, Section};
-use super::settings::seconds;
+use super::settings::{ELSEWHERE, seconds};
 use super::values::{self, Wrong};
+use super::{Elsewhere, ProviderSettings};
 use crate::pipeline::provider::Mode;
-use crate::pipeline::reading::path::normal_form;
+use crate::pipeline::reading::query::may_be_same_address;
 
 /// Everything that sessions are configured by.
 #[derive(Debug, Clone)]
@@ -27,10 +27,14 @@ pub struct SessionSettings {
     pub renew: Option<Duration>,
     /// The app's own session cookie, where our session is bound to it: `identity = "session"`.
     pub app_cookie: Option<String>,
+    /// A session goes on when the app renews that cookie.
+    pub follows_app: bool,
     /// The app's own logout addresses.
     pub logout_paths: Vec<String>,
     /// `None`: no provider of mode `relying-party`, so that nothing stands before the app.
     pub access: Option<Access>,
+    /// Where the guard lets be what carries a login outside callbacks: where nothing is needed.
+    pub guarded: Access,
     pub forward_auth: Option<ForwardAuth>,
 }
 
@@ -99,16 +103,19 @@ pub struct Beside<'a> {
     pub sealed: bool,
     /// `listen.trusted_proxies` names somebody.
     pub trusts: bool,
+    /// What holds for paths that no `[[path]]` speaks of.
+    pub guard: Elsewhere,
 }
 
 /// Reads it all.
 pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
-    let Beside { modes, providers, sealed, trusts } = *beside;
+    let Beside { modes, providers, sealed, trusts, guard } = *beside;
     let has = |wanted: fn(Mode) -> bool| modes.iter().any(|mode| wanted(*mode));
     let relies = has(Mode::is_relying_party);
     let section = root.section("session");
     let (idle, absolute) = limits(&section);
     let renew = section.parsed("renew", values::duration);
+    let (access, guarded) = access(root, relies, guard);
     let settings = SessionSettings {
         idle,
         absolute,
@@ -116,8 +123,10 @@ pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
         most_per_user: section.count("most_per_user", 20, 1..=1000),
         renew: renew.map(|found| renewal(&section, found, sealed)),
         app_cookie: app_cookie(root, has(Mode::is_watched)),
+        follows_app: follows_app(root),
         logout_paths: logout_paths(root, providers),
-        access: access(root, relies),
+        access,
+        guarded,
         forward_auth: forward_auth(root, trusts),
     };
     section.finish();
@@ -182,6 +191,18 @@ fn app_cookie(root: &Section<'_>, watches: bool) -> Option<String> {
     }
 }
 
+fn follows_app(root: &Section<'_>) -> bool {
+    let follows = root.word("app_session_renewal", &[("unbind", false), ("follow", true)], false);
+    if let (Some(span), None) = (root.written("app_session_renewal"), root.written("app_session_cookie")) {
+        root.raise(
+            &span,
+            "app_session_renewal",
+            "is of use with `identity = \"session\"` alone: there is no session to go on",
+        );
+    }
+    follows
+}
+
 /// A token (RFC 6265 section 4.1.1).
 pub fn cookie_name(text: &str) -> Result<String, Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -193,7 +214,7 @@ pub fn cookie_name(text: &str) -> Result<String, Wrong> {
 }
 
 fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<String> {
-    let paths = root.list("logout_paths", true, values::app_path).unwrap_or_default();
+    let paths = root.list("logout_paths", true, values::app_address).unwrap_or_default();
     let Some(span) = root.written("logout_paths") else { return paths };
     if root.written("app_session_cookie").is_none() {
         root.raise(
@@ -203,7 +224,7 @@ fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<Strin
         );
     }
     for path in &paths {
-        let taken = |callback: &String| normal_form(callback) == normal_form(path);
+        let taken = |callback: &String| may_be_same_address(callback, path);
         if providers.iter().any(|settings| settings.provider.callbacks.iter().any(taken)) {
             root.raise(&span, "logout_paths", format!("`{path}` is a `callback` too; expected another path"));
         }
@@ -211,20 +232,33 @@ fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<Strin
     paths
 }
 
-fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
+/// What paths need, and which of them the guard lets be.
+fn access(root: &Section<'_>, relies: bool, guard: Elsewhere) -> (Option<Access>, Access) {
     let section = root.section("access");
     let default = section.word("default", &NEEDS, Need::Session);
     section.finish();
     let mut paths: Vec<PathRule> = Vec::new();
+    let mut guarded: Vec<PathRule> = Vec::new();
+    let mut asked: Vec<_> = root.written("access").map(|span| (span, "access")).into_iter().collect();
     for section in root.sections("path") {
         let prefix =
             section.required("prefix", "/assets").and_then(|text| section.parse("prefix", text, values::app_path));
         let need = section.word("access", &NEEDS, Need::Session);
-        if section.written("access").is_none() {
-            let message = format!("missing in `{}`; expected \"required\", \"api\" or \"public\"", section.name);
+        let elsewhere = section.word("elsewhere", &ELSEWHERE, Elsewhere::Refuse);
+        let (says_access, says_elsewhere) =
+            (section.written("access").is_some(), section.written("elsewhere").is_some());
+        if !says_access && !says_elsewhere {
+            let message = format!(
+                "missing in `{}`; expected `access` (\"required\", \"api\" or \"public\") or `elsewhere` (\"pass\" or \"refuse\")",
+                section.name
+            );
             section.context.raise_absent(&section.span, section.key("access"), message);
         }
-        let methods = methods(&section, need);
+        if says_access && asked.iter().all(|(_, key)| *key != "path.access") {
+            asked.extend(section.written("access").map(|span| (span, "path.access")));
+        }
+        let opens = if elsewhere == Elsewhere::Pass { Need::Nothing } else { need };
+        let methods = methods(&section, opens);
         section.finish();
         let Some(Found { value: prefix, span }) = prefix else { continue };
         let prefix = if prefix == "/" { prefix } else { prefix.trim_end_matches('/').to_owned() };
@@ -232,23 +266,35 @@ fn access(root: &Section<'_>, relies: bool) -> Option<Access> {
             let both = known.methods.iter().any(|method| methods.contains(method));
             known.prefix == prefix && (both || (known.methods.is_empty() && methods.is_empty()))
         };
-        if paths.iter().any(|known| shares(&known)) {
+        if paths.iter().chain(&guarded).any(|known| shares(&known)) {
             let message =
                 format!("`{prefix}` is there already; expected each prefix once, or each of its `methods` once");
             section.raise(&span, "prefix", message);
         }
-        paths.push(PathRule { prefix, methods, need });
-    }
-    if relies {
-        return Some(Access { default, paths });
-    }
-    for key in ["access", "path"] {
-        if let (Some(span), false) = (root.written(key), root.context.torn) {
-            let message = "no provider has mode `relying-party`: the app itself decides who sees what";
-            root.raise(&span, key, message);
+        if says_elsewhere {
+            guarded.push(PathRule { prefix: prefix.clone(), methods: methods.clone(), need: need_of(elsewhere) });
+        }
+        if says_access || !says_elsewhere {
+            paths.push(PathRule { prefix, methods, need });
         }
     }
-    None
+    let guarded = Access { default: need_of(guard), paths: guarded };
+    if relies {
+        return (Some(Access { default, paths }), guarded);
+    }
+    for (span, key) in asked.iter().filter(|_| !root.context.torn) {
+        let message = "no provider has mode `relying-party`: the app itself decides who sees what";
+        root.raise(span, key, message);
+    }
+    (None, guarded)
+}
+
+/// The guard's paths are found as those of access are: what it lets be must be so however the app reads the path.
+fn need_of(elsewhere: Elsewhere) -> Need {
+    match elsewhere {
+        Elsewhere::Pass => Need::Nothing,
+        Elsewhere::Refuse => Need::Session,
+    }
 }
 
 /// For which methods an entry is.

@@ -273,9 +273,11 @@ fn held_bodies(section: &Section<'_>, callback_body: usize) -> usize {
     held
 }
 
+/// What may be said of fields that carry a login.
+pub const ELSEWHERE: [(&str, Elsewhere); 2] = [("refuse", Elsewhere::Refuse), ("pass", Elsewhere::Pass)];
+
 pub fn guard(section: &Section<'_>) -> Elsewhere {
-    let elsewhere =
-        section.word("elsewhere", &[("refuse", Elsewhere::Refuse), ("pass", Elsewhere::Pass)], Elsewhere::Refuse);
+    let elsewhere = section.word("elsewhere", &ELSEWHERE, Elsewhere::Refuse);
     section.finish();
     elsewhere
 }

@@ -10,7 +10,9 @@ use http::HeaderName;
 use url::{Host, Url};
 
 use super::{Network, PublicUrl};
+use crate::pipeline::capture::fields::field_named;
 use crate::pipeline::reading::header::{self, Meaning};
+use crate::pipeline::reading::query::divided;
 
 /// Why a text is no such value: what was expected, and the word that was perhaps meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -213,6 +215,39 @@ pub fn app_path(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_owned());
     }
     Err(Wrong::expected("a path that begins with one `/`, percent-encoded, without query and fragment"))
+}
+
+/// Parameters that an address of the app may name in its query.
+const MOST_PARAMETERS: usize = 8;
+
+/// Bytes of a query that is part of an address.
+const LONGEST_QUERY: usize = 500;
+
+/// A path of the app, with a query where that says which page is meant.
+pub fn app_address(text: &str) -> Result<String, Wrong> {
+    let (path, query) = divided(text);
+    let Some(query) = query else {
+        return app_path(text).map_err(|_| {
+            Wrong::expected("a path that begins with one `/`, percent-encoded, without fragment; a query may follow")
+        });
+    };
+    app_path(path)?;
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b';' | b'#' | b'\\' | b'"' | b'<' | b'>');
+    let names = || query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    let named = names().all(|name| !name.is_empty() && name.len() <= 40) && names().count() <= MOST_PARAMETERS;
+    if !named || query.len() > LONGEST_QUERY || !query.bytes().all(plain) {
+        return Err(Wrong::expected(format!(
+            "after the `?` one to {MOST_PARAMETERS} parameters with `&` between them, percent-encoded, as in \
+             `/index.php?r=saml/acs`"
+        )));
+    }
+    match names().find_map(|name| field_named(name.as_bytes())) {
+        None => Ok(text.to_owned()),
+        Some(field) => Err(Wrong::expected(format!(
+            "a query without `{}`, which is part of a login's answer itself",
+            field.name()
+        ))),
+    }
 }
 
 /// A header that may reach the app although its name holds `_` or the like: one that no app can take for a header which has a

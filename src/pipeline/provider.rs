@@ -18,7 +18,8 @@ pub struct Provider {
     pub issuer: Issuer,
     pub mode: Mode,
     pub protocol: Protocol,
-    /// Paths of the app that receive this provider's logins, as written in the configuration; each begins with `/`.
+    /// Addresses of the app that receive this provider's logins, as written in the configuration: a path, and a query where that
+    /// says which page is meant.
     pub callbacks: Vec<String>,
     pub binding: Binding,
     /// Empty: belongs to every stage.
@@ -131,7 +132,7 @@ pub struct BearerPolicy {
 pub struct SamlPolicy {
     /// The app's own entity ID: must be named by every AudienceRestriction.
     pub audience: String,
-    /// The ACS addresses that Recipient and Destination may name: `public_url` and a callback path.
+    /// The ACS addresses that Recipient and Destination may name: `public_url` and a callback.
     pub acs_urls: Vec<String>,
     pub allow_idp_initiated: bool,
     pub allow_cbc: bool,
@@ -153,6 +154,7 @@ pub enum Binding {
 pub struct UserRule {
     pub namespace: Namespace,
     pub claim: UserClaim,
+    pub take: UserTake,
     pub fold: Fold,
     /// For the identity headers alone. Never required.
     pub email_claim: Option<String>,
@@ -180,6 +182,15 @@ pub enum UserClaim {
     Subject,
     /// A claim or attribute that carries exactly one value.
     Named(String),
+}
+
+/// Which of a user claim's values names the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserTake {
+    /// The only one; several different ones refuse the login.
+    Only,
+    /// The first, where the provider sends the person's own name before others.
+    First,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

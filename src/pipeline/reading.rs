@@ -36,4 +36,5 @@
 pub mod header;
 pub mod media;
 pub mod path;
+pub mod query;
 pub mod token;

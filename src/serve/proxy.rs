@@ -37,11 +37,12 @@ use self::body::{Answer, Outgoing, Streamed, Upload, Watch};
 pub use self::counters::Counters;
 use self::counters::{Outcome, StageLabel};
 use self::forward::{App, AppError};
-use self::gate::Gate;
+use self::gate::{Admitted, Gate};
 use self::headers::identity::{self, Identity};
 use self::headers::{Cleaned, Framing, Hygiene, PublicSide};
-use self::route::{Route, Router};
+use self::route::{Beside, Found, Route, Router};
 use self::upstream::AppBody;
+use super::access;
 use super::assertion::{self, Asserter};
 use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
@@ -51,15 +52,16 @@ use super::relying_party::Front;
 use super::relying_party::renewal::Renewed;
 use super::respond::{self, Trouble};
 use super::session::{Beginning, Desk, set_by_app};
-use crate::config::{self, Config, Elsewhere, Limits, Listen, Network, Secret};
+use crate::config::{self, Config, Limits, Listen, Need, Network, Secret};
 use crate::login::{self, Entered, Passed, Reason, Refused, Services, login};
 use crate::pipeline::capture::CallbackMessage;
+use crate::pipeline::capture::fields::ProtocolFields;
 use crate::pipeline::capture::watch::{BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::reading::media;
 use crate::pipeline::verify::BindingVerdict;
-use crate::ports::sessions::Sessions;
+use crate::ports::sessions::{Session, Sessions};
 use crate::serve::arriving::Arriving;
 
 /// An HTML answer on a login path is held up to here to look for an auto-post form; past it, it streams unseen.
@@ -76,8 +78,7 @@ pub struct Site {
     public: PublicSide,
     identity: config::Headers,
     limits: Limits,
-    /// What no request may carry to an address that takes no login.
-    seeks: Seeks,
+    seeks: Sought,
     start_page: String,
     /// How long an answer of the app, or a tunnel, may stand still.
     stream_timeout: Duration,
@@ -113,10 +114,10 @@ impl Site {
         let public = &config.public_url;
         let host = public.origin.split_once("://").map_or(public.origin.as_str(), |(_, authority)| authority);
         let sealer = Sealer::new(cookie_keys, public)?;
-        let gate = gate(config, &services, sessions, &sealer);
+        let gate = gate(config, &services, sessions, &sealer, &counters);
         counters.held.set_limit(config.limits.held_bodies);
         let bearers = Bearers::new(config);
-        let seeks = seeks(config, bearers.as_ref().and_then(Bearers::issuers_of_bodies));
+        let seeks = Sought::new(config, bearers.as_ref().and_then(Bearers::issuers_of_bodies));
         Ok(Self {
             listen: config.listen.clone(),
             router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
@@ -196,32 +197,60 @@ fn watched(config: &Config) -> Vec<Arc<Provider>> {
     providers.filter(|provider| provider.mode.is_watched()).cloned().collect()
 }
 
-/// Tokens of every provider, whatever its mode: what one mode does not read, the app might.
-fn seeks(config: &Config, access_token: Option<Arc<[String]>>) -> Seeks {
-    if config.elsewhere == Elsewhere::Pass {
-        return Seeks { access_token, ..Seeks::default() };
+/// What no request may carry to an address that takes no login, by its path.
+struct Sought {
+    /// Where logins are refused.
+    refused: Seeks,
+    /// Where the operator lets them pass.
+    passed: Seeks,
+    /// Needs nothing where they pass.
+    paths: access::Rules,
+}
+
+impl Sought {
+    /// Tokens of every provider, whatever its mode: what one mode does not read, the app might.
+    fn new(config: &Config, access_token: Option<Arc<[String]>>) -> Self {
+        let providers = config.providers.iter().map(|settings| &*settings.provider);
+        let passed = Seeks { access_token: access_token.clone(), ..Seeks::default() };
+        let refused = Seeks {
+            login: Some(providers.clone().map(|provider| provider.issuer.as_str().to_owned()).collect()),
+            access_token_in_bodies: access_token.clone(),
+            access_token,
+            every_body: providers
+                .into_iter()
+                .any(|provider| provider.mode.is_watched() || provider.mode == Mode::TokenRelay),
+        };
+        Self { refused, passed, paths: access::Rules::new(&config.sessions.guarded) }
     }
-    let providers = config.providers.iter().map(|settings| &*settings.provider);
-    Seeks {
-        login: Some(providers.clone().map(|provider| provider.issuer.as_str().to_owned()).collect()),
-        access_token_in_bodies: access_token.clone(),
-        access_token,
-        every_body: providers
-            .into_iter()
-            .any(|provider| provider.mode.is_watched() || provider.mode == Mode::TokenRelay),
+
+    /// Beside a callback they are refused whatever the operator says: the app may find the rest of its address in a body or a
+    /// cookie.
+    fn of<B>(&self, request: &Request<B>, beside: &Beside<'_>) -> &Seeks {
+        let uri = request.uri();
+        let is_overridden =
+            || gate::names_a_method(request.headers(), uri.path_and_query().map_or("", |target| target.as_str()));
+        let passes = beside.is_empty() && self.paths.need(request.method(), uri.path(), is_overridden) == Need::Nothing;
+        if passes { &self.passed } else { &self.refused }
     }
 }
 
 /// What sessions need, where a configuration asks for any.
-fn gate(config: &Config, services: &Services, sessions: Arc<dyn Sessions>, sealer: &Sealer) -> Option<Gate> {
+fn gate(
+    config: &Config,
+    services: &Services,
+    sessions: Arc<dyn Sessions>,
+    sealer: &Sealer,
+    counters: &Counters,
+) -> Option<Gate> {
     let relies = config.providers.iter().any(|settings| settings.relying_party.is_some());
     if !relies && config.sessions.app_cookie.is_none() && config.sessions.forward_auth.is_none() {
         return None;
     }
     let providers = config.providers.iter().map(|settings| settings.provider.name.clone()).collect();
     let (rules, clock) = (Arc::clone(&services.rules), services.clock.clone());
-    let desk = Arc::new(Desk::new(sessions, rules, clock, sealer.clone(), &config.sessions, providers));
-    let front = Arc::new(Front::new(config, services.clone(), desk, sealer));
+    let unbound = counters.sessions_unbound.clone();
+    let desk = Desk::new(sessions, rules, clock, sealer.clone(), &config.sessions, providers, unbound);
+    let front = Arc::new(Front::new(config, services.clone(), Arc::new(desk), sealer, Arc::clone(&counters.lasting)));
     Some(Gate::new(front, &config.sessions, &config.public_url.origin))
 }
 
@@ -334,19 +363,28 @@ async fn take(
     {
         return Ok(Answered::Own(published));
     }
-    let route = site.router.route(request.uri().path());
+    let Found { mut route, beside } = site.router.route(request.uri().path(), request.uri().query());
+    let seeks = site.seeks.of(&request, &beside);
+    let may_hold = matches!(route, Route::Other | Route::LoginPath);
+    let for_bearer = site.bearers.as_ref().is_some_and(|bearers| bearers.reads_form(request.headers()));
+    let for_callback = beside.is_watched() && posts_form(&request);
+    if may_hold && (for_bearer || for_callback) {
+        let form = Box::pin(hold_form(site, peer, &mut request, seeks, for_bearer)).await?;
+        request.extensions_mut().insert(HeldForm(form));
+    }
     if let Some(bearers) = &site.bearers {
-        let holds = matches!(route, Route::Other | Route::LoginPath) && bearers.reads_form(request.headers());
-        let form = if holds { Some(Box::pin(hold_form(site, peer, &mut request)).await?) } else { None };
         let query = request.uri().query().map(str::to_owned);
+        let form = request.extensions().get::<HeldForm>().filter(|_| for_bearer).map(|form| form.0.clone());
         let told = tell_bearer(site, bearers, request.headers_mut(), query.as_deref(), form.as_deref());
         let bearer = Box::pin(told).await?;
         if let Some(bearer) = bearer {
             request.extensions_mut().insert(bearer);
         }
-        if let Some(form) = form {
-            request.extensions_mut().insert(HeldForm(form));
-        }
+    }
+    if beside.is_watched()
+        && let Some(callback) = asked_beside(&request, &beside)?
+    {
+        route = callback;
     }
     match route {
         Route::Ambiguous => Err(Trouble::AmbiguousPath.into()),
@@ -358,25 +396,26 @@ async fn take(
             Box::pin(callback(Arc::clone(site), providers, jar, Arc::clone(peer), request)).await
         }
         Route::Own => Box::pin(gate::own(site, jar, peer, request)).await,
-        Route::LogoutPath => Box::pin(gate::logout_path(site, jar, peer, request)).await,
+        Route::LogoutPath => Box::pin(gate::logout_path(site, jar, peer, request, seeks)).await,
         Route::LoginPath => {
-            let answer = admit(site, &jar, &mut request).await?;
-            match answer {
-                Some(answer) => Ok(Answered::Own(answer)),
-                None => Box::pin(login_path(site, jar, peer, request)).await,
+            let admitted = admit(site, peer, &jar, &mut request).await?;
+            match admitted {
+                Admitted::Answered(answer) => Ok(Answered::Own(answer)),
+                Admitted::Passes(session) => Box::pin(login_path(site, jar, session, peer, request, seeks)).await,
             }
         }
         Route::Other => {
-            let answer = admit(site, &jar, &mut request).await?;
-            if let Some(answer) = answer {
-                return Ok(Answered::Own(answer));
-            }
-            let watch = scan::outgoing(&site.seeks, &request)?;
+            let admitted = admit(site, peer, &jar, &mut request).await?;
+            let session = match admitted {
+                Admitted::Answered(answer) => return Ok(Answered::Own(answer)),
+                Admitted::Passes(session) => session,
+            };
+            let watch = scan::outgoing(seeks, &request)?;
             headers::set_wishes(request.headers_mut(), &wishes);
             let upgrading = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
             let watch = watch.map(|scan| watching(site, peer, &request, scan));
             let (request, upload) = streaming(site, request, watch);
-            pass(site, &jar, request, upload, upgrading, guard).await
+            pass(site, (&jar, session.as_deref()), request, upload, upgrading, guard).await
         }
     }
 }
@@ -385,11 +424,48 @@ async fn take(
 #[derive(Clone)]
 struct HeldForm(Bytes);
 
+/// Whether an app may read the request's body as a form.
+fn posts_form(request: &Request<Arriving>) -> bool {
+    let types = request.headers().get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+    let puts = request.method() == Method::PUT && !request.headers().contains_key(header::CONTENT_TYPE);
+    !request.body().is_end_stream() && !puts && media::readings(types).form
+}
+
+/// What an app makes of a request at a callback's path that carries something to log in with, where it looks for the rest of
+/// the callback's address in forms and cookies too (PHP's `$_REQUEST`). A code or an artifact alone says nothing of its issuer,
+/// so that no guard could tell it from others.
+fn asked_beside<'a>(request: &Request<Arriving>, beside: &Beside<'a>) -> Result<Option<Route<'a>>, Trouble> {
+    let query = request.uri().query();
+    let form = request.extensions().get::<HeldForm>().map(|form| &*form.0);
+    let mut fields = ProtocolFields::default();
+    let read = query.map_or(Ok(()), |query| fields.read_query(query));
+    // What cannot be read plainly may carry anything.
+    let is_plain = read.is_ok() && form.is_none_or(|form| fields.read_body(form).is_ok());
+    if is_plain && !fields.has_token() {
+        return Ok(None);
+    }
+    let cookies = request.headers().get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let sources: Vec<&[u8]> = query.map(str::as_bytes).into_iter().chain(form).chain(cookies).collect();
+    match beside.asked_in(&sources) {
+        Some(Route::Ambiguous) => Err(Trouble::AmbiguousPath),
+        route => Ok(route),
+    }
+}
+
 /// Reads a form whole, bounded as a login's body is.
-async fn hold_form(site: &Site, peer: &Peer, request: &mut Request<Arriving>) -> Result<Bytes, Trouble> {
+async fn hold_form(
+    site: &Site,
+    peer: &Peer,
+    request: &mut Request<Arriving>,
+    seeks: &Seeks,
+    verifies: bool,
+) -> Result<Bytes, Trouble> {
     scan::check_form(request.headers())?;
-    // Its `access_token` is verified, and not merely looked at.
-    let scan = scan::outgoing(&Seeks { access_token: None, ..site.seeks.clone() }, request)?;
+    let scan = match verifies {
+        // Its `access_token` is verified, and not merely looked at.
+        true => scan::outgoing(&Seeks { access_token: None, ..seeks.clone() }, request)?,
+        false => scan::outgoing(seeks, request)?,
+    };
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, request.headers()));
     let form = held::read(request.body_mut(), site.limits.callback_body, time, held).await?;
@@ -413,12 +489,13 @@ async fn tell_bearer(
 }
 
 /// The gate, where there is one: without sessions nothing waits here.
-async fn admit(site: &Site, jar: &Jar, request: &mut Request<Arriving>) -> Result<Option<Response<Bytes>>, Trouble> {
+async fn admit(site: &Site, peer: &Peer, jar: &Jar, request: &mut Request<Arriving>) -> Result<Admitted, Trouble> {
     // Whoever bears a token that was believed needs no session.
     if site.gate.is_none() || request.extensions().get::<Arc<Bearer>>().is_some() {
-        return Ok(None);
+        return Ok(Admitted::Passes(None));
     }
-    Box::pin(gate::admit(site, jar, request)).await
+    let client = client(site, peer, request.headers());
+    Box::pin(gate::admit(site, jar, request, client)).await
 }
 
 /// The target is a path and the host is one: there is nothing to disagree about between us and the app.
@@ -478,7 +555,7 @@ fn is_host(host: &[u8]) -> bool {
 /// A request that is no login: streams to the app, and the answer back.
 async fn pass(
     site: &Arc<Site>,
-    jar: &Jar,
+    (jar, session): (&Jar, Option<&Session>),
     request: Box<Request<Outgoing>>,
     upload: Option<Arc<Upload>>,
     client: Option<OnUpgrade>,
@@ -490,6 +567,7 @@ async fn pass(
     }
     headers::clean_response(response.headers_mut());
     remember_redirect(site, jar, &mut response);
+    gate::answered(site, session, jar, response.headers_mut(), true);
     Ok(Answered::App(response))
 }
 
@@ -554,11 +632,13 @@ fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<AppBody>) {
 async fn login_path(
     site: &Arc<Site>,
     jar: Jar,
+    session: Option<Arc<Session>>,
     peer: &Peer,
     mut request: Request<Arriving>,
+    seeks: &Seeks,
 ) -> Result<Answered, Box<Failed>> {
     let mut held = site.counters.held.open_large(client(site, peer, request.headers()));
-    let watch = scan::outgoing(&site.seeks, &request)?;
+    let watch = scan::outgoing(seeks, &request)?;
     // A compressed page could not be read.
     request.headers_mut().remove(header::ACCEPT_ENCODING);
     let watch = watch.map(|scan| watching(site, peer, &request, scan));
@@ -566,6 +646,7 @@ async fn login_path(
     let mut response = site.app.send(request, upload).await?;
     headers::clean_response(response.headers_mut());
     remember_redirect(site, &jar, &mut response);
+    gate::answered(site, session.as_deref(), &jar, response.headers_mut(), false);
     if !is_page(&response) {
         return Ok(Answered::App(response));
     }
@@ -610,16 +691,22 @@ async fn callback(
     peer: Arc<Peer>,
     request: Request<Arriving>,
 ) -> Result<Answered, Box<Failed>> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     if parts.headers.get_all(header::CONTENT_TYPE).iter().any(|kind| media::has_foreign_charset(kind.as_bytes())) {
         return Err(Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter").into());
     }
     // What is held here is memory that a stranger chose, so a login may take no longer to arrive than to be decided.
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
-    let held = site.counters.held.open(client(&site, &peer, &parts.headers));
-    let body = held::read(body, site.limits.callback_body, time, held).await?;
+    let body = match parts.extensions.remove() {
+        Some(HeldForm(form)) => form,
+        None => {
+            let held = site.counters.held.open(client(&site, &peer, &parts.headers));
+            held::read(body, site.limits.callback_body, time, held).await?
+        }
+    };
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
-    let arrival = Arrival { id: new_id(), providers, jar, parts, body };
+    let client = client(&site, &peer, &parts.headers);
+    let arrival = Arrival { id: new_id(), providers, jar, parts, body, client };
     match tokio::spawn(arrival.enter(site)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Trouble::AppUnreachable("the login ended unexpectedly".into()).into()),
@@ -633,6 +720,7 @@ struct Arrival {
     jar: Jar,
     parts: request::Parts,
     body: Bytes,
+    client: Option<Client>,
 }
 
 impl Arrival {
@@ -664,17 +752,23 @@ impl Arrival {
     /// No login: passes as any other request does.
     async fn pass(mut self, site: &Site) -> Result<Answered, Box<Failed>> {
         let borne = self.parts.extensions.get::<Arc<Bearer>>().is_some();
+        let mut session = None;
         if let Some(gate) = site.gate.as_ref().filter(|_| !borne) {
             let uri = self.parts.uri.clone();
             let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
             let (method, headers) = (self.parts.method.clone(), &mut self.parts.headers);
-            let looked = gate::Parts { method: &method, path: uri.path(), target, headers };
-            let answer = gate.admit(site, &self.jar, looked).await?;
-            if let Some(answer) = answer {
-                return Ok(Answered::Own(answer));
+            let looked = gate::Parts { method: &method, target, headers, client: self.client };
+            let admitted = gate.admit(site, &self.jar, looked).await?;
+            match admitted {
+                Admitted::Answered(answer) => return Ok(Answered::Own(answer)),
+                Admitted::Passes(admitted) => session = admitted,
             }
         }
-        Ok(Answered::App(self.send(site, HeaderMap::new(), None).await?))
+        let jar = self.jar.clone();
+        let mut response = self.send(site, HeaderMap::new(), None).await?;
+        // What is no login to us may be one to the app, of another person.
+        gate::answered(site, session.as_deref(), &jar, response.headers_mut(), false);
+        Ok(Answered::App(response))
     }
 
     /// A refused login; where it is the one that this browser's session began with, the browser merely came back.

@@ -161,12 +161,12 @@ impl fmt::Display for Trouble {
             Trouble::Elsewhere { sighted: Sighted { field, why }, place } => write!(
                 f,
                 "field `{}` in the {place} of a request that is not to a callback path: {why}; \
-                 `guard.elsewhere = \"pass\"` would let it through",
+                 `elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through",
                 field.name()
             ),
             Trouble::UnreadableForm(why) => write!(
                 f,
-                "a body with {why}; expected one that can be read as it passes; outside callback paths `guard.elsewhere = \"pass\"` would let it through"
+                "a body with {why}; expected one that can be read as it passes; outside callback paths `elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through"
             ),
             Trouble::BodyTooLarge { limit } => write!(f, "a body over `limits.callback_body` of {limit} bytes"),
             Trouble::BodyStalled => f.write_str("the body stopped arriving"),
@@ -354,12 +354,14 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::Elsewhere { .. } => login(
             StatusCode::FORBIDDEN,
             "No login is accepted here",
-            "This address does not take logins. Start again from the app's first page.",
+            "This address does not take logins. Start again from the app's first page. Should the app need this request, its \
+             administrator can let it pass here by the setting `elsewhere`.",
         ),
         Trouble::UnreadableForm(_) => page(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "This content cannot be passed on",
-            "Send it in the usual form: not compressed, and in UTF-8.",
+            "Send it in the usual form: not compressed, and in UTF-8. Should the app need this one, its administrator can let \
+             it pass here by the setting `elsewhere`.",
         ),
         Trouble::BodyTooLarge { .. } => login(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -97,7 +97,6 @@ fn spelled_out(config: &Config) -> String {
         log,
         headers,
         limits,
-        elsewhere,
         sessions,
         providers,
         rules,
@@ -110,7 +109,7 @@ fn spelled_out(config: &Config) -> String {
     let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
         "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} \
-         {log:?} {headers:?} {limits:?} {elsewhere:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
+         {log:?} {headers:?} {limits:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
 }
@@ -242,6 +241,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("public_url", r#""https://other.example.com""#, Changes),
     ("identity", r#""callback""#, Fault("is of use with `identity = \"session\"` alone")),
     ("app_session_cookie", r#""JSESSIONID""#, Changes),
+    ("app_session_renewal", r#""follow""#, Changes),
     ("logout_paths", r#""/signin-oidc""#, Fault("is a `callback` too")),
     ("listen.address", r#""127.0.0.1:8081""#, Changes),
     ("listen.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
@@ -308,6 +308,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("path2.prefix", r#""/rest""#, Changes),
     ("path2.methods", r#"["GET"]"#, Changes),
     ("path2.access", r#""api""#, Changes),
+    ("path3.prefix", r#""/hooks""#, Changes),
+    ("path3.elsewhere", r#""refuse""#, Changes),
     ("forward_auth.path", r#""/.loginsync/check""#, Changes),
     ("forward_auth.gateway", r#""envoy""#, Changes),
     ("log.format", r#""text""#, Changes),
@@ -348,6 +350,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.email_trusted", "true", Changes),
     ("provider1.user_claim", r#""oid""#, Changes),
     ("provider1.user_fold", r#""case""#, Changes),
+    ("provider1.user_take", r#""first""#, Fault("is of use with a `user_claim` that may have several values")),
     ("provider1.email_claim", r#""mail""#, Changes),
     ("provider1.name_claim", r#""name""#, Changes),
     ("provider1.leeway", r#""30s""#, Changes),
@@ -393,7 +396,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider3.mode", r#""oidc-form-post""#, Fault("expected `id_token` alone")),
     ("provider3.issuer", r#""https://keycloak.example.com/realms/other""#, Changes),
     ("provider3.client_id", r#""other""#, Changes),
-    ("provider3.callback", r#""/signin-oidc""#, Fault("a path of its own for mode `token-relay`")),
+    ("provider3.callback", r#""/signin-oidc""#, Fault("an address of its own for mode `token-relay`")),
     ("provider3.token_endpoint", r#""https://keycloak.example.com/token""#, Changes),
     ("provider3.userinfo_endpoint", r#""https://keycloak.example.com/userinfo""#, Changes),
     ("provider3.revocation_endpoint", r#""https://keycloak.example.com/revoke""#, Changes),
@@ -418,6 +421,11 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     (
         "provider5.client_key_file",
         r#""decryption-key.pem""#,
+        Fault("is used by `client_auth = \"private-key-jwt\"` alone"),
+    ),
+    (
+        "provider5.client_assertion_audience",
+        r#""token-endpoint""#,
         Fault("is used by `client_auth = \"private-key-jwt\"` alone"),
     ),
     ("provider5.client_key_id", r#""k""#, Fault("is used by `client_auth = \"private-key-jwt\"` alone")),

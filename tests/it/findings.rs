@@ -1,5 +1,6 @@
 //! Faults that were found from outside, one test or more for each, named after its id in `docs/threat-model.md`.
 
+mod addresses;
 mod audit;
 mod bounds;
 mod claims;

@@ -49,7 +49,7 @@ impl Field {
         (Field::MethodOverride, "x-http-method-override"),
     ];
 
-    fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|(_, known)| name.eq_ignore_ascii_case(known)).map(|(field, _)| field)
     }
 
@@ -131,7 +131,12 @@ impl ProtocolFields {
     /// Whether no field was found that could be part of a login. `state` and `RelayState` alone are none: apps use these
     /// words for purposes of their own.
     pub fn is_empty(&self) -> bool {
-        !self.found.iter().any(|(field, ..)| field.is_token() || *field == Field::Error)
+        !self.has_token() && !self.has(Field::Error)
+    }
+
+    /// Whether something stands there by which an app may log a person in.
+    pub fn has_token(&self) -> bool {
+        self.found.iter().any(|(field, ..)| field.is_token())
     }
 
     pub fn has(&self, field: Field) -> bool {
@@ -146,8 +151,7 @@ impl ProtocolFields {
 
     /// Why the provider logs no person in, where that is all that the message says (RFC 6749 section 4.1.2.1).
     pub fn denial(&self) -> Option<Denial> {
-        let carries_token = self.found.iter().any(|(field, ..)| field.is_token());
-        let error = self.value(Field::Error).filter(|_| !carries_token)?;
+        let error = self.value(Field::Error).filter(|_| !self.has_token())?;
         Some(Denial::new(error, self.description.as_deref()))
     }
 
@@ -224,8 +228,14 @@ fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
 /// The protocol field that the laxest app would read under a raw name. PHP strips leading space and reads `.`, space and a
 /// lone `[` as `_`; PHP, Rack and qs (Express) read `name[]` as a list called `name`; qs reads `[name]` as `name`, and Rack
 /// did with any brackets around it; ASP.NET reads `%u0069` as `i`; C programs stop at NUL.
-pub(super) fn field_named(raw: &[u8]) -> Option<Field> {
+pub fn field_named(raw: &[u8]) -> Option<Field> {
     readings(raw).iter().find_map(|name| Field::named(name))
+}
+
+/// Whether some reader takes the one raw name, and some reader the other, for the same.
+pub fn may_be_same(raw: &[u8], other: &[u8]) -> bool {
+    let others = readings(other);
+    readings(raw).iter().any(|reading| others.iter().any(|other| reading.eq_ignore_ascii_case(other)))
 }
 
 /// Whether the laxest reader could take a raw name for this one.

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::serve::held::Budget;
+use crate::serve::relying_party::Lasting;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -48,6 +49,10 @@ pub struct Counters {
     pub headers_dropped: Counter,
     /// Refreshes of which the app got the tokens though nobody could be synced.
     pub unsynced: Counter,
+    /// Sessions that the app's renewal of its own cookie took away.
+    pub sessions_unbound: Counter,
+    /// What our own pages must not forget at a reload.
+    pub lasting: Arc<Lasting>,
     /// Bytes that are held of requests: counted, and bounded.
     pub held: Arc<Budget>,
 }
@@ -67,6 +72,8 @@ impl Default for Counters {
             headers_over_budget: Counter::default(),
             headers_dropped: Counter::default(),
             unsynced: Counter::default(),
+            sessions_unbound: Counter::default(),
+            lasting: Arc::default(),
             held: Arc::default(),
         }
     }
@@ -95,6 +102,8 @@ impl Counters {
         registry.register("headers_dropped", dropped, self.headers_dropped.clone());
         let unsynced = "Refreshes whose tokens passed though nobody could be synced";
         registry.register("refreshes_unsynced", unsynced, self.unsynced.clone());
+        let unbound = "Sessions whose identity headers stopped because the app renewed its own session cookie";
+        registry.register("sessions_unbound", unbound, self.sessions_unbound.clone());
         let held = "Bytes held of bodies, large heads and login pages, of limits.held_bodies";
         registry.register_with_unit("held", held, Unit::Bytes, self.held.gauge.clone());
     }

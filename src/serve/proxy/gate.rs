@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Request, Response, StatusCode};
 
 use super::body::Outgoing;
@@ -14,14 +14,16 @@ use super::headers::identity::{self, Identity};
 use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
 use crate::pipeline::capture::fields::{Field, ProtocolFields};
+use crate::pipeline::capture::watch::Seeks;
 use crate::pipeline::reading::header::{Meaning, folded, meaning};
+use crate::pipeline::reading::query::divided;
 use crate::ports::sessions::{LoggedOut, Session};
 use crate::serve::access::Rules;
 use crate::serve::arriving::Arriving;
 use crate::serve::assertion;
 use crate::serve::bearer::Bearer;
-use crate::serve::forward_auth::{self, Question};
-use crate::serve::held;
+use crate::serve::forward_auth::{self, Question, Wanted};
+use crate::serve::held::{self, Client};
 use crate::serve::listen::Peer;
 use crate::serve::relying_party::logout::{logout_request, logout_token};
 use crate::serve::relying_party::{Front, OwnRequest};
@@ -33,6 +35,7 @@ pub struct Gate {
     access: Option<Rules>,
     forward_auth: Option<ForwardAuth>,
     origin: String,
+    logout_paths: Vec<String>,
 }
 
 impl Gate {
@@ -42,7 +45,16 @@ impl Gate {
             access: settings.access.as_ref().map(Rules::new),
             forward_auth: settings.forward_auth.clone(),
             origin: origin.to_owned(),
+            logout_paths: settings.logout_paths.clone(),
         }
+    }
+
+    /// What the Destination of a logout at this path may be: the path by itself, or with the query that is part of the address.
+    fn places_of(&self, path: &str) -> Vec<String> {
+        let addresses = self.logout_paths.iter().map(String::as_str).filter(|address| divided(address).0 == path);
+        let mut places: Vec<String> = addresses.map(|address| format!("{}{address}", self.origin)).collect();
+        places.push(format!("{}{path}", self.origin));
+        places
     }
 
     /// Whether gateways ask at this path about other requests.
@@ -50,23 +62,35 @@ impl Gate {
         self.forward_auth.as_ref().is_some_and(|settings| forward_auth::is_asked(settings, path))
     }
 
-    /// What a request to the app needs.
-    fn need(&self, request: &Parts<'_>) -> Need {
-        let is_overridden = || names_a_method(request.headers, request.target);
-        self.access.as_ref().map_or(Need::Nothing, |rules| rules.need(request.method, request.path, is_overridden))
+    /// What a request to the app needs. `method` is `None` where nobody says which it is.
+    fn need(&self, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Option<Need> {
+        let path = target.split('?').next().unwrap_or_default();
+        let is_overridden = || method.is_none() || names_a_method(headers, target);
+        let rules = self.access.as_ref()?;
+        Some(rules.need(method.unwrap_or(&Method::GET), path, is_overridden))
+    }
+
+    /// What a request needs that a gateway asks about. Where paths need nothing by themselves, all need a session here: that is
+    /// what the gateway asks for.
+    fn need_at_gateway(&self, wanted: &Wanted, headers: &HeaderMap) -> Need {
+        match self.need(wanted.method.as_ref(), &wanted.target, headers) {
+            Some(Need::Nothing) if !wanted.is_told => Need::Session,
+            need => need.unwrap_or(Need::Session),
+        }
     }
 
     /// Lets a request through to the app, with the identity headers of its session, or answers in its place.
-    pub async fn admit(&self, site: &Site, jar: &Jar, request: Parts<'_>) -> Result<Option<Response<Bytes>>, Trouble> {
+    pub async fn admit(&self, site: &Site, jar: &Jar, request: Parts<'_>) -> Result<Admitted, Trouble> {
         if let Some(session) = self.session(jar, request.headers).await? {
             // Names of identity headers were removed when the request came in, so nothing forged stays beside these.
             site.tell(request.headers, &Identity::of_session(&session), None)?;
-            return Ok(None);
+            return Ok(Admitted::Passes(Some(session)));
         }
-        match self.need(&request) {
-            Need::Nothing => Ok(None),
+        match self.need(Some(request.method), request.target, request.headers).unwrap_or(Need::Nothing) {
+            Need::Nothing => Ok(Admitted::Passes(None)),
             Need::Session if browses(request.method, request.headers) => {
-                Ok(Some(respond::redirect(&self.front.sign_in_address(request.target), HeaderMap::new())))
+                let address = self.front.sign_in_address(request.target, request.client);
+                Ok(Admitted::Answered(respond::redirect(&address, HeaderMap::new())))
             }
             Need::Session | Need::Api => Err(Trouble::NoSession),
         }
@@ -81,17 +105,25 @@ impl Gate {
     }
 }
 
+/// What became of a request before the app.
+pub enum Admitted {
+    /// It goes on, by this session if there is one.
+    Passes(Option<Arc<Session>>),
+    Answered(Response<Bytes>),
+}
+
 /// What is looked at of a request before the app gets it.
 pub struct Parts<'r> {
     pub method: &'r Method,
-    pub path: &'r str,
     /// Path and query.
     pub target: &'r str,
     pub headers: &'r mut HeaderMap,
+    /// Who asks, for their share of what is held.
+    pub client: Option<Client>,
 }
 
 /// Whether an app may take a request for one of another method, by what its head or query says.
-fn names_a_method(headers: &HeaderMap, target: &str) -> bool {
+pub(super) fn names_a_method(headers: &HeaderMap, target: &str) -> bool {
     let by_header = headers.keys().any(|name| meaning(&folded(name.as_str())) == Some(Meaning::Method));
     let mut fields = ProtocolFields::default();
     let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -102,8 +134,14 @@ fn names_a_method(headers: &HeaderMap, target: &str) -> bool {
 
 /// Whether a browser asks for a page, which may be sent elsewhere first.
 fn browses(method: &Method, headers: &HeaderMap) -> bool {
-    let navigates = headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate");
-    matches!(*method, Method::GET | Method::HEAD) && navigates && respond::accepts_html(headers.get(header::ACCEPT))
+    matches!(*method, Method::GET | Method::HEAD)
+        && may_navigate(headers)
+        && respond::accepts_html(headers.get(header::ACCEPT))
+}
+
+/// Whether a browser may be on its way to a page, and no script of a page asks (Fetch Metadata, `Sec-Fetch-Mode`). Programs do not say.
+fn may_navigate(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-mode").is_none_or(|mode| mode.as_bytes() == b"navigate")
 }
 
 /// Admits a request that streams.
@@ -111,13 +149,22 @@ pub async fn admit(
     site: &Site,
     jar: &Jar,
     request: &mut Request<Arriving>,
-) -> Result<Option<Response<Bytes>>, Trouble> {
-    let Some(gate) = &site.gate else { return Ok(None) };
+    client: Option<Client>,
+) -> Result<Admitted, Trouble> {
+    let Some(gate) = &site.gate else { return Ok(Admitted::Passes(None)) };
     let uri = request.uri().clone();
     let method = request.method().clone();
     let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
-    let parts = Parts { method: &method, path: uri.path(), target, headers: request.headers_mut() };
+    let parts = Parts { method: &method, target, headers: request.headers_mut(), client };
     gate.admit(site, jar, parts).await
+}
+
+/// What an answer of the app to a request of a session does to that session, where it is bound to the app's own cookie. `may_follow` is false
+/// at addresses by which another person may come in or this one leave.
+pub fn answered(site: &Site, session: Option<&Session>, jar: &Jar, headers: &mut HeaderMap, may_follow: bool) {
+    if let (Some(gate), Some(session)) = (&site.gate, session) {
+        gate.front.desk.app_answered(session, jar, headers, may_follow);
+    }
 }
 
 /// A request to a page of ours.
@@ -128,7 +175,8 @@ pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Arriv
     let path = parts.uri.path();
     if let Some(settings) = gate.forward_auth.as_ref().filter(|settings| forward_auth::is_asked(settings, path)) {
         let question = Question { path, query: parts.uri.query(), method: &parts.method, headers: &parts.headers };
-        return Ok(Answered::Own(ask(site, gate, settings, &jar, trusted, &question).await?));
+        let client = client(site, peer, &parts.headers);
+        return Ok(Answered::Own(ask(site, gate, settings, &jar, trusted, &question, client).await?));
     }
     // Another spelling is none of ours, and not the app's either.
     let page = path.strip_prefix(OWN).ok_or(Trouble::NoSuchPage)?.to_owned();
@@ -137,7 +185,9 @@ pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Arriv
     let body = held::read(body, site.limits.callback_body, time, held).await?;
     let id = new_id();
     let query = parts.uri.query().map(str::to_owned);
-    let request = OwnRequest { id: id.clone(), page, method: parts.method, query, headers: parts.headers, body, jar };
+    let client = client(site, peer, &parts.headers);
+    let (method, headers) = (parts.method, parts.headers);
+    let request = OwnRequest { id: id.clone(), page, method, query, headers, body, jar, client };
     let front = Arc::clone(&gate.front);
     // From here on a login runs to its end even if the browser goes away.
     let answered = tokio::spawn(async move { front.answer(&request).await }).await;
@@ -159,31 +209,43 @@ async fn ask(
     jar: &Jar,
     trusted: bool,
     question: &Question<'_>,
+    client: Option<Client>,
 ) -> Result<Response<Bytes>, Trouble> {
     if !trusted {
         return Err(Trouble::NoGateway);
     }
     let wanted = forward_auth::wanted(settings, question)?;
-    let navigates = forward_auth::navigates(settings, question)?;
     if let Some(bearers) = &site.bearers {
         // The query of the request that is asked about; of this one it was looked into before.
-        let query = wanted.split_once('?').map(|(_, query)| query);
+        let query = wanted.target.split_once('?').map(|(_, query)| query);
         let borne = bearers.identify(&site.services, question.headers, query, None);
         if let Some(bearer) = Box::pin(borne).await? {
             return yes(site, &Identity::of_bearer(&bearer));
         }
     }
-    match gate.session(jar, question.headers).await? {
-        Some(session) => yes(site, &Identity::of_session(&session)),
-        None => forward_auth::no(settings, &gate.front.sign_in_address(&wanted), navigates),
+    if let Some(session) = gate.session(jar, question.headers).await? {
+        return yes(site, &Identity::of_session(&session));
     }
+    let navigates = browses(wanted.method.as_ref().unwrap_or(&Method::GET), question.headers);
+    match gate.need_at_gateway(&wanted, question.headers) {
+        Need::Nothing => Ok(forward_auth::yes(HeaderMap::new(), told_names(site))),
+        Need::Session => {
+            let sign_in = gate.front.sign_in_address(&wanted.target, client);
+            forward_auth::no(settings, &sign_in, navigates, !may_navigate(question.headers))
+        }
+        Need::Api => Err(Trouble::NoSession),
+    }
+}
+
+/// Every name under which an identity may be told.
+fn told_names(site: &Site) -> impl Iterator<Item = HeaderName> {
+    identity::names(site.identity.preset).chain(site.asserter.is_some().then_some(assertion::HEADER))
 }
 
 fn yes(site: &Site, identity: &Identity<'_>) -> Result<Response<Bytes>, Trouble> {
     let mut told = HeaderMap::new();
     site.tell(&mut told, identity, None)?;
-    let assertion = site.asserter.is_some().then_some(assertion::HEADER);
-    Ok(forward_auth::yes(told, identity::names(site.identity.preset).chain(assertion)))
+    Ok(forward_auth::yes(told, told_names(site)))
 }
 
 /// One of the app's own logout addresses: what a provider sends there ends our sessions too, if it is believed, and the app
@@ -193,8 +255,9 @@ pub async fn logout_path(
     jar: Jar,
     peer: &Peer,
     request: Request<Arriving>,
+    seeks: &Seeks,
 ) -> Result<Answered, Box<Failed>> {
-    let scan = scan::outgoing(&site.seeks, &request)?;
+    let scan = scan::outgoing(seeks, &request)?;
     let (mut parts, body) = request.into_parts();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, &parts.headers));
@@ -202,6 +265,7 @@ pub async fn logout_path(
     if let Some(scan) = scan {
         scan::check(scan.read_whole(&body), "body")?;
     }
+    let mut session = None;
     if let Some(gate) = &site.gate {
         let ended = end_sessions(site, gate, &parts, &body).await?;
         if let Some(ended) = ended {
@@ -210,11 +274,12 @@ pub async fn logout_path(
         if parts.extensions.get::<Arc<Bearer>>().is_none() {
             let uri = parts.uri.clone();
             let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
-            let method = parts.method.clone();
-            let looked = Parts { method: &method, path: uri.path(), target, headers: &mut parts.headers };
-            let answer = gate.admit(site, &jar, looked).await?;
-            if let Some(answer) = answer {
-                return Ok(Answered::Own(answer));
+            let (method, client) = (parts.method.clone(), client(site, peer, &parts.headers));
+            let looked = Parts { method: &method, target, headers: &mut parts.headers, client };
+            let admitted = gate.admit(site, &jar, looked).await?;
+            match admitted {
+                Admitted::Passes(admitted) => session = admitted,
+                Admitted::Answered(answer) => return Ok(Answered::Own(answer)),
             }
         }
     }
@@ -225,6 +290,7 @@ pub async fn logout_path(
     }
     headers::clean_response(response.headers_mut());
     remember_redirect(site, &jar, &mut response);
+    answered(site, session.as_deref(), &jar, response.headers_mut(), false);
     Ok(Answered::App(response))
 }
 
@@ -240,8 +306,7 @@ async fn end_sessions(
     } else {
         let found = logout_request(parts.uri.query(), &parts.headers, body, site.limits.saml_document);
         let Some(request) = found else { return Ok(None) };
-        let place = format!("{}{}", gate.origin, parts.uri.path());
-        gate.front.end_by_request(&Arc::new(request), place).await
+        gate.front.end_by_request(&Arc::new(request), gate.places_of(parts.uri.path())).await
     };
     match outcome {
         Ok(LoggedOut::Ended(sessions)) => Ok(Some(sessions)),
