@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracle fuzz interop bench fixtures deny static image-check
+.PHONY: help setup demo test oracle fuzz interop traffic bench fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -31,6 +31,9 @@ interop: setup ## logins through Keycloak, to OctoPrint, APIs and SAML with othe
 	@tests/interop/octoprint.sh
 	@tests/interop/stacks.sh
 	@tests/interop/run.sh $(ARGS)
+
+traffic: setup ## twenty minutes of uploads, downloads, events, WebSockets and logins to three apps, with a reload each minute (TRAFFIC_MINUTES=5)
+	@tests/interop/traffic.sh
 
 bench: setup ## ratios against nginx and against the floor of the work a login needs
 	@benches/run.sh $(ARGS)

@@ -18,15 +18,16 @@ export class RotatingProvider {
   groups = ["marketing"];
   #faults = [];
 
-  constructor(port, { redirectUri, signedOut, secret }) {
+  constructor(port, clients) {
     this.issuer = `http://127.0.0.1:${port}`;
     const provider = new Provider(this.issuer, {
-      clients: [{
-        ...{ client_id: "rotating", client_secret: secret, redirect_uris: [redirectUri] },
-        ...{ grant_types: ["authorization_code", "refresh_token"], post_logout_redirect_uris: [signedOut] },
-      }],
+      clients: clients.map(({ id, url, secret }) => ({
+        ...{ client_id: id, client_secret: secret, redirect_uris: [`${url}/.loginsync/callback`] },
+        ...{ grant_types: ["authorization_code", "refresh_token"], post_logout_redirect_uris: [`${url}/.loginsync/signed-out`] },
+      })),
       ...{ rotateRefreshToken: true, issueRefreshToken: async () => true, conformIdTokenClaims: false },
       ...{ claims: { openid: ["sub", "groups"], profile: ["name"], email: ["email"] }, cookies: { keys: ["interop"] } },
+      ttl: Object.fromEntries(["AccessToken", "Grant", "IdToken", "Interaction", "RefreshToken", "Session"].map((kind) => [kind, 3600])),
       findAccount: async (_, id) => ({ accountId: id, claims: async () => ({ sub: id, groups: this.groups }) }),
     });
     provider.on("grant.revoked", () => { this.revoked++; });
@@ -79,7 +80,7 @@ export class RotatingProvider {
 }
 
 // Logs in at the provider's own pages for development: any name, any password.
-async function logIn(visitor, path, name) {
+export async function logIn(visitor, path, name) {
   let page = await visitor.open(visitor.url + path);
   for (let step = 0; step < 4 && !page.text.startsWith("{"); step++) {
     const form = findForm(page) ?? fail(`no form at ${page.url}: ${page.status} ${page.text.slice(0, 400)}`);

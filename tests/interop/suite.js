@@ -383,9 +383,7 @@ async function runWalks() {
 // Another provider than Keycloak, which takes a refresh token that is used twice for stolen.
 async function runRotating() {
   const url = local(ports.rotating);
-  const provider = new RotatingProvider(ports.provider, {
-    ...{ redirectUri: `${url}/.loginsync/callback`, signedOut: `${url}/.loginsync/signed-out`, secret: oidcSecret },
-  });
+  const provider = new RotatingProvider(ports.provider, [{ id: "rotating", url, secret: oidcSecret }]);
   await provider.start();
   const change = (text) => text
     .replace(`issuer             = "${keycloak.issuer}"`, `issuer             = "${provider.issuer}"`)
