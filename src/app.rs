@@ -338,11 +338,20 @@ impl Running {
 
     /// Takes no further connections, lets requests under way finish within `listen.drain_timeout`, and ends.
     pub async fn stop(self) {
+        let drain = self.core.current().config.listen.drain_timeout;
+        let deadline = tokio::time::Instant::now() + drain;
         let _ = self.stop.send(true);
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task ended badly");
             }
+        }
+        // A renewal goes on without its browser, and by now the provider may have spent the refresh token that is kept here.
+        let renewals = self.core.counters.lasting.renewals_end();
+        if tokio::time::timeout_at(deadline, renewals).await.is_err() {
+            tracing::warn!(
+                "renewals of sessions were cut; where the provider had answered, these sessions end at the next one"
+            );
         }
         log_head(&*self.store).await;
         if let Err(error) = self.store.settle().await {

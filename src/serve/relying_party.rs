@@ -65,6 +65,15 @@ pub struct Lasting {
     renewing: renewal::Renewing,
 }
 
+impl Lasting {
+    /// Waits until no renewal of a session is under way.
+    pub async fn renewals_end(&self) {
+        while self.renewing.is_under_way() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
 /// One provider with which we log people in.
 pub struct Party {
     provider: Arc<Provider>,

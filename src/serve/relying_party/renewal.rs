@@ -181,6 +181,10 @@ impl Front {
 pub struct Renewing(std::sync::Mutex<std::collections::HashSet<Digest>>);
 
 impl Renewing {
+    pub fn is_under_way(&self) -> bool {
+        !self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty()
+    }
+
     /// `None` where this session is being renewed already. The guard is made only where there is none: dropped here, it
     /// would wait for the very lock that is held (SEC19).
     fn begin(&self, key: Digest) -> Option<Alone<'_>> {

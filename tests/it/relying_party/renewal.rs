@@ -253,3 +253,29 @@ async fn out09_a_renewed_session_follows_its_sid() {
         assert_eq!(browser.groups().await.is_some(), lives, "{sid}");
     }
 }
+
+/// OUT7: a renewal whose browser is gone is work under way, which a process that stops lets end.
+#[tokio::test]
+async fn out07_a_restart_waits_for_a_renewal_whose_browser_is_gone() {
+    let scene = Scene::open(RENEWED).await;
+    let mut browser = scene.browser();
+    browser.log_in(|_| {}).await;
+    let answer = |scene: &Scene, refresh: &str| {
+        let token = scene.token("", |claims| drop(claims.as_object_mut().unwrap().remove("nonce")));
+        Scripted::json(json!({"id_token": token, "access_token": "at", "refresh_token": refresh}).to_string())
+    };
+    scene.later(301);
+    let began = std::time::Instant::now();
+    let slow = Duration::from_millis(800);
+    scene.idp.answers("/token", Scripted { after: slow, ..answer(&scene, "rt-2") });
+    tokio::time::timeout(Duration::from_millis(300), browser.groups()).await.unwrap_err();
+    let cookies = browser.cookies;
+    let scene = scene.restarted().await;
+    assert!(began.elapsed() >= slow, "stopped before the provider had answered");
+    scene.later(301);
+    scene.idp.answers("/token", answer(&scene, "rt-3"));
+    let mut browser = super::Browser { scene: &scene, cookies };
+    assert_eq!(browser.groups().await.as_deref(), Some("Staff"));
+    let form = String::from_utf8(scene.idp.asked("/token").last().unwrap().body.to_vec()).unwrap();
+    assert!(form.ends_with("refresh_token=rt-2"), "{form}");
+}
