@@ -1,8 +1,6 @@
 //! The commands: one file each, and what they share.
 //!
-//! Results go to standard output, everything else to standard error. Exit codes: 0 done; 1 refused, not found or faulty;
-//! 2 a command line that cannot be read. Commands that look before something changes (`explain`, `plan`, `lint`, `test`)
-//! answer 0 or 2 where they could look, and 1 where they could not.
+//! Results go to standard output, everything else to standard error. [`EXIT_CODES`] has the exit codes.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to whoever typed them")]
 
@@ -17,6 +15,7 @@ pub mod hold;
 pub mod lease;
 pub mod lint;
 pub mod mapping;
+pub mod pages;
 pub mod plan;
 pub mod serve;
 pub mod test;
@@ -30,12 +29,20 @@ use clap::{Parser, Subcommand};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::pipeline::ids::{Timestamp, UserId};
+use crate::pipeline::ids::{Namespace, Subject, Timestamp, UserId};
 use crate::ports::store::{Store, StoreError};
+
+/// The exit codes of all commands.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: a fault, an error, or not found
+  2  wrong usage
+  3  refused, or something would change: explain, plan, lint and test found something";
 
 /// Syncs group membership and roles at every login, in front of your app.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -45,37 +52,41 @@ pub struct Arguments {
 enum Command {
     /// Run the proxy
     Serve(serve::Serve),
-    /// Report every fault of a configuration, or "ok"
+    /// Check a configuration, and report all its faults
     Check(check::Check),
-    /// Tell how a login is decided: a token, a SAML response or claims in, everything that comes of it out
+    /// Show how a token, a SAML response or a set of claims would be decided, and why
     Explain(explain::Explain),
-    /// Tell who would gain and lose what under another configuration
+    /// Show who would gain and lose which groups and roles under another configuration
     Plan(plan::Plan),
-    /// Run golden cases: claims in, groups and roles expected
+    /// Test mappings: run cases of claims with the groups and roles that they should give
     Test(test::Test),
-    /// Tell what is legal in a configuration, and suspicious
+    /// Report valid but suspicious settings
     Lint(lint::Lint),
-    /// Look at the mappings of a configuration
+    /// List the mappings of a configuration
     Mapping(mapping::MappingCommand),
-    /// Look at revocations that the brake has stopped, and release or discard them
+    /// List, release or discard revocations that the brake holds
     Hold(hold::HoldCommand),
-    /// Look at grants that end without a login, and end those that are due
+    /// List leases, and end those that have expired
     Lease(lease::LeaseCommand),
-    /// Ask the running proxy whether it is up
+    /// Check whether the running proxy is healthy
     Health(health::Health),
-    /// Look at users and their memberships, and act on them
+    /// Show users and their memberships; assign, deny, disable, rekey, erase
     User(user::UserCommand),
-    /// Look at groups and roles and who holds them
+    /// List groups and roles and their members
     Group(group::GroupCommand),
-    /// Say who may call the APIs of the admin listener
+    /// Manage API clients
     Client(client::ClientCommand),
-    /// Read the audit chain, and verify it
+    /// List audit rows, and verify the chain
     Audit(audit::AuditCommand),
-    /// Show it all on this machine: a provider, an app and the proxy between, with throw-away keys
+    /// Run a demo on this machine: a provider, an app and the proxy, with temporary keys
     Demo(demo::Demo),
+    /// Print a shell completion script
+    Completions(pages::Completions),
+    /// Write man pages
+    Man(pages::Man),
 }
 
-/// Why a command ended without doing what was asked. Printed to standard error as it is.
+/// Why a command failed. Printed to standard error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(pub String);
@@ -86,11 +97,11 @@ impl Failure {
     }
 }
 
-/// The configuration that a command works with.
+/// The configuration file of a command.
 #[derive(Debug, clap::Args)]
 pub struct ConfigArgument {
     /// The configuration file
-    #[arg(long, env = "LOGINSYNC_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "LOGINSYNC_CONFIG", value_name = "FILE", default_value = "/etc/loginsync/loginsync.toml")]
     pub config: PathBuf,
 }
 
@@ -101,8 +112,8 @@ impl ConfigArgument {
         load(&self.config)
     }
 
-    /// The configuration with the rules that a login meets, for whoever needs nothing else of the store: its database is
-    /// only read, and where there is none, the file's rules are all.
+    /// The configuration with the rules that a login meets, for commands that need nothing else of the store: the database is
+    /// only read, and without one the file's rules are all.
     ///
     /// # Errors
     /// When the configuration has faults, or a database that is there cannot be read.
@@ -123,7 +134,7 @@ impl ConfigArgument {
         Ok((config, Box::new(store)))
     }
 
-    /// The same for whoever looks: no database is made where there is none.
+    /// The same for commands that only read: they do not create a database.
     ///
     /// # Errors
     /// As for [`Self::open`].
@@ -160,6 +171,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Client(client) => client.run(),
         Command::Audit(audit) => audit.run(),
         Command::Demo(demo) => demo.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     finish(outcome.map(|()| ExitCode::SUCCESS))
 }
@@ -180,15 +193,29 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     runtime.block_on(work)
 }
 
-/// What a command found that looks before something changes: nothing (0), or something (2).
-const FOUND: u8 = 2;
+/// The exit code of a command that worked, and found a refusal, a change or a fault in what it looked at.
+const FOUND: u8 = 3;
 
-/// A moment as RFC 3339 writes it.
+/// Parses an RFC 3339 timestamp.
 fn moment(text: &str) -> Result<Timestamp, String> {
     let parsed = chrono::DateTime::parse_from_rfc3339(text);
     parsed
         .map(|date| Timestamp(date.timestamp_millis()))
         .map_err(|error| format!("{error}; expected a moment such as 2027-01-31T00:00:00Z"))
+}
+
+/// The user of a key as `user list` prints it.
+fn parse_user(key: &str) -> Result<UserId, Failure> {
+    let (namespace, subject) = key.split_once('/').ok_or_else(|| {
+        Failure(format!("`{key}` does not name a user; expected NAMESPACE/SUBJECT, such as okta/alice"))
+    })?;
+    user_id(namespace, subject)
+}
+
+fn user_id(namespace: &str, subject: &str) -> Result<UserId, Failure> {
+    let namespace = Namespace::parse(namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
+    let subject = Subject::parse(subject).map_err(|error| Failure(format!("the subject {error}")))?;
+    Ok(UserId { namespace, subject })
 }
 
 fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
@@ -197,10 +224,10 @@ fn undeclared<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) 
     Failure(format!("the configuration declares no {kind} `{name}`{hint}"))
 }
 
-/// How many users are asked for at once.
+/// Users fetched at a time.
 const PAGE: usize = 1000;
 
-/// All users, asked for page by page: `page` gives those after one of them.
+/// Fetches all users page by page: `page` returns those after a given user.
 async fn all_users(
     page: impl AsyncFn(Option<UserId>) -> Result<Vec<UserId>, StoreError>,
 ) -> Result<Vec<UserId>, Failure> {

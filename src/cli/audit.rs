@@ -14,11 +14,11 @@ pub struct AuditCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Rows of the chain, oldest first
+    /// List rows, oldest first
     List {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Rows after this sequence number
+        /// Start after this sequence number
         #[arg(long, default_value_t = 0)]
         after: i64,
         #[arg(long, default_value_t = 100)]
@@ -26,21 +26,21 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Check the chain: was a row altered, removed, moved or inserted? Exits with 1 and names the first fault
+    /// Verify that no row was altered, removed, moved or inserted; report the first fault
     Verify {
         #[command(flatten)]
         config: ConfigArgument,
-        /// A head that the log named: the chain must still contain it
+        /// A chain head from the log; fail unless the chain still contains it
         #[arg(long, value_name = "SEAL")]
         head: Option<String>,
         #[arg(long)]
         json: bool,
     },
-    /// Accept the rows from before there was an audit key: look at them first, since the key proves nothing about them
+    /// Accept rows older than the audit key; review them first, since the key proves nothing about them
     AcceptUnkeyed {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Who accepts them, for the audit
+        /// Name of the operator, for the audit
         #[arg(long, env = "USER", default_value = "unknown")]
         by: String,
     },

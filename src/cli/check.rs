@@ -13,7 +13,7 @@ use crate::config::Config;
 pub struct Check {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Faults as a JSON list on standard output
+    /// Print faults as a JSON list
     #[arg(long)]
     json: bool,
 }
@@ -41,7 +41,7 @@ impl Check {
     }
 }
 
-/// What these rules come to with the database that they name, where there is one. It is only read, and a fault of it is none
+/// Checks the rules together with those of the database, if it exists. The database is only read, and its faults are not faults
 /// of the configuration.
 fn beside_the_store(config: &Config) -> Vec<String> {
     let found = app::rules_on_disk(config).and_then(|rules| Ok((app::unvouched_on_disk(config, &rules)?, rules)));

@@ -21,52 +21,52 @@ pub struct ClientCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a client; its secret is shown once
+    /// Create a client; its secret is shown once
     Create {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Its name, which is its client id
+        /// Name of the client, used as its client ID
         name: String,
-        /// What it may do: read, mappings:write, members:write, admin
+        /// Scope: read, mappings:write, members:write or admin (repeatable)
         #[arg(long, required = true, value_delimiter = ',', value_parser = scope)]
         scope: Vec<Scope>,
-        /// The APIs that it may call: v1, onelogin, opal, timbal, odc; all unless named
+        /// API it may call: v1, onelogin, opal, timbal or odc (repeatable) [default: all]
         #[arg(long, value_delimiter = ',', value_parser = face)]
         face: Vec<Face>,
-        /// Who does this, for the audit
+        /// Name of the operator, for the audit
         #[arg(long, env = "USER", default_value = "unknown")]
         by: String,
         #[arg(long)]
         json: bool,
     },
-    /// All clients of the store and of the configuration
+    /// List the clients of the store and of the configuration
     List {
         #[command(flatten)]
         config: ConfigArgument,
         #[arg(long)]
         json: bool,
     },
-    /// Let a client that cannot send `confirm` revoke over the brake's limit, for a while
+    /// Let a client that cannot send `confirm` revoke more than the brake allows, for a limited time
     Confirm {
         #[command(flatten)]
         config: ConfigArgument,
         name: String,
-        /// For how long; up to 24h
+        /// Duration, 24h or less
         #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = config::duration)]
         span: Duration,
-        /// How many memberships, of all its changes together
+        /// Maximum number of memberships that all its changes together may revoke
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
         most: u64,
-        /// Who does this, for the audit
+        /// Name of the operator, for the audit
         #[arg(long, env = "USER", default_value = "unknown")]
         by: String,
     },
-    /// End a client of the store, and its access tokens
+    /// Revoke a client of the store and its access tokens
     Revoke {
         #[command(flatten)]
         config: ConfigArgument,
         name: String,
-        /// Who does this, for the audit
+        /// Name of the operator, for the audit
         #[arg(long, env = "USER", default_value = "unknown")]
         by: String,
     },

@@ -35,24 +35,24 @@ use super::Failure;
 use crate::config::{Log, LogFormat};
 use crate::{app as wiring, telemetry};
 
-/// The first of the demo's ports where nobody asks for others.
+/// The first of the demo's ports by default.
 const PORT: u16 = 9400;
-/// How often somebody looks whether the configuration was read again.
+/// How often the demo checks whether the configuration was reloaded.
 const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Walk the whole story alone, print each plan, and exit; 1 if anything is not as it should be
+    /// Run the whole story without a browser, print each plan, and exit; exit code 1 if anything is unexpected
     #[arg(long)]
     pub headless: bool,
-    /// The first of four ports; 0 takes any that are free [default: 9400, headless: 0]
+    /// The first of four ports; 0 picks free ones [default: 9400, headless: 0]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
 }
 
 impl Demo {
     /// # Errors
-    /// When the demo cannot start, or the walk finds something that is not as it should be.
+    /// When the demo cannot start, or a result is unexpected.
     pub fn run(self) -> Result<(), Failure> {
         let mut out = std::io::stdout();
         let mut voice = Voice::to_standard_output(&mut out);
@@ -66,7 +66,7 @@ impl Demo {
     }
 }
 
-/// Runs until somebody has seen enough, and prints each plan as it happens.
+/// Runs until it is stopped, and prints each plan as it happens.
 async fn show(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
@@ -84,7 +84,7 @@ async fn show(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says what happens, for ever.
+/// Prints events until it is stopped.
 async fn tell(scene: &Scene, voice: &mut Voice<'_>) {
     let mut news = scene.journal.watch();
     let mut look = tokio::time::interval(LOOK);

@@ -23,42 +23,42 @@ use crate::ports::directory::graph::Graph;
 use crate::ports::keys::fetched::fetch_once;
 use crate::ports::keys::{Once, Published};
 
-/// Exit codes: 0 the login would enter; 2 it would be refused; 1 it could not be found out. Claims from a file count as if
-/// they were verified, and are never called so. That a token was used before, or that no browser left for it, does not
-/// count. Userinfo is never asked, and the directory of groups that a token left out is only with --ask: where a login would
-/// go on to look for a claim, the report says so, and an outcome that hangs on it counts as not found out.
+/// Exit codes: 0 the login would enter; 3 it would be refused; 1 the outcome is unknown. Claims from a file are used as if
+/// they were verified, but are not reported as verified. Replay and browser binding are not checked. Userinfo is never
+/// fetched, and a directory of groups only with --ask: where a login would fetch a claim, the report says so, and an outcome
+/// that depends on it is unknown.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Explain {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Whose login it is; may be left out where the configuration has one provider
+    /// Provider of the login; optional if the configuration has one provider
     #[arg(long)]
     provider: Option<String>,
-    /// A file with a token, a SAMLResponse (XML or base64), a whole form as the browser posted it, the token endpoint's JSON
-    /// answer, or a JSON object of claims as a token has them; `-` for standard input
+    /// File with a token, a SAMLResponse (XML or base64), a form as the browser posted it, a JSON response of the token
+    /// endpoint, or a JSON object of claims as a token has them; `-` for standard input
     #[arg(value_name = "TOKENFILE", required_unless_present = "id")]
     token: Option<PathBuf>,
-    /// The moment to look at it from, such as 2026-01-31T12:00:00Z; without it, now
+    /// Decide as of this time, such as 2026-01-31T12:00:00Z [default: now]
     #[arg(long, value_parser = moment)]
     at: Option<Timestamp>,
-    /// Verify with the keys of this file (a JWK Set, SAML metadata or PEM certificates) instead of the provider's
+    /// Verify with the keys of this file (JWK Set, SAML metadata or PEM certificates) instead of the provider's
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
-    /// Ask the provider's directory for groups that a verified token left out, as a login does
+    /// Fetch groups that a verified token left out from the provider's directory, as a login does
     #[arg(long)]
     ask: bool,
-    /// Look at it as if nobody had ever logged in. The database, where there is one, is read for its mappings alone
+    /// Ignore stored users and memberships; stored mappings still apply
     #[arg(long)]
     no_store: bool,
-    /// Tell how a past login was decided instead, by its id in the log or the audit
+    /// Show how a past login was decided, by its ID from the log or the audit
     #[arg(long, value_name = "LOGIN", conflicts_with_all = ["token", "provider", "at", "keys", "ask", "no_store"])]
     id: Option<String>,
     #[arg(long)]
     json: bool,
 }
 
-/// Bytes of a token file.
+/// Maximum size of a token file, in bytes.
 const MOST_BYTES: u64 = 8 << 20;
 
 impl Explain {

@@ -15,20 +15,20 @@ pub struct GroupCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// All groups and the roles that they carry
+    /// List all groups and the roles that they carry
     List {
         #[command(flatten)]
         config: ConfigArgument,
         #[arg(long)]
         json: bool,
     },
-    /// Who has a reason to be in a group, or to hold a role directly
+    /// List users with a grant of a group, or with a direct grant of a role
     Members {
         #[command(flatten)]
         config: ConfigArgument,
-        /// The group's name, or the role's with --role
+        /// Name of the group, or of the role with --role
         name: String,
-        /// The name is a role's
+        /// Treat the name as a role
         #[arg(long)]
         role: bool,
         #[arg(long)]

@@ -18,7 +18,7 @@ pub struct Health {
 
 impl Health {
     /// # Errors
-    /// When nobody answers on the admin address, or the answer is not 200.
+    /// When the admin address does not answer with status 200.
     pub fn run(&self) -> Result<(), Failure> {
         let address = self.config.load()?.admin.address;
         let status = ask(address).map_err(|error| Failure(format!("{address} does not answer: {error}")))?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{ConfigArgument, Failure, block_on, print_json};
+use super::{ConfigArgument, Failure, block_on, parse_user, print_json};
 use crate::clock::Clock;
-use crate::pipeline::ids::{GroupName, InvalidText, Namespace, ProviderName, RoleName, Subject, Target, UserId};
+use crate::pipeline::ids::{GroupName, InvalidText, ProviderName, RoleName, Target};
 use crate::ports::store::{HoldFilter, HoldView};
 
 #[derive(Debug, Args)]
@@ -18,11 +18,11 @@ pub struct HoldCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What is held, the oldest first
+    /// List holds, oldest first
     List(Filtered),
-    /// Let it go: each is planned anew from the claims of the last login, without the brake
+    /// Release holds: plan each again from the claims of the last login, without the brake
     Release(Act),
-    /// Forget it: the grants stay until a login says otherwise
+    /// Discard holds: keep the grants until a later login decides otherwise
     Discard(Act),
 }
 
@@ -30,7 +30,7 @@ enum Action {
 struct Filtered {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Of this user alone, such as okta/alice
+    /// Only holds of this user, such as okta/alice
     #[arg(long, value_name = "NAMESPACE/SUBJECT")]
     user: Option<String>,
     #[arg(long)]
@@ -47,10 +47,10 @@ struct Filtered {
 struct Act {
     #[command(flatten)]
     filtered: Filtered,
-    /// All of it; needed where nothing narrows it
+    /// All holds; required unless a filter is given
     #[arg(long)]
     all: bool,
-    /// Who does this, for the audit
+    /// Name of the operator, for the audit
     #[arg(long, env = "USER", default_value = "unknown")]
     by: String,
 }
@@ -94,13 +94,7 @@ impl HoldCommand {
 
 impl Filtered {
     fn filter(&self) -> Result<HoldFilter, Failure> {
-        let user = self.user.as_deref().map(|text| {
-            let (namespace, subject) = text
-                .split_once('/')
-                .ok_or_else(|| Failure(format!("`{text}` does not name a user; expected namespace/subject")))?;
-            let namespace = Namespace::parse(namespace).map_err(wrong("namespace"))?;
-            Ok(UserId { namespace, subject: Subject::parse(subject).map_err(wrong("subject"))? })
-        });
+        let user = self.user.as_deref().map(parse_user);
         let provider = self.provider.as_deref().map(|name| ProviderName::parse(name).map_err(wrong("provider")));
         let target = match (&self.group, &self.role) {
             (Some(name), _) => Some(GroupName::parse(name).map(Target::Group).map_err(wrong("group"))?),

@@ -12,7 +12,7 @@ use crate::config;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::store::{LeaseView, Reaped};
 
-/// Leases that are listed at the most.
+/// Maximum number of leases to list.
 const MOST: usize = 100_000;
 
 #[derive(Debug, Args)]
@@ -23,11 +23,11 @@ pub struct LeaseCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Grants with a lease, those that end first at the front
+    /// List grants with a lease, earliest end first
     List {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Those alone that end within this time, such as 7d
+        /// Only leases that end within this time, such as 7d
         #[arg(long, value_name = "TIME", value_parser = config::duration)]
         expiring: Option<Duration>,
         #[arg(long, default_value_t = 1000)]
@@ -35,11 +35,11 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// End what is due now: leases, denies and mappings past their `until`. The running proxy does so every minute
+    /// End expired leases, denies and mappings now; the running proxy does so every minute
     Reap {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Say which leases would end, and end none
+        /// Show which leases would end, without ending them
         #[arg(long)]
         dry_run: bool,
         #[arg(long)]

@@ -12,9 +12,9 @@ use crate::pipeline::lint::{self as rules, Finding, Telling, lint};
 use crate::pipeline::provider::Mode;
 use crate::ports::store::Unvouched;
 
-/// Looks at the rules that a login meets: those of the file, and those of the database that it names, where there is one.
+/// Checks the rules that a login meets: those of the file, and those of the database if it exists.
 ///
-/// Exit codes: 0 nothing was found; 2 something was; 1 the configuration has faults (`loginsync check`).
+/// Exit codes: 0 no findings; 3 findings; 1 the configuration has faults (see `loginsync check`).
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Lint {

@@ -16,7 +16,7 @@ pub struct MappingCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// All mappings: what each asks and gives, and whether it takes part
+    /// List all mappings: condition, groups and roles given, and whether each is active
     List {
         #[command(flatten)]
         config: ConfigArgument,

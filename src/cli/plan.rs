@@ -17,27 +17,26 @@ use crate::pipeline::forecast::Forecast;
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::store::Store;
 
-/// Exit codes: 0 nothing changes; 2 something changes; 1 it could not be found out, or a protected or privileged group or
+/// Exit codes: 0 nothing changes; 3 something changes; 1 the plan failed, or a protected or privileged group or
 /// role would lose its last holder. Nothing but `--confirm` writes anything.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Plan {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The configuration that holds now, to name the mappings in which the two differ; who gains and loses what is told without
-    /// it
+    /// Configuration now in use, to list the mappings that differ; not needed to show who gains and loses what
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
-    /// Accept that a protected or privileged group or role loses its last holder
+    /// Allow a protected or privileged group or role to lose its last holder
     #[arg(long)]
     force: bool,
-    /// Confirm these rules: they may then revoke more at once than the brake lets pass
+    /// Confirm these rules: allow them to revoke more at once than the brake permits
     #[arg(long)]
     confirm: bool,
-    /// Who confirms, for the audit
+    /// Name of the operator, for the audit
     #[arg(long, env = "USER", default_value = "unknown")]
     by: String,
-    /// Users and mappings that are named at the most
+    /// Maximum number of users and mappings to list
     #[arg(long, default_value_t = 50)]
     limit: usize,
     #[arg(long)]

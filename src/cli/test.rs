@@ -24,24 +24,23 @@ use crate::pipeline::mapping::Mode;
 ///   claims   = { groups = ["team-payments-lead"] }
 ///   expect   = { groups = ["team-payments"], roles = ["lead"] }
 ///
-/// A claim has the name that the configuration or the token gives it. `expect` has all groups and roles that the person then
-/// holds, or `refused = "…"`, a part of the reason. `user`, `at` (the moment) and `held` (`groups`, `roles`, `denied_groups`
-/// and `denied_roles` by hand, `through` mappings by their names, `last_login`) are for cases that need them.
+/// Claims are named as in the configuration or in the token. `expect` lists all groups and roles that the user then
+/// holds, or `refused = "…"`, a part of the reason. Optional: `user`, `at` (the time) and `held` (`groups`, `roles`,
+/// `denied_groups` and `denied_roles` by hand, `through` mappings by name, `last_login`).
 ///
-/// Cases are decided by the rules of the file alone, so that they come out the same on every machine, with and without a
-/// database; `--with-store` adds the groups, roles and mappings of the database that the configuration names, as a login
-/// meets them.
+/// Only the rules of the file apply, so that results do not depend on the machine or its database; `--with-store` adds
+/// the groups, roles and mappings of the database, as a login meets them.
 ///
-/// Exit codes: 0 all is as expected; 2 something is not; 1 a case or the configuration cannot be read, or there is none.
+/// Exit codes: 0 all cases pass; 3 a case fails; 1 a case or the configuration cannot be read, or there are no cases.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct Test {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Files of cases, or folders of such files
+    /// Files of cases, or directories of such files
     #[arg(value_name = "DIR", required = true)]
     paths: Vec<PathBuf>,
-    /// Decide by what the database holds as well; it is only read, and has to be there
+    /// Also apply groups, roles and mappings of the database, which must exist and is only read
     #[arg(long)]
     with_store: bool,
     #[arg(long)]

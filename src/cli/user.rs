@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{ConfigArgument, Failure, PAGE, all_users, block_on, moment, print_json, undeclared};
+use super::{ConfigArgument, Failure, PAGE, all_users, block_on, moment, parse_user, print_json, undeclared, user_id};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
+use crate::pipeline::ids::{GroupName, RoleName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::store::{Act, By, DisabledView, Store, UserView};
 
@@ -21,14 +21,14 @@ pub struct UserCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// All users, one a line
+    /// List all users, one per line
     List {
         #[command(flatten)]
         config: ConfigArgument,
         #[arg(long)]
         json: bool,
     },
-    /// One user: groups, roles, and the reason of each
+    /// Show one user: groups, roles, and the reason for each
     Show {
         #[command(flatten)]
         config: ConfigArgument,
@@ -37,57 +37,57 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Give a group or role by hand: no login takes it away
+    /// Assign a group or role manually; no login revokes it
     Assign(TargetAct),
-    /// Take back what was given by hand
+    /// Remove a manual assignment
     Unassign(TargetAct),
-    /// Forbid a group or role, whatever mappings say
+    /// Deny a group or role, whatever mappings give
     Deny {
         #[command(flatten)]
         act: TargetAct,
-        /// Why; shown wherever the deny is
+        /// Reason, shown with the deny
         #[arg(long)]
         reason: String,
-        /// When it ends by itself, such as 2027-01-31T00:00:00Z; without it, when it is lifted
+        /// Expiry of the deny, such as 2027-01-31T00:00:00Z [default: none]
         #[arg(long, value_parser = moment)]
         until: Option<Timestamp>,
     },
     /// Lift a deny
     Undeny(TargetAct),
-    /// Refuse the user's logins from now on
+    /// Disable a user: refuse their logins and end their sessions
     Disable(UserAct),
-    /// Allow the user's logins again; or those of everyone whom a mapping disabled
+    /// Enable a user, or all users that a mapping disabled
     Enable {
         #[command(flatten)]
         config: ConfigArgument,
         #[command(flatten)]
         user: Option<UserArgument>,
-        /// Everyone whom this mapping disabled, by its name, number or identity; they are listed, and enabled with --yes
-        #[arg(long, value_name = "MAPPING", conflicts_with_all = ["namespace", "subject"], required_unless_present = "namespace")]
+        /// All users that this mapping (name, number or ID) disabled; lists them, and enables them with --yes
+        #[arg(long, value_name = "MAPPING", conflicts_with_all = ["user", "subject"], required_unless_present = "user")]
         disabled_by: Option<String>,
-        /// Carry it out
+        /// Apply the change
         #[arg(long)]
         yes: bool,
-        /// Who does this, for the audit
+        /// Name of the operator, for the audit
         #[arg(long, env = "USER", default_value = "unknown")]
         by: String,
     },
-    /// Give users new keys, with all that they hold, are denied and are disabled by; it is shown, and done with --yes
+    /// Give users new keys and keep their grants, denies and disabled state; shows the change, and applies it with --yes
     Rekey(rekey::Rekey),
-    /// Everything that is kept of one person, as JSON; times are milliseconds since 1970
+    /// Export all data about one user as JSON; times are milliseconds since 1970
     Export {
         #[command(flatten)]
         config: ConfigArgument,
         #[command(flatten)]
         user: UserArgument,
     },
-    /// Remove the user and their personal fields; the audit chain still verifies
+    /// Erase a user and their personal data; the audit chain still verifies
     ///
-    /// Where the user is disabled or denied something, a keyed digest of their key stays, so that this still binds them.
+    /// If the user is disabled or has denies, a keyed digest of their key is kept so that these still apply.
     Erase {
         #[command(flatten)]
         act: UserAct,
-        /// Let nothing bind the person any more; of one who was erased before, too
+        /// Also remove the disabled state and denies, including those of a user erased earlier
         #[arg(long)]
         forget: bool,
     },
@@ -95,10 +95,11 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct UserArgument {
-    /// The namespace: the provider's name unless the configuration says otherwise
-    namespace: String,
-    /// The value of the user claim
-    subject: String,
+    /// User as `user list` prints it, such as okta/alice; or the namespace alone (the provider's name unless configured otherwise)
+    #[arg(value_name = "NAMESPACE/SUBJECT")]
+    user: String,
+    /// Value of the user claim, if the first argument is the namespace alone
+    subject: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +108,7 @@ struct UserAct {
     config: ConfigArgument,
     #[command(flatten)]
     user: UserArgument,
-    /// Who does this, for the audit
+    /// Name of the operator, for the audit
     #[arg(long, env = "USER", default_value = "unknown")]
     by: String,
 }
@@ -131,14 +132,15 @@ struct TargetArgument {
 
 impl UserArgument {
     fn id(&self) -> Result<UserId, Failure> {
-        let namespace = Namespace::parse(&self.namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
-        let subject = Subject::parse(&self.subject).map_err(|error| Failure(format!("the subject {error}")))?;
-        Ok(UserId { namespace, subject })
+        match &self.subject {
+            Some(subject) => user_id(&self.user, subject),
+            None => parse_user(&self.user),
+        }
     }
 }
 
 impl TargetArgument {
-    /// A target that the configuration declares.
+    /// The target, which the configuration must declare.
     fn target(&self, rules: &RuleSet) -> Result<Target, Failure> {
         match (&self.group, &self.role) {
             (Some(name), _) => match GroupName::parse(name) {
@@ -270,7 +272,7 @@ fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
     print_users(&users, json)
 }
 
-/// Prints users one a line, or as a JSON list.
+/// Prints users one per line, or as a JSON list.
 pub(super) fn print_users(users: &[UserId], json: bool) -> Result<(), Failure> {
     if json {
         let rows: Vec<_> = users
@@ -296,7 +298,7 @@ fn show(arguments: &ConfigArgument, user: &UserArgument, json: bool) -> Result<(
     Ok(())
 }
 
-/// A user as a person would want to read it.
+/// A user as text.
 pub fn in_words(view: &UserView) -> String {
     use std::fmt::Write as _;
     let mut text = format!("{}/{}", view.namespace, view.subject);

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod cases;
+mod commands;
 mod explain;
 mod lint;
 mod operations;

@@ -18,7 +18,7 @@ pub fn run(config: &ConfigArgument, id: &str, json: bool) -> Result<ExitCode, Fa
     Ok(if row.event == "login_refused" { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }
 
-/// The row as a person would want to read it.
+/// The row as text.
 pub fn in_words(row: &AuditRow) -> String {
     use std::fmt::Write as _;
     let text = |key: &str| row.detail.get(key).and_then(Value::as_str).unwrap_or("-");

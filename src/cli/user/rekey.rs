@@ -4,31 +4,31 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::{ConfigArgument, Failure, block_on};
+use super::super::{ConfigArgument, Failure, block_on, parse_user};
 use crate::clock::Clock;
-use crate::pipeline::ids::{Namespace, Subject, Target, UserId};
+use crate::pipeline::ids::{Target, UserId};
 use crate::ports::store::{By, Rekeyed};
 
 #[derive(Debug, Args)]
 pub struct Rekey {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The key until now, such as okta/alice
+    /// The present key, such as okta/alice
     #[arg(value_name = "NAMESPACE/SUBJECT", required_unless_present = "csv", requires = "new")]
     old: Option<String>,
     /// The new key
     #[arg(value_name = "NAMESPACE/SUBJECT")]
     new: Option<String>,
-    /// A file of many: a line for each, old key and new key, with a comma between; all of them or none
+    /// CSV file with an old and a new key per line; all are applied, or none
     #[arg(long, value_name = "FILE", conflicts_with_all = ["old", "new"])]
     csv: Option<PathBuf>,
-    /// If a user has a new key already, make one user of the two; denies and the disabling of either stay
+    /// Merge with a user that already has the new key; denies and the disabled state of both are kept
     #[arg(long)]
     merge: bool,
-    /// Carry it out
+    /// Apply the change
     #[arg(long)]
     yes: bool,
-    /// Who does this, for the audit
+    /// Name of the operator, for the audit
     #[arg(long, env = "USER", default_value = "unknown")]
     by: String,
 }
@@ -54,7 +54,7 @@ impl Rekey {
 
     fn keys(&self) -> Result<Vec<(UserId, UserId)>, Failure> {
         if let (Some(old), Some(new)) = (&self.old, &self.new) {
-            return Ok(vec![(key(old)?, key(new)?)]);
+            return Ok(vec![(parse_user(old)?, parse_user(new)?)]);
         }
         let Some(path) = &self.csv else { return Err(Failure("expected an old and a new key, or --csv".into())) };
         let named = |why: &dyn std::fmt::Display| Failure(format!("`{}`: {why}", path.display()));
@@ -71,22 +71,13 @@ impl Rekey {
                 return Err(named(&format!("line {line} has {} columns; expected old key and new key", record.len())));
             };
             let wrong = |failure: Failure| named(&format!("line {line}: {failure}"));
-            keys.push((key(old).map_err(wrong)?, key(new).map_err(wrong)?));
+            keys.push((parse_user(old).map_err(wrong)?, parse_user(new).map_err(wrong)?));
         }
         match keys.is_empty() {
             true => Err(named(&"it names no user; expected one line for each user, with the old key and the new key")),
             false => Ok(keys),
         }
     }
-}
-
-fn key(text: &str) -> Result<UserId, Failure> {
-    let (namespace, subject) = text
-        .split_once('/')
-        .ok_or_else(|| Failure(format!("`{text}` does not name a user; expected namespace/subject")))?;
-    let namespace = Namespace::parse(namespace).map_err(|error| Failure(format!("the namespace {error}")))?;
-    let subject = Subject::parse(subject).map_err(|error| Failure(format!("the subject {error}")))?;
-    Ok(UserId { namespace, subject })
 }
 
 /// One line: from, to, and what the person holds and is denied under the new key.

@@ -142,7 +142,7 @@ async fn see01_a_message_is_read_as_the_login_reads_it() {
         let said = pair.explained(provider, body);
         let report = said.json();
         assert_eq!(report["outcome"] == "enters", *enters, "explain: {what}: {report:#}");
-        assert_eq!(said.code, if *enters { 0 } else { 2 }, "explain: {what}");
+        assert_eq!(said.code, if *enters { 0 } else { 3 }, "explain: {what}");
         assert_eq!(pair.enters(path, &[FORM], body).await, *enters, "login: {what}");
     }
     let denied = pair.explained("oidc", &form(&[("error", "access_denied"), ("state", "s")])).json();

@@ -73,7 +73,7 @@ expect = {}
            it is refused: refused by gate `not on leave`; expected it to enter\n\
          5 cases, 4 not as expected\n"
     );
-    assert_eq!((said.code, said.out.as_str()), (2, expected.as_str()), "{}", said.err);
+    assert_eq!((said.code, said.out.as_str()), (3, expected.as_str()), "{}", said.err);
     let report = run(&[ARGUMENTS[0], ARGUMENTS[1], &config, &folder, "--json"]).json();
     assert_eq!((&report[0]["passed"], &report[1]["groups"]), (&json!(true), &json!(["Marketing"])));
     assert_eq!(report[4]["refused"], "refused by gate `not on leave`");

@@ -83,7 +83,7 @@ fn what_is_not_verified_says_exactly_why_and_is_refused() {
         let config = desk.config("config.toml", &config);
         let said = run_with(&["explain", "--config", &config, "--at", AT, "--json", "-"], &body);
         let report = said.json();
-        assert_eq!((said.code, &report["outcome"]), (2, &json!("refused")), "{case}: {}", said.out);
+        assert_eq!((said.code, &report["outcome"]), (3, &json!("refused")), "{case}: {}", said.out);
         assert_eq!(report["proof"]["state"], "not_verified", "{case}");
         let because = report["proof"]["because"].as_str().unwrap();
         assert!(because.contains(why), "{case}: {because}");
@@ -99,7 +99,7 @@ fn the_moment_decides_and_is_offered() {
     let (config, body) = captured("oidc-first-login");
     let config = desk.config("config.toml", &config);
     let said = run_with(&["explain", "--config", &config, "--at", "2026-03-02T12:00:00Z", "-"], &body);
-    assert_eq!(said.code, 2);
+    assert_eq!(said.code, 3);
     assert!(said.out.starts_with("refused: expired at"), "{}", said.out);
     assert!(said.out.contains("note: `at` 2026-03-01T12:00:00.000Z looks at it as of when it was issued"));
 }
@@ -187,7 +187,7 @@ fn keys_may_come_from_a_file() {
     let config = desk.config("config.toml", &config.replace("idp-rsa.certificate", "stranger-rsa.certificate"));
     let keys = |name: &str| crate::fixtures::folder("keys").join(name).to_str().unwrap().to_owned();
     let refused = run_with(&["explain", "--config", &config, "--at", AT, "-"], &body);
-    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(refused.code, 3, "{refused:?}");
     let right = keys("idp-rsa.certificate.test-only.pem");
     let said = run_with(&["explain", "--config", &config, "--at", AT, "--keys", &right, "-"], &body);
     assert_eq!(said.code, 0, "{said:?}");
@@ -200,7 +200,7 @@ fn keys_may_come_from_a_file() {
         r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
     );
     let jwks = crate::fixtures::folder("tokens").join("jwks.json").to_str().unwrap().to_owned();
-    assert_eq!(run_with(&["explain", "--config", &config, "--at", AT, "-"], &body).code, 2);
+    assert_eq!(run_with(&["explain", "--config", &config, "--at", AT, "-"], &body).code, 3);
     let said = run_with(&["explain", "--config", &config, "--at", AT, "--keys", &jwks, "-"], &body);
     assert_eq!(said.code, 0, "{said:?}");
     let said = run_with(&["explain", "--config", &config, "--at", AT, "--keys", "/nowhere.json", "-"], &body);
@@ -297,7 +297,7 @@ deny = [{ claim = "groups", is = "on-leave" }]
     );
     let gone = json!({"sub": "bob", "groups": ["staff", "on-leave"]}).to_string();
     let said = run_with(&["explain", "--config", &config, "--at", AT, "-"], &gone);
-    assert_eq!(said.code, 2, "{}", said.out);
+    assert_eq!(said.code, 3, "{}", said.out);
     assert!(said.out.starts_with("refused: refused by gate `nobody on leave`\n"), "{}", said.out);
     assert!(said.out.contains("gate `nobody on leave` is shut: denies, since groups is \"on-leave\": true"));
 }
@@ -344,7 +344,7 @@ async fn a_login_is_told_against_the_store_and_a_past_one_from_the_audit() {
     house.send("POST", "/callback", &[form, ("cookie", &cookies)], body.as_bytes()).await;
     let id = house.events().await.last().unwrap().detail["login"].as_str().unwrap().to_owned();
     let refused = run(&["explain", "--config", &config, "--id", &id]);
-    assert_eq!(refused.code, 2, "{refused:?}");
+    assert_eq!(refused.code, 3, "{refused:?}");
     assert!(refused.out.contains("reason    this token was used before"), "{}", refused.out);
 }
 
@@ -421,7 +421,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     assert_eq!(explain(&config, &["--ask"]).code, 0);
     fake.set(Mood::Broken(403));
     let said = explain(&config, &["--ask"]);
-    assert_eq!(said.code, 2, "{said:?}");
+    assert_eq!(said.code, 3, "{said:?}");
     assert!(said.out.contains("note: the directory was asked for what the token left out, and did not tell: "));
 
     // And so it is with a gate, and with a mapping that disables.
@@ -445,7 +445,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
 
     // Without a directory, or without a mapping that reads the claim, a login asks nobody either.
     let config = provider(&desk, "strict = true\n", rules);
-    assert_eq!(explain(&config, &[]).code, 2);
+    assert_eq!(explain(&config, &[]).code, 3);
 }
 
 /// What a login would read from beside its token.

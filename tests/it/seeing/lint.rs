@@ -101,7 +101,7 @@ fn conditions_that_exclude_each_other_never_match() {
     ];
     for when in never {
         let said = lint(&long(when));
-        assert_eq!(said.code, 2, "{when}: {}{}", said.out, said.err);
+        assert_eq!(said.code, 3, "{when}: {}{}", said.out, said.err);
         assert!(said.out.starts_with("never matches: mapping `m`: `"), "{when}: {}", said.out);
         assert!(said.out.contains("exclude each other"), "{when}: {}", said.out);
     }
@@ -174,7 +174,7 @@ fn every_other_finding_has_its_line() {
     ];
     for (text, expected) in cases {
         let said = lint(&text);
-        assert_eq!(said.code, 2, "{expected}: {}{}", said.out, said.err);
+        assert_eq!(said.code, 3, "{expected}: {}{}", said.out, said.err);
         assert!(said.out.lines().any(|line| line == expected), "{expected}\nin {}", said.out);
     }
 }

@@ -191,7 +191,7 @@ async fn see06_a_claim_that_refuses_is_foretold() {
     let said = plan(&desk, &text, &["--json"]);
     let refusal = "claim `groups` is missing, and `when_missing` is `refuse`";
     assert_eq!(said.json()["refusals"], json!([{"reason": refusal, "users": 1}]), "{said:?}");
-    assert_eq!(said.code, 2, "something changes");
+    assert_eq!(said.code, 3, "something changes");
 }
 
 /// Finding SEE6: where a mapping asks for a role that another provider gives, the order of the logins decides, and nobody knows it.
@@ -271,7 +271,7 @@ async fn an_edited_mapping_shows_by_its_grants() {
         let text = format!("{BASE}{}{SALES}{ADMINS}", STAFF.replace(from, to));
         let said = plan(&desk, &text, &["--json"]);
         let report = said.json();
-        assert_eq!(said.code, 2, "{to}: {}", said.err);
+        assert_eq!(said.code, 3, "{to}: {}", said.err);
         assert_eq!(target(&report, "Staff"), counts(gains, losses, 0), "{to}");
         assert_eq!(target(&report, "editor"), counts(gains, losses, 0), "{to}");
         let compared = plan(&desk, &text, &["--from", &old, "--json"]).json();
@@ -281,7 +281,7 @@ async fn an_edited_mapping_shows_by_its_grants() {
         assert_eq!(told, json!(["gives otherwise", "staff", 2, going, coming]), "{to}");
     }
     let said = plan(&desk, &format!("{BASE}{SALES}{ADMINS}{}", STAFF.replace("\"staff\"\np", "\"people\"\np")), &[]);
-    assert_eq!(said.code, 2, "{said:?}");
+    assert_eq!(said.code, 3, "{said:?}");
     let expected = "0 of 3 users gain or lose something\n2 more are without something until their next login\n";
     assert!(said.out.starts_with(expected), "{}", said.out);
     assert!(said.out.contains("mappings, as far as people's grants tell; `--from` compares them by what they say\n"));
@@ -330,7 +330,7 @@ async fn gains_and_losses_are_told_by_target_and_by_user() {
         SALES.replace("value = \"sales\"", "value = \"staff\"")
     );
     let said = plan(&desk, &text, &["--from", &old, "--json"]);
-    assert_eq!((said.code, said.err.as_str()), (2, ""), "{}", said.out);
+    assert_eq!((said.code, said.err.as_str()), (3, ""), "{}", said.out);
     let report = said.json();
     assert_eq!(target(&report, "Staff"), counts(1, 2, 0));
     // Bob leaves with the removed mapping and comes back with the added one, so nothing changes for him in the end.
@@ -377,7 +377,7 @@ role = "editor"
         .replace("[provider.claims.groups]", "[provider.claims.groups]\nname = \"memberOf\"");
     let said = plan(&desk, &text, &["--json"]);
     let report = said.json();
-    assert_eq!((said.code, &report["without_claims"]), (2, &json!(3)));
+    assert_eq!((said.code, &report["without_claims"]), (3, &json!(3)));
     assert_eq!(target(&report, "Sales"), json!({"gains": 0, "losses": 0, "at_once": 0, "may_gain": 3, "may_lose": 2}));
 }
 
@@ -390,11 +390,11 @@ async fn a_last_holder_is_not_lost_unasked() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.out.contains("WARNING: role `admin` loses its last holder"), "{}", refused.out);
     assert!(refused.err.contains("would lose the last holder; `--force` accepts that"), "{}", refused.err);
-    assert_eq!(plan(&desk, &text, &["--force"]).code, 2);
+    assert_eq!(plan(&desk, &text, &["--force"]).code, 3);
     // Somebody else holds it by hand: nothing is lost for good.
     let role = loginsync::pipeline::ids::Target::Role(loginsync::pipeline::ids::RoleName::parse("admin").unwrap());
     store(&desk).act(user("dora"), Act::Assign(role), "test".into(), NOW).await.unwrap();
-    assert_eq!(plan(&desk, &text, &[]).code, 2);
+    assert_eq!(plan(&desk, &text, &[]).code, 3);
     store(&desk).act(user("dora"), Act::Disable, "test".into(), NOW).await.unwrap();
     assert_eq!(plan(&desk, &text, &[]).code, 1, "a disabled user holds nothing for good");
 }
@@ -431,7 +431,7 @@ async fn gates_tell_whom_they_would_refuse() {
     let text = format!("{BASE}{STAFF}{SALES}{ADMINS}\n[[gate]]\nname = \"staff only\"\nrequire = [\"staff\"]\n");
     let said = plan(&desk, &text, &["--from", &old, "--json"]);
     let report = said.json();
-    assert_eq!((said.code, &report["changed_users"]), (2, &json!(0)));
+    assert_eq!((said.code, &report["changed_users"]), (3, &json!(0)));
     assert_eq!(report["refusals"], json!([{"reason": "refused by gate `staff only`", "users": 1}]));
     assert_eq!(report["details"][0]["user"], "oidc/carol");
 }
@@ -455,7 +455,7 @@ async fn a_confirmed_file_may_revoke_past_the_brake() {
     assert_eq!(target(&report, "Staff")["at_once"], 20);
     assert!(stored.adopt(Arc::clone(&new), NOW).await.is_err(), "looking confirms nothing");
     let said = plan(&desk, &without, &["--confirm"]);
-    assert_eq!(said.code, 2, "{said:?}");
+    assert_eq!(said.code, 3, "{said:?}");
     assert!(said.out.contains("the brake refuses these rules, unless `--confirm` is given"), "{}", said.out);
     let other = rules(&format!("{without}# another file\n"));
     assert!(stored.adopt(other, NOW).await.is_err(), "the file as it was confirmed, and no other");
