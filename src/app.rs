@@ -457,7 +457,7 @@ impl Core {
         }
     }
 
-    /// Plans a change on what there is, and makes it what logins are decided by. Whoever comes at the same time waits.
+    /// Plans a change on what there is, and makes it what logins are decided by. Concurrent calls wait.
     async fn revise(&self, change: Change) -> Result<(), Refused> {
         let _alone = self.reloading.lock().await;
         let world = self.whole_world();
@@ -777,7 +777,7 @@ async fn reload_on_change(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
             if found == seen {
                 continue;
             }
-            // Whoever writes in several steps has time to finish.
+            // A program that writes in several steps has time to finish.
             loop {
                 tokio::time::sleep(SETTLE).await;
                 let settled = core.watched();
@@ -850,7 +850,7 @@ async fn reap_all(core: &Core, rules: &Arc<RuleSet>) {
                 }
             }
             Err(error) => {
-                return tracing::error!(%error, "what is due could not be ended; it is tried again in a minute");
+                return tracing::error!(%error, "failed to expire due leases and denies; retrying in one minute");
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error. [`EXIT_CODES`] has the exit codes.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands speak to whoever typed them")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print to the terminal")]
 
 pub mod audit;
 pub mod check;

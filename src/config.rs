@@ -220,13 +220,13 @@ fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
             root.context.raise_absent(&root.span, "relay", message);
         }
         (None, Some(span)) if !providers.is_empty() => {
-            root.raise(&span, "relay", "no provider is in mode `token-relay`, so that nobody would ask here");
+            root.raise(&span, "relay", "no provider uses mode `token-relay`, so this listener is not needed");
         }
         _ => {}
     }
 }
 
-/// A header that a hop before us sets is removed when anybody else sends it.
+/// A header that a hop before us sets is removed when any other party sends it.
 fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSettings], headers: &Headers) {
     if let (Some(name), true) = (headers.trust.first(), listen.trusted_proxies.is_empty()) {
         let message =
@@ -524,7 +524,7 @@ impl Secret {
         Self(zeroize::Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves; whoever asks must not print them.
+    /// The bytes themselves; callers must not print them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

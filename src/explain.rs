@@ -44,9 +44,9 @@ pub struct Surroundings<'a> {
     /// Where the keys are from, in words.
     pub keys_from: String,
     pub rules: Arc<RuleSet>,
-    /// A store and its name; `None`: as if nobody had ever logged in.
+    /// A store and its name; `None`: as for a first login.
     pub store: Option<(&'a dyn Store, String)>,
-    /// Asked for groups that a verified token left out; `None`: nobody is asked.
+    /// Asked for groups that a verified token left out; `None`: nothing is fetched.
     pub directory: Option<&'a dyn Directory>,
     pub now: Timestamp,
 }
@@ -242,7 +242,7 @@ async fn decide(
             let (snapshot, at) = (Snapshot::default(), login.issued_at.unwrap_or(now));
             let plan = plan::draft(claims.user.clone(), at, now, &candidates, &snapshot, &rules);
             let preview = Preview { plan, snapshot, known: false, enabled: true, spent: false };
-            (preview, String::from("an empty store, as if nobody had ever logged in"))
+            (preview, String::from("an empty store, as for a first login"))
         }
     };
     let verdicts = verdicts(&rules, &provider.name, &claims, &preview.snapshot, now);

@@ -1,5 +1,5 @@
 //! What a change of the rules would change, asked of the store page by page: nothing is held but counts and the details
-//! that somebody will read.
+//! that an operator will read.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::ports::store::{self, Store, StoreError};
 /// Users that are read at once.
 const PAGE: usize = 2_000;
 
-/// What the new rules would change for everybody whom the store knows. `old` are the rules that hold now, where somebody has
+/// What the new rules would change for everybody whom the store knows. `old` are the rules that hold now, where a user has
 /// them at hand; else what the store knows of those has to do. `limit` is for the users in the details; `progress` hears of users done, and of all.
 ///
 /// # Errors

@@ -74,7 +74,7 @@ pub struct Request<'a> {
     pub message: CallbackMessage<'a>,
     /// What the browser's binding cookies remember.
     pub remembered: Vec<Remembered>,
-    /// Bytes of a decoded SAML document, at the most.
+    /// Bytes of a decoded SAML document, at most.
     pub max_document: usize,
     /// For all that this login may wait for.
     pub timeout: Duration,
@@ -89,7 +89,7 @@ pub struct Attempt {
     pub timeout: Duration,
 }
 
-/// Somebody to be brought up to date.
+/// A user to be brought up to date.
 pub struct Resync {
     pub id: String,
     pub provider: Arc<Provider>,
@@ -348,7 +348,7 @@ async fn in_time<T>(
     outcome.unwrap_or(Err(Reason::Timeout)).map_err(|reason| services.refuse(about, reason))
 }
 
-/// Somebody whose token was verified and read, and who is not yet synced.
+/// A user whose token was verified and read, and who is not yet synced.
 pub struct Recognised {
     known: Known,
     about: About,
@@ -392,7 +392,7 @@ pub async fn sync(services: &Services, recognised: Recognised, timeout: Duration
     in_time(services, &about, timeout, commit(services, &about, known)).await
 }
 
-/// Brings somebody up to date between logins, by what the provider's userinfo says now to whoever has an access token.
+/// Brings a user up to date between logins, by what the provider's userinfo says now to the bearer of an access token.
 ///
 /// # Errors
 /// When the provider does not answer, and as for [`enter`].

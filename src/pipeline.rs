@@ -3,7 +3,7 @@
 //! Everything below here is pure: no clock, no I/O, no environment, no logging. Bytes, keys, rules, a snapshot of the store
 //! and the current moment go in; a [`plan::Plan`] or a refusal comes out. That is what makes a dry run the same code as a
 //! real login, and a test a row of data. What stands last ([`explain`] to [`lint`]) decides nothing: it
-//! tells how the stages decide, for whoever looks before they change.
+//! tells how the stages decide, so that operators can look before they change.
 
 pub mod faults;
 pub mod ids;

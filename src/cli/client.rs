@@ -194,9 +194,7 @@ fn confirm(arguments: &ConfigArgument, name: String, span: Duration, most: u64, 
     block_on(async {
         let clients = store.clients().await.map_err(Failure::new)?;
         if !known && !clients.iter().any(|client| client.name == name && client.revoked_at.is_none()) {
-            return Err(Failure(format!(
-                "there is no client `{name}`; `loginsync client list` names those that there are"
-            )));
+            return Err(Failure(format!("there is no client `{name}`; `loginsync client list` lists the clients")));
         }
         let confirmation = Confirmation { until, most };
         store.confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)

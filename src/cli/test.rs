@@ -75,7 +75,7 @@ impl Test {
             }
         }
         if tested.is_empty() {
-            return Err(Failure("there is no case".into()));
+            return Err(Failure("there are no cases".into()));
         }
         let failed = tested.iter().filter(|case| !case.answer.passed).count();
         match self.json {

@@ -240,7 +240,7 @@ fn enable_all(config: &ConfigArgument, mapping: String, yes: bool, by: &str) -> 
     let found = block_on(async { store.disabled_by(mapping.clone()).await.map_err(Failure::new) })?;
     if found.is_empty() {
         return Err(Failure(format!(
-            "no mapping `{mapping}` disabled anybody who still is; expected its name or number"
+            "no mapping `{mapping}` disabled a user who is still disabled; expected its name or number"
         )));
     }
     for DisabledView { user, mapping, since } in &found {

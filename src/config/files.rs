@@ -80,7 +80,7 @@ pub fn reason(why: &std::io::Error) -> String {
     }
 }
 
-/// The file of a key, checked; kept as a path, since whoever uses it reads it again when it changes.
+/// The file of a key, checked; kept as a path, since its user reads it again when it changes.
 pub fn checked_file(
     section: &Section<'_>,
     key: &'static str,
@@ -145,7 +145,7 @@ pub fn check_jwks(bytes: &[u8]) -> Result<(), String> {
 /// Metadata of a SAML identity provider that has this entity ID: when its certificates end, and why others are not used.
 pub fn check_metadata(bytes: &[u8], entity_id: &str, now: Timestamp) -> Result<(Vec<Timestamp>, Vec<String>), String> {
     let text = std::str::from_utf8(bytes).map_err(|_| String::from("is not UTF-8 text; expected SAML metadata"))?;
-    let found = metadata::read(text, entity_id, now).map_err(|why| format!("is no metadata of this issuer: {why}"))?;
+    let found = metadata::read(text, entity_id, now).map_err(|why| format!("is not metadata of this issuer: {why}"))?;
     let skipped = found.skipped.iter().map(|why| format!("{why}; it is not used")).collect();
     Ok((found.certificates.expiries().collect(), skipped))
 }
@@ -281,7 +281,7 @@ fn variable(section: &Section<'_>, key: &'static str) -> Option<Found<Zeroizing<
             None
         }
         None => {
-            let message = format!("the environment has no variable `{}`", shown(name.value));
+            let message = format!("environment variable not set: `{}`", shown(name.value));
             section.raise(&name.span, key, message);
             None
         }

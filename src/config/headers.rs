@@ -43,7 +43,7 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MeansNone => f.write_str(
-                "is what the headers say where there is no group; expected another name, or another `headers.no_groups`",
+                "is what the headers say if a user has no groups; expected another name, or another `headers.no_groups`",
             ),
             Self::Delimiter(delimiter) => write!(
                 f,
@@ -92,7 +92,7 @@ impl Headers {
     }
 }
 
-/// A header that passes from a trusted proxy: none by which the app hears from us who somebody is.
+/// A header that passes from a trusted proxy: none by which the app hears from us who a user is.
 fn trusted(text: &str, preset: HeaderPreset) -> Result<HeaderName, Wrong> {
     let name = values::trusted_header(text)?;
     if Names::of(preset).is_some_and(|names| names.all().any(|own| name == own)) {

@@ -74,7 +74,7 @@ pub const PRESETS: [Preset; 10] = [
         saml: Some(Defaults { claims: &[claim("groups", "groups")], ..SAML }),
     },
     // learn.microsoft.com, ID token and SAML token claims references. A person is `oid` throughout a tenant; `sub` differs
-    // from app to app, and the NameID is by default a name that can be given to somebody else.
+    // from app to app, and the NameID is by default a name that can be given to another person.
     Preset {
         name: "entra",
         oidc: Some(Defaults {

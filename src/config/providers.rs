@@ -277,7 +277,9 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
     let expected = alternatives(words());
     let (message, nearest) = match text.value == FORWARD_AUTH {
         true => (
-            format!("`{FORWARD_AUTH}` is no mode of a provider but the section `[forward_auth]`; expected {expected}"),
+            format!(
+                "`{FORWARD_AUTH}` is not a mode of a provider; use the section `[forward_auth]`; expected {expected}"
+            ),
             None,
         ),
         false => (format!("found `{}`; expected {expected}", shown(text.value)), nearest(text.value, words())),

@@ -19,7 +19,7 @@ use toml::de::DeTable;
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-/// Bytes of a configuration file at the most: offsets are kept in 32 bits.
+/// Bytes of a configuration file at most: offsets are kept in 32 bits.
 pub const MAX_TEXT: usize = 256 << 20;
 
 /// A text, taken apart.

@@ -119,7 +119,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A key that has no meaning here. Its value is not repeated: it may be a secret that somebody meant to configure.
+    /// A key that has no meaning here. Its value is not repeated: it may be a secret that the operator meant to configure.
     pub fn raise_unknown<'n>(
         &self,
         span: &Range<usize>,
@@ -554,7 +554,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Notes the keys that nobody asked for.
+    /// Notes the keys that was not asked for.
     pub fn finish(&self) {
         let asked = self.asked.borrow();
         for (key, _) in self.table.into_iter().flat_map(DeTable::iter) {

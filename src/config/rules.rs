@@ -152,7 +152,7 @@ fn each_entry<'a>(root: &Section<'a>, kind: Kind, mut read: impl FnMut(Entry<'a>
 struct Names<N, T> {
     kind: &'static str,
     declared: HashMap<N, T>,
-    /// Names with a fault of their own: whoever refers to one has none.
+    /// Names with a fault of their own: references to one are not faults.
     faulty: HashSet<String>,
     folded: HashMap<String, usize>,
 }

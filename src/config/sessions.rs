@@ -65,7 +65,7 @@ impl PathRule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     Nothing,
-    /// A session; whoever has none hears 401.
+    /// A session; without one the answer is 401.
     Api,
     /// A session; a browser that has none is sent to sign in.
     Session,
@@ -101,7 +101,7 @@ pub struct Beside<'a> {
     pub providers: &'a [ProviderSettings],
     /// Cookie keys are configured.
     pub sealed: bool,
-    /// `listen.trusted_proxies` names somebody.
+    /// `listen.trusted_proxies` names an address.
     pub trusts: bool,
     /// What holds for paths that no `[[path]]` speaks of.
     pub guard: Elsewhere,
@@ -133,7 +133,7 @@ pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
     let bears = has(|mode| mode == Mode::Bearer);
     if settings.forward_auth.is_some() && !relies && !bears && settings.app_cookie.is_none() && !root.context.torn {
         let span = root.written("forward_auth").unwrap_or_else(|| root.span.clone());
-        let message = "nobody would be let in; expected a provider of mode `relying-party` or `bearer`, or \
+        let message = "no request would pass; expected a provider of mode `relying-party` or `bearer`, or \
                        `identity = \"session\"`";
         root.raise(&span, "forward_auth", message);
     }
@@ -197,7 +197,7 @@ fn follows_app(root: &Section<'_>) -> bool {
         root.raise(
             &span,
             "app_session_renewal",
-            "is of use with `identity = \"session\"` alone: there is no session to go on",
+            "needs `identity = \"session\"`: without it there is no session to continue",
         );
     }
     follows
@@ -217,11 +217,7 @@ fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<Strin
     let paths = root.list("logout_paths", true, values::app_address).unwrap_or_default();
     let Some(span) = root.written("logout_paths") else { return paths };
     if root.written("app_session_cookie").is_none() {
-        root.raise(
-            &span,
-            "logout_paths",
-            "is of use with `identity = \"session\"` alone: there are no sessions to end",
-        );
+        root.raise(&span, "logout_paths", "needs `identity = \"session\"`: without it there are no sessions to end");
     }
     for path in &paths {
         let taken = |callback: &String| may_be_same_address(callback, path);
@@ -342,7 +338,7 @@ fn forward_auth(root: &Section<'_>, trusts_somebody: bool) -> Option<ForwardAuth
         section.context.raise_absent(&section.span, section.key("gateway"), message);
     }
     if !trusts_somebody {
-        let message = "`listen.trusted_proxies` is empty; expected the gateway's address, since whoever may ask here hears \
+        let message = "`listen.trusted_proxies` is empty; expected the gateway's address, since the answer tells \
                        who is logged in";
         root.raise(&span, "forward_auth", message);
     }

@@ -106,7 +106,7 @@ pub fn authority(section: &Section<'_>) -> Option<Found<std::path::PathBuf>> {
     files::checked_file(section, "ca_file", |bytes| files::certificates(bytes).map(drop))
 }
 
-/// The APIs ask everybody who they are. An address that others reach without anybody who may call them is a mistake, unless
+/// The APIs ask everybody who they are. An address that others reach without a client that may call them is a mistake, unless
 /// it is said to be for health and metrics.
 pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
     let allow_remote = section.flag("allow_remote", false);
@@ -121,7 +121,7 @@ pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
     let Some(Found { value: address, span }) = address else { return admin(([127, 0, 0, 1], 9901).into()) };
     if !address.ip().is_loopback() && !allow_remote && !has_clients {
         let message = format!(
-            "found `{address}`; expected a loopback address, or an `[[api_client]]`, since nobody could say who they are \
+            "found `{address}`; expected a loopback address, or an `[[api_client]]`, since no caller could authenticate \
              there; `allow_remote = true` opens health and metrics to the network"
         );
         section.raise(&span, "address", message);
@@ -152,7 +152,7 @@ pub fn bearer(section: &Section<'_>) -> Bearer {
     bearer
 }
 
-/// The back channel. Absent unless it is written: nothing listens that nobody asked for.
+/// The back channel. Absent unless it is written: nothing listens that was not asked for.
 pub fn relay(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Relay> {
     let address = section.required("address", "127.0.0.1:8090");
     let address = address.and_then(|text| section.parse("address", text, values::address));
@@ -204,7 +204,7 @@ pub fn audit(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Secret
     section.finish();
     if section.written("key_file").is_none() && section.written("key_env").is_none() {
         warnings.push(String::from(
-            "no audit key: rows are linked by hash alone, and whoever can write to the store can forge the chain; \
+            "no audit key: rows are linked by hash alone, and an attacker who can write to the store can forge the chain; \
              set `audit.key_file` or `audit.key_env`",
         ));
     }

@@ -191,7 +191,7 @@ pub fn oidc_issuer(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// Refuses the issuers of Entra that stand for any tenant: whoever owns one could be anyone.
+/// Refuses the issuers of Entra that stand for any tenant: its owner could be anyone.
 pub fn single_tenant(text: &str) -> Result<(), Wrong> {
     let folded = text.to_ascii_lowercase();
     let is_entra = ["login.microsoftonline.", "login.windows.net", "sts.windows.net", "login.partner.microsoftonline."]
@@ -275,7 +275,7 @@ pub fn trusted_header(text: &str) -> Result<HeaderName, Wrong> {
     Err(Wrong::expected(match header::meaning(name.as_str()) {
         Some(Meaning::Identity | Meaning::OtherHop) => return Ok(name),
         Some(Meaning::Hop) => "another header: this one passes from every trusted proxy",
-        Some(Meaning::Ours) => "another header: under this name only loginsync itself tells the app who somebody is",
+        Some(Meaning::Ours) => "another header: only loginsync may tell the app under this name who a user is",
         Some(Meaning::Path) => "another header: by this one an app may take another path than the one that was checked",
         Some(Meaning::Proxy) => "another header: CGI makes `HTTP_PROXY` of this one (httpoxy)",
         Some(Meaning::Method | Meaning::Message) | None => "another header: this one passes from everyone",

@@ -45,7 +45,7 @@ pub enum Unread {
     Fault(Fault),
     #[error("{0}")]
     Subject(String),
-    #[error("it is no JWT: {0}")]
+    #[error("it is not a JWT: {0}")]
     Opaque(String),
 }
 

@@ -1,5 +1,5 @@
-//! The walk of an attempt, from capture to its candidates: written once, for whoever commits what comes of it and for whoever
-//! only looks.
+//! The walk of an attempt, from capture to its candidates: written once, for logins, which commit the result, and for
+//! looks, which do not.
 //!
 //! ```text
 //! capture   a message          -> the login in it, still untrusted
@@ -33,7 +33,7 @@ use crate::ports::directory::{Directory, DirectoryError};
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Pair;
 
-/// Whom the walk may ask. A look asks fewer than a login: what nobody is asked for stays unresolved.
+/// Whom the walk may ask. A look asks fewer than a login: what is not fetched stays unresolved.
 #[derive(Clone, Copy)]
 pub struct Asks<'a> {
     pub keys: &'a dyn KeySource,
@@ -62,7 +62,7 @@ pub enum Message<'a> {
         /// Those declared at this path.
         providers: &'a [Arc<Provider>],
         message: CallbackMessage<'a>,
-        /// Bytes of a decoded SAML document, at the most.
+        /// Bytes of a decoded SAML document, at most.
         max_document: usize,
     },
     /// The ID token of a token endpoint's answer, as far as it could be read.

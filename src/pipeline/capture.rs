@@ -46,14 +46,14 @@ pub enum Arrival {
     Login(Captured),
 }
 
-/// A login that nobody has verified.
+/// A login that is not verified yet.
 #[derive(Debug, Clone)]
 pub struct Captured {
     pub provider: Arc<Provider>,
     pub token: UntrustedToken,
 }
 
-/// The token of a captured login. What it says is a claim of whoever sent it.
+/// The token of a captured login. What it says is a claim of its sender.
 #[derive(Debug, Clone)]
 pub enum UntrustedToken {
     IdToken {
@@ -105,7 +105,7 @@ pub enum CaptureRefusal {
     #[error("a `SAMLart` artifact; only the POST binding is read")]
     Artifact,
     #[error(
-        "field `{0}`, by which an app may log somebody in and which no mode here reads; expected an `id_token` or a `SAMLResponse`"
+        "field `{0}`, which may log a user in at the app and which no mode here reads; expected an `id_token` or a `SAMLResponse`"
     )]
     OtherToken(&'static str),
     #[error("both an `id_token` and a `SAMLResponse`; expected one login")]

@@ -240,7 +240,7 @@ pub enum ClaimsRefusal {
     NoUser { claim: String, found: String },
     #[error("the user claim `{claim}` {why}")]
     InvalidUser { claim: String, why: InvalidText },
-    #[error("the NameID is transient, so it names nobody from one login to the next; name another `user_claim`")]
+    #[error("the NameID is transient, so it does not identify a user across logins; set another `user_claim`")]
     TransientNameId,
     #[error("claim `{0}` is missing, and `when_missing` is `refuse`")]
     MissingRefused(ClaimName),
@@ -254,7 +254,7 @@ pub type Reads<'a> = &'a (dyn Fn(&ClaimName) -> bool + Sync);
 /// Reads the claims that the provider declares.
 ///
 /// # Errors
-/// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
+/// When no user can be identified, or a claim's state refuses the login by the operator's rule.
 pub fn read(
     assertion: &Verified<Assertion>,
     sources: &Sources,
@@ -264,7 +264,7 @@ pub fn read(
     read_statement(&assertion.get().statement, sources, provider, reads)
 }
 
-/// Reads what nobody has verified, for whoever explains or tests rules: nothing that was read so may be applied.
+/// Reads what is not verified, to explain or test rules: nothing that was read so may be applied.
 ///
 /// # Errors
 /// As for [`read`].
@@ -272,7 +272,7 @@ pub fn read_dry(statement: &Statement, provider: &Provider, reads: Reads<'_>) ->
     read_statement(statement, &Sources::default(), provider, reads)
 }
 
-/// What one selector finds in what nobody has verified.
+/// What one selector finds in what is not verified.
 pub fn state_dry(statement: &Statement, selector: &Selector) -> ClaimState {
     of_statement(statement, selector).state
 }
@@ -505,7 +505,7 @@ fn user(statement: &Statement, provider: &Provider) -> Result<UserId, ClaimsRefu
             }
             name_id.value.clone()
         }
-        // OIDC Core section 2: a string. A list of one names somebody here and nobody in an app that reads by the book.
+        // OIDC Core section 2: a string. A list of one names a user here and none in an app that reads by the book.
         (UserClaim::Subject, Statement::Oidc(payload) | Statement::Userinfo(payload)) => match payload.get("sub") {
             Some(Value::String(subject)) => subject.clone(),
             Some(_) => return Err(no_user("not a string")),

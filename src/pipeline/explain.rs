@@ -72,7 +72,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Whether anybody vouches for what is looked at.
+/// Whether a signature vouches for what is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Proof {
@@ -80,7 +80,7 @@ pub enum Proof {
     Verified,
     /// A token that is not believed.
     NotVerified { because: String },
-    /// No token: claims that somebody wrote down.
+    /// No token: claims that an operator wrote down.
     Dry,
 }
 
@@ -258,7 +258,7 @@ impl Report {
         }
     }
 
-    /// Keeps as many mappings at the most: those first that took part, each kind in the order of the rules.
+    /// Keeps as many mappings at most: those first that took part, each kind in the order of the rules.
     pub fn keep_mappings(&mut self, most: usize) {
         if self.mappings.len() > most {
             self.mappings_left_out += self.mappings.len() - most;

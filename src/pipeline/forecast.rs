@@ -33,7 +33,7 @@ use super::privilege::{Hand, Privileged};
 pub struct Person {
     pub user: UserId,
     pub enabled: bool,
-    /// All grants and denies, whoever gave them.
+    /// All grants and denies, regardless of their source.
     pub snapshot: Snapshot,
     pub logins: Vec<LastLogin>,
     /// Grants whose lease is over under the new rules.
@@ -117,7 +117,7 @@ pub struct TargetForecast {
     pub at_once: u64,
     /// Hold it, and it cannot be told whether they would go on to.
     pub may_lose: u64,
-    /// At the most so many gain it by claims that were not recorded, or by logins in another order.
+    /// At most so many gain it by claims that were not recorded, or by logins in another order.
     pub may_gain: u64,
 }
 
@@ -604,7 +604,7 @@ impl Counts {
     }
 }
 
-/// Protected or privileged by its own word: a group that merely carries such a role is not missed, as long as somebody holds
+/// Protected or privileged by its own word: a group that merely carries such a role is not missed, as long as a user holds
 /// the role.
 fn is_guarded(rules: &RuleSet, target: &Target) -> bool {
     match target {

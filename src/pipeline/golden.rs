@@ -16,7 +16,7 @@ use super::settle::settle;
 /// What a login brings, and what is to come of it.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Of whoever does not say, some user.
+    /// Some user, if absent.
     pub user: Option<String>,
     pub claims: WrittenClaims,
     pub held: Snapshot,

@@ -20,7 +20,7 @@ use super::mapping::action::{Actions, Give, Kind, Then};
 use super::mapping::condition::{ClaimCondition, Condition, Test, as_seen, folded};
 use super::mapping::{Activity, GateRule, Mapping, RuleSet, When};
 
-/// One thing that somebody should look at.
+/// One thing that an operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     pub lint: Lint,
@@ -332,7 +332,7 @@ impl<'r> Linter<'r> {
         }
     }
 
-    /// Values that somebody may have meant to be one.
+    /// Values that an operator may have meant to be one.
     fn spellings(&mut self) {
         type Place<'m> = (Option<&'m ProviderName>, &'m ClaimName, Option<&'m Delimiter>, String);
         let mut known: HashMap<Place<'_>, (&str, String)> = HashMap::new();

@@ -277,7 +277,7 @@ pub struct NearMiss {
 }
 
 impl NearMiss {
-    /// Reported of one login at the most.
+    /// Reported of one login at most.
     pub const MOST: usize = 32;
 }
 

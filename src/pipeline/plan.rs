@@ -17,7 +17,7 @@ use super::mapping::{Candidates, Decision, Disabling, GateRule, Hit, Mode, NearM
 /// What the store knows of one user when a login arrives, read inside the login's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// All live grants of the user, whoever gave them.
+    /// All live grants of the user, regardless of their source.
     pub grants: Vec<Grant>,
     /// Targets that a person has denied.
     pub denies: BTreeSet<Target>,
@@ -417,7 +417,7 @@ impl fmt::Display for Plan {
             ("=", "still given by", &self.keeps),
             ("?", "kept, since it cannot be decided:", &self.undecided),
             ("#", "held by the brake, since too many lost it:", &self.held),
-            ("!", "kept, since nobody else would hold it:", &self.guarded),
+            ("!", "kept, as its last holder:", &self.guarded),
         ];
         for (sign, words, changes) in lists {
             for change in changes {

@@ -1,6 +1,6 @@
 //! What ends when a group or role becomes privileged.
 //!
-//! Whoever may manage unprivileged groups may put anyone into them. When such a group becomes privileged (the file declares
+//! A client that may manage unprivileged groups may put anyone into them. When such a group becomes privileged (the file declares
 //! it so, it is given a privileged role, an API marks it), what they did before must not count as if an administrator had
 //! done it. Then a grant by hand stays only if it was made with scope `admin`, and a mapped grant only if a mapping of the
 //! file names the target.

@@ -166,7 +166,7 @@ impl UserRule {
     /// The user whom a value of the claim means.
     ///
     /// # Errors
-    /// When it is no name for anybody.
+    /// When it is not the name of a user.
     pub fn user(&self, value: String) -> Result<UserId, InvalidText> {
         let value = match self.fold {
             Fold::Exact => value,

@@ -9,11 +9,11 @@ use super::ids::{ClaimName, Timestamp};
 use super::mapping::{Candidates, RuleSet, candidates};
 use super::provider::Provider;
 
-/// Reads the claims, and finds what they may give. `read` says from what: from a verified assertion, or, for whoever only
-/// looks, from what nobody has verified.
+/// Reads the claims, and finds what they may give. `read` says from what: from a verified assertion, or, for a look,
+/// from what is not verified.
 ///
 /// # Errors
-/// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
+/// When no user can be identified, or a claim's state refuses the login by the operator's rule.
 pub fn settle(
     provider: &Provider,
     rules: &RuleSet,

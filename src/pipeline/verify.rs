@@ -28,7 +28,7 @@ impl<T> Verified<T> {
 #[derive(Debug, Clone)]
 pub struct Payload(pub serde_json::Map<String, serde_json::Value>);
 
-/// A userinfo response that speaks of somebody else, or of nobody.
+/// A userinfo response that speaks of another person, or of nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "userinfo's `sub` is not that of the ID token, so that it must not be used (OpenID Connect Core 1.0 section 5.3.2)"
@@ -36,7 +36,7 @@ pub struct Payload(pub serde_json::Map<String, serde_json::Value>);
 pub struct OtherSubject;
 
 /// Believes a userinfo response, which the provider itself sent over TLS (or signed), where it speaks of the person whom the
-/// ID token names: a token of somebody else's could be substituted (OIDC Core 5.3.2).
+/// ID token names: a token of another person's could be substituted (OIDC Core 5.3.2).
 ///
 /// # Errors
 /// When `sub` is not the same text in both.
@@ -94,7 +94,7 @@ pub fn access_token(
     }
 }
 
-/// A login by userinfo alone: what the provider said just now, over TLS, to whoever bears an access token that it has just
+/// A login by userinfo alone: what the provider said just now, over TLS, to the bearer of an access token that it has just
 /// issued. There is no token, and so neither an issue instant nor anything to spend.
 pub fn by_userinfo(
     provider: &Provider,
@@ -173,7 +173,7 @@ pub enum BindingVerdict {
     Missing,
     /// The app binds its own exchange.
     Exchanged,
-    /// Bound to nothing: whoever bears the token is meant.
+    /// Bound to nothing: its bearer is meant.
     Presented,
     /// No token came: the provider was asked for userinfo.
     Userinfo,
@@ -201,7 +201,7 @@ impl BindingVerdict {
     }
 }
 
-/// How often one token may log somebody in.
+/// How often one token may log a user in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spending {
     /// A second arrival is a replay.
@@ -312,7 +312,7 @@ pub enum Fault {
     CbcUnsigned,
     #[error("assertions are encrypted, but the provider has no `decryption_key_files`")]
     NoDecryptionKey,
-    #[error("this browser did not leave for this login: {0}")]
+    #[error("this login was not started in this browser: {0}")]
     Binding(&'static str),
     #[error("not asked for by the app, and IdP-initiated logins are off (`allow_idp_initiated`)")]
     Unsolicited,
@@ -351,7 +351,7 @@ pub enum DecryptionFault {
     OtherKey,
     #[error(": its content does not decrypt. It was changed, or cut off")]
     Content,
-    #[error(": what it holds is no assertion")]
+    #[error(": its content is not an assertion")]
     NoAssertion,
     /// Where an answer that said more would help an attacker who changed a ciphertext.
     #[error("")]
@@ -386,7 +386,7 @@ pub fn verify(
     }
 }
 
-/// What a token says, believed by nobody: for whoever explains why it is refused.
+/// What a token says, not verified: to explain why it is refused.
 ///
 /// # Errors
 /// When it cannot be read, as an assertion that is encrypted.

@@ -52,7 +52,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiClient {
     pub name: String,
-    /// SHA-256 of 256 random bits: nobody guesses those, so that a slow hash, which is for what people choose, would only make
+    /// SHA-256 of 256 random bits: those cannot be guessed, so that a slow hash, which is for what people choose, would only make
     /// every call slow.
     pub secret: Digest,
     pub scopes: Vec<Scope>,
@@ -206,7 +206,7 @@ pub struct Found {
     pub total: usize,
 }
 
-/// Somebody, and by what they are in the group or role that was searched, if one was.
+/// A user, and by what they are in the group or role that was searched, if one was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub person: Person,

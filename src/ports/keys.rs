@@ -96,7 +96,7 @@ pub trait KeySource: Send + Sync {
     fn ready(&self, provider: &ProviderName) -> bool;
 }
 
-/// What one provider published when it was asked once, for whoever only looks; or why it did not answer.
+/// What one provider published when it was asked once, for a look alone; or why it did not answer.
 #[derive(Debug, Clone)]
 pub struct Once(pub Result<Arc<Published>, String>);
 

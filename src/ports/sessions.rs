@@ -36,7 +36,7 @@ impl std::fmt::Debug for Digest {
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub key: Digest,
-    /// What this browser had before. It ends, so that nobody can plant a session that a login then fills.
+    /// What this browser had before. It ends, so that an attacker cannot plant a session that a login then fills.
     pub replaces: Option<Digest>,
     pub user: UserId,
     pub provider: ProviderName,
@@ -50,7 +50,7 @@ pub struct NewSession {
     pub now: Timestamp,
     pub idle_until: Timestamp,
     pub expires_at: Timestamp,
-    /// Sessions of one user at the most: the oldest end.
+    /// Sessions of one user at most: the oldest end.
     pub most: usize,
 }
 

@@ -462,7 +462,7 @@ pub trait Store: Send + Sync {
     /// The key that signs assertions: the one that is kept, else `fresh`, which is kept from now on.
     fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
 
-    /// Brings everything that was committed into one place, for whoever copies files once the program has ended.
+    /// Brings everything that was committed into one place, for copying files after the program has ended.
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Whether a login could be applied now.

@@ -52,7 +52,7 @@ pub enum ExchangeError {
     Ask(#[from] AskError),
     #[error("the token endpoint answers with status {0}; expected 200")]
     Status(u16),
-    #[error("the token endpoint's answer is no token response")]
+    #[error("the token endpoint's answer is not a token response")]
     Content,
     #[error("the client key cannot sign")]
     Key,
@@ -217,5 +217,5 @@ impl TokenClient {
 /// repeated, since it goes to the log and to callers of the API, and may be what was sent.
 fn word(error: &str) -> &str {
     let is_code = error.len() <= 64 && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if is_code { error } else { "an error that is no code" }
+    if is_code { error } else { "an error that is not an error code" }
 }

@@ -1,4 +1,4 @@
-//! The admin listener: health, readiness and metrics, for whoever runs this, and the APIs, for those who say who they are.
+//! The admin listener: health, readiness and metrics, for operators, and the APIs, for those who say who they are.
 
 pub mod auth;
 pub mod http;
@@ -85,8 +85,8 @@ fn pages(inspect: Arc<dyn Inspect>) -> Router {
         .fallback(later(move || apis(inspect)))
 }
 
-/// Makes routes when somebody first asks for one. Those of the APIs bring their documents, which take half as long to make, and
-/// as much memory, as all the rest of a start; where nobody calls an API, nobody pays for them.
+/// Makes routes when a client first asks for one. Those of the APIs bring their documents, which take half as long to make, and
+/// as much memory, as all the rest of a start; without API calls they cost nothing.
 fn later(
     make: impl FnOnce() -> Router + Send + 'static,
 ) -> impl Fn(Request) -> BoxFuture<'static, Response> + Clone + Send + Sync + 'static {

@@ -90,7 +90,7 @@ impl Asserter {
         Some(value)
     }
 
-    /// The answer to whoever asks for the public key. `None`: nobody does.
+    /// The answer to a request for the public key. `None`: it is not one.
     pub fn published(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
         if path != JWKS_PATH || !matches!(*method, Method::GET | Method::HEAD) {
             return None;

@@ -1,4 +1,4 @@
-//! Cookies of ours: taken out of what goes to the app, sealed so that nobody else reads or makes one.
+//! Cookies of ours: taken out of what goes to the app, sealed so that no other party can read or make one.
 //!
 //! ```text
 //! __Host-loginsync-s=<256 random bits>                      a session: its meaning is a row of the store

@@ -54,7 +54,7 @@ pub struct Wanted {
 /// # Errors
 /// When it is told in a way that can be read as two, or is none: a gateway that says nonsense is not believed at all.
 pub fn wanted(settings: &ForwardAuth, question: &Question<'_>) -> Result<Wanted, Trouble> {
-    let nonsense = || Trouble::Own("a gateway's question whose `X-Forwarded-Uri` is no path");
+    let nonsense = || Trouble::Own("a gateway's question whose `X-Forwarded-Uri` is not a path");
     let told = match settings.gateway {
         Gateway::Envoy => {
             let path = question.path.strip_prefix(settings.path.as_str()).unwrap_or_default();

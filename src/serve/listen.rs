@@ -82,7 +82,7 @@ pub async fn run(
         () = shutdown => {}
     }
     drop(listener);
-    // Whoever waits for it may be gone already.
+    // The receiver may be gone already.
     let _ = phase.send(Phase::Draining);
     let all = u32::try_from(most).unwrap_or(u32::MAX);
     if tokio::time::timeout(settings.drain_timeout, places.acquire_many(all)).await.is_ok() {
@@ -128,7 +128,7 @@ impl Limits {
 const MAX_HEAD: usize = 64 * 1024;
 /// Fields of a head; its bytes are the bound that counts.
 const MAX_FIELDS: usize = 1000;
-/// What one read brings at the most, in bytes.
+/// What one read brings at most, in bytes.
 const MAX_READ: usize = 64 * 1024;
 
 fn http1_builder() -> http1::Builder {

@@ -95,7 +95,7 @@ pub enum SiteError {
     App(#[from] AppError),
     #[error(transparent)]
     CookieKeys(#[from] CookieKeyError),
-    #[error("`public_url` is no header value")]
+    #[error("`public_url` is not a valid header value")]
     PublicUrl,
 }
 
@@ -475,7 +475,7 @@ async fn hold_form(
     Ok(form)
 }
 
-/// Names of identity headers were removed when the request came in, so nothing forged stays beside those of whoever bears it.
+/// Names of identity headers were removed when the request came in, so nothing forged stays beside those of the bearer.
 async fn tell_bearer(
     site: &Site,
     bearers: &Bearers,
@@ -490,7 +490,7 @@ async fn tell_bearer(
 
 /// The gate, where there is one: without sessions nothing waits here.
 async fn admit(site: &Site, peer: &Peer, jar: &Jar, request: &mut Request<Arriving>) -> Result<Admitted, Trouble> {
-    // Whoever bears a token that was believed needs no session.
+    // A client that bears a token that was believed needs no session.
     if site.gate.is_none() || request.extensions().get::<Arc<Bearer>>().is_some() {
         return Ok(Admitted::Passes(None));
     }

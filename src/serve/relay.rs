@@ -5,7 +5,7 @@
 //! ready                          a login could be committed now, or nothing is forwarded
 //! BackChannel::ask               the very same request, to the provider
 //! capture::relay::read_reply     an ID token is a login: login::enter; a refresh without one asks: login::resync
-//! revoke                         what the app does not get is worth nothing to anybody else either
+//! revoke                         what the app does not get is worth nothing to any other party either
 //! ```
 //!
 //! Passwords of clients, codes and tokens pass here and are in no log.

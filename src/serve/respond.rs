@@ -148,8 +148,8 @@ impl fmt::Display for Trouble {
             Trouble::TokenInBody => write!(f, "{}", BearerFault::InBody),
             Trouble::Framing(framing) => write!(f, "{framing}"),
             Trouble::Host => f.write_str("no single valid `Host`; expected one that agrees with the request target"),
-            Trouble::Target => f.write_str("a request target that is no path"),
-            Trouble::Connect => f.write_str("method CONNECT; this is no forward proxy"),
+            Trouble::Target => f.write_str("a request target that is not a path"),
+            Trouble::Connect => f.write_str("method CONNECT; this is not a forward proxy"),
             Trouble::AmbiguousPath => f.write_str("a path that can be read in more than one way"),
             Trouble::MisleadingHeader(name) => {
                 let name: String = name.as_str().chars().take(100).collect();
@@ -320,7 +320,7 @@ pub fn with_cookies(mut response: Response<Bytes>, cookies: HeaderMap) -> Respon
     response
 }
 
-/// Whether whoever asks is a browser that shows pages. An API client that names no media type gets JSON.
+/// Whether the client is a browser that shows pages. An API client that names no media type gets JSON.
 pub fn accepts_html(accept: Option<&HeaderValue>) -> bool {
     accept.is_some_and(|accept| {
         let accept = accept.as_bytes().to_ascii_lowercase();
@@ -528,7 +528,9 @@ fn refused_capture(refusal: &CaptureRefusal) -> Page<'static> {
             "The login service answered with a code, which this app's set-up does not take here. \
              For the administrator: see mode `token-relay`."
         }
-        _ => "What arrived is no login that this app takes. Start again; if it happens again, tell your administrator.",
+        _ => {
+            "This app does not accept the login that it received. Start again; if it happens again, tell your administrator."
+        }
     };
     Page { status, title: "This login cannot be read", advice, start_again: true }
 }

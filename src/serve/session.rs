@@ -2,7 +2,7 @@
 //!
 //! The cookie holds 256 random bits and nothing else; what they mean is asked of the store, so that what an operator or the
 //! provider ends is over. What was read serves the next requests for `session.cache` (one second unless configured).
-//! Every login begins a session under a new id and ends the one that the browser brought: nobody can plant an id that
+//! Every login begins a session under a new id and ends the one that the browser brought: an attacker cannot plant an id that
 //! a login then fills.
 
 use std::collections::HashMap;

@@ -80,7 +80,7 @@ pub struct UnmappedValue {
 
 impl Meters {
     pub fn register(&self, registry: &mut Registry) {
-        let guarded = "Revocations skipped, since nobody else would hold something protected";
+        let guarded = "Revocations skipped to keep the last holder of a protected target";
         registry.register("revocations_guarded", guarded, self.guarded.clone());
         let held = "Revocations that the brake on mass revocation has stopped";
         registry.register("revocations_held", held, self.held.clone());

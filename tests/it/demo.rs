@@ -21,7 +21,7 @@ async fn the_walk_tells_the_story() {
         "group `Marketing`  assigned by demo:operator at ",
         "  - group `On-call`  no longer given by `groups = on-call`",
         "  = group `Engineering`  still given by `groups = engineering`",
-        "  ! group `Administrators`  kept, since nobody else would hold it",
+        "  ! group `Administrators`  kept, as its last holder",
         "refused with 403: This login cannot be verified",
         "refused with 409: This login was used before",
         "refused with 403: This login did not begin in this browser",

@@ -56,3 +56,4 @@ mod support;
 mod threat_table;
 mod tls;
 mod truth_table;
+mod words;

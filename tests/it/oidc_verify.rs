@@ -295,8 +295,8 @@ fn claims_of_wrong_types_and_values_are_refused() {
         ("issued in the future", with(json!({"iat": now + 61})), "issued in the future"),
         ("issued long ago", with(json!({"iat": now - 661})), "longer ago"),
         ("nonce of another type", with(json!({"nonce": [NONCE]})), "claim `nonce` is an array"),
-        ("another nonce", with(json!({"nonce": "nonce-2"})), "did not leave for this login"),
-        ("no nonce", lacking("nonce"), "did not leave for this login"),
+        ("another nonce", with(json!({"nonce": "nonce-2"})), "not started in this browser"),
+        ("no nonce", lacking("nonce"), "not started in this browser"),
     ];
     for (what, claims, expected) in rows {
         refuse(what, &oidc_provider(), &rsa_keys(), &signed(&claims), expected);
@@ -469,7 +469,7 @@ fn the_way_a_token_came_by_says_what_it_must_match() {
         json!({"at_hash": URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16])})
     };
     let old = json!({"iat": NOW.seconds() - 3600});
-    let binding = "this browser did not leave for this login";
+    let binding = "this login was not started in this browser";
     let rows: [(&str, Origin, Value, Result<BindingVerdict, &str>); 14] = [
         ("exchanged", of_app(None), json!({}), Ok(BindingVerdict::Exchanged)),
         ("exchanged, an hour ago", of_app(None), old.clone(), Ok(BindingVerdict::Exchanged)),

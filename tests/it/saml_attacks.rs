@@ -736,7 +736,7 @@ pub fn not_meant_for_us_now() -> Vec<Row> {
             "answer to another request",
             says(|a| instead(a, REQUEST, "_request-2"))
                 .replace(&format!("InResponseTo=\"{REQUEST}\""), "InResponseTo=\"_request-2\""),
-            "did not leave for this login",
+            "not started in this browser",
         ),
         ("two requests", says(|a| instead(a, REQUEST, "_request-2")), "answer different requests"),
         (
@@ -825,7 +825,7 @@ pub fn lacking_responses() -> Vec<Row> {
             "status:Requester`; expected success",
         ),
         ("no ID", signed(|r| instead(r, " ID=\"_response-1\"", "")), "has no `ID`"),
-        ("answer to another request", signed(|r| r.replace(REQUEST, "_request-2")), "did not leave"),
+        ("answer to another request", signed(|r| r.replace(REQUEST, "_request-2")), "not started in this browser"),
         (
             "two assertions, both covered",
             signed(|r| {
@@ -865,9 +865,9 @@ fn who_did_not_ask_gets_no_login() {
         ("not allowed", &saml_provider(), &document, true, "not asked for by the app"),
         // A stolen assertion, tied to a request of the thief's by a field that nobody signed.
         ("tied by an unsigned field", &saml_provider(), &answering(REQUEST), true, "not asked for by the app"),
-        ("allowed, but names an unknown request", &allowing, &answering("_other"), true, "did not leave"),
-        ("allowed, but answers one that is unknown", &allowing, &asked, false, "did not leave"),
-        ("remembered by nobody", &saml_provider(), &asked, false, "did not leave"),
+        ("allowed, but names an unknown request", &allowing, &answering("_other"), true, "not started in this browser"),
+        ("allowed, but answers one that is unknown", &allowing, &asked, false, "not started in this browser"),
+        ("remembered by nobody", &saml_provider(), &asked, false, "not started in this browser"),
         ("empty counts as absent", &saml_provider(), &answering(""), true, "not asked for by the app"),
     ];
     for (what, provider, document, remembers, expected) in rows {
@@ -878,7 +878,7 @@ fn who_did_not_ask_gets_no_login() {
     let mut memory = remembered();
     memory[0].provider = loginsync::pipeline::ids::ProviderName::parse("other").unwrap();
     let refusal = submit(&saml_provider(), &certificates, &asked, &memory).unwrap_err();
-    assert!(refusal.contains("did not leave"), "remembered for another provider: {refusal}");
+    assert!(refusal.contains("not started in this browser"), "remembered for another provider: {refusal}");
     let passed = submit(&allowing, &certificates, &answering(REQUEST), &remembered()).unwrap();
     assert_eq!(passed.binding, BindingVerdict::Unsolicited, "an unsigned field ties nothing");
 }
@@ -1007,7 +1007,7 @@ fn cbc_answers_no_questions() {
         let refusal = submit(&provider, &certificates, &document, &remembered()).unwrap_err();
         assert_eq!(refusal, "verify, unsigned: the encrypted assertion cannot be used", "{what}");
         let refusal = submit(&provider, &certificates, &document, &[]).unwrap_err();
-        assert!(refusal.contains("did not leave for this login"), "{what}: {refusal}");
+        assert!(refusal.contains("not started in this browser"), "{what}: {refusal}");
     }
     let unasked = good.replacen(&format!(" InResponseTo=\"{REQUEST}\""), "", 1);
     let refusal = submit(&provider, &certificates, &unasked, &remembered()).unwrap_err();

@@ -410,7 +410,7 @@ fn metadata_gives_certificates_and_addresses() {
         ("no key", document.replace("use=\"signing\"", "use=\"encryption\""), NOW, "no certificate"),
         ("DTD", format!("<!DOCTYPE a>{document}"), NOW, "DTD"),
         ("HTML", "<html></html>".into(), NOW, "its root is `html`"),
-        ("no time", federation.replace("2026-02-01T00:00:00Z", "soon"), NOW, "`EntitiesDescriptor` is no time"),
+        ("no time", federation.replace("2026-02-01T00:00:00Z", "soon"), NOW, "`EntitiesDescriptor` is not a time"),
     ] {
         let found = metadata::read(&document, ISSUER, now).unwrap_err().to_string();
         assert!(found.contains(expected), "{what}: {found}");

@@ -1,4 +1,4 @@
-//! The demo's app: what already runs at somebody's place, with a login of its own, and a sidecar in front.
+//! The demo's app: what already runs at a company, with a login of its own, and a sidecar in front.
 //!
 //! It sends people to the provider, takes the answer at its callbacks and keeps a session, as it would without a sidecar.
 //! What it shows of groups and roles it reads from the sidecar's store, with the reason of each.
@@ -59,7 +59,7 @@ pub struct DemoApp {
     last_told: Mutex<Option<Told>>,
 }
 
-/// Somebody who is in.
+/// A user who is in.
 #[derive(Debug, Clone)]
 struct Session {
     told: Told,
@@ -134,7 +134,7 @@ impl DemoApp {
     }
 }
 
-/// Cookies belong to a name: whoever comes as `localhost` is sent to the name under which the app is known to the provider.
+/// Cookies belong to a name: a browser that comes as `localhost` is sent to the name under which the app is known to the provider.
 async fn by_its_name(State(app): State<Arc<DemoApp>>, request: Request, next: Next) -> Response {
     let authority = app.links.app.split_once("://").map(|(_, authority)| authority).unwrap_or_default();
     let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -290,7 +290,7 @@ struct HomePage<'a> {
     everybody: &'a [UserView],
 }
 
-/// A group or role of somebody, as the page shows it.
+/// A group or role of a user, as the page shows it.
 struct Membership {
     kind: &'static str,
     name: String,

@@ -27,7 +27,7 @@ const MOST_BODY: usize = 4 * 1024 * 1024;
 pub struct Browser {
     client: Client<HttpConnector, Full<Bytes>>,
     cookies: Cookies,
-    /// The last form that was sent, with the cookies of that moment: what somebody who listened could send again.
+    /// The last form that was sent, with the cookies of that moment: what an eavesdropper could send again.
     last_form: Option<(Sent, Cookies)>,
 }
 
@@ -60,7 +60,7 @@ impl Browser {
     /// Goes to an address.
     ///
     /// # Errors
-    /// When nobody answers there.
+    /// When there is no answer.
     pub async fn open(&mut self, address: &str) -> Result<Page, Failure> {
         let url = Url::parse(address).map_err(Failure::new)?;
         self.go(url, None).await
@@ -69,7 +69,7 @@ impl Browser {
     /// Fills in the first form of a page that has these fields with these values, and sends it; `more` are typed in.
     ///
     /// # Errors
-    /// When there is no such form, or nobody answers.
+    /// When there is no such form, or no answer.
     pub async fn submit(&mut self, page: &Page, with: &[(&str, &str)], more: &[(&str, &str)]) -> Result<Page, Failure> {
         let form = page.form(with)?;
         let to = page.url.join(&form.action).map_err(Failure::new)?;
@@ -85,7 +85,7 @@ impl Browser {
     /// Sends the last form again, just as it was, cookies included.
     ///
     /// # Errors
-    /// When there was none, or nobody answers.
+    /// When there was none, or no answer.
     pub async fn send_again(&mut self) -> Result<Page, Failure> {
         let (sent, cookies) = self.last_form.clone().ok_or_else(|| Failure("no form was sent yet".into()))?;
         self.cookies = cookies;

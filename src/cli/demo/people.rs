@@ -9,7 +9,7 @@ const LONGEST_NAME: usize = 100;
 /// Groups of one person.
 const MOST_GROUPS: usize = 50;
 
-/// What the provider knows of somebody.
+/// What the provider knows of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
     /// By this both protocols, and so the app, know them.
@@ -35,16 +35,16 @@ impl Person {
     }
 }
 
-/// Why somebody's groups were left as they are.
+/// Why a user's groups were left as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unchanged {
-    #[error("The provider knows nobody of this name.")]
+    #[error("The provider has no user of this name.")]
     Nobody,
     #[error(
         "A group needs a name of at most {LONGEST_NAME} characters, without “{DELIMITER}”: SAML delimits groups by it here."
     )]
     Name,
-    #[error("Nobody can be in more than {MOST_GROUPS} groups here.")]
+    #[error("A user can be in no more than {MOST_GROUPS} groups here.")]
     TooMany,
 }
 

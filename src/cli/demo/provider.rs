@@ -1,4 +1,4 @@
-//! The demo's identity provider: OIDC and SAML over the same few people, whose groups anybody at this machine may edit.
+//! The demo's identity provider: OIDC and SAML over the same few people, whose groups any user of this machine may edit.
 //!
 //! ```text
 //! GET  /                                    people and their groups, to be edited
@@ -127,7 +127,7 @@ struct PeoplePage<'a> {
     people: &'a [Person],
     /// Groups that mean something in the app.
     mapped: &'a [String],
-    /// Groups that somebody could be put into: those, and what somebody has.
+    /// Groups that a user could be put into: those, and what a user has.
     known: &'a [String],
 }
 
@@ -164,7 +164,7 @@ fn edited(provider: &Provider, outcome: Result<(), Unchanged>) -> Response {
 
 // ----------------------------------------------------------------------------------------------------------- logins
 
-/// A request to log somebody in, checked, while the person is asked who they are.
+/// A request to log a user in, checked, while the person is asked who they are.
 struct Question {
     protocol: &'static str,
     /// What the groups will look like in the answer.

@@ -85,7 +85,7 @@ impl Directory {
     }
 }
 
-/// The whole configuration, commented for whoever opens it.
+/// The whole configuration, commented for its readers.
 fn configuration(addresses: &Addresses) -> String {
     let Addresses { proxy, provider, app, admin } = addresses;
     let entity_id = Provider::entity_id(provider);
@@ -120,7 +120,7 @@ format = "text"
 level  = "warn"
 
 # ---------------------------------------------------------------- who asserts logins
-# One provider, two ways to log in. Both know people by the same account, so they share a namespace: somebody who uses
+# One provider, two ways to log in. Both know people by the same account, so they share a namespace: a person who uses
 # both is one user, who holds what either way gives.
 
 [[provider]]

@@ -1,4 +1,4 @@
-//! The demo without anybody: plays every part of the story by HTTP, and looks whether each step did what it should.
+//! The demo without a browser: plays every part of the story by HTTP, and looks whether each step did what it should.
 //!
 //! A step that differs ends the walk, since those after it build on it; everything that differs in it is named.
 
@@ -127,19 +127,19 @@ async fn story(walk: &mut Walk<'_, '_>) -> Result<u64, Failure> {
     };
     walk.entered("carol", &page, &expected).await?;
 
-    walk.begin("somebody forges alice's token: signed by a stranger's key, it says she is an administrator");
+    walk.begin("an attacker forges alice's token: signed by a stranger's key, it says she is an administrator");
     let answer = walk.ask(&mut Browser::default(), "oidc", "alice", "forged").await?;
     walk.refused("alice", answer, StatusCode::FORBIDDEN).await?;
 
-    walk.begin("somebody forges bob's SAML response in the same way");
+    walk.begin("an attacker forges bob's SAML response in the same way");
     let answer = walk.ask(&mut Browser::default(), "saml", "bob", "forged").await?;
     walk.refused("bob", answer, StatusCode::FORBIDDEN).await?;
 
-    walk.begin("somebody who listened sends alice's last answer again, cookies and all");
+    walk.begin("an attacker replays alice's last response with all her cookies");
     let answer = Answer { browser: alice, page: None };
     walk.refused("alice", answer, StatusCode::CONFLICT).await?;
 
-    walk.begin("somebody takes a genuine answer of alice's to another browser");
+    walk.begin("an attacker sends a genuine response of alice's from another browser");
     let mut answer = walk.ask(&mut Browser::default(), "oidc", "alice", "genuine").await?;
     answer.browser.forget_cookies();
     walk.refused("alice", answer, StatusCode::FORBIDDEN).await?;

@@ -61,7 +61,7 @@ pub fn in_words(row: &AuditRow) -> String {
         ("removed", "-", "no longer given by"),
         ("undecided", "?", "kept, since it could not be decided:"),
         ("held", "#", "held by the brake:"),
-        ("guarded", "!", "kept, since nobody else would hold it:"),
+        ("guarded", "!", "kept, as its last holder:"),
     ] {
         for entry in list(&row.detail, key) {
             let mapping = entry.get("mapping").and_then(Value::as_str).unwrap_or("-");

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::pipeline::reading::header::{Meaning, meaning};
 
-    /// A name that passed from clients would let them be whoever they say.
+    /// A name that passed from clients would let them claim to be any user.
     #[test]
     fn no_name_of_a_preset_passes_from_clients() {
         for names in [&LOGINSYNC, &OAUTH2_PROXY, &AUTHELIA, &OPEN_WEBUI, &GRAFANA, &JENKINS, &NETBOX, &CLOUDBEAVER] {

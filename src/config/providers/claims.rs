@@ -30,7 +30,7 @@ pub(super) fn preset(section: &Section<'_>, mode: Option<Mode>) -> Option<Defaul
         section.raise(
             &text.span,
             "preset",
-            format!("`{}` is no SAML identity provider; expected an OIDC mode", text.value),
+            format!("`{}` is not a SAML identity provider; expected an OIDC mode", text.value),
         );
     }
     defaults

@@ -124,7 +124,11 @@ fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>) -> Option<KeyOr
         Form::AlbData => {
             for key in ["jwks_url", "jwks_file"] {
                 if let Some(span) = section.written(key) {
-                    section.raise(&span, key, "a load balancer's keys are no JWK Set; expected `key_url`, or nothing");
+                    section.raise(
+                        &span,
+                        key,
+                        "a load balancer's keys are not a JWK Set; expected `key_url`, or nothing",
+                    );
                 }
             }
             let region = section.text("signer").and_then(|arn| region(arn.value).map(str::to_owned));

@@ -327,7 +327,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A token that names its issuer: one of ours, or somebody else's, which is the app's own business.
+    /// A token that names its issuer: one of ours, or another person's, which is the app's own business.
     fn named(&mut self, form: Form, place: Place, issuer: &str, token: UntrustedIdToken) -> Result<(), BearerFault> {
         let is_of = |provider: &&Arc<Provider>| token::is_like(issuer, provider.issuer.as_str());
         let Some(other) = self.providers.iter().find(is_of) else { return Ok(()) };

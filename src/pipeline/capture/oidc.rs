@@ -1,4 +1,4 @@
-//! An ID token that nobody has verified: its compact form, and just enough of it to find its keys.
+//! An ID token that is not verified yet: its compact form, and just enough of it to find its keys.
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::super::number;
 use super::super::verify::oidc::SigningAlgorithm;
 
-/// An ID token's length in bytes, at the most. A token of 2,000 group names stays well below.
+/// An ID token's length in bytes, at most. A token of 2,000 group names stays well below.
 const MAX_TOKEN: usize = 512 * 1024;
 
 /// An access token as it came beside an ID token. Nothing prints it, and it is wiped when dropped.
@@ -22,7 +22,7 @@ impl AccessToken {
         Self(zeroize::Zeroizing::new(text))
     }
 
-    /// The token itself; whoever asks must not print it.
+    /// The token itself; callers must not print it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -45,7 +45,7 @@ pub struct UntrustedIdToken {
     payload_bytes: Vec<u8>,
 }
 
-/// Prints whose it says that it is, and nothing that somebody could use, or that is about a person.
+/// Prints whose it says that it is, and nothing that an attacker could use, or that is about a person.
 impl std::fmt::Debug for UntrustedIdToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "UntrustedIdToken(of `{}`)", self.issuer)

@@ -1,7 +1,7 @@
 //! The app's own exchange at the token endpoint: what its request asks for, and what the provider's reply brings.
 //!
 //! Neither is changed on its way. They are read to tell what must be refused before a grant is spent, and whether what comes
-//! back logs somebody in.
+//! back logs a user in.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -162,7 +162,7 @@ fn misspelt(pair: &[u8]) -> Option<&'static str> {
 /// The provider verifies an assertion. That it is meant for another is seen beforehand.
 fn check_assertion(assertion: &str, provider: &[&str]) -> Result<(), RequestFault> {
     let unreadable = |why: &str| RequestFault::Assertion(why.to_owned());
-    let payload = assertion.split('.').nth(1).ok_or_else(|| unreadable("it is no JWT"))?;
+    let payload = assertion.split('.').nth(1).ok_or_else(|| unreadable("it is not a JWT"))?;
     let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| unreadable("its payload is not base64url"))?;
     let payload = object("payload", &payload).map_err(|error| unreadable(&error.to_string()))?;
     let named: Vec<&str> = match payload.get("aud") {
@@ -234,7 +234,7 @@ pub enum ReplyFault {
     Json(IdTokenError),
     #[error("member `{0}` of the provider's reply is there twice, case aside")]
     Repeated(&'static str),
-    #[error("member `{0}` of the provider's reply is no text")]
+    #[error("member `{0}` of the provider's reply is not a string")]
     NoText(&'static str),
     #[error("the provider's reply has neither tokens nor an error")]
     Neither,
@@ -259,7 +259,7 @@ pub fn read_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Resul
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let members = match object("body", body) {
         Ok(members) => members,
-        // An error page of whatever stands before the provider is no token reply to anybody.
+        // An error page of whatever stands before the provider is not a token response.
         Err(_) if failed && !may_hold_token(body) => return Ok(TokenReply::Refusal(None)),
         Err(error) => return Err(ReplyFault::Json(error)),
     };

@@ -51,7 +51,7 @@ pub enum Message {
     LogoutResponse,
 }
 
-/// A Response whose structure the guard accepted. Its content is still a claim of whoever sent it.
+/// A Response whose structure the guard accepted. Its content is still a claim of its sender.
 #[derive(Clone)]
 pub struct GuardedResponse {
     text: String,

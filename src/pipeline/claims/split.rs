@@ -8,7 +8,7 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Delimiter(Arc<str>);
 
-/// Scalar values of a delimiter at the most (OutSystems ODC's own limit).
+/// Scalar values of a delimiter at most (OutSystems ODC's own limit).
 pub const MAX_DELIMITER: usize = 3;
 
 /// Why a text is no delimiter.

@@ -1,4 +1,4 @@
-//! Claims that somebody wrote down in place of a token, for a look that proves nothing.
+//! Claims that an operator wrote down in place of a token, for a look that proves nothing.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::verify::Statement;
 use crate::pipeline::verify::saml::{NameId, SamlAttribute, SamlStatement, SamlValue};
 
-/// Claims as a token would have brought them, believed by nobody.
+/// Claims as a token would have brought them, not verified.
 #[derive(Clone, PartialEq)]
 pub struct WrittenClaims(pub Map<String, Value>);
 
@@ -29,7 +29,7 @@ impl WrittenClaims {
     /// one text stands for it.
     ///
     /// # Errors
-    /// When nobody can be recognised, or a claim's state refuses the login by the operator's rule.
+    /// When no user can be identified, or a claim's state refuses the login by the operator's rule.
     pub fn read(&self, provider: &Provider, reads: Reads<'_>) -> Result<Claims, ClaimsRefusal> {
         claims::read_dry(&self.statement(&provider.protocol), &of_one_text(provider), reads)
     }

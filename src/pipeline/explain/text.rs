@@ -18,7 +18,7 @@ impl fmt::Display for Report {
             Outcome::Enters => writeln!(f, "would enter")?,
             Outcome::Refused => writeln!(f, "refused: {}", self.refused.as_deref().unwrap_or("by the rules"))?,
             Outcome::Unknown => {
-                writeln!(f, "cannot be told: {}", self.refused.as_deref().unwrap_or("see below"))?;
+                writeln!(f, "unknown: {}", self.refused.as_deref().unwrap_or("see below"))?;
             }
         }
         self.head(f)?;
@@ -51,7 +51,7 @@ impl Report {
             }
             Proof::NotVerified { because } => {
                 writeln!(f, "{:<10}NO: {because}", "verified")?;
-                writeln!(f, "{:<10}what follows is what it says, which nobody believes", "")?;
+                writeln!(f, "{:<10}the following is its content, which is not trusted", "")?;
             }
             Proof::Dry => writeln!(f, "{:<10}NO: these are claims from a file, a dry look", "verified")?,
         }

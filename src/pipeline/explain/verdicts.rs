@@ -103,7 +103,7 @@ pub struct Verdicts {
     pub gates: Vec<GateReport>,
 }
 
-/// Values that a condition reports, at the most: a list of thousands explains nothing.
+/// Values that a condition reports, at most: a list of thousands explains nothing.
 const MOST_VALUES: usize = 10;
 
 /// Evaluates every mapping and every gate by itself, as a login with these claims would.

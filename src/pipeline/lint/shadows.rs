@@ -1,4 +1,4 @@
-//! Mappings that another makes needless: whoever meets them meets the other, which gives the same.
+//! Mappings that another makes needless: a login that matches one matches the other, which gives the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -52,7 +52,7 @@ pub fn candidates(rules: &RuleSet, provider: &ProviderName, claims: &Arc<Claims>
     Candidates { provider: provider.clone(), claims: Arc::clone(claims), touched, near_misses }
 }
 
-/// The same without the index: every mapping is evaluated. For tests of the index, and for whoever explains.
+/// The same without the index: every mapping is evaluated. For tests of the index, and for `explain`.
 pub fn exhaustive(rules: &RuleSet, provider: &ProviderName, claims: &Arc<Claims>) -> Candidates {
     let all = rules.mappings.iter().zip(0..).filter(|(mapping, _)| mapping.applies_to(provider));
     let touched = all.map(|(_, position)| Touched { position, verdict: Verdict::Open }).collect();
@@ -159,7 +159,7 @@ pub fn decide(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, 
     run(rules, candidates, standing, now, None).decision
 }
 
-/// The same, with what every mapping came to on the way, and the person at the end. For whoever explains.
+/// The same, with what every mapping came to on the way, and the person at the end. For `explain`.
 pub fn traced(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, now: Timestamp) -> Traced {
     run(rules, candidates, standing, now, Some(Vec::new()))
 }

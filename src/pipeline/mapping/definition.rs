@@ -17,7 +17,7 @@ use super::condition::{ClaimCondition, Condition, Days, Test};
 use super::{Activity, Group, Join, Mapping, ProviderRules, Role, When};
 use crate::pipeline::ids::{GroupName, MappingId, ProviderName, RoleName, Target};
 
-/// Conditions, or actions, of one mapping at the most.
+/// Conditions, or actions, of one mapping at most.
 pub const MOST_PARTS: usize = 100;
 
 /// A mapping in its long form.

@@ -117,7 +117,7 @@ pub(super) fn check(
 /// Whom a token must be meant for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Us, where it names anybody.
+    /// Us, if it names a recipient.
     Ours,
     Any,
 }

@@ -26,7 +26,7 @@ pub(super) fn check(
     let (payload, payload_bytes) = token.payload();
     let token_id = token_id(payload, payload_bytes);
     if let Err(fault) = check_signature(policy, token, keys) {
-        // A key that nobody knows yet is asked for, a few at a time: a made-up name does not take the place of a new key's where
+        // A key that is not known yet is asked for, a few at a time: a made-up name does not take the place of a new key's where
         // the token beneath it would be refused anyway.
         let refused_anyway = || check_claims(provider, policy, bearer, token, now, &token_id).err();
         let fault = match fault {
@@ -98,7 +98,7 @@ fn check_claims(
     })
 }
 
-/// Our name is one of `aud` (RFC 9068 section 4). Who asked for the token, `azp`, is somebody else.
+/// Our name is one of `aud` (RFC 9068 section 4). Who asked for the token, `azp`, is another person.
 fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(), Fault> {
     let ours = match payload.get("aud") {
         Some(Value::String(audience)) => *audience == policy.client_id,

@@ -144,7 +144,7 @@ pub(super) fn check(
     })
 }
 
-/// What an assertion says that nobody has verified.
+/// What an assertion says that is not verified yet.
 pub(super) fn hearsay(policy: &SamlPolicy, response: &GuardedResponse) -> Result<SamlStatement, Fault> {
     let document = parse(response.text()).map_err(|error| malformed(&error))?;
     match response.structure().content {
@@ -174,7 +174,7 @@ fn check_signed(rules: Rules<'_>, head: &Head, assertion: Node<'_, '_>, token_id
 
 /// SAML Profiles sections 4.1.4.3 and 4.1.5: an answer names its request, and one that names none was not asked for.
 ///
-/// What ties an assertion to a request must be signed, or anybody could tie a stolen one to a request of their own.
+/// What ties an assertion to a request must be signed, or anyone could tie a stolen one to a request of their own.
 fn binding(rules: Rules<'_>, head: &Head, confirmed: Option<&str>) -> Result<BindingVerdict, Fault> {
     let of_response = head.fields.in_response_to.as_deref();
     if let (Some(response), Some(confirmed)) = (of_response, confirmed)
@@ -286,7 +286,7 @@ fn opened_alone(
         return Err(Fault::CbcUnsigned);
     }
     if malleable {
-        // Whoever may ask what a changed ciphertext decrypts to learns the plaintext. So only a browser that left for this
+        // An attacker who may ask what a changed ciphertext decrypts to learns the plaintext. So only a browser that left for this
         // login may ask, and hears one answer.
         match response.structure().head.in_response_to.as_deref() {
             Some(request) => bind_request(rules, request).map(|_| ())?,

@@ -1,4 +1,4 @@
-//! The userinfo of whoever an access token speaks for (OIDC Core 5.3), as JSON or as a signed JWT.
+//! The userinfo of an access token's user (OIDC Core 5.3), as JSON or as a signed JWT.
 
 use ::http::header::{self, HeaderValue};
 use ::http::{Request, StatusCode};
@@ -9,10 +9,10 @@ use crate::config::Endpoint;
 use crate::pipeline::capture::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
 use crate::pipeline::ids::ProviderName;
 
-/// Bytes of a response at the most: past it the claims that it would bring are unresolved.
+/// Bytes of a response at most: past it the claims that it would bring are unresolved.
 const MOST: usize = 1024 * 1024;
 
-/// A response that nobody has verified.
+/// A response that is not verified yet.
 #[derive(Debug, Clone)]
 pub enum Userinfo {
     /// Believed as far as the TLS connection that it came by.
@@ -25,7 +25,7 @@ pub enum Userinfo {
 pub enum UserinfoError {
     #[error(transparent)]
     Ask(#[from] AskError),
-    #[error("the access token is no header value")]
+    #[error("the access token is not a valid header value")]
     AccessToken,
     #[error("userinfo answered with status {0}; expected 200")]
     Status(u16),

@@ -34,7 +34,7 @@ const MOST_PAGE: usize = 4 * 1024 * 1024;
 const RETRIES: u32 = 3;
 /// The wait before the first repetition where the directory does not name one; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// Look-ups of one provider at once: the directory throttles whoever asks for more.
+/// Look-ups of one provider at once: the directory throttles clients that ask for more.
 const AT_ONCE: usize = 16;
 
 /// The directories of all providers that have one.
@@ -112,7 +112,7 @@ impl Tenant {
         look_up.await.unwrap_or(Err(DirectoryError::Timeout(timeout)))
     }
 
-    /// A directory is asked about its own people alone: an ID of another tenant could be anybody here.
+    /// A directory is asked about its own people alone: an ID of another tenant could be another person here.
     fn object_of<'p>(&self, person: &'p Person) -> Result<&'p str, DirectoryError> {
         let tenant = person.tenant.as_deref().unwrap_or("none");
         if !tenant.eq_ignore_ascii_case(&self.settings.tenant) {
@@ -251,7 +251,7 @@ fn retry_after(answer: &Response<Vec<u8>>) -> Option<Duration> {
     seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Waits, unless the time would be over by then: whoever logs in should not stand there for nothing.
+/// Waits, unless the time would be over by then: a login should not wait in vain.
 async fn pause(wait: Duration, deadline: Instant) -> Result<(), DirectoryError> {
     let until = Instant::now().checked_add(wait).filter(|until| *until < deadline);
     let Some(until) = until else { return Err(DirectoryError::Throttled(wait)) };

@@ -32,7 +32,7 @@ use crate::pipeline::verify::saml::metadata;
 use crate::ports::BoxFuture;
 use crate::ports::http::{FetchError, HttpClient};
 
-/// The shortest time between two fetches for one provider, whoever asks for them.
+/// The shortest time between two fetches for one provider, regardless of the caller.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 /// How many looks may come within [`COOL_DOWN`] of another fetch. Strangers can use them up, so they come back slowly.
 const MOST_FREE_LOOKS: u32 = 2;
@@ -237,7 +237,7 @@ impl KeySource for FetchedKeys {
     }
 }
 
-/// Fetches one provider's keys, once, for whoever only looks: an error says what a background task would have logged.
+/// Fetches one provider's keys, once, for a look alone: an error says what a background task would have logged.
 /// `key_id` is the one that the token names.
 ///
 /// # Errors
@@ -271,7 +271,7 @@ fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchEr
     }
 }
 
-/// Keeps one copy fresh until nobody holds it.
+/// Keeps one copy fresh until it is dropped.
 async fn refresh(slot: Weak<Slot>) {
     let mut pause = Duration::ZERO;
     let mut retry = FIRST_RETRY;
@@ -339,7 +339,7 @@ impl Slot {
         complaints.clone_into(&mut known);
     }
 
-    /// Fetches one key by its name, unless one was fetched less than `pause` ago. Whoever may send tokens may name keys, so
+    /// Fetches one key by its name, unless one was fetched less than `pause` ago. A sender of tokens may name keys, so
     /// that names which are none cost no fetch at all.
     async fn fetch_one_unless_recent(&self, base: &Url, key_id: &str, pause: Duration) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

@@ -32,7 +32,7 @@ pub struct Doorkeeper {
     wrong: Limit<IpAddr>,
 }
 
-/// Why a call does not come in, or not as far as whoever would answer it.
+/// Why a call does not come in, or not as far as its handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denied {
     /// No credentials, or wrong ones.
@@ -247,7 +247,7 @@ pub fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((plain(id)?, plain(secret)?))
 }
 
-/// Whoever has one address of IPv6 has a /64.
+/// A client with one IPv6 address has a /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

@@ -23,7 +23,7 @@ use super::service::{Call, Caller, Refused, Service};
 use crate::config::Face;
 use crate::pipeline::mapping::definition::Fault;
 
-/// Bytes of a request's body at the most.
+/// Bytes of a request's body at most.
 pub const MOST_BODY: usize = 1 << 20;
 
 /// What every handler has.
@@ -149,7 +149,7 @@ pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused
     }
 }
 
-/// Faults of a body's shape that are looked for, at the most.
+/// Faults of a body's shape that are looked for, at most.
 const MOST_FAULTS: usize = 10;
 /// Characters of what is said of one.
 const MOST_TEXT: usize = 300;

@@ -1,4 +1,4 @@
-//! How often somebody may call: buckets that fill with time. What strangers can make grow is bounded.
+//! How often a client may call: buckets that fill with time. What strangers can make grow is bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -205,7 +205,7 @@ fn denied(why: &Denied) -> Response {
     .into_response()
 }
 
-/// Entries of a page, which are as many at the most.
+/// Entries of a page, which are as many at most.
 const PAGE: usize = 100;
 
 /// What stands behind the `?`: parameters in the order in which they came; what nobody knows is ignored.
@@ -292,7 +292,7 @@ impl Parameters {
         }
     }
 
-    /// How many entries the page has at the most, and how many come before it.
+    /// How many entries the page has at most, and how many come before it.
     fn window(&self) -> Result<(usize, usize), Problem> {
         let limit = self.number("limit", PAGE, 1..=PAGE)?;
         Ok((limit, self.number("offset", 0, 0..=usize::from(u16::MAX) * PAGE)?))

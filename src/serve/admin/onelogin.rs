@@ -436,7 +436,7 @@ fn no_array() -> Problem {
     Problem::Plain(StatusCode::BAD_REQUEST, "Expected array in request".into())
 }
 
-/// Actions that are kept and do nothing, for whoever reads the answer's head: its body has no place for them.
+/// Actions that are kept and do nothing, for readers of the response's head: its body has no place for them.
 fn without_effect(definition: &Definition) -> Vec<String> {
     let foreign = definition.then.iter().filter_map(|action| action.without_effect.as_ref());
     foreign.filter(|foreign| !body::is_status_of_disabling(foreign)).map(|foreign| foreign.action.clone()).collect()

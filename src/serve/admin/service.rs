@@ -97,7 +97,7 @@ pub enum Refused {
     ReadOnly(String),
     /// Not with these scopes.
     Forbidden(String),
-    /// Somebody else has changed it since the caller saw it.
+    /// Another client has changed it since the caller saw it.
     Stale,
     /// Would revoke over the brake's limit.
     Braked(Vec<Excess>),
@@ -119,7 +119,7 @@ impl Refused {
         match self {
             Self::Invalid(faults) => crate::pipeline::mapping::stored::reason(faults),
             Self::NotFound(text) | Self::Conflict(text) | Self::ReadOnly(text) | Self::Forbidden(text) => text.clone(),
-            Self::Stale => "it was changed by somebody else meanwhile; read it again".into(),
+            Self::Stale => "another client changed it meanwhile; read it again".into(),
             Self::Braked(excesses) => {
                 let each: Vec<String> = excesses.iter().map(ToString::to_string).collect();
                 let losing: u64 = excesses.iter().map(|excess| excess.losing).sum();
@@ -264,7 +264,7 @@ impl Draft {
     }
 }
 
-/// Characters of a description at the most.
+/// Characters of a description at most.
 const MOST_DESCRIPTION: usize = 1024;
 
 fn check_description(faults: &mut Vec<Fault>, description: &str) {
@@ -315,7 +315,7 @@ fn no_faults(faults: Vec<Fault>) -> Result<(), Refused> {
     if faults.is_empty() { Ok(()) } else { Err(Refused::Invalid(faults)) }
 }
 
-/// A UUID that nobody has.
+/// An unused UUID.
 fn fresh_key() -> Result<String, Refused> {
     random_key().ok_or_else(|| Refused::Store(StoreError::Unavailable("the system gives no random bytes".into())))
 }

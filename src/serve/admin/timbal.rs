@@ -1,6 +1,6 @@
 //! Timbal's `/orgs/{org_id}/identity-providers`: which group of a provider gives which role.
 //!
-//! Connections are the providers of the configuration, under their names, so that whoever writes them is told why not. A
+//! Connections are the providers of the configuration, under their names, so that writes are answered with the reason. A
 //! group mapping is the short form with a role, on the provider's groups claim. Any organization's id is this one.
 
 use axum::Router;
@@ -318,7 +318,7 @@ async fn connections(State(admin): State<Admin>, Head(call): Head, Path(org): Pa
     Ok(axum::Json(IdentityProviderList { identity_providers }).into_response())
 }
 
-const PROVIDERS_ARE_OF_THE_FILE: &str = "connections are declared in the configuration file alone, since whoever could add an \
+const PROVIDERS_ARE_OF_THE_FILE: &str = "connections are declared in the configuration file alone, since anyone who could add an \
      issuer could be anyone; change `[[provider]]` there";
 
 /// Connections are made in the configuration file: 403

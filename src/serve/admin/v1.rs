@@ -2,7 +2,7 @@
 //!
 //! Errors are problem details (RFC 9457) that name every fault at once. What changes an object takes the version that the
 //! caller has seen (`If-Match`, RFC 9110 section 13.1.1), so that of two writers none overwrites the other unseen. Fields
-//! that nobody knows are refused.
+//! that are not known are refused.
 
 mod groups;
 mod looks;
@@ -36,7 +36,7 @@ use crate::config::{Face, Scope};
 
 /// Entries of a page, unless asked otherwise.
 const PAGE: usize = 100;
-/// Entries of a page at the most.
+/// Entries of a page at most.
 const MOST: usize = 1000;
 
 /// The routes, and the document that describes them.
@@ -187,7 +187,7 @@ struct Confirming {
 struct Paging {
     /// Where the page before ended: its `next`.
     cursor: Option<String>,
-    /// Entries at the most.
+    /// Entries at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }

@@ -100,7 +100,7 @@ impl Counters {
         registry.register("headers_over_budget", budget, self.headers_over_budget.clone());
         let dropped = "Request headers that were dropped for their names";
         registry.register("headers_dropped", dropped, self.headers_dropped.clone());
-        let unsynced = "Refreshes whose tokens passed though nobody could be synced";
+        let unsynced = "Refreshes whose tokens passed without a sync";
         registry.register("refreshes_unsynced", unsynced, self.unsynced.clone());
         let unbound = "Sessions whose identity headers stopped because the app renewed its own session cookie";
         registry.register("sessions_unbound", unbound, self.sessions_unbound.clone());

@@ -112,7 +112,7 @@ impl<'a> Beside<'a> {
         self.0.is_empty()
     }
 
-    /// Whether a bare code or an artifact logs somebody in at one of these callbacks: by themselves they are no tokens that
+    /// Whether a bare code or an artifact logs a user in at one of these callbacks: by themselves they are no tokens that
     /// could be looked into.
     pub fn is_watched(&self) -> bool {
         self.0.iter().copied().flatten().any(|(_, provider)| provider.mode.is_watched())

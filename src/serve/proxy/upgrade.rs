@@ -1,7 +1,7 @@
 //! After a 101: bytes both ways, until one side has enough or nothing has moved for too long.
 //!
 //! What a client sends behind its upgrade request stays with us until the app has agreed to switch; had it been forwarded
-//! before, an app that declines would read it as a request that nobody looked at (RUSTSEC-2026-0033).
+//! before, an app that declines would read it as a request that nothing looked at (RUSTSEC-2026-0033).
 
 use std::io;
 use std::pin::Pin;

@@ -35,7 +35,7 @@ const RESTED: Duration = Duration::from_millis(100);
 /// Fields of an answer's head. Its bytes are the bound that counts.
 const MAX_FIELDS: usize = 1000;
 
-/// Of one read from the app, at the most.
+/// Of one read from the app, at most.
 const MAX_BUFFER: usize = 128 * 1024;
 
 /// Why the app gave no answer.
@@ -231,7 +231,7 @@ fn copy(request: &Request<Outgoing>) -> Option<Box<Request<Outgoing>>> {
     Some(Box::new(again))
 }
 
-/// Closes connections that nobody has taken for too long, until none is left.
+/// Closes connections that were idle for too long, until none is left.
 async fn sweep(pool: Weak<Pool>) {
     loop {
         let Some(longest_idle) = pool.upgrade().map(|pool| pool.longest_idle) else { return };
@@ -241,7 +241,7 @@ async fn sweep(pool: Weak<Pool>) {
         let fresh = idle.iter().position(|idle| idle.since.elapsed() <= longest_idle).unwrap_or(idle.len());
         idle.drain(..fresh);
         if idle.is_empty() {
-            // Whoever keeps the next one sees by that that it is to be swept again.
+            // The task that keeps the next one sees by that that it is to be swept again.
             *idle = Vec::new();
             return;
         }
@@ -269,12 +269,12 @@ impl Patience<'_> {
     }
 }
 
-/// A context that wakes nobody: for what only moves when [`Connection::drive`] is called, which wakes whoever calls it.
+/// A context that wakes no task: for what only moves when [`Connection::drive`] is called, which wakes its caller.
 fn quiet() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// One connection. Whoever has it drives it.
+/// One connection. Its owner drives it.
 struct Connection {
     sender: SendRequest<Outgoing>,
     /// `None` once it has ended. hyper takes no request from its queue after the app has closed an idle connection: one that is
@@ -312,7 +312,7 @@ impl Connection {
         request: Box<Request<Outgoing>>,
         mut patience: Patience<'_>,
     ) -> Result<Response<Incoming>, Unanswered> {
-        // Without a budget of its own: when that is used up, tokio would wake a waker that wakes nobody.
+        // Without a budget of its own: when that is used up, tokio would wake a waker that wakes no task.
         let mut answer = pin!(tokio::task::unconstrained(self.sender.try_send_request(*request)));
         poll_fn(|context| {
             self.drive(context);

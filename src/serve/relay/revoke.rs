@@ -10,7 +10,7 @@ use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::relay::Tokens;
 use crate::ports::back_channel::AskError;
 
-/// Bytes of an answer that nobody reads.
+/// Bytes of an answer that nothing reads.
 const MOST_ANSWER: usize = 64 * 1024;
 
 /// Gives back the tokens of an exchange, the refresh token first: its end is that of what hangs on it.

@@ -1,6 +1,6 @@
 //! Addresses to go on to that are too long for a cookie, kept in this process while a browser is away at its provider.
 //!
-//! What a browser has in hand is a ticket, which nobody can guess and which leads to an address of the app alone. The memory
+//! What a browser has in hand is a ticket, which cannot be guessed and which leads to an address of the app alone. The memory
 //! outlives a reload of the configuration, not a restart, and another replica does not have it: a browser whose address is not
 //! found is told so.
 

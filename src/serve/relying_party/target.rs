@@ -1,6 +1,6 @@
 //! Where a browser goes once it has signed in: a place of the app's own origin, or the start page.
 //!
-//! The text comes from whoever made the link, and no configuration can widen what is taken.
+//! The text comes from the author of the link, and no configuration can widen what is taken.
 
 use url::Url;
 

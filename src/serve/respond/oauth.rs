@@ -89,7 +89,7 @@ impl fmt::Display for Trouble {
 /// The answer to the app.
 pub fn answer(trouble: &Trouble, id: &str) -> Response<Bytes> {
     let (status, error) = meaning(trouble);
-    // The reason of a refused login is for the log; what concerns the client's set-up helps whoever reads the client's.
+    // The reason of a refused login is for the log; what concerns the client's set-up helps readers of the client's log.
     let description = match trouble {
         Trouble::Login(Refused { reason: Reason::Gate { message, .. }, .. }) => format!("{message} ({id})"),
         Trouble::Login(Refused { reason: reason @ Reason::NoIdToken, .. }) => format!("{reason} ({id})"),

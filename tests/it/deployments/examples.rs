@@ -5,7 +5,7 @@ use loginsync::config::{Config, Surroundings};
 use crate::kit::NOW;
 
 /// Pages with examples, each after a line `<!-- loads: KIND -->`.
-const PAGES: [&str; 3] = ["claims", "deploy", "modes"];
+const PAGES: [&str; 4] = ["README", "docs/claims", "docs/deploy", "docs/modes"];
 
 const HEAD: &str = "public_url = \"https://app.example.com\"\n[app]\nurl = \"http://127.0.0.1:3000\"\n";
 
@@ -19,6 +19,7 @@ fn before(kind: &str) -> String {
         }
         "relying-party" => "mode = \"relying-party\"\nclient_id = \"app\"\nclient_auth = \"none\"",
         "whole" => return HEAD.to_owned(),
+        "complete" => return String::new(),
         other => panic!("`{other}` is no kind of example"),
     };
     format!("{HEAD}[[provider]]\nname = \"idp\"\nissuer = \"https://idp.example.com\"\n{provider}\n")
@@ -27,18 +28,22 @@ fn before(kind: &str) -> String {
 #[test]
 fn every_example_that_says_so_loads() {
     for name in PAGES {
-        let page = std::fs::read_to_string(format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let page = std::fs::read_to_string(format!("{}/{name}.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let marked: Vec<&str> = page.split("<!-- loads: ").skip(1).collect();
         assert!(!marked.is_empty(), "{name}");
         for rest in marked {
             let (kind, rest) = rest.split_once(" -->").unwrap();
             let example = rest.split_once("```toml\n").unwrap().1.split("```").next().unwrap();
             let file = crate::fixtures::folder("").join("config.toml");
-            let around =
-                Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
+            let around = Surroundings {
+                file: &file,
+                read: &|path| std::fs::read(path),
+                environment: &|_| Some("a secret of a variable".into()),
+                now: NOW,
+            };
             let text = format!("{}{example}", before(kind));
             if let Err(faults) = Config::from_text(&text, &around) {
-                panic!("docs/{name}.md: {faults}\n{text}");
+                panic!("{name}.md: {faults}\n{text}");
             }
         }
     }

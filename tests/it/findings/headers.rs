@@ -207,7 +207,7 @@ fn sec18_names_that_the_headers_cannot_carry_are_faults() {
         let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
         Config::from_text(&text, &around).err().map(|faults| faults.to_string()).unwrap_or_default()
     };
-    let none = "is what the headers say where there is no group";
+    let none = "is what the headers say if a user has no groups";
     let comma = "holds `,`, which separates names in the headers";
     let bar = "holds `|`, which separates names in the headers";
     for kind in ["group", "role"] {

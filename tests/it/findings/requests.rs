@@ -157,7 +157,7 @@ fn sec11_a_name_that_may_not_pass_is_a_fault() {
         ("", "allow_underscores = [\"a b\"]", "the name of a header"),
         ("", "trust = [\"X-Real-IP\"]", "listen.trusted_proxies"),
         (TRUSTED, "trust = [\"X-Forwarded-For\"]", "passes from every trusted proxy"),
-        (TRUSTED, "trust = [\"X-Forwarded-User\"]", "only loginsync itself"),
+        (TRUSTED, "trust = [\"X-Forwarded-User\"]", "only loginsync may tell the app"),
         (TRUSTED, "preset = \"grafana\"\ntrust = [\"X-Webauth-Role\"]", "from loginsync alone"),
         (TRUSTED, "preset = \"cloudbeaver\"\ntrust = [\"X-First-Name\"]", "from loginsync alone"),
         (TRUSTED, "trust = [\"X-Original-URL\"]", "another path"),

@@ -152,7 +152,7 @@ async fn what_the_provider_could_only_refuse_is_refused_with_its_reason() {
             format!("{plain}&client_assertion=x"),
             400,
             "invalid_client",
-            "it is no JWT",
+            "it is not a JWT",
         ),
         ("JSON", json_type.into(), "{}".into(), 400, "invalid_request", "application/x-www-form-urlencoded"),
         ("no media type", String::new(), plain.into(), 400, "invalid_request", "content type"),

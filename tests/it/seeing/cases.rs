@@ -114,5 +114,5 @@ fn what_cannot_be_run_is_a_fault() {
     let empty = desk.folder.path().join("nothing");
     std::fs::create_dir(&empty).unwrap();
     let said = run(&[ARGUMENTS[0], ARGUMENTS[1], &config, empty.to_str().unwrap()]);
-    assert_eq!((said.code, said.err.as_str()), (1, "there is no case\n"));
+    assert_eq!((said.code, said.err.as_str()), (1, "there are no cases\n"));
 }

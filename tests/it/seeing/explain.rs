@@ -88,7 +88,7 @@ fn what_is_not_verified_says_exactly_why_and_is_refused() {
         let because = report["proof"]["because"].as_str().unwrap();
         assert!(because.contains(why), "{case}: {because}");
         let text = run_with(&["explain", "--config", &config, "--at", AT, "-"], &body).out;
-        assert!(text.contains("which nobody believes") && !text.contains("verified  yes"), "{text}");
+        assert!(text.contains("which is not trusted") && !text.contains("verified  yes"), "{text}");
     }
 }
 
@@ -205,7 +205,7 @@ fn keys_may_come_from_a_file() {
     assert_eq!(said.code, 0, "{said:?}");
     let said = run_with(&["explain", "--config", &config, "--at", AT, "--keys", "/nowhere.json", "-"], &body);
     assert_eq!(said.code, 1, "without keys nothing can be told: {said:?}");
-    assert!(said.out.starts_with("cannot be told: there are no keys"), "{}", said.out);
+    assert!(said.out.starts_with("unknown: there are no keys"), "{}", said.out);
 }
 
 /// The rules in full: every verdict, with the condition or the reason that decided.
@@ -413,7 +413,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
         said.out.starts_with(&format!(
-            "cannot be told: claim `groups` is unresolved (overage), and the provider is `strict`; {elsewhere}\n"
+            "unknown: claim `groups` is unresolved (overage), and the provider is `strict`; {elsewhere}\n"
         )),
         "{}",
         said.out
@@ -430,8 +430,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     let config = provider(&desk, &overage, &format!("{rules}{gate}"));
     let said = explain(&config, &[]);
     assert_eq!(said.code, 1, "{said:?}");
-    let hangs =
-        "cannot be told: refused by gate `staff only`, but a login would first ask for what is not known here\n";
+    let hangs = "unknown: refused by gate `staff only`, but a login would first ask for what is not known here\n";
     assert!(said.out.starts_with(hangs), "{}", said.out);
     assert_eq!(explain(&config, &["--ask"]).code, 0);
     let config = provider(&desk, &overage, rules);
@@ -440,7 +439,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     super::stored::keep(&desk, &[], &[disables]).await;
     let said = explain(&config, &[]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.out.starts_with("cannot be told: a mapping that disables the user is undecided"), "{}", said.out);
+    assert!(said.out.starts_with("unknown: a mapping that disables the user is undecided"), "{}", said.out);
     assert_eq!(explain(&config, &["--ask"]).code, 0);
 
     // Without a directory, or without a mapping that reads the claim, a login asks nobody either.

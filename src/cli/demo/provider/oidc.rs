@@ -96,11 +96,7 @@ fn in_words(person: &Person) -> String {
 
 async fn choose(State(provider): State<Arc<Provider>>, Form(chosen): Form<Chosen>) -> Response {
     let Some((person, honesty)) = provider.chosen(&chosen) else {
-        return provider.message(
-            StatusCode::NOT_FOUND,
-            "Nobody of this name",
-            "The provider knows nobody of this name.",
-        );
+        return provider.message(StatusCode::NOT_FOUND, "No such user", "The provider has no user of this name.");
     };
     let Some(token) = id_token(&provider, &person, honesty, chosen.get("nonce")) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();

@@ -95,7 +95,7 @@ impl<'a, 'input> Census<'a, 'input> {
             if !node.is_element() {
                 continue;
             }
-            // `ID`, `Id`, `id` and `xml:id` are all IDs to somebody.
+            // `ID`, `Id`, `id` and `xml:id` are all IDs to some reader.
             let named_id = node.attributes().filter(|attribute| attribute.name().eq_ignore_ascii_case("id"));
             for id in named_id {
                 if !ids.insert(id.value()) {

@@ -1,4 +1,4 @@
-//! A SAML logout message that nobody has verified, by POST or by redirect (SAML Bindings sections 3.4 and 3.5).
+//! A SAML logout message that is not verified yet, by POST or by redirect (SAML Bindings sections 3.4 and 3.5).
 
 use roxmltree::Node;
 
@@ -19,7 +19,7 @@ pub enum LogoutMessage {
     Response,
 }
 
-/// A LogoutRequest whose structure was looked at. Its content is still a claim of whoever sent it.
+/// A LogoutRequest whose structure was looked at. Its content is still a claim of its sender.
 pub struct UntrustedLogout {
     text: String,
     head: LogoutHead,

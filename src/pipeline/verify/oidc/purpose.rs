@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::pipeline::verify::Fault;
 
-/// Refuses what is signed for another purpose than to say who somebody is.
+/// Refuses what is signed for another purpose than to say who a user is.
 pub(in crate::pipeline::verify) fn check(payload: &Map<String, Value>) -> Result<(), Fault> {
     let other = if payload.get("events").is_some_and(|events| !events.is_null()) {
         // RFC 8417 section 2.2; OpenID Connect Back-Channel Logout 1.0 section 2.4.

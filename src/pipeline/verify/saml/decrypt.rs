@@ -126,7 +126,7 @@ pub(super) fn content_cipher(encrypted: Node<'_, '_>) -> Result<ContentCipher, D
 /// Decrypts an EncryptedAssertion that the guard accepted.
 ///
 /// # Errors
-/// What stands in the way. It is for the log alone: whoever sent the message would learn from it what is inside.
+/// What stands in the way. It is for the log alone: its sender would learn from it what is inside.
 pub(super) fn open<'k>(
     encrypted: Node<'_, '_>,
     keys: impl Iterator<Item = &'k DecryptionKey> + Clone,

@@ -56,7 +56,7 @@ pub enum MetadataError {
     NoIdp(String),
     #[error("it is valid until {at}; it is {now}")]
     Expired { at: Timestamp, now: Timestamp },
-    #[error("`validUntil` of `{0}` is no time")]
+    #[error("`validUntil` of `{0}` is not a time")]
     ValidUntil(String),
     #[error("the signing certificates cannot be used: {0}")]
     Certificates(#[from] CertificateError),

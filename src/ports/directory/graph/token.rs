@@ -85,7 +85,7 @@ async fn fetch(client: &HttpClient, settings: &OverageSettings, now: Timestamp) 
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json")
         .body(form.into_bytes())
-        .map_err(|_| failed("`overage.token_endpoint` is no address"))?;
+        .map_err(|_| failed("`overage.token_endpoint` is not a valid URL"))?;
     let answer =
         client.exchange(request, MOST_ANSWER).await.map_err(|error| DirectoryError::Token(error.to_string()))?;
     let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
@@ -96,8 +96,8 @@ async fn fetch(client: &HttpClient, settings: &OverageSettings, now: Timestamp) 
         return Err(DirectoryError::Token(format!("status {}{word}", answer.status().as_u16())));
     }
     let token = body.get("access_token").and_then(Value::as_str).ok_or_else(|| failed("the answer has none"))?;
-    let mut bearer =
-        HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| failed("what came is no header value"))?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| failed("the token is not a valid header value"))?;
     bearer.set_sensitive(true);
     // Some authorities write the number as text.
     let seconds = body.get("expires_in").and_then(|value| match value {

@@ -17,7 +17,7 @@ use crate::serve::admin::Inspect;
 use crate::serve::admin::http::{Admin, Head, json};
 use crate::serve::admin::service::{NewMapping, Place, Reference, Refused, World, provider_key};
 
-/// Characters at the most: of a claim's name, its value, and a delimiter.
+/// Characters at most: of a claim's name, its value, and a delimiter.
 const NAME: usize = 50;
 const VALUE: usize = 256;
 const DELIMITER: usize = 3;
@@ -168,7 +168,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(Made { key: made.key.unwrap_or_default() })))
 }
 
-/// Changes a claim mapping: an extension. What somebody holds by it stays until their next login.
+/// Changes a claim mapping: an extension. What a user holds by it stays until their next login.
 #[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}", operation_id = "update_claim_mapping",
     params(("key" = String, Path), ("mappingKey" = String, Path)), request_body = ClaimMappingChange,
     responses((status = 204, description = "The claim mapping is changed"), Errors))]

@@ -112,7 +112,7 @@ pub async fn role_holders(
     users::page(&admin, &Parameters::of(&request), within, |_, user| user).await
 }
 
-/// All of it, or nothing: somebody who is in the group by a claim alone cannot be removed by hand.
+/// All of it, or nothing: a user who is in the group by a claim alone cannot be removed by hand.
 #[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/users", operation_id = "update_group_users",
     params(("key" = String, Path)),
     request_body = MembersPatch, responses((status = 200, description = "The members of the group are changed"), Errors))]
@@ -246,7 +246,7 @@ impl Names {
         Self { roles: admin.service.roles(), groups: groups.collect() }
     }
 
-    /// The roles that somebody has, and by what.
+    /// The roles that a user has, and by what.
     pub fn roles_of(&self, view: &UserView) -> Vec<UserRoleObject> {
         let has = |role: &&RoleView| view.roles.contains(&role.name);
         self.roles.iter().filter(has).map(|role| self.role_of(role, view)).collect()

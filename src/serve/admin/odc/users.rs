@@ -1,6 +1,6 @@
 //! End-users: who there is, and making, renaming, disabling and deleting them by hand.
 //!
-//! The key of a user is made of the number that the store gives them. A user is what a provider calls somebody: to be made
+//! The key of a user is made of the number that the store gives them. A user is what a provider calls a user: to be made
 //! by hand, one takes a provider and a subject.
 
 use std::collections::BTreeMap;
@@ -24,15 +24,15 @@ use crate::serve::admin::service::{Call, Refused, provider_key};
 
 const ACTIVE: &str = "Active";
 const INACTIVE: &str = "Inactive";
-/// As ODC knows them; the last two are people who have not taken up an invitation, and nobody is invited here.
+/// As ODC knows them; the last two are people who have not taken up an invitation, and there are no invitations here.
 const STATUSES: [&str; 4] = [ACTIVE, INACTIVE, "Invited", "PendingRegistration"];
 const ROLES: &str = "ApplicationRoles";
 const PROVIDERS: &str = "UserIdentityProviders";
 /// What a list sorts by, the usual first.
 const SORTS: [&str; 6] = ["name", "key", "userKey", "email", "status", "lastLoginAt"];
-/// Keys that one call names at the most.
+/// Keys that one call names at most.
 const MOST_KEYS: usize = 100;
-/// Characters of a name or an address at the most.
+/// Characters of a name or an address at most.
 const MOST_TEXT: usize = 256;
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -107,7 +107,7 @@ pub struct NewUser {
     photo_url: Option<String>,
     /// There is no such provider here: true is refused.
     add_to_built_in_identity_provider: Option<bool>,
-    /// Required: a user is what a provider calls somebody.
+    /// Required: a user is what a provider calls a user.
     identity_provider_key: Option<String>,
     /// Required.
     subject: Option<String>,
@@ -339,7 +339,7 @@ pub async fn show(
 
 // ------------------------------------------------------------------------------------------------------------- changes
 
-/// Makes somebody who has not logged in yet: what they are given by hand waits for them.
+/// Makes a user who has not logged in yet: what they are given by hand waits for them.
 #[utoipa::path(post, path = "/api/identity/v1/users", operation_id = "create_user", request_body = NewUser,
     responses((status = 201, description = "The key of the new user", body = Made), Errors))]
 pub async fn create(

@@ -1,6 +1,6 @@
 //! Looks: how a login is decided, and what other mappings would change. Nothing is written.
 //!
-//! Both may take long, so that they run off the I/O threads, few at once, not for ever, and no longer than somebody waits
+//! Both may take long, so that they run off the I/O threads, few at once, not for ever, and no longer than a caller waits
 //! for them. What they read of everybody, the store reads beside what logins and sessions wait for.
 
 use std::collections::{HashMap, HashSet};
@@ -28,7 +28,7 @@ use crate::ports::store::{AuditRow, StoreError};
 pub const BUDGET: Duration = Duration::from_secs(60);
 /// How long a call waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Faults that one answer names at the most: an answer shall not grow with what was sent.
+/// Faults that one answer names at most: an answer shall not grow with what was sent.
 const MOST_FAULTS: usize = 100;
 
 /// How many looks are made at once.
@@ -58,7 +58,7 @@ impl From<Refused> for Unlooked {
     }
 }
 
-/// A login that somebody has in hand.
+/// A login that a user has in hand.
 pub struct Question {
     pub provider: Arc<ProviderSettings>,
     pub login: Candidate,
@@ -141,7 +141,7 @@ impl Service {
     }
 }
 
-/// Makes a look on a thread that may compute, until it is done, too long, or nobody waits for it.
+/// Makes a look on a thread that may compute, until it is done, too long, or no caller waits for it.
 async fn aside<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     patience: Duration,

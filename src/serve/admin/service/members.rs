@@ -66,7 +66,7 @@ impl Service {
     async fn check_disabling(&self, call: &Call, user: &UserId) -> Result<(), Refused> {
         let rules = self.inspect.rules();
         let Some(view) = self.inspect.store().user(user.clone(), self.inspect.rules()).await? else {
-            // Somebody who was erased holds nothing. Whether there was such a person, the store says.
+            // A user who was erased holds nothing. Whether there was such a person, the store says.
             return Ok(());
         };
         let privileged = |name: &String| rules.groups.get(name.as_str()).is_some_and(|group| group.privileged);

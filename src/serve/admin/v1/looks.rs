@@ -46,7 +46,7 @@ struct LoginInHand {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     token: Option<Value>,
-    /// What a token would say, as in a golden case. Nobody vouches for it.
+    /// What a token would say, as in a golden case. It is unverified.
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
     claims: Option<Value>,
@@ -212,12 +212,12 @@ struct PlannedChange {
     definition: Option<Definition>,
 }
 
-/// Tells who would gain and lose what by other mappings
+/// Shows who would gain and lose what under other mappings
 ///
-/// Made from what everybody's last logins brought. Nothing is written. `brake_refuses` is what would refuse the change without
-/// `confirm`, `brake_holds` what the next logins would not take away, `last_holders` what nobody would hold any more. It takes
-/// the scopes `read`, since it names people, and `mappings:write`, since whoever may ask of everybody's claims what they like
-/// learns from the answers what those are.
+/// Uses the claims of every user's last login. Nothing is written. `brake_refuses` is what would refuse the change without
+/// `confirm`, `brake_holds` what the next logins would not take away, `last_holders` the targets that would lose their last holder. It takes
+/// the scopes `read`, since it names people, and `mappings:write`, since a client that may test any condition on recorded claims
+/// learns their values from the answers.
 #[utoipa::path(post, path = "/api/v1/plan",
     operation_id = "plan_mappings", tag = "looks", request_body = PlannedRules, responses(
     (status = 200, description = "What the change would give and take", body = Forecast), Problems

@@ -146,10 +146,8 @@ fn place(position: Option<u32>, absent: Place, definition: &Definition) -> Resul
     match position {
         None => Ok(absent),
         Some(0) => wrong("expected a place from 1"),
-        Some(_) if !definition.enabled => wrong("a mapping that is not enabled has no place"),
-        Some(_) if definition.unmatched.is_some() => {
-            wrong("a default is decided after everything else and has no place")
-        }
+        Some(_) if !definition.enabled => wrong("a disabled mapping has no position"),
+        Some(_) if definition.unmatched.is_some() => wrong("a default applies after all mappings and has no position"),
         Some(position) => Ok(Place::At(position)),
     }
 }

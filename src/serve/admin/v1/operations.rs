@@ -33,7 +33,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
 
 // ---------------------------------------------------------------------------------------------------------- providers
 
-/// A provider of the configuration. It is read-only here: whoever could add an issuer could be anyone.
+/// A provider of the configuration. It is read-only here: a caller that could add an issuer could be anyone.
 #[derive(Debug, Serialize, ToSchema)]
 struct ProviderView {
     name: String,

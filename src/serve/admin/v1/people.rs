@@ -330,7 +330,7 @@ async fn unassign(
     act(&admin, &call, user_id(&namespace, &subject)?, Act::Unassign(target)).await
 }
 
-/// Why somebody may not have something.
+/// Why a user may not have something.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Denial {

@@ -154,7 +154,7 @@ impl IntoResponses for Problems {
             ("403", "The caller may not do this"),
             ("404", "Not found"),
             ("409", "In conflict with what is there, declared in the configuration file, or over the brake's limit"),
-            ("412", "Changed by somebody else meanwhile"),
+            ("412", "Changed by another client meanwhile"),
             ("413", "The body is too long"),
             ("422", "Something is wrong with the request; `errors` has everything"),
             ("428", "`If-Match` is missing"),

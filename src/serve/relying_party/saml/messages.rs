@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::pipeline::ids::Timestamp;
 
-    /// A name that is markup to whoever writes it as it stands.
+    /// A name that is markup if it is written unescaped.
     const ODD: &str = "R&D <alice> \"x\"='y'";
 
     /// Each message, with every optional part and without.

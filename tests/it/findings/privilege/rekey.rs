@@ -185,7 +185,7 @@ async fn sec09_the_command_takes_one_or_a_file() {
     let (code, told) = run(&["--csv", path, "--yes"]);
     assert!(code == Some(0) && told.contains("2 rekeyed"), "{told}");
     assert!(scene.view("x").await.is_some() && scene.view("y,z").await.is_some());
-    for (wrong, why) in [("oidc/x\n", "line 1"), ("x,y\n", "namespace/subject"), ("", "names no user")] {
+    for (wrong, why) in [("oidc/x\n", "line 1"), ("x,y\n", "NAMESPACE/SUBJECT"), ("", "names no user")] {
         std::fs::write(&file, wrong).unwrap();
         let (code, told) = run(&["--csv", path]);
         assert!(code == Some(1) && told.contains(why), "{wrong:?}: {told}");
