@@ -354,6 +354,13 @@ function withWalk(realm) {
   const copies = own.map((client) => {
     const copy = JSON.parse(JSON.stringify(client).replaceAll(local(ports.party), walkUrl));
     delete copy.attributes["backchannel.logout.url"];
+    if (copy.protocol === "openid-connect") {
+      copy.frontchannelLogout = true;
+      Object.assign(copy.attributes, {
+        "frontchannel.logout.url": `${walkUrl}/.loginsync/frontchannel-logout`,
+        "frontchannel.logout.session.required": "true",
+      });
+    }
     return { ...copy, clientId: copy.clientId.replace("interop-party", "interop-walk"), name: `${client.name}, in real browsers` };
   });
   return { ...realm, clients: [...realm.clients, ...copies] };
@@ -365,7 +372,7 @@ async function runWalks() {
   const tls = `tls_certificate = "walk-certificate.pem"\ntls_key = "walk-key.pem"`;
   const change = (text) => text
     .replace("[listen]", `[listen]\n${tls}`)
-    .replace('title              = "Keycloak by OIDC"', `title              = "Keycloak by OIDC"\nend_session_endpoint = "${detour.address}"`);
+    .replace('title              = "Keycloak by OIDC"', `title              = "Keycloak by OIDC"\nfrontchannel_logout = true\nend_session_endpoint = "${detour.address}"`);
   const more = fill(readPart("relying-party-saml.toml"));
   const party = await startParty("walk", { url: walkUrl, port: ports.walk, adminPort: ports.walkAdmin, clientId: "interop-walk", more, change });
   const screens = process.env.INTEROP_SCREENS ?? join(directory, "screens");

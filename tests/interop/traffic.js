@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { createHash, randomBytes, randomInt, randomUUID } from "node:crypto";
-import { appendFileSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ const binary = process.env.LOGINSYNC_BIN;
 const LARGEST = 4 << 20;
 const APPS = ["express", "gunicorn", "nginx"];
 
-const ports = await freePorts(["provider", ...APPS.flatMap((name) => [name, `${name}Proxy`, `${name}Admin`])]);
+const ports = await freePorts(["provider", "behind", ...APPS.flatMap((name) => [name, `${name}Proxy`, `${name}Admin`])]);
 const local = (name) => `http://127.0.0.1:${ports[name]}`;
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
@@ -75,7 +75,7 @@ function launch(command, args, log) {
 }
 
 function startGunicorn() {
-  return launch(process.env.TRAFFIC_GUNICORN, ["--bind", `127.0.0.1:${ports.gunicorn}`, "--worker-class", "gthread", "--threads", "32", "--workers", "1", "traffic:app"], "app-gunicorn.log");
+  return launch(process.env.TRAFFIC_GUNICORN, ["--bind", `unix:${directory}/gunicorn.sock`, "--worker-class", "gthread", "--threads", "32", "--workers", "1", "traffic:app"], "app-gunicorn.log");
 }
 
 function startNginx() {
@@ -96,6 +96,25 @@ function startNginx() {
   return launch("nginx", ["-c", join(directory, "nginx.conf"), "-e", join(directory, "app-nginx.log")], "app-nginx.out");
 }
 
+// A balancer that passes connections through, and says whose they are by the PROXY protocol.
+function startHaproxy() {
+  writeFileSync(join(directory, "haproxy.cfg"), `
+global
+  maxconn 500
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend front
+  bind 127.0.0.1:${ports.expressProxy}
+  default_backend sidecar
+backend sidecar
+  server sidecar 127.0.0.1:${ports.behind} send-proxy-v2 check check-send-proxy
+`);
+  return launch("haproxy", ["-f", join(directory, "haproxy.cfg"), "-db"], "haproxy.log");
+}
+
 // ---- A sidecar for each
 
 async function startSidecar(name, provider, secret) {
@@ -105,9 +124,10 @@ async function startSidecar(name, provider, secret) {
   const write = (at) => writeFileSync(sidecar.config, `
 public_url = "${local(`${name}Proxy`)}"
 [listen]
-address = "127.0.0.1:${ports[`${name}Proxy`]}"
+address = "127.0.0.1:${name === "express" ? ports.behind : ports[`${name}Proxy`]}"
+${name === "express" ? 'proxy_protocol = true\ntrusted_proxies = ["127.0.0.1"]' : ""}
 [app]
-url = "${local(name)}"
+url = "${name === "gunicorn" ? `unix:${directory}/gunicorn.sock` : local(name)}"
 [admin]
 address = "127.0.0.1:${ports[`${name}Admin`]}"
 [store]
@@ -310,10 +330,13 @@ process.once("SIGTERM", async () => { await stop(); process.exit(143); });
 try {
   await provider.start();
   stops.push(() => provider.stop(), startExpress(), startGunicorn(), startNginx());
+  const answers = (name) => name === "gunicorn" ? existsSync(join(directory, "gunicorn.sock")) : fetch(`${local(name)}/page`).then(() => true, () => false);
   for (const name of APPS) {
-    for (let tries = 0; tries < 100 && !await fetch(`${local(name)}/page`).then(() => true, () => false); tries++) await sleep(100);
+    for (let tries = 0; tries < 100 && !await answers(name); tries++) await sleep(100);
   }
   parties = await Promise.all(APPS.map((name) => startSidecar(name, provider, secret)));
+  stops.push(startHaproxy()); // it looks for the sidecar at once
+  for (let tries = 0; tries < 100 && !await fetch(`${local("expressProxy")}/`).then(() => true, () => false); tries++) await sleep(100);
   const people = Array.from({ length: crowd }, (_, at) => new Somebody(APPS[at % APPS.length], at));
   for (const each of people) await each.signIn();
   const until = Date.now() + minutes * 60_000;

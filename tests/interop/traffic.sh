@@ -2,8 +2,8 @@
 # Mixed traffic through three sidecars to three apps: uploads, downloads, server-sent events, WebSockets and logins, with a reload of
 # every configuration each minute. No answer may be lost, changed, or given to another person than the one who asked.
 #
-#   people  ->  loginsync  ->  Express, with ws          (server-sent events, WebSockets, quiet streams)
-#           ->  loginsync  ->  gunicorn + Flask           (keep-alive of two seconds, its default)
+#   people  ->  HAProxy, by the PROXY protocol  ->  loginsync  ->  Express, with ws   (events, WebSockets, quiet streams)
+#           ->  loginsync  ->  gunicorn + Flask on a socket       (keep-alive of two seconds, its default)
 #           ->  loginsync  ->  nginx with WebDAV          (PUT and GET of files)
 #      \____  oidc-provider, which rotates refresh tokens
 #
@@ -17,7 +17,7 @@
 #   TRAFFIC_PEOPLE=18    how many people at once, a third of them at each app
 #   XDG_CACHE_HOME, INTEROP_KEEP=1   as for run.sh
 #
-# Needs: bash, nginx with its WebDAV module, Python 3.10 or newer with venv, Node 20 or newer with npm. What is missing is installed by
+# Needs: bash, HAProxy, nginx with its WebDAV module, Python 3.10 or newer with venv, Node 20 or newer with npm. What is missing is installed by
 # apt where that is possible.
 set -euo pipefail
 
@@ -29,7 +29,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 build_sidecar
 lock_cache
-missing_packages node nodejs npm npm python3 python3-venv nginx nginx
+missing_packages node nodejs npm npm python3 python3-venv nginx nginx haproxy haproxy
 install_packages "${missing[@]}" || stop_with "please install: ${missing[*]}" "$run/apt.log"
 install_libraries "$here" || stop_with "npm could not install the libraries" "$run/npm.log"
 hash=$(sha256sum "$here/stacks/requirements.txt" | cut -c1-16)
