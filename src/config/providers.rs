@@ -111,6 +111,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("revocation_endpoint", EXCHANGES),
     ("end_session_endpoint", OIDC_OURS),
     ("end_session_return", OIDC_OURS),
+    ("frontchannel_logout", OIDC_OURS),
     ("client_certificate", EXCHANGES),
     ("client_key", EXCHANGES),
     ("title", OURS),

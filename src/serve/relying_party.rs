@@ -8,6 +8,7 @@
 //! /.loginsync/sign-out             ends the session here, then at the provider
 //! /.loginsync/signed-out           says so
 //! /.loginsync/backchannel-logout   an OIDC provider ends sessions
+//! /.loginsync/frontchannel-logout  an OIDC provider ends sessions by the browser
 //! /.loginsync/slo                  a SAML provider ends sessions, or answers that it did
 //! ```
 //!
@@ -61,6 +62,8 @@ pub struct Front {
 #[derive(Debug, Default)]
 pub struct Lasting {
     goals: Goals,
+    /// Front-channel logouts, which anybody may send.
+    frontchannel: logout::Pace,
     /// Two configurations at once, before and after a reload, must not use one refresh token.
     renewing: renewal::Renewing,
 }
@@ -151,9 +154,12 @@ impl Front {
             "sign-out" if post => self.sign_out(request).await,
             "signed-out" if read => Ok(signed_out()),
             "backchannel-logout" if post => self.backchannel_logout(request).await,
+            "frontchannel-logout" if relies && read => self.frontchannel_logout(request).await,
             "slo" if read || post => self.single_logout(request).await,
             "callback" if relies && self.takes_forms() => Err(Trouble::Method("GET, POST").into()),
-            "sign-in" | "callback" | "metadata" | "signed-out" if relies => Err(Trouble::Method("GET, HEAD").into()),
+            "sign-in" | "callback" | "metadata" | "signed-out" | "frontchannel-logout" if relies => {
+                Err(Trouble::Method("GET, HEAD").into())
+            }
             "acs" if relies => Err(Trouble::Method("GET, POST").into()),
             "backchannel-logout" if relies => Err(Trouble::Method("POST").into()),
             "sign-out" | "slo" => Err(Trouble::Method("GET, HEAD, POST").into()),

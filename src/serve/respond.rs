@@ -295,6 +295,16 @@ pub fn redirect(address: &str, cookies: HeaderMap) -> Response<Bytes> {
     with_cookies(response, cookies)
 }
 
+/// An empty page that any site may show in a frame: a provider does so to end sessions.
+pub fn framed() -> Response<Bytes> {
+    let mut response = own(StatusCode::OK, Bytes::new(), "text/html; charset=utf-8");
+    response.headers_mut().insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors *"),
+    );
+    response
+}
+
 /// An answer to a program that wants no more than the status.
 pub fn empty() -> Response<Bytes> {
     own(StatusCode::OK, Bytes::new(), "text/plain; charset=utf-8")

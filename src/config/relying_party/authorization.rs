@@ -1,5 +1,5 @@
 //! What an authorization request of ours asks beside the protocol's own: `authorization_parameters`, `forward_login_hint`,
-//! `response_mode`; and what a sign-out asks: `end_session_return`.
+//! `response_mode`; and what sign-outs ask: `end_session_return`, `frontchannel_logout`.
 
 use super::super::reader::{Section, Value};
 use super::super::values::Wrong;
@@ -13,6 +13,8 @@ pub struct Authorization {
     pub forward_login_hint: bool,
     /// The answer comes as a form, not in the address.
     pub form_post: bool,
+    /// The provider may end sessions by an address that it lets browsers load.
+    pub frontchannel_logout: bool,
     /// The parameter by which the provider is told, at a sign-out, where the browser goes on to.
     pub end_session_return: String,
 }
@@ -49,6 +51,7 @@ pub(super) fn read(section: &Section<'_>) -> Authorization {
         parameters: parameters(&section.section("authorization_parameters")),
         forward_login_hint: section.flag("forward_login_hint", false),
         form_post: section.word("response_mode", &modes, false),
+        frontchannel_logout: section.flag("frontchannel_logout", false),
         end_session_return: section
             .parsed("end_session_return", parameter)
             .map_or_else(|| "post_logout_redirect_uri".to_owned(), |found| found.value),

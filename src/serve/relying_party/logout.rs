@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | a person | the button of our sign-out page | the form comes from our own origin |
 //! | an OIDC provider | `logout_token`, back channel | signature, issuer, audience, times, event, no nonce, not seen before |
+//! | an OIDC provider | `sid` in an address, front channel, where the operator allows it | the `sid`, which nobody else knows |
 //! | a SAML provider | LogoutRequest, by redirect or POST | signature, issuer, destination, times, not seen before |
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 
 use super::saml::ServiceProvider;
-use super::{Front, Outcome, OwnRequest, Query, Way, signed_out};
+use super::{Front, Outcome, OwnRequest, Party, Query, Way, signed_out};
 use crate::config::OWN;
 use crate::pipeline::capture::oidc::UntrustedIdToken;
 use crate::pipeline::capture::saml::logout::{self as saml_logout, LogoutMessage, UntrustedLogout};
@@ -26,6 +27,28 @@ use crate::serve::respond::{self, Link, OwnPage, Trouble};
 
 /// How the sender of a request is related to this site (W3C Fetch Metadata Request Headers, section 2.4).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
+
+/// Bytes of a `sid` that comes by the front channel: a shorter one could be guessed.
+const LEAST_SID: usize = 16;
+const MOST_SID: usize = 512;
+
+/// Front-channel logouts within a second, of all together: each writes, and anybody may send them.
+const MOST_A_SECOND: u32 = 50;
+
+/// How many front-channel logouts there were in the current second.
+#[derive(Debug, Default)]
+pub struct Pace(std::sync::Mutex<(i64, u32)>);
+
+impl Pace {
+    fn allows(&self, now: Timestamp) -> bool {
+        let mut pace = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if pace.0 != now.seconds() {
+            *pace = (now.seconds(), 0);
+        }
+        pace.1 = pace.1.saturating_add(1);
+        pace.1 <= MOST_A_SECOND
+    }
+}
 
 impl Front {
     /// A page with a button: a link that signs people out could be planted anywhere.
@@ -132,6 +155,42 @@ impl Front {
             Ok(LoggedOut::Replay) => Err(Trouble::Logout("this logout token was used before".into()).into()),
             Err(trouble) => Err(trouble.into()),
         }
+    }
+
+    /// OpenID Connect Front-Channel Logout 1.0 section 2. The browser loads this in a frame of the provider's page, where no cookie of
+    /// ours comes along, so that the session is found by its `sid`. Nothing is signed: whoever knows a `sid` may end its session,
+    /// and nothing else.
+    pub(super) async fn frontchannel_logout(&self, request: &OwnRequest) -> Outcome {
+        let query = Query::read(request.query.as_deref(), &["iss", "sid"])?;
+        let takes = |party: &&Party| {
+            matches!(&party.way, Way::Oidc(client) if client.is_ended_by_front_channel())
+                && query.value("iss").is_none_or(|issuer| party.provider.issuer.as_str() == issuer)
+        };
+        let meant: Vec<&Party> = self.parties.iter().filter(takes).collect();
+        let Some(first) = meant.first() else { return Err(Trouble::NoSuchPage.into()) };
+        let sid = query.value("sid").filter(|sid| (LEAST_SID..=MOST_SID).contains(&sid.len()));
+        let sid =
+            sid.ok_or(Trouble::Logout("a front-channel logout without a `sid` that nobody could guess".into()))?;
+        let now = self.services.clock.now();
+        if !self.lasting.frontchannel.allows(now) {
+            return Err(Trouble::TooManyRequests.into());
+        }
+        let logout = Logout {
+            providers: meant.iter().map(|party| party.provider.name.clone()).collect(),
+            issuer: first.provider.issuer.to_string(),
+            // A repetition does no harm, and what strangers send must not stay in the store.
+            token: format!("front {}", request.id),
+            remember_until: now,
+            subject: None,
+            sessions: vec![sid.to_owned()],
+        };
+        let ended = self.desk.log_out(logout).await.map_err(Trouble::Store)?;
+        if let LoggedOut::Ended(sessions) = ended
+            && sessions > 0
+        {
+            tracing::info!(id = %request.id, sessions, "the provider ended sessions by the front channel");
+        }
+        Ok(respond::framed())
     }
 
     /// Verifies a logout token and ends what it names.

@@ -67,6 +67,10 @@ impl Client {
         &self.authorization.end_session_return
     }
 
+    pub fn is_ended_by_front_channel(&self) -> bool {
+        self.authorization.frontchannel_logout
+    }
+
     /// Whether the provider is asked to answer by a form.
     pub fn takes_forms(&self) -> bool {
         self.authorization.form_post

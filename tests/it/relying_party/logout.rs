@@ -29,7 +29,7 @@ pub async fn send(scene: &Scene, token: &str) -> Answer {
 
 /// Threats 33 and 42.
 #[tokio::test]
-async fn signing_out_ends_the_session_here_and_then_at_the_provider() {
+async fn out02_signing_out_ends_the_session_here_and_then_at_the_provider() {
     let scene = Scene::open(Setting::default()).await;
     let mut browser = scene.browser();
     browser.log_in(|_| {}).await;
@@ -222,4 +222,56 @@ async fn a_logout_token_that_is_not_believed_ends_nothing() {
     assert_eq!(scene.house.send("POST", "/.loginsync/backchannel-logout", &headers, body.as_bytes()).await.status, 400);
     assert_eq!(send(&scene, &token).await.status, 200, "and the good one does");
     assert_eq!(browser.groups().await, None);
+}
+
+/// SAY7: OpenID Connect Front-Channel Logout 1.0. The browser brings no cookie of ours there, and nothing is signed.
+#[tokio::test]
+async fn say07_a_provider_ends_sessions_by_the_front_channel() {
+    const SID: &str = "d5a3c1f0-4b1e-4c57-9a0e-8d1d0c3f2b6a";
+    let setting = Setting { provider: "frontchannel_logout = true", ..Setting::default() };
+    let scene = Scene::open(setting).await;
+    let (mut alice, mut other, mut short) = (scene.browser(), scene.browser(), scene.browser());
+    alice.log_in(|claims| claims["sid"] = json!(SID)).await;
+    other.log_in(|claims| claims["sid"] = json!("b".repeat(36))).await;
+    short.log_in(|claims| claims["sid"] = json!("7")).await;
+    let issuer: String = form_urlencoded::byte_serialize(scene.idp.issuer().as_bytes()).collect();
+    let stranger = async |query: &str| scene.browser().get(&format!("/.loginsync/frontchannel-logout{query}")).await;
+    for (query, status) in [
+        ("".to_owned(), 400),
+        (format!("?iss={issuer}"), 400),
+        (format!("?iss={issuer}&sid=7"), 400),
+        (format!("?iss={issuer}&sid={}", "x".repeat(600)), 400),
+        (format!("?sid={SID}&sid={SID}"), 400),
+        (format!("?iss=https%3A%2F%2Fother.example&sid={SID}"), 404),
+        (format!("?iss={issuer}&sid={}", "c".repeat(36)), 200),
+    ] {
+        assert_eq!(stranger(&query).await.status, status, "{query}");
+    }
+    assert!(alice.groups().await.is_some() && other.groups().await.is_some() && short.groups().await.is_some());
+    for query in [format!("?iss={issuer}&sid={SID}"), format!("?sid={SID}")] {
+        let answer = stranger(&query).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors *") && policy.contains("default-src 'none'"), "{policy}");
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!(alice.groups().await, None);
+    }
+    assert!(other.groups().await.is_some() && short.groups().await.is_some());
+    assert!(scene.house.memberships().await.contains("Staff"), "memberships stay");
+    let mut refused = 0;
+    for _ in 0..80 {
+        refused += usize::from(stranger("?sid=0123456789abcdef").await.status == 503);
+    }
+    assert!((20..=40).contains(&refused), "{refused} of 80 within a second of a clock that stands still");
+}
+
+/// SAY7: where the operator does not ask for it there is no such page.
+#[tokio::test]
+async fn say07_the_front_channel_is_closed_by_default() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut alice = scene.browser();
+    alice.log_in(|claims| claims["sid"] = json!("d5a3c1f0-4b1e-4c57-9a0e-8d1d0c3f2b6a")).await;
+    let query = "?sid=d5a3c1f0-4b1e-4c57-9a0e-8d1d0c3f2b6a";
+    assert_eq!(scene.browser().get(&format!("/.loginsync/frontchannel-logout{query}")).await.status, 404);
+    assert!(alice.groups().await.is_some());
 }
