@@ -281,6 +281,8 @@ pub struct Listen {
     pub address: SocketAddr,
     pub tls: Option<TlsFiles>,
     pub trusted_proxies: Vec<Network>,
+    /// Connections of trusted proxies begin by saying whose they are.
+    pub proxy_protocol: bool,
     pub max_connections: usize,
     pub header_timeout: Duration,
     pub idle_timeout: Duration,
@@ -316,7 +318,7 @@ impl Network {
 
 #[derive(Debug, Clone)]
 pub struct App {
-    /// http or https, without a path.
+    /// http or https without a path; or unix, and the path of a socket.
     pub url: Url,
     pub start_page: String,
     pub connect_timeout: Duration,

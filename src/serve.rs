@@ -15,6 +15,7 @@ mod gather;
 pub mod held;
 pub mod listen;
 pub mod proxy;
+mod proxy_protocol;
 pub mod relay;
 pub mod relying_party;
 pub mod respond;

@@ -354,5 +354,14 @@ fn own_path(text: &str) -> Result<String, Wrong> {
 }
 
 /// Names of our other pages.
-const TAKEN: [&str; 8] =
-    ["sign-in", "sign-out", "signed-out", "callback", "acs", "metadata", "backchannel-logout", "slo"];
+const TAKEN: [&str; 9] = [
+    "sign-in",
+    "sign-out",
+    "signed-out",
+    "callback",
+    "acs",
+    "metadata",
+    "backchannel-logout",
+    "frontchannel-logout",
+    "slo",
+];

@@ -27,6 +27,7 @@ pub fn listen(section: &Section<'_>, warnings: &mut Vec<String>) -> Listen {
         address: section.parsed("address", values::address).map_or(([127, 0, 0, 1], 8080).into(), |found| found.value),
         tls: tls(section, warnings),
         trusted_proxies: section.list("trusted_proxies", false, values::network).unwrap_or_default(),
+        proxy_protocol: proxy_protocol(section),
         max_connections: section.count("max_connections", 10_000, 1..=1_000_000),
         header_timeout: section.duration("header_timeout", seconds(15), TIMEOUT),
         idle_timeout: section.duration("idle_timeout", seconds(75), TIMEOUT),
@@ -73,6 +74,16 @@ pub fn tls_files(
     Some(TlsFiles { certificate: certificate.value.path, key: key.value.path })
 }
 
+fn proxy_protocol(section: &Section<'_>) -> bool {
+    let expected = section.flag("proxy_protocol", false);
+    if let (true, Some(span), None) = (expected, section.written("proxy_protocol"), section.written("trusted_proxies"))
+    {
+        let message = "`trusted_proxies` is missing; expected the addresses of the balancers that say whose connections they pass on";
+        section.raise(&span, "proxy_protocol", message);
+    }
+    expected
+}
+
 pub fn app(section: &Section<'_>) -> Option<App> {
     let url =
         section.required("url", "http://127.0.0.1:3000").and_then(|text| section.parse("url", text, values::app_url));
@@ -86,8 +97,8 @@ pub fn app(section: &Section<'_>) -> Option<App> {
     let ca_file = authority(section);
     section.finish();
     let url = url?.value;
-    if let (Some(file), "http") = (&ca_file, url.scheme()) {
-        section.raise(&file.span, "ca_file", "`url` is http; expected an https app beside a private authority");
+    if let (Some(file), "http" | "unix") = (&ca_file, url.scheme()) {
+        section.raise(&file.span, "ca_file", "`url` is not https; expected an https app beside a private authority");
     }
     Some(App {
         url,

@@ -130,10 +130,22 @@ pub fn host_name(text: &str) -> Result<String, Wrong> {
     }
 }
 
-/// The app's own address: http or https, without a path.
+/// The app's own address: http or https without a path, or a socket of this machine.
 pub fn app_url(text: &str) -> Result<Url, Wrong> {
-    origin(text, "`http://127.0.0.1:3000`")
+    if let Some(path) = text.strip_prefix("unix:") {
+        let plain = path.starts_with('/') && !path.starts_with("//") && path.len() <= LONGEST_SOCKET;
+        let url = Url::parse(text).ok().filter(|url| plain && url.path() == path);
+        return url.ok_or_else(|| {
+            Wrong::expected(format!(
+                "the absolute path of a socket, at most {LONGEST_SOCKET} bytes of plain letters, such as `unix:/run/app.sock`"
+            ))
+        });
+    }
+    origin(text, "`http://127.0.0.1:3000` or `unix:/run/app.sock`")
 }
+
+/// Bytes of a socket's path: `sun_path` of Linux less its end.
+const LONGEST_SOCKET: usize = 107;
 
 /// Where a service is asked that has addresses of its own below: https, or http to a loopback host.
 pub fn origin_of_service(text: &str, example: &str) -> Result<Url, Wrong> {

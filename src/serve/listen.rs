@@ -40,6 +40,7 @@ use super::held::{Client, Held};
 use super::proxy::body::Answer;
 use super::proxy::counters::StageLabel;
 use super::proxy::{Counters, Site, USUAL_HEAD, handle};
+use super::proxy_protocol;
 use crate::config::{Listen, TlsFiles};
 use crate::pipeline::faults;
 
@@ -116,11 +117,13 @@ struct Server {
 struct Limits {
     header: Duration,
     idle: Duration,
+    proxy_protocol: bool,
 }
 
 impl Limits {
     fn of(settings: &Listen) -> Self {
-        Self { header: settings.header_timeout, idle: settings.idle_timeout }
+        let Listen { header_timeout, idle_timeout, proxy_protocol, .. } = settings;
+        Self { header: *header_timeout, idle: *idle_timeout, proxy_protocol: *proxy_protocol }
     }
 }
 
@@ -164,8 +167,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, server: &Arc<Se
         match listener.accept().await {
             Ok((stream, address)) => {
                 let server = Arc::clone(server);
-                let peer = Arc::new(Peer::new(address.ip(), place, &server));
-                tokio::spawn(connection(stream, peer, server));
+                tokio::spawn(begin(stream, address.ip(), place, server));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -175,6 +177,26 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, server: &Arc<Se
             }
         }
     }
+}
+
+/// Finds out whose a connection is.
+async fn begin(mut stream: TcpStream, address: IpAddr, place: OwnedSemaphorePermit, server: Arc<Server>) {
+    let mut client = address;
+    if server.limits.proxy_protocol && server.site.load().trusts(address.to_canonical()) {
+        let read = tokio::time::timeout(server.limits.header, proxy_protocol::read(&mut stream)).await;
+        match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(named) => client = named.unwrap_or(address),
+            Err(error) => {
+                // Balancers also look whether anybody listens, and say nothing.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    tracing::warn!(%address, %error, "a connection was closed; `listen.proxy_protocol` expects a PROXY header");
+                }
+                return;
+            }
+        }
+    }
+    let peer = Arc::new(Peer::new(client, place, &server));
+    connection(stream, peer, server).await;
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

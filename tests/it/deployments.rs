@@ -6,6 +6,7 @@ mod examples;
 mod lists;
 mod paths;
 mod relying_party;
+mod sockets;
 mod values;
 
 use std::cell::RefCell;

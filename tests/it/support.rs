@@ -161,8 +161,11 @@ impl Proxy {
     }
 
     pub async fn with(app: SocketAddr, setting: Setting) -> Self {
+        Self::serving(config(app, setting), setting.tls).await
+    }
+
+    pub async fn serving(config: Config, tls: bool) -> Self {
         let key = MintKey::generate(KeyKind::Ed25519).unwrap();
-        let config = config(app, setting);
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(2), audit_key: None };
         let opened = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
@@ -188,7 +191,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let tls = setting.tls.then(|| Arc::new(wire::certificate(folder.path())));
+        let tls = tls.then(|| Arc::new(wire::certificate(folder.path())));
         let running = tokio::spawn(listen::run(listener, Arc::new(ArcSwap::from_pointee(site)), tls, async {
             let _ = stopped.await;
         }));

@@ -542,7 +542,7 @@ mod tests {
 
     /// LOG19: the test of one value and the expression that the index searches by are of one mind about every letter.
     #[test]
-    fn letters_fold_as_expressions_do() {
+    fn log19_letters_fold_as_expressions_do() {
         // Letters of a newer Unicode than the expressions' tables have, which no provider sends yet.
         let unassigned = Regex::new(r"\A\p{Unassigned}\z").unwrap();
         for letter in char::MIN..=char::MAX {

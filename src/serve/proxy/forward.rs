@@ -19,7 +19,7 @@ use crate::serve::respond::Trouble;
 /// Why the app cannot be talked to at all.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    #[error("`app.url` is `{0}`; expected `http://` or `https://` with a host and no path")]
+    #[error("`app.url` is `{0}`; expected `http://` or `https://` with a host and no path, or `unix:` and a path")]
     Url(String),
     #[error("`app.ca_file` cannot be read: {0}")]
     Authority(String),
@@ -38,6 +38,14 @@ impl App {
     /// When the address is none, or a named certificate authority cannot be read.
     pub fn new(settings: &config::App) -> Result<Self, AppError> {
         let bad_url = || AppError::Url(settings.url.to_string());
+        let pool = |connector, address| {
+            let pool = Pool::new(connector, address, settings.idle_connections, settings.idle_timeout);
+            Ok(Self { pool, response_timeout: settings.response_timeout })
+        };
+        if settings.url.scheme() == "unix" {
+            let connector = Connector::Unix { path: settings.url.path().into(), limit: settings.connect_timeout };
+            return pool(connector, Uri::default());
+        }
         let address: Uri = settings.url.as_str().parse().map_err(|_| bad_url())?;
         if address.authority().is_none() {
             return Err(bad_url());
@@ -58,8 +66,7 @@ impl App {
             }
             _ => return Err(bad_url()),
         };
-        let pool = Pool::new(connector, address, settings.idle_connections, settings.idle_timeout);
-        Ok(Self { pool, response_timeout: settings.response_timeout })
+        pool(connector, address)
     }
 
     /// Sends a request whose headers are final, and waits for the head of the answer. Boxed, since it is large and passes

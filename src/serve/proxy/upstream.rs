@@ -6,6 +6,8 @@
 
 use std::error::Error;
 use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -20,7 +22,7 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tower_service::Service as _;
 
@@ -63,6 +65,11 @@ impl NoAnswer {
 pub enum Connector {
     Plain(HttpConnector),
     Tls(HttpsConnector<HttpConnector>),
+    /// A socket of this machine.
+    Unix {
+        path: PathBuf,
+        limit: Duration,
+    },
 }
 
 impl Connector {
@@ -71,18 +78,86 @@ impl Connector {
             Self::Plain(connector) => {
                 let mut connector = connector.clone();
                 poll_fn(|context| connector.poll_ready(context)).await?;
-                Ok(Gathering(MaybeHttpsStream::Http(connector.call(address.clone()).await?)))
+                Ok(Gathering(Socket::Tcp(MaybeHttpsStream::Http(connector.call(address.clone()).await?))))
             }
             Self::Tls(connector) => {
                 let mut connector = connector.clone();
                 poll_fn(|context| connector.poll_ready(context)).await?;
-                Ok(Gathering(connector.call(address.clone()).await?))
+                Ok(Gathering(Socket::Tcp(connector.call(address.clone()).await?)))
+            }
+            Self::Unix { path, limit } => {
+                let stream = tokio::time::timeout(*limit, UnixStream::connect(path)).await??;
+                Ok(Gathering(Socket::Unix(TokioIo::new(stream))))
             }
         }
     }
 }
 
-type Stream = Gathering<MaybeHttpsStream<TokioIo<TcpStream>>>;
+type Stream = Gathering<Socket>;
+
+/// A connection to the app.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "made once a connection and boxed with it; nearly all are of the large kind"
+)]
+enum Socket {
+    Tcp(MaybeHttpsStream<TokioIo<TcpStream>>),
+    Unix(TokioIo<UnixStream>),
+}
+
+impl hyper::rt::Read for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl hyper::rt::Write for Socket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
 
 /// The connections to one app.
 pub struct Pool {

@@ -330,7 +330,13 @@ async fn the_host_is_one_and_agrees_with_the_target() {
     assert_eq!(answer.status, 200);
     assert_eq!(app.only().line(), "GET /a?b HTTP/1.1");
     assert_eq!(app.only().all("host"), ["App.example:8"]);
-    // PRX5: balancers ask without a name, and a default port may be left out of either.
+}
+
+/// PRX5: balancers ask without a name, and a default port may be left out of either.
+#[tokio::test]
+async fn prx05_a_name_may_be_left_out_and_so_may_its_default_port() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { public_url: "https://app.example", ..Setting::default() }).await;
     let answer = send(proxy.address, "GET /up HTTP/1.0\r\n\r\n").await;
     assert_eq!((answer.status, app.last().all("host")), (200, vec!["app.example"]));
     for (target, host) in [("http://app.example:80/", "app.example"), ("http://app.example/", "app.example:80")] {

@@ -279,7 +279,7 @@ async fn what_is_no_login_passes_at_a_callback() {
 }
 
 #[tokio::test]
-async fn a_committed_login_that_cannot_be_delivered_says_so() {
+async fn log16_a_committed_login_that_cannot_be_delivered_says_so() {
     let app = App::with(|request| if request.target() == "/login/callback" { Reply::Close } else { ok("") }).await;
     let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
     let answer = post(proxy.address, "/login/callback", "accept: text/html\r\n", &proxy.login_form()).await;

@@ -70,6 +70,16 @@ pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     answer
 }
 
+/// The same where the connection may end without one.
+pub async fn answer_if_any(stream: &mut TcpStream) -> Option<Answer> {
+    let mut byte = [0; 1];
+    let first = tokio::time::timeout(Duration::from_secs(10), stream.peek(&mut byte)).await.expect("nothing happens");
+    match first {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(answer(stream).await),
+    }
+}
+
 /// Reads one answer.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     tokio::time::timeout(Duration::from_secs(10), read_whole(stream)).await.expect("no answer")
