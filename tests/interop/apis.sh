@@ -5,8 +5,9 @@
 #   openapi-spec-validator  every document is valid
 #   openapi-python-client   clients that it and openapi-generator make of each document, and every operation through them
 #   openapi-generator
-#   onelogin                OneLogin's own client, unmodified
+#   onelogin                OneLogin's own clients, unmodified: 4.x, and 2.0.4, which many still use
 #   opal-security           Opal's own client, unmodified
+#   @timbal-ai/timbal-sdk   Timbal's own client, unmodified
 #
 # usage: tests/interop/apis.sh         (make interop runs it, too)
 #
@@ -18,7 +19,7 @@
 #   XDG_CACHE_HOME    where the virtual environment and openapi-generator are kept, in loginsync-interop/; default: ~/.cache
 #   EXAMPLES          requests that schemathesis makes of one operation; default: 40, some 90 seconds in all
 #
-# Needs: bash, curl, Python 3.10 or newer with venv, Java 11 or newer, Maven; as root on Debian it installs what is missing.
+# Needs: bash, curl, Python 3.10 or newer with venv, Java 11 or newer, Maven, Node 20 or newer with npm; as root on Debian it installs what is missing.
 set -euo pipefail
 
 GENERATOR=7.14.0    # of openapi-generator
@@ -40,7 +41,7 @@ check() {
 }
 
 lock_cache
-missing_packages java default-jre-headless mvn maven curl curl python3 python3-venv
+missing_packages java default-jre-headless mvn maven curl curl python3 python3-venv node nodejs npm npm
 install_packages "${missing[@]}" || stop_with "please install: ${missing[*]}" "$run/apt.log"
 venv=$cache/apis
 if ! "$venv/bin/python" -c 'import schemathesis, onelogin, opal_security, openapi_spec_validator, openapi_python_client' 2>/dev/null; then
@@ -48,6 +49,14 @@ if ! "$venv/bin/python" -c 'import schemathesis, onelogin, opal_security, openap
   bounded "$FETCH_LIMIT" "$venv/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4,<5' 'opal-security>=1,<2' \
     'onelogin>=4,<5' 'openapi-spec-validator>=0.9,<0.10' 'openapi-python-client>=0.29,<0.30'
 fi
+earlier=$cache/apis-onelogin-2.0.4    # of one name with the later one
+if [ ! -f "$earlier/.ready" ]; then
+  rm -rf "$earlier"
+  python3 -m venv "$earlier"
+  bounded "$FETCH_LIMIT" "$earlier/bin/pip" install --quiet --disable-pip-version-check 'onelogin==2.0.4'
+  touch "$earlier/.ready"
+fi
+install_libraries "$here" || stop_with "npm could not install Timbal's client" "$run/npm.log"
 generator=$cache/openapi-generator-cli-$GENERATOR.jar
 if [ ! -f "$generator" ]; then
   bounded "$FETCH_LIMIT" mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
@@ -110,6 +119,9 @@ url=http://127.0.0.1:$admin_port
 for _ in $(seq 100); do curl -fs "$url/healthz" >/dev/null && break; sleep 0.1; done
 
 check "OneLogin's client" "$venv/bin/python" "$here/apis/onelogin_client.py" "$url" interop "$secret"
+check "OneLogin's earlier client" "$earlier/bin/python" "$here/apis/onelogin_earlier.py" "$url" interop "$secret"
+cp "$here/apis/timbal.js" "$here/package.json" "$run" && ln -s "$libraries/node_modules" "$run/node_modules"
+check "Timbal's client" node "$run/timbal.js" "$url" "$secret"
 check "Opal's client" "$venv/bin/python" "$here/apis/opal.py" "$url" "$secret"
 
 # Of each document: it is valid, two generators make a client of it, and every operation works through that.
