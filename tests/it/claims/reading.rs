@@ -193,3 +193,24 @@ fn an_id_token_has_no_short_words() {
     let read = claims::read(&login, &Sources::default(), &provider, &|_| true).unwrap();
     assert_eq!(read.claims[0].state, ClaimState::Missing);
 }
+
+/// SAY8: claims as Amazon Cognito and Zitadel sent them.
+#[test]
+fn say08_what_vendors_sent_is_read() {
+    for (file, own, expected) in [
+        ("cognito-brackets", "name = 'custom:groups'\nformat = 'brackets'", &["engineering", "sales"][..]),
+        ("cognito-empty", "name = 'custom:groups'\nformat = 'brackets'", &[]),
+        ("zitadel", "name = '/urn:zitadel:iam:org:project:roles/~keys'", &["engineering", "sales"]),
+    ] {
+        let path = format!("{}/fixtures/claims/{file}.json", env!("CARGO_MANIFEST_DIR"));
+        let sent: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let provider = oidc_provider(&format!("[provider.claims.groups]\n{own}"));
+        let read = claims::read(&id_token(&provider, &sent), &Sources::default(), &provider, &|_| true).unwrap();
+        let found = match &read.claims[0].state {
+            ClaimState::Values(values) => values.clone(),
+            ClaimState::Empty => Vec::new(),
+            other => panic!("{file}: {other:?}"),
+        };
+        assert_eq!(found, expected, "{file}");
+    }
+}
