@@ -228,7 +228,7 @@ export async function runWalk({ name, party, people, keycloak, screens, detour }
       const logout = await leaving.tab();
       await walk.open(logout, `${keycloak.issuer}/protocol/openid-connect/logout`);
       await logout.evaluate(() => document.querySelector("#kc-logout").click());
-      await walk.settle(logout, (seen) => /logged out/i.test(seen.text));
+      await walk.settle(logout, (seen) => /logged out|following apps/i.test(seen.text));
       await walk.picture(logout, `${protocol}-logout-at-the-provider`);
       for (let tries = 0; tries < 20 && (await walk.open(left, "/page")).app; tries++) await sleep(250);
       check(of("a logout at the provider ends the session here"), !(await walk.state(left)).app, await walk.state(left));
