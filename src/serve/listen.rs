@@ -187,7 +187,7 @@ async fn begin(mut stream: TcpStream, address: IpAddr, place: OwnedSemaphorePerm
         match read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(named) => client = named.unwrap_or(address),
             Err(error) => {
-                // Balancers also look whether anybody listens, and say nothing.
+                // Balancers also check that the port is open, and send nothing.
                 if error.kind() == io::ErrorKind::InvalidData {
                     tracing::warn!(%address, %error, "a connection was closed; `listen.proxy_protocol` expects a PROXY header");
                 }

@@ -62,7 +62,7 @@ pub struct Front {
 #[derive(Debug, Default)]
 pub struct Lasting {
     goals: Goals,
-    /// Front-channel logouts, which anybody may send.
+    /// Front-channel logouts, which any client may send.
     frontchannel: logout::Pace,
     /// Two configurations at once, before and after a reload, must not use one refresh token.
     renewing: renewal::Renewing,

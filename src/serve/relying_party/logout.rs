@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | a person | the button of our sign-out page | the form comes from our own origin |
 //! | an OIDC provider | `logout_token`, back channel | signature, issuer, audience, times, event, no nonce, not seen before |
-//! | an OIDC provider | `sid` in an address, front channel, where the operator allows it | the `sid`, which nobody else knows |
+//! | an OIDC provider | `sid` in an address, front channel, where the operator allows it | the `sid`, which only the provider and this session know |
 //! | a SAML provider | LogoutRequest, by redirect or POST | signature, issuer, destination, times, not seen before |
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const SEC_FETCH_SITE: &str = "sec-fetch-site";
 const LEAST_SID: usize = 16;
 const MOST_SID: usize = 512;
 
-/// Front-channel logouts within a second, of all together: each writes, and anybody may send them.
+/// Front-channel logouts within a second, of all together: each writes, and any client may send them.
 const MOST_A_SECOND: u32 = 50;
 
 /// How many front-channel logouts there were in the current second.
@@ -158,7 +158,7 @@ impl Front {
     }
 
     /// OpenID Connect Front-Channel Logout 1.0 section 2. The browser loads this in a frame of the provider's page, where no cookie of
-    /// ours comes along, so that the session is found by its `sid`. Nothing is signed: whoever knows a `sid` may end its session,
+    /// ours comes along, so that the session is found by its `sid`. Nothing is signed: a client that knows a `sid` may end its session,
     /// and nothing else.
     pub(super) async fn frontchannel_logout(&self, request: &OwnRequest) -> Outcome {
         let query = Query::read(request.query.as_deref(), &["iss", "sid"])?;
@@ -169,8 +169,7 @@ impl Front {
         let meant: Vec<&Party> = self.parties.iter().filter(takes).collect();
         let Some(first) = meant.first() else { return Err(Trouble::NoSuchPage.into()) };
         let sid = query.value("sid").filter(|sid| (LEAST_SID..=MOST_SID).contains(&sid.len()));
-        let sid =
-            sid.ok_or(Trouble::Logout("a front-channel logout without a `sid` that nobody could guess".into()))?;
+        let sid = sid.ok_or(Trouble::Logout("a front-channel logout without a `sid` of 16 letters or more".into()))?;
         let now = self.services.clock.now();
         if !self.lasting.frontchannel.allows(now) {
             return Err(Trouble::TooManyRequests.into());
