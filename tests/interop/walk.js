@@ -11,7 +11,8 @@ import { check, checkEqual, fail } from "./checks.js";
 const PATIENCE_MS = 20_000;
 
 export const BROWSERS = {
-  Chromium: { browser: "chrome", executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] },
+  // In frames of other sites it asks again what to think of a certificate of our own.
+  Chromium: { browser: "chrome", executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--ignore-certificate-errors"] },
   Firefox: { browser: "firefox", executablePath: "/usr/bin/firefox-esr" },
 };
 
