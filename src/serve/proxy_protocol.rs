@@ -19,7 +19,7 @@ const MOST_FIELDS: usize = 4096;
 /// say whose connection it is.
 ///
 /// # Errors
-/// When there is no header, or one that cannot be read.
+/// When the header is missing, or cannot be read.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     // The shortest header of either version is longer.
     let mut start = [0; SIGNATURE.len()];
