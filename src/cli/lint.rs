@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::lint::{self as rules, Finding, Telling, lint};
 use crate::pipeline::provider::Mode;
+use crate::pipeline::reading::token;
 use crate::ports::store::Unvouched;
 
 /// Checks the rules that a login meets: those of the file, and those of the database if it exists.
@@ -32,6 +33,7 @@ impl Lint {
         let mut findings = lint(&config.rules, &telling(&config), Clock::system().now());
         let unvouched = app::unvouched_on_disk(&config, &config.rules).map_err(Failure::new)?;
         findings.extend(unvouched.iter().flat_map(of_privileged));
+        findings.extend(of_issuers(&config));
         match self.json {
             true => print_json(&findings)?,
             false if findings.is_empty() => println!("nothing suspicious"),
@@ -39,6 +41,28 @@ impl Lint {
         }
         Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
     }
+}
+
+/// Providers of one issuer whose users are in two namespaces: a user disabled or denied in one is not in the other.
+fn of_issuers(config: &Config) -> Vec<Finding> {
+    let providers: Vec<_> = config.providers.iter().map(|settings| &settings.provider).collect();
+    let mut findings = Vec::new();
+    for (at, one) in providers.iter().enumerate() {
+        for other in providers.iter().skip(at + 1) {
+            if one.user.namespace != other.user.namespace && token::is_like(one.issuer.as_str(), other.issuer.as_str())
+            {
+                let message = format!(
+                    "it has the issuer of provider `{}`, whose users are in namespace `{}`: a user who is disabled or denied \
+                     something in one can still log in through the other; set the same `namespace` for both if they are the \
+                     same people",
+                    other.name, other.user.namespace
+                );
+                let about = format!("provider `{}`, namespace `{}`", one.name, one.user.namespace);
+                findings.push(Finding { lint: rules::Lint::IssuerInTwoNamespaces, about, message });
+            }
+        }
+    }
+    findings
 }
 
 /// Grants of something privileged that no administrator made: those that end with these rules, and those that stay unsaid.

@@ -48,6 +48,7 @@ pub enum Lint {
     Unvouched,
     Untold,
     KeptByApp,
+    IssuerInTwoNamespaces,
 }
 
 impl Lint {
@@ -69,6 +70,7 @@ impl Lint {
             Self::Unvouched => "made by no administrator",
             Self::Untold => "not told to the app",
             Self::KeptByApp => "kept by the app",
+            Self::IssuerInTwoNamespaces => "one issuer, two namespaces",
         }
     }
 }

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use prometheus_client::metrics::counter::Counter;
 
 use super::cookies::{Jar, SameSite, Sealer, random_text};
 use crate::clock::Clock;
 use crate::config::SessionSettings;
 use crate::login::Entered;
+use crate::pipeline::capture::fields;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::verify::Statement;
 use crate::ports::rules::Rules;
@@ -393,17 +394,21 @@ fn at_provider(statement: &Statement) -> AtProvider {
     }
 }
 
-/// The value of the one cookie of a name that a request brings; of two, nobody knows which one the app takes.
+/// The value of the one cookie of a name that a request brings. `None` where readers may take another one for it: the app might.
 fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
-    let lines = headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-    let mut found = lines.filter_map(|pair| {
+    let lines = || headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    // Some readers divide cookies at commas too, and some trim, unquote and unescape names.
+    let alike = lines().flat_map(|line| line.split(|byte| matches!(byte, b';' | b','))).filter(|cookie| {
+        let named = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
+        fields::is_like(named, name)
+    });
+    if alike.count() != 1 {
+        return None;
+    }
+    lines().flat_map(|line| line.split(|byte| *byte == b';')).find_map(|pair| {
         let (known, value) = pair.trim_ascii().split_at_checked(name.len())?;
         (known == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
-    });
-    match (found.next(), found.next()) {
-        (Some(value), None) => Some(value),
-        _ => None,
-    }
+    })
 }
 
 /// The value that an answer of the app sets a cookie to; `None` also where the answer clears it.
@@ -419,8 +424,6 @@ pub fn set_by_app<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn headers(name: header::HeaderName, lines: &[&'static str]) -> HeaderMap {
@@ -433,13 +436,24 @@ mod tests {
 
     #[test]
     fn the_apps_cookie_is_the_only_one_of_its_name() {
-        let cases: [(&[&'static str], Option<&str>); 7] = [
+        let cases: [(&[&'static str], Option<&str>); 18] = [
             (&["sid=1"], Some("1")),
             (&["a=b; sid=1; c=d"], Some("1")),
             (&["a=b;sid=x=y "], Some("x=y")),
             (&["xsid=1; sidx=2; sid"], None),
             (&["sid=1; sid=2"], None),
             (&["sid=1", "sid=2"], None),
+            (&["sid =2; sid=1"], None),
+            (&["sid=1; sid\t=2"], None),
+            (&["sid; sid=1"], None),
+            (&["\"sid\"=2; sid=1"], None),
+            (&["a=1,sid=2; sid=1"], None),
+            (&["%73id=2; sid=1"], None),
+            (&["SID=2; sid=1"], None),
+            (&["sid[]=2; sid=1"], None),
+            (&["sid =2"], None),
+            (&["sid=1,2"], Some("1,2")),
+            (&["a=1,2; sid=1"], Some("1")),
             (&[], None),
         ];
         for (lines, expected) in cases {

@@ -364,11 +364,15 @@ impl Reader<'_> {
             let providers = self.providers.iter().filter(|provider| form_of(provider) == Some(form));
             providers.filter(|provider| token::is_like(issuer, provider.issuer.as_str()))
         };
-        let meant = of_form().find(|provider| match &provider.protocol {
+        let is_meant = |provider: &&Arc<Provider>| match &provider.protocol {
             Protocol::Oidc(policy) if form.rules().signer == Signer::Issuer => token.names_audience(&policy.client_id),
             _ => true,
-        });
-        meant.or_else(|| of_form().next()).cloned()
+        };
+        // One issuer may be configured under each of its names.
+        let is_exact = |provider: &&Arc<Provider>| provider.issuer.as_str() == issuer;
+        let exact = || of_form().filter(is_exact);
+        let chosen = exact().find(is_meant).or_else(|| exact().next()).or_else(|| of_form().find(is_meant));
+        chosen.or_else(|| of_form().next()).cloned()
     }
 
     fn keep(&mut self, provider: Arc<Provider>, token: UntrustedIdToken) {

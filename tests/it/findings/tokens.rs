@@ -562,3 +562,48 @@ async fn sec03_what_is_signed_for_another_purpose_is_no_login() {
     }
     assert_eq!(scene.house.memberships().await, users, "nothing changed");
 }
+
+/// Entra ID issues tokens for one app under two names, with the same keys, and the person chooses. Apps accept both.
+#[tokio::test]
+async fn sec01_a_token_by_another_name_of_the_issuer_is_not_foreign() {
+    const TENANT: &str = "4a0e2c1f-0c3b-4b7c-9a51-8f1f3c1f6a10";
+    let ours = format!("https://login.microsoftonline.com/{TENANT}/v2.0");
+    let idp = Idp::start().await;
+    let text = format!(
+        "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n\
+         [[provider]]\nname = \"api\"\nmode = \"bearer\"\nissuer = \"{ours}\"\naudience = \"the-app\"\nheader = \"authorization\"\n\
+         algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\n\
+         [[provider]]\nname = \"web\"\nmode = \"oidc-form-post\"\nissuer = \"{ours}\"\nclient_id = \"the-app\"\ncallback = \"/callback\"\n\
+         algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\nauthorization_endpoint = \"{0}/authorize\"\nnamespace = \"api\"\n",
+        idp.issuer()
+    );
+    let house = House::open(&text, Path::new("tokens.toml"), NOW).await;
+    let signed = |issuer: &str| {
+        let mut claims = claims(&idp, "mallory");
+        claims["iss"] = json!(issuer);
+        idp.sign(&claims)
+    };
+    let bear = async |token: &str| {
+        wire::get(house.running.proxy, "/page", &format!("authorization: Bearer {token}\r\n")).await.status
+    };
+    assert_eq!(bear(&signed(&ours)).await, 200);
+    assert_eq!(bear(&signed("https://idp.example/another")).await, 200);
+    let before = house.app.seen().len();
+    for issuer in [format!("https://sts.windows.net/{TENANT}/"), format!("https://login.windows.net/{TENANT}/v2.0")] {
+        let token = signed(&issuer);
+        assert_eq!(bear(&token).await, 401, "{issuer}");
+        assert_eq!(wire::get(house.running.proxy, &format!("/page?access_token={token}"), "").await.status, 401);
+        assert_eq!(wire::get(house.running.proxy, &format!("/page?id_token={token}"), "").await.status, 403);
+        for (kind, body) in [
+            ("application/x-www-form-urlencoded", format!("id_token={token}")),
+            ("application/json", format!("{{\"id_token\":\"{token}\"}}")),
+        ] {
+            let request = format!(
+                "POST /page HTTP/1.1\r\nhost: app.example\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            assert_eq!(wire::send(house.running.proxy, request).await.status, 403, "{issuer} as {kind}");
+        }
+    }
+    assert_eq!(house.app.seen().len(), before, "the app got nothing of these");
+}

@@ -200,3 +200,23 @@ fn the_example_is_clean_but_for_what_it_shows() {
     let said = run(&["lint", "--config", &example]);
     assert_eq!(said.code, 0, "{said:?}");
 }
+
+#[test]
+fn one_issuer_in_two_namespaces_is_told() {
+    let desk = Desk::new();
+    let text = |second: &str| {
+        format!(
+            "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n\
+             [[provider]]\nname = \"web\"\nmode = \"oidc-form-post\"\nissuer = \"https://id.example.com\"\nclient_id = \"app\"\n\
+             callback = \"/callback\"\n\
+             [[provider]]\nname = \"api\"\nmode = \"bearer\"\nissuer = \"https://id.example.com\"\naudience = \"app\"\n\
+             header = \"authorization\"\n{second}\n"
+        )
+    };
+    let said = run(&["lint", "--config", &desk.file("two.toml", &text(""))]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(said.out.contains("one issuer, two namespaces: provider `web`, namespace `web`: "), "{}", said.out);
+    assert!(said.out.contains("namespace `api`"), "{}", said.out);
+    let said = run(&["lint", "--config", &desk.file("one.toml", &text("namespace = \"web\""))]);
+    assert!(!said.out.contains("namespaces"), "{}", said.out);
+}
