@@ -95,7 +95,7 @@ pub struct Running {
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
     pub relay: Option<SocketAddr>,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     pub rules: Arc<Rules>,
     core: Arc<Core>,
     stop: watch::Sender<bool>,
@@ -105,7 +105,7 @@ pub struct Running {
 /// What outlives a reload, and what a reload replaces.
 struct Core {
     path: PathBuf,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     sessions: Arc<dyn Sessions>,
     catalogue: Arc<dyn Catalogue>,
     /// What the mapping APIs have made.
@@ -238,11 +238,11 @@ pub async fn start(
         Watchdog::new(&tokio::runtime::Handle::current().metrics(), Some(opened.pulse()), config.store.timeout);
     let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
     let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
-    let store: Arc<dyn Store> = opened;
-    let stored = numbered(&*catalogue, &config.rules, clock.now()).await?;
+    let store = Arc::new(Store::new(opened));
+    let stored = numbered(&*catalogue, &store, &config.rules, clock.now()).await?;
     let merged = merged(&config.rules, &stored, 1)?;
     warn_of_untold(&config, &merged);
-    let adopted = store.adopt(Arc::clone(&merged), clock.now()).await?;
+    let adopted = store.make_current(Arc::clone(&merged), clock.now()).await?;
     log_adopted(adopted);
     let meters = Arc::new(Meters::default());
     let rules = Arc::new(Rules::new(merged, providers(&config)));
@@ -267,8 +267,8 @@ pub async fn start(
     let told = Told { meters: Arc::clone(&meters), outcomes };
     let services = services(&config, &keys, &store, &rules, &clock, &told, &verifiers)?;
     let relay = relay(&config, &services, &counters)?;
-    let cookie_keys = cookie_keys(&config, &*store).await?;
-    let asserter = asserter(&config, &*store).await?;
+    let cookie_keys = cookie_keys(&config, &store).await?;
+    let asserter = asserter(&config, &store).await?;
     let site = Site::new(&config, services, Arc::clone(&sessions), &cookie_keys, asserter, Arc::clone(&counters))?;
     let core = Arc::new(Core {
         path,
@@ -353,7 +353,7 @@ impl Running {
                 "renewals of sessions were cut; where the provider had answered, these sessions end at the next one"
             );
         }
-        log_head(&*self.store).await;
+        log_head(&self.store).await;
         if let Err(error) = self.store.settle().await {
             tracing::warn!(%error, "the write-ahead log stays beside the database; copy both");
         }
@@ -406,8 +406,8 @@ impl Core {
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, &self.verifiers)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
-        let cookie_keys = cookie_keys(&config, &*self.store).await?;
-        let asserter = asserter(&config, &*self.store).await?;
+        let cookie_keys = cookie_keys(&config, &self.store).await?;
+        let asserter = asserter(&config, &self.store).await?;
         let site = Site::new(
             &config,
             services,
@@ -423,10 +423,10 @@ impl Core {
                 tls.reload(files)?;
             }
         }
-        let stored = numbered(&*self.catalogue, &config.rules, self.clock.now()).await?;
+        let stored = numbered(&*self.catalogue, &self.store, &config.rules, self.clock.now()).await?;
         let merged = merged(&config.rules, &stored, epoch)?;
         warn_of_untold(&config, &merged);
-        let adopted = self.store.adopt(Arc::clone(&merged), self.clock.now()).await?;
+        let adopted = self.store.make_current(Arc::clone(&merged), self.clock.now()).await?;
         self.rules.replace(Arc::clone(&merged), providers(&config));
         self.stored.store(stored);
         self.told.meters.retain(&merged);
@@ -437,6 +437,7 @@ impl Core {
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };
         log_adopted(adopted);
+        finish_work(&self.store).await;
         Ok(())
     }
 
@@ -477,17 +478,30 @@ impl Core {
             events,
             now,
         };
-        let adopted = self.catalogue.revise(revision).await?;
+        let adopted = self.store.revise(revision).await?;
         self.rules.swap(Arc::clone(&rules));
         self.stored.store(after);
         self.told.meters.retain(&rules);
         log_adopted(adopted);
+        finish_work(&self.store).await;
         Ok(())
     }
 }
 
+/// Writes down what a change of the rules has ended. It holds already, whether or not that works.
+async fn finish_work(store: &Store) {
+    if let Err(error) = store.finish_work().await {
+        tracing::error!(%error, "failed to write down what changed rules have ended; retrying in one minute");
+    }
+}
+
 /// What the APIs have made, where every group and role of the file has its number.
-async fn numbered(catalogue: &dyn Catalogue, file: &RuleSet, now: Timestamp) -> Result<Arc<Stored>, StartError> {
+async fn numbered(
+    catalogue: &dyn Catalogue,
+    store: &Store,
+    file: &RuleSet,
+    now: Timestamp,
+) -> Result<Arc<Stored>, StartError> {
     let before = Arc::new(catalogue.stored().await?);
     let mut after = Stored::clone(&before);
     let mut without = false;
@@ -515,7 +529,7 @@ async fn numbered(catalogue: &dyn Catalogue, file: &RuleSet, now: Timestamp) -> 
         events: Vec::new(),
         now,
     };
-    catalogue.revise(revision).await?;
+    store.revise(revision).await?;
     Ok(after)
 }
 
@@ -553,7 +567,7 @@ pub fn rules_on_disk(config: &Config) -> Result<Arc<RuleSet>, StartError> {
 }
 
 impl Inspect for Arc<Core> {
-    fn store(&self) -> Arc<dyn Store> {
+    fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
     }
 
@@ -660,7 +674,7 @@ fn relay(config: &Config, services: &Services, counters: &Arc<Counters>) -> Resu
 fn services(
     config: &Config,
     keys: &Arc<FetchedKeys>,
-    store: &Arc<dyn Store>,
+    store: &Arc<Store>,
     rules: &Arc<Rules>,
     clock: &Clock,
     told: &Told,
@@ -685,7 +699,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// The keys of the configuration, else those that the store keeps.
-async fn cookie_keys(config: &Config, store: &dyn Store) -> Result<Vec<Secret>, StoreError> {
+async fn cookie_keys(config: &Config, store: &Store) -> Result<Vec<Secret>, StoreError> {
     match &config.cookie_keys {
         Some(keys) => Ok(keys.clone()),
         None => Ok(vec![Secret::new(store.cookie_keys().await?)]),
@@ -693,7 +707,7 @@ async fn cookie_keys(config: &Config, store: &dyn Store) -> Result<Vec<Secret>, 
 }
 
 /// What signs assertions, by the key of the configuration, else by the one that the store keeps.
-async fn asserter(config: &Config, store: &dyn Store) -> Result<Option<Asserter>, StartError> {
+async fn asserter(config: &Config, store: &Store) -> Result<Option<Asserter>, StartError> {
     let Some(settings) = &config.assertion else { return Ok(None) };
     let key = match &settings.key {
         Some(key) => key.clone(),
@@ -800,7 +814,7 @@ async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let heads = async {
         loop {
             tokio::time::sleep(HEAD_INTERVAL).await;
-            log_head(&*core.store).await;
+            log_head(&core.store).await;
         }
     };
     tokio::select! {
@@ -878,7 +892,7 @@ async fn replan_all(core: &Core, rules: &Arc<RuleSet>) {
     }
 }
 
-async fn log_head(store: &dyn Store) {
+async fn log_head(store: &Store) {
     match store.audit_head().await {
         Ok(Some((sequence, seal))) => tracing::info!(sequence, seal, "head of the audit chain"),
         Ok(None) => {}

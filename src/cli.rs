@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod check;
 pub mod client;
+pub mod db;
 pub mod demo;
 pub mod explain;
 pub mod group;
@@ -78,6 +79,8 @@ enum Command {
     Client(client::ClientCommand),
     /// List audit rows, and verify the chain
     Audit(audit::AuditCommand),
+    /// Check the database, and repair it
+    Db(db::DbCommand),
     /// Run a demo on this machine: a provider, an app and the proxy, with temporary keys
     Demo(demo::Demo),
     /// Print a shell completion script
@@ -127,18 +130,18 @@ impl ConfigArgument {
     ///
     /// # Errors
     /// When the configuration has faults, or the database cannot be opened.
-    pub fn open(&self) -> Result<(Config, Box<dyn Store>), Failure> {
+    pub fn open(&self) -> Result<(Config, Store), Failure> {
         let mut config = self.load()?;
         let store = app::open_store(&config).map_err(Failure::new)?;
         config.rules = block_on(async { app::rules_with_store(&config, &store).await.map_err(Failure::new) })?;
-        Ok((config, Box::new(store)))
+        Ok((config, Store::from(store)))
     }
 
     /// The same for commands that only read: they do not create a database.
     ///
     /// # Errors
     /// As for [`Self::open`].
-    pub fn open_if_there(&self) -> Result<(Config, Option<Box<dyn Store>>), Failure> {
+    pub fn open_if_there(&self) -> Result<(Config, Option<Store>), Failure> {
         let config = self.load()?;
         match config.store.path.exists() {
             true => self.open().map(|(config, store)| (config, Some(store))),
@@ -170,6 +173,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Group(group) => group.run(),
         Command::Client(client) => client.run(),
         Command::Audit(audit) => audit.run(),
+        Command::Db(db) => db.run(),
         Command::Demo(demo) => demo.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

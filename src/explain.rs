@@ -45,7 +45,7 @@ pub struct Surroundings<'a> {
     pub keys_from: String,
     pub rules: Arc<RuleSet>,
     /// A store and its name; `None`: as for a first login.
-    pub store: Option<(&'a dyn Store, String)>,
+    pub store: Option<(&'a Store, String)>,
     /// Asked for groups that a verified token left out; `None`: nothing is fetched.
     pub directory: Option<&'a dyn Directory>,
     pub now: Timestamp,

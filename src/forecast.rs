@@ -17,7 +17,7 @@ const PAGE: usize = 2_000;
 /// # Errors
 /// When the store does not answer.
 pub async fn forecast(
-    store: &dyn Store,
+    store: &Store,
     old: Option<&RuleSet>,
     new: &Arc<RuleSet>,
     now: Timestamp,

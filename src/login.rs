@@ -45,7 +45,7 @@ pub struct Services {
     pub keys: Arc<dyn KeySource>,
     pub back_channel: Arc<dyn BackChannel>,
     pub directory: Arc<dyn Directory>,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     pub rules: Arc<Rules>,
     pub clock: Clock,
     pub meters: Arc<Meters>,

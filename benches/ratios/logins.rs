@@ -290,8 +290,7 @@ impl House {
     pub fn read_back(&self) -> Result<usize, Failure> {
         let connection =
             rusqlite::Connection::open_with_flags(&self.store, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let mut select =
-            connection.prepare("SELECT subject, name FROM grants JOIN users ON users.id = user_id WHERE kind = 0")?;
+        let mut select = connection.prepare("SELECT subject, name FROM grants WHERE kind = 'group'")?;
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {

@@ -78,7 +78,7 @@ fn verify(config: &ConfigArgument, head: Option<&str>, json: bool) -> Result<(),
     let (_, store) = config.open()?;
     let report = block_on(async { store.verify_audit().await.map_err(Failure::new) })?;
     let missing = match head {
-        Some(head) => !block_on(contains(&*store, head))?,
+        Some(head) => !block_on(contains(&store, head))?,
         None => false,
     };
     if json {
@@ -111,7 +111,7 @@ fn accept_unkeyed(config: &ConfigArgument, by: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn contains(store: &dyn Store, head: &str) -> Result<bool, Failure> {
+async fn contains(store: &Store, head: &str) -> Result<bool, Failure> {
     let mut after = 0;
     loop {
         let rows: Vec<AuditRow> = store.audit(after, 1000).await.map_err(Failure::new)?;

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::{self, Face, Scope, valid_name};
 use crate::ports::catalogue::{ApiClient, Catalogue as _, Confirmation};
 use crate::ports::sessions::Digest;
+use crate::ports::store::Store;
 use crate::serve::admin::auth::random_text;
 
 #[derive(Debug, Args)]
@@ -197,7 +198,7 @@ fn confirm(arguments: &ConfigArgument, name: String, span: Duration, most: u64, 
             return Err(Failure(format!("there is no client `{name}`; `loginsync client list` lists the clients")));
         }
         let confirmation = Confirmation { until, most };
-        store.confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
+        Store::from(store).confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
     })?;
     println!("client `{name}` may revoke up to {most} memberships over the brake's limit until {until}");
     Ok(())

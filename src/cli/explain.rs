@@ -109,7 +109,7 @@ impl Explain {
                     .as_ref()
                     .map_or_else(|| settings.keys_from(), |file| format!("`{}`", file.display())),
                 rules: Arc::clone(&config.rules),
-                store: store.as_deref().map(|store| (store, name)),
+                store: store.as_ref().map(|store| (store, name)),
                 directory: graph.as_ref().map(|graph| graph as &dyn Directory),
                 now,
             };

@@ -52,7 +52,7 @@ impl Plan {
             return Err(Failure(format!("there is no database `{}` to plan for", config.store.path.display())));
         };
         let old = self.from.as_deref().map(|file| old_rules(file, &config)).transpose()?;
-        let found = block_on(self.look(&*store, &config, old.as_deref()))?;
+        let found = block_on(self.look(&store, &config, old.as_deref()))?;
         match self.json {
             true => print_json(&found)?,
             false => print!("{found}"),
@@ -62,12 +62,12 @@ impl Plan {
             return Err(Failure(format!("{} would lose the last holder; `--force` accepts that", targets.join(", "))));
         }
         if self.confirm {
-            block_on(self.note(&*store, &config))?;
+            block_on(self.note(&store, &config))?;
         }
         Ok(if found.changes { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
     }
 
-    async fn look(&self, store: &dyn Store, config: &Config, old: Option<&RuleSet>) -> Result<Forecast, Failure> {
+    async fn look(&self, store: &Store, config: &Config, old: Option<&RuleSet>) -> Result<Forecast, Failure> {
         let bar = bar();
         let mut progress = |done, total| {
             // Setting a length draws the bar, and so does setting a position: once a page is enough.
@@ -82,7 +82,7 @@ impl Plan {
         found.map_err(Failure::new)
     }
 
-    async fn note(&self, store: &dyn Store, config: &Config) -> Result<(), Failure> {
+    async fn note(&self, store: &Store, config: &Config) -> Result<(), Failure> {
         let source = config.rules.source.ok_or_else(|| Failure("these rules come from no file".into()))?;
         let by = format!("cli:{}", self.by);
         store.confirm(source, by, Clock::system().now()).await.map_err(Failure::new)?;

@@ -184,7 +184,7 @@ impl TargetAct {
     fn on_target(self, act: impl FnOnce(Target) -> Act) -> Result<(), Failure> {
         let (config, store) = self.act.config.open()?;
         let target = self.target.target(&config.rules)?;
-        carry_out(&*store, &self.act, act(target))
+        carry_out(&store, &self.act, act(target))
     }
 
     /// A deny outlives what it is of, so that the name may be one that is not declared any more.
@@ -200,14 +200,14 @@ impl TargetAct {
             }
             (Err(failure), _) => return Err(failure),
         };
-        carry_out(&*store, &self.act, Act::Undeny(target))
+        carry_out(&store, &self.act, Act::Undeny(target))
     }
 }
 
 impl UserAct {
     fn carry_out(self, act: Act) -> Result<(), Failure> {
         let (_, store) = self.config.open()?;
-        carry_out(&*store, &self, act)
+        carry_out(&store, &self, act)
     }
 
     fn erase(self, forget: bool) -> Result<(), Failure> {
@@ -215,7 +215,7 @@ impl UserAct {
         let (user, rules) = (self.user.id()?, Arc::clone(&config.rules));
         let view = block_on(async { store.user(user, rules).await.map_err(Failure::new) })?;
         let bound = view.map(|view| view.binding()).unwrap_or_default();
-        carry_out(&*store, &self, if forget { Act::Forget } else { Act::Erase })?;
+        carry_out(&store, &self, if forget { Act::Forget } else { Act::Erase })?;
         if !bound.binds() {
             return Ok(());
         }
@@ -258,7 +258,7 @@ fn enable_all(config: &ConfigArgument, mapping: String, yes: bool, by: &str) -> 
     Ok(())
 }
 
-fn carry_out(store: &dyn Store, arguments: &UserAct, act: Act) -> Result<(), Failure> {
+fn carry_out(store: &Store, arguments: &UserAct, act: Act) -> Result<(), Failure> {
     let user = arguments.user.id()?;
     let by = By::operator(format!("cli:{}", arguments.by));
     block_on(async { store.act(user, act, by, Clock::system().now()).await.map_err(Failure::new) })?;

@@ -91,27 +91,51 @@ impl ClaimRule {
     }
 
     /// What of the rule shapes the values before mappings split them, as a text to compare: values that were read by
-    /// another rule say nothing about this one.
+    /// another rule say nothing about this one. The words are kept in databases, so that none of them may change.
     pub fn reading(&self) -> String {
-        let Self {
-            name: _,
-            selector,
-            from,
-            take,
-            format,
-            delimiter,
-            first_rdn,
-            strip_prefix: _,
-            when_missing: _,
-            observe: _,
-        } = self;
-        let torn_before = delimiter.as_ref().filter(|_| self.is_split());
-        let told = format!("{selector:?} {from:?} {take:?} {first_rdn} {torn_before:?}");
+        let Self { selector, from, take, format, first_rdn, .. } = self;
+        let from: Vec<&str> = from.iter().map(Source::recorded).collect();
+        let take = match take {
+            Take::First => "first",
+            Take::Union => "union",
+        };
+        let mut text = format!("{}; from {}; take {take}", selector.recorded(), from.join(","));
         match format {
-            // As it was before there were formats.
-            Format::Plain => told,
-            format => format!("{told} {format:?}"),
+            Format::Plain => {}
+            Format::Brackets => text.push_str("; format brackets"),
+            Format::Json => text.push_str("; format json"),
         }
+        if *first_rdn {
+            text.push_str("; first rdn");
+        }
+        if let Some(delimiter) = self.torn_before() {
+            text.push_str(&format!("; between {}", Value::from(delimiter.as_str())));
+        }
+        text
+    }
+
+    /// The same in the words of schema version 8 and earlier, for claims that were recorded then.
+    pub fn reading_before(&self) -> String {
+        let Self { selector, from, take, format, first_rdn, .. } = self;
+        let from: Vec<&str> = from.iter().map(Source::recorded_before).collect();
+        let take = match take {
+            Take::First => "First",
+            Take::Union => "Union",
+        };
+        let between = self
+            .torn_before()
+            .map_or_else(|| String::from("None"), |delimiter| format!("Some(Delimiter({:?}))", delimiter.as_str()));
+        let told = format!("{} [{}] {take} {first_rdn} {between}", selector.recorded_before(), from.join(", "));
+        match format {
+            Format::Plain => told,
+            Format::Brackets => told + " Brackets",
+            Format::Json => told + " Json",
+        }
+    }
+
+    /// What tears values apart before a mapping looks.
+    fn torn_before(&self) -> Option<&Delimiter> {
+        self.delimiter.as_ref().filter(|_| self.is_split())
     }
 
     /// Whether values are pieces already before a mapping looks: no delimiter of a mapping's own tears them.

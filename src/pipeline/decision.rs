@@ -1,8 +1,8 @@
-//! The decision about one user: from what is kept of them, and what is asked, to what is kept from now on.
+//! The decision about users: from what is kept of them, and what is asked, to what is kept from now on.
 //!
-//! Pure functions. A store reads what it keeps ([`Kept`]), calls a step, and answers the questions about other users that the
-//! step comes back with ([`Needs`]), until the step has decided. Then it writes the difference between the records, the
-//! tokens, the windows of the brake and the rows of the audit. No store has rules of its own.
+//! Pure functions. A store reads what it keeps ([`Kept`]), calls a step, and answers the questions that the step comes back
+//! with ([`Needs`]), until the step has decided. Then it writes the difference between the records, the tokens, the windows of
+//! the brake and the rows of the audit. No store has rules of its own.
 //!
 //! ```text
 //! login      a verified login: replay, disabled, leases, gates, disabling mappings, brake, last holders
@@ -10,35 +10,53 @@
 //! replan     what recorded claims come to under other rules
 //! release    what the brake held, without the brake
 //! discard    forgets what the brake held
-//! lapse      leases that have ended
-//! expire     denies that have ended
+//! reap       leases and denies that have ended
 //! act        what an operator does
+//! enable     whom a mapping disabled
+//! rekey      a person's new key
+//! adopt      other rules: what ends by them, and what it is refused for
+//! sweep      what is left to do of that, one user after another
 //! ```
 
 mod act;
+mod adopt;
+mod adopted;
 mod audit;
 mod brake;
+mod confirmed;
 pub mod denies;
 mod disabling;
+mod facts;
 mod guard;
 mod hold;
 mod lapse;
+mod privileged;
 pub mod recorded;
+mod rekey;
 mod replan;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use self::act::{Act, By, ERASED, Undone, act};
-pub use self::audit::{About, Entry, RefusalDetail};
+pub use self::act::{Act, By, ERASED, act, acts};
+pub use self::adopt::{Adopted, Change as RulesChange, Excess, Remarks, adopt, confirm, excesses, expire};
+pub use self::adopted::{adopted_targets, has_other_leases};
+pub use self::audit::{About, Entry, RefusalDetail, refused};
 pub use self::brake::Window;
-pub use self::disabling::Disablings;
-pub use self::hold::{Held, discard, release};
-pub use self::lapse::{expire, lapse};
-pub use self::replan::replan;
+pub use self::confirmed::{Confirmation, confirm as confirm_client};
+pub use self::disabling::{Disablings, Selector, enable, enable_erased, erased_by};
+pub use self::facts::{Facts, GrantOf, Needs, Other, Question, RunningWindow};
+pub use self::hold::{Held, Settled, discard, judge, release};
+pub use self::lapse::{Ended, reap, renew};
+pub use self::privileged::{Unvouched, unvouched};
+pub use self::rekey::{MERGED, Rekeyed, rekey};
+pub use self::replan::{is_planned, planned, replan};
+pub use self::work::Work;
 use super::claims::arrived::ArrivedNames;
 use super::ids::{ProviderName, Target, Timestamp, UserId};
+use super::mapping::stored::Stored;
 use super::mapping::{Candidates, RuleSet, holds_by_claim};
 use super::plan::{self, Plan, Refused, Snapshot, by_role_or_claim};
 use super::record::{Bound, Disabled, ProviderLogin, Record};
@@ -109,10 +127,12 @@ pub struct Preview {
     pub spent: bool,
 }
 
-/// What is kept, as far as a decision about one user reads it.
+/// What is kept of one user, as far as a decision reads it.
 #[derive(Debug, Clone)]
 pub struct Kept {
     pub user: UserId,
+    /// By which the audit names the user. `None` where there is no record.
+    pub number: Option<i64>,
     /// `None`: no user has this key.
     pub record: Option<Record>,
     /// What binds the user, who was erased. Only where there is no record.
@@ -139,7 +159,7 @@ pub struct Seen {
     pub refused: bool,
 }
 
-/// What is kept from now on.
+/// What is kept of one user from now on.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// `None`: nothing of the user changes.
@@ -147,81 +167,69 @@ pub struct Changes {
     /// The user is erased: their record and their personal fields go, and this still binds them. Of a person who was erased before:
     /// what binds them from now on.
     pub erased: Option<Bound>,
-    /// The claims to record for a provider; `None`: those that are recorded go.
-    pub claims: Option<(ProviderName, Option<String>)>,
+    /// The user has another key from now on.
+    pub key: Option<UserId>,
+    /// The user becomes one with another of those who were asked for, by place: their row goes.
+    pub into: Option<usize>,
     /// What to note of the token, beside what is noted.
     pub token: Seen,
     /// Windows of the brake in which the user was counted now.
     pub windows: BTreeMap<(ProviderName, Target), Window>,
-    /// An operator has judged the people whom mappings disabled: they count anew.
-    pub disablings_judged: bool,
     pub audit: Vec<Entry>,
 }
 
-/// What a decision knows about other users.
-#[derive(Debug, Clone, Default)]
-pub struct Facts {
-    pub windows: BTreeMap<(ProviderName, Target), RunningWindow>,
-    /// Users who hold the target through a mapping of the provider.
-    pub members: BTreeMap<(ProviderName, Target), u64>,
-    /// Whether another enabled user effectively holds it.
-    pub held_by_another: BTreeMap<Target, bool>,
-    pub disablings: Option<Disablings>,
-    /// The recorded claims of the user, of every provider.
-    pub claims: Option<BTreeMap<ProviderName, String>>,
+/// What a step has decided.
+#[derive(Debug, Default)]
+pub struct Save {
+    /// Of the users who were asked for, in their order. Of those beyond the end nothing changes.
+    pub people: Vec<Changes>,
+    pub shared: Shared,
 }
 
-/// The window of a target through a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RunningWindow {
-    pub window: Option<Window>,
-    /// Whether the brake holds a revocation of it.
-    pub holds: bool,
-    /// Whether the user was counted in it.
-    pub counted: bool,
-}
-
-/// A question that the store has to answer first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Question {
-    Window(ProviderName, Target),
-    Members(ProviderName, Target),
-    HeldByAnother(Target),
-    Disablings,
-    Claims,
-}
-
-/// Why a step has not decided yet.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Needs {
-    #[error("{} facts are missing", .0.len())]
-    Facts(BTreeSet<Question>),
-    #[error("{0}")]
-    Unreadable(#[from] recorded::Unreadable),
-}
-
-impl Needs {
-    fn one(question: Question) -> Self {
-        Self::Facts(BTreeSet::from([question]))
+impl From<Changes> for Save {
+    fn from(changes: Changes) -> Self {
+        Self { people: vec![changes], shared: Shared::default() }
     }
 }
 
-/// A map's values for some keys, or the questions that are open.
-fn all<'a, K, V: Copy + 'a>(
-    keys: impl IntoIterator<Item = K>,
-    known: impl Fn(&K) -> Option<V>,
-    question: impl Fn(&K) -> Question,
-) -> Result<Vec<(K, V)>, Needs> {
-    let (mut found, mut open) = (Vec::new(), BTreeSet::new());
-    for key in keys {
-        match known(&key) {
-            Some(value) => found.push((key, value)),
-            None => {
-                open.insert(question(&key));
-            }
-        }
-    }
-    if open.is_empty() { Ok(found) } else { Err(Needs::Facts(open)) }
+/// What is kept of everybody together.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// These rules are the current ones.
+    pub epoch: Option<u64>,
+    /// Small facts by name; `None`: forgotten.
+    pub notes: BTreeMap<String, Option<Vec<u8>>>,
+    /// Windows of the brake that end.
+    pub ended_windows: BTreeSet<(ProviderName, Target)>,
+    /// What is left to do after a change of the rules.
+    pub work: Option<Work>,
+    /// Work that is done, by number.
+    pub done: Vec<i64>,
+    /// What to note of the token, beside what is noted.
+    pub token: Seen,
+    pub catalogue: Option<Written>,
+    /// What binds erased people from now on; nothing: they are forgotten.
+    pub bound: Vec<(Bearer, Bound)>,
+    pub audit: Vec<Entry>,
+}
+
+/// An erased person.
+#[derive(Debug, Clone)]
+pub enum Bearer {
+    User(UserId),
+    /// By the digest that is left of their key.
+    Digest(Vec<u8>),
+}
+
+/// What the mapping APIs have made, before and after.
+#[derive(Debug, Clone)]
+pub struct Written {
+    pub before: std::sync::Arc<Stored>,
+    pub after: std::sync::Arc<Stored>,
+    /// Groups and roles with their new names.
+    pub renamed: Vec<(Target, Target)>,
+    /// Groups and roles that are gone: their grants end, and no later one of the name has them.
+    pub gone: Vec<Target>,
 }
 
 /// What a login comes to.
@@ -270,7 +278,9 @@ pub fn login(
     know(&mut record, login);
     disabling::note_stopped(&mut record, &plan, login.now);
     record.carry_out(&plan, rules.lease(&login.provider).is_some(), login.now);
-    changes.claims = note_login(&mut record, login, candidates, &plan, rules);
+    note_login(&mut record, login, candidates, &plan, rules);
+    brake::note_counted(&mut record, &windows);
+    record.ends_by(record.ends_at(rules));
     changes.windows = windows;
     changes.audit.push(audit::login(login, &plan, rules));
     changes.record = Some(record);
@@ -332,49 +342,41 @@ fn plan_for(
         record
     });
     let ended = if known { lapse::end(&mut record, provider, rules, facts, login.now)? } else { None };
-    let snapshot = snapshot(&record, &login.user, provider, rules, facts, login.now)?;
+    let snapshot = snapshot(&record, &login.user, provider, rules, login.now);
     // What the provider was asked for just now is newer than any token.
     let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
     let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, &snapshot, rules);
     plan.ahead = record.logins.get(provider).map(|known| known.issued_at).filter(|_| snapshot.watermark.is_none());
     if let (Some(Refused::Disables(by)), true) = (&plan.refused, known)
-        && let Some(why) = disabling::spared(by, &plan, &snapshot, rules, facts)?
+        && let Some(why) = disabling::spared(by, &plan, &snapshot, rules, facts, login.now)?
     {
         plan.spare(why);
     }
     let mut windows = BTreeMap::new();
     if plan.refused.is_none() {
-        windows = brake::hold(&mut plan, &snapshot, rules, facts, login.now)?;
+        windows = brake::hold(&mut plan, &snapshot, &record, rules, facts, login.now)?;
         // A new user holds nothing that could be the last of its kind.
         if known {
-            guard::keep_last(&mut plan, &snapshot, rules, facts)?;
+            guard::keep_last(&mut plan, &snapshot, rules, facts, login.now)?;
         }
     }
     Ok(Planned { plan, record, snapshot, windows, ended })
 }
 
 /// What a plan is made from.
-fn snapshot(
-    record: &Record,
-    user: &UserId,
-    provider: &ProviderName,
-    rules: &RuleSet,
-    facts: &Facts,
-    now: Timestamp,
-) -> Result<Snapshot, Needs> {
+fn snapshot(record: &Record, user: &UserId, provider: &ProviderName, rules: &RuleSet, now: Timestamp) -> Snapshot {
     let mut snapshot = record.snapshot(provider, now);
     let mut by_claim = BTreeSet::new();
     for (owner, mapping) in by_role_or_claim(&snapshot, provider, rules) {
-        let claims = facts.claims.as_ref().ok_or_else(|| Needs::one(Question::Claims))?;
-        let Some(text) = claims.get(owner) else { continue };
-        if holds_by_claim(&mapping.when, &*recorded::read(text, user, owner, rules)?) {
+        let Some(claims) = record.claims.get(owner) else { continue };
+        if holds_by_claim(&mapping.when, &recorded::read(claims, user, owner, rules)) {
             by_claim.insert((owner.clone(), mapping.id));
         }
     }
     snapshot.by_claim = by_claim;
     let bearers: Vec<Target> = snapshot.denies.iter().flat_map(|target| denies::bearers(rules, target)).collect();
     snapshot.denies.extend(bearers);
-    Ok(snapshot)
+    snapshot
 }
 
 /// Keeps e-mail and name current.
@@ -384,29 +386,21 @@ fn know(record: &mut Record, login: &Login) {
 }
 
 /// The watermark, from when leases count, and what the claims were.
-fn note_login(
-    record: &mut Record,
-    login: &Login,
-    candidates: &Candidates,
-    plan: &Plan,
-    rules: &RuleSet,
-) -> Option<(ProviderName, Option<String>)> {
+fn note_login(record: &mut Record, login: &Login, candidates: &Candidates, plan: &Plan, rules: &RuleSet) {
     let provider = &login.provider;
     if plan.older {
         if let Some(known) = record.logins.get_mut(provider) {
             known.last_login_at = login.now;
         }
-        return None;
+        return;
     }
-    let text = recorded::written(provider, &candidates.claims, rules);
-    let digest = text.as_deref().map(recorded::digest);
-    let before = record.logins.get(provider);
-    let unchanged = before.and_then(|login| login.claims_digest.as_ref()) == digest.as_ref();
     // Where no token says, anything that comes is newer.
     let watermark = record.watermark(provider, login.now);
     let issued_at = login.issued_at.or(watermark).unwrap_or(Timestamp(i64::MIN));
-    let noted =
-        ProviderLogin { issued_at, last_login_at: login.now, renewed_at: Some(login.now), claims_digest: digest };
+    let noted = ProviderLogin { issued_at, last_login_at: login.now, renewed_at: Some(login.now) };
     record.logins.insert(provider.clone(), noted);
-    (!unchanged).then(|| (provider.clone(), text))
+    match recorded::written(provider, &candidates.claims, rules) {
+        Some(claims) => record.claims.insert(provider.clone(), claims),
+        None => record.claims.remove(provider),
+    };
 }

@@ -52,6 +52,11 @@ impl<'r> Privileged<'r> {
         Self { rules, newly }
     }
 
+    /// Nothing is privileged.
+    pub fn is_empty(&self) -> bool {
+        self.newly.is_empty()
+    }
+
     /// Whether the target, or one whose name differs by case alone, is privileged: `Some(true)` when it was not before.
     pub fn newly(&self, target: &Target) -> Option<bool> {
         if self.newly.is_empty() || (self.rules.declares(target) && !self.rules.is_privileged(target)) {

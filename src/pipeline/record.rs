@@ -1,16 +1,24 @@
 //! What is kept of one user: who they are, what they hold and why, what they are denied, and when they logged in.
 //!
 //! A store reads a record, a decision makes a new one of it, and the store writes the difference. Everything that changes a user
-//! goes through here, so that no store has rules of its own.
+//! goes through here, so that no store has rules of its own. [`text`] is how a record is written down.
+
+pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::ids::{MappingId, ProviderName, Target, Timestamp};
+use super::mapping::RuleSet;
 use super::plan::{Change, Grant, Plan, Snapshot, Source};
 use super::provider::LONGEST_LEEWAY;
 
+/// What a later version has written beside what this one knows. It is kept as it is.
+pub type Rest = BTreeMap<String, Value>;
+
 /// One user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub email: Option<String>,
     pub display_name: Option<String>,
@@ -22,6 +30,40 @@ pub struct Record {
     pub logins: BTreeMap<ProviderName, ProviderLogin>,
     pub holdings: BTreeMap<Grant, Holding>,
     pub denies: BTreeMap<Target, Deny>,
+    /// The claims of the last login through each provider, as far as they are recorded.
+    pub claims: BTreeMap<ProviderName, Vec<RecordedClaim>>,
+    /// The window of the brake, by its beginning, in which this person was last counted.
+    pub counted: BTreeMap<(ProviderName, Target), Timestamp>,
+    /// No lease and no deny ends before this moment. `None`: none ends at all.
+    pub due: Option<Timestamp>,
+    pub rest: Rest,
+}
+
+/// One claim of a login, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedClaim {
+    pub name: String,
+    /// How it was read: what a changed configuration reads otherwise was not recorded.
+    pub read: Read,
+    pub state: RecordedState,
+    pub values: Vec<String>,
+}
+
+/// How a recorded claim was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    By(String),
+    /// In the words of schema version 8 and earlier.
+    Before(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordedState {
+    Values,
+    Empty,
+    Missing,
+    /// Malformed or unresolved: nothing can be planned from it.
+    Undecided,
 }
 
 /// Why a user may not enter.
@@ -43,19 +85,17 @@ pub struct Stopped {
 }
 
 /// The logins of a user through one provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProviderLogin {
     /// Of the newest token.
     pub issued_at: Timestamp,
     pub last_login_at: Timestamp,
     /// From when leases count: the last login that decided on everything it kept.
     pub renewed_at: Option<Timestamp>,
-    /// Of the claims that are recorded.
-    pub claims_digest: Option<Vec<u8>>,
 }
 
 /// What is known of a grant beside its target and source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Holding {
     pub granted_at: Timestamp,
     /// Who assigned it; empty for a mapped one.
@@ -66,23 +106,32 @@ pub struct Holding {
     pub lease_from: Option<Timestamp>,
     /// Since when the brake holds its revocation.
     pub held_at: Option<Timestamp>,
+    pub rest: Rest,
 }
 
 impl Holding {
     /// Given by a mapping.
     pub fn mapped(now: Timestamp) -> Self {
-        Self { granted_at: now, granted_by: String::new(), as_admin: None, lease_from: None, held_at: None }
+        Self {
+            granted_at: now,
+            granted_by: String::new(),
+            as_admin: None,
+            lease_from: None,
+            held_at: None,
+            rest: Rest::new(),
+        }
     }
 }
 
 /// What a person has denied a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Deny {
     pub at: Timestamp,
     pub by: String,
     pub reason: String,
     /// `None`: until it is lifted.
     pub until: Option<Timestamp>,
+    pub rest: Rest,
 }
 
 impl Deny {
@@ -92,13 +141,18 @@ impl Deny {
 }
 
 /// What binds a person who was erased.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Bound {
     pub disabled: Option<Disabled>,
     pub denies: BTreeMap<Target, Deny>,
 }
 
 impl Bound {
+    /// Whether anything binds.
+    pub fn binds(&self) -> bool {
+        self.disabled.is_some() || !self.denies.is_empty()
+    }
+
     /// What is denied at a moment.
     pub fn denied(&self, now: Timestamp) -> BTreeSet<Target> {
         self.denies.iter().filter(|(_, deny)| deny.binds(now)).map(|(target, _)| target.clone()).collect()
@@ -138,6 +192,10 @@ impl Record {
             logins: BTreeMap::new(),
             holdings: BTreeMap::new(),
             denies: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            counted: BTreeMap::new(),
+            due: None,
+            rest: Rest::new(),
         }
     }
 
@@ -146,6 +204,30 @@ impl Record {
         let mut joined = Bound { disabled: self.disabled.take(), denies: std::mem::take(&mut self.denies) };
         joined.absorb(bound);
         (self.disabled, self.denies) = (joined.disabled, joined.denies);
+        let ends = self.denies.values().filter_map(|deny| deny.until).min();
+        self.ends_by(ends);
+    }
+
+    /// Something ends at a moment.
+    pub fn ends_by(&mut self, at: Option<Timestamp>) {
+        self.due = match (self.due, at) {
+            (Some(known), Some(at)) => Some(known.min(at)),
+            (known, at) => known.or(at),
+        };
+    }
+
+    /// When the first lease or deny ends under some rules.
+    pub fn ends_at(&self, rules: &RuleSet) -> Option<Timestamp> {
+        let leases = self.holdings.iter().filter_map(|(grant, holding)| match &grant.source {
+            Source::Mapped { provider, .. } => Some(self.leased_from(provider, holding).plus(rules.lease(provider)?)),
+            Source::Assigned => None,
+        });
+        leases.chain(self.denies.values().filter_map(|deny| deny.until)).min()
+    }
+
+    /// The last login through any provider.
+    pub fn last_login(&self) -> Option<Timestamp> {
+        self.logins.values().map(|login| login.last_login_at).max()
     }
 
     /// Takes over what another user has who is the same person. What takes access away stays of either; what gives it by hand is
@@ -165,8 +247,14 @@ impl Record {
             }
         }
         for (provider, login) in &other.logins {
-            self.logins.entry(provider.clone()).or_insert_with(|| login.clone());
+            if !self.logins.contains_key(provider) {
+                self.logins.insert(provider.clone(), *login);
+                if let Some(claims) = other.claims.get(provider) {
+                    self.claims.insert(provider.clone(), claims.clone());
+                }
+            }
         }
+        self.ends_by(other.due);
         self.bind(&Bound { disabled: other.disabled.clone(), denies: other.denies.clone() });
     }
 
@@ -182,7 +270,7 @@ impl Record {
             grants: self.holdings.keys().cloned().collect(),
             denies: self.denied(now),
             watermark: self.watermark(provider, now),
-            last_login: self.logins.values().map(|login| login.last_login_at).max(),
+            last_login: self.last_login(),
             held: held.collect(),
             by_claim: BTreeSet::new(),
         }
@@ -201,7 +289,7 @@ impl Record {
     }
 
     /// From when the lease of a mapped grant counts.
-    fn leased_from(&self, provider: &ProviderName, holding: &Holding) -> Timestamp {
+    pub fn leased_from(&self, provider: &ProviderName, holding: &Holding) -> Timestamp {
         let renewed = || self.logins.get(provider).and_then(|login| login.renewed_at);
         holding.lease_from.or_else(renewed).unwrap_or(holding.granted_at)
     }

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::BoxFuture;
 use super::sessions::Digest;
-use super::store::{Act, Adopted, By, StoreError};
+use super::store::StoreError;
 use crate::config::{Face, Scope};
 use crate::pipeline::claims::Claims;
+pub use crate::pipeline::decision::Confirmation;
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
@@ -31,14 +32,6 @@ pub struct Revision {
     pub client: Option<String>,
     pub events: Vec<Event>,
     pub now: Timestamp,
-}
-
-/// What an operator lets a client revoke over the brake's limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Confirmation {
-    pub until: Timestamp,
-    /// Memberships, of all changes together.
-    pub most: u64,
 }
 
 /// A row for the audit.
@@ -89,27 +82,12 @@ pub type RecordedClaims = (ProviderName, Arc<Claims>);
 pub trait Catalogue: Send + Sync {
     fn stored(&self) -> BoxFuture<'_, Result<Stored, StoreError>>;
 
-    /// Writes a change in one transaction, and makes its rule set the current one.
-    fn revise(&self, revision: Revision) -> BoxFuture<'_, Result<Adopted, StoreError>>;
-
-    /// Carries out acts on people in one transaction: all of them, or none.
-    fn act_all(&self, acts: Vec<(UserId, Act)>, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
-
     /// The client with this secret, unless it was revoked.
     fn client(&self, secret: Digest) -> BoxFuture<'_, Result<Option<ApiClient>, StoreError>>;
 
     fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientView>, StoreError>>;
 
     fn add_client(&self, client: ApiClient, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// Lets a client revoke memberships over the brake's limit, in place of what was confirmed for it before.
-    fn confirm_client(
-        &self,
-        name: String,
-        confirmation: Confirmation,
-        by: String,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Ends a client and its tokens.
     fn revoke_client(&self, name: String, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -126,21 +104,6 @@ pub trait Catalogue: Send + Sync {
 
     /// Ends a token of a client. `false` when there is no such.
     fn end_token(&self, token: Digest, client: Digest) -> BoxFuture<'_, Result<bool, StoreError>>;
-
-    /// Users by the numbers that faces know them by, after a number.
-    fn people(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Person>, StoreError>>;
-
-    /// What the last logins of a user brought of what mappings read, by provider, as these rules read it.
-    fn recorded(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<RecordedClaims>, StoreError>>;
-
-    /// A page of the people whom a search finds, and how many those are.
-    fn find(&self, search: Search) -> BoxFuture<'_, Result<Found, StoreError>>;
-
-    /// Through which providers a user has logged in, and when last.
-    fn logins(&self, number: i64) -> BoxFuture<'_, Result<Vec<(String, Timestamp)>, StoreError>>;
-
-    /// The user with a number.
-    fn person(&self, number: i64) -> BoxFuture<'_, Result<Option<Person>, StoreError>>;
 }
 
 /// A user and the number that faces know them by.

@@ -93,6 +93,15 @@ pub struct Session {
     pub expires_at: Timestamp,
 }
 
+/// A session as the person it is of may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    pub provider: String,
+    pub created_at: Timestamp,
+    pub seen_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
 /// What a provider says has ended.
 #[derive(Debug, Clone)]
 pub struct Logout {
@@ -148,6 +157,9 @@ pub trait Sessions: Send + Sync {
 
     /// Ends what a provider says has ended, once for each message.
     fn log_out(&self, logout: Logout) -> BoxFuture<'_, Result<LoggedOut, StoreError>>;
+
+    /// All that is kept of a user's sessions.
+    fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<SessionView>, StoreError>>;
 
     /// The live sessions of a user, newest first.
     fn of_user(&self, user: UserId, now: Timestamp) -> BoxFuture<'_, Result<Vec<Digest>, StoreError>>;

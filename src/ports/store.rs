@@ -1,22 +1,34 @@
-//! The memory of loginsync: users, grants, denies, replay records, the audit chain.
+//! The memory of loginsync: users, what they hold and are denied, spent tokens, the audit chain.
 //!
-//! [`Store::apply`] is one transaction: it reads the user's snapshot, runs the pure plan, writes grants, replay record,
-//! last login and audit row, and returns the plan. Other methods look, or act for an operator.
+//! A store keeps, and decides nothing. [`Users`] is what a store has to do: read users, ask a pure step
+//! ([`crate::pipeline::decision`]) until it has decided, and write what it decided, all in one transaction. [`Store`] is what the
+//! rest of the program calls; it brings the steps along, so that every store does the same.
 
+mod acts;
+mod logins;
+mod look;
+pub mod memory;
+mod rules;
 pub mod sqlite;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_lc_rs::digest;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::BoxFuture;
+use super::catalogue::{Found, Search};
+use super::sessions::Sessions;
 use crate::pipeline::claims::arrived::ArrivedNames;
-pub use crate::pipeline::decision::{Act, Applied, By, ClaimSummary, Login, Preview};
+pub use crate::pipeline::decision::{
+    Act, Adopted, Applied, By, ClaimSummary, Excess, Login, Preview, Rekeyed, Unvouched, Work,
+};
+use crate::pipeline::decision::{Facts, Kept, Needs, Save};
 use crate::pipeline::forecast::Person;
-use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
-use crate::pipeline::mapping::{Candidates, RuleSet};
+use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
+use crate::pipeline::record::Record;
 
 /// A page of users.
 #[derive(Debug)]
@@ -55,30 +67,6 @@ pub enum StoreError {
     /// New rules would revoke over the brake's limit.
     #[error("{}", braked(.0))]
     Braked(Vec<Excess>),
-}
-
-/// A target from which new rules would take more members than the brake lets pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excess {
-    /// `None`: by hand.
-    pub provider: Option<ProviderName>,
-    pub target: Target,
-    pub losing: u64,
-    pub members: u64,
-    pub allowed: u64,
-}
-
-impl fmt::Display for Excess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, target, losing, members, allowed } = self;
-        match provider {
-            Some(provider) => {
-                write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`")?
-            }
-            None => write!(f, "{target} would go from {losing} of {members} who have it by hand")?,
-        }
-        write!(f, "; the brake lets {allowed} pass")
-    }
 }
 
 fn braked(excesses: &[Excess]) -> String {
@@ -147,7 +135,7 @@ pub struct Reaped {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replanned {
     /// Where to go on; `None` when all are done.
-    pub next: Option<(i64, String)>,
+    pub next: Option<i64>,
     /// Users for whom something changed.
     pub changed: u64,
 }
@@ -261,33 +249,6 @@ impl fmt::Display for Broken {
     }
 }
 
-/// What became of the grants of mappings that the configuration no longer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Adopted {
-    pub ended_mappings: u64,
-    pub ended_grants: u64,
-    /// Grants of what became privileged, that were not made with scope `admin`.
-    pub privileged_grants: u64,
-}
-
-/// Grants of something privileged for which no administrator vouches.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unvouched {
-    pub target: Target,
-    /// Grants by hand that end when the rules are adopted.
-    pub by_hand: u64,
-    /// Mapped grants that end then.
-    pub mapped: u64,
-    /// Assigned grants that stay although it is not known whether they were made with scope `admin`.
-    pub unknown: u64,
-}
-
-impl Unvouched {
-    pub(crate) fn none(target: Target) -> Self {
-        Self { target, by_hand: 0, mapped: 0, unknown: 0 }
-    }
-}
-
 /// A person whom a mapping disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisabledView {
@@ -298,173 +259,272 @@ pub struct DisabledView {
     pub since: Timestamp,
 }
 
-/// A user under a new key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rekeyed {
-    pub old: UserId,
-    pub new: UserId,
-    /// A user had the new key already: the two are one from now on.
-    pub merged: bool,
-    /// The old key belonged to an erased person: only what binds them goes over.
-    pub erased: bool,
-    /// Whether they are disabled under the new key.
-    pub disabled: bool,
-    /// What they are denied under the new key.
-    pub denies: Vec<Target>,
-    /// What they hold by hand under the new key.
-    pub assigned: Vec<Target>,
+/// Which users a step is about.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    pub users: Vec<UserId>,
+    pub token: Option<Token>,
+    pub now: Option<Timestamp>,
 }
 
-/// The store's contract; one suite of tests runs on every implementation.
-pub trait Store: Send + Sync {
-    /// Applies a login in one transaction. After an error nothing was written, as [`StoreError`] says.
-    fn apply(
+/// A token, by its digest, and until when it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    pub digest: [u8; 32],
+    pub until: Timestamp,
+}
+
+impl Token {
+    /// `scope`: within which the id of the token is unique.
+    pub fn of(scope: &str, token_id: &str, until: Timestamp) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&(scope.len() as u64).to_be_bytes());
+        context.update(scope.as_bytes());
+        context.update(token_id.as_bytes());
+        let mut own = [0; 32];
+        own.copy_from_slice(context.finish().as_ref());
+        Self { digest: own, until }
+    }
+}
+
+/// A decision. It may be asked again, with more facts or about newer records.
+pub type Step = Box<dyn FnMut(&[Kept], &Facts) -> Result<Save, Needs> + Send>;
+
+/// How often a step may come back with questions. Each of its stages asks all that it has at once.
+pub const ROUNDS: usize = 1000;
+
+/// A user as a store knows them.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// By which faces and the audit name the user. None is ever used twice.
+    pub number: i64,
+    pub user: UserId,
+    pub record: Record,
+}
+
+/// By what users are found.
+#[derive(Debug, Clone)]
+pub enum Through {
+    /// They hold something through a mapping.
+    Mapping(MappingId),
+    /// They hold a target.
+    Target(Target),
+    /// They are denied a target.
+    Denied(Target),
+    /// The brake holds a revocation, or a disabling.
+    Held,
+    /// A mapping disabled them.
+    Disabled,
+    /// A lease or a deny of theirs may end before a moment.
+    Due(Timestamp),
+}
+
+/// What a store does with users. The suite of the stores runs on every implementation.
+pub trait Users: Send + Sync {
+    /// Reads users, asks a step until it has decided, and writes what it decided, in one transaction. After an error nothing was
+    /// written, as [`StoreError`] says.
+    fn transact(&self, ask: Ask, step: Step) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The same, and nothing is written.
+    fn preview(&self, ask: Ask, step: Step) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    fn user(&self, user: UserId) -> BoxFuture<'_, Result<Option<Known>, StoreError>>;
+
+    fn numbered(&self, number: i64) -> BoxFuture<'_, Result<Option<Known>, StoreError>>;
+
+    /// Users in the order in which they came, after a number.
+    fn page(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Known>, StoreError>>;
+
+    /// Users in the order of their numbers, after a number.
+    fn through(&self, through: Through, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Known>, StoreError>>;
+
+    /// Users in order of namespace and subject, after the given one: all of them, or those who have a grant of a target.
+    fn keys(
         &self,
-        login: Login,
-        candidates: Candidates,
-        rules: Arc<RuleSet>,
-    ) -> BoxFuture<'_, Result<Applied, StoreError>>;
-
-    /// What [`Store::apply`] would do with a login, and what it would decide on. Nothing is written, and a token that was
-    /// here before is planned as if it came for the first time.
-    fn preview(
-        &self,
-        login: Login,
-        candidates: Candidates,
-        rules: Arc<RuleSet>,
-    ) -> BoxFuture<'_, Result<Preview, StoreError>>;
-
-    /// Records that a login was refused after its signature held; once for each token.
-    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// Makes a rule set the current one: ends the grants of mappings that it no longer has, or that are no longer active.
-    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>>;
-
-    /// Users in the order in which they came, after a row, each with what a plan under other rules is made from: recorded
-    /// claims are read by these rules.
-    fn people(
-        &self,
-        rules: Arc<RuleSet>,
-        after: Option<i64>,
-        limit: usize,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<People, StoreError>>;
-
-    /// What [`Store::adopt`] would refuse these rules for, were nobody to confirm them.
-    fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>>;
-
-    /// Groups and roles as the rules that were adopted last declare them, without mappings. `None` where that is not known.
-    fn adopted_targets(&self) -> BoxFuture<'_, Result<Option<RuleSet>, StoreError>>;
-
-    /// Notes that the rules of a file, by its digest, may revoke over the brake's limit.
-    fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// Plans the next users with recorded claims anew, by the current rules. `None` as the place to go on from begins, and
-    /// answers at once when all were planned by the rules of this file before.
-    fn replan(
-        &self,
-        rules: Arc<RuleSet>,
-        after: Option<(i64, String)>,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Replanned, StoreError>>;
-
-    /// Mapped grants whose lease ends before a moment, the first to end at the front.
-    fn leases(
-        &self,
-        rules: Arc<RuleSet>,
-        before: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LeaseView>, StoreError>>;
-
-    /// Ends what is due: leases, mappings and denies past their `until`. A part of it where there is much.
-    fn reap(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Reaped, StoreError>>;
-
-    /// What the brake holds, the oldest first.
-    fn holds(&self, filter: HoldFilter, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<HoldView>, StoreError>>;
-
-    /// Plans what is held anew, without the brake. Returns how many holds that were.
-    fn release(
-        &self,
-        filter: HoldFilter,
-        rules: Arc<RuleSet>,
-        by: String,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<u64, StoreError>>;
-
-    /// Forgets what is held: the grants stay until a login says otherwise. Returns how many holds that were.
-    fn discard(
-        &self,
-        filter: HoldFilter,
-        rules: Arc<RuleSet>,
-        by: String,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<u64, StoreError>>;
-
-    /// Everything that is kept of one person, as JSON; `None` when there is no such user.
-    fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>>;
-
-    /// Carries out an operator's act. `by` names who. Assigning creates the user when absent.
-    fn act(&self, user: UserId, act: Act, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>>;
-
-    /// Gives users new keys, all of them or none. What they are denied, that they are disabled, and what they hold goes with
-    /// them. `by`: `None` looks and changes nothing.
-    ///
-    /// If a user has the new key already, the two become one if `merge` is set: denies and the disabling of either
-    /// stay, grants by hand are joined, and mapped grants of the old key stay where the new one has not logged in yet.
-    fn rekey(
-        &self,
-        keys: Vec<(UserId, UserId)>,
-        merge: bool,
-        by: Option<By>,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<Rekeyed>, StoreError>>;
-
-    /// Whom a mapping disabled, by its name, number or identity: those who still are.
-    fn disabled_by(&self, mapping: String) -> BoxFuture<'_, Result<Vec<DisabledView>, StoreError>>;
-
-    /// Enables them. Returns how many those were.
-    fn enable_disabled_by(&self, mapping: String, by: By, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
-
-    /// Grants of what is privileged under these rules, for which no administrator vouches.
-    fn unvouched(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Unvouched>, StoreError>>;
-
-    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>>;
-
-    /// Users in order of namespace and subject, after the given one.
-    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
-
-    /// Users with a live grant of the target itself, in order, after the given one.
-    fn members(
-        &self,
-        target: Target,
+        of: Option<Target>,
         after: Option<UserId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>>;
 
-    /// Audit rows after a sequence number, oldest first.
-    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+    /// A page of the people whom a search finds, and how many those are.
+    fn find(&self, search: Search) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// How many users there are.
+    fn count(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// What changes of the rules have left to do, the oldest first.
+    fn work(&self) -> BoxFuture<'_, Result<Vec<(i64, Work)>, StoreError>>;
+
+    /// Where what users are found by differs from their records. `repair` makes it the same.
+    fn check(&self, repair: bool) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+}
+
+/// The audit chain. Rows are written by [`Users::transact`] alone.
+pub trait Journal: Send + Sync {
+    /// Rows after a sequence number, oldest first.
+    fn rows(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
 
     /// The row of one login, by its id in the log.
-    fn audit_of(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>>;
+    fn of_login(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>>;
 
-    /// Sequence and seal of the newest audit row.
-    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
+    /// All rows about a user.
+    fn about(&self, number: i64) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
 
-    /// Walks the whole audit chain, up to its first fault.
-    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
+    /// Sequence and seal of the newest row.
+    fn head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
+
+    /// Walks the whole chain, up to its first fault.
+    fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
 
     /// Seals that an operator accepts the rows from before there was an audit key. Returns how many they are.
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+}
 
-    /// Keys that seal cookies, made at first use: kept so that a restart does not break logins under way.
-    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+/// What a store needs beside its users.
+pub trait Upkeep: Send + Sync {
+    /// A secret by its name: the one that is kept, else `fresh`, which is kept from now on.
+    fn secret(&self, name: &'static str, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
 
-    /// The key that signs assertions: the one that is kept, else `fresh`, which is kept from now on.
-    fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
-
-    /// Brings everything that was committed into one place, for copying files after the program has ended.
+    /// Brings everything that was committed into one place, for copying files after the program has ended; what was erased is left
+    /// nowhere.
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Whether a login could be applied now.
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// What the program asks of a store, whichever that is.
+#[derive(Clone)]
+pub struct Store {
+    users: Arc<dyn Users>,
+    journal: Arc<dyn Journal>,
+    upkeep: Arc<dyn Upkeep>,
+    sessions: Arc<dyn Sessions>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl Store {
+    pub fn new<T: Users + Journal + Upkeep + Sessions + 'static>(kept: Arc<T>) -> Self {
+        Self {
+            users: Arc::<T>::clone(&kept),
+            journal: Arc::<T>::clone(&kept),
+            upkeep: Arc::<T>::clone(&kept),
+            sessions: kept,
+        }
+    }
+
+    pub fn sessions(&self) -> Arc<dyn Sessions> {
+        Arc::clone(&self.sessions)
+    }
+
+    /// Runs a step in a transaction, and hands on what it told.
+    async fn decide<T: Send + 'static>(
+        &self,
+        ask: Ask,
+        step: impl FnMut(&[Kept], &Facts) -> Result<(T, Save), Needs> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (told, step) = telling(step);
+        self.users.transact(ask, step).await?;
+        take(&told)
+    }
+
+    /// The same, and nothing is written.
+    async fn foresee<T: Send + 'static>(
+        &self,
+        ask: Ask,
+        mut step: impl FnMut(&[Kept], &Facts) -> Result<T, Needs> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (told, step) = telling(move |kept, facts| Ok((step(kept, facts)?, Save::default())));
+        self.users.preview(ask, step).await?;
+        take(&told)
+    }
+
+    // ------------------------------------------------------------------------------------------------ audit and upkeep
+
+    /// # Errors
+    /// When the store cannot be read; so below.
+    pub async fn audit(&self, after: i64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.journal.rows(after, limit).await
+    }
+
+    pub async fn audit_of(&self, login: String) -> Result<Option<AuditRow>, StoreError> {
+        self.journal.of_login(login).await
+    }
+
+    pub async fn audit_head(&self) -> Result<Option<(i64, String)>, StoreError> {
+        self.journal.head().await
+    }
+
+    pub async fn verify_audit(&self) -> Result<ChainReport, StoreError> {
+        self.journal.verify().await
+    }
+
+    pub async fn accept_unkeyed(&self, by: String, now: Timestamp) -> Result<u64, StoreError> {
+        self.journal.accept_unkeyed(by, now).await
+    }
+
+    /// The keys that seal cookies: one of 32 bytes, made at first use and kept, so that a restart does not break logins under way.
+    pub async fn cookie_keys(&self) -> Result<Vec<u8>, StoreError> {
+        let mut fresh = vec![0; 32];
+        aws_lc_rs::rand::fill(&mut fresh)
+            .map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+        self.upkeep.secret("cookie_keys", fresh).await
+    }
+
+    /// The key that signs assertions: the one that is kept, else `fresh`, which is kept from now on.
+    pub async fn assertion_key(&self, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        self.upkeep.secret("assertion_key", fresh).await
+    }
+
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        self.upkeep.settle().await
+    }
+
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        self.upkeep.ready().await
+    }
+
+    /// Where what users are found by differs from their records. `repair` makes it the same.
+    pub async fn check(&self, repair: bool) -> Result<Vec<String>, StoreError> {
+        self.users.check(repair).await
+    }
+}
+
+type Told<T> = Arc<Mutex<Option<T>>>;
+
+fn telling<T: Send + 'static>(
+    mut step: impl FnMut(&[Kept], &Facts) -> Result<(T, Save), Needs> + Send + 'static,
+) -> (Told<T>, Step) {
+    let told = Told::default();
+    let tells = Arc::clone(&told);
+    let step = move |kept: &[Kept], facts: &Facts| {
+        let (value, save) = step(kept, facts)?;
+        *tells.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(save)
+    };
+    (told, Box::new(step))
+}
+
+fn take<T>(told: &Told<T>) -> Result<T, StoreError> {
+    let value = told.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.ok_or_else(|| StoreError::Unavailable("the step was not asked".into()))
+}
+
+/// The one user whom a step is about.
+fn only(kept: &[Kept]) -> Result<&Kept, Needs> {
+    kept.first().ok_or_else(|| Needs::Undone("no user was asked for".into()))
+}
+
+impl From<Needs> for StoreError {
+    fn from(needs: Needs) -> Self {
+        match needs {
+            Needs::Braked(excesses) => Self::Braked(excesses),
+            other => Self::Invalid(other.to_string()),
+        }
+    }
 }

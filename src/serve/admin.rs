@@ -41,7 +41,7 @@ use crate::telemetry::meters::Meters;
 
 /// What the admin pages look at.
 pub trait Inspect: Send + Sync + 'static {
-    fn store(&self) -> Arc<dyn Store>;
+    fn store(&self) -> Arc<Store>;
     fn keys(&self) -> Arc<dyn KeySource>;
     fn providers(&self) -> Vec<ProviderName>;
     fn registry(&self) -> Arc<Registry>;

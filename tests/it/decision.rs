@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::decision::{
-    self, Act, Applied, By, Changes, Disablings, Facts, Held, Kept, Login, Needs, Question, RunningWindow, Seen, Window,
+    self, Act, Applied, By, Changes, Disablings, Facts, Held, Kept, Login, Needs, Other, Question, RunningWindow, Seen,
+    Window,
 };
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
@@ -64,9 +65,8 @@ fn rules() -> RuleSet {
 struct World {
     records: BTreeMap<UserId, Record>,
     erased: BTreeMap<UserId, Bound>,
-    claims: BTreeMap<(UserId, ProviderName), String>,
     tokens: BTreeMap<String, Seen>,
-    windows: BTreeMap<(ProviderName, Target), (Window, BTreeSet<UserId>)>,
+    windows: BTreeMap<(ProviderName, Target), Window>,
     events: Vec<&'static str>,
 }
 
@@ -74,6 +74,7 @@ impl World {
     fn kept(&self, user: &UserId, token: &str) -> Kept {
         Kept {
             user: user.clone(),
+            number: self.records.contains_key(user).then(|| number(user)),
             record: self.records.get(user).cloned(),
             erased: self.erased.get(user).cloned(),
             token: self.tokens.get(token).copied().unwrap_or_default(),
@@ -81,13 +82,7 @@ impl World {
         }
     }
 
-    fn decide<T>(
-        &self,
-        kept: &Kept,
-        rules: &RuleSet,
-        now: Timestamp,
-        step: impl Fn(&Kept, &Facts) -> Result<T, Needs>,
-    ) -> T {
+    fn decide<T>(&self, kept: &Kept, step: impl Fn(&Kept, &Facts) -> Result<T, Needs>) -> T {
         let mut facts = Facts::default();
         for _ in 0..10 {
             match step(kept, &facts) {
@@ -95,7 +90,7 @@ impl World {
                 Err(Needs::Facts(questions)) => {
                     assert!(!questions.is_empty());
                     for question in questions {
-                        self.answer(&kept.user, question, &mut facts, rules, now);
+                        self.answer(&kept.user, question, &mut facts);
                     }
                 }
                 Err(other) => panic!("{other}"),
@@ -104,9 +99,12 @@ impl World {
         panic!("a decision asks on and on");
     }
 
-    fn answer(&self, user: &UserId, question: Question, facts: &mut Facts, rules: &RuleSet, now: Timestamp) {
-        let mapped = |record: &Record, provider: &ProviderName, target: &Target| {
-            record.holdings.keys().any(|grant| grant.target == *target && grant.source.is_through(provider))
+    fn answer(&self, user: &UserId, question: Question, facts: &mut Facts) {
+        let mapped = |record: &Record, provider: Option<&ProviderName>, target: &Target| {
+            record.holdings.keys().any(|grant| {
+                let through = provider.map_or(grant.source == Source::Assigned, |it| grant.source.is_through(it));
+                grant.target == *target && through
+            })
         };
         match question {
             Question::Window(provider, target) => {
@@ -117,30 +115,29 @@ impl World {
                     })
                 };
                 let key = (provider.clone(), target.clone());
-                let known = self.windows.get(&key);
-                let running = RunningWindow {
-                    window: known.map(|(window, _)| *window),
-                    holds: self.records.values().any(held),
-                    counted: known.is_some_and(|(_, people)| people.contains(user)),
-                };
+                let running =
+                    RunningWindow { window: self.windows.get(&key).copied(), holds: self.records.values().any(held) };
                 facts.windows.insert(key, running);
             }
             Question::Members(provider, target) => {
-                let members = self.records.values().filter(|record| mapped(record, &provider, &target)).count();
+                let members = self.records.values().filter(|record| mapped(record, provider.as_ref(), &target)).count();
                 facts.members.insert((provider, target), members as u64);
             }
-            Question::HeldByAnother(target) => {
-                let mut others = self.records.iter().filter(|(other, _)| *other != user);
-                let held = others.any(|(_, record)| effective(record, rules, now).holds(&target));
-                facts.held_by_another.insert(target, held);
+            Question::Others { of, through, after } => {
+                let holds = |record: &Record| record.holdings.keys().any(|grant| through.contains(&grant.target));
+                let others = self.records.iter().filter(|(other, record)| *other != user && holds(record));
+                let mut others: Vec<Other> = others
+                    .map(|(user, record)| Other { number: number(user), record: record.clone() })
+                    .filter(|other| other.number > after)
+                    .collect();
+                others.truncate(Question::page(after));
+                facts.others.insert((of, after), others);
             }
-            Question::Disablings => {
+            Question::Disablings(_) => {
                 facts.disablings = Some(Disablings { lately: 0, holds: false, users: self.records.len() as u64 });
             }
-            Question::Claims => {
-                let own = self.claims.iter().filter(|((owner, _), _)| owner == user);
-                facts.claims = Some(own.map(|((_, provider), text)| (provider.clone(), text.clone())).collect());
-            }
+            Question::Note(name) => drop(facts.notes.insert(name, None)),
+            other => panic!("nothing here asks {other:?}"),
         }
     }
 
@@ -159,18 +156,7 @@ impl World {
             self.records.insert(user.clone(), record);
             self.erased.remove(user);
         }
-        if let Some((provider, text)) = changes.claims {
-            let key = (user.clone(), provider);
-            put(&mut self.claims, key, text);
-        }
-        for (key, window) in changes.windows {
-            let (_, mut people) = self.windows.remove(&key).unwrap_or((window, BTreeSet::new()));
-            if window.losses == 1 {
-                people.clear();
-            }
-            people.insert(user.clone());
-            self.windows.insert(key, (window, people));
-        }
+        self.windows.extend(changes.windows);
         self.events.extend(changes.audit.iter().map(|entry| entry.event));
     }
 
@@ -179,9 +165,8 @@ impl World {
         let candidates = candidates(rules, &login.provider, &Arc::new(claims));
         let kept = self.kept(&login.user, &login.token_id);
         let step = |kept: &Kept, facts: &Facts| decision::login(kept, &login, &candidates, rules, facts);
-        let foretold = self
-            .decide(&kept, rules, login.now, |kept, facts| decision::preview(kept, &login, &candidates, rules, facts));
-        let (applied, changes) = self.decide(&kept, rules, login.now, step);
+        let foretold = self.decide(&kept, |kept, facts| decision::preview(kept, &login, &candidates, rules, facts));
+        let (applied, changes) = self.decide(&kept, step);
         if let Applied::Committed(plan) = &applied {
             assert_eq!(**plan, foretold.plan, "what was foretold is what the login did");
         }
@@ -206,22 +191,8 @@ impl World {
     }
 }
 
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
-    match value {
-        Some(value) => map.insert(key, value),
-        None => map.remove(&key),
-    };
-}
-
-/// What counts as another holder: nothing of a disabled user, and no grant whose lease is over.
-fn effective(record: &Record, rules: &RuleSet, now: Timestamp) -> Effective {
-    if record.disabled.is_some() {
-        return Effective::default();
-    }
-    let lapsed: BTreeSet<_> =
-        ["p", "q"].into_iter().flat_map(|name| record.lapsed(&provider(name), now.minus(LEASE))).collect();
-    let stands = record.holdings.keys().filter(|grant| !lapsed.contains(grant)).map(|grant| &grant.target);
-    Effective::of(stands, &record.denied(now), rules)
+fn number(user: &UserId) -> i64 {
+    user.subject.as_str()[1..].parse::<i64>().unwrap() + 1
 }
 
 #[derive(Debug, Clone)]
@@ -346,8 +317,7 @@ fn log23_a_lease_does_not_end_with_the_last_holder() {
     committed(world.log_in(&rules, &case(1, &["a", "c"], "1", 0)));
     let lapse = |world: &mut World, number: u8, now: Timestamp| {
         let kept = world.kept(&user(number), "");
-        let changes =
-            world.decide(&kept, &rules, now, |kept, facts| decision::lapse(kept, &provider("p"), &rules, facts, now));
+        let (_, changes) = world.decide(&kept, |kept, facts| decision::reap(kept, &rules, facts, now));
         world.commit(&kept, changes, None);
     };
     let later = NOW.plus(LEASE * 2);
@@ -425,13 +395,13 @@ proptest! {
                 }
                 Step::Lapse(who) => {
                     let kept = world.kept(&user(who), "");
-                    let changes = world.decide(&kept, &rules, now, |kept, facts| decision::lapse(kept, &provider("p"), &rules, facts, now));
+                    let (_, changes) = world.decide(&kept, |kept, facts| decision::reap(kept, &rules, facts, now));
                     world.commit(&kept, changes, None);
                 }
                 Step::Release(who, target) => {
                     let kept = world.kept(&user(who), "");
                     let held = Held { provider: provider("p"), targets: vec![group(TARGETS[usize::from(target)])], disabling: false };
-                    let changes = world.decide(&kept, &rules, now, |kept, facts| decision::release(kept, &held, &rules, facts, "test", now));
+                    let changes = world.decide(&kept, |kept, facts| decision::release(kept, &held, &rules, facts, "test", now));
                     world.commit(&kept, changes, None);
                 }
                 Step::Wait(hours) => now = now.plus(Duration::from_secs(u64::from(hours) * 3600)),
@@ -440,8 +410,9 @@ proptest! {
                 let after = world.holders(&rules, &group(name), now);
                 prop_assert!(by_hand || before.is_empty() || !after.is_empty(), "{name} lost its last holder");
             }
-            for ((_, target), (window, people)) in &world.windows {
-                prop_assert_eq!(people.len() as u64, window.losses, "a window counts people");
+            for (key @ (_, target), window) in &world.windows {
+                let counted = world.records.values().filter(|record| record.counted.get(key) == Some(&window.began_at));
+                prop_assert_eq!(counted.count() as u64, window.losses, "a window counts people");
                 prop_assert!(*target != group("D"), "what is not braked is not counted");
                 prop_assert!(window.losses <= rules.sync.brake.allowed(window.members));
             }

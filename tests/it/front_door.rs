@@ -172,8 +172,8 @@ impl House {
         self.journal.after(seen).into_iter().filter_map(plan).collect()
     }
 
-    pub fn store(&self) -> &dyn Store {
-        &*self.running.store
+    pub fn store(&self) -> &Store {
+        &self.running.store
     }
 
     pub fn rules(&self) -> Arc<RuleSet> {

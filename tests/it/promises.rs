@@ -74,7 +74,7 @@ fn counts(connection: &Connection) -> (i64, i64, i64) {
     (
         count("SELECT count(*) FROM grants"),
         count("SELECT count(*) FROM audit WHERE event = 'login'"),
-        count("SELECT count(*) FROM tokens WHERE spent = 1"),
+        count("SELECT count(*) FROM tokens"),
     )
 }
 
@@ -104,8 +104,8 @@ async fn promise_02_a_store_that_fails_lets_nobody_in() {
     let faults = [
         breaks("tokens", "INSERT", "ABORT"),
         breaks("users", "INSERT", "FAIL"),
-        breaks("grants", "INSERT", "ABORT"),
-        breaks("watermarks", "INSERT", "ROLLBACK"),
+        breaks("holdings", "INSERT", "ABORT"),
+        breaks("records", "INSERT", "ROLLBACK"),
         breaks("audit", "INSERT", "ABORT"),
         breaks("audit", "INSERT", "ROLLBACK"),
         "BEGIN IMMEDIATE".into(),

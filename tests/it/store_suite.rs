@@ -9,22 +9,63 @@ use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
+use loginsync::pipeline::mapping::stored::{Entry, GroupBody, OwnGroup, Stored};
 use loginsync::pipeline::mapping::{Group, Mapping, Role, RuleSet, Rules, candidates};
 use loginsync::pipeline::plan::Plan;
 use loginsync::pipeline::verify::Spending;
+use loginsync::ports::catalogue::Revision;
 use loginsync::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Sessions};
+use loginsync::ports::store::memory::Memory;
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
 
+/// Makes two tests of one: on SQLite, and in memory.
+macro_rules! on_every_store {
+    ($name:ident) => {
+        mod $name {
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                super::$name(&super::open()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn memory() {
+                super::$name(&super::in_memory()).await;
+            }
+        }
+    };
+}
+
+mod measures;
 mod rules;
+mod same;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A store of its own for one test.
 struct Opened {
-    store: Arc<dyn Store>,
+    /// Dropped first, while the files are there.
+    _checked: Checked,
+    store: Arc<Store>,
     sessions: Arc<dyn Sessions>,
     folder: tempfile::TempDir,
+}
+
+/// Checks a store at the end of its test: what users are found by equals their records.
+struct Checked(Arc<Store>);
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let store = Arc::clone(&self.0);
+        let checking = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { store.check(false).await.unwrap() })
+        });
+        assert_eq!(checking.join().unwrap(), Vec::<String>::new(), "`db check`");
+    }
 }
 
 impl Opened {
@@ -53,8 +94,14 @@ fn open() -> Opened {
 fn open_with(key: Option<&[u8]>) -> Opened {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db"), settings(key)).unwrap();
-    let store = Arc::new(store);
-    Opened { sessions: Arc::<SqliteStore>::clone(&store), store, folder }
+    let store = Arc::new(Store::from(store));
+    Opened { sessions: store.sessions(), _checked: Checked(Arc::clone(&store)), store, folder }
+}
+
+fn in_memory() -> Opened {
+    let store = Arc::new(Store::new(Arc::new(Memory::default())));
+    let folder = tempfile::tempdir().unwrap();
+    Opened { _checked: Checked(Arc::clone(&store)), sessions: store.sessions(), store, folder }
 }
 
 fn provider(name: &str) -> ProviderName {
@@ -119,7 +166,7 @@ impl Default for Case<'_> {
     }
 }
 
-async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Result<Applied, StoreError> {
+async fn apply(store: &Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Result<Applied, StoreError> {
     let values: Vec<String> = case.values.iter().map(|value| (*value).to_owned()).collect();
     let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
     let name = ClaimName::parse("groups").unwrap();
@@ -149,24 +196,23 @@ async fn apply(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Resul
     store.apply(login, candidates, Arc::clone(rules)).await
 }
 
-async fn plan(store: &dyn Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Plan {
+async fn plan(store: &Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Plan {
     match apply(store, rules, case).await.unwrap() {
         Applied::Committed(plan) => *plan,
         other => panic!("expected a committed plan, found {other:?}"),
     }
 }
 
-async fn groups(store: &dyn Store, rules: &Arc<RuleSet>, subject: &str) -> Vec<String> {
+async fn groups(store: &Store, rules: &Arc<RuleSet>, subject: &str) -> Vec<String> {
     store.user(user(subject), Arc::clone(rules)).await.unwrap().map(|view| view.groups).unwrap_or_default()
 }
 
-async fn events(store: &dyn Store) -> Vec<String> {
+async fn events(store: &Store) -> Vec<String> {
     store.audit(0, 1000).await.unwrap().into_iter().map(|row| row.event).collect()
 }
 
-#[tokio::test]
-async fn a_login_grants_and_the_next_one_revokes() {
-    let opened = open();
+on_every_store!(a_login_grants_and_the_next_one_revokes);
+async fn a_login_grants_and_the_next_one_revokes(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
     plan(store, &rules, Case { user: "bob", token: "0", values: &["a"], ..Case::default() }).await;
@@ -176,9 +222,8 @@ async fn a_login_grants_and_the_next_one_revokes() {
     assert_eq!((second.keeps.len(), second.revokes.len(), second.grants.len()), (1, 1, 0));
 }
 
-#[tokio::test]
-async fn promise_03_assigned_grants_and_other_providers_stay() {
-    let opened = open();
+on_every_store!(promise_03_assigned_grants_and_other_providers_stay);
+async fn promise_03_assigned_grants_and_other_providers_stay(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     store.act(user("alice"), Act::Assign(group("B")), "test".into(), NOW).await.unwrap();
     plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
@@ -191,9 +236,8 @@ async fn promise_03_assigned_grants_and_other_providers_stay() {
     assert_eq!((b.membership, b.reasons.len()), ("both", 2));
 }
 
-#[tokio::test]
-async fn promise_05_older_never_overwrites_newer() {
-    let opened = open();
+on_every_store!(promise_05_older_never_overwrites_newer);
+async fn promise_05_older_never_overwrites_newer(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "new", issued: 10, values: &["b"], ..Case::default() }).await;
     let old = plan(store, &rules, Case { token: "old", issued: 5, values: &["a", "c"], ..Case::default() }).await;
@@ -204,9 +248,8 @@ async fn promise_05_older_never_overwrites_newer() {
     assert!(!other.await.older, "another provider's logins have an order of their own");
 }
 
-#[tokio::test]
-async fn a_replay_changes_nothing_and_fills_one_row() {
-    let opened = open();
+on_every_store!(a_replay_changes_nothing_and_fills_one_row);
+async fn a_replay_changes_nothing_and_fills_one_row(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     for _ in 0..5 {
@@ -219,19 +262,19 @@ async fn a_replay_changes_nothing_and_fills_one_row() {
 
 #[tokio::test]
 async fn a_replay_is_known_after_a_restart() {
-    let Opened { store, folder, sessions } = open();
+    let Opened { store, folder, sessions, .. } = open();
     drop(sessions);
     let rules = Arc::new(rules());
-    plan(&*store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(&store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     drop(store);
     let path = folder.path().join("store.db");
     let again = SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap();
+    let again = Store::from(again);
     assert!(matches!(apply(&again, &rules, Case { token: "1", ..Case::default() }).await.unwrap(), Applied::Replay));
 }
 
-#[tokio::test]
-async fn a_disabled_user_is_refused_and_not_enabled() {
-    let opened = open();
+on_every_store!(a_disabled_user_is_refused_and_not_enabled);
+async fn a_disabled_user_is_refused_and_not_enabled(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     store.act(user("alice"), Act::Disable, "test".into(), NOW).await.unwrap();
@@ -241,9 +284,8 @@ async fn a_disabled_user_is_refused_and_not_enabled() {
     assert!(!view.enabled && view.groups == ["B"]);
 }
 
-#[tokio::test]
-async fn a_deny_outranks_every_grant() {
-    let opened = open();
+on_every_store!(a_deny_outranks_every_grant);
+async fn a_deny_outranks_every_grant(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     let deny = Act::Deny { target: group("B"), reason: "leaving".into(), until: None };
     store.act(user("alice"), deny, "test".into(), NOW).await.unwrap();
@@ -254,9 +296,8 @@ async fn a_deny_outranks_every_grant() {
     assert_eq!(groups(store, &rules, "alice").await, ["A", "B"]);
 }
 
-#[tokio::test]
-async fn promise_09_the_last_holder_of_a_protected_role_stays() {
-    let opened = open();
+on_every_store!(promise_09_the_last_holder_of_a_protected_role_stays);
+async fn promise_09_the_last_holder_of_a_protected_role_stays(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
     let guarded = plan(store, &rules, Case { token: "2", issued: 1, values: &[], ..Case::default() }).await;
@@ -324,7 +365,7 @@ async fn a_failing_job_does_not_spoil_its_batch() {
             let subject = if number % 10 == 0 { "mallory".into() } else { format!("user-{number}") };
             let token = number.to_string();
             let case = Case { user: &subject, token: &token, values: &["b"], ..Case::default() };
-            apply(&*store, &rules, case).await.is_ok()
+            apply(&store, &rules, case).await.is_ok()
         })
     });
     let mut committed = 0;
@@ -346,15 +387,15 @@ async fn concurrent_logins_of_one_user_end_with_the_newest() {
         tokio::spawn(async move {
             let token = number.to_string();
             let values = if number == 59 { values[1] } else { values[usize::try_from(number).unwrap() % 3] };
-            apply(&*store, &rules, Case { issued: number, token: &token, values, ..Case::default() }).await.unwrap();
+            apply(&store, &rules, Case { issued: number, token: &token, values, ..Case::default() }).await.unwrap();
         })
     });
     for login in logins.collect::<Vec<_>>() {
         login.await.unwrap();
     }
     // Alice may keep A as the last holder of the protected role; B is what the newest login gave.
-    assert!(groups(&*store, &rules, "alice").await.contains(&"B".to_owned()));
-    let newest: i64 = opened.intruder().query_row("SELECT issued_at FROM watermarks", [], |row| row.get(0)).unwrap();
+    assert!(groups(&store, &rules, "alice").await.contains(&"B".to_owned()));
+    let newest: i64 = opened.intruder().query_row("SELECT issued_at FROM logins", [], |row| row.get(0)).unwrap();
     assert_eq!(newest, NOW.0 + 59);
 }
 
@@ -364,7 +405,7 @@ async fn what_the_provider_was_asked_for_applies_and_leaves_the_watermark_alone(
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     let watermark = || -> Vec<i64> {
         let intruder = opened.intruder();
-        let mut select = intruder.prepare("SELECT issued_at FROM watermarks").unwrap();
+        let mut select = intruder.prepare("SELECT issued_at FROM logins").unwrap();
         select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     };
     plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
@@ -381,9 +422,8 @@ async fn what_the_provider_was_asked_for_applies_and_leaves_the_watermark_alone(
     assert!(!first.older, "an answer sets no watermark that could make a token old");
 }
 
-#[tokio::test]
-async fn a_token_that_is_not_spent_may_come_again() {
-    let opened = open();
+on_every_store!(a_token_that_is_not_spent_may_come_again);
+async fn a_token_that_is_not_spent_may_come_again(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     let again = || Case { token: "1", values: &["b"], spending: Spending::Again, ..Case::default() };
     plan(store, &rules, again()).await;
@@ -394,9 +434,8 @@ async fn a_token_that_is_not_spent_may_come_again() {
     assert!(matches!(replay, Applied::Replay));
 }
 
-#[tokio::test]
-async fn mappings_that_are_gone_lose_their_grants_at_once() {
-    let opened = open();
+on_every_store!(mappings_that_are_gone_lose_their_grants_at_once);
+async fn mappings_that_are_gone_lose_their_grants_at_once(opened: &Opened) {
     let (store, old) = (&*opened.store, Arc::new(rules()));
     store.adopt(Arc::clone(&old), NOW).await.unwrap();
     plan(store, &old, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
@@ -411,9 +450,8 @@ async fn mappings_that_are_gone_lose_their_grants_at_once() {
     assert!(matches!(stale, Applied::Stale), "candidates of the old rules are not written");
 }
 
-#[tokio::test]
-async fn refusals_are_recorded_once_for_each_token() {
-    let opened = open();
+on_every_store!(refusals_are_recorded_once_for_each_token);
+async fn refusals_are_recorded_once_for_each_token(opened: &Opened) {
     let refusal = |token: &str| Refusal {
         id: "r".into(),
         provider: provider("p"),
@@ -426,7 +464,7 @@ async fn refusals_are_recorded_once_for_each_token() {
     for token in ["1", "1", "2", "1"] {
         opened.store.record_refusal(refusal(token)).await.unwrap();
     }
-    assert_eq!(events(&*opened.store).await, ["login_refused", "login_refused"]);
+    assert_eq!(events(&opened.store).await, ["login_refused", "login_refused"]);
 }
 
 #[tokio::test]
@@ -470,7 +508,7 @@ async fn promise_06_a_cut_chain_no_longer_has_the_logged_head() {
 async fn without_a_key_rows_are_linked_and_it_is_said() {
     let opened = open_with(None);
     let rules = Arc::new(rules());
-    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(&opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     let report = opened.store.verify_audit().await.unwrap();
     assert!(report.broken.is_none() && !report.keyed);
 }
@@ -494,7 +532,7 @@ async fn an_erased_person_leaves_a_chain_that_verifies() {
 
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_refused() {
-    let Opened { store, folder, sessions } = open();
+    let Opened { store, folder, sessions, .. } = open();
     drop(sessions);
     drop(store);
     let path = folder.path().join("store.db");
@@ -507,11 +545,12 @@ async fn a_database_of_a_newer_version_is_refused() {
 async fn a_settled_database_is_one_file() {
     let opened = open();
     let rules = Arc::new(rules());
-    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(&opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     opened.store.settle().await.unwrap();
     let copy = opened.folder.path().join("copy.db");
     std::fs::copy(opened.path(), &copy).unwrap();
     let restored = SqliteStore::open(&copy, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap();
+    let restored = Store::from(restored);
     assert_eq!(groups(&restored, &rules, "alice").await, ["B"]);
 }
 
@@ -533,16 +572,15 @@ async fn a_locked_store_refuses_in_time() {
     let intruder = opened.intruder();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     let began = std::time::Instant::now();
-    let refused = apply(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    let refused = apply(&opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     assert!(refused.is_err());
     assert!(began.elapsed() < Duration::from_secs(4));
     intruder.execute_batch("ROLLBACK").unwrap();
-    plan(&*opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    plan(&opened.store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
 }
 
-#[tokio::test]
-async fn users_are_listed_page_by_page() {
-    let opened = open();
+on_every_store!(users_are_listed_page_by_page);
+async fn users_are_listed_page_by_page(opened: &Opened) {
     for number in 0..25 {
         let assign = Act::Assign(group("B"));
         opened.store.act(user(&format!("u{number:02}")), assign, "test".into(), NOW).await.unwrap();
@@ -559,12 +597,83 @@ async fn users_are_listed_page_by_page() {
     assert!(seen.is_sorted());
 }
 
-#[tokio::test]
-async fn cookie_keys_are_made_once() {
-    let opened = open();
+on_every_store!(cookie_keys_are_made_once);
+async fn cookie_keys_are_made_once(opened: &Opened) {
     let first = opened.store.cookie_keys().await.unwrap();
     assert_eq!(first.len(), 32);
     assert_eq!(opened.store.cookie_keys().await.unwrap(), first);
+}
+
+/// What users are found by is compared with their records, and corrected by them.
+#[tokio::test]
+async fn a_check_finds_what_differs_and_repairs_it() {
+    let opened = open();
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    let deny = Act::Deny { target: group("C"), reason: "test".into(), until: None };
+    store.act(user("alice"), deny, "test".into(), NOW).await.unwrap();
+    let whole: Vec<String> = Vec::new();
+    let tampers = [
+        ("DELETE FROM holdings WHERE rowid_of = 1", "lacks a row of `people/alice`"),
+        ("INSERT INTO holdings VALUES (0, 1, 'q', x'00', 1, NULL)", "has a row of user 1"),
+        ("INSERT INTO holdings VALUES (0, 1, 'p', x'00', 77, NULL)", "has a row of user 77"),
+        ("UPDATE holdings SET at = 5", "lacks a row of `people/alice`"),
+        ("DELETE FROM denied", "`denied` lacks a row of `people/alice`"),
+        ("INSERT INTO denied VALUES (0, 'B', 1)", "`denied` has a row of user 1"),
+        ("UPDATE users SET disabled = 1", "`users` says of `people/alice`"),
+    ];
+    for (tamper, fault) in tampers {
+        let tamper = tamper.replace(" WHERE rowid_of = 1", " WHERE target = (SELECT min(target) FROM holdings)");
+        opened.intruder().execute_batch(&tamper).unwrap();
+        let found = store.check(false).await.unwrap();
+        assert!(found.iter().any(|found| found.contains(fault)), "{tamper}: {found:?}");
+        assert_eq!(store.check(true).await.unwrap(), found, "{tamper}");
+        assert_eq!(store.check(false).await.unwrap(), whole, "{tamper}");
+    }
+}
+
+/// Numbers are never used twice: a rename touches no user, and a new group of an old name is another one.
+#[tokio::test]
+async fn a_group_is_its_number_and_not_its_name() {
+    let opened = open();
+    let store = &*opened.store;
+    let name = |name: &str| group(name);
+    store.act(user("alice"), Act::Assign(name("A")), "test".into(), NOW).await.unwrap();
+    let record =
+        || -> String { opened.intruder().query_row("SELECT record FROM records", [], |row| row.get(0)).unwrap() };
+    let (before, rules) = (record(), Arc::new(rules()));
+    let mut generation = 0;
+    let mut revise = async |renamed: Vec<(Target, Target)>, has: &[&str], had: &[&str]| {
+        let stored = |names: &[&str], generation: i64| {
+            let mut stored = Stored { generation, ..Stored::default() };
+            for name in names {
+                let number = stored.next_number();
+                let body = GroupBody { name: (*name).to_owned(), own: Some(OwnGroup::default()) };
+                stored.groups.insert(number, Arc::new(Entry::new(number, format!("{name}-{generation}"), NOW, body)));
+            }
+            Arc::new(stored)
+        };
+        let revision = Revision {
+            before: stored(had, generation),
+            after: stored(has, generation + 1),
+            renamed,
+            rules: Some(Arc::clone(&rules)),
+            confirmed: true,
+            client: None,
+            events: Vec::new(),
+            now: NOW,
+        };
+        generation += 1;
+        store.revise(revision).await.unwrap();
+    };
+    revise(Vec::new(), &["A"], &[]).await;
+    revise(vec![(name("A"), name("Z"))], &["Z"], &["A"]).await;
+    assert_eq!((groups(store, &rules, "alice").await, record()), (vec!["Z".to_owned()], before.clone()));
+    revise(Vec::new(), &[], &["Z"]).await;
+    assert_eq!((groups(store, &rules, "alice").await, record()), (Vec::<String>::new(), before));
+    revise(Vec::new(), &["Z"], &[]).await;
+    assert!(groups(store, &rules, "alice").await.is_empty());
+    assert_eq!(store.members(name("Z"), None, 10).await.unwrap(), []);
 }
 
 // ------------------------------------------------------------------------------------------------------------ sessions
@@ -641,29 +750,28 @@ async fn a_session_tells_what_its_user_holds_now() {
     assert_eq!(rows, 1, "and nothing was written for the other");
 }
 
-#[tokio::test]
-async fn a_session_ends_by_idling_by_age_and_with_its_user() {
-    let opened = open();
+on_every_store!(a_session_ends_by_idling_by_age_and_with_its_user);
+async fn a_session_ends_by_idling_by_age_and_with_its_user(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     for who in ["alice", "bob", "carol"] {
         plan(store, &rules, Case { user: who, token: who, values: &["b"], ..Case::default() }).await;
         assert!(opened.sessions.begin(session(who, who)).await.unwrap());
     }
-    assert!(live(&opened, "alice", &rules, at(HOUR - 1)).await);
-    assert!(!live(&opened, "alice", &rules, at(HOUR)).await, "it lay idle");
+    assert!(live(opened, "alice", &rules, at(HOUR - 1)).await);
+    assert!(!live(opened, "alice", &rules, at(HOUR)).await, "it lay idle");
     opened.sessions.extend(Digest::of(b"alice"), at(HOUR - 1), at(3 * HOUR)).await.unwrap();
-    assert!(live(&opened, "alice", &rules, at(2 * HOUR - 1)).await);
-    assert!(!live(&opened, "alice", &rules, at(2 * HOUR)).await, "no use extends its age");
+    assert!(live(opened, "alice", &rules, at(2 * HOUR - 1)).await);
+    assert!(!live(opened, "alice", &rules, at(2 * HOUR)).await, "no use extends its age");
     opened.sessions.extend(Digest::of(b"alice"), NOW, NOW).await.unwrap();
-    assert!(live(&opened, "alice", &rules, at(HOUR)).await, "a late note does not shorten it");
+    assert!(live(opened, "alice", &rules, at(HOUR)).await, "a late note does not shorten it");
 
     store.act(user("bob"), Act::Disable, "test".into(), NOW).await.unwrap();
-    assert!(!live(&opened, "bob", &rules, NOW).await);
+    assert!(!live(opened, "bob", &rules, NOW).await);
     assert!(!opened.sessions.begin(session("bob-2", "bob")).await.unwrap());
     store.act(user("bob"), Act::Enable, "test".into(), NOW).await.unwrap();
-    assert!(!live(&opened, "bob", &rules, NOW).await, "being enabled again brings none back");
+    assert!(!live(opened, "bob", &rules, NOW).await, "being enabled again brings none back");
     store.act(user("carol"), Act::Erase, "test".into(), NOW).await.unwrap();
-    assert!(!live(&opened, "carol", &rules, NOW).await);
+    assert!(!live(opened, "carol", &rules, NOW).await);
 }
 
 #[tokio::test]
@@ -687,9 +795,8 @@ async fn sessions_are_bounded_for_each_user_and_swept() {
     assert!(!opened.sessions.end(Digest::of(b"five")).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_provider_ends_its_own_sessions_once_for_each_message() {
-    let opened = open();
+on_every_store!(a_provider_ends_its_own_sessions_once_for_each_message);
+async fn a_provider_ends_its_own_sessions_once_for_each_message(opened: &Opened) {
     let (store, rules) = (&*opened.store, Arc::new(rules()));
     plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
     let begin = |key: &'static str| opened.sessions.begin(session(key, "alice"));
@@ -701,11 +808,11 @@ async fn a_provider_ends_its_own_sessions_once_for_each_message() {
     let end = |logout: Logout| async { opened.sessions.log_out(logout).await.unwrap() };
     assert_eq!(end(logout(Some("bob"), &["sid-one"], "a")).await, LoggedOut::Ended(0), "another person's");
     assert_eq!(end(logout(Some("alice"), &["sid-one"], "b")).await, LoggedOut::Ended(1));
-    assert!(live(&opened, "two", &rules, NOW).await && !live(&opened, "one", &rules, NOW).await);
+    assert!(live(opened, "two", &rules, NOW).await && !live(opened, "one", &rules, NOW).await);
     begin("one").await.unwrap();
     assert_eq!(end(logout(Some("alice"), &[], "b")).await, LoggedOut::Replay, "the same message again");
-    assert!(live(&opened, "one", &rules, NOW).await);
+    assert!(live(opened, "one", &rules, NOW).await);
     assert_eq!(end(logout(Some("alice"), &[], "c")).await, LoggedOut::Ended(2));
-    assert!(live(&opened, "other", &rules, NOW).await, "another provider's stays");
+    assert!(live(opened, "other", &rules, NOW).await, "another provider's stays");
     assert_eq!(groups(store, &rules, "alice").await, ["B"], "memberships stay");
 }

@@ -145,7 +145,7 @@ pub fn providers(config: &Config) -> Vec<Arc<Provider>> {
 
 pub struct Proxy {
     pub address: SocketAddr,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<Store>,
     pub clock: Clock,
     pub counters: Arc<Counters>,
     pub outcomes: Arc<Outcomes>,
@@ -169,7 +169,7 @@ impl Proxy {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(2), audit_key: None };
         let opened = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
-        let store: Arc<dyn Store> = Arc::<SqliteStore>::clone(&opened);
+        let store = Arc::new(Store::new(Arc::clone(&opened)));
         let clock = Clock::fixed(NOW);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys: Arc<dyn KeySource> = Arc::new(Keys::of(&key));

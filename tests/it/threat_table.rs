@@ -18,9 +18,12 @@ fn exists(test: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
     lines.iter().enumerate().any(|(number, line)| {
         // Other attributes may stand between the one that makes it a test and the function.
-        let attributes =
-            lines[..number].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-        let is_test = attributes.copied().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+        let attributes = lines[..number].iter().rev().take_while(|line| {
+            line.starts_with("#[") || line.starts_with("//") || line.starts_with("on_every_store!(")
+        });
+        let is_test = attributes
+            .copied()
+            .any(|line| ["#[test]", "#[tokio::test", "on_every_store!("].iter().any(|start| line.starts_with(start)));
         line.trim_start_matches("async ").starts_with(&head) && is_test
     })
 }

@@ -51,7 +51,7 @@ pub struct DemoApp {
     registration: Registration,
     links: Links,
     namespace: Namespace,
-    store: Arc<dyn Store>,
+    store: Arc<Store>,
     rules: Arc<Rules>,
     journal: Arc<Journal>,
     sessions: Mutex<HashMap<String, Session>>,
@@ -82,7 +82,7 @@ impl DemoApp {
     pub fn new(
         registration: Registration,
         links: Links,
-        store: Arc<dyn Store>,
+        store: Arc<Store>,
         rules: Arc<Rules>,
         journal: Arc<Journal>,
     ) -> Result<Self, Failure> {

@@ -106,6 +106,44 @@ impl Selector {
         Ok(Self::Path(segments))
     }
 
+    /// As recorded claims name it. The words are kept in databases, so that none of them may change.
+    pub(super) fn recorded(&self) -> String {
+        match self {
+            Self::Name(name) => format!("name {}", Value::from(name.as_str())),
+            Self::Path(segments) => {
+                let segments: Vec<String> = segments
+                    .iter()
+                    .map(|segment| match segment {
+                        Segment::Member(name) => format!("member {}", Value::from(name.as_str())),
+                        Segment::Each => "each".into(),
+                        Segment::Values => "values".into(),
+                        Segment::Keys => "keys".into(),
+                    })
+                    .collect();
+                format!("path {}", segments.join(" "))
+            }
+        }
+    }
+
+    /// As those of schema version 8 and earlier do.
+    pub(super) fn recorded_before(&self) -> String {
+        match self {
+            Self::Name(name) => format!("Name({name:?})"),
+            Self::Path(segments) => {
+                let segments: Vec<String> = segments
+                    .iter()
+                    .map(|segment| match segment {
+                        Segment::Member(name) => format!("Member({name:?})"),
+                        Segment::Each => "Each".into(),
+                        Segment::Values => "Values".into(),
+                        Segment::Keys => "Keys".into(),
+                    })
+                    .collect();
+                format!("Path([{}])", segments.join(", "))
+            }
+        }
+    }
+
     /// Looks for the claim in a token.
     pub fn find<'a>(&self, payload: &'a Map<String, Value>) -> Found<'a> {
         let (first, rest) = match self {

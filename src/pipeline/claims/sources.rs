@@ -24,6 +24,26 @@ pub enum Source {
     AccessToken,
 }
 
+impl Source {
+    /// The word for it in recorded claims.
+    pub(super) fn recorded(&self) -> &'static str {
+        match self {
+            Self::Assertion => "assertion",
+            Self::Userinfo => "userinfo",
+            Self::AccessToken => "access token",
+        }
+    }
+
+    /// The word in those of schema version 8 and earlier.
+    pub(super) fn recorded_before(&self) -> &'static str {
+        match self {
+            Self::Assertion => "Assertion",
+            Self::Userinfo => "Userinfo",
+            Self::AccessToken => "AccessToken",
+        }
+    }
+}
+
 /// How several sources make one claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {

@@ -1,10 +1,12 @@
 //! What an operator, or a client of an API, does about one user.
 
-use super::{Changes, Kept, audit};
+use std::collections::BTreeMap;
+
+use super::{Changes, Kept, Needs, Save, audit};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::plan::{Grant, Source};
-use crate::pipeline::record::{Bound, Deny, Disabled, Holding, Record};
+use crate::pipeline::record::{Bound, Deny, Disabled, Holding, Record, Rest};
 
 /// Who acts, and with which right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,20 +93,15 @@ impl Act {
 /// The personal fields of every earlier row of the audit about this user are gone.
 pub const ERASED: &str = "user_erased";
 
-/// Why nothing is done, in words for the one who asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Undone(String);
-
 /// What an act comes to.
 ///
 /// # Errors
 /// When it would change nothing: a script that repeats itself should hear it.
-pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, Undone> {
+pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, Needs> {
     if let (Some(found), Some(current)) = (by.epoch, kept.epoch)
         && found < current
     {
-        return Err(Undone("the rules were changed meanwhile; try again".into()));
+        return Err(Needs::Undone("the rules were changed meanwhile; try again".into()));
     }
     let mut changes = Changes::default();
     let creates = matches!(act, Act::Create { .. } | Act::Assign(_) | Act::Deny { .. });
@@ -124,15 +121,41 @@ pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, U
         None => on_erased(kept, act, &mut changes)?,
     };
     if !changed {
-        return Err(Undone(nothing_to_do(&kept.user, act)));
+        return Err(Needs::Undone(nothing_to_do(&kept.user, act)));
     }
     let about = match (act.erases(), changes.record.is_some()) {
         (true, _) => audit::About::Number,
         (false, true) => audit::About::Person { email: None },
-        (false, false) => audit::About::Nobody,
+        (false, false) => audit::About::NoUser,
     };
     changes.audit.push(audit::act(act.event(), act, &by.name, about));
     Ok(changes)
+}
+
+/// What acts on several users come to, one after another; all are carried out, or none.
+///
+/// # Errors
+/// As for [`act`].
+pub fn acts(kept: &[Kept], acts: &[(UserId, Act)], by: &By, now: Timestamp) -> Result<Save, Needs> {
+    let mut people = kept.to_vec();
+    let mut save = Save { people: vec![Changes::default(); kept.len()], ..Save::default() };
+    let places: BTreeMap<&UserId, usize> = kept.iter().enumerate().map(|(at, kept)| (&kept.user, at)).collect();
+    for (user, act) in acts {
+        let found = places.get(user).and_then(|at| Some((people.get_mut(*at)?, save.people.get_mut(*at)?)));
+        let Some((person, all)) = found else { continue };
+        if all.erased.is_some() {
+            return Err(Needs::Undone(format!(
+                "`{user}` is erased by this call; expected nothing about them behind that"
+            )));
+        }
+        let mut changes = self::act(person, act, by, now)?;
+        changes.audit.splice(0..0, std::mem::take(&mut all.audit));
+        if let Some(record) = &changes.record {
+            (person.record, person.erased) = (Some(record.clone()), None);
+        }
+        *all = changes;
+    }
+    Ok(save)
 }
 
 /// Carries an act out on a record. `false` where it changes nothing.
@@ -141,9 +164,16 @@ fn on_record(mut record: Record, act: &Act, by: &By, now: Timestamp, changes: &m
         Act::Assign(target) => assign(&mut record, target, by, now),
         Act::Unassign(target) => record.holdings.remove(&by_hand(target)).is_some(),
         Act::Deny { target, reason, until } => {
-            let deny = Deny { at: now, by: by.name.clone(), reason: reason.clone(), until: *until };
+            let (by, reason) = (by.name.clone(), reason.clone());
             let is_new = !record.denies.contains_key(target);
-            record.denies.entry(target.clone()).or_insert(deny);
+            record.denies.entry(target.clone()).or_insert(Deny {
+                at: now,
+                by,
+                reason,
+                until: *until,
+                rest: Rest::new(),
+            });
+            record.ends_by(*until);
             is_new
         }
         Act::Undeny(target) => lift(&mut record.denies, target),
@@ -160,7 +190,12 @@ fn on_record(mut record: Record, act: &Act, by: &By, now: Timestamp, changes: &m
         Act::Create { .. } => true,
         Act::Rename(name) => record.display_name.replace(name.clone()).as_ref() != Some(name),
         Act::Erase | Act::Forget => {
-            let bound = Bound { disabled: record.disabled.take(), denies: std::mem::take(&mut record.denies) };
+            let denies = std::mem::take(&mut record.denies).into_iter().map(|(target, deny)| {
+                // What was written about the person goes with them.
+                let reason = String::from("denied before the person was erased");
+                (target, Deny { reason, rest: Rest::new(), ..deny })
+            });
+            let bound = Bound { disabled: record.disabled.take(), denies: denies.collect() };
             changes.erased = Some(if matches!(act, Act::Erase) { bound } else { Bound::default() });
             return true;
         }
@@ -194,9 +229,9 @@ fn lift(denies: &mut std::collections::BTreeMap<Target, Deny>, target: &Target) 
 }
 
 /// What can be done about an erased person: lift what still binds them.
-fn on_erased(kept: &Kept, act: &Act, changes: &mut Changes) -> Result<bool, Undone> {
+fn on_erased(kept: &Kept, act: &Act, changes: &mut Changes) -> Result<bool, Needs> {
     let user = &kept.user;
-    let Some(bound) = &kept.erased else { return Err(Undone(format!("there is no user `{user}`"))) };
+    let Some(bound) = &kept.erased else { return Err(Needs::Undone(format!("there is no user `{user}`"))) };
     let mut bound = bound.clone();
     let changed = match act {
         Act::Enable => bound.disabled.take().is_some(),
@@ -206,7 +241,7 @@ fn on_erased(kept: &Kept, act: &Act, changes: &mut Changes) -> Result<bool, Undo
             true
         }
         _ => {
-            return Err(Undone(format!(
+            return Err(Needs::Undone(format!(
                 "`{user}` was erased; what still binds them can be lifted (`enable`, `undeny`) or forgotten (`erase --forget`)"
             )));
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::replan::Why;
 use super::{Act, ClaimSummary, Login};
 use crate::pipeline::claims::arrived::ArrivedNames;
-use crate::pipeline::ids::{ProviderName, Target};
+use crate::pipeline::ids::{ProviderName, Target, UserId};
 use crate::pipeline::mapping::{Hit, NearMiss, RuleSet};
 use crate::pipeline::plan::{Change, Plan};
 
@@ -25,20 +25,32 @@ pub struct Entry {
 /// Whom a row is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum About {
-    Nobody,
+    NoUser,
     /// The number of the user, without personal fields.
     Number,
     /// The user with their key, and with an e-mail address where one is known.
     Person {
         email: Option<String>,
     },
+    /// Another user than the one whom the decision is about, or one under another key.
+    Other {
+        number: i64,
+        user: UserId,
+    },
+    /// A number that had a user until now.
+    Former(i64),
 }
 
 impl Entry {
-    fn new(event: &'static str, detail: &impl Serialize) -> Self {
+    pub(super) fn new(event: &'static str, detail: &impl Serialize) -> Self {
         // Structs of texts and numbers always have a JSON text.
         let detail = serde_json::to_string(detail).unwrap_or_default();
         Self { event, detail, login: None, about: About::Person { email: None } }
+    }
+
+    /// A row about no user.
+    pub fn told(event: &'static str, detail: &serde_json::Value) -> Self {
+        Self { event, detail: detail.to_string(), login: None, about: About::NoUser }
     }
 }
 
@@ -55,6 +67,12 @@ pub struct RefusalDetail<'a> {
     pub arrived: &'a [ArrivedNames],
 }
 
+/// A login that was refused before there was anything to decide.
+pub fn refused(detail: &RefusalDetail<'_>) -> Entry {
+    let login = Some(detail.login.to_owned());
+    Entry { login, about: About::NoUser, ..Entry::new("login_refused", detail) }
+}
+
 pub(super) fn refusal(login: &Login, outcome: &str, reason: &str, about: bool) -> Entry {
     let detail = RefusalDetail {
         login: &login.id,
@@ -64,7 +82,7 @@ pub(super) fn refusal(login: &Login, outcome: &str, reason: &str, about: bool) -
         reason,
         arrived: &login.arrived,
     };
-    let about = if about { About::Number } else { About::Nobody };
+    let about = if about { About::Number } else { About::NoUser };
     Entry { login: Some(login.id.clone()), about, ..Entry::new("login_refused", &detail) }
 }
 
@@ -144,6 +162,15 @@ struct DisabledDetail<'a> {
 
 pub(super) fn user_disabled(by: &str, mapping: &str) -> Entry {
     Entry::new("user_disabled", &DisabledDetail { by, mapping, why: "released" })
+}
+
+pub(super) fn user_enabled(by: &str, mapping: &str) -> Entry {
+    Entry::new("user_enabled", &DisabledDetail { by, mapping, why: "enabled by its mapping" })
+}
+
+pub(super) fn erased_enabled(by: &str, mapping: &str) -> Entry {
+    let detail = DisabledDetail { by, mapping, why: "enabled by its mapping; erased since" };
+    Entry { about: About::NoUser, ..Entry::new("user_enabled", &detail) }
 }
 
 pub(super) fn disabling_discarded(by: &str, mapping: &str) -> Entry {

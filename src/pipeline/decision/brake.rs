@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Needs, Question, all};
+use super::facts::all;
+use super::{Facts, Needs, Question};
 use crate::pipeline::ids::{ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::{Plan, Snapshot};
+use crate::pipeline::record::Record;
 
 /// People who lost a target through a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub struct Window {
 pub(super) fn hold(
     plan: &mut Plan,
     snapshot: &Snapshot,
+    record: &Record,
     rules: &RuleSet,
     facts: &Facts,
     now: Timestamp,
@@ -39,13 +42,14 @@ pub(super) fn hold(
     let (mut running, mut fresh) = (Vec::new(), Vec::new());
     for (key, known) in found {
         match known.window.filter(|window| goes_on(window, known.holds)) {
-            Some(_) if known.counted => {}
+            Some(window) if record.counted.get(&key) == Some(&window.began_at) => {}
             Some(window) => running.push((key, window)),
             None => fresh.push(key),
         }
     }
-    let asked = |key: &(ProviderName, Target)| Question::Members(key.0.clone(), key.1.clone());
-    let begun = all(fresh, |key| facts.members.get(key).copied(), asked)?;
+    let asked = |key: &(ProviderName, Target)| Question::Members(Some(key.0.clone()), key.1.clone());
+    let members = |key: &(ProviderName, Target)| facts.members.get(&(Some(key.0.clone()), key.1.clone())).copied();
+    let begun = all(fresh, members, asked)?;
     running.extend(begun.into_iter().map(|(key, members)| (key, Window { began_at: now, members, losses: 0 })));
     let mut stopped = Vec::new();
     for (key, window) in running {
@@ -58,4 +62,18 @@ pub(super) fn hold(
     stopped.sort_unstable();
     plan.hold(stopped, snapshot, rules);
     Ok(counted)
+}
+
+/// Windows in which a person is remembered, at most.
+const MOST_COUNTED: usize = 256;
+
+/// Notes in which windows a person was counted: one who loses the same again within a window is no other person.
+pub(super) fn note_counted(record: &mut Record, windows: &BTreeMap<(ProviderName, Target), Window>) {
+    for (key, window) in windows {
+        record.counted.insert(key.clone(), window.began_at);
+    }
+    while record.counted.len() > MOST_COUNTED {
+        let oldest = record.counted.iter().min_by_key(|(_, began_at)| **began_at).map(|(key, _)| key.clone());
+        oldest.and_then(|key| record.counted.remove(&key));
+    }
 }

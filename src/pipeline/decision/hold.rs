@@ -1,7 +1,10 @@
 //! What an operator does with what the brake holds of one user.
 
 use super::replan::{Why, anew};
-use super::{Changes, Facts, Kept, Needs, Question, audit};
+use std::collections::BTreeSet;
+
+use super::facts::all;
+use super::{Changes, Facts, Kept, Needs, Question, Save, Shared, audit, disabling};
 use crate::pipeline::ids::{ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::record::{Disabled, Record};
@@ -19,7 +22,7 @@ pub struct Held {
 /// from, and the revocation that was held is carried out.
 ///
 /// # Errors
-/// When facts about other users are missing, or the recorded claims cannot be read.
+/// When facts about other users are missing.
 pub fn release(
     kept: &Kept,
     held: &Held,
@@ -35,14 +38,13 @@ pub fn release(
     }
     let Held { provider, targets, .. } = held;
     if !targets.is_empty() {
-        let claims = facts.claims.as_ref().ok_or_else(|| Needs::one(Question::Claims))?;
-        match claims.get(provider) {
-            Some(claims) => {
+        match record.claims.contains_key(provider) {
+            true => {
                 let why = (Why::Released { by, targets }, now);
-                (record, _) = anew(kept, record, (provider, claims), rules, facts, why, &mut changes)?;
+                (record, _) = anew(kept, record, provider, rules, facts, why, &mut changes)?;
                 record.lift(provider, targets);
             }
-            None => {
+            false => {
                 record.holdings.retain(|grant, holding| {
                     let meant = grant.source.is_through(provider) && targets.contains(&grant.target);
                     !(meant && holding.held_at.is_some())
@@ -78,4 +80,33 @@ pub fn discard(kept: &Kept, held: &Held, by: &str) -> Changes {
     }
     changes.record = Some(record);
     changes
+}
+
+/// What was held and an operator has settled.
+#[derive(Debug, Clone, Default)]
+pub struct Settled {
+    pub targets: BTreeSet<(ProviderName, Target)>,
+    pub disablings: bool,
+}
+
+/// An operator who has settled all that was held of a target has judged its losses so far: they begin anew. While something of it is
+/// held, its window goes on.
+///
+/// # Errors
+/// When facts are missing.
+pub fn judge(settled: &Settled, facts: &Facts, now: Timestamp) -> Result<Save, Needs> {
+    let mut shared = Shared::default();
+    let asked = |key: &&(ProviderName, Target)| Question::Window(key.0.clone(), key.1.clone());
+    for (key, running) in all(&settled.targets, |key| facts.windows.get(*key).copied(), asked)? {
+        if !running.holds {
+            shared.ended_windows.insert(key.clone());
+        }
+    }
+    if settled.disablings {
+        let known = facts.disablings.ok_or_else(|| Needs::one(Question::Disablings(now)))?;
+        if !known.holds {
+            shared.notes.insert(disabling::SINCE.to_owned(), Some(now.0.to_be_bytes().to_vec()));
+        }
+    }
+    Ok(Save { people: Vec::new(), shared })
 }

@@ -9,24 +9,43 @@ use crate::pipeline::mapping::{Mode, RuleSet};
 use crate::pipeline::plan::{Effective, Grant};
 use crate::pipeline::record::Record;
 
-/// Ends the leases of a user through a provider that have ended.
+/// How much of a user has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ended {
+    pub leases: u64,
+    pub denies: u64,
+}
+
+/// Ends the leases and denies of a user that have ended, and notes when the next ones end.
 ///
 /// # Errors
 /// When facts about other users are missing.
-pub fn lapse(
-    kept: &Kept,
-    provider: &ProviderName,
-    rules: &RuleSet,
-    facts: &Facts,
-    now: Timestamp,
-) -> Result<Changes, Needs> {
-    let mut changes = Changes::default();
-    let Some(mut record) = kept.record.clone() else { return Ok(changes) };
-    if let Some(ended) = end(&mut record, provider, rules, facts, now)? {
-        changes.audit.push(ended);
-        changes.record = Some(record);
+pub fn reap(kept: &Kept, rules: &RuleSet, facts: &Facts, now: Timestamp) -> Result<(Ended, Changes), Needs> {
+    let (mut ended, mut changes) = (Ended::default(), Changes::default());
+    let Some(before) = &kept.record else { return Ok((ended, changes)) };
+    let mut record = before.clone();
+    for provider in rules.providers.keys() {
+        if let Some(entry) = end(&mut record, provider, rules, facts, now)? {
+            changes.audit.push(entry);
+        }
     }
-    Ok(changes)
+    ended.leases = (before.holdings.len() - record.holdings.len()) as u64;
+    ended.denies = expire(&mut record, &mut changes, now);
+    // What outlives its end as the last of its kind is looked at every time.
+    record.due = record.ends_at(rules);
+    changes.record = (record != *before).then_some(record);
+    Ok((ended, changes))
+}
+
+/// Sets anew when the first lease of a user ends, where that is earlier than noted.
+pub fn renew(kept: &Kept, rules: &RuleSet) -> Changes {
+    let mut changes = Changes::default();
+    if let Some(before) = &kept.record {
+        let mut record = before.clone();
+        record.ends_by(record.ends_at(rules));
+        changes.record = (record != *before).then_some(record);
+    }
+    changes
 }
 
 /// Ends them in a record. The last holder of something protected keeps it.
@@ -44,7 +63,7 @@ pub(super) fn end(
     }
     // Who is disabled holds nothing that anyone could miss.
     if record.disabled.is_none() {
-        let last = not_held_by_another(protected_losses(record, &lapsed, rules, now), facts)?;
+        let last = not_held_by_another(protected_losses(record, &lapsed, rules, now), rules, facts, now)?;
         lapsed.retain(|grant| !carries(&grant.target, &last, rules));
     }
     let targets: BTreeSet<&Target> = lapsed.iter().map(|grant| &grant.target).collect();
@@ -74,15 +93,12 @@ fn carries(target: &Target, last: &[Target], rules: &RuleSet) -> bool {
 }
 
 /// Ends the denies of a user that are past their `until`.
-pub fn expire(kept: &Kept, now: Timestamp) -> Changes {
-    let mut changes = Changes::default();
-    let Some(mut record) = kept.record.clone() else { return changes };
+fn expire(record: &mut Record, changes: &mut Changes, now: Timestamp) -> u64 {
     let bound = record.denied(now);
     let ended: Vec<Target> = record.denies.keys().filter(|target| !bound.contains(target)).cloned().collect();
     for target in &ended {
         record.denies.remove(target);
         changes.audit.push(audit::deny_ended(target));
     }
-    changes.record = (!ended.is_empty()).then_some(record);
-    changes
+    ended.len() as u64
 }

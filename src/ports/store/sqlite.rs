@@ -4,57 +4,50 @@
 //! answers them: with `synchronous = full` a burst of logins shares one wait for the disk. Looking goes through a connection
 //! of its own.
 
-mod act;
-mod adopted;
-mod apply;
 mod audit;
-mod brake;
 mod catalogue;
+mod check;
 mod clients;
-mod confirmed;
-mod decide;
-mod denies;
-mod disabling;
 mod erased;
+mod facts;
 mod file;
 mod find;
-mod lease;
-mod look;
-mod people;
-mod privilege;
+mod migrate;
 mod probe;
-mod record;
-mod rekey;
-mod replan;
+mod records;
 mod schema;
 mod sessions;
+mod state;
+mod users;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
 use self::audit::Sealer;
+use self::facts::{Look, setting};
 pub use self::file::{Claim, in_use};
 use self::file::{Files, create_private};
+use self::state::{Live, State};
 use super::{
-    Act, Adopted, Applied, AuditRow, By, ChainReport, DisabledView, Excess, HoldFilter, HoldView, LeaseView, Login,
-    People, Preview, Reaped, Refusal, Rekeyed, Replanned, Store, StoreError, Unvouched, UserView,
+    Ask, AuditRow, ChainReport, Journal, Known, Step, Store, StoreError, Through, Unvouched, Upkeep, Users, Work,
 };
 use crate::config::{Secret, Synchronous};
-use crate::pipeline::ids::{Namespace, Subject, Target, Timestamp, UserId};
+use crate::pipeline::decision::{self, Facts, Needs};
+use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
+use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
-use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::ports::BoxFuture;
+use crate::ports::catalogue::{Found, Search};
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 use crate::telemetry::watchdog::Pulse;
 
 /// The first version with what the mapping APIs make.
 const CATALOGUED: i64 = 4;
-/// The first version that knows with which right something was given.
-const VOUCHED: i64 = 6;
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
 /// How many jobs may wait; a further one is told that the store is not available.
@@ -76,6 +69,10 @@ pub struct SqliteStore {
     reader: Arc<Mutex<Connection>>,
     /// Where long looks are made, opened by the first: what reads for a second may not make sessions wait.
     aside: Arc<Mutex<Option<Connection>>>,
+    /// What readers need to know, as the last transaction left it.
+    live: Arc<RwLock<Arc<Live>>>,
+    /// Statements that the writer has run for its jobs.
+    statements: Arc<AtomicU64>,
     sealer: Arc<Sealer>,
     timeout: Duration,
     path: PathBuf,
@@ -99,10 +96,48 @@ type Job = Box<dyn Task>;
 struct Session<'a> {
     connection: &'a Connection,
     sealer: &'a Sealer,
+    state: &'a mut State,
     /// The rules that logins must have been decided by; `None` before the first [`Store::adopt`].
     epoch: &'a mut Option<u64>,
-    /// Whether expired token records were cleared away in this transaction.
+    /// Whether expired tokens were cleared away in this transaction.
     swept: bool,
+    statements: &'a AtomicU64,
+}
+
+impl Session<'_> {
+    /// A statement of a job, which is counted.
+    fn statement(&self, statement: &str) -> rusqlite::Result<CachedStatement<'_>> {
+        self.count();
+        self.connection.prepare_cached(statement)
+    }
+
+    fn count(&self) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs a statement. Returns how many rows it changed.
+    fn run(&self, statement: &str, values: &[&dyn rusqlite::ToSql]) -> Result<usize, StoreError> {
+        self.statement(statement).and_then(|mut prepared| prepared.execute(values)).map_err(unavailable)
+    }
+
+    fn number(&self, statement: &str, values: &[&dyn rusqlite::ToSql]) -> Result<i64, StoreError> {
+        self.statement(statement)
+            .and_then(|mut prepared| prepared.query_row(values, |row| row.get(0)))
+            .map_err(unavailable)
+    }
+
+    fn set(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
+        self.run("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", &[&name, &value]).map(drop)
+    }
+
+    /// What is kept under a name: `fresh` from now on, where nothing is yet.
+    fn kept(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        if let Some(kept) = setting(self.connection, name)? {
+            return Ok(kept);
+        }
+        self.set(name, &fresh)?;
+        Ok(fresh)
+    }
 }
 
 impl SqliteStore {
@@ -124,10 +159,10 @@ impl SqliteStore {
 
     fn start(path: &Path, settings: Settings, claim: Option<Claim>) -> Result<Self, StoreError> {
         create_private(path)?;
+        let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
+        schema::bring_up_to_date(path, claim.is_some(), &sealer)?;
         let mut writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         writer.busy_timeout(settings.timeout).map_err(|error| cannot_open(path, &error))?;
-        let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
-        schema::bring_up_to_date(&writer, path, claim.is_some(), &sealer)?;
         schema::patiently(|| prepare(&writer, &settings)).map_err(|error| cannot_open(path, &error))?;
         let reader = open_to_read(path, settings.timeout)?;
         // A backup by `VACUUM INTO` gets its log with the first look.
@@ -139,8 +174,20 @@ impl SqliteStore {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let pulse = Arc::new(Pulse::default());
         watch_statements(&mut writer, Arc::clone(&pulse)).map_err(unavailable)?;
-        let (for_writer, beats) = (Arc::clone(&sealer), Beats(Arc::clone(&pulse)));
-        let writer = Writer { connection: writer, sealer: for_writer, files: Arc::clone(&files), epoch: None, beats };
+        let state = State::read(&writer)?;
+        let live = Arc::new(RwLock::new(Arc::new(state.live.clone())));
+        let statements = Arc::<AtomicU64>::default();
+        let writer = Writer {
+            connection: writer,
+            sealer: Arc::clone(&sealer),
+            files: Arc::clone(&files),
+            epoch: None,
+            state: Some(state),
+            version: None,
+            live: Arc::clone(&live),
+            statements: Arc::clone(&statements),
+            beats: Beats(Arc::clone(&pulse)),
+        };
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
@@ -152,6 +199,8 @@ impl SqliteStore {
             jobs,
             reader: Arc::new(Mutex::new(reader)),
             aside: Arc::default(),
+            live,
+            statements,
             sealer,
             timeout: settings.timeout,
             path: path.to_owned(),
@@ -166,6 +215,11 @@ impl SqliteStore {
         Arc::clone(&self.pulse)
     }
 
+    /// How many statements the writer has run for its jobs, those of the transactions themselves left out.
+    pub fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
     /// What the mapping APIs have made, read from a database that is not opened for anything else: nothing is made, migrated
     /// or written. No database, and one from before there were such APIs, have nothing.
     ///
@@ -178,7 +232,11 @@ impl SqliteStore {
         let connection = open_to_read(path, timeout)?;
         match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
             ..CATALOGUED => Ok(Stored::default()),
-            CATALOGUED..=schema::VERSION => catalogue::stored(&connection),
+            CATALOGUED..=schema::VERSION => {
+                // One moment for all tables: between two statements a writer could commit.
+                let view = connection.unchecked_transaction().map_err(unavailable)?;
+                catalogue::stored(&view)
+            }
             newer => Err(schema::written_by_newer(newer)),
         }
     }
@@ -194,17 +252,29 @@ impl SqliteStore {
         }
         let connection = open_to_read(path, timeout)?;
         match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
-            ..VOUCHED => Ok(Vec::new()),
-            VOUCHED..=schema::VERSION => privilege::unvouched(&connection, rules),
-            newer => Err(schema::written_by_newer(newer)),
+            schema::VERSION => {}
+            newer if newer > schema::VERSION => return Err(schema::written_by_newer(newer)),
+            _ => return Ok(Vec::new()),
         }
+        let live = Live::read(&connection)?;
+        let look = Look { connection: &connection, live: &live };
+        let mut facts = Facts::default();
+        for _ in 0..super::ROUNDS {
+            match decision::unvouched(rules, &facts) {
+                Err(Needs::Facts(questions)) => {
+                    questions.into_iter().try_for_each(|question| look.answer(question, &[], &mut facts))?;
+                }
+                decided => return Ok(decided?),
+            }
+        }
+        Err(StoreError::Invalid("a decision asked too many questions".into()))
     }
 
     /// Runs `work` in the writer's next transaction; a second time where a neighbour's failure undid the first.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&mut Session<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(&mut Session<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
         let task = Pending { work, result: None, sender };
@@ -238,12 +308,12 @@ impl SqliteStore {
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(Look<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let (reader, files) = (Arc::clone(&self.reader), Arc::clone(&self.files));
+        let (reader, files, live) = (Arc::clone(&self.reader), Arc::clone(&self.files), Arc::clone(&self.live));
         blocking(move || {
             files.check()?;
-            work(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+            look(&reader.lock().unwrap_or_else(PoisonError::into_inner), &live, work)
         })
         .await
     }
@@ -252,17 +322,18 @@ impl SqliteStore {
     async fn read_aside<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(Look<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (aside, path, timeout) = (Arc::clone(&self.aside), self.path.clone(), self.timeout);
-        let files = Arc::clone(&self.files);
+        let (files, live) = (Arc::clone(&self.files), Arc::clone(&self.live));
         blocking(move || {
             files.check()?;
             let mut aside = aside.lock().unwrap_or_else(PoisonError::into_inner);
             if aside.is_none() {
                 *aside = Some(open_to_read(&path, timeout)?);
             }
-            aside.as_ref().map_or_else(|| Err(StoreError::Unavailable("no connection".into())), work)
+            let connection = aside.as_ref().ok_or_else(|| StoreError::Unavailable("no connection".into()))?;
+            look(connection, &live, work)
         })
         .await
     }
@@ -273,6 +344,25 @@ impl SqliteStore {
         blocking(move || probe::read(&path, timeout)).await?;
         self.write(|session| probe::write(session)).await
     }
+}
+
+/// Looks at one moment of the database: between two statements a writer could commit.
+fn look<T>(
+    connection: &Connection,
+    live: &RwLock<Arc<Live>>,
+    work: impl FnOnce(Look<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let view = connection.unchecked_transaction().map_err(unavailable)?;
+    // Another process may have given numbers since.
+    let last: i64 = view
+        .prepare_cached("SELECT coalesce(max(number), 0) FROM targets")
+        .and_then(|mut select| select.query_row([], |row| row.get(0)))
+        .map_err(unavailable)?;
+    let mut known = Arc::clone(&live.read().unwrap_or_else(PoisonError::into_inner));
+    if last >= known.names.fresh() {
+        known = Arc::new(Live::read(&view)?);
+    }
+    work(Look { connection: &view, live: &known })
 }
 
 /// Runs what waits for the disk off the I/O threads.
@@ -292,7 +382,7 @@ struct Pending<T, F> {
 impl<T, F> Task for Pending<T, F>
 where
     T: Send,
-    F: Fn(&mut Session<'_>) -> Result<T, StoreError> + Send,
+    F: FnMut(&mut Session<'_>) -> Result<T, StoreError> + Send,
 {
     fn wanted(&self) -> bool {
         !self.sender.is_closed()
@@ -317,6 +407,12 @@ struct Writer {
     sealer: Arc<Sealer>,
     files: Arc<Files>,
     epoch: Option<u64>,
+    /// `None`: it has to be read anew.
+    state: Option<State>,
+    /// Of the file, as SQLite counts what other connections write to it.
+    version: Option<i64>,
+    live: Arc<RwLock<Arc<Live>>>,
+    statements: Arc<AtomicU64>,
     beats: Beats,
 }
 
@@ -378,16 +474,56 @@ impl Writer {
 
     fn run_and_commit(&mut self, batch: &mut [Job]) -> Result<(), StoreError> {
         let epoch_before = self.epoch;
-        let Self { connection, sealer, files, epoch, beats: _ } = self;
-        let mut session = Session { connection, sealer, epoch, swept: false };
+        let mut state = self.take_state()?;
+        let last_before = state.last.clone();
+        let Self { connection, sealer, files, epoch, statements, .. } = self;
+        let mut session = Session { connection, sealer, state: &mut state, epoch, swept: false, statements };
         let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
         let committed = done.and_then(|()| files.check()).and_then(|()| execute(connection, "COMMIT"));
-        if committed.is_err() {
-            *epoch = epoch_before;
-            // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
-            let _ = execute(connection, "ROLLBACK");
+        let is_new = std::mem::take(&mut state.is_new);
+        let is_dirty = std::mem::take(&mut state.is_dirty);
+        match committed {
+            Ok(()) => {
+                if is_new {
+                    let live = Arc::new(state.live.clone());
+                    *self.live.write().unwrap_or_else(PoisonError::into_inner) = live;
+                }
+                self.state = Some(state);
+                Ok(())
+            }
+            Err(error) => {
+                *epoch = epoch_before;
+                // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
+                let _ = execute(connection, "ROLLBACK");
+                state.last = last_before;
+                self.state = (!is_dirty).then_some(state);
+                Err(error)
+            }
         }
-        committed
+    }
+
+    /// What is remembered, unless another process has written to the file since.
+    fn take_state(&mut self) -> Result<State, StoreError> {
+        let version = self
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut select| select.query_row([], |row| row.get(0)))
+            .map_err(unavailable);
+        let read = version.and_then(|version| {
+            if self.version.replace(version) == Some(version)
+                && let Some(state) = self.state.take()
+            {
+                return Ok(state);
+            }
+            let mut state = State::read(&self.connection)?;
+            // Readers learn of it as well.
+            state.is_new = true;
+            Ok(state)
+        });
+        if read.is_err() {
+            let _ = execute(&self.connection, "ROLLBACK");
+        }
+        read
     }
 }
 
@@ -465,207 +601,130 @@ const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0
 const NOTE_LAST_USER: &str = "INSERT INTO settings (name, value) VALUES ('last_erased_user', ?1)
     ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
 
-/// The number of a user, if there is one.
-fn user_row(connection: &Connection, user: &UserId) -> Result<Option<i64>, StoreError> {
-    connection
-        .prepare_cached("SELECT id FROM users WHERE namespace = ?1 AND subject = ?2")
-        .and_then(|mut statement| {
-            statement.query_row(params![user.namespace.as_str(), user.subject.as_str()], |row| row.get(0)).optional()
-        })
-        .map_err(unavailable)
+fn provider_of(name: &str) -> Result<ProviderName, StoreError> {
+    ProviderName::parse(name).map_err(|error| StoreError::Invalid(error.to_string()))
 }
 
-impl Store for SqliteStore {
-    fn apply(
-        &self,
-        login: Login,
-        candidates: Candidates,
-        rules: Arc<RuleSet>,
-    ) -> BoxFuture<'_, Result<Applied, StoreError>> {
-        Box::pin(self.write(move |session| apply::apply(session, &login, &candidates, &rules)))
+impl From<SqliteStore> for Store {
+    fn from(store: SqliteStore) -> Self {
+        Self::new(Arc::new(store))
+    }
+}
+
+impl Users for SqliteStore {
+    fn transact(&self, ask: Ask, mut step: Step) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| users::transact(session, &ask, &mut step, true)))
     }
 
-    fn preview(
-        &self,
-        login: Login,
-        candidates: Candidates,
-        rules: Arc<RuleSet>,
-    ) -> BoxFuture<'_, Result<Preview, StoreError>> {
-        Box::pin(self.write(move |session| apply::preview(session, &login, &candidates, &rules)))
-    }
-
-    fn record_refusal(&self, refusal: Refusal) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.write(move |session| apply::record_refusal(session, &refusal)))
-    }
-
-    fn adopt(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Adopted, StoreError>> {
-        Box::pin(self.write(move |session| act::adopt(session, &rules, now)))
-    }
-
-    fn people(
-        &self,
-        rules: Arc<RuleSet>,
-        after: Option<i64>,
-        limit: usize,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<People, StoreError>> {
-        Box::pin(self.read_aside(move |connection| people::page(connection, &rules, after, limit, now)))
-    }
-
-    fn excesses(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Excess>, StoreError>> {
-        Box::pin(self.read_aside(move |connection| act::excesses(connection, &rules)))
-    }
-
-    fn adopted_targets(&self) -> BoxFuture<'_, Result<Option<RuleSet>, StoreError>> {
-        Box::pin(self.read(adopted::read))
-    }
-
-    fn confirm(&self, source: [u8; 32], by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.write(move |session| act::confirm(session, source, &by, now)))
-    }
-
-    fn replan(
-        &self,
-        rules: Arc<RuleSet>,
-        after: Option<(i64, String)>,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Replanned, StoreError>> {
-        Box::pin(self.write(move |session| {
-            let Some(source) = rules.fingerprint() else { return Ok(Replanned { next: None, changed: 0 }) };
-            if after.is_none() && act::is_planned(session, source)? {
-                return Ok(Replanned { next: None, changed: 0 });
-            }
-            let replanned = replan::next(session, &rules, after.as_ref(), now)?;
-            if replanned.next.is_none() {
-                act::set_planned(session, source)?;
-            }
-            Ok(replanned)
+    fn preview(&self, ask: Ask, mut step: Step) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (sealer, statements) = (Arc::clone(&self.sealer), Arc::clone(&self.statements));
+        Box::pin(self.read_aside(move |look| {
+            let hours = state::hours(look.connection)?;
+            let mut state = State { live: look.live.clone(), hours, ..State::default() };
+            let mut session = Session {
+                connection: look.connection,
+                sealer: &sealer,
+                state: &mut state,
+                epoch: &mut None,
+                swept: true,
+                statements: &statements,
+            };
+            users::transact(&mut session, &ask, &mut step, false)
         }))
     }
 
-    fn leases(
+    fn user(&self, user: UserId) -> BoxFuture<'_, Result<Option<Known>, StoreError>> {
+        Box::pin(self.read(move |look| users::user(look.connection, look.live, &user)))
+    }
+
+    fn numbered(&self, number: i64) -> BoxFuture<'_, Result<Option<Known>, StoreError>> {
+        Box::pin(self.read(move |look| records::by_number(look.connection, look.live, number)))
+    }
+
+    fn page(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Known>, StoreError>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        Box::pin(self.read_aside(move |look| {
+            let page = "users.id > ?1 ORDER BY users.id LIMIT ?2";
+            records::find(look.connection, look.live, page, &[&after, &limit])
+        }))
+    }
+
+    fn through(&self, through: Through, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Known>, StoreError>> {
+        Box::pin(self.read_aside(move |look| look.through(&through, after, limit)))
+    }
+
+    fn keys(
         &self,
-        rules: Arc<RuleSet>,
-        before: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<LeaseView>, StoreError>> {
-        Box::pin(self.read(move |connection| lease::due(connection, &rules, before, limit)))
-    }
-
-    fn reap(&self, rules: Arc<RuleSet>, now: Timestamp) -> BoxFuture<'_, Result<Reaped, StoreError>> {
-        Box::pin(async move {
-            let due = self.leases(Arc::clone(&rules), now, lease::MOST_AT_ONCE).await?;
-            self.write(move |session| {
-                let expired = act::expire(session, &rules, now)?;
-                let reaped = lease::reap(session, &due, &rules, now)?;
-                Ok(Reaped { expired: expired.ended_grants, ..reaped })
-            })
-            .await
-        })
-    }
-
-    fn holds(&self, filter: HoldFilter, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<HoldView>, StoreError>> {
-        Box::pin(self.read(move |connection| replan::holds(connection, &filter, &rules)))
-    }
-
-    fn release(
-        &self,
-        filter: HoldFilter,
-        rules: Arc<RuleSet>,
-        by: String,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(move |session| replan::release(session, &filter, &rules, &by, now)))
-    }
-
-    fn discard(
-        &self,
-        filter: HoldFilter,
-        rules: Arc<RuleSet>,
-        by: String,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(move |session| replan::discard(session, &filter, &rules, &by, now)))
-    }
-
-    fn export(&self, user: UserId) -> BoxFuture<'_, Result<Option<serde_json::Value>, StoreError>> {
-        Box::pin(self.read(move |connection| look::export(connection, &user)))
-    }
-
-    fn act(&self, user: UserId, act: Act, by: By, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let erases = matches!(act, Act::Erase | Act::Forget);
-            self.write(move |session| act::act(session, &user, &act, &by, now)).await?;
-            if erases { self.truncate_log().await } else { Ok(()) }
-        })
-    }
-
-    fn rekey(
-        &self,
-        keys: Vec<(UserId, UserId)>,
-        merge: bool,
-        by: Option<By>,
-        now: Timestamp,
-    ) -> BoxFuture<'_, Result<Vec<Rekeyed>, StoreError>> {
-        Box::pin(self.write(move |session| rekey::rekey(session, &keys, merge, by.as_ref(), now)))
-    }
-
-    fn disabled_by(&self, mapping: String) -> BoxFuture<'_, Result<Vec<DisabledView>, StoreError>> {
-        Box::pin(self.read(move |connection| disabling::through(connection, &mapping)))
-    }
-
-    fn enable_disabled_by(&self, mapping: String, by: By, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(move |session| disabling::enable(session, &mapping, &by, now)))
-    }
-
-    fn unvouched(&self, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Vec<Unvouched>, StoreError>> {
-        Box::pin(self.read_aside(move |connection| privilege::unvouched(connection, &rules)))
-    }
-
-    fn user(&self, user: UserId, rules: Arc<RuleSet>) -> BoxFuture<'_, Result<Option<UserView>, StoreError>> {
-        Box::pin(self.read(move |connection| look::user(connection, &user, &rules)))
-    }
-
-    fn users(&self, after: Option<UserId>, limit: usize) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        Box::pin(self.read(move |connection| look::users(connection, after.as_ref(), limit)))
-    }
-
-    fn members(
-        &self,
-        target: Target,
+        of: Option<Target>,
         after: Option<UserId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<UserId>, StoreError>> {
-        Box::pin(self.read(move |connection| look::members(connection, &target, after.as_ref(), limit)))
+        Box::pin(self.read(move |look| look.keys(of.as_ref(), after.as_ref(), limit)))
     }
 
-    fn audit(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
-        Box::pin(self.read(move |connection| audit::rows(connection, after, limit)))
+    fn find(&self, search: Search) -> BoxFuture<'_, Result<Found, StoreError>> {
+        Box::pin(self.read_aside(move |look| find::find(look.connection, look.live, &search)))
     }
 
-    fn audit_of(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>> {
-        Box::pin(self.read_aside(move |connection| audit::of_login(connection, &login)))
+    fn count(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.read_aside(|look| look.users()))
     }
 
-    fn verify_audit(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+    fn work(&self) -> BoxFuture<'_, Result<Vec<(i64, Work)>, StoreError>> {
+        let live = Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner));
+        Box::pin(async move { Ok(live.work.iter().map(|(number, work)| (*number, Work::clone(work))).collect()) })
+    }
+
+    fn check(&self, repair: bool) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
+        if repair {
+            return Box::pin(self.write(|session| check::check(session, true)));
+        }
+        let (sealer, statements) = (Arc::clone(&self.sealer), Arc::clone(&self.statements));
+        Box::pin(self.read_aside(move |look| {
+            let mut state = State { live: Live::read(look.connection)?, ..State::default() };
+            let mut session = Session {
+                connection: look.connection,
+                sealer: &sealer,
+                state: &mut state,
+                epoch: &mut None,
+                swept: true,
+                statements: &statements,
+            };
+            check::check(&mut session, false)
+        }))
+    }
+}
+
+impl Journal for SqliteStore {
+    fn rows(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(self.read(move |look| audit::rows(look.connection, after, limit)))
+    }
+
+    fn of_login(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>> {
+        Box::pin(self.read_aside(move |look| audit::of_login(look.connection, &login)))
+    }
+
+    fn about(&self, number: i64) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(self.read_aside(move |look| audit::about(look.connection, number)))
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
+        Box::pin(self.read(|look| audit::head(look.connection)))
+    }
+
+    fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
         let sealer = Arc::clone(&self.sealer);
-        Box::pin(self.read_aside(move |connection| audit::verify(connection, &sealer)))
+        Box::pin(self.read_aside(move |look| audit::verify(look.connection, &sealer)))
     }
 
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.write(move |session| audit::accept_unkeyed(session, &by, now)))
     }
+}
 
-    fn audit_head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
-        Box::pin(self.read(audit::head))
-    }
-
-    fn cookie_keys(&self) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        Box::pin(self.write(act::cookie_keys))
-    }
-
-    fn assertion_key(&self, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        Box::pin(self.write(move |session| act::kept(session, "assertion_key", || Ok(fresh.clone()))))
+impl Upkeep for SqliteStore {
+    fn secret(&self, name: &'static str, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.write(move |session| session.kept(name, fresh.clone())))
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -700,7 +759,7 @@ impl Sessions for SqliteStore {
         rules: Arc<RuleSet>,
         now: Timestamp,
     ) -> BoxFuture<'_, Result<Option<port::Session>, StoreError>> {
-        Box::pin(self.read(move |connection| sessions::find(connection, key, &rules, now)))
+        Box::pin(self.read(move |look| sessions::find(look.connection, look.live, key, &rules, now)))
     }
 
     fn extend(&self, key: Digest, seen_at: Timestamp, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -729,6 +788,10 @@ impl Sessions for SqliteStore {
     }
 
     fn of_user(&self, user: UserId, now: Timestamp) -> BoxFuture<'_, Result<Vec<Digest>, StoreError>> {
-        Box::pin(self.read(move |connection| sessions::of_user(connection, &user, now)))
+        Box::pin(self.read(move |look| sessions::of_user(look.connection, &user, now)))
+    }
+
+    fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<port::SessionView>, StoreError>> {
+        Box::pin(self.read(move |look| sessions::list(look.connection, &user)))
     }
 }

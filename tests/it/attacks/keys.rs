@@ -132,7 +132,7 @@ impl Impatient {
         let mut config = Config::from_text(&server.config(), &around).unwrap_or_else(|faults| panic!("{faults}"));
         config.store.path = folder.path().join("store.db");
         let clock = Clock::fixed(NOW);
-        let store = Arc::new(loginsync::app::open_store(&config).unwrap());
+        let store = Arc::new(Store::from(loginsync::app::open_store(&config).unwrap()));
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys = FetchedKeys::start(&config.providers, &clock, None).unwrap().with_cool_down(PAUSE);
         let keys: Arc<dyn KeySource> = Arc::new(keys);

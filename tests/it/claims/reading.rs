@@ -214,3 +214,35 @@ fn say08_what_vendors_sent_is_read() {
         assert_eq!(found, expected, "{file}");
     }
 }
+
+/// SEE3: how a claim was read is kept in words of our own, which no change of the program's types changes; what was kept in
+/// the words of before is compared with those.
+#[test]
+fn see03_how_a_claim_was_read_is_kept_in_words_of_our_own() {
+    let read = |table: &str| {
+        let provider = oidc_provider(&format!("[provider.claims.groups]\n{table}"));
+        let rule = provider.claims.iter().find(|rule| rule.name.as_str() == "groups").unwrap().clone();
+        (rule.reading(), rule.reading_before())
+    };
+    let rows = [
+        ("", "name \"groups\"; from assertion; take first", "Name(\"groups\") [Assertion] First false None"),
+        (
+            "name = \"/realm~1x/*/roles/~keys\"\ntake = \"union\"",
+            "path member \"realm/x\" each member \"roles\" keys; from assertion; take union",
+            "Path([Member(\"realm/x\"), Each, Member(\"roles\"), Keys]) [Assertion] Union false None",
+        ),
+        (
+            "format = \"brackets\"\ndelimiter = \";\"",
+            "name \"groups\"; from assertion; take first; format brackets; between \";\"",
+            "Name(\"groups\") [Assertion] First false Some(Delimiter(\";\")) Brackets",
+        ),
+        (
+            "delimiter = \";\"",
+            "name \"groups\"; from assertion; take first",
+            "Name(\"groups\") [Assertion] First false None",
+        ),
+    ];
+    for (table, now, before) in rows {
+        assert_eq!(read(table), (now.to_owned(), before.to_owned()), "{table}");
+    }
+}

@@ -154,7 +154,8 @@ impl Overtaken {
         let keys: Arc<dyn KeySource> = Arc::new(Once(Ok(Arc::new(published))));
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(2), audit_key: None };
-        let store = Arc::new(SqliteStore::open(&folder.path().join("store.db"), settings).unwrap());
+        let store = SqliteStore::open(&folder.path().join("store.db"), settings).unwrap();
+        let store = Arc::new(Store::from(store));
         for config in [&before, &after] {
             store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         }

@@ -95,7 +95,7 @@ async fn a_refresh_syncs_and_one_without_an_id_token_asks_userinfo() {
     assert_eq!(scene.groups().await, ["Staff"]);
 
     let watermark = |scene: &Scene| -> i64 {
-        scene.database().query_row("SELECT issued_at FROM watermarks", [], |row| row.get(0)).unwrap()
+        scene.database().query_row("SELECT issued_at FROM logins", [], |row| row.get(0)).unwrap()
     };
     let before = watermark(&scene);
     scene.idp.answers("/token", Scripted::json(thin()));

@@ -45,7 +45,6 @@ async fn what_is_held_is_listed_released_and_discarded() {
     assert_eq!(rest.json(), json!({"holds": 4}), "{}", rest.err);
     assert_eq!(run(&["hold", "list", "--config", &config]).out, "");
     let target = loginsync::pipeline::ids::Target::Group(loginsync::pipeline::ids::GroupName::parse("Sales").unwrap());
-    use loginsync::ports::store::Store as _;
     let members = store(&desk).members(target, None, 100).await.unwrap();
     assert_eq!(members.len(), 1, "the one that was discarded stays: {members:?}");
 }

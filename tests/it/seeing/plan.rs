@@ -91,25 +91,29 @@ fn user(name: &str) -> UserId {
     UserId { namespace: Namespace::parse("oidc").unwrap(), subject: Subject::parse(name).unwrap() }
 }
 
-pub fn store(desk: &Desk) -> SqliteStore {
+pub fn store(desk: &Desk) -> Store {
+    Store::new(sqlite(desk))
+}
+
+pub fn sqlite(desk: &Desk) -> Arc<SqliteStore> {
     let settings = Settings { synchronous: Synchronous::Normal, timeout: Duration::from_secs(20), audit_key: None };
-    SqliteStore::open(&path_of(desk), settings).unwrap()
+    Arc::new(SqliteStore::open(&path_of(desk), settings).unwrap())
 }
 
 /// One login, applied as the proxy applies it.
-pub async fn log_in(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, groups: &[&str]) {
+pub async fn log_in(store: &Store, rules: &Arc<RuleSet>, name: &str, token: &str, groups: &[&str]) {
     let values: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
     let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
     log_in_with(store, rules, name, token, state).await;
 }
 
-async fn log_in_with(store: &SqliteStore, rules: &Arc<RuleSet>, name: &str, token: &str, state: ClaimState) {
+async fn log_in_with(store: &Store, rules: &Arc<RuleSet>, name: &str, token: &str, state: ClaimState) {
     log_in_through("oidc", store, rules, name, token, state).await;
 }
 
 async fn log_in_through(
     provider: &str,
-    store: &SqliteStore,
+    store: &Store,
     rules: &Arc<RuleSet>,
     name: &str,
     token: &str,
@@ -531,20 +535,16 @@ fn multiply(desk: &Desk, times: usize) {
         let by = copy * 1_000;
         let statements = [
             format!(
-                "INSERT INTO users (id, namespace, subject, created_at)
-                 SELECT id + {by}, namespace, subject || '-{copy}', created_at FROM users WHERE id < 1000"
+                "INSERT INTO users (id, namespace, subject, created_at, last_login_at, logins)
+                 SELECT id + {by}, namespace, subject || '-{copy}', created_at, last_login_at, logins
+                 FROM users WHERE id < 1000"
             ),
             format!(
-                "INSERT INTO grants (user_id, kind, name, provider, mapping, granted_at)
-                 SELECT user_id + {by}, kind, name, provider, mapping, granted_at FROM grants WHERE user_id < 1000"
+                "INSERT INTO records (user_id, record) SELECT user_id + {by}, record FROM records WHERE user_id < 1000"
             ),
             format!(
-                "INSERT INTO watermarks (user_id, provider, issued_at, last_login_at)
-                 SELECT user_id + {by}, provider, issued_at, last_login_at FROM watermarks WHERE user_id < 1000"
-            ),
-            format!(
-                "INSERT INTO recorded_claims (user_id, provider, claims)
-                 SELECT user_id + {by}, provider, claims FROM recorded_claims WHERE user_id < 1000"
+                "INSERT INTO holdings (kind, target, provider, mapping, user_id, at)
+                 SELECT kind, target, provider, mapping, user_id + {by}, at FROM holdings WHERE user_id < 1000"
             ),
         ];
         for statement in &statements {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use loginsync::pipeline::mapping::stored::{Entry, GroupBody, MappingBody, OwnGroup, Stored};
 use loginsync::ports::catalogue::{Catalogue, Revision};
-use loginsync::ports::store::Store as _;
+use loginsync::ports::store::Store;
 use serde_json::{Value, json};
 
-use super::plan::{ADMINS, BASE, NOW, SALES, STAFF, store};
+use super::plan::{ADMINS, BASE, NOW, SALES, STAFF, sqlite};
 use super::{Desk, path_of, run, run_with};
 
 /// Puts groups and mappings into the store, as the mapping APIs do.
 pub async fn keep(desk: &Desk, groups: &[&str], mappings: &[Value]) {
-    let opened = store(desk);
+    let opened = sqlite(desk);
     let before = Arc::new(opened.stored().await.unwrap());
     let mut after = Stored::clone(&before);
     after.generation += 1;
@@ -30,6 +30,7 @@ pub async fn keep(desk: &Desk, groups: &[&str], mappings: &[Value]) {
     }
     let (after, renamed, events) = (Arc::new(after), Vec::new(), Vec::new());
     let revision = Revision { before, after, renamed, rules: None, confirmed: false, client: None, events, now: NOW };
+    let opened = Store::new(opened);
     opened.revise(revision).await.unwrap();
     opened.settle().await.unwrap();
 }

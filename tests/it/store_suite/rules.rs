@@ -9,7 +9,7 @@ use super::*;
 const DAY: i64 = 24 * 3600 * 1000;
 
 /// Two providers, three groups, a role; `more` is what the test is about.
-fn configured(more: &str, epoch: u64) -> Arc<RuleSet> {
+pub(super) fn configured(more: &str, epoch: u64) -> Arc<RuleSet> {
     let text = format!(
         r#"
 public_url = "https://app.example.com"
@@ -62,7 +62,7 @@ when_missing = "keep"
 }
 
 /// A provider and the mappings on its groups.
-fn mapped(pairs: &[(&str, &str)]) -> String {
+pub(super) fn mapped(pairs: &[(&str, &str)]) -> String {
     let mut text = provider_text("p", "");
     for (value, group) in pairs {
         text.push_str(&format!(
@@ -72,13 +72,13 @@ fn mapped(pairs: &[(&str, &str)]) -> String {
     text
 }
 
-struct Log<'a> {
-    store: &'a dyn Store,
-    count: i64,
+pub(super) struct Log<'a> {
+    pub store: &'a Store,
+    pub count: i64,
 }
 
 impl<'a> Log<'a> {
-    fn new(store: &'a dyn Store) -> Self {
+    pub fn new(store: &'a Store) -> Self {
         Self { store, count: 0 }
     }
 
@@ -131,7 +131,7 @@ impl<'a> Log<'a> {
         self.store.apply(login, candidates, Arc::clone(rules)).await
     }
 
-    async fn plan(&mut self, rules: &Arc<RuleSet>, who: &str, groups: ClaimState, after: i64) -> Plan {
+    pub async fn plan(&mut self, rules: &Arc<RuleSet>, who: &str, groups: ClaimState, after: i64) -> Plan {
         match self.on(rules, who, [groups, ClaimState::Missing], after).await.unwrap() {
             Applied::Committed(plan) => *plan,
             other => panic!("expected a committed plan, found {other:?}"),
@@ -139,27 +139,26 @@ impl<'a> Log<'a> {
     }
 }
 
-fn brought(values: &[&str]) -> ClaimState {
+pub(super) fn brought(values: &[&str]) -> ClaimState {
     match values {
         [] => ClaimState::Empty,
         values => ClaimState::Values(values.iter().map(|value| (*value).to_owned()).collect()),
     }
 }
 
-async fn held_by(store: &dyn Store, rules: &Arc<RuleSet>, who: &str) -> Vec<String> {
+async fn held_by(store: &Store, rules: &Arc<RuleSet>, who: &str) -> Vec<String> {
     let user = UserId { namespace: Namespace::parse("p").unwrap(), subject: Subject::parse(who).unwrap() };
     store.user(user, Arc::clone(rules)).await.unwrap().map(|view| view.groups).unwrap_or_default()
 }
 
-async fn members_of(store: &dyn Store, name: &str) -> usize {
+async fn members_of(store: &Store, name: &str) -> usize {
     store.members(group(name), None, 1000).await.unwrap().len()
 }
 
 // ----------------------------------------------------------------------------------------------------------- the brake
 
-#[tokio::test]
-async fn promise_09_a_provider_that_drops_all_groups_is_stopped() {
-    let opened = open();
+on_every_store!(promise_09_a_provider_that_drops_all_groups_is_stopped);
+async fn promise_09_a_provider_that_drops_all_groups_is_stopped(opened: &Opened) {
     let store = &*opened.store;
     let rules = configured(&mapped(&[("staff", "Staff"), ("loose", "Loose")]), 1);
     let mut log = Log::new(store);
@@ -184,9 +183,8 @@ async fn promise_09_a_provider_that_drops_all_groups_is_stopped() {
     assert_eq!(held_by(store, &rules, "newcomer").await, ["Staff"], "a hold keeps the grant effective");
 }
 
-#[tokio::test]
-async fn a_few_losses_are_no_fault_and_windows_begin_anew() {
-    let opened = open();
+on_every_store!(a_few_losses_are_no_fault_and_windows_begin_anew);
+async fn a_few_losses_are_no_fault_and_windows_begin_anew(opened: &Opened) {
     let store = &*opened.store;
     let rules = configured(&mapped(&[("staff", "Staff")]), 1);
     let mut log = Log::new(store);
@@ -216,9 +214,8 @@ async fn with_one_hold(log: &mut Log<'_>, rules: &Arc<RuleSet>) {
 
 const TIGHT: &str = "[brake]\nminimum = 2\nshare = \"10%\"\n";
 
-#[tokio::test]
-async fn a_hold_is_dropped_when_the_value_returns() {
-    let opened = open();
+on_every_store!(a_hold_is_dropped_when_the_value_returns);
+async fn a_hold_is_dropped_when_the_value_returns(opened: &Opened) {
     let store = &*opened.store;
     let rules = configured(&(mapped(&[("staff", "Staff")]) + TIGHT), 1);
     let mut log = Log::new(store);
@@ -256,10 +253,9 @@ async fn a_released_hold_is_planned_anew_and_a_discarded_one_forgotten() {
     }
 }
 
+on_every_store!(log09_a_window_counts_people_and_not_losses);
 /// LOG9.
-#[tokio::test]
-async fn log09_a_window_counts_people_and_not_losses() {
-    let opened = open();
+async fn log09_a_window_counts_people_and_not_losses(opened: &Opened) {
     let store = &*opened.store;
     let rules = configured(&(mapped(&[("staff", "Staff")]) + TIGHT), 1);
     let mut log = Log::new(store);
@@ -306,9 +302,8 @@ async fn log20_one_discarded_hold_leaves_the_window_of_the_others() {
     }
 }
 
-#[tokio::test]
-async fn promise_09_rules_that_revoke_too_much_need_a_confirmation() {
-    let opened = open();
+on_every_store!(promise_09_rules_that_revoke_too_much_need_a_confirmation);
+async fn promise_09_rules_that_revoke_too_much_need_a_confirmation(opened: &Opened) {
     let store = &*opened.store;
     let before = configured(&mapped(&[("staff", "Staff"), ("edit", "Editors")]), 1);
     store.adopt(Arc::clone(&before), NOW).await.unwrap();
@@ -340,9 +335,8 @@ async fn promise_09_rules_that_revoke_too_much_need_a_confirmation() {
     assert_eq!((members_of(store, "Staff").await, members_of(store, "Editors").await), (0, 1));
 }
 
-#[tokio::test]
-async fn another_mapping_that_gives_the_same_is_no_loss_to_a_reload() {
-    let opened = open();
+on_every_store!(another_mapping_that_gives_the_same_is_no_loss_to_a_reload);
+async fn another_mapping_that_gives_the_same_is_no_loss_to_a_reload(opened: &Opened) {
     let store = &*opened.store;
     let before = configured(&mapped(&[("staff", "Staff"), ("all", "Staff")]), 1);
     let mut log = Log::new(store);
@@ -361,10 +355,9 @@ fn leased() -> Arc<RuleSet> {
     configured(&(provider_text("p", "lease = \"30d\"") + mapping), 1)
 }
 
+on_every_store!(log23_the_last_holder_of_something_protected_outlives_their_lease);
 /// LOG23.
-#[tokio::test]
-async fn log23_the_last_holder_of_something_protected_outlives_their_lease() {
-    let opened = open();
+async fn log23_the_last_holder_of_something_protected_outlives_their_lease(opened: &Opened) {
     let mapping = "[[mapping]]\nprovider = \"p\"\nclaim = \"groups\"\nvalue = \"root\"\ngroup = \"Root\"\n\
                    [[group]]\nname = \"Root\"\nprotected = true\n";
     let (store, rules) = (&*opened.store, configured(&(provider_text("p", "lease = \"30d\"") + mapping), 1));
@@ -382,9 +375,8 @@ async fn log23_the_last_holder_of_something_protected_outlives_their_lease() {
     assert_eq!(held_by(store, &rules, "first").await, ["Root"]);
 }
 
-#[tokio::test]
-async fn a_lease_ends_thirty_days_after_the_last_login_that_decided() {
-    let opened = open();
+on_every_store!(a_lease_ends_thirty_days_after_the_last_login_that_decided);
+async fn a_lease_ends_thirty_days_after_the_last_login_that_decided(opened: &Opened) {
     let (store, rules) = (&*opened.store, leased());
     let mut log = Log::new(store);
     for who in ["stays", "leaves", "undecided"] {
@@ -410,9 +402,8 @@ async fn a_lease_ends_thirty_days_after_the_last_login_that_decided() {
     assert_eq!(members_of(store, "Staff").await, 0);
 }
 
-#[tokio::test]
-async fn a_login_that_decides_again_renews_what_was_frozen() {
-    let opened = open();
+on_every_store!(a_login_that_decides_again_renews_what_was_frozen);
+async fn a_login_that_decides_again_renews_what_was_frozen(opened: &Opened) {
     let (store, rules) = (&*opened.store, leased());
     let mut log = Log::new(store);
     log.plan(&rules, "alice", brought(&["staff"]), 0).await;
@@ -427,9 +418,8 @@ async fn a_login_that_decides_again_renews_what_was_frozen() {
     assert_eq!((last.undecided.len(), members_of(store, "Staff").await), (0, 0));
 }
 
-#[tokio::test]
-async fn assigned_grants_and_providers_without_a_lease_never_end() {
-    let opened = open();
+on_every_store!(assigned_grants_and_providers_without_a_lease_never_end);
+async fn assigned_grants_and_providers_without_a_lease_never_end(opened: &Opened) {
     let (store, rules) = (&*opened.store, configured(&mapped(&[("staff", "Staff")]), 1));
     let mut log = Log::new(store);
     log.plan(&rules, "alice", brought(&["staff"]), 0).await;
@@ -444,9 +434,8 @@ async fn assigned_grants_and_providers_without_a_lease_never_end() {
 
 // --------------------------------------------------------------------------------------------- until, denies, shadow
 
-#[tokio::test]
-async fn a_mapping_and_a_deny_end_by_themselves() {
-    let opened = open();
+on_every_store!(a_mapping_and_a_deny_end_by_themselves);
+async fn a_mapping_and_a_deny_end_by_themselves(opened: &Opened) {
     let store = &*opened.store;
     // 2023-11-24, ten days after `NOW`.
     let more = "[[mapping]]\nprovider = \"p\"\nclaim = \"groups\"\nvalue = \"staff\"\ngroup = \"Staff\"\n\
@@ -467,9 +456,8 @@ async fn a_mapping_and_a_deny_end_by_themselves() {
     assert!(log.plan(&rules, "alice", brought(&["staff"]), 11 * DAY).await.changes_nothing());
 }
 
-#[tokio::test]
-async fn a_shadow_decides_and_records_and_changes_nothing() {
-    let opened = open();
+on_every_store!(a_shadow_decides_and_records_and_changes_nothing);
+async fn a_shadow_decides_and_records_and_changes_nothing(opened: &Opened) {
     let store = &*opened.store;
     let gate = "[[gate]]\nname = \"nobody\"\nrequire = \"any\"\n";
     let real = configured(&mapped(&[("staff", "Staff")]), 1);
@@ -499,9 +487,8 @@ async fn enters(log: &mut Log<'_>, rules: &Arc<RuleSet>, who: &str, states: [Cla
     }
 }
 
-#[tokio::test]
-async fn a_require_gate_opens_to_those_who_get_something() {
-    let opened = open();
+on_every_store!(a_require_gate_opens_to_those_who_get_something);
+async fn a_require_gate_opens_to_those_who_get_something(opened: &Opened) {
     let store = &*opened.store;
     let gate = "[[gate]]\nname = \"staff only\"\nrequire = \"any\"\nmessage = \"Ask the desk.\"\n\
                 [[default]]\nprovider = \"p\"\nclaim = \"groups\"\nrole = \"editor\"\n";
@@ -519,9 +506,8 @@ async fn a_require_gate_opens_to_those_who_get_something() {
     assert_eq!(held_by(store, &rules, "alice").await, ["Staff"], "a refused login changes nothing");
 }
 
-#[tokio::test]
-async fn a_deny_gate_that_cannot_be_decided_is_shut() {
-    let opened = open();
+on_every_store!(a_deny_gate_that_cannot_be_decided_is_shut);
+async fn a_deny_gate_that_cannot_be_decided_is_shut(opened: &Opened) {
     let store = &*opened.store;
     let gate = "[[gate]]\nname = \"staff only\"\nmessage = \"Ask the desk.\"\n\
                 deny = [{ claim = \"department\", is = \"guests\" }]\n";
@@ -535,9 +521,8 @@ async fn a_deny_gate_that_cannot_be_decided_is_shut() {
     assert!(enters(&mut log, &rules, "alice", [staff(), ClaimState::Empty]).await);
 }
 
-#[tokio::test]
-async fn a_gate_may_require_a_certain_mapping() {
-    let opened = open();
+on_every_store!(a_gate_may_require_a_certain_mapping);
+async fn a_gate_may_require_a_certain_mapping(opened: &Opened) {
     let store = &*opened.store;
     let more = "[[mapping]]\nname = \"the door\"\nwhen = [{ claim = \"department\", begins_with = \"in-\" }]\n\
                 then = [{ add_role = \"editor\" }]\n\
@@ -550,7 +535,7 @@ async fn a_gate_may_require_a_certain_mapping() {
 
 // ------------------------------------------------------------------------------------------------- recorded claims
 
-async fn replan_all(store: &dyn Store, rules: &Arc<RuleSet>) -> u64 {
+async fn replan_all(store: &Store, rules: &Arc<RuleSet>) -> u64 {
     let (mut after, mut changed) = (None, 0);
     loop {
         let replanned = store.replan(Arc::clone(rules), after, Timestamp(NOW.0 + DAY)).await.unwrap();
@@ -562,9 +547,8 @@ async fn replan_all(store: &dyn Store, rules: &Arc<RuleSet>) -> u64 {
     }
 }
 
-#[tokio::test]
-async fn changed_rules_are_planned_from_recorded_claims() {
-    let opened = open();
+on_every_store!(changed_rules_are_planned_from_recorded_claims);
+async fn changed_rules_are_planned_from_recorded_claims(opened: &Opened) {
     let store = &*opened.store;
     let before = configured(&mapped(&[("staff", "Staff")]), 1);
     let mut log = Log::new(store);
@@ -581,9 +565,8 @@ async fn changed_rules_are_planned_from_recorded_claims() {
     assert_eq!(replan_all(store, &after).await, 0, "once for each file");
 }
 
-#[tokio::test]
-async fn a_claim_that_was_not_recorded_plans_nothing() {
-    let opened = open();
+on_every_store!(a_claim_that_was_not_recorded_plans_nothing);
+async fn a_claim_that_was_not_recorded_plans_nothing(opened: &Opened) {
     let store = &*opened.store;
     let before = configured(&mapped(&[("staff", "Staff")]), 1);
     let mut log = Log::new(store);
@@ -623,7 +606,7 @@ async fn only_claims_that_a_mapping_names_are_recorded_and_erasing_takes_them() 
     log.plan(&rules, "alice", brought(&["staff"]), 2).await;
     store.act(alice.clone(), Act::Erase, "test".into(), NOW).await.unwrap();
     assert_eq!(store.export(alice).await.unwrap(), None);
-    let left: i64 = opened.intruder().query_row("SELECT count(*) FROM recorded_claims", [], |row| row.get(0)).unwrap();
+    let left: i64 = opened.intruder().query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
 }
 
@@ -645,7 +628,7 @@ async fn a_database_of_the_first_version_is_brought_forward() {
     ))
     .unwrap();
     drop(old);
-    let store = SqliteStore::open(&path, settings(None)).unwrap();
+    let store = Store::from(SqliteStore::open(&path, settings(None)).unwrap());
     let mut log = Log::new(&store);
     let plan = log.plan(&rules, "alice", brought(&["staff"]), 0).await;
     assert_eq!((plan.keeps.len(), plan.changes_nothing()), (1, true));

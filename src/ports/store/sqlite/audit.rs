@@ -22,10 +22,7 @@ use crate::pipeline::ids::{Timestamp, UserId};
 const CONTINUED: &str = "audit_continued";
 /// An operator vouches for the rows from before there was a key.
 const ACCEPTED: &str = "unkeyed_accepted";
-pub(super) use crate::pipeline::decision::ERASED;
-/// This number's user became one with another: it has no user any more, and its rows keep their personal fields until they are
-/// erased under this number.
-pub(super) const MERGED: &str = "user_merged";
+pub(super) use crate::pipeline::decision::{ERASED, MERGED};
 
 /// Who a row is about: kept beside the chain.
 #[derive(Serialize)]
@@ -47,41 +44,18 @@ pub(super) struct About<'a> {
     pub person: Option<(&'a UserId, Option<&'a str>)>,
 }
 
-/// Writes one row at the end of the chain, about a person where there is one.
+/// Writes one row at the end of the chain. Its detail is JSON.
 pub(super) fn append(
-    session: &Session<'_>,
-    at: Timestamp,
-    event: &str,
-    detail: &impl Serialize,
-    person: Option<(i64, &UserId, Option<&str>)>,
-) -> Result<(), StoreError> {
-    let about = match person {
-        Some((number, user, email)) => About { login: None, user: Some(number), person: Some((user, email)) },
-        None => About::default(),
-    };
-    append_about(session, at, event, detail, &about)
-}
-
-/// Writes one row at the end of the chain.
-pub(super) fn append_about(
-    session: &Session<'_>,
-    at: Timestamp,
-    event: &str,
-    detail: &impl Serialize,
-    about: &About<'_>,
-) -> Result<(), StoreError> {
-    write(session.connection, session.sealer, at, event, detail, about)
-}
-
-/// The same, with a detail that is JSON already.
-pub(super) fn append_text(
-    session: &Session<'_>,
+    session: &mut Session<'_>,
     at: Timestamp,
     event: &str,
     detail: &str,
     about: &About<'_>,
 ) -> Result<(), StoreError> {
-    write_text(session.connection, session.sealer, at, event, detail, about)
+    let last = write_text(session.connection, session.sealer, session.state.last.as_ref(), at, event, detail, about)?;
+    session.count();
+    session.state.last = Some(last);
+    Ok(())
 }
 
 fn write(
@@ -93,28 +67,29 @@ fn write(
     about: &About<'_>,
 ) -> Result<(), StoreError> {
     let detail = serde_json::to_string(detail).map_err(|error| StoreError::Invalid(error.to_string()))?;
-    write_text(connection, sealer, at, event, &detail, about)
+    write_text(connection, sealer, last(connection)?.as_ref(), at, event, &detail, about).map(drop)
 }
 
+/// Returns the end of the chain as it is from now on.
 fn write_text(
     connection: &Connection,
     sealer: &Sealer,
+    last: Option<&Last>,
     at: Timestamp,
     event: &str,
     detail: &str,
     about: &About<'_>,
-) -> Result<(), StoreError> {
-    let last = last(connection)?;
-    if let Some(last) = &last {
+) -> Result<Last, StoreError> {
+    if let Some(last) = last {
         last.check_key(sealer)?;
     }
-    let (sequence, before) = last.map_or((1, Vec::new()), |last| (last.sequence + 1, last.seal));
+    let (sequence, before) = last.map_or((1, [].as_slice()), |last| (last.sequence + 1, last.seal.as_slice()));
     let person = about.person.map(|(user, email)| conceal(user, email)).transpose()?;
     let hash = person.as_ref().map(|person| person.hash.as_slice());
     let (key, keyed) = (sealer.key_id(), sealer.key_id().is_some());
     let content = Content { at: at.0, event, detail, login: about.login, user: about.user, person: hash };
     let mac = sealer.mac(keyed, &content);
-    let seal = sealer.link(keyed, sequence, &before, &mac);
+    let seal = sealer.link(keyed, sequence, before, &mac);
     connection
         .prepare_cached(
             "INSERT INTO audit (sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key)
@@ -128,7 +103,7 @@ fn write_text(
             ])
         })
         .map_err(unavailable)?;
-    Ok(())
+    Ok(Last { sequence, seal, keyed, key: key.map(<[u8]>::to_vec) })
 }
 
 /// What names a person, and the hash that stands for it in the chain.
@@ -203,7 +178,7 @@ struct Accepted {
 /// Seals, with the key, how many rows came before the first that it seals, and how they end. An operator says so and no
 /// program: a writer of the database could otherwise write the whole chain anew, without the key, and have the next
 /// login vouch for it. Returns how many rows that were.
-pub(super) fn accept_unkeyed(session: &Session<'_>, by: &str, at: Timestamp) -> Result<u64, StoreError> {
+pub(super) fn accept_unkeyed(session: &mut Session<'_>, by: &str, at: Timestamp) -> Result<u64, StoreError> {
     let invalid = |why: &str| Err(StoreError::Invalid(why.into()));
     if session.sealer.key_id().is_none() {
         return invalid("there is no audit key: set `audit.key_file` or `audit.key_env` first");
@@ -223,12 +198,14 @@ pub(super) fn accept_unkeyed(session: &Session<'_>, by: &str, at: Timestamp) -> 
         return invalid("every row is sealed with the key: there is nothing to accept");
     };
     let accepted = Accepted { by: by.into(), rows, head: hexadecimal(&head) };
-    append_about(session, at, ACCEPTED, &accepted, &About::default())?;
+    let detail = serde_json::to_string(&accepted).map_err(|error| StoreError::Invalid(error.to_string()))?;
+    append(session, at, ACCEPTED, &detail, &About::default())?;
     Ok(rows.unsigned_abs())
 }
 
 /// The end of the chain.
-struct Last {
+#[derive(Debug, Clone)]
+pub(super) struct Last {
     sequence: i64,
     seal: Vec<u8>,
     keyed: bool,
@@ -249,7 +226,7 @@ impl Last {
     }
 }
 
-fn last(connection: &Connection) -> Result<Option<Last>, StoreError> {
+pub(super) fn last(connection: &Connection) -> Result<Option<Last>, StoreError> {
     connection
         .prepare_cached("SELECT sequence, seal, keyed, key FROM audit ORDER BY sequence DESC LIMIT 1")
         .and_then(|mut select| {
@@ -283,6 +260,13 @@ pub(super) fn rows(connection: &Connection, after: i64, limit: usize) -> Result<
         .map_err(unavailable)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     select.query_map(params![after, limit], read_row).and_then(Iterator::collect).map_err(unavailable)
+}
+
+/// All rows about a user.
+pub(super) fn about(connection: &Connection, number: i64) -> Result<Vec<AuditRow>, StoreError> {
+    let mut select =
+        connection.prepare_cached(&format!("{ROW} WHERE user_id = ?1 ORDER BY sequence")).map_err(unavailable)?;
+    select.query_map(params![number], read_row).and_then(Iterator::collect).map_err(unavailable)
 }
 
 /// The row of a login; of the first format, one whose detail begins with its id. The newest are looked at first, since people

@@ -61,7 +61,7 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<ClientView>, StoreError
     Ok(clients)
 }
 
-pub(super) fn add(session: &Session<'_>, client: &ApiClient, by: &str, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn add(session: &mut Session<'_>, client: &ApiClient, by: &str, now: Timestamp) -> Result<(), StoreError> {
     let ApiClient { name, secret, scopes, faces } = client;
     let json = |error: serde_json::Error| StoreError::Invalid(error.to_string());
     let added = session
@@ -83,11 +83,11 @@ pub(super) fn add(session: &Session<'_>, client: &ApiClient, by: &str, now: Time
         return Err(StoreError::Invalid(message));
     }
     let detail = ClientDetail { by, client: name, scopes: Some(scopes), faces: Some(faces) };
-    let detail = serde_json::to_value(&detail).map_err(json)?;
-    audit::append(session, now, "client_created", &detail, None)
+    let detail = serde_json::to_string(&detail).map_err(json)?;
+    audit::append(session, now, "client_created", &detail, &audit::About::default())
 }
 
-pub(super) fn revoke(session: &Session<'_>, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn revoke(session: &mut Session<'_>, name: &str, by: &str, now: Timestamp) -> Result<(), StoreError> {
     let connection = session.connection;
     let secret = connection
         .prepare_cached("SELECT secret FROM api_clients WHERE name = ?1 AND revoked_at IS NULL")
@@ -104,7 +104,9 @@ pub(super) fn revoke(session: &Session<'_>, name: &str, by: &str, now: Timestamp
         .prepare_cached("UPDATE api_clients SET revoked_at = ?2 WHERE name = ?1")
         .and_then(|mut update| update.execute(params![name, now.0]))
         .map_err(unavailable)?;
-    audit::append(session, now, "client_revoked", &ClientDetail { by, client: name, scopes: None, faces: None }, None)
+    let detail = ClientDetail { by, client: name, scopes: None, faces: None };
+    let detail = serde_json::to_string(&detail).map_err(|error| StoreError::Invalid(error.to_string()))?;
+    audit::append(session, now, "client_revoked", &detail, &audit::About::default())
 }
 
 // ------------------------------------------------------------------------------------------------------------- tokens

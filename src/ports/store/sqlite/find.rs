@@ -1,15 +1,13 @@
 //! People by what is asked of them: a page at a time, whatever there is to search.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, Row, params_from_iter};
 
 use super::super::StoreError;
-use super::catalogue::read_person;
-use super::{kind_of, unavailable};
+use super::state::Live;
+use super::{kind_of, unavailable, user_of};
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort, Within};
-
-const LAST_LOGIN: &str = "(SELECT max(last_login_at) FROM watermarks WHERE watermarks.user_id = users.id)";
 
 /// What follows `FROM`, and its values in the order of their question marks.
 #[derive(Default)]
@@ -20,11 +18,11 @@ struct Query {
 }
 
 impl Query {
-    fn of(search: &Search) -> Self {
+    fn of(search: &Search, live: &Live) -> Self {
         let Search { user, numbers, text, email, subject, enabled, since, to, domains, within, .. } = search;
         let mut query = Self::default();
         if let Some(within) = within {
-            query.within(within);
+            query.within(within, live);
         }
         if let Some(user) = user {
             let names = [user.namespace.as_str(), user.subject.as_str()].map(|name| Value::from(name.to_owned()));
@@ -46,13 +44,13 @@ impl Query {
             query.and("subject = ?", [Value::from(subject.clone())]);
         }
         if let Some(enabled) = enabled {
-            query.and("(disabled_at IS NULL) = ?", [Value::from(*enabled)]);
+            query.and("(NOT disabled) = ?", [Value::from(*enabled)]);
         }
         if let Some(since) = since {
-            query.and(&format!("{LAST_LOGIN} >= ?"), [Value::from(since.0)]);
+            query.and("last_login_at >= ?", [Value::from(since.0)]);
         }
         if let Some(to) = to {
-            query.and(&format!("{LAST_LOGIN} <= ?"), [Value::from(to.0)]);
+            query.and("last_login_at <= ?", [Value::from(to.0)]);
         }
         if !domains.is_empty() {
             let domain = "lower(substr(email, instr(email, '@') + 1))";
@@ -72,16 +70,17 @@ impl Query {
         self.and(&format!("{column} IN ({marks})"), values);
     }
 
-    fn within(&mut self, within: &Within) {
+    fn within(&mut self, within: &Within, live: &Live) {
         let Within { target, mapped } = within;
-        let of_target = || [Value::from(kind_of(target)), Value::from(target.name().to_owned())];
+        // A number that nothing has where it was never named.
+        let number = live.names.number(target).unwrap_or(-1);
         self.joined = String::from(
             "JOIN (SELECT user_id, max(provider <> '') AS mapped, max(provider = '') AS assigned
-                   FROM grants WHERE kind = ? AND name = ? GROUP BY user_id) AS held ON held.user_id = id",
+                   FROM holdings WHERE kind = ? AND target = ? GROUP BY user_id) AS held ON held.user_id = id",
         );
-        self.values.extend(of_target());
-        let denied = "NOT EXISTS (SELECT 1 FROM denies WHERE denies.user_id = id AND kind = ? AND name = ?)";
-        self.and(denied, of_target());
+        self.values.extend([Value::from(kind_of(target)), Value::from(number)]);
+        let denied = "NOT EXISTS (SELECT 1 FROM denied WHERE denied.user_id = id AND kind = ? AND name = ?)";
+        self.and(denied, [Value::from(kind_of(target)), Value::from(target.name().to_owned())]);
         match mapped {
             Some(true) => self.and("mapped", []),
             Some(false) => self.and("assigned", []),
@@ -95,24 +94,22 @@ impl Query {
     }
 }
 
-pub(super) fn find(connection: &Connection, search: &Search) -> Result<Found, StoreError> {
-    let query = Query::of(search);
+pub(super) fn find(connection: &Connection, live: &Live, search: &Search) -> Result<Found, StoreError> {
+    let query = Query::of(search, live);
     let from = query.text();
-    // One view of the database for the count and the page.
-    let view = connection.unchecked_transaction().map_err(unavailable)?;
-    let total: i64 = view
+    let total: i64 = connection
         .query_row(&format!("SELECT count(*) {from}"), params_from_iter(query.values.iter()), |row| row.get(0))
         .map_err(unavailable)?;
     let held = if search.within.is_some() { "mapped, assigned" } else { "0, 0" };
     let statement = format!(
-        "SELECT id, namespace, subject, email, display_name, disabled_at IS NULL, {LAST_LOGIN}, {held} {from}
+        "SELECT id, namespace, subject, email, display_name, NOT disabled, last_login_at, {held} {from}
          ORDER BY {} LIMIT ? OFFSET ?",
         order(search)
     );
     let number = |count: usize| Value::from(i64::try_from(count).unwrap_or(i64::MAX));
     let mut values = query.values;
     values.extend([number(search.limit), number(search.offset)]);
-    let mut select = view.prepare(&statement).map_err(unavailable)?;
+    let mut select = connection.prepare(&statement).map_err(unavailable)?;
     let rows: Vec<_> = select
         .query_map(params_from_iter(values), |row| Ok((read_person(row)?, row.get(7)?, row.get(8)?)))
         .and_then(Iterator::collect)
@@ -129,19 +126,17 @@ fn order(search: &Search) -> String {
         Sort::Number => "id",
         Sort::Name => "display_name COLLATE NOCASE",
         Sort::Email => "email COLLATE NOCASE",
-        Sort::Enabled => "disabled_at IS NOT NULL",
-        Sort::LastLogin => LAST_LOGIN,
+        Sort::Enabled => "disabled",
+        Sort::LastLogin => "last_login_at",
     };
     let direction = if search.descending { "DESC" } else { "ASC" };
     format!("{column} {direction} NULLS LAST, id {direction}")
 }
 
-/// Through which providers a user has logged in, and when last.
-pub(super) fn logins(connection: &Connection, number: i64) -> Result<Vec<(String, Timestamp)>, StoreError> {
-    connection
-        .prepare_cached("SELECT provider, last_login_at FROM watermarks WHERE user_id = ?1 ORDER BY provider")
-        .and_then(|mut select| {
-            select.query_map(params![number], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?.collect()
-        })
-        .map_err(unavailable)
+fn read_person(row: &Row<'_>) -> rusqlite::Result<Result<Person, StoreError>> {
+    let (namespace, subject): (String, String) = (row.get(1)?, row.get(2)?);
+    let (number, email, display_name) = (row.get(0)?, row.get(3)?, row.get(4)?);
+    let (enabled, last_login_at) = (row.get(5)?, row.get::<_, Option<i64>>(6)?.map(Timestamp));
+    let person = |user| Person { number, user, email, display_name, enabled, last_login_at };
+    Ok(user_of(&namespace, &subject).map(person))
 }

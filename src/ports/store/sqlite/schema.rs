@@ -3,31 +3,23 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::super::StoreError;
-use super::audit::{self, Sealer};
+use super::audit::Sealer;
 use super::file::Claim;
-use super::unavailable;
-use crate::clock::Clock;
+use super::{cannot_open, migrate, unavailable};
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 8;
-/// What brings a database from each version to the next, the first from nothing.
-const SCRIPTS: [&str; 8] = [
-    include_str!("schema/1-logins.sql"),
-    include_str!("schema/2-rules.sql"),
-    include_str!("schema/3-sessions.sql"),
-    include_str!("schema/4-catalogue.sql"),
-    include_str!("schema/5-audit.sql"),
-    include_str!("schema/6-privilege.sql"),
-    include_str!("schema/7-brake.sql"),
-    include_str!("schema/8-sign-out.sql"),
-];
-/// The first version with the second format of audit rows.
-const SECOND_FORMAT: i64 = 5;
-/// How long a command waits for another process that is bringing the database up to date.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const VERSION: i64 = 9;
+/// Its tables.
+pub(super) const TABLES: &str = include_str!("schema/current.sql");
+/// What stands on the tables, once they are filled.
+pub(super) const VIEWS: &str = include_str!("schema/views.sql");
+/// How long a command waits for another process that is bringing the database up to date: what is large takes a while.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long for one that holds the claim and does nothing of the kind.
+const BRIEFLY: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -40,36 +32,59 @@ pub(super) fn written_by_newer(version: i64) -> StoreError {
     ))
 }
 
+/// The version of a file that is open no longer than that takes: the process that migrates it needs it alone.
+fn version_of(path: &Path) -> Result<i64, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let look = || -> rusqlite::Result<i64> { version(&Connection::open_with_flags(path, flags)?) };
+    let (patience, brief) = (Instant::now() + PATIENCE, Instant::now() + BRIEFLY);
+    loop {
+        match look() {
+            Err(error) if is_busy(&error) && Instant::now() < patience => std::thread::sleep(PAUSE),
+            Err(error) if is_passing(&error) && Instant::now() < brief => std::thread::sleep(PAUSE),
+            found => return found.map_err(|error| cannot_open(path, &error)),
+        }
+    }
+}
+
 /// Creates the schema, or brings it up to date, whatever other processes do with the file meanwhile. Only the process with the
 /// claim does so, for a `serve` of an older version may be running; others take the claim for as long as it takes.
-pub(super) fn bring_up_to_date(
-    connection: &Connection,
-    path: &Path,
-    claimed: bool,
-    sealer: &Sealer,
-) -> Result<(), StoreError> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) fn bring_up_to_date(path: &Path, claimed: bool, sealer: &Sealer) -> Result<(), StoreError> {
+    let deadline = Instant::now() + BRIEFLY;
     loop {
-        match version(connection).map_err(unavailable)? {
+        match version_of(path)? {
+            VERSION if claimed => return migrate::tidy(path),
             VERSION => return Ok(()),
             newer if newer > VERSION => return Err(written_by_newer(newer)),
-            _ if claimed => return migrate(connection, sealer),
+            older if claimed => return renew(path, older, sealer),
             older => match Claim::take(path)? {
-                Some(_claim) => return migrate(connection, sealer),
-                None if Instant::now() > deadline => return Err(held_back(path, older)),
+                // Another process may have been faster.
+                Some(_claim) => match version_of(path)? {
+                    older if older < VERSION => return renew(path, older, sealer),
+                    _ => {}
+                },
+                None if Instant::now() > deadline && !migrate::is_under_way(path) => {
+                    return Err(held_back(path, older));
+                }
+                None if Instant::now() > deadline + PATIENCE => return Err(held_back(path, older)),
                 None => std::thread::sleep(PAUSE),
             },
         }
     }
 }
 
-/// Runs all the scripts that the database lacks in one transaction. Its version is read inside: another process may have been
-/// faster.
-fn migrate(connection: &Connection, sealer: &Sealer) -> Result<(), StoreError> {
-    patiently(|| connection.pragma_update(None, "journal_mode", "WAL")).map_err(unavailable)?;
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(unavailable)?;
-    let outcome =
-        run_scripts(connection, sealer).and_then(|()| connection.execute_batch("COMMIT").map_err(unavailable));
+fn renew(path: &Path, older: i64, sealer: &Sealer) -> Result<(), StoreError> {
+    match older {
+        0 => create(path),
+        older => migrate::migrate(path, older, sealer),
+    }
+}
+
+/// Makes the schema in an empty file.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
+    patiently(|| connection.pragma_update(None, "journal_mode", "WAL")).map_err(|error| cannot_open(path, &error))?;
+    patiently(|| connection.execute_batch("BEGIN IMMEDIATE")).map_err(unavailable)?;
+    let outcome = make(&connection).and_then(|()| connection.execute_batch("COMMIT")).map_err(unavailable);
     if outcome.is_err() {
         // SQLite may have ended the transaction by itself.
         let _ = connection.execute_batch("ROLLBACK");
@@ -77,18 +92,19 @@ fn migrate(connection: &Connection, sealer: &Sealer) -> Result<(), StoreError> {
     outcome
 }
 
-fn run_scripts(connection: &Connection, sealer: &Sealer) -> Result<(), StoreError> {
-    let found = version(connection).map_err(unavailable)?;
-    if found > VERSION {
-        return Err(written_by_newer(found));
+/// Runs the whole schema where there is none: another process may have been faster.
+fn make(connection: &Connection) -> rusqlite::Result<()> {
+    if version(connection)? == VERSION {
+        return Ok(());
     }
-    for (_, script) in (1..).zip(SCRIPTS).filter(|(number, _)| *number > found) {
-        connection.execute_batch(script).map_err(unavailable)?;
-    }
-    if found < SECOND_FORMAT {
-        audit::continue_first_format(connection, sealer, Clock::system().now())?;
-    }
-    connection.pragma_update(None, "user_version", VERSION).map_err(unavailable)
+    connection.execute_batch(TABLES)?;
+    finish(connection)
+}
+
+/// What comes behind the tables.
+pub(super) fn finish(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(VIEWS)?;
+    connection.pragma_update(None, "user_version", VERSION)
 }
 
 /// Repeats what SQLite refuses at once while another process has the file, though a wait was asked for: it does so where waiting
@@ -105,6 +121,11 @@ pub(super) fn patiently(mut work: impl FnMut() -> rusqlite::Result<()>) -> rusql
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// The same where another process may be putting a new file in place of this one: what belongs to the old one is gone then.
+fn is_passing(error: &rusqlite::Error) -> bool {
+    is_busy(error) || matches!(error.sqlite_error_code(), Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen))
 }
 
 fn held_back(path: &Path, version: i64) -> StoreError {

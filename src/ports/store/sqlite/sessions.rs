@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::StoreError;
-use super::{Session as Transaction, look, unavailable};
-use crate::pipeline::ids::{Namespace, ProviderName, Subject, Timestamp, UserId};
+use super::super::{StoreError, Token};
+use super::state::Live;
+use super::{Session as Transaction, provider_of, unavailable, user_of, users};
+use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
-use crate::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Session};
+use crate::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Session, SessionView};
 
 /// Ended sessions that one beginning clears away: more than it adds, so that the table shrinks under load.
 const SWEPT: i64 = 4;
@@ -17,7 +18,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, session: &NewSession) -> Resu
         end(transaction, before)?;
     }
     let user = connection
-        .prepare_cached("SELECT id FROM users WHERE namespace = ?1 AND subject = ?2 AND disabled_at IS NULL")
+        .prepare_cached("SELECT id FROM users WHERE namespace = ?1 AND subject = ?2 AND NOT disabled")
         .and_then(|mut select| {
             let key = params![session.user.namespace.as_str(), session.user.subject.as_str()];
             select.query_row(key, |row| row.get::<_, i64>(0)).optional()
@@ -83,40 +84,40 @@ fn drop_surplus(connection: &Connection, user: i64, most: usize) -> Result<(), S
 
 pub(super) fn find(
     connection: &Connection,
+    live: &Live,
     key: Digest,
     rules: &RuleSet,
     now: Timestamp,
 ) -> Result<Option<Session>, StoreError> {
-    // One moment for row and grants: between two statements a writer could commit.
-    let snapshot = connection.unchecked_transaction().map_err(unavailable)?;
-    let found = snapshot
+    let found = connection
         .prepare_cached(
             "SELECT namespace, users.subject, email, display_name, provider, login, token, sessions.subject, sid,
                     name_format, app_cookie, refresh, seen_at, synced_at, idle_until, expires_at, name_qualifier,
                     sp_name_qualifier, hint
              FROM sessions JOIN users ON users.id = sessions.user_id
-             WHERE key = ?1 AND expires_at > ?2 AND idle_until > ?2 AND disabled_at IS NULL",
+             WHERE key = ?1 AND expires_at > ?2 AND idle_until > ?2 AND NOT disabled",
         )
         .and_then(|mut select| select.query_row(params![key.0, now.0], |row| read(row, key)).optional())
         .map_err(unavailable)?;
     let Some(mut session) = found.transpose()? else { return Ok(None) };
-    let Some(view) = look::user(&snapshot, &session.user, rules)? else { return Ok(None) };
-    (session.groups, session.roles) = (view.groups, view.roles);
+    let Some(known) = users::user(connection, live, &session.user)? else { return Ok(None) };
+    let effective = super::super::look::effective(&known.record, rules);
+    session.groups = effective.groups.iter().map(ToString::to_string).collect();
+    session.roles = effective.roles.iter().map(ToString::to_string).collect();
     Ok(Some(session))
 }
 
 /// A row, whose names were valid when written.
 fn read(row: &Row<'_>, key: Digest) -> rusqlite::Result<Result<Session, StoreError>> {
     let (namespace, subject, provider): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(4)?);
-    let names = Namespace::parse(&namespace)
-        .and_then(|namespace| Ok((namespace, Subject::parse(&subject)?, ProviderName::parse(&provider)?)));
-    let (namespace, subject, provider) = match names {
+    let names = user_of(&namespace, &subject).and_then(|user| Ok((user, provider_of(&provider)?)));
+    let (user, provider) = match names {
         Ok(names) => names,
-        Err(error) => return Ok(Err(StoreError::Invalid(error.to_string()))),
+        Err(error) => return Ok(Err(error)),
     };
     Ok(Ok(Session {
         key,
-        user: UserId { namespace, subject },
+        user,
         email: row.get(2)?,
         display_name: row.get(3)?,
         groups: Vec::new(),
@@ -191,7 +192,7 @@ pub(super) fn end(transaction: &Transaction<'_>, key: Digest) -> Result<bool, St
 
 /// OpenID Connect Back-Channel Logout 1.0 section 2.7, and SAML Profiles section 4.4.3.2: a session that is named, of the
 /// person that is named; all of a person where no session is.
-pub(super) fn log_out(transaction: &Transaction<'_>, logout: &Logout) -> Result<LoggedOut, StoreError> {
+pub(super) fn log_out(transaction: &mut Transaction<'_>, logout: &Logout) -> Result<LoggedOut, StoreError> {
     if !remember(transaction, logout)? {
         return Ok(LoggedOut::Replay);
     }
@@ -227,17 +228,36 @@ fn log_out_of(transaction: &Transaction<'_>, provider: &ProviderName, logout: &L
 }
 
 /// Notes a logout message among the tokens that were here; `false` when it was noted before.
-fn remember(transaction: &Transaction<'_>, logout: &Logout) -> Result<bool, StoreError> {
+fn remember(transaction: &mut Transaction<'_>, logout: &Logout) -> Result<bool, StoreError> {
     let mut identity = b"logout\0".to_vec();
     identity.extend_from_slice(logout.issuer.as_bytes());
     identity.push(0);
     identity.extend_from_slice(logout.token.as_bytes());
-    let inserted = transaction
-        .connection
-        .prepare_cached("INSERT INTO tokens (digest, spent, until) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING")
-        .and_then(|mut insert| insert.execute(params![Digest::of(&identity).0, logout.remember_until.0]))
-        .map_err(unavailable)?;
-    Ok(inserted == 1)
+    let token = Token { digest: Digest::of(&identity).0, until: logout.remember_until };
+    match users::is_spent(transaction, token)? {
+        true => Ok(false),
+        false => users::remember(transaction, "tokens", token),
+    }
+}
+
+pub(super) fn list(connection: &Connection, user: &UserId) -> Result<Vec<SessionView>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT provider, sessions.created_at, seen_at, expires_at
+             FROM sessions JOIN users ON users.id = sessions.user_id WHERE namespace = ?1 AND users.subject = ?2",
+        )
+        .and_then(|mut select| {
+            let view = |row: &Row<'_>| {
+                Ok(SessionView {
+                    provider: row.get(0)?,
+                    created_at: Timestamp(row.get(1)?),
+                    seen_at: Timestamp(row.get(2)?),
+                    expires_at: Timestamp(row.get(3)?),
+                })
+            };
+            select.query_map(params![user.namespace.as_str(), user.subject.as_str()], view)?.collect()
+        })
+        .map_err(unavailable)
 }
 
 pub(super) fn of_user(connection: &Connection, user: &UserId, now: Timestamp) -> Result<Vec<Digest>, StoreError> {
@@ -245,7 +265,7 @@ pub(super) fn of_user(connection: &Connection, user: &UserId, now: Timestamp) ->
         .prepare_cached(
             "SELECT key FROM sessions JOIN users ON users.id = sessions.user_id
              WHERE namespace = ?1 AND users.subject = ?2 AND expires_at > ?3 AND idle_until > ?3
-               AND disabled_at IS NULL
+               AND NOT disabled
              ORDER BY sessions.created_at DESC",
         )
         .map_err(unavailable)?;

@@ -156,7 +156,7 @@ fn number_of(key: &str) -> Option<i64> {
 /// The person with a key.
 pub async fn by_key(admin: &Admin, key: &str) -> Result<Person, Problem> {
     let Some(number) = number_of(key) else { return Err(Problem::not_found("user")) };
-    let person = admin.inspect().catalogue().person(number).await.map_err(Refused::from)?;
+    let person = admin.inspect().store().person(number).await.map_err(Refused::from)?;
     person.ok_or_else(|| Problem::not_found("user"))
 }
 
@@ -226,7 +226,7 @@ pub async fn page<T>(
 ) -> Result<Json<Page<T>>, Problem> {
     let (search, embed) = (search(asked, within)?, Embed::of(admin, asked)?);
     let window = (search.limit, search.offset);
-    let found = admin.inspect().catalogue().find(search).await.map_err(Refused::from)?;
+    let found = admin.inspect().store().find(search).await.map_err(Refused::from)?;
     let mut results = Vec::with_capacity(found.members.len());
     for member in found.members {
         let embedded = embed.of_person(admin, &member.person).await?;
@@ -277,7 +277,7 @@ impl Embed {
 
 /// At every provider that speaks of this person, by which some may never have logged in.
 async fn profiles(admin: &Admin, person: &Person) -> Result<Vec<IdpProfile>, Problem> {
-    let logins = admin.inspect().catalogue().logins(person.number).await.map_err(Refused::from)?;
+    let logins = admin.inspect().store().logins(person.number).await.map_err(Refused::from)?;
     let logins: BTreeMap<String, String> = logins.into_iter().map(|(name, at)| (name, at.to_string())).collect();
     let config = admin.inspect().config();
     let theirs =
@@ -318,7 +318,7 @@ pub async fn list(
 pub async fn count(State(admin): State<Admin>, Head(call): Head, request: Request) -> Result<Json<UserCount>, Problem> {
     call.caller.may(Scope::Read)?;
     let search = Search { limit: 0, offset: 0, ..search(&Parameters::of(&request), None)? };
-    let found = admin.inspect().catalogue().find(search).await.map_err(Refused::from)?;
+    let found = admin.inspect().store().find(search).await.map_err(Refused::from)?;
     Ok(Json(UserCount { user_count: found.total }))
 }
 
@@ -357,7 +357,7 @@ pub async fn make(admin: &Admin, call: &Call, new: NewUser) -> Result<String, Re
     let (user, act) = checked(admin, new)?;
     admin.service.act(call, vec![(user.clone(), act)]).await?;
     let search = Search { user: Some(user), limit: 1, ..Search::default() };
-    let found = admin.inspect().catalogue().find(search).await?;
+    let found = admin.inspect().store().find(search).await?;
     let made = found.members.first();
     made.map(|member| user_key(member.person.number))
         .ok_or_else(|| Refused::NotFound("The user was deleted meanwhile.".into()))

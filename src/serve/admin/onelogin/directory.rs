@@ -204,7 +204,7 @@ pub async fn users(
         limit: asked.limit,
         ..Search::default()
     };
-    let found = admin.inspect().catalogue().find(search).await.map_err(Refused::from)?;
+    let found = admin.inspect().store().find(search).await.map_err(Refused::from)?;
     let page: Vec<DirectoryUser> = found.members.into_iter().map(|member| member.person.into()).collect();
     Ok(asked.answer(&page, found.total))
 }
@@ -218,6 +218,6 @@ pub async fn user(
 ) -> Result<Json<DirectoryUser>, Problem> {
     call.caller.may(Scope::Read)?;
     let Ok(number) = id.parse() else { return Err(Problem::not_found()) };
-    let found = admin.inspect().catalogue().person(number).await.map_err(Refused::from)?;
+    let found = admin.inspect().store().person(number).await.map_err(Refused::from)?;
     found.map(|person| Json(person.into())).ok_or_else(Problem::not_found)
 }

@@ -101,7 +101,7 @@ impl Service {
                 keys: &*keys,
                 keys_from: provider.keys_from(),
                 rules: inspect.rules(),
-                store: Some((&*store, String::from("the store"))),
+                store: Some((&store, String::from("the store"))),
                 directory: None,
                 now: at.unwrap_or_else(|| inspect.now()),
             };
@@ -135,7 +135,7 @@ impl Service {
             let world = inspect.world();
             let rules = Arc::new(planned_rules(&world, planned)?);
             let (store, mut unwatched) = (inspect.store(), |_, _| {});
-            Ok(forecast(&*store, Some(&world.rules), &rules, world.now, people, &mut unwatched).await?)
+            Ok(forecast(&store, Some(&world.rules), &rules, world.now, people, &mut unwatched).await?)
         })
         .await
     }

@@ -54,7 +54,7 @@ impl Service {
                 return Err(Refused::Forbidden("what is privileged takes scope `admin`".into()));
             }
         }
-        let outcome = self.inspect.catalogue().act_all(acts, call.caller.acts(&rules), self.inspect.now()).await;
+        let outcome = self.inspect.store().act_all(acts, call.caller.acts(&rules), self.inspect.now()).await;
         outcome.map_err(|error| match error {
             StoreError::Invalid(why) if why.starts_with("there is no user") => Refused::NotFound(why),
             StoreError::Invalid(why) => Refused::Conflict(why),

@@ -24,7 +24,7 @@ impl Service {
         let rules = self.inspect.rules();
         let mut trials = Vec::with_capacity(people.len());
         for number_of in people {
-            let person = self.inspect.catalogue().person(*number_of).await?;
+            let person = self.inspect.store().person(*number_of).await?;
             let Some(person) = person else {
                 return Err(Refused::fault("default", None, format!("Invalid user ID: {number_of}")));
             };
@@ -51,7 +51,7 @@ impl Service {
             maybe: std::collections::BTreeSet::new(),
             idle_days: person.last_login_at.map(|at| days_between(at, self.inspect.now())),
         };
-        let recorded = self.inspect.catalogue().recorded(person.user.clone(), std::sync::Arc::clone(rules)).await?;
+        let recorded = self.inspect.store().recorded(person.user.clone(), std::sync::Arc::clone(rules)).await?;
         let mut logins = recorded.iter().filter(|(provider, _)| mapping.applies_to(provider)).peekable();
         if logins.peek().is_none() {
             // A user who has not logged in since claims are recorded may bring any.

@@ -115,7 +115,7 @@ async fn list(
         None => 0,
         Some(text) => text.parse().map_err(|_| Problem::query("cursor: expected the `next` of the page before"))?,
     };
-    let mut found = admin.inspect().catalogue().people(after, limit + 1).await?;
+    let mut found = admin.inspect().store().persons(after, limit + 1).await?;
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|person| cursor(&person.number.to_string()));

@@ -14,10 +14,8 @@ use super::{ACCEPTED, Accepted, CONTINUED, Continued, ERASED, MERGED, hexadecima
 /// # Errors
 /// When the database cannot be read.
 pub(in super::super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
-    // Rows and users of one moment, though logins go on.
-    let moment = connection.unchecked_transaction().map_err(unavailable)?;
     let mut walk = Walk::new(sealer);
-    let mut select = moment
+    let mut select = connection
         .prepare(
             "SELECT sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key
              FROM audit ORDER BY sequence",
@@ -33,7 +31,7 @@ pub(in super::super) fn verify(connection: &Connection, sealer: &Sealer) -> Resu
             return Ok(walk.report(Some(fault)));
         }
     }
-    let users: BTreeSet<i64> = moment
+    let users: BTreeSet<i64> = connection
         .prepare("SELECT id FROM users")
         .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
         .map_err(unavailable)?;

@@ -3,26 +3,28 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::super::StoreError;
-use super::{Session, act};
-use crate::pipeline::ids::{GroupName, InvalidText, RoleName, Target};
+use super::{Facts, Needs};
+use crate::pipeline::ids::{GroupName, InvalidText, ProviderName, RoleName, Target};
 use crate::pipeline::mapping::{Group, Mode, Role, RuleSet};
 use crate::pipeline::privilege;
 
-const NAME: &str = "adopted";
+/// Under which it is noted.
+pub(super) const NAME: &str = "adopted";
 
 /// Names of groups with the roles that they carry, and of what is protected or privileged. What is neither is left out.
 #[derive(Default, Serialize, Deserialize)]
-struct Kept {
+struct Noted {
     roles_of: BTreeMap<String, Vec<String>>,
     groups: Vec<String>,
     roles: Vec<String>,
     /// `None` in a note of a version that did not end anything when a target became privileged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     settled: Option<Settled>,
+    /// The leases of providers, in milliseconds. `None` in a note of a version that did not note when something ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leases: Option<BTreeMap<String, u64>>,
 }
 
 /// What is privileged, and what becoming so ends was ended.
@@ -51,45 +53,75 @@ impl Settled {
     }
 }
 
-/// Notes them, where they have changed. Rules that only watch end nothing, so that what became privileged under them still
-/// counts as newly so later.
-pub(super) fn note(session: &Session<'_>, rules: &RuleSet) -> Result<(), StoreError> {
+/// What to note of rules. Rules that only watch end nothing, so that what became privileged under them still counts as newly
+/// so later.
+pub(super) fn noted(before: Option<&[u8]>, rules: &RuleSet) -> Result<Vec<u8>, Needs> {
     let now = Settled::of(rules);
     let settled = match rules.sync.mode {
         Mode::Apply => now,
         Mode::Shadow => {
-            let mut before = settled(session.connection)?.unwrap_or_else(|| now.clone());
-            before.retain(&now);
-            before
+            let before = parsed(before)?.map(|noted| noted.settled());
+            let mut settled = before.unwrap_or_else(|| now.clone());
+            settled.retain(&now);
+            settled
         }
     };
-    let mut kept = Kept { settled: Some(settled), ..Kept::default() };
+    // Nor do they note when something ends.
+    let leases = match rules.sync.mode {
+        Mode::Apply => Some(leases_of(rules)),
+        Mode::Shadow => parsed(before)?.and_then(|noted| noted.leases),
+    };
+    let mut noted = Noted { settled: Some(settled), leases, ..Noted::default() };
     for (name, group) in &rules.groups {
         if !group.roles.is_empty() {
             let roles = group.roles.iter().map(ToString::to_string).collect();
-            kept.roles_of.insert(name.to_string(), roles);
+            noted.roles_of.insert(name.to_string(), roles);
         }
         if group.protected || group.privileged {
-            kept.groups.push(name.to_string());
+            noted.groups.push(name.to_string());
         }
     }
     let guarded = rules.roles.iter().filter(|(_, role)| role.protected || role.privileged);
-    kept.roles.extend(guarded.map(|(name, _)| name.to_string()));
-    kept.groups.sort_unstable();
-    kept.roles.sort_unstable();
-    let text = serde_json::to_vec(&kept).map_err(|error| StoreError::Invalid(error.to_string()))?;
-    match act::setting(session.connection, NAME)? == Some(text.clone()) {
-        true => Ok(()),
-        false => act::set(session, NAME, &text),
-    }
+    noted.roles.extend(guarded.map(|(name, _)| name.to_string()));
+    noted.groups.sort_unstable();
+    noted.roles.sort_unstable();
+    serde_json::to_vec(&noted).map_err(|error| Needs::Undone(error.to_string()))
+}
+
+fn leases_of(rules: &RuleSet) -> BTreeMap<String, u64> {
+    let leases = rules.providers.iter().filter_map(|(name, rules)| Some((name, rules.lease?)));
+    leases.map(|(name, lease)| (name.to_string(), u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))).collect()
+}
+
+/// Whether the leases are others than those by which it was noted when something ends.
+///
+/// # Errors
+/// When facts are missing, or the note is not what this program writes.
+pub fn has_other_leases(rules: &RuleSet, facts: &Facts) -> Result<bool, Needs> {
+    Ok(!changed_leases(facts.note(NAME)?, rules)?.is_empty())
+}
+
+/// Providers whose lease is another than it was.
+pub(super) fn changed_leases(before: Option<&[u8]>, rules: &RuleSet) -> Result<BTreeSet<ProviderName>, Needs> {
+    let before = parsed(before)?.and_then(|noted| noted.leases).unwrap_or_default();
+    let changed = leases_of(rules).into_iter().filter(|(name, lease)| before.get(name) != Some(lease));
+    Ok(changed.filter_map(|(name, _)| ProviderName::parse(&name).ok()).collect())
+}
+
+/// Groups and roles as the rules that were adopted last declare them, without mappings. `None` where that is not known.
+///
+/// # Errors
+/// When facts are missing, or the note is not what this program writes.
+pub fn adopted_targets(facts: &Facts) -> Result<Option<RuleSet>, Needs> {
+    read(facts.note(NAME)?)
 }
 
 /// A rule set of these groups and roles, and nothing else. What is settled is privileged in it, and what is protected or
-/// privileged is protected. `None` in a store that no rules were adopted in since they are kept.
-pub(super) fn read(connection: &Connection) -> Result<Option<RuleSet>, StoreError> {
-    let Some(kept) = kept(connection)? else { return Ok(None) };
-    let settled = kept.settled();
-    let Kept { roles_of, groups: guarded, roles, .. } = kept;
+/// privileged is protected. `None` where nothing is noted yet.
+pub(super) fn read(text: Option<&[u8]>) -> Result<Option<RuleSet>, Needs> {
+    let Some(noted) = parsed(text)? else { return Ok(None) };
+    let settled = noted.settled();
+    let Noted { roles_of, groups: guarded, roles, .. } = noted;
     let unknown = |error: InvalidText| invalid(&error);
     let mut groups: HashMap<GroupName, Group> = HashMap::new();
     for (name, carried) in roles_of {
@@ -113,7 +145,7 @@ pub(super) fn read(connection: &Connection) -> Result<Option<RuleSet>, StoreErro
     Ok(Some(RuleSet::of_targets(groups, declared)))
 }
 
-impl Kept {
+impl Noted {
     /// An earlier version told protected and privileged from others, and not from each other: both may have been privileged.
     fn settled(&self) -> Settled {
         if let Some(settled) = &self.settled {
@@ -128,15 +160,10 @@ impl Kept {
     }
 }
 
-fn settled(connection: &Connection) -> Result<Option<Settled>, StoreError> {
-    Ok(kept(connection)?.map(|kept| kept.settled()))
+fn parsed(text: Option<&[u8]>) -> Result<Option<Noted>, Needs> {
+    text.map(|text| serde_json::from_slice(text).map_err(|error| invalid(&error))).transpose()
 }
 
-fn kept(connection: &Connection) -> Result<Option<Kept>, StoreError> {
-    let Some(text) = act::setting(connection, NAME)? else { return Ok(None) };
-    serde_json::from_slice(&text).map(Some).map_err(|error| invalid(&error))
-}
-
-fn invalid(error: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Invalid(format!("the groups of the last rules: {error}"))
+fn invalid(error: &dyn std::fmt::Display) -> Needs {
+    Needs::Undone(format!("the groups of the last rules: {error}"))
 }
