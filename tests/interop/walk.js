@@ -220,8 +220,8 @@ export async function runWalk({ name, party, people, keycloak, screens, detour }
       check(of("a longer one ends on a page that says so, and leads on"), Boolean(user(await walk.settle(longer, (seen) => seen.app))), told);
       await lost.close();
 
-      // The provider ends the session in the browser: by redirects, or by a frame, which brings no cookie of ours. That frame of
-      // Keycloak's page does not arrive here from Chromium under automation, for a reason that is not known yet; Firefox shows it.
+      // The provider ends the session in the browser: by redirects, or by a frame, which brings no cookie of ours. Keycloak's policy
+      // names the frame's host without a scheme, and Chromium reads that as http, as Keycloak itself is asked here. Firefox does not.
       if (protocol === "SAML" || name === "Firefox") {
         const leaving = await walk.person();
         const left = await leaving.tab();
