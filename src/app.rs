@@ -712,8 +712,8 @@ async fn asserter(config: &Config, store: &Store) -> Result<Option<Asserter>, St
     let key = match &settings.key {
         Some(key) => key.clone(),
         None => {
-            let fresh = assertion::fresh_key().ok_or(KeyError)?;
-            Secret::new(store.assertion_key(fresh.expose().to_vec()).await?)
+            let make = || assertion::fresh_key().map(|key| key.expose().to_vec());
+            Secret::new(store.assertion_key(make).await?)
         }
     };
     Ok(Some(Asserter::new(settings, &key, &config.public_url.origin, config.headers.max_bytes)?))

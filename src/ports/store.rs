@@ -380,10 +380,25 @@ pub trait Journal: Send + Sync {
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
+/// Makes a secret; `None` if the system gives no random bytes.
+pub type Make = fn() -> Option<Vec<u8>>;
+
+/// 32 random bytes.
+fn random_key() -> Option<Vec<u8>> {
+    let mut key = vec![0; 32];
+    aws_lc_rs::rand::fill(&mut key).ok().map(|()| key)
+}
+
+/// The error of a [`Make`] that returned nothing.
+fn made(secret: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
+    secret.ok_or_else(|| StoreError::Unavailable("the system gives no random bytes".into()))
+}
+
 /// What a store needs beside its users.
 pub trait Upkeep: Send + Sync {
-    /// A secret by its name: the one that is kept, else `fresh`, which is kept from now on.
-    fn secret(&self, name: &'static str, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
+    /// A secret by its name: the one that is kept, else what `make` returns, which is kept from now on. Only a first start makes one:
+    /// the first random bytes of a process cost 40 ms.
+    fn secret(&self, name: &'static str, make: Make) -> BoxFuture<'_, Result<Vec<u8>, StoreError>>;
 
     /// Brings everything that was committed into one place, for copying files after the program has ended; what was erased is left
     /// nowhere.
@@ -470,15 +485,12 @@ impl Store {
 
     /// The keys that seal cookies: one of 32 bytes, made at first use and kept, so that a restart does not break logins under way.
     pub async fn cookie_keys(&self) -> Result<Vec<u8>, StoreError> {
-        let mut fresh = vec![0; 32];
-        aws_lc_rs::rand::fill(&mut fresh)
-            .map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
-        self.upkeep.secret("cookie_keys", fresh).await
+        self.upkeep.secret("cookie_keys", random_key).await
     }
 
-    /// The key that signs assertions: the one that is kept, else `fresh`, which is kept from now on.
-    pub async fn assertion_key(&self, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        self.upkeep.secret("assertion_key", fresh).await
+    /// The key that signs assertions: the one that is kept, else what `make` returns, which is kept from now on.
+    pub async fn assertion_key(&self, make: Make) -> Result<Vec<u8>, StoreError> {
+        self.upkeep.secret("assertion_key", make).await
     }
 
     pub async fn settle(&self) -> Result<(), StoreError> {

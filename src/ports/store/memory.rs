@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    Ask, AuditRow, ChainReport, Journal, Known, ROUNDS, Step, StoreError, Through, Token, Upkeep, Users, Work,
+    Ask, AuditRow, ChainReport, Journal, Known, Make, ROUNDS, Step, StoreError, Through, Token, Upkeep, Users, Work,
+    made,
 };
 use crate::pipeline::decision::{
     About, Bearer, Changes, Disablings, Entry, Facts, GrantOf, Kept, Needs, Other, Question, RunningWindow, Save, Seen,
@@ -585,8 +586,13 @@ impl Journal for Memory {
 }
 
 impl Upkeep for Memory {
-    fn secret(&self, name: &'static str, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        Self::now(Ok(self.world().notes.entry(name.to_owned()).or_insert(fresh).clone()))
+    fn secret(&self, name: &'static str, make: Make) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        let mut world = self.world();
+        let kept = match world.notes.get(name) {
+            Some(kept) => Ok(kept.clone()),
+            None => made(make()).inspect(|fresh| drop(world.notes.insert(name.to_owned(), fresh.clone()))),
+        };
+        Self::now(kept)
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {

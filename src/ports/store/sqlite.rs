@@ -34,7 +34,8 @@ pub use self::file::{Claim, in_use};
 use self::file::{Files, create_private};
 use self::state::{Live, State};
 use super::{
-    Ask, AuditRow, ChainReport, Journal, Known, Step, Store, StoreError, Through, Unvouched, Upkeep, Users, Work,
+    Ask, AuditRow, ChainReport, Journal, Known, Make, Step, Store, StoreError, Through, Unvouched, Upkeep, Users, Work,
+    made,
 };
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::decision::{self, Facts, Needs};
@@ -130,11 +131,12 @@ impl Session<'_> {
         self.run("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", &[&name, &value]).map(drop)
     }
 
-    /// What is kept under a name: `fresh` from now on, where nothing is yet.
-    fn kept(&self, name: &str, fresh: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    /// What is kept under a name, else what `make` returns, which is kept from now on.
+    fn kept(&self, name: &str, make: Make) -> Result<Vec<u8>, StoreError> {
         if let Some(kept) = setting(self.connection, name)? {
             return Ok(kept);
         }
+        let fresh = made(make())?;
         self.set(name, &fresh)?;
         Ok(fresh)
     }
@@ -723,8 +725,8 @@ impl Journal for SqliteStore {
 }
 
 impl Upkeep for SqliteStore {
-    fn secret(&self, name: &'static str, fresh: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
-        Box::pin(self.write(move |session| session.kept(name, fresh.clone())))
+    fn secret(&self, name: &'static str, make: Make) -> BoxFuture<'_, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.write(move |session| session.kept(name, make)))
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::hmac;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::super::StoreError;
+use super::super::{StoreError, random_key};
 use super::facts::setting;
 use super::{Session, kind_of, target_of, unavailable};
 use crate::pipeline::decision::Bearer;
@@ -28,10 +28,7 @@ fn digest(key: &[u8], user: &UserId) -> Vec<u8> {
 
 /// The digest of a user, by the key that is made at the first need.
 fn digest_of(session: &Session<'_>, user: &UserId) -> Result<Vec<u8>, StoreError> {
-    let mut fresh = vec![0; 32];
-    aws_lc_rs::rand::fill(&mut fresh)
-        .map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
-    Ok(digest(&session.kept(KEY, fresh)?, user))
+    Ok(digest(&session.kept(KEY, random_key)?, user))
 }
 
 /// Reads when, by which mapping and under which label.
