@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Front, Party, Way};
+use super::{Front, Lasting, Party, Way};
 use crate::login::{self, Entered, Reason, Resync};
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
 use crate::pipeline::ids::UserId;
@@ -72,9 +72,11 @@ impl Front {
     /// refresh token in the place of ours. `None` where the session is being renewed already, has ended, or is not due any more.
     async fn renew_aside(self: &Arc<Self>, key: Digest, wanted: Wanted) -> Result<Option<Renewed>, Trouble> {
         let front = Arc::clone(self);
+        // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen. Begun before the task, so
+        // that a process that stops sees the renewal as long as it sees the request.
+        let Some(alone) = Renewing::begin(&self.lasting, key) else { return Ok(None) };
         let renewal = tokio::spawn(async move {
-            // Providers rotate refresh tokens: of two that are used at once, one is taken for stolen.
-            let Some(_alone) = front.lasting.renewing.begin(key) else { return Ok(None) };
+            let _alone = alone;
             // As it stands in the store now: another request may have renewed it while this one came here, perhaps by the
             // configuration before a reload.
             front.desk.forget(&key);
@@ -168,7 +170,7 @@ impl Front {
         Ok(Renewed::Ended(why.to_owned()))
     }
 
-    /// Tried again after the next interval: nobody waits for a provider at every request.
+    /// Tried again after the next interval: requests do not wait for a provider each time.
     async fn unanswered(&self, session: &Session, why: &str) -> Result<Renewed, Trouble> {
         tracing::warn!(provider = %session.provider, reason = why, "a session could not be renewed; what was granted stays");
         self.desk.renewed(session, None).await.map_err(Trouble::Store)?;
@@ -187,22 +189,22 @@ impl Renewing {
 
     /// `None` where this session is being renewed already. The guard is made only where there is none: dropped here, it
     /// would wait for the very lock that is held (SEC19).
-    fn begin(&self, key: Digest) -> Option<Alone<'_>> {
-        let is_first = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key);
-        is_first.then(|| Alone { renewing: self, key })
+    fn begin(lasting: &Arc<Lasting>, key: Digest) -> Option<Alone> {
+        let is_first = lasting.renewing.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key);
+        is_first.then(|| Alone { lasting: Arc::clone(lasting), key })
     }
 }
 
 /// Held while one session is renewed.
-struct Alone<'a> {
-    renewing: &'a Renewing,
+struct Alone {
+    lasting: Arc<Lasting>,
     key: Digest,
 }
 
-impl Drop for Alone<'_> {
+impl Drop for Alone {
     fn drop(&mut self) {
         // Locks: `begin` makes a guard after it has let go of the lock, and nothing else holds it.
-        let mut under_way = self.renewing.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut under_way = self.lasting.renewing.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         under_way.remove(&self.key);
     }
 }

@@ -310,7 +310,7 @@ async fn further_connections_wait_for_a_place() {
 #[tokio::test]
 async fn draining_lets_requests_finish_and_idle_connections_go() {
     let app = App::with(|_| {
-        Reply::Wait(Duration::from_millis(300), b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone".to_vec())
+        Reply::Wait(Duration::from_millis(1500), b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone".to_vec())
     })
     .await;
     let mut proxy = Proxy::start(app.address).await;
@@ -320,7 +320,7 @@ async fn draining_lets_requests_finish_and_idle_connections_go() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     proxy.stop();
     let mut byte = [0; 1];
-    let ended = tokio::time::timeout(Duration::from_millis(150), idle.read(&mut byte)).await;
+    let ended = tokio::time::timeout(Duration::from_millis(1000), idle.read(&mut byte)).await;
     assert!(matches!(ended, Ok(Ok(0))), "an idle connection stays: {ended:?}");
     let answer = wire::answer(&mut busy).await;
     assert_eq!((answer.status, answer.body.as_str(), answer.closed), (200, "done", true));

@@ -65,7 +65,9 @@ pub fn post_bytes(target: &str, headers: &str, body: &str) -> String {
 pub async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut answer = read(stream).await;
     let mut byte = [0; 1];
-    let ended = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut byte)).await;
+    let announced = answer.head.to_ascii_lowercase().contains("\r\nconnection: close");
+    let patience = Duration::from_millis(if announced { 5000 } else { 20 });
+    let ended = tokio::time::timeout(patience, stream.read(&mut byte)).await;
     answer.closed = matches!(ended, Ok(Ok(0) | Err(_)));
     answer
 }
