@@ -1,6 +1,6 @@
 //! `loginsync completions` and `loginsync man`: what a package installs beside the binary.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _};
@@ -16,10 +16,12 @@ pub struct Completions {
 
 impl Completions {
     /// # Errors
-    /// Never; as the other commands.
+    /// When standard output is closed.
     pub fn run(self) -> Result<(), Failure> {
-        clap_complete::generate(self.shell, &mut Arguments::command(), "loginsync", &mut io::stdout());
-        Ok(())
+        // Straight to standard output it would panic where that is closed.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "loginsync", &mut script);
+        io::stdout().write_all(&script).map_err(|error| Failure(format!("cannot write to standard output: {error}")))
     }
 }
 

@@ -13,8 +13,26 @@ fn see05_wrong_usage_alone_is_exit_code_2() {
 
 #[test]
 fn the_configuration_is_where_packages_put_it() {
-    let missing = run(&["check"]);
-    assert!(missing.code == 1 && missing.err.contains("/etc/loginsync/loginsync.toml"), "{missing:?}");
+    let help = run(&["check", "--help"]).out;
+    assert!(help.contains("[default: /etc/loginsync/loginsync.toml]"), "{help}");
+}
+
+/// As `loginsync completions bash | head -1` has it.
+#[test]
+fn a_closed_standard_output_is_no_panic() {
+    use std::process::{Command, Stdio};
+    for arguments in [&["completions", "bash"][..], &["completions", "zsh"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_loginsync"))
+            .args(arguments)
+            .stdout(Stdio::from(writer))
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("standard output"), "{said}");
+    }
 }
 
 #[test]
