@@ -3,6 +3,7 @@
 //! A store reads a record, a decision makes a new one of it, and the store writes the difference. Everything that changes a user
 //! goes through here, so that no store has rules of its own. [`text`] is how a record is written down.
 
+pub mod names;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};

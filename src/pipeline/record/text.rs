@@ -11,13 +11,14 @@
 //! not know stays where it is; a record of a later version is not read, so that nothing of it is lost.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::names::Names;
 use super::{Deny, Disabled, Holding, ProviderLogin, Read, Record, RecordedClaim, RecordedState, Rest, Stopped};
 use crate::pipeline::faults;
 use crate::pipeline::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp};
@@ -26,60 +27,13 @@ use crate::pipeline::plan::{Grant, Source};
 /// The version that is written.
 const VERSION: u32 = 1;
 
-/// Why a text is no record.
+/// Why a text cannot be read as a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     #[error("it is of version {0}, which a newer loginsync has written; this one knows {VERSION}")]
     Newer(u32),
     #[error("{0}")]
     Fault(String),
-}
-
-/// The numbers of groups and roles. None is ever used twice: a new group of an old name is another one.
-#[derive(Debug, Clone, Default)]
-pub struct Names {
-    numbers: HashMap<Target, i64>,
-    /// `true`: it is gone, and the name is only left for denies.
-    targets: HashMap<i64, (Target, bool)>,
-    last: i64,
-}
-
-impl Names {
-    pub fn insert(&mut self, number: i64, target: Target, gone: bool) {
-        if let Some((before, false)) = self.targets.insert(number, (target.clone(), gone))
-            && self.numbers.get(&before) == Some(&number)
-        {
-            self.numbers.remove(&before);
-        }
-        if !gone {
-            self.numbers.insert(target, number);
-        }
-        self.last = self.last.max(number);
-    }
-
-    /// The number of what bears a name now.
-    pub fn number(&self, target: &Target) -> Option<i64> {
-        self.numbers.get(target).copied()
-    }
-
-    /// What a number is of; `None` when that is gone, or was never there.
-    pub fn target(&self, number: i64) -> Option<&Target> {
-        self.targets.get(&number).filter(|(_, gone)| !gone).map(|(target, _)| target)
-    }
-
-    pub fn is_gone(&self, number: i64) -> bool {
-        self.targets.get(&number).is_some_and(|(_, gone)| *gone)
-    }
-
-    /// A number that nothing has had.
-    pub fn fresh(&self) -> i64 {
-        self.last + 1
-    }
-
-    /// All numbers with their names, and whether they are gone.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, &Target, bool)> {
-        self.targets.iter().map(|(number, (target, gone))| (*number, target, *gone))
-    }
 }
 
 impl Record {

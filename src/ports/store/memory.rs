@@ -243,7 +243,7 @@ impl World {
                 seen.refused |= noted.refused;
             }
         }
-        // Everybody leaves their old key before anybody takes a new one.
+        // All users leave their old keys before any takes a new one.
         for (kept, _) in kept.iter().zip(&people).filter(|(_, changes)| changes.key.is_some()) {
             self.numbers.remove(&kept.user);
         }

@@ -354,13 +354,14 @@ fn look<T>(
     live: &RwLock<Arc<Live>>,
     work: impl FnOnce(Look<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
+    // Before the moment, not after it: work that was done in between is still in the records that are read, and would count.
+    let mut known = Arc::clone(&live.read().unwrap_or_else(PoisonError::into_inner));
     let view = connection.unchecked_transaction().map_err(unavailable)?;
     // Another process may have given numbers since.
     let last: i64 = view
         .prepare_cached("SELECT coalesce(max(number), 0) FROM targets")
         .and_then(|mut select| select.query_row([], |row| row.get(0)))
         .map_err(unavailable)?;
-    let mut known = Arc::clone(&live.read().unwrap_or_else(PoisonError::into_inner));
     if last >= known.names.fresh() {
         known = Arc::new(Live::read(&view)?);
     }
@@ -444,7 +445,7 @@ impl Writer {
     fn run(mut self, mut waiting: mpsc::Receiver<Job>) {
         while let Some(first) = waiting.blocking_recv() {
             self.beats.0.turn();
-            // Where threads share a core, being woken put aside whoever brings the jobs. With a turn of its own it brings more
+            // Where threads share a core, being woken put aside the task that brings the jobs. With a turn of its own it brings more
             // of them, and they share a commit and the pages that they write.
             std::thread::yield_now();
             let mut batch = vec![first];
@@ -498,6 +499,8 @@ impl Writer {
                 // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
                 let _ = execute(connection, "ROLLBACK");
                 state.last = last_before;
+                // Readers still have to hear of what another process has written.
+                state.is_new = is_new;
                 self.state = (!is_dirty).then_some(state);
                 Err(error)
             }

@@ -151,7 +151,7 @@ fn rename(session: &mut Session<'_>, from: &Target, to: &Target) -> Result<(), S
     let Some(number) = session.state.live.names.number(from) else { return Ok(()) };
     session.run("UPDATE targets SET name = ?2 WHERE number = ?1", &[&number, &to.name()])?;
     session.state.live.names.insert(number, to.clone(), false);
-    (session.state.is_new, session.state.is_dirty) = (true, true);
+    session.state.changed();
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn retire(session: &mut Session<'_>, target: &Target) -> Result<(), StoreError> 
     }
     session.state.live.names.insert(number, target.clone(), true);
     session.state.given.retain(|(_, _, of)| *of != number);
-    (session.state.is_new, session.state.is_dirty) = (true, true);
+    session.state.changed();
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient, ClientView};
 use crate::ports::sessions::Digest;
 
-/// Live tokens of one client at the most: the oldest end.
+/// Live tokens of one client: the oldest end past that.
 const MOST_TOKENS: i64 = 100;
 
 #[derive(Serialize)]

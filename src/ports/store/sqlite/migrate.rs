@@ -27,7 +27,8 @@ use super::{cannot_open, provider_of, target_of, unavailable, user_of};
 use crate::clock::Clock;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
 use crate::pipeline::plan::{Grant, Source};
-use crate::pipeline::record::text::{self, Names};
+use crate::pipeline::record::names::Names;
+use crate::pipeline::record::text;
 use crate::pipeline::record::{
     Deny, Disabled, Holding, ProviderLogin, Read, Record, RecordedClaim, RecordedState, Rest, Stopped,
 };

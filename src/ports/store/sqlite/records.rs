@@ -9,7 +9,8 @@ use super::state::Live;
 use super::{NEXT_USER, Session, kind_of, unavailable, user_of};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
-use crate::pipeline::record::text::{self, Names, Unreadable};
+use crate::pipeline::record::names::Names;
+use crate::pipeline::record::text::{self, Unreadable};
 use crate::pipeline::record::{Record, Stopped};
 
 /// The `kind` of a row about a user whom a mapping disabled, and of one whom the brake spared.
@@ -78,16 +79,22 @@ pub(super) struct Key {
 
 /// The rows of `holdings` that a record has.
 pub(super) fn holdings(record: &Record, names: &Names) -> BTreeMap<Key, Option<i64>> {
-    let mut rows = BTreeMap::new();
-    for (Grant { target, source }, holding) in &record.holdings {
-        let Some(number) = names.number(target) else { continue };
-        let (provider, mapping) = match source {
-            Source::Assigned => (String::new(), Vec::new()),
-            Source::Mapped { provider, mapping } => (provider.to_string(), mapping.0.to_vec()),
-        };
-        let key = Key { kind: kind_of(target), target: number, provider, mapping };
-        rows.insert(key, holding.held_at.map(|at| at.0));
-    }
+    let held = record.holdings.iter();
+    let held = held.filter_map(|(grant, holding)| Some((key_of(grant, names)?, holding.held_at.map(|at| at.0))));
+    held.chain(mark_of(record).map(|key| (key, None))).collect()
+}
+
+/// The row of a grant.
+fn key_of(Grant { target, source }: &Grant, names: &Names) -> Option<Key> {
+    let (provider, mapping) = match source {
+        Source::Assigned => (String::new(), Vec::new()),
+        Source::Mapped { provider, mapping } => (provider.to_string(), mapping.0.to_vec()),
+    };
+    Some(Key { kind: kind_of(target), target: names.number(target)?, provider, mapping })
+}
+
+/// The row of a user whom a mapping disabled, or whom the brake spared that.
+fn mark_of(record: &Record) -> Option<Key> {
     let about = |kind: i64, at: Timestamp, mapping: MappingId, provider: Option<&ProviderName>| Key {
         kind,
         target: at.0,
@@ -95,17 +102,10 @@ pub(super) fn holdings(record: &Record, names: &Names) -> BTreeMap<Key, Option<i
         mapping: mapping.0.to_vec(),
     };
     match (&record.disabled, &record.stopped) {
-        (Some(disabled), _) => {
-            if let Some((mapping, _)) = &disabled.by {
-                rows.insert(about(DISABLED, disabled.at, *mapping, None), None);
-            }
-        }
-        (None, Some(Stopped { mapping, provider, at, .. })) => {
-            rows.insert(about(STOPPED, *at, *mapping, provider.as_ref()), None);
-        }
-        (None, None) => {}
+        (Some(disabled), _) => disabled.by.as_ref().map(|(mapping, _)| about(DISABLED, disabled.at, *mapping, None)),
+        (None, Some(Stopped { mapping, provider, at, .. })) => Some(about(STOPPED, *at, *mapping, provider.as_ref())),
+        (None, None) => None,
     }
-    rows
 }
 
 // ------------------------------------------------------------------------------------------------------------- writing
@@ -121,7 +121,7 @@ impl Session<'_> {
                     &[&number, &kind_of(target), &target.name()],
                 )?;
                 self.state.live.names.insert(number, target.clone(), false);
-                (self.state.is_new, self.state.is_dirty) = (true, true);
+                self.state.changed();
             }
         }
         Ok(())
@@ -134,7 +134,6 @@ impl Session<'_> {
         before: Option<(i64, &Record)>,
         after: &Record,
     ) -> Result<i64, StoreError> {
-        self.number_all(after)?;
         let nothing = Record::new(after.created_at);
         let (number, before) = match before {
             Some((number, before)) => {
@@ -144,6 +143,7 @@ impl Session<'_> {
             None => (self.insert(user, after)?, &nothing),
         };
         if !text::is_same(before, after) {
+            self.number_all(after)?;
             let record = padded(text::rarely(after, &self.state.live.names));
             // Over the old row: replacing it would take it out first, and move its neighbours.
             self.run(
@@ -209,15 +209,26 @@ impl Session<'_> {
     /// Makes what a user is found by the same as the record.
     fn difference(&mut self, number: i64, before: &Record, after: &Record) -> Result<(), StoreError> {
         let names = &self.state.live.names;
-        let (old, new) = (holdings(before, names), holdings(after, names));
-        for key in old.keys().filter(|key| !new.contains_key(key)) {
-            self.remove_holding(number, key)?;
+        let gone = before.holdings.keys().filter(|grant| !after.holdings.contains_key(grant));
+        for key in gone.filter_map(|grant| key_of(grant, names)) {
+            self.remove_holding(number, &key)?;
         }
-        for (key, at) in new.iter().filter(|(key, at)| old.get(key) != Some(at)) {
-            self.put_holding(number, key, *at)?;
+        for (grant, holding) in &after.holdings {
+            let known = before.holdings.get(grant);
+            if known.is_some_and(|known| known.held_at == holding.held_at) {
+                continue;
+            }
+            if let Some(key) = key_of(grant, &self.state.live.names) {
+                self.put_holding(number, &key, holding.held_at.map(|at| at.0))?;
+            }
+            if known.is_none() {
+                self.note_given(grant)?;
+            }
         }
-        for (grant, _) in after.holdings.iter().filter(|(grant, _)| !before.holdings.contains_key(grant)) {
-            self.note_given(grant)?;
+        let (was, is) = (mark_of(before), mark_of(after));
+        if was != is {
+            was.map_or(Ok(()), |key| self.remove_holding(number, &key))?;
+            is.map_or(Ok(()), |key| self.put_holding(number, &key, None))?;
         }
         for target in before.denies.keys().filter(|target| !after.denies.contains_key(target)) {
             self.run(

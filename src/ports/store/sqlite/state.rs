@@ -11,7 +11,7 @@ use super::audit::Last;
 use super::{target_of, unavailable};
 use crate::pipeline::ids::{MappingId, ProviderName};
 use crate::pipeline::record::Record;
-use crate::pipeline::record::text::Names;
+use crate::pipeline::record::names::Names;
 
 /// What every reader of records needs.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +78,11 @@ impl State {
         state.given = given(connection)?;
         state.hours = hours(connection)?;
         Ok(state)
+    }
+
+    /// Notes that names or work have changed in this transaction.
+    pub(super) fn changed(&mut self) {
+        (self.is_new, self.is_dirty) = (true, true);
     }
 }
 

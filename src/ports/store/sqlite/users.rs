@@ -12,15 +12,17 @@ use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save,
 use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::record::Record;
 
-/// What is kept of a user, and their record as it stands in the rows.
+/// What is kept of a user.
 struct Loaded {
-    stored: Option<(i64, Record)>,
+    /// Their record as it stands in the rows, where work is open and it may count otherwise.
+    stored: Option<Record>,
     kept: Kept,
 }
 
 impl Loaded {
+    /// Number and record as they stand in the rows.
     fn before(&self) -> Option<(i64, &Record)> {
-        self.stored.as_ref().map(|(number, record)| (*number, record))
+        Some((self.kept.number?, self.stored.as_ref().or(self.kept.record.as_ref())?))
     }
 }
 
@@ -112,9 +114,12 @@ fn load(
         Some(_) => None,
         None => erased::find(session.connection, user)?,
     };
-    let stored = found.map(|Known { number, record, .. }| (number, record));
-    let number = stored.as_ref().map(|(number, _)| *number);
-    let record = stored.as_ref().map(|(_, record)| session.state.live.as_it_counts(record.clone()));
+    let live = &session.state.live;
+    let (number, record) = found.map(|Known { number, record, .. }| (number, record)).unzip();
+    let (record, stored) = match record {
+        Some(record) if !live.work.is_empty() => (Some(live.as_it_counts(record.clone())), Some(record)),
+        record => (record, None),
+    };
     let kept = Kept { user: user.clone(), number, record, erased, token: facts.token, epoch: *session.epoch };
     Ok(Loaded { stored, kept })
 }
@@ -125,7 +130,7 @@ fn commit(session: &mut Session<'_>, loaded: Vec<Loaded>, ask: &Ask, save: Save)
     let Save { people, shared } = save;
     let now = ask.now.unwrap_or(Timestamp(0));
     note_token(session, ask, &people, &shared)?;
-    // Everybody leaves their old key before anybody takes a new one.
+    // All users leave their old keys before any takes a new one.
     for (it, _) in loaded.iter().zip(&people).filter(|(_, changes)| changes.key.is_some()) {
         if let Some(number) = it.kept.number {
             // No namespace is empty, so that no user has this key.
@@ -295,7 +300,7 @@ fn write_shared(session: &mut Session<'_>, shared: &Shared, now: Timestamp) -> R
         session.run("INSERT INTO work (item) VALUES (?1)", &[&work.text()])?;
         let number = session.connection.last_insert_rowid();
         session.state.live.work.push((number, std::sync::Arc::new(work.clone())));
-        (session.state.is_new, session.state.is_dirty) = (true, true);
+        session.state.changed();
     }
     for number in done {
         finish(session, *number)?;
@@ -317,7 +322,7 @@ fn finish(session: &mut Session<'_>, number: i64) -> Result<(), StoreError> {
     )?;
     session.state.given = super::state::given(session.connection)?;
     session.state.live.work.retain(|(open, _)| *open != number);
-    (session.state.is_new, session.state.is_dirty) = (true, true);
+    session.state.changed();
     Ok(())
 }
 
