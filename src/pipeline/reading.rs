@@ -31,9 +31,11 @@
 //! | Git, registries and CI clients | send a token as the user or the password of `Basic` |
 //! | Go, Json.NET, Jackson with an option | read member names without case |
 //! | PHP, MIME decoders of Java and Python | drop what is not base64 from a SAML response |
+//! | apps behind Entra ID | accept a tenant's tokens of version 1 and 2, whose issuers differ ([`issuer`]) |
 //! | SAML libraries on every binding | try base64, then DEFLATE within it |
 
 pub mod header;
+pub mod issuer;
 pub mod media;
 pub mod path;
 pub mod query;

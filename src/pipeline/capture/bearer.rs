@@ -16,6 +16,7 @@ use super::oidc::{IdTokenError, UntrustedIdToken};
 use super::{Captured, UntrustedToken};
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Protocol, Provider};
+use crate::pipeline::reading::issuer;
 use crate::pipeline::reading::token::{self, Found, Reading, Unclear};
 
 /// The header that a provider's tokens come in.
@@ -50,7 +51,7 @@ pub enum Order {
     Expiry,
 }
 
-/// What a token that is nobody's means.
+/// What a token of an unknown issuer means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// The app has other clients, with tokens and keys of its own: passes, and says nothing to us.
@@ -329,7 +330,7 @@ impl Reader<'_> {
 
     /// A token that names its issuer: one of ours, or another person's, which is the app's own business.
     fn named(&mut self, form: Form, place: Place, issuer: &str, token: UntrustedIdToken) -> Result<(), BearerFault> {
-        let is_of = |provider: &&Arc<Provider>| token::is_like(issuer, provider.issuer.as_str());
+        let is_of = |provider: &&Arc<Provider>| issuer::is_like(issuer, provider.issuer.as_str());
         let Some(other) = self.providers.iter().find(is_of) else { return Ok(()) };
         let token = token.into_access_token().map_err(|why| BearerFault::Unreadable { place, why })?;
         match self.choose(form, issuer, &token) {
@@ -362,7 +363,7 @@ impl Reader<'_> {
     fn choose(&self, form: Form, issuer: &str, token: &UntrustedIdToken) -> Option<Arc<Provider>> {
         let of_form = || {
             let providers = self.providers.iter().filter(|provider| form_of(provider) == Some(form));
-            providers.filter(|provider| token::is_like(issuer, provider.issuer.as_str()))
+            providers.filter(|provider| issuer::is_like(issuer, provider.issuer.as_str()))
         };
         let is_meant = |provider: &&Arc<Provider>| match &provider.protocol {
             Protocol::Oidc(policy) if form.rules().signer == Signer::Issuer => token.names_audience(&policy.client_id),

@@ -210,6 +210,12 @@ pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
 
 /// Whether some reader takes the name of a cookie or field for this one.
 pub fn is_like(raw: &[u8], named: &str) -> bool {
+    // Nearly all names, so that the cookies of a request cost nothing.
+    let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let bare = raw.trim_ascii();
+    if is_plain(bare) && is_plain(named.as_bytes()) {
+        return bare.eq_ignore_ascii_case(named.as_bytes());
+    }
     let fold = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
     let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::fields::could_be;
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
 use crate::pipeline::ids::Issuer;
+use crate::pipeline::reading::issuer;
 use crate::pipeline::reading::media::{has_foreign_charset, is_form};
 use crate::pipeline::reading::token::{self, Reading};
 
@@ -215,7 +216,7 @@ impl Tokens {
         self.beside.iter().any(|beside| match UntrustedIdToken::parse(beside.expose()) {
             Ok(token) => {
                 token.as_received() != synced.as_received()
-                    && token::is_like(token.issuer(), issuer.as_str())
+                    && issuer::is_like(token.issuer(), issuer.as_str())
                     && token.names_audience(client_id)
             }
             Err(_) => false,
@@ -223,7 +224,7 @@ impl Tokens {
     }
 }
 
-/// Why nobody can say what a reply brings.
+/// Why it is unknown what a reply brings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
     #[error("the provider's reply is compressed, though that was not asked for")]

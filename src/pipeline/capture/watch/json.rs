@@ -154,7 +154,7 @@ impl JsonScan {
         Sighting::Clear
     }
 
-    /// The body has ended. What has no end is no JSON to any parser, but some take a word.
+    /// The body has ended. What has no end is not JSON to any parser, but some take a word.
     pub fn finish(&mut self, seeks: &Seeks) -> Sighting {
         match self.place {
             Place::Word | Place::Text { .. } => self.text_ended(seeks),
