@@ -47,7 +47,7 @@ pub struct Counters {
     pub headers_over_budget: Counter,
     /// Headers that were dropped for their names: with `_`, or of a trusted proxy and not named in `headers.trust`.
     pub headers_dropped: Counter,
-    /// Refreshes of which the app got the tokens though nobody could be synced.
+    /// Refreshes of which the app got the tokens without a sync.
     pub unsynced: Counter,
     /// Sessions that the app's renewal of its own cookie took away.
     pub sessions_unbound: Counter,

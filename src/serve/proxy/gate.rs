@@ -62,7 +62,7 @@ impl Gate {
         self.forward_auth.as_ref().is_some_and(|settings| forward_auth::is_asked(settings, path))
     }
 
-    /// What a request to the app needs. `method` is `None` where nobody says which it is.
+    /// What a request to the app needs. `method` is `None` if it is not known.
     fn need(&self, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Option<Need> {
         let path = target.split('?').next().unwrap_or_default();
         let is_overridden = || method.is_none() || names_a_method(headers, target);

@@ -280,7 +280,7 @@ impl Pool {
         if idle.len() >= self.most_idle {
             return;
         }
-        // A list without room has nobody who sweeps it: `sweep` takes the room away when it ends.
+        // A list without room has no task that sweeps it: `sweep` takes the room away when it ends.
         if idle.capacity() == 0 {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
@@ -432,7 +432,7 @@ impl AppBody {
         if connection.is_free() {
             self.pool.keep(connection);
         } else if !connection.has_ended() {
-            // The app answered before it had the whole request. It gets the rest, and nobody waits for that.
+            // The app answered before it had the whole request. It gets the rest, and no task waits for that.
             tokio::spawn(connection.finish());
         }
     }
