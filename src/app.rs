@@ -658,7 +658,7 @@ fn providers(config: &Config) -> Vec<Arc<Provider>> {
 }
 
 fn set_epoch(config: &mut Config, epoch: u64) {
-    // Nobody shares the rules of a configuration that was just loaded.
+    // The rules of a configuration that was just loaded are not shared yet.
     if let Some(rules) = Arc::get_mut(&mut config.rules) {
         rules.epoch = epoch;
     }
@@ -823,7 +823,7 @@ async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     }
 }
 
-/// Ends what is due, and plans everyone anew where the rules changed and `sync.apply` is `now`. One after the other, so that
+/// Ends expired leases and denies, and plans everyone anew where the rules changed and `sync.apply` is `now`. One after the other, so that
 /// logins find the store free in between.
 async fn reap(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let rounds = async {
@@ -833,7 +833,7 @@ async fn reap(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
             if rules.sync.apply == Apply::Now {
                 replan_all(&core, &rules).await;
             }
-            // A reload is looked for often, since `now` means it; what is due can wait as long as an operator's patience.
+            // A reload is looked for often, since `now` means it; expiry can wait as long as an operator's patience.
             for _ in 0..REAP_INTERVAL {
                 tokio::time::sleep(LOOK).await;
                 if !Arc::ptr_eq(&core.rules.current(), &rules) {

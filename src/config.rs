@@ -334,7 +334,7 @@ pub struct App {
 #[derive(Debug, Clone)]
 pub struct Admin {
     pub address: SocketAddr,
-    /// The address may be one that others reach though nobody may call the APIs: for health and metrics.
+    /// The address may be one that others reach even without API clients: for health and metrics.
     pub allow_remote: bool,
     /// Calls of one API client within a minute.
     pub rate_limit: u32,

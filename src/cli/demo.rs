@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Provider and app are small; the sidecar is the real one ([`crate::app::start`]) with a real configuration in a temporary
-//! directory. [`recording`] tells of each plan, and [`walk`] plays a person's part over HTTP when nobody is there to.
+//! directory. [`recording`] tells of each plan, and [`walk`] plays a person's part over HTTP when no person is there to.
 
 pub mod app;
 pub mod browser;

@@ -73,7 +73,7 @@ const CLOUDS: [(&str, &str); 4] = [
     ("microsoftgraph.chinacloudapi.cn", "login.chinacloudapi.cn"),
 ];
 
-/// Answers nobody any more, though tokens still point there.
+/// No longer answers, though tokens still point there.
 const RETIRED: &str = "graph.windows.net";
 
 /// Reads the table of one provider, if it has one.

@@ -2,7 +2,7 @@
 //!
 //! A [`Section`] is one table. Each key is asked for by name and type; what is missing, of a wrong type or means nothing is
 //! noted and reads as absent, so that the rest of the file is still looked at. [`Section::finish`] notes the keys that
-//! nobody asked for.
+//! nothing reads.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;

@@ -320,7 +320,7 @@ fn method(text: &str) -> Result<Method, Wrong> {
     Some(text).filter(|_| in_capitals).and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or_else(wrong)
 }
 
-fn forward_auth(root: &Section<'_>, trusts_somebody: bool) -> Option<ForwardAuth> {
+fn forward_auth(root: &Section<'_>, trusts_proxies: bool) -> Option<ForwardAuth> {
     let section = root.section("forward_auth");
     let written = root.written("forward_auth");
     let path = section.parsed("path", own_path);
@@ -337,7 +337,7 @@ fn forward_auth(root: &Section<'_>, trusts_somebody: bool) -> Option<ForwardAuth
         let message = "missing in `forward_auth`; expected \"nginx\", \"traefik\", \"caddy\" or \"envoy\"";
         section.context.raise_absent(&section.span, section.key("gateway"), message);
     }
-    if !trusts_somebody {
+    if !trusts_proxies {
         let message = "`listen.trusted_proxies` is empty; expected the gateway's address, since the answer tells \
                        who is logged in";
         root.raise(&span, "forward_auth", message);

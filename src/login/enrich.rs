@@ -13,7 +13,7 @@ use crate::ports::back_channel::AskError;
 use crate::ports::back_channel::userinfo::{self, Userinfo, UserinfoError};
 use crate::ports::keys::KeysError;
 
-/// Fills in the sources that some claim still needs and nobody was asked for, cheapest first.
+/// Fills in the sources that some claim still needs and that were not fetched, cheapest first.
 pub(super) async fn enrich(asks: Asks<'_>, login: &Believed, mut sources: Sources, trace: &mut dyn Trace) -> Sources {
     let Believed { assertion, provider, access_token, now, .. } = login;
     let needs = |sources: &Sources, source| claims::lacks(assertion, sources, provider, source);
@@ -86,8 +86,8 @@ pub(super) async fn ask_userinfo(
     access_token: &AccessToken,
     now: Timestamp,
 ) -> Result<Map<String, Value>, Unread> {
-    let nobody = || Unread::Userinfo(UserinfoError::Ask(AskError::NoEndpoint("userinfo_endpoint")));
-    let back_channel = asks.back_channel.ok_or_else(nobody)?;
+    let unreachable = || Unread::Userinfo(UserinfoError::Ask(AskError::NoEndpoint("userinfo_endpoint")));
+    let back_channel = asks.back_channel.ok_or_else(unreachable)?;
     match userinfo::fetch(back_channel, &provider.name, access_token).await? {
         Userinfo::Plain(claims) => Ok(claims),
         Userinfo::Signed(token) => {

@@ -221,7 +221,7 @@ pub async fn by_userinfo(
     onward(asks, Believed { assertion, provider, pair, sources, access_token, now }, trace).await
 }
 
-/// Settles a login once more, by a newer pair, from what was verified and fetched. What the new rules read and nobody has
+/// Settles a login once more, by a newer pair, from what was verified and fetched. What the new rules read and was not
 /// fetched is unresolved; where the provider is `strict`, it is fetched before that refuses the login.
 ///
 /// # Errors

@@ -272,7 +272,7 @@ pub enum ClaimsRefusal {
     Strict { claim: ClaimName, state: ClaimState },
 }
 
-/// Whether some mapping or gate reads a claim: nobody is kept out for what nobody looks at.
+/// Whether some mapping or gate reads a claim: one that nothing reads refuses no login.
 pub type Reads<'a> = &'a (dyn Fn(&ClaimName) -> bool + Sync);
 
 /// Reads the claims that the provider declares.

@@ -631,7 +631,7 @@ fn is_through(grant: &Grant, provider: &ProviderName) -> bool {
     matches!(&grant.source, Source::Mapped { provider: owner, .. } if owner == provider)
 }
 
-/// Claims of which nobody knows what the last login brought.
+/// Claims whose values at the last login are not known.
 fn unread(claims: &Claims, reads: impl Fn(&ClaimName) -> bool) -> Vec<ClaimName> {
     let unread = claims.claims.iter().filter(|claim| matches!(claim.state, ClaimState::Unresolved(_)));
     unread.map(|claim| claim.name.clone()).filter(reads).collect()

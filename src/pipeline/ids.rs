@@ -172,7 +172,7 @@ impl fmt::Debug for MappingId {
 }
 
 impl MappingId {
-    /// Spreads over a hash table: it is a digest already, and nobody but the operator chooses what of.
+    /// Spreads over a hash table: it is a digest already, and only the operator chooses what of.
     pub fn spread(self) -> u64 {
         self.0.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first))
     }

@@ -1,5 +1,5 @@
 //! What is legal in the rules, and suspicious: mappings that can never hold, that another makes needless, that differ by
-//! case alone; patterns that reach further than was meant; groups and roles that nobody can get.
+//! case alone; patterns that reach further than was meant; groups and roles that no user can get.
 //!
 //! A fault of the configuration is not a matter of lint: such a file does not load.
 

@@ -157,7 +157,7 @@ pub enum Recording {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Apply,
-    /// Decides and records, and changes no grant and refuses nobody by a gate.
+    /// Decides and records, but changes no grant, and gates refuse no login.
     Shadow,
 }
 

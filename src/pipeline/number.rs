@@ -21,7 +21,7 @@ const NAME: &str = "\u{1}number";
 /// empty objects, which are no value of any claim.
 const MOST: usize = 1000;
 
-/// The text with every number kept that is not a plain whole number of 64 bits. What is no JSON is no JSON afterwards either.
+/// The text with every number kept that is not a plain whole number of 64 bits. What is not JSON is not JSON afterwards either.
 pub fn kept(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::new();
     let (mut rest, mut copied, mut count) = (json, 0, 0);

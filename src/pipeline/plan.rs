@@ -297,7 +297,7 @@ fn shut_gate(
 }
 
 /// The mappings that open gates. An undecided one opens a gate to those who hold something through it (`own`), and to
-/// nobody else.
+/// no other user.
 pub fn holding(decision: &Decision, own: impl Iterator<Item = MappingId>) -> BTreeSet<MappingId> {
     let kept = own.filter(|mapping| decision.undecided.contains(mapping));
     decision.hits.iter().map(|hit| hit.mapping).chain(kept).collect()

@@ -28,7 +28,7 @@ impl<T> Verified<T> {
 #[derive(Debug, Clone)]
 pub struct Payload(pub serde_json::Map<String, serde_json::Value>);
 
-/// A userinfo response that speaks of another person, or of nobody.
+/// A userinfo response that names another person, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "userinfo's `sub` is not that of the ID token, so that it must not be used (OpenID Connect Core 1.0 section 5.3.2)"
@@ -95,7 +95,7 @@ pub fn access_token(
 }
 
 /// A login by userinfo alone: what the provider said just now, over TLS, to the bearer of an access token that it has just
-/// issued. There is no token, and so neither an issue instant nor anything to spend.
+/// issued. Without a token there is neither an issue instant nor anything to spend.
 pub fn by_userinfo(
     provider: &Provider,
     claims: serde_json::Map<String, serde_json::Value>,

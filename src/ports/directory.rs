@@ -27,7 +27,7 @@ pub enum DirectoryError {
     #[error("the token is of tenant `{found}`; expected `{expected}`")]
     OtherTenant { found: String, expected: String },
     #[error("the token does not say who is meant: its `overage.user` claim is missing, or not one text")]
-    Nobody,
+    Unnamed,
     #[error("no answer within {} ms, which `overage.timeout` sets", .0.as_millis())]
     Timeout(Duration),
     #[error("the directory asks to wait for {} s, longer than `overage.timeout` allows", .0.as_secs())]

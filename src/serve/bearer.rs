@@ -118,7 +118,7 @@ impl Bearers {
         self.form && headers.get_all(header::CONTENT_TYPE).iter().any(|kind| media::may_be_form(kind.as_bytes()))
     }
 
-    /// Who bears a request; `None` where nobody does whom we know.
+    /// Who bears a request; `None` without a token of ours.
     ///
     /// # Errors
     /// When a token of ours is not believed, its person may not enter, or there are tokens of several people.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A cookie's name is the additional data of its seal, so no value can be moved under another name. The time is inside, so
-//! nobody but us says how old it is.
+//! only our own record says how old it is.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{digest, rand};

@@ -72,7 +72,7 @@ impl Relay {
 }
 
 impl Relay {
-    /// What stays when a reload takes the relay away: the listener goes on until the next start, and knows nobody.
+    /// What stays when a reload takes the relay away: the listener goes on until the next start, and has no provider.
     pub fn without_providers(&self) -> Self {
         Self {
             providers: Vec::new(),

@@ -248,7 +248,7 @@ impl Front {
     async fn sign_in(&self, request: &OwnRequest) -> Outcome {
         let query = Query::read(request.query.as_deref(), &["rd", "to", "provider", "login_hint"])?;
         let goal = self.goal(&query, request);
-        // Nobody is shown a sign-in page while a session of theirs is alive.
+        // A browser with a live session is not shown the sign-in page.
         if self.desk.current(&request.jar, &request.headers).await.map_err(Trouble::Store)?.is_some() {
             return Ok(self.onward(&request.id, &goal, HeaderMap::new()));
         }
@@ -389,7 +389,7 @@ fn signed_out() -> Response<Bytes> {
     respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], ..OwnPage::default() })
 }
 
-/// The parameters of a query or form that a page of ours reads, each at most once: of two, nobody could say which one a
+/// The parameters of a query or form that a page of ours reads, each at most once: of two it is not known which one a
 /// check looked at.
 struct Query {
     found: Vec<(&'static str, String)>,

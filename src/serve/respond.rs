@@ -238,7 +238,7 @@ pub fn answer(trouble: &Trouble, id: &str, accepts_html: bool, start_page: &str)
     response
 }
 
-/// An answer of ours: kept by nobody, and allowed nothing but its own style.
+/// An answer of ours: not cached, and allowed nothing but its own style.
 fn own(status: StatusCode, body: Bytes, media_type: &'static str) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;

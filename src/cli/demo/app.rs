@@ -65,7 +65,7 @@ struct Session {
     told: Told,
 }
 
-/// What the sidecar told the app of a login, in headers that nobody else can send.
+/// What the sidecar told the app of a login, in headers that only the sidecar can send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// `OIDC` or `SAML`.

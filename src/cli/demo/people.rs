@@ -39,7 +39,7 @@ impl Person {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unchanged {
     #[error("The provider has no user of this name.")]
-    Nobody,
+    Unknown,
     #[error(
         "A group needs a name of at most {LONGEST_NAME} characters, without “{DELIMITER}”: SAML delimits groups by it here."
     )]
@@ -106,7 +106,7 @@ impl People {
         change: impl FnOnce(&mut Vec<String>) -> Result<(), Unchanged>,
     ) -> Result<(), Unchanged> {
         let mut people = self.lock();
-        let person = people.iter_mut().find(|person| person.account == account).ok_or(Unchanged::Nobody)?;
+        let person = people.iter_mut().find(|person| person.account == account).ok_or(Unchanged::Unknown)?;
         change(&mut person.groups)
     }
 
@@ -134,7 +134,7 @@ mod tests {
         for name in ["", " ", "a;b", "a\nb", &"a".repeat(101)] {
             assert_eq!(people.add("alice", name), Err(Unchanged::Name), "{name:?}");
         }
-        assert_eq!(people.add("nobody", "editors"), Err(Unchanged::Nobody));
+        assert_eq!(people.add("mallory", "editors"), Err(Unchanged::Unknown));
         let added = (0..60).filter(|number| people.add("bob", &format!("group {number}")).is_ok());
         assert_eq!(added.count(), MOST_GROUPS - 2);
         assert_eq!(people.find("bob").unwrap().groups.len(), MOST_GROUPS);

@@ -102,7 +102,7 @@ impl Provider {
     }
 }
 
-/// Nobody logs in here, so the browser must say that it is one of our own pages that asks: no other site may edit people, nor
+/// There is no login here, so the browser must say that it is one of our own pages that asks: no other site may edit people, nor
 /// reach us under a name of its own (DNS rebinding).
 async fn only_own_pages(State(provider): State<Arc<Provider>>, request: Request, next: Next) -> Response {
     let headers = request.headers();

@@ -63,7 +63,7 @@ impl Addresses {
 pub struct Directory(TempDir);
 
 impl Directory {
-    /// Writes configuration and audit key. Nobody else on this machine can read them.
+    /// Writes configuration and audit key. Other users of this machine cannot read them.
     ///
     /// # Errors
     /// When the system's temporary directory cannot be written.

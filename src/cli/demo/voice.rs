@@ -59,7 +59,7 @@ impl<'a> Voice<'a> {
 
     /// One line.
     pub fn say(&mut self, line: &str) {
-        // That nobody listens any more is no reason to fail.
+        // A closed output is not a reason to fail.
         let _ = writeln!(self.out, "{line}");
         let _ = self.out.flush();
     }

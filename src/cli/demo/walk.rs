@@ -316,7 +316,7 @@ impl Walk<'_, '_> {
     async fn view(&self, who: &str) -> Result<UserView, Failure> {
         let sidecar = &self.scene.sidecar;
         let view = sidecar.store.user(user(who)?, Arc::clone(&sidecar.rules.current())).await.map_err(Failure::new)?;
-        view.ok_or_else(|| Failure(format!("step {} ({}): the store knows no {who}", self.step, self.title)))
+        view.ok_or_else(|| Failure(format!("step {} ({}): the store has no user {who}", self.step, self.title)))
     }
 
     fn compare<T: PartialEq + Display>(&mut self, what: &str, found: &T, expected: &T) {

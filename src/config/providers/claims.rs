@@ -185,7 +185,7 @@ pub(super) fn selector(
     }
 }
 
-/// `from` may name only what the mode brings, so that nobody waits for a source that never comes.
+/// `from` may name only what the mode brings, so that no login waits for a source that never comes.
 fn sources(section: &Section<'_>, mode: Option<Mode>) -> Option<Vec<Source>> {
     section.accept(&["from"]);
     let mode = mode?;

@@ -26,7 +26,7 @@ pub(super) fn protocol(
     }
 }
 
-/// A key of another mode is a mistake of another kind than one that nobody knows.
+/// A key of another mode is a mistake of another kind than an unknown one.
 pub(super) fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
     for (key, modes) in KEYS_OF_MODES {
         section.accept(&[key]);

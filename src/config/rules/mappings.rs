@@ -566,7 +566,7 @@ impl<'a, 'c> Mappings<'a, 'c> {
     }
 }
 
-/// Whether a rule holds for nobody but those who have one of a few values, letter for letter.
+/// Whether a rule holds only for users with one of a few values, letter for letter.
 fn is_exact(when: &When) -> bool {
     let When::Conditions { join, conditions } = when else { return matches!(when, When::Value { .. }) };
     let exact = |condition: &Condition| match condition {

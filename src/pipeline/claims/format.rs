@@ -107,7 +107,7 @@ impl<'r> Elements<'r> {
         }
     }
 
-    /// What stands in a JSON text is no JSON text again.
+    /// What stands in a JSON text is not read as JSON again.
     fn element(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.piece(text),

@@ -84,7 +84,7 @@ pub enum SelectorError {
 
 impl Selector {
     /// # Errors
-    /// When the text is empty, or begins with `/` and is no JSON Pointer.
+    /// When the text is empty, or begins with `/` and is not a JSON Pointer.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         if text.is_empty() {
             return Err(SelectorError::Empty);

@@ -1,4 +1,4 @@
-//! Groups and roles as the rules that were adopted last declare them. A grant says which group somebody is in, and only the
+//! Groups and roles as the rules that were adopted last declare them. A grant says which group a user is in, and only the
 //! rules of then say what they had by that: a plan under other rules would not see the roles that it takes away.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

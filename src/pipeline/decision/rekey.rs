@@ -50,7 +50,7 @@ struct RekeyedDetail<'a> {
     assigned: usize,
 }
 
-/// What new keys come to: all of them, or none. Everybody leaves their old key before anybody takes a new one, so that the order
+/// What new keys come to: all of them, or none. All users leave their old keys before any takes a new one, so that the order
 /// is of no consequence. `kept` are the users of all old and new keys. `by`: `None` only looks.
 ///
 /// # Errors

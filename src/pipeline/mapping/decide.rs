@@ -227,7 +227,7 @@ struct Run<'a> {
     /// Some default asks for the two sets above.
     watches_claims: bool,
     decision: Decision,
-    /// `None` where nobody asks how it came about.
+    /// `None` where no report needs it.
     seen: Option<Vec<Seen>>,
 }
 

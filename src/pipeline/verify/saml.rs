@@ -260,8 +260,8 @@ fn opened_within(
         return signed_inside(&as_sent, certificates);
     }
     let mut context = namespaces(outer.text())?;
-    // Exclusive canonicalization drops prefixes that only the ciphertext uses. Nobody signed what they mean, so only those
-    // of XML Schema are taken from the message as sent: they type values and name nobody.
+    // Exclusive canonicalization drops prefixes that only the ciphertext uses. What they mean is unsigned, so only those
+    // of XML Schema are taken from the message as sent: they type values and name no person.
     for (prefix, name) in namespaces(response.text())? {
         let schema = matches!(name.as_str(), XML_SCHEMA | XML_SCHEMA_INSTANCE);
         if schema && context.iter().all(|(known, _)| *known != prefix) {

@@ -121,7 +121,7 @@ impl Tenant {
         }
         // A dot segment would lead to another resource.
         let usable = |object: &&str| !object.trim().is_empty() && !matches!(*object, "." | "..");
-        person.object.as_deref().filter(usable).ok_or(DirectoryError::Nobody)
+        person.object.as_deref().filter(usable).ok_or(DirectoryError::Unnamed)
     }
 
     async fn look_up(&self, object: &str, deadline: Instant) -> Result<Vec<String>, DirectoryError> {

@@ -288,7 +288,7 @@ impl Store {
         Ok(due)
     }
 
-    /// Ends what is due: leases, mappings and denies past their `until`. A part of it where there is much.
+    /// Ends expired leases, and mappings and denies past their `until`; a part of them where there are many.
     ///
     /// # Errors
     /// When the store is not available.

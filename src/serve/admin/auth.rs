@@ -42,7 +42,7 @@ pub enum Denied {
     TooMany(Left),
     /// The body is longer than any that this call takes.
     TooLarge,
-    /// The address is no text.
+    /// The address is not valid text.
     Nowhere,
     /// There is something at the address, and it does not answer this method.
     Method,
@@ -90,7 +90,7 @@ impl Doorkeeper {
     /// Who calls, by the `Authorization` field: a bearer token, or the secret itself as one (RFC 6750 section 2.1).
     ///
     /// # Errors
-    /// When nobody does who may.
+    /// When the caller is not known, or may not do this.
     pub async fn admit(
         &self,
         inspect: &dyn Inspect,

@@ -121,7 +121,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Head {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let caller = Extension::<Caller>::from_request_parts(parts, state).await;
-        // Without the layer that knows the caller nobody comes in.
+        // Without the layer that knows the caller no call comes in.
         let Extension(caller) = caller.map_err(|_| StatusCode::UNAUTHORIZED)?;
         let query = parts.uri.query().unwrap_or_default();
         let confirmed = form_urlencoded::parse(query.as_bytes())

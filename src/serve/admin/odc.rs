@@ -208,7 +208,7 @@ fn denied(why: &Denied) -> Response {
 /// Entries of a page, which are as many at most.
 const PAGE: usize = 100;
 
-/// What stands behind the `?`: parameters in the order in which they came; what nobody knows is ignored.
+/// What stands behind the `?`: parameters in the order in which they came; unknown ones are ignored.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {

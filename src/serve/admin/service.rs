@@ -282,7 +282,7 @@ fn check_marks(call: &Call, marked: bool) -> Result<(), Refused> {
     }
 }
 
-/// Why a group or role is not to be changed here: the file has it, or nobody does.
+/// Why a group or role is not to be changed here: the file has it, or it does not exist.
 fn not_own(kind: &str, name: &str, in_file: bool) -> Refused {
     match in_file {
         true => Refused::ReadOnly(format!("{kind} `{name}` is declared in the configuration file, and read-only here")),

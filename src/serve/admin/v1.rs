@@ -177,7 +177,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 #[into_params(parameter_in = Query)]
 struct Confirming {
     /// Carry it out though it revokes over the brake's limit.
-    #[allow(dead_code, reason = "read by whoever makes a `Call`; here it is checked")]
+    #[allow(dead_code, reason = "read by the maker of a `Call`; here it is checked")]
     confirm: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! Tokens that the app does not get are given back (RFC 7009), where the provider offers that: nobody could use them, and a
+//! Tokens that the app does not get are given back (RFC 7009), where the provider offers that: they are of no use to any party, and a
 //! session at the provider should not seem to exist.
 
 use http::header::{self, HeaderValue};

@@ -397,12 +397,12 @@ impl Heard {
         }
     }
 
-    /// At least one. `nobody`: why, where no provider was asked at all.
-    fn believed(self, nobody: &str) -> Result<Vec<Verified<LogoutStatement>>, Trouble> {
+    /// At least one. `unasked`: the reason if no provider was asked at all.
+    fn believed(self, unasked: &str) -> Result<Vec<Verified<LogoutStatement>>, Trouble> {
         match (self.believed.is_empty(), self.fault) {
             (false, _) => Ok(self.believed),
             (true, Some(fault)) => Err(Trouble::Logout(fault.to_string())),
-            (true, None) => Err(Trouble::Logout(nobody.into())),
+            (true, None) => Err(Trouble::Logout(unasked.into())),
         }
     }
 }

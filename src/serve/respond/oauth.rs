@@ -6,7 +6,7 @@
 //! | a login that is not believed, a disabled user | 400 `invalid_grant` |
 //! | a person's grant that brought no ID token | 400 `invalid_scope` |
 //! | keys, store, time or memory for bodies are missing; a refreshed ID token is not believed, and userinfo cannot be asked | 503 `temporarily_unavailable` |
-//! | the provider cannot be reached, or says what nobody can read | 502 `server_error` |
+//! | the provider cannot be reached, or its answer cannot be read | 502 `server_error` |
 //! | the provider is too slow | 504 `server_error` |
 
 use std::fmt;

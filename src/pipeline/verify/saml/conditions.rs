@@ -81,7 +81,7 @@ fn check_version(what: &str, version: Option<&str>) -> Result<(), Fault> {
     }
 }
 
-/// SAML Core section 2.5. A condition that nobody here understands makes the assertion's validity unknown.
+/// SAML Core section 2.5. An unknown condition makes the assertion's validity unknown.
 fn check_conditions(rules: Rules<'_>, conditions: Node<'_, '_>) -> Result<Option<Timestamp>, Fault> {
     let not_on_or_after = time(conditions, "NotOnOrAfter")?;
     if let Some(at) = time(conditions, "NotBefore")?

@@ -149,7 +149,7 @@ fn certificates(idp: Node<'_, '_>) -> Result<(CertificateSet, Vec<CertificateErr
     let groups: Vec<Vec<Vec<u8>>> = signing
         .map(|key| {
             let certificates = key.descendants().filter(|node| is(*node, SIGNATURE, "X509Certificate"));
-            // What is no base64 is no certificate either, and is told as such.
+            // What is not base64 is not a certificate either, and is told as such.
             certificates.map(|node| der(&text(node).unwrap_or_default()).unwrap_or_default()).collect()
         })
         .collect();

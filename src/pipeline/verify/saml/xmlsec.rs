@@ -95,7 +95,7 @@ fn initialize() {
 fn reduce_library() -> Result<(), LockDownFailed> {
     let mut needed = Vec::with_capacity(TRANSFORMS.len());
     // SAFETY: the list of registered transforms is a global that lives from initialization, which has happened, to the end
-    // of the process. A verification waits in `lock_down` until this is done, so nobody reads the list meanwhile. Its
+    // of the process. A verification waits in `lock_down` until this is done, so no thread reads the list meanwhile. Its
     // members are static descriptions, and stay valid when the list is emptied.
     unsafe {
         let list = xmlSecTransformIdsGet();

@@ -179,17 +179,17 @@ fn search(asked: &Parameters, within: Option<Within>) -> Result<Search, Problem>
         return Err(Problem::input(&format!("The userKeys field must name at most {MOST_KEYS} users.")));
     }
     let mut numbers = (!keys.is_empty()).then(|| keys.iter().filter_map(|key| number_of(key)).collect());
-    // Nobody here has an organization role, is invited, or belongs to a portfolio.
+    // No user here has an organization role, is invited, or belongs to a portfolio.
     let statuses = asked.words("status", &STATUSES)?;
     let known: Vec<bool> = [(ACTIVE, true), (INACTIVE, false)]
         .into_iter()
         .filter(|(word, _)| statuses.contains(word))
         .map(|(_, enabled)| enabled)
         .collect();
-    let nobody = asked.flag("hasOrganizationRoles")?
+    let no_user = asked.flag("hasOrganizationRoles")?
         || asked.one("portfolioKeys").is_some()
         || (!statuses.is_empty() && known.is_empty());
-    if nobody {
+    if no_user {
         numbers = Some(Vec::new());
     }
     let text = asked.one("nameOrEmailOrUsernameContains").or_else(|| asked.one("nameOrEmailContains"));

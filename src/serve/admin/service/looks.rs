@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_look_ends_with_whoever_waits_for_it_and_then_another_has_its_turn() {
+    async fn a_look_ends_with_its_caller_and_then_another_has_its_turn() {
         let (turns, ended) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicBool::new(false)));
         let guard = Ended(Arc::clone(&ended));
         let endless = async move {
@@ -367,7 +367,7 @@ mod tests {
             std::future::pending::<Result<(), Refused>>().await
         };
         let call = tokio::time::timeout(Duration::from_millis(50), aside(&turns, PATIENCE, endless));
-        assert!(call.await.is_err(), "nobody waits any longer");
+        assert!(call.await.is_err(), "no caller waits any longer");
         let next = aside(&turns, PATIENCE, async { Ok(7) }).await;
         assert!(matches!(next, Ok(7)));
         assert!(ended.load(Ordering::SeqCst));

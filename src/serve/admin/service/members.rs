@@ -34,7 +34,7 @@ impl Service {
                     Some(target)
                 }
                 Act::Unassign(target) => Some(target),
-                // Nobody knows what will bear the name of something that is gone.
+                // What will bear the name of something that is gone is not known.
                 Act::Undeny(target) if !rules.declares(target) => {
                     call.caller.may(Scope::Admin)?;
                     None
