@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
@@ -552,14 +553,20 @@ fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()>
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     // Temporary indices and sorts need no file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    keep_statements(connection)
+}
+
+/// Statements are prepared once. Without the stability guarantee SQLite prepares one anew at each use where it has compared a
+/// parameter while it planned, as for the look-up of a user and the count of a group's members.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
-    Ok(())
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 fn open_to_read(path: &Path, timeout: Duration) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
-    connection.busy_timeout(timeout).map_err(unavailable)?;
+    connection.busy_timeout(timeout).and_then(|()| keep_statements(&connection)).map_err(unavailable)?;
     Ok(connection)
 }
 
@@ -798,5 +805,29 @@ impl Sessions for SqliteStore {
 
     fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<port::SessionView>, StoreError>> {
         Box::pin(self.read(move |look| sessions::list(look.connection, &user)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Connection, StatementStatus, params};
+
+    /// SQLite prepares these anew for each value that it is given, unless told not to.
+    #[test]
+    fn a_statement_that_is_used_again_is_not_prepared_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = Connection::open(directory.path().join("db")).unwrap();
+        connection.execute_batch(include_str!("sqlite/schema/current.sql")).unwrap();
+        super::keep_statements(&connection).unwrap();
+        for statement in [
+            "SELECT count(DISTINCT user_id) FROM holdings WHERE kind = ?1 AND target = ?2",
+            "SELECT count(id) FROM (SELECT 1) LEFT JOIN users ON namespace = ?1 AND subject = ?2",
+        ] {
+            let mut select = connection.prepare(statement).unwrap();
+            for value in 0..3 {
+                select.query_row(params![value, value], |row| row.get::<_, i64>(0)).unwrap();
+            }
+            assert_eq!(select.get_status(StatementStatus::RePrepare), 0, "{statement}");
+        }
     }
 }
