@@ -50,7 +50,7 @@ pub struct Services {
     pub clock: Clock,
     pub meters: Arc<Meters>,
     pub outcomes: Arc<Outcomes>,
-    /// SAML verification takes a core for milliseconds: this many run at once, on threads that may block.
+    /// Long SAML documents take a core for milliseconds: this many are verified at once, on threads that may block.
     pub verifiers: Arc<tokio::sync::Semaphore>,
 }
 

@@ -303,20 +303,29 @@ async fn verify_once(
     now: Timestamp,
 ) -> Result<Verified<Assertion>, verify::Refused> {
     let (captured, origin) = &**arrived;
-    match captured.provider.protocol {
-        // A few microseconds: moving it to another thread would cost more.
-        Protocol::Oidc(_) => verify::verify(captured, &published.keys, origin, now),
-        Protocol::Saml(_) => {
-            let internal = || verify::Refused::unsigned(Fault::Internal);
-            let permit = Arc::clone(asks.verifiers).acquire_owned().await.map_err(|_| internal())?;
+    match &captured.token {
+        UntrustedToken::SamlResponse(response) if !response.is_brief() => {
             let (arrived, published) = (Arc::clone(arrived), Arc::clone(published));
-            let job = move || {
-                let verdict = verify::verify(&arrived.0, &published.keys, &arrived.1, now);
-                drop(permit);
-                verdict
-            };
+            let job = move || verify::verify(&arrived.0, &published.keys, &arrived.1, now);
             // A panic in there ends the job, not the process, and refuses the login.
-            tokio::task::spawn_blocking(job).await.unwrap_or_else(|_| Err(internal()))
+            let internal = || Err(verify::Refused::unsigned(Fault::Internal));
+            aside(asks.verifiers, job).await.unwrap_or_else(internal)
         }
+        // A few microseconds: moving it to another thread would cost more.
+        _ => verify::verify(captured, &published.keys, origin, now),
     }
+}
+
+/// Verifies on a thread that may block, as many at once as there are cores; `None` where the verification has stopped.
+pub async fn aside<T: Send + 'static>(
+    verifiers: &Arc<Semaphore>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let permit = Arc::clone(verifiers).acquire_owned().await.ok()?;
+    let job = move || {
+        let verdict = job();
+        drop(permit);
+        verdict
+    };
+    tokio::task::spawn_blocking(job).await.ok()
 }

@@ -42,6 +42,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// Bytes of a brief document: a person of 150 groups. Verified in 150 µs, and in 5 ms at worst.
+const BRIEF: usize = 32 * 1024;
+
 /// A SAML protocol message at a callback path.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "made once a login and taken apart at once")]
@@ -174,6 +177,12 @@ impl GuardedResponse {
     /// Whether its assertion can only be read with a key.
     pub fn is_encrypted(&self) -> bool {
         self.structure.content == Content::EncryptedAssertion
+    }
+
+    /// Whether it takes less time to verify than to hand it to another thread.
+    pub fn is_brief(&self) -> bool {
+        // The second verifier is C code, and a private key takes a millisecond.
+        cfg!(not(feature = "samael")) && !self.is_encrypted() && self.text.len() <= BRIEF
     }
 
     /// For `verify` alone: the document, exactly as the guard saw it.

@@ -341,16 +341,10 @@ impl Front {
         now: Timestamp,
     ) -> Result<Result<Verified<LogoutStatement>, verify::Fault>, Trouble> {
         let published = self.keys_of(provider).await?;
-        let stopped = || Trouble::Internal("verification has stopped");
-        // C code that cannot be cancelled: as many at once as for logins, together with them.
-        let permit = Arc::clone(&self.services.verifiers).acquire_owned().await.map_err(|_| stopped())?;
         let (meant, request, places) = (Arc::clone(provider), Arc::clone(request), Arc::clone(places));
-        let job = move || {
-            let verdict = verify::logout_request(&meant, &request, &published.keys, &places, now);
-            drop(permit);
-            verdict
-        };
-        tokio::task::spawn_blocking(job).await.map_err(|_| stopped())
+        let job = move || verify::logout_request(&meant, &request, &published.keys, &places, now);
+        let verdict = crate::login::walk::aside(&self.services.verifiers, job).await;
+        verdict.ok_or(Trouble::Internal("verification has stopped"))
     }
 
     /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
