@@ -873,7 +873,7 @@ async fn reap_all(core: &Core, rules: &Arc<RuleSet>) {
 async fn replan_all(core: &Core, rules: &Arc<RuleSet>) {
     let (mut after, mut changed) = (None, 0);
     loop {
-        match core.store.replan(Arc::clone(rules), after, core.clock.now()).await {
+        match core.store.replan(Arc::clone(rules), after, None, core.clock.now()).await {
             Ok(replanned) => {
                 changed += replanned.changed;
                 after = replanned.next;

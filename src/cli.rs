@@ -63,7 +63,7 @@ enum Command {
     Test(test::Test),
     /// Report valid but suspicious settings
     Lint(lint::Lint),
-    /// List the mappings of a configuration
+    /// List the mappings of a configuration, and apply them to all users
     Mapping(mapping::MappingCommand),
     /// List, release or discard revocations that the brake holds
     Hold(hold::HoldCommand),

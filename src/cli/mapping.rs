@@ -1,12 +1,15 @@
 //! `loginsync mapping`: the mappings of a configuration, and of its store, in the order in which they run.
 
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{ConfigArgument, Failure, print_json};
+use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::clock::Clock;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::Mapping;
+use crate::ports::store::Replanned;
 
 #[derive(Debug, Args)]
 pub struct MappingCommand {
@@ -20,6 +23,19 @@ enum Action {
     List {
         #[command(flatten)]
         config: ConfigArgument,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Apply the mappings to all users now, from the claims of their last logins; the brake holds what it would hold at logins
+    ///
+    /// `loginsync plan` shows beforehand what changes at the next logins. With `sync.apply = "now"` the running proxy does this
+    /// after every change of the rules.
+    Apply {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Name of the operator, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
         #[arg(long)]
         json: bool,
     },
@@ -59,18 +75,52 @@ impl MappingCommand {
     /// # Errors
     /// Faults of the configuration.
     pub fn run(self) -> Result<(), Failure> {
-        let Action::List { config, json } = self.action;
-        let (config, _) = config.open_if_there()?;
-        let now = Clock::system().now();
-        let rows: Vec<Row> = config.rules.mappings().iter().map(|mapping| Row::of(mapping, now)).collect();
-        if json {
-            return print_json(&rows);
+        match self.action {
+            Action::List { config, json } => list(&config, json),
+            Action::Apply { config, by, json } => apply(&config, &by, json),
         }
-        for Row { mapping, provider, asks, gives, activity, until, .. } in rows {
-            let provider = provider.unwrap_or_else(|| String::from("every provider"));
-            let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
-            println!("{mapping}  ({provider}; {activity}{until})  {asks}: {}", gives.join(", "));
+    }
+}
+
+fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
+    let (config, _) = config.open_if_there()?;
+    let now = Clock::system().now();
+    let rows: Vec<Row> = config.rules.mappings().iter().map(|mapping| Row::of(mapping, now)).collect();
+    if json {
+        return print_json(&rows);
+    }
+    for Row { mapping, provider, asks, gives, activity, until, .. } in rows {
+        let provider = provider.unwrap_or_else(|| String::from("every provider"));
+        let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
+        println!("{mapping}  ({provider}; {activity}{until})  {asks}: {}", gives.join(", "));
+    }
+    Ok(())
+}
+
+fn apply(config: &ConfigArgument, by: &str, json: bool) -> Result<(), Failure> {
+    let (config, store) = config.open()?;
+    let by = format!("cli:{by}");
+    let mut done = Replanned { next: None, people: 0, changed: 0 };
+    block_on(async {
+        loop {
+            let rules = Arc::clone(&config.rules);
+            let page = store.replan(rules, done.next, Some(&by), Clock::system().now()).await.map_err(Failure::new)?;
+            done.people += page.people;
+            done.changed += page.changed;
+            done.next = page.next;
+            if done.next.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
+    })?;
+    let Replanned { people, changed, .. } = done;
+    match json {
+        true => print_json(&serde_json::json!({ "people": people, "changed": changed })),
+        false => {
+            println!(
+                "{people} users with recorded claims planned anew, {changed} changed; `loginsync hold list` shows what the brake holds"
+            );
+            Ok(())
+        }
     }
 }

@@ -136,6 +136,8 @@ pub struct Reaped {
 pub struct Replanned {
     /// Where to go on; `None` when all are done.
     pub next: Option<i64>,
+    /// Users with recorded claims who were planned.
+    pub people: u64,
     /// Users for whom something changed.
     pub changed: u64,
 }

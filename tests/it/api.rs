@@ -1,5 +1,6 @@
 //! The APIs of the admin listener, through the front door: calls over HTTP in, and then what a login gives.
 
+mod bulk;
 mod confirmed;
 mod documents;
 mod faces_together;

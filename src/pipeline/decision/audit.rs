@@ -133,7 +133,8 @@ fn names(changes: &[Change]) -> Vec<String> {
 
 pub(super) fn replanned(plan: &Plan, held: Vec<String>, why: Why<'_>) -> Entry {
     let (why, by) = match why {
-        Why::Rules => ("rules", ""),
+        Why::Rules { by: None } => ("rules", ""),
+        Why::Rules { by: Some(by) } => ("asked", by),
         Why::Released { by, .. } => ("released", by),
     };
     let (added, removed) = (names(&plan.grants), names(&plan.revokes));

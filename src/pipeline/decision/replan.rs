@@ -9,24 +9,31 @@ use crate::pipeline::record::Record;
 /// Why a user is planned anew.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Why<'a> {
-    /// The rules changed: the brake watches as it does at a login.
-    Rules,
+    /// The rules changed, or an operator asks: the brake watches as it does at a login.
+    Rules { by: Option<&'a str> },
     /// An operator released these: what was held may go.
     Released { by: &'a str, targets: &'a [Target] },
 }
 
-/// What a user's recorded claims come to after a change of the rules, and whether anything changes by that.
+/// What a user's recorded claims come to after a change of the rules, or because an operator asks (`by`), and whether anything
+/// changes by that.
 ///
 /// # Errors
 /// When facts about other users are missing.
-pub fn replan(kept: &Kept, rules: &RuleSet, facts: &Facts, now: Timestamp) -> Result<(Changes, bool), Needs> {
+pub fn replan(
+    kept: &Kept,
+    rules: &RuleSet,
+    facts: &Facts,
+    by: Option<&str>,
+    now: Timestamp,
+) -> Result<(Changes, bool), Needs> {
     let mut changes = Changes::default();
     let Some(mut record) = kept.record.clone() else { return Ok((changes, false)) };
     let providers: Vec<ProviderName> = record.claims.keys().cloned().collect();
     let mut any = false;
     for provider in &providers {
         let changed;
-        (record, changed) = anew(kept, record, provider, rules, facts, (Why::Rules, now), &mut changes)?;
+        (record, changed) = anew(kept, record, provider, rules, facts, (Why::Rules { by }, now), &mut changes)?;
         any |= changed;
     }
     changes.record = Some(record);
@@ -55,7 +62,7 @@ pub(super) fn anew(
     let mut plan = plan::draft(user.clone(), issued_at, now, &candidates, &snapshot, rules);
     // A gate keeps people out of the app; it does not decide what they hold.
     plan.refused = None;
-    if let Why::Rules = why {
+    if let Why::Rules { .. } = why {
         let windows = brake::hold(&mut plan, &snapshot, &record, rules, facts, now)?;
         brake::note_counted(&mut record, &windows);
         changes.windows.extend(windows);

@@ -208,8 +208,8 @@ impl Store {
         self.decide(ask, step).await
     }
 
-    /// Plans the next users with recorded claims anew, by the current rules. `None` as the place to go on from begins, and
-    /// answers at once when all were planned by the rules of this file before.
+    /// Plans the next users with recorded claims anew, by the current rules. `None` as the place to go on from begins; it
+    /// answers at once when all were planned by these rules before, unless an operator asks (`by`).
     ///
     /// # Errors
     /// When the store is not available.
@@ -217,23 +217,27 @@ impl Store {
         &self,
         rules: Arc<RuleSet>,
         after: Option<i64>,
+        by: Option<&str>,
         now: Timestamp,
     ) -> Result<Replanned, StoreError> {
-        let Some(source) = rules.fingerprint() else { return Ok(Replanned { next: None, changed: 0 }) };
-        if after.is_none() && self.foresee(Ask::default(), move |_, facts| decision::is_planned(source, facts)).await? {
-            return Ok(Replanned { next: None, changed: 0 });
+        let nothing = Replanned { next: None, people: 0, changed: 0 };
+        let Some(source) = rules.fingerprint() else { return Ok(nothing) };
+        let begins = after.is_none() && by.is_none();
+        if begins && self.foresee(Ask::default(), move |_, facts| decision::is_planned(source, facts)).await? {
+            return Ok(nothing);
         }
         let page = self.users.page(after.unwrap_or_default(), AT_ONCE).await?;
         let next = page.last().map(|known| known.number);
         let recorded = page.into_iter().filter(|known| !known.record.claims.is_empty());
         let users: Vec<UserId> = recorded.map(|known| known.user).collect();
-        let mut changed = 0;
+        let (people, mut changed) = (users.len() as u64, 0);
         // One after another: what one loses counts for the next.
         for user in users {
-            let (rules, ask) = (Arc::clone(&rules), Ask { users: vec![user], token: None, now: Some(now) });
+            let (rules, by) = (Arc::clone(&rules), by.map(str::to_owned));
+            let ask = Ask { users: vec![user], token: None, now: Some(now) };
             changed += self
                 .decide(ask, move |kept, facts| {
-                    let (changes, changed) = decision::replan(only(kept)?, &rules, facts, now)?;
+                    let (changes, changed) = decision::replan(only(kept)?, &rules, facts, by.as_deref(), now)?;
                     Ok((u64::from(changed), Save::from(changes)))
                 })
                 .await?;
@@ -243,7 +247,7 @@ impl Store {
                 move |_: &[Kept], _: &_| Ok(((), Save { people: Vec::new(), shared: decision::planned(source) }));
             self.decide(Ask::default(), step).await?;
         }
-        Ok(Replanned { next, changed })
+        Ok(Replanned { next, people, changed })
     }
 
     // ---------------------------------------------------------------------------------------------- what ends by itself

@@ -4,6 +4,7 @@
 //! so that of several at once none is lost; then it is written as one transaction. What the configuration file declares is
 //! read-only here.
 
+mod bulk;
 mod exposures;
 mod groups;
 mod looks;
@@ -20,6 +21,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::bulk::{Bulk, BulkChange, BulkResult};
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
 use self::looks::Turns;

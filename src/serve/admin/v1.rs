@@ -4,6 +4,7 @@
 //! caller has seen (`If-Match`, RFC 9110 section 13.1.1), so that of two writers none overwrites the other unseen. Fields
 //! that are not known are refused.
 
+mod bulk;
 mod groups;
 mod looks;
 mod mappings;
@@ -45,6 +46,7 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .merge(groups::routes())
         .merge(roles::routes())
         .merge(mappings::routes())
+        .merge(bulk::routes())
         .merge(people::routes())
         .merge(operations::routes())
         .merge(looks::routes());

@@ -165,6 +165,16 @@ def v1():
     expect("new keys, looked at", call("rekey_users", 200, new)["applied"], False)
     expect("no sessions", call("resync_user", 200, **person)["sessions"], [])
     expect("planned", "brake_refuses" in call("plan_mappings", 200, {"change": {"id": made["id"]}}), True)
+    many = {"changes": [{"definition": {**definition, "name": "one of many"}}, {"id": made["id"], **changed}]}
+    looked = call("change_mappings", 200, many, if_match="*")
+    expect("planned together", (looked["applied"], "brake_refuses" in looked["plan"]), (False, True))
+    wrong = {"apply": True, "changes": [*many["changes"], {"id": "999999"}]}
+    expect("all or none", call("change_mappings", 422, wrong, if_match="*")["errors"][0]["field"], "changes[2].id")
+    done = call("change_mappings", 200, {"apply": True, **many}, if_match="*")["changes"]
+    expect("together", [one["result"] for one in done], ["created", "changed"])
+    done = call("change_mappings", 200, {"apply": True, "changes": [{"id": done[0]["id"], "version": 1}]}, if_match="*")
+    expect("one taken away", done["changes"][0]["result"], "deleted")
+    expect("applied", call("apply_mappings", 200, {})["people"], 0)
     decided = call("explain_login", 200, {"provider": "okta", "claims": {"sub": "generated", "groups": ["generated"]}})
     expect("explained", isinstance(decided, dict), True)
     call("erase_user", 200, forget=True, **person)

@@ -538,7 +538,7 @@ async fn a_gate_may_require_a_certain_mapping(opened: &Opened) {
 async fn replan_all(store: &Store, rules: &Arc<RuleSet>) -> u64 {
     let (mut after, mut changed) = (None, 0);
     loop {
-        let replanned = store.replan(Arc::clone(rules), after, Timestamp(NOW.0 + DAY)).await.unwrap();
+        let replanned = store.replan(Arc::clone(rules), after, None, Timestamp(NOW.0 + DAY)).await.unwrap();
         changed += replanned.changed;
         after = replanned.next;
         if after.is_none() {

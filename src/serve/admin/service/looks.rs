@@ -27,15 +27,15 @@ use crate::ports::store::{AuditRow, StoreError};
 /// How long one look may take.
 pub const BUDGET: Duration = Duration::from_secs(60);
 /// How long a call waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Faults that one answer names at most: an answer shall not grow with what was sent.
-const MOST_FAULTS: usize = 100;
+pub(super) const MOST_FAULTS: usize = 100;
 
 /// How many looks are made at once.
 pub struct Turns {
     explaining: Arc<Semaphore>,
     /// One walks everybody.
-    planning: Arc<Semaphore>,
+    pub(super) planning: Arc<Semaphore>,
 }
 
 impl Default for Turns {
@@ -142,7 +142,7 @@ impl Service {
 }
 
 /// Makes a look on a thread that may compute, until it is done, too long, or no caller waits for it.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     patience: Duration,
     look: impl Future<Output = Result<T, Refused>> + Send + 'static,
@@ -230,7 +230,7 @@ fn at_field(refused: Refused, field: &str) -> Refused {
     }
 }
 
-fn below(fault: Fault, field: &str) -> Fault {
+pub(super) fn below(fault: Fault, field: &str) -> Fault {
     Fault { field: format!("{field}.{}", fault.field), ..fault }
 }
 
@@ -331,7 +331,7 @@ impl Known {
 }
 
 /// What makes an unnamed mapping what it is.
-fn content(definition: &Definition) -> Option<[String; 5]> {
+pub(super) fn content(definition: &Definition) -> Option<[String; 5]> {
     let short = definition.short()?;
     let (kind, target) = match short.target {
         ShortTarget::Group(name) => ("group", name),

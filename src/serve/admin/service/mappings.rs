@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Call, Draft, Refused, Service, World, check_version, fresh_key};
+use super::looks::{PATIENCE, aside};
+use super::{Call, Draft, Refused, Service, Unlooked, World, check_version, fresh_key};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
 use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::{Declared, Definition};
 use crate::pipeline::mapping::stored::{Entry, MOST_IMPLIED, MappingBody, Stored, implied};
 use crate::pipeline::mapping::{Activity, Mapping, ProviderRules, RuleSet};
+use crate::ports::store::Replanned;
+
+/// How long one call goes on planning people anew.
+const APPLYING: Duration = Duration::from_secs(30);
 
 /// A mapping as everybody sees it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -216,6 +222,31 @@ impl Service {
         .await
     }
 
+    /// Plans people anew by the rules as they are, from recorded claims, for a while. `after` goes on where a call before ended.
+    ///
+    /// # Errors
+    /// When the caller may not, another such call runs, or the store does not answer.
+    pub async fn apply_mappings(&self, call: &Call, after: Option<i64>) -> Result<Replanned, Unlooked> {
+        call.caller.may(Scope::WriteMembers)?;
+        let (inspect, by) = (Arc::clone(&self.inspect), call.caller.by());
+        aside(&self.turns.planning, PATIENCE, async move {
+            let until = tokio::time::Instant::now() + APPLYING;
+            let mut done = Replanned { next: after, people: 0, changed: 0 };
+            loop {
+                // The newest rules decide, if they change meanwhile.
+                let (store, rules) = (inspect.store(), inspect.rules());
+                let page = store.replan(rules, done.next, Some(&by), inspect.now()).await?;
+                done.people += page.people;
+                done.changed += page.changed;
+                done.next = page.next;
+                if done.next.is_none() || tokio::time::Instant::now() >= until {
+                    return Ok(done);
+                }
+            }
+        })
+        .await
+    }
+
     /// Puts the enabled mappings of the store into an order. Those that are not named keep their places behind.
     ///
     /// # Errors
@@ -242,7 +273,7 @@ impl Service {
     }
 }
 
-fn own_mapping(world: &World, reference: Reference) -> Result<&Arc<Entry<MappingBody>>, Refused> {
+pub(super) fn own_mapping(world: &World, reference: Reference) -> Result<&Arc<Entry<MappingBody>>, Refused> {
     match reference {
         Reference::Number(number) => world.stored.mappings.get(&number),
         Reference::File(id) if world.file.mapping(id).is_some() => {
@@ -313,7 +344,7 @@ fn with_implied(
 }
 
 /// A mapping that disables people does what takes `members:write` elsewhere, and so do writing it and taking it away.
-fn check_disabling(call: &Call, definition: &Definition) -> Result<(), Refused> {
+pub(super) fn check_disabling(call: &Call, definition: &Definition) -> Result<(), Refused> {
     let disables = definition.then.iter().any(|action| action.disable_user);
     if disables && call.caller.may(Scope::WriteMembers).is_err() {
         let message = "a mapping that disables users takes scope `members:write` too, which the client lacks";
@@ -386,12 +417,12 @@ fn update(
 }
 
 /// Whether a mapping has a place in the order.
-fn has_place(definition: &Definition) -> bool {
+pub(super) fn has_place(definition: &Definition) -> bool {
     definition.enabled && definition.unmatched.is_none()
 }
 
 /// The mappings with a place, in their order.
-fn placed(stored: &Stored) -> Vec<i64> {
+pub(super) fn placed(stored: &Stored) -> Vec<i64> {
     let ordered = stored.in_order();
     ordered.into_iter().filter(|entry| entry.body.position.is_some()).map(|entry| entry.number).collect()
 }
@@ -413,7 +444,7 @@ pub(super) fn close_gaps(stored: &mut Stored, now: Timestamp) {
     set_order(stored, &order, now);
 }
 
-fn set_order(stored: &mut Stored, order: &[i64], now: Timestamp) {
+pub(super) fn set_order(stored: &mut Stored, order: &[i64], now: Timestamp) {
     for (number, position) in order.iter().zip(1_u32..) {
         let Some(entry) = stored.mappings.get(number) else { continue };
         if entry.body.position != Some(position) {

@@ -25,7 +25,7 @@ use crate::pipeline::number;
 use crate::ports::store::AuditRow;
 
 /// Bytes of a plan's body: some 25,000 mappings. Who has more plans with the command.
-const MOST_PLAN: usize = 4 << 20;
+pub(super) const MOST_PLAN: usize = 4 << 20;
 
 pub fn routes() -> OpenApiRouter<Admin> {
     let plan = OpenApiRouter::new().routes(routes!(plan)).layer(DefaultBodyLimit::max(MOST_PLAN));

@@ -141,7 +141,7 @@ async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -
     Ok(tagged(view.version, (StatusCode::CREATED, Json(view))))
 }
 
-fn place(position: Option<u32>, absent: Place, definition: &Definition) -> Result<Place, Refused> {
+pub(super) fn place(position: Option<u32>, absent: Place, definition: &Definition) -> Result<Place, Refused> {
     let wrong = |message: &str| Err(Refused::Invalid(vec![Fault::new("position", None, message)]));
     match position {
         None => Ok(absent),

@@ -1,0 +1,144 @@
+//! Many mappings in one call, and what standing mappings give to people who do not log in.
+
+use axum::Json;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::super::http::{Admin, json};
+use super::super::service::{Bulk, BulkChange, Place, Reference, Refused};
+use super::looks::MOST_PLAN;
+use super::mappings::place;
+use super::problem::{Problem, Problems};
+use super::{Adding, Changing, Confirming, MOST, PAGE, tagged};
+use crate::pipeline::mapping::definition::{Definition, Fault};
+
+pub fn routes() -> OpenApiRouter<Admin> {
+    let bulk = OpenApiRouter::new().routes(routes!(bulk)).layer(DefaultBodyLimit::max(MOST_PLAN));
+    OpenApiRouter::new().routes(routes!(apply)).merge(bulk)
+}
+
+/// Changes of the store's mappings, as one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct BulkChanges {
+    /// Without it the changes are only planned.
+    #[serde(default)]
+    apply: bool,
+    changes: Vec<WrittenChange>,
+    /// People, and changed mappings, that the plan names.
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+}
+
+/// A new mapping (without `id`), another text for one (`id` and `definition`), or the end of one (`id` alone).
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WrittenChange {
+    id: Option<String>,
+    /// The version of the mapping that was seen; absent: any.
+    version: Option<i64>,
+    #[schema(nullable = false)]
+    definition: Option<Definition>,
+    /// Its place among the enabled mappings of the store, from 1. Absent: last for a new one, as it is for another.
+    #[schema(minimum = 1)]
+    position: Option<u32>,
+}
+
+/// Makes, changes and deletes mappings, all of them or none
+///
+/// The answer has the plan of the changes, as of `POST /api/v1/plan`. Without `"apply": true` nothing is written. It takes the scopes
+/// `read`, since the plan names people, and `mappings:write`.
+#[utoipa::path(post, path = "/api/v1/mappings/bulk",
+    operation_id = "change_mappings", tag = "mappings", request_body = BulkChanges, params(
+    ("If-Match" = String, Header, description = "The `ETag` of the list, or `*`"), Confirming
+), responses((status = 200, description = "What the changes come to, and whether they are written", body = Bulk,
+    headers(("ETag" = String, description = "The version of the list"))), Problems))]
+async fn bulk(State(admin): State<Admin>, Changing(call): Changing, body: Bytes) -> Result<Response, Problem> {
+    let BulkChanges { apply, changes, limit } = json(&body, false)?;
+    let mut faults = Vec::new();
+    let changes: Vec<BulkChange> =
+        changes.into_iter().enumerate().filter_map(|(at, change)| read(at, change, &mut faults)).collect();
+    let people = limit.unwrap_or(PAGE);
+    if !(1..=MOST).contains(&people) {
+        faults.push(Fault::new("limit", Some(&people.to_string()), format!("expected a number from 1 to {MOST}")));
+    }
+    if !faults.is_empty() {
+        faults.truncate(MOST_FAULTS);
+        return Err(Refused::Invalid(faults).into());
+    }
+    let done = admin.service.change_mappings(&call, changes, apply, people).await;
+    let done = done.map_err(|why| Problem::unlooked(&why))?;
+    Ok(tagged(admin.service.inspect.stored().generation, Json(done)))
+}
+
+/// Faults that one answer names at most.
+const MOST_FAULTS: usize = 100;
+
+fn read(at: usize, change: WrittenChange, faults: &mut Vec<Fault>) -> Option<BulkChange> {
+    let WrittenChange { id, version, definition, position } = change;
+    let reference = match id.as_deref().map(|id| Reference::parse(id).ok_or(id)) {
+        None => None,
+        Some(Ok(reference)) => Some(reference),
+        Some(Err(id)) => {
+            faults.push(Fault::new(format!("changes[{at}].id"), Some(id), "expected the id of a mapping"));
+            return None;
+        }
+    };
+    let alone = |field: &str| Fault::new(format!("changes[{at}].{field}"), None, "is for a mapping that stays");
+    let Some(definition) = definition else {
+        faults.extend(position.map(|_| alone("position")));
+        return Some(BulkChange { reference, version, written: None });
+    };
+    let absent = if reference.is_some() { Place::Keep } else { Place::Last };
+    match place(position, absent, &definition) {
+        Ok(place) => Some(BulkChange { reference, version, written: Some((definition, place)) }),
+        Err(Refused::Invalid(found)) => {
+            let at_change = |fault: Fault| Fault { field: format!("changes[{at}].{}", fault.field), ..fault };
+            faults.extend(found.into_iter().map(at_change));
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// How far everyone was planned anew.
+#[derive(Debug, Serialize, ToSchema)]
+struct Applied {
+    /// People with recorded claims who were planned in this call.
+    people: u64,
+    /// Of them, those for whom something changed.
+    changed: u64,
+    /// For the next call, as `after`; absent when all are done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ApplyFrom {
+    /// The `next` of the call before; absent: from the start.
+    #[schema(minimum = 0)]
+    after: Option<i64>,
+}
+
+/// Plans everyone anew by the mappings as they are, from the claims of the last logins
+///
+/// What `sync.apply = "now"` does after each change, once. The brake watches as it does at logins. One call works for half a minute
+/// at most; `next` says where to go on. It takes scope `members:write`, since it changes what people hold.
+#[utoipa::path(post, path = "/api/v1/mappings/apply",
+    operation_id = "apply_mappings", tag = "mappings", request_body = ApplyFrom, params(Confirming), responses(
+    (status = 200, description = "How many were planned, and where to go on", body = Applied), Problems))]
+async fn apply(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Applied>, Problem> {
+    let ApplyFrom { after } = json(&body, false)?;
+    if let Some(after) = after.filter(|after| *after < 0) {
+        let message = "expected the `next` of the call before";
+        return Err(Refused::fault("after", Some(&after.to_string()), message).into());
+    }
+    let done = admin.service.apply_mappings(&call, after).await.map_err(|why| Problem::unlooked(&why))?;
+    Ok(Json(Applied { people: done.people, changed: done.changed, next: done.next }))
+}
