@@ -716,7 +716,7 @@ async fn asserter(config: &Config, store: &Store) -> Result<Option<Asserter>, St
             Secret::new(store.assertion_key(make).await?)
         }
     };
-    Ok(Some(Asserter::new(settings, &key, &config.public_url.origin, config.headers.max_bytes)?))
+    Ok(Some(Asserter::new(settings, &key, &config.public_url, config.headers.max_bytes)?))
 }
 
 /// Listeners and the store are opened once.

@@ -39,7 +39,7 @@ use self::reader::{Context, Section};
 pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
-pub use self::sessions::{Access, ForwardAuth, Gateway, Need, OWN, PathRule, SessionSettings};
+pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
 use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
@@ -149,10 +149,14 @@ impl Config {
 fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config> {
     let root = Section::new(context, "", 0..0, tree);
     let mut warnings = Vec::new();
-    let public_url = root
+    let mut public_url = root
         .required("public_url", "https://app.example.com")
         .and_then(|text| root.parse("public_url", text, values::public_url))
         .map(|found| found.value);
+    let own = root.parsed("own_path", values::own_prefix).map_or_else(|| OWN.to_owned(), |found| found.value);
+    if let Some(public_url) = &mut public_url {
+        public_url.own.clone_from(&own);
+    }
     let listen = settings::listen(&root.section("listen"), &mut warnings);
     let app = settings::app(&root.section("app"));
     let assertion_section = root.section("assertion");
@@ -169,7 +173,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let headers = Headers::read(&root.section("headers"));
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
     let elsewhere = settings::guard(&root.section("guard"));
-    let mut declared = providers::read(&root, public_url.as_ref(), &limits, claim_limits, &mut warnings);
+    let mut declared = providers::read(&root, (public_url.as_ref(), &own), &limits, claim_limits, &mut warnings);
     let egress = egress::read(&root.section("egress"));
     declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
     check_relay(&root, &declared.settings);
@@ -181,8 +185,11 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         sealed: cookie_keys.is_some(),
         trusts: !listen.trusted_proxies.is_empty(),
         guard: elsewhere,
+        public_url: public_url.as_ref(),
+        own: &own,
     };
     let sessions = sessions::read(&root, &beside);
+    check_own(&root, &own, app.as_ref(), &sessions, &declared.settings);
     let rules = rules::read(&root, &declared, &limits, &headers);
     root.finish();
     Some(Config {
@@ -205,6 +212,29 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         rules: Arc::new(rules),
         warnings,
     })
+}
+
+/// Where our own pages are, unless the file says otherwise.
+const OWN: &str = "/.loginsync/";
+
+/// No address of the app may lie among our own pages, where it would never be asked for.
+fn check_own(
+    root: &Section<'_>,
+    own: &str,
+    app: Option<&App>,
+    sessions: &SessionSettings,
+    providers: &[ProviderSettings],
+) {
+    let Some(span) = root.written("own_path") else { return };
+    let watched = providers.iter().filter(|settings| settings.relying_party.is_none());
+    let of_providers = watched.flat_map(|settings| settings.provider.callbacks.iter().chain(&settings.login_paths));
+    let all = of_providers.chain(&sessions.logout_paths).chain(app.map(|app| &app.start_page));
+    let below =
+        |path: &str| path.to_ascii_lowercase().starts_with(own) || path.eq_ignore_ascii_case(own.trim_end_matches('/'));
+    if let Some(path) = all.into_iter().find(|path| below(path)) {
+        let message = format!("`{path}` of the app is below it; expected a path that the app does not use");
+        root.raise(&span, "own_path", message);
+    }
 }
 
 /// Providers whose logins pass the relay need one, and a relay needs them.
@@ -268,17 +298,51 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     values::duration(text).map_err(|wrong| format!("expected {}", wrong.expected))
 }
 
-/// The app's address as browsers see it: scheme and authority, without a path.
+/// The app's address as browsers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
     /// `https://app.example.com`, without a trailing slash.
     pub origin: String,
+    /// The path below which a gateway before us offers the app, and which it takes away: `/app`, or empty.
+    pub base: String,
+    /// Where our own pages are, as we see requests: `/.loginsync/`.
+    pub own: String,
     pub secure: bool,
+}
+
+impl PublicUrl {
+    /// With our own pages where they are by default.
+    pub fn new(origin: &str, base: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            base: base.to_owned(),
+            own: OWN.to_owned(),
+            secure: origin.starts_with("https://"),
+        }
+    }
+
+    /// The address of the app, without a trailing slash.
+    pub fn root(&self) -> String {
+        format!("{}{}", self.origin, self.base)
+    }
+
+    /// The address of a page of ours.
+    pub fn page(&self, name: &str) -> String {
+        format!("{}{}{}{name}", self.origin, self.base, self.own)
+    }
+
+    /// Its host, in lower case, without a port.
+    pub fn host(&self) -> String {
+        let url = Url::parse(&self.origin).ok();
+        url.and_then(|url| url.host_str().map(str::to_ascii_lowercase)).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone)]
 pub struct Listen {
     pub address: SocketAddr,
+    /// A socket of this machine, in place of the address.
+    pub socket: Option<PathBuf>,
     pub tls: Option<TlsFiles>,
     pub trusted_proxies: Vec<Network>,
     /// Connections of trusted proxies begin by saying whose they are.
@@ -316,8 +380,17 @@ impl Network {
     }
 }
 
+/// What is spoken to the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppProtocol {
+    Http1,
+    /// At once, without asking in HTTP/1.1 first (h2c, RFC 9113 section 3.3); with https by ALPN.
+    Http2,
+}
+
 #[derive(Debug, Clone)]
 pub struct App {
+    pub protocol: AppProtocol,
     /// http or https without a path; or unix, and the path of a socket.
     pub url: Url,
     pub start_page: String,

@@ -17,7 +17,7 @@ use super::problem::{alternatives, nearest};
 use super::reader::{Context, Found, Section, shown};
 use super::settings::seconds;
 use super::values::{self, Wrong};
-use super::{KeyOrigin, KeySettings, Limits, OWN, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
+use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::names::Part;
 use crate::pipeline::claims::sources::Source;
@@ -132,6 +132,8 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
 /// What all providers of a file share.
 struct Common<'a> {
     public_url: Option<&'a PublicUrl>,
+    /// Where our own pages are.
+    own: &'a str,
     limits: &'a Limits,
     claim_limits: ClaimLimits,
 }
@@ -147,7 +149,7 @@ struct Checked {
 /// Reads every provider. A value with a fault reads as its default, since a file with a fault is never used.
 pub fn read(
     root: &Section<'_>,
-    public_url: Option<&PublicUrl>,
+    (public_url, own): (Option<&PublicUrl>, &str),
     limits: &Limits,
     claim_limits: ClaimLimits,
     warnings: &mut Vec<String>,
@@ -156,7 +158,7 @@ pub fn read(
     if sections.is_empty() && root.written("provider").is_none() {
         root.context.raise_absent(&root.span, "provider", "missing; expected at least one `[[provider]]`");
     }
-    let common = Common { public_url, limits, claim_limits };
+    let common = Common { public_url, own, limits, claim_limits };
     let mut declared = Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false, modes: Vec::new() };
     let mut all = Vec::new();
     for section in &sections {
@@ -188,7 +190,7 @@ fn provider(
     let issuer = issuer(section, mode);
     let (callbacks, callback_spans) = match mode {
         Some(Mode::Bearer) => Default::default(),
-        Some(mode) if mode.is_relying_party() => own_callback(section, mode),
+        Some(mode) if mode.is_relying_party() => own_callback(section, mode, common.own),
         _ => callbacks(section),
     };
     let binding =
@@ -328,9 +330,9 @@ fn callbacks(section: &Section<'_>) -> (Vec<String>, Vec<Range<usize>>) {
 }
 
 /// The page of ours that receives this provider's logins.
-fn own_callback(section: &Section<'_>, mode: Mode) -> (Vec<String>, Vec<Range<usize>>) {
+fn own_callback(section: &Section<'_>, mode: Mode, own: &str) -> (Vec<String>, Vec<Range<usize>>) {
     let page = if mode.is_saml() { "acs" } else { "callback" };
-    (vec![format!("{OWN}{page}")], vec![section.written("issuer").unwrap_or_else(|| section.span.clone())])
+    (vec![format!("{own}{page}")], vec![section.written("issuer").unwrap_or_else(|| section.span.clone())])
 }
 
 fn relying_party(
@@ -351,8 +353,8 @@ fn relying_party(
 }
 
 fn acs_urls(public_url: Option<&PublicUrl>, callbacks: &[String]) -> Vec<String> {
-    let origin = public_url.map(|url| url.origin.as_str()).unwrap_or_default();
-    callbacks.iter().map(|path| format!("{origin}{path}")).collect()
+    let root = public_url.map(PublicUrl::root).unwrap_or_default();
+    callbacks.iter().map(|path| format!("{root}{path}")).collect()
 }
 
 fn stages(section: &Section<'_>, mode: Option<Mode>) -> Vec<Stage> {

@@ -9,7 +9,7 @@ use super::problem::{alternatives, nearest};
 use super::reader::{Found, Section};
 use super::settings::{ELSEWHERE, seconds};
 use super::values::{self, Wrong};
-use super::{Elsewhere, ProviderSettings};
+use super::{Elsewhere, ProviderSettings, PublicUrl};
 use crate::pipeline::provider::Mode;
 use crate::pipeline::reading::query::may_be_same_address;
 
@@ -23,6 +23,10 @@ pub struct SessionSettings {
     /// How long what was read of a session serves the next requests.
     pub cache: Duration,
     pub most_per_user: usize,
+    /// With which requests of other sites browsers send its cookie, where no cookie of the app stands beside it.
+    pub same_site: SameSite,
+    /// The domain to whose hosts browsers send the cookie. `None`: to the app's own host alone.
+    pub cookie_domain: Option<String>,
     /// So long after its last sync a session asks its provider again, by refresh token.
     pub renew: Option<Duration>,
     /// The app's own session cookie, where our session is bound to it: `identity = "session"`.
@@ -71,10 +75,23 @@ pub enum Need {
     Session,
 }
 
+/// With which requests that another site makes a browser sends a cookie (RFC 6265bis section 5.6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// With none: not with a link that leads here either.
+    Strict,
+    /// Not with what other sites post.
+    Lax,
+    /// With all: also where another site shows the app in a frame.
+    None,
+}
+
 #[derive(Debug, Clone)]
 pub struct ForwardAuth {
     pub path: String,
     pub gateway: Gateway,
+    /// Hosts about which the gateway asks beside the app's own, in lower case. Empty: it is not asked which.
+    pub hosts: Vec<String>,
 }
 
 /// Whose questions are answered: gateways differ in how they tell of the request and take a refusal.
@@ -89,9 +106,6 @@ pub enum Gateway {
     Envoy,
 }
 
-/// Where our own pages are.
-pub const OWN: &str = "/.loginsync/";
-
 const NEEDS: [(&str, Need); 3] = [("required", Need::Session), ("api", Need::Api), ("public", Need::Nothing)];
 
 /// What sessions depend on elsewhere in the file.
@@ -105,11 +119,14 @@ pub struct Beside<'a> {
     pub trusts: bool,
     /// What holds for paths that no `[[path]]` speaks of.
     pub guard: Elsewhere,
+    pub public_url: Option<&'a PublicUrl>,
+    /// Where our own pages are.
+    pub own: &'a str,
 }
 
 /// Reads it all.
 pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
-    let Beside { modes, providers, sealed, trusts, guard } = *beside;
+    let Beside { modes, providers, sealed, trusts, guard, public_url, own } = *beside;
     let has = |wanted: fn(Mode) -> bool| modes.iter().any(|mode| wanted(*mode));
     let relies = has(Mode::is_relying_party);
     let section = root.section("session");
@@ -121,14 +138,17 @@ pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
         absolute,
         cache: section.duration("cache", seconds(1), seconds(0)..=seconds(60)),
         most_per_user: section.count("most_per_user", 20, 1..=1000),
+        same_site: same_site(&section, relies, public_url),
+        cookie_domain: cookie_domain(&section, relies, public_url),
         renew: renew.map(|found| renewal(&section, found, sealed)),
         app_cookie: app_cookie(root, has(Mode::is_watched)),
         follows_app: follows_app(root),
         logout_paths: logout_paths(root, providers),
         access,
         guarded,
-        forward_auth: forward_auth(root, trusts),
+        forward_auth: forward_auth(root, trusts, own),
     };
+    check_hosts(root, &section, &settings);
     section.finish();
     let bears = has(|mode| mode == Mode::Bearer);
     if settings.forward_auth.is_some() && !relies && !bears && settings.app_cookie.is_none() && !root.context.torn {
@@ -149,6 +169,75 @@ fn limits(section: &Section<'_>) -> (Duration, Duration) {
         section.raise(&span, "idle", "is longer than `absolute`, so that it would never be reached");
     }
     (idle, absolute)
+}
+
+const OF_RELYING_PARTY: &str = "is of use with a provider of mode `relying-party` alone: beside the app's own cookie ours is always \"none\", on the app's own host";
+
+fn same_site(section: &Section<'_>, relies: bool, public_url: Option<&PublicUrl>) -> SameSite {
+    let words = [("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
+    let same_site = section.word("same_site", &words, SameSite::Lax);
+    let Some(span) = section.written("same_site") else { return same_site };
+    if !relies && !section.context.torn {
+        section.raise(&span, "same_site", OF_RELYING_PARTY);
+    } else if same_site == SameSite::None && public_url.is_some_and(|url| !url.secure) {
+        let message =
+            "found `none`; `public_url` is http, where browsers refuse such a cookie; expected \"lax\" or \"strict\"";
+        section.raise(&span, "same_site", message);
+    }
+    same_site
+}
+
+/// Whether a host is of a domain.
+fn is_of(host: &str, domain: &str) -> bool {
+    host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+fn cookie_domain(section: &Section<'_>, relies: bool, public_url: Option<&PublicUrl>) -> Option<String> {
+    let Found { value: domain, span } = section.parsed("cookie_domain", values::cookie_domain)?;
+    if !relies && !section.context.torn {
+        section.raise(&span, "cookie_domain", OF_RELYING_PARTY);
+    }
+    match public_url {
+        Some(url) if !url.secure => {
+            section.raise(
+                &span,
+                "cookie_domain",
+                "`public_url` is http; expected https, or the cookie could be set by any host of the domain",
+            );
+        }
+        Some(url) if !is_of(&url.host(), &domain) => {
+            let message =
+                format!("`{}` of `public_url` is no host of it; expected a domain of which it is", url.host());
+            section.raise(&span, "cookie_domain", message);
+        }
+        _ => {}
+    }
+    Some(domain)
+}
+
+/// Every host needs the cookie, and no other one should see it.
+fn check_hosts(root: &Section<'_>, session: &Section<'_>, settings: &SessionSettings) {
+    let hosts = settings.forward_auth.as_ref().map(|asked| asked.hosts.as_slice()).unwrap_or_default();
+    let section = root.section("forward_auth");
+    match (&settings.cookie_domain, section.written("hosts"), session.written("cookie_domain")) {
+        (None, Some(span), None) => {
+            let message = "needs `session.cookie_domain`: without it browsers send the session's cookie to the host of `public_url` alone";
+            section.raise(&span, "hosts", message);
+        }
+        (Some(domain), Some(span), _) => {
+            if let Some(host) = hosts.iter().find(|host| !is_of(host, domain)) {
+                let message = format!(
+                    "`{host}` is no host of `session.cookie_domain`, `{domain}`: browsers send it no cookie of ours"
+                );
+                section.raise(&span, "hosts", message);
+            }
+        }
+        (Some(_), None, Some(span)) if !root.context.torn => {
+            let message = "shows the session's cookie to every host of the domain, and `forward_auth.hosts` names none that needs it";
+            session.raise(&span, "cookie_domain", message);
+        }
+        _ => {}
+    }
 }
 
 /// A refresh token is sealed with the cookie keys. Were those in the store as well, its reader could use it.
@@ -206,7 +295,8 @@ fn follows_app(root: &Section<'_>) -> bool {
 /// A token (RFC 6265 section 4.1.1).
 pub fn cookie_name(text: &str) -> Result<String, Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let ours = text.to_ascii_lowercase().trim_start_matches("__host-").starts_with("loginsync-");
+    let folded = text.to_ascii_lowercase();
+    let ours = folded.trim_start_matches("__host-").trim_start_matches("__secure-").starts_with("loginsync-");
     match !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed) && !ours {
         true => Ok(text.to_owned()),
         false => Err(Wrong::expected("the name of a cookie of the app, such as `JSESSIONID`")),
@@ -320,10 +410,10 @@ fn method(text: &str) -> Result<Method, Wrong> {
     Some(text).filter(|_| in_capitals).and_then(|text| Method::from_bytes(text.as_bytes()).ok()).ok_or_else(wrong)
 }
 
-fn forward_auth(root: &Section<'_>, trusts_proxies: bool) -> Option<ForwardAuth> {
+fn forward_auth(root: &Section<'_>, trusts_proxies: bool, own: &str) -> Option<ForwardAuth> {
     let section = root.section("forward_auth");
     let written = root.written("forward_auth");
-    let path = section.parsed("path", own_path);
+    let path = section.parsed("path", |text| own_path(text, own));
     let gateways = [
         ("nginx", Gateway::Nginx),
         ("traefik", Gateway::Traefik),
@@ -331,6 +421,7 @@ fn forward_auth(root: &Section<'_>, trusts_proxies: bool) -> Option<ForwardAuth>
         ("envoy", Gateway::Envoy),
     ];
     let gateway = section.word("gateway", &gateways, Gateway::Nginx);
+    let hosts = section.list("hosts", false, values::host_name).unwrap_or_default();
     section.finish();
     let span = written?;
     if section.written("gateway").is_none() {
@@ -342,12 +433,13 @@ fn forward_auth(root: &Section<'_>, trusts_proxies: bool) -> Option<ForwardAuth>
                        who is logged in";
         root.raise(&span, "forward_auth", message);
     }
-    Some(ForwardAuth { path: path.map_or_else(|| format!("{OWN}auth"), |found| found.value), gateway })
+    let path = path.map_or_else(|| format!("{own}auth"), |found| found.value);
+    Some(ForwardAuth { path, gateway, hosts })
 }
 
-fn own_path(text: &str) -> Result<String, Wrong> {
-    let wrong = || Wrong::expected(format!("a path of ours such as `{OWN}auth`"));
-    let name = text.strip_prefix(OWN).ok_or_else(wrong)?;
+fn own_path(text: &str, own: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::expected(format!("a path of ours such as `{own}auth`"));
+    let name = text.strip_prefix(own).ok_or_else(wrong)?;
     let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
     let free = !TAKEN.contains(&name);
     if plain && free { Ok(text.to_owned()) } else { Err(wrong()) }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::reader::{Found, Section};
 use super::sessions::cookie_name;
-use super::values;
+use super::values::{self, ListenAt};
 use super::{
-    Admin, App, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret, StoreSettings,
-    Synchronous, TlsFiles, files,
+    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret,
+    StoreSettings, Synchronous, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -23,8 +23,16 @@ pub const fn seconds(count: u64) -> Duration {
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=seconds(3600);
 
 pub fn listen(section: &Section<'_>, warnings: &mut Vec<String>) -> Listen {
+    let at = section.parsed("address", values::listen_address).map(|found| found.value);
     let listen = Listen {
-        address: section.parsed("address", values::address).map_or(([127, 0, 0, 1], 8080).into(), |found| found.value),
+        address: match &at {
+            Some(ListenAt::Network(address)) => *address,
+            Some(ListenAt::Socket(_)) | None => ([127, 0, 0, 1], 8080).into(),
+        },
+        socket: match at {
+            Some(ListenAt::Socket(path)) => Some(path),
+            Some(ListenAt::Network(_)) | None => None,
+        },
         tls: tls(section, warnings),
         trusted_proxies: section.list("trusted_proxies", false, values::network).unwrap_or_default(),
         proxy_protocol: proxy_protocol(section),
@@ -87,6 +95,8 @@ fn proxy_protocol(section: &Section<'_>) -> bool {
 pub fn app(section: &Section<'_>) -> Option<App> {
     let url =
         section.required("url", "http://127.0.0.1:3000").and_then(|text| section.parse("url", text, values::app_url));
+    let protocols = [("http1", AppProtocol::Http1), ("http2", AppProtocol::Http2)];
+    let protocol = section.word("protocol", &protocols, AppProtocol::Http1);
     let start_page = section.parsed("start_page", values::app_path);
     let connect_timeout = section.duration("connect_timeout", seconds(3), TIMEOUT);
     let response_timeout = section.duration("response_timeout", seconds(60), TIMEOUT);
@@ -101,6 +111,7 @@ pub fn app(section: &Section<'_>) -> Option<App> {
         section.raise(&file.span, "ca_file", "`url` is not https; expected an https app beside a private authority");
     }
     Some(App {
+        protocol,
         url,
         start_page: start_page.map_or_else(|| String::from("/"), |found| found.value),
         connect_timeout,

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -69,6 +70,22 @@ pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     text.parse().map_err(|_| Wrong::expected("an address and port such as `127.0.0.1:8080` or `[::1]:8080`"))
 }
 
+/// Where the proxy listens.
+pub enum ListenAt {
+    Network(SocketAddr),
+    Socket(PathBuf),
+}
+
+/// An address and port, or a socket of this machine.
+pub fn listen_address(text: &str) -> Result<ListenAt, Wrong> {
+    match text.strip_prefix("unix:") {
+        Some(_) => socket(text, "unix:/run/loginsync.sock").map(|url| ListenAt::Socket(url.path().into())),
+        None => text.parse().map(ListenAt::Network).map_err(|_| {
+            Wrong::expected("an address and port such as `127.0.0.1:8080` or `[::1]:8080`, or a socket such as `unix:/run/loginsync.sock`")
+        }),
+    }
+}
+
 /// An address, or a network in CIDR notation whose address has no bit beyond its prefix.
 pub fn network(text: &str) -> Result<Network, Wrong> {
     let wrong = || Wrong::expected("an address or a network such as `10.1.2.3`, `10.0.0.0/8` or `fd00::/8`");
@@ -110,13 +127,58 @@ fn first_of(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Scheme and authority of the app as browsers see it.
+/// The app as browsers see it: scheme and authority, and the path below which a gateway offers it.
 pub fn public_url(text: &str) -> Result<PublicUrl, Wrong> {
-    let url = origin(text, "`https://app.example.com`")?;
+    let wrong = || {
+        Wrong::expected(
+            "scheme and authority, such as `https://app.example.com`; a plain path may follow where a gateway offers the app below it",
+        )
+    };
+    let url = web_url(text).filter(|url| url.query().is_none() && url.fragment().is_none()).ok_or_else(wrong)?;
+    let base = url.path().trim_end_matches('/');
+    // `Url` resolves dots and escapes; what is written must be what browsers then ask for.
+    let behind = text.split_once("://").and_then(|(_, rest)| rest.find('/').and_then(|at| rest.get(at..)));
+    let written = behind.unwrap_or_default();
+    if written.strip_suffix('/').unwrap_or(written) != base || !is_plain(base) {
+        return Err(wrong());
+    }
     if url.scheme() != "https" && !is_loopback(&url) {
         return Err(Wrong::expected("https, since cookies and tokens pass here; http is for a loopback host only"));
     }
-    Ok(PublicUrl { origin: url.origin().ascii_serialization(), secure: url.scheme() == "https" })
+    Ok(PublicUrl::new(&url.origin().ascii_serialization(), base))
+}
+
+/// Whether a path is made of plain segments: no spelling of it means another path.
+fn is_plain(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    let segment = |segment: &str| !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(plain);
+    path.is_empty() || path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
+}
+
+/// Where our own pages are, as requests arrive here.
+pub fn own_prefix(text: &str) -> Result<String, Wrong> {
+    let bare = text.strip_suffix('/').unwrap_or_default();
+    // A dot within a segment may be left out by readers that look for an extension.
+    let dotted = |segment: &str| segment.get(1..).is_some_and(|rest| rest.contains('.'));
+    let lower = !bare.bytes().any(|byte| byte.is_ascii_uppercase());
+    match lower && !bare.is_empty() && text.len() <= 200 && is_plain(bare) && !bare.split('/').any(dotted) {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::expected(
+            "a path of small letters, digits, `-` and `_` that begins and ends with `/`, such as `/app/.loginsync/`",
+        )),
+    }
+}
+
+/// The domain of a cookie: the part of several hosts' names that they share.
+pub fn cookie_domain(text: &str) -> Result<String, Wrong> {
+    let wrong = || {
+        Wrong::expected(
+            "a domain of two labels or more that is no public suffix, without a leading dot, such as `example.com`",
+        )
+    };
+    let name = host_name(text).map_err(|_| wrong())?;
+    let is_address = name.parse::<IpAddr>().is_ok();
+    if name.contains('.') && !is_address { Ok(name) } else { Err(wrong()) }
 }
 
 /// The name of a host as a `Host` field has it, without a port, in lower case.
@@ -132,16 +194,22 @@ pub fn host_name(text: &str) -> Result<String, Wrong> {
 
 /// The app's own address: http or https without a path, or a socket of this machine.
 pub fn app_url(text: &str) -> Result<Url, Wrong> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        let plain = path.starts_with('/') && !path.starts_with("//") && path.len() <= LONGEST_SOCKET;
-        let url = Url::parse(text).ok().filter(|url| plain && url.path() == path);
-        return url.ok_or_else(|| {
-            Wrong::expected(format!(
-                "the absolute path of a socket, at most {LONGEST_SOCKET} bytes of plain letters, such as `unix:/run/app.sock`"
-            ))
-        });
+    match text.starts_with("unix:") {
+        true => socket(text, "unix:/run/app.sock"),
+        false => origin(text, "`http://127.0.0.1:3000` or `unix:/run/app.sock`"),
     }
-    origin(text, "`http://127.0.0.1:3000` or `unix:/run/app.sock`")
+}
+
+/// The absolute path of a socket behind `unix:`.
+fn socket(text: &str, example: &str) -> Result<Url, Wrong> {
+    let path = text.strip_prefix("unix:").unwrap_or_default();
+    let plain = path.starts_with('/') && !path.starts_with("//") && path.len() <= LONGEST_SOCKET;
+    let url = Url::parse(text).ok().filter(|url| plain && url.path() == path);
+    url.ok_or_else(|| {
+        Wrong::expected(format!(
+            "the absolute path of a socket, at most {LONGEST_SOCKET} bytes of plain letters, such as `{example}`"
+        ))
+    })
 }
 
 /// Bytes of a socket's path: `sun_path` of Linux less its end.
@@ -351,13 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn a_public_url_is_an_origin() {
+    fn a_public_url_is_an_origin_and_perhaps_a_path() {
         assert_eq!(public_url("https://App.example.com/").unwrap().origin, "https://app.example.com");
         assert_eq!(public_url("http://[::1]:8080").unwrap().origin, "http://[::1]:8080");
+        let below = public_url("https://a.example/b/c/").unwrap();
+        assert_eq!((below.origin.as_str(), below.base.as_str()), ("https://a.example", "/b/c"));
         for text in [
             "http://app.example.com",
-            "https://a/b",
+            "https://a/b/../c",
+            "https://a/b//c",
+            "https://a/b//",
+            "https://a/%62",
+            "https://a/b;c",
             "https://a?b",
+            "https://a/b?c",
             "https://u@a",
             "https:a",
             "app",

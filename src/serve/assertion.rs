@@ -19,12 +19,12 @@ use http::{Method, Response};
 use serde_json::{Map, Value, json};
 
 use super::proxy::headers::identity::Identity;
-use crate::config::{self, Secret};
+use crate::config::{self, PublicUrl, Secret};
 use crate::pipeline::ids::Timestamp;
 
 pub const HEADER: HeaderName = HeaderName::from_static("x-loginsync-assertion");
-/// Where the public key is.
-pub const JWKS_PATH: &str = "/.loginsync/jwks.json";
+/// Where the public key is, among our own pages.
+const JWKS: &str = "jwks.json";
 
 /// A key that is none of those that can sign an assertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +40,7 @@ pub struct Asserter {
     key: Key,
     key_id: String,
     jwks: Bytes,
+    jwks_path: String,
     random: SystemRandom,
 }
 
@@ -51,21 +52,27 @@ enum Key {
 impl Asserter {
     /// # Errors
     /// When the key cannot be used.
-    pub fn new(settings: &config::Assertion, key: &Secret, issuer: &str, most: usize) -> Result<Self, KeyError> {
-        let key = Key::read(key.expose())?;
+    pub fn new(
+        settings: &config::Assertion,
+        key: &Secret,
+        public_url: &PublicUrl,
+        most: usize,
+    ) -> Result<Self, KeyError> {
+        let (key, issuer) = (Key::read(key.expose())?, public_url.root());
         let required = key.jwk();
         let key_id = thumbprint(&required);
         let named = [("kid", key_id.as_str()), ("use", "sig"), ("alg", key.algorithm())];
         let named = named.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
         let jwk: Map<String, Value> = required.into_iter().chain(named).collect();
         Ok(Self {
-            issuer: issuer.to_owned(),
-            audience: settings.audience.clone().unwrap_or_else(|| issuer.to_owned()),
+            audience: settings.audience.clone().unwrap_or_else(|| issuer.clone()),
+            issuer,
             lifetime: settings.lifetime,
             most,
             key,
             key_id,
             jwks: Bytes::from(json!({ "keys": [jwk] }).to_string()),
+            jwks_path: format!("{}{JWKS}", public_url.own),
             random: SystemRandom::new(),
         })
     }
@@ -92,7 +99,7 @@ impl Asserter {
 
     /// The answer to a request for the public key. `None`: it is not one.
     pub fn published(&self, method: &Method, path: &str) -> Option<Response<Bytes>> {
-        if path != JWKS_PATH || !matches!(*method, Method::GET | Method::HEAD) {
+        if path != self.jwks_path || !matches!(*method, Method::GET | Method::HEAD) {
             return None;
         }
         let body = if *method == Method::HEAD { Bytes::new() } else { self.jwks.clone() };

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap, HeaderValue};
 
+pub use crate::config::SameSite;
 use crate::config::{PublicUrl, Secret};
 use crate::pipeline::ids::Timestamp;
 
@@ -23,6 +24,8 @@ use crate::pipeline::ids::Timestamp;
 const MARK: &[u8] = b"loginsync-";
 /// RFC 6265bis section 4.1.3.2: only this host can have set it, over TLS, so no sibling domain can plant one.
 const HOST_PREFIX: &str = "__Host-";
+/// The same without the host: over TLS, by any host of the domain that the cookie names.
+const SECURE_PREFIX: &str = "__Secure-";
 /// How long a login may take: cookies and their content end together.
 const LIFETIME_SECONDS: u32 = 15 * 60;
 pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(LIFETIME_SECONDS as u64);
@@ -116,9 +119,9 @@ pub fn drop_foreign(headers: &mut HeaderMap) {
 /// Without case: browsers treat the prefix of a name so (RFC 6265bis section 4.1.3).
 fn is_ours(name: &[u8]) -> bool {
     let begins = |name: &[u8], word: &[u8]| name.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word));
-    let name =
-        if begins(name, HOST_PREFIX.as_bytes()) { name.get(HOST_PREFIX.len()..).unwrap_or_default() } else { name };
-    begins(name, MARK)
+    let prefix =
+        [HOST_PREFIX, SECURE_PREFIX].into_iter().find(|prefix| begins(name, prefix.as_bytes())).unwrap_or_default();
+    begins(name.get(prefix.len()..).unwrap_or_default(), MARK)
 }
 
 /// Why keys are of no use.
@@ -130,21 +133,14 @@ pub enum CookieKeyError {
     Length(usize),
 }
 
-/// Where a cookie may be sent from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SameSite {
-    /// Not with what other sites post.
-    Lax,
-    /// A provider's answer is a POST from another site, which `Lax` would not bring.
-    None,
-}
-
 /// Seals and opens with the cookie keys, and writes cookies as this site's scheme allows.
 #[derive(Clone)]
 pub struct Sealer {
     /// The first seals, all open.
     keys: std::sync::Arc<[LessSafeKey]>,
     secure: bool,
+    /// To whose hosts browsers send the cookies; `None`: to this host alone.
+    domain: Option<std::sync::Arc<str>>,
 }
 
 impl Sealer {
@@ -160,7 +156,12 @@ impl Sealer {
                 .map(LessSafeKey::new)
                 .map_err(|_| CookieKeyError::Length(length))
         });
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, secure: public_url.secure })
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, secure: public_url.secure, domain: None })
+    }
+
+    /// The same for cookies that every host of a domain gets, where there is one.
+    pub fn of_domain(&self, domain: Option<&str>) -> Self {
+        Self { domain: domain.map(std::sync::Arc::from), ..self.clone() }
     }
 
     /// Seals a content so that it opens under the same name alone. `None` where the system gives no randomness.
@@ -185,7 +186,12 @@ impl Sealer {
 
     /// A name of ours as it is written on this site. Without TLS browsers refuse the prefix.
     pub fn name(&self, rest: &str) -> String {
-        format!("{}loginsync-{rest}", if self.secure { HOST_PREFIX } else { "" })
+        let prefix = match (self.secure, &self.domain) {
+            (false, _) => "",
+            (true, None) => HOST_PREFIX,
+            (true, Some(_)) => SECURE_PREFIX,
+        };
+        format!("{prefix}loginsync-{rest}")
     }
 
     /// The value of one of our cookies. One without the prefix could have been set by a sibling domain.
@@ -199,10 +205,13 @@ impl Sealer {
         let attributes = match (self.secure, same_site) {
             (true, SameSite::None) => "; Secure; HttpOnly; SameSite=None",
             (true, SameSite::Lax) => "; Secure; HttpOnly; SameSite=Lax",
+            (true, SameSite::Strict) => "; Secure; HttpOnly; SameSite=Strict",
+            (false, SameSite::Strict) => "; HttpOnly; SameSite=Strict",
             (false, _) => "; HttpOnly; SameSite=Lax",
         };
         let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-        if let Ok(cookie) = HeaderValue::try_from(format!("{name}={value}; Path=/{max_age}{attributes}")) {
+        let domain = self.domain.as_ref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+        if let Ok(cookie) = HeaderValue::try_from(format!("{name}={value}; Path=/{domain}{max_age}{attributes}")) {
             headers.append(header::SET_COOKIE, cookie);
         }
     }
@@ -335,7 +344,7 @@ mod tests {
 
     fn notes(keys: &[u8]) -> Notes {
         let keys: Vec<Secret> = keys.iter().map(|byte| Secret::new(vec![*byte; 32])).collect();
-        let public_url = PublicUrl { origin: "https://app.example".into(), secure: true };
+        let public_url = PublicUrl::new("https://app.example", "");
         Notes::new(Sealer::new(&keys, &public_url).unwrap(), "b-")
     }
 
@@ -349,7 +358,7 @@ mod tests {
         let value = notes(&[1]).sealed(&name, b"content", NOW).unwrap();
         assert_eq!(opened(&notes(&[2, 1]), &name, &value).as_deref(), Some(&b"content"[..]));
         assert_eq!(opened(&notes(&[2, 3]), &name, &value), None);
-        let public_url = PublicUrl { origin: String::new(), secure: true };
+        let public_url = PublicUrl::new("https://app.example", "");
         assert!(matches!(Sealer::new(&[], &public_url), Err(CookieKeyError::None)));
     }
 

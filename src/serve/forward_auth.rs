@@ -10,12 +10,13 @@
 //! page needs that the gateway asks about, as for a request that goes through us.
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response};
 
 use super::respond::{self, Trouble};
-use crate::config::{ForwardAuth, Gateway};
+use crate::config::{ForwardAuth, Gateway, PublicUrl};
 
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
@@ -24,6 +25,8 @@ pub struct Question<'a> {
     /// Of the request to us, without the query.
     pub path: &'a str,
     pub query: Option<&'a str>,
+    /// Of the request to us, where its line has one.
+    pub authority: Option<&'a str>,
     pub method: &'a Method,
     pub headers: &'a HeaderMap,
 }
@@ -41,6 +44,8 @@ pub fn is_asked(settings: &ForwardAuth, path: &str) -> bool {
 /// The request that a gateway asks about, as far as it tells.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
+    /// A host beside the app's own, that the configuration names.
+    pub host: Option<String>,
     /// Path and query.
     pub target: String,
     /// `None` where the gateway does not say.
@@ -53,7 +58,8 @@ pub struct Wanted {
 ///
 /// # Errors
 /// When it is told in a way that can be read as two, or is none: a gateway that says nonsense is not believed at all.
-pub fn wanted(settings: &ForwardAuth, question: &Question<'_>) -> Result<Wanted, Trouble> {
+pub fn wanted(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_>) -> Result<Wanted, Trouble> {
+    let host = other_host(settings, public, question)?;
     let nonsense = || Trouble::Own("a gateway's question whose `X-Forwarded-Uri` is not a path");
     let told = match settings.gateway {
         Gateway::Envoy => {
@@ -81,7 +87,33 @@ pub fn wanted(settings: &ForwardAuth, question: &Question<'_>) -> Result<Wanted,
         return Err(nonsense());
     }
     let target = percent_encoding::percent_encode(&told, &NOTHING_OF_ASCII).to_string();
-    Ok(Wanted { target, method, is_told })
+    Ok(Wanted { host, target, method, is_told })
+}
+
+/// The host that a gateway asks about, unless it is the app's own. Where one gateway asks about several, it must say which, and a
+/// host that is not named here is told nothing.
+fn other_host(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_>) -> Result<Option<String>, Trouble> {
+    if settings.hosts.is_empty() {
+        return Ok(None);
+    }
+    let unsaid = Trouble::Own("a gateway's question that does not say for which host (`X-Forwarded-Host`)");
+    let told = match settings.gateway {
+        // Its question has the host of the request.
+        Gateway::Envoy => {
+            only(question.headers, &header::HOST).map(|host| host.or(question.authority.map(str::as_bytes)))
+        }
+        Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => only(question.headers, &HOST),
+    };
+    let told = told.ok().flatten().and_then(|host| std::str::from_utf8(host).ok());
+    let Some(told) = told.map(str::to_ascii_lowercase) else { return Err(unsaid) };
+    let told = told.strip_suffix(":443").unwrap_or(&told);
+    if public.origin.split_once("://").is_some_and(|(_, authority)| authority == told) {
+        return Ok(None);
+    }
+    match settings.hosts.iter().find(|host| *host == told) {
+        Some(host) => Ok(Some(host.clone())),
+        None => Err(Trouble::Own("a gateway's question for a host that `forward_auth.hosts` does not name")),
+    }
 }
 
 const TWO_METHODS: Trouble = Trouble::Own("a gateway's question with two methods, or none that is one");

@@ -119,7 +119,11 @@ impl Site {
         let seeks = Sought::new(config, bearers.as_ref().and_then(Bearers::issuers_of_bodies));
         Ok(Self {
             listen: config.listen.clone(),
-            router: Router::new(providers, &config.sessions.logout_paths, gate.is_some()),
+            router: Router::new(
+                providers,
+                &config.sessions.logout_paths,
+                gate.is_some().then_some(public.own.as_str()),
+            ),
             gate,
             hygiene: Hygiene::new(&config.headers, &config.providers, counters.headers_dropped.clone()),
             app: App::new(&config.app)?,
@@ -250,7 +254,7 @@ fn gate(
     let unbound = counters.sessions_unbound.clone();
     let desk = Desk::new(sessions, rules, clock, sealer.clone(), &config.sessions, providers, unbound);
     let front = Arc::new(Front::new(config, services.clone(), Arc::new(desk), sealer, Arc::clone(&counters.lasting)));
-    Some(Gate::new(front, &config.sessions, &config.public_url.origin))
+    Some(Gate::new(front, &config.sessions, &config.public_url))
 }
 
 /// What the client gets.
@@ -355,7 +359,12 @@ async fn take(
     let Cleaned { wishes, folded, method_override } =
         site.hygiene.clean_request(request.headers_mut(), trusted, asked).map_err(Trouble::Framing)?;
     let jar = Jar::take(request.headers_mut());
+    let host_is_told = request.headers().contains_key(headers::X_FORWARDED_HOST);
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
+    if asked && !host_is_told {
+        // What a gateway does not say of the request that it asks about is not known here.
+        request.headers_mut().remove(headers::X_FORWARDED_HOST);
+    }
 
     if let Some(published) =
         site.asserter.as_ref().and_then(|asserter| asserter.published(request.method(), request.uri().path()))

@@ -31,12 +31,12 @@ use http::{Method, Response};
 
 use self::goals::{Goal, Goals, SHORT};
 use self::pending::Pending;
-use self::target::target;
+use self::target::{Places, target};
 use super::cookies::{Jar, Sealer};
 use super::held::Client;
 use super::respond::{self, Link, OwnPage, Trouble};
 use super::session::{Beginning, Desk};
-use crate::config::{Config, OWN, ProviderSettings, RelyingParty, WayIn};
+use crate::config::{Config, ProviderSettings, PublicUrl, RelyingParty, SameSite, WayIn};
 use crate::login::{Entered, Reason, Services};
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Mode, Provider};
@@ -52,7 +52,7 @@ pub struct Front {
     parties: Vec<Party>,
     /// Every provider, since a logout may come from one whose logins the app runs itself.
     providers: Vec<Arc<Provider>>,
-    origin: String,
+    places: Places,
     /// Where people go that were on their way to nowhere.
     start: String,
     limits: crate::config::Limits,
@@ -92,7 +92,7 @@ enum Way {
 /// A request to one of our own pages, whole.
 pub struct OwnRequest {
     pub id: String,
-    /// Behind [`OWN`].
+    /// Its name among our own pages.
     pub page: String,
     pub method: Method,
     pub query: Option<String>,
@@ -120,9 +120,12 @@ impl From<Trouble> for Box<Refusal> {
 
 impl Front {
     pub fn new(config: &Config, services: Services, desk: Arc<Desk>, sealer: &Sealer, lasting: Arc<Lasting>) -> Self {
-        let origin = config.public_url.origin.clone();
+        let own = &config.public_url;
+        let asked = config.sessions.forward_auth.as_ref();
+        let others = asked.into_iter().flat_map(|asked| &asked.hosts).filter(|host| **host != own.host());
+        let places = Places { own: own.clone(), others: others.map(|host| format!("https://{host}")).collect() };
         let parties = config.providers.iter().filter_map(|settings| Some((settings, settings.relying_party.as_ref()?)));
-        let parties = parties.map(|(settings, party)| Party::new(settings, party, &origin));
+        let parties = parties.map(|(settings, party)| Party::new(settings, party, own));
         Self {
             services,
             desk,
@@ -130,8 +133,8 @@ impl Front {
             lasting,
             parties: parties.collect(),
             providers: config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
-            start: format!("{origin}{}", config.app.start_page),
-            origin,
+            start: format!("{}{}", own.root(), config.app.start_page),
+            places,
             limits: config.limits,
         }
     }
@@ -152,7 +155,7 @@ impl Front {
             "metadata" if relies && read => self.metadata(request),
             "sign-out" if read => self.ask_sign_out(request).await,
             "sign-out" if post => self.sign_out(request).await,
-            "signed-out" if read => Ok(signed_out()),
+            "signed-out" if read => Ok(self.signed_out()),
             "backchannel-logout" if post => self.backchannel_logout(request).await,
             "frontchannel-logout" if relies && read => self.frontchannel_logout(request).await,
             "slo" if read || post => self.single_logout(request).await,
@@ -172,6 +175,11 @@ impl Front {
         self.parties.iter().any(|party| matches!(&party.way, Way::Oidc(client) if client.takes_forms()))
     }
 
+    /// A page of the app as browsers ask for it. `target` is as it comes here.
+    pub fn seen(&self, target: &str) -> String {
+        format!("{}{target}", self.places.own.base)
+    }
+
     /// Where a browser signs in that wants to see a page of the app. What is long is kept here rather than in the address, since many
     /// servers take and send no longer lines than the one that came.
     pub fn sign_in_address(&self, wanted: &str, client: Option<Client>) -> String {
@@ -180,12 +188,12 @@ impl Front {
             false => ("to", self.kept(wanted, client).unwrap_or_else(|| "lost".to_owned())),
         };
         let value: String = form_urlencoded::byte_serialize(query.1.as_bytes()).collect();
-        format!("{}{OWN}sign-in?{}={value}", self.origin, query.0)
+        format!("{}?{}={value}", self.places.own.page("sign-in"), query.0)
     }
 
     /// A ticket for an address that a cookie is too short for.
     fn kept(&self, wanted: &str, client: Option<Client>) -> Option<String> {
-        let address = target(wanted, &self.origin)?;
+        let address = target(wanted, &self.places)?;
         self.lasting.goals.keep(address, client, self.services.clock.now())
     }
 
@@ -197,7 +205,7 @@ impl Front {
             }
             (Some(_), _) => Goal::Lost,
             (None, Some(text)) if text.len() > target::MOST => Goal::Lost,
-            (None, Some(text)) => match target(text, &self.origin) {
+            (None, Some(text)) => match target(text, &self.places) {
                 Some(address) if address.len() <= SHORT => Goal::Place(address),
                 Some(address) => {
                     let ticket = self.lasting.goals.keep(address, request.client, self.services.clock.now());
@@ -245,6 +253,21 @@ impl Front {
         respond::with_cookies(respond::own_page(&page), cookies)
     }
 
+    /// The same by a page. A redirect would go on with what the provider's site began, and a browser brings no `SameSite=Strict`
+    /// cookie with that.
+    fn onward_by_page(&self, id: &str, goal: &Goal, cookies: HeaderMap) -> Response<Bytes> {
+        let Some(address) = self.address_of(goal) else { return self.onward(id, goal, cookies) };
+        let link = Link { label: "Go on to the app".into(), address: address.clone() };
+        let page = OwnPage {
+            title: "You are signed in",
+            text: "The app opens next.",
+            links: vec![link],
+            onward: Some(&address),
+            ..OwnPage::default()
+        };
+        respond::with_cookies(respond::own_page(&page), cookies)
+    }
+
     async fn sign_in(&self, request: &OwnRequest) -> Outcome {
         let query = Query::read(request.query.as_deref(), &["rd", "to", "provider", "login_hint"])?;
         let goal = self.goal(&query, request);
@@ -263,6 +286,12 @@ impl Front {
         }
     }
 
+    /// The path of a page of ours, as browsers ask for it.
+    fn own_page(&self, name: &str) -> String {
+        let PublicUrl { base, own, .. } = &self.places.own;
+        format!("{base}{own}{name}")
+    }
+
     fn choice(&self, goal: &Goal, hint: Option<&str>) -> Response<Bytes> {
         let goal = match goal {
             Goal::Place(address) => ("rd", address.as_str()),
@@ -275,7 +304,7 @@ impl Front {
             if let Some(hint) = hint {
                 query.append_pair("login_hint", hint);
             }
-            Link { label: party.title.clone(), address: format!("{OWN}sign-in?{}", query.finish()) }
+            Link { label: party.title.clone(), address: format!("{}?{}", self.own_page("sign-in"), query.finish()) }
         };
         let links = self.parties.iter().map(link).collect();
         respond::own_page(&OwnPage { title: "Sign in", text: "Choose how.", links, ..OwnPage::default() })
@@ -315,7 +344,7 @@ impl Front {
         }
         // What a provider posts brings no session cookie (`SameSite=Lax`), and a reload repeats that: a browser asks again by GET.
         if request.method == Method::POST && is_navigation(&request.headers) {
-            return Ok(respond::redirect(&format!("{}{OWN}acs", self.origin), HeaderMap::new()));
+            return Ok(respond::redirect(&self.places.own.page("acs"), HeaderMap::new()));
         }
         Err(self.not_begun_here(&request.id, provider).into())
     }
@@ -339,7 +368,10 @@ impl Front {
         match begun {
             Ok(true) => {
                 entered.delivered();
-                let onward = self.onward(&request.id, goal, cookies);
+                let onward = match self.desk.settings().same_site {
+                    SameSite::Strict => self.onward_by_page(&request.id, goal, cookies),
+                    SameSite::Lax | SameSite::None => self.onward(&request.id, goal, cookies),
+                };
                 if let Goal::Kept(ticket) = goal {
                     self.lasting.goals.forget(ticket);
                 }
@@ -348,6 +380,12 @@ impl Front {
             Ok(false) => Err(Box::new(Refusal { trouble: Trouble::DisabledSince, cookies })),
             Err(error) => Err(Box::new(Refusal { trouble: Trouble::Undelivered(error.to_string()), cookies })),
         }
+    }
+
+    fn signed_out(&self) -> Response<Bytes> {
+        let text = "You are signed out here. Close the browser if others use it.";
+        let again = Link { label: "Sign in again".into(), address: self.seen("/") };
+        respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], ..OwnPage::default() })
     }
 
     fn party(&self, provider: &ProviderName) -> Option<&Party> {
@@ -360,13 +398,13 @@ impl Front {
 }
 
 impl Party {
-    fn new(settings: &ProviderSettings, party: &RelyingParty, origin: &str) -> Self {
+    fn new(settings: &ProviderSettings, party: &RelyingParty, own: &PublicUrl) -> Self {
         let way = match &party.way_in {
             WayIn::Oidc { auth, scopes, authorization } => {
                 let asks = (scopes.as_slice(), authorization);
-                Way::Oidc(Box::new(oidc::Client::new(settings, auth, asks, format!("{origin}{OWN}callback"))))
+                Way::Oidc(Box::new(oidc::Client::new(settings, auth, asks, own.page("callback"))))
             }
-            WayIn::Saml { key } => Way::Saml(saml::ServiceProvider::new(key.as_ref(), origin)),
+            WayIn::Saml { key } => Way::Saml(saml::ServiceProvider::new(key.as_ref(), own)),
         };
         Self { provider: Arc::clone(&settings.provider), title: party.title.clone(), way }
     }
@@ -381,12 +419,6 @@ pub struct Departure {
 /// Whether a browser goes to a page (Fetch Metadata, `Sec-Fetch-Mode`).
 fn is_navigation(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
-}
-
-fn signed_out() -> Response<Bytes> {
-    let text = "You are signed out here. Close the browser if others use it.";
-    let again = Link { label: "Sign in again".into(), address: "/".into() };
-    respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], ..OwnPage::default() })
 }
 
 /// The parameters of a query or form that a page of ours reads, each at most once: of two it is not known which one a

@@ -71,6 +71,7 @@ impl Desk {
         unbound: Counter,
     ) -> Self {
         let settings = settings.clone();
+        let sealer = sealer.of_domain(settings.cookie_domain.as_deref());
         Self { store, rules, clock, sealer, settings, providers, cache: Mutex::default(), unbound }
     }
 
@@ -248,8 +249,8 @@ impl Desk {
             most: self.settings.most_per_user,
         };
         // Beside the app's own cookie, which the app guards as it likes, ours may come with what another site posts: a
-        // provider's answer that arrives a second time. By itself it must not.
-        let same_site = if beginning.app_cookie.is_some() { SameSite::None } else { SameSite::Lax };
+        // provider's answer that arrives a second time. By itself it must not, unless the operator says so.
+        let same_site = if beginning.app_cookie.is_some() { SameSite::None } else { self.settings.same_site };
         let begun = self.store.begin(session).await?;
         if let Some(before) = before {
             self.forget(&before);

@@ -239,6 +239,7 @@ use Effect::{Changes, Fault};
 /// unseen (CVE-2021-21411). Entries of lists are numbered.
 const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("public_url", r#""https://other.example.com""#, Changes),
+    ("own_path", r#""/login/""#, Fault("expected a path of ours such as `/login/auth`")),
     ("identity", r#""callback""#, Fault("is of use with `identity = \"session\"` alone")),
     ("app_session_cookie", r#""JSESSIONID""#, Changes),
     ("app_session_renewal", r#""follow""#, Changes),
@@ -253,6 +254,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("listen.idle_timeout", r#""76s""#, Changes),
     ("listen.drain_timeout", r#""26s""#, Changes),
     ("app.url", r#""http://127.0.0.1:3001""#, Changes),
+    ("app.protocol", r#""http2""#, Changes),
     ("app.start_page", r#""/home""#, Changes),
     ("app.connect_timeout", r#""4s""#, Changes),
     ("app.response_timeout", r#""61s""#, Changes),
@@ -298,6 +300,8 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("session.absolute", r#""13h""#, Changes),
     ("session.cache", r#""2s""#, Changes),
     ("session.most_per_user", "21", Changes),
+    ("session.same_site", r#""strict""#, Changes),
+    ("session.cookie_domain", r#""app.example.com""#, Fault("names none that needs it")),
     ("session.renew", r#""15m""#, Fault("must not lie in the same store")),
     ("access.default", r#""public""#, Changes),
     ("egress.proxy", r#""http://proxy.example.com:3128""#, Changes),
@@ -313,6 +317,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("path3.elsewhere", r#""refuse""#, Changes),
     ("forward_auth.path", r#""/.loginsync/check""#, Changes),
     ("forward_auth.gateway", r#""envoy""#, Changes),
+    ("forward_auth.hosts", r#"["ci.example.com"]"#, Fault("needs `session.cookie_domain`")),
     ("log.format", r#""text""#, Changes),
     ("log.level", r#""debug""#, Changes),
     ("headers.preset", r#""authelia""#, Changes),

@@ -10,7 +10,7 @@ const CADDY: Setting = of("[forward_auth]\ngateway = \"caddy\"\npath = \"/.login
 const ENVOY: Setting = of("[forward_auth]\ngateway = \"envoy\"");
 
 const fn of(more: &'static str) -> Setting {
-    Setting { listen: "trusted_proxies = [\"127.0.0.1\"]", more, top: "", session: "", provider: "" }
+    Setting { listen: "trusted_proxies = [\"127.0.0.1\"]", more, base: "", top: "", session: "", provider: "" }
 }
 
 /// A question as a gateway asks it.

@@ -21,7 +21,7 @@ use crate::support::idp::{Idp, Scripted};
 pub const ORIGIN: &str = "https://app.example";
 
 const CONFIG: &str = r#"
-public_url = "https://app.example"
+public_url = "PUBLIC"
 TOP
 
 [listen]
@@ -88,6 +88,8 @@ fn here() -> PathBuf {
 /// What differs from the usual.
 #[derive(Default, Clone, Copy)]
 pub struct Setting {
+    /// Behind the origin of the app: the path below which it is offered.
+    pub base: &'static str,
     pub top: &'static str,
     pub listen: &'static str,
     pub session: &'static str,
@@ -122,6 +124,7 @@ impl Scene {
         let line = if secret_used { "client_secret_file = \"SECRET\"" } else { "" };
         let text = CONFIG
             .replace("client_secret_file = \"SECRET\"", line)
+            .replace("PUBLIC", &format!("{ORIGIN}{}", setting.base))
             .replace("TOP", setting.top)
             .replace("LISTEN", setting.listen)
             .replace("SESSION", setting.session)

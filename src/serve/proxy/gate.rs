@@ -12,7 +12,7 @@ use super::body::Outgoing;
 use super::headers;
 use super::headers::identity::{self, Identity};
 use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redirect, scan};
-use crate::config::{ForwardAuth, Need, OWN, SessionSettings};
+use crate::config::{ForwardAuth, Need, PublicUrl, SessionSettings};
 use crate::pipeline::capture::fields::{Field, ProtocolFields};
 use crate::pipeline::capture::watch::Seeks;
 use crate::pipeline::reading::header::{Meaning, folded, meaning};
@@ -34,17 +34,17 @@ pub struct Gate {
     pub front: Arc<Front>,
     access: Option<Rules>,
     forward_auth: Option<ForwardAuth>,
-    origin: String,
+    public: PublicUrl,
     logout_paths: Vec<String>,
 }
 
 impl Gate {
-    pub fn new(front: Arc<Front>, settings: &SessionSettings, origin: &str) -> Self {
+    pub fn new(front: Arc<Front>, settings: &SessionSettings, public: &PublicUrl) -> Self {
         Self {
             front,
             access: settings.access.as_ref().map(Rules::new),
             forward_auth: settings.forward_auth.clone(),
-            origin: origin.to_owned(),
+            public: public.clone(),
             logout_paths: settings.logout_paths.clone(),
         }
     }
@@ -52,8 +52,9 @@ impl Gate {
     /// What the Destination of a logout at this path may be: the path by itself, or with the query that is part of the address.
     fn places_of(&self, path: &str) -> Vec<String> {
         let addresses = self.logout_paths.iter().map(String::as_str).filter(|address| divided(address).0 == path);
-        let mut places: Vec<String> = addresses.map(|address| format!("{}{address}", self.origin)).collect();
-        places.push(format!("{}{path}", self.origin));
+        let root = self.public.root();
+        let mut places: Vec<String> = addresses.map(|address| format!("{root}{address}")).collect();
+        places.push(format!("{root}{path}"));
         places
     }
 
@@ -73,8 +74,16 @@ impl Gate {
     /// What a request needs that a gateway asks about. Where paths need nothing by themselves, all need a session here: that is
     /// what the gateway asks for.
     fn need_at_gateway(&self, wanted: &Wanted, headers: &HeaderMap) -> Need {
-        match self.need(wanted.method.as_ref(), &wanted.target, headers) {
-            Some(Need::Nothing) if !wanted.is_told => Need::Session,
+        // Rules speak of paths as the app has them.
+        let (target, is_below) = match wanted.host {
+            Some(_) => (wanted.target.as_str(), true),
+            None => match wanted.target.strip_prefix(self.public.base.as_str()) {
+                Some(rest) if rest.starts_with('/') => (rest, true),
+                _ => (wanted.target.as_str(), self.public.base.is_empty()),
+            },
+        };
+        match self.need(wanted.method.as_ref(), target, headers) {
+            Some(Need::Nothing) if !wanted.is_told || !is_below => Need::Session,
             need => need.unwrap_or(Need::Session),
         }
     }
@@ -89,7 +98,7 @@ impl Gate {
         match self.need(Some(request.method), request.target, request.headers).unwrap_or(Need::Nothing) {
             Need::Nothing => Ok(Admitted::Passes(None)),
             Need::Session if browses(request.method, request.headers) => {
-                let address = self.front.sign_in_address(request.target, request.client);
+                let address = self.front.sign_in_address(&self.front.seen(request.target), request.client);
                 Ok(Admitted::Answered(respond::redirect(&address, HeaderMap::new())))
             }
             Need::Session | Need::Api => Err(Trouble::NoSession),
@@ -174,12 +183,18 @@ pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Arriv
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     if let Some(settings) = gate.forward_auth.as_ref().filter(|settings| forward_auth::is_asked(settings, path)) {
-        let question = Question { path, query: parts.uri.query(), method: &parts.method, headers: &parts.headers };
+        let question = Question {
+            path,
+            query: parts.uri.query(),
+            authority: parts.uri.authority().map(http::uri::Authority::as_str),
+            method: &parts.method,
+            headers: &parts.headers,
+        };
         let client = client(site, peer, &parts.headers);
         return Ok(Answered::Own(ask(site, gate, settings, &jar, trusted, &question, client).await?));
     }
     // Another spelling is none of ours, and not the app's either.
-    let page = path.strip_prefix(OWN).ok_or(Trouble::NoSuchPage)?.to_owned();
+    let page = path.strip_prefix(gate.public.own.as_str()).ok_or(Trouble::NoSuchPage)?.to_owned();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, &parts.headers));
     let body = held::read(body, site.limits.callback_body, time, held).await?;
@@ -214,7 +229,7 @@ async fn ask(
     if !trusted {
         return Err(Trouble::NoGateway);
     }
-    let wanted = forward_auth::wanted(settings, question)?;
+    let wanted = forward_auth::wanted(settings, &gate.public, question)?;
     if let Some(bearers) = &site.bearers {
         // The query of the request that is asked about; of this one it was looked into before.
         let query = wanted.target.split_once('?').map(|(_, query)| query);
@@ -230,7 +245,8 @@ async fn ask(
     match gate.need_at_gateway(&wanted, question.headers) {
         Need::Nothing => Ok(forward_auth::yes(HeaderMap::new(), told_names(site))),
         Need::Session => {
-            let sign_in = gate.front.sign_in_address(&wanted.target, client);
+            let whole = wanted.host.as_ref().map(|host| format!("https://{host}{}", wanted.target));
+            let sign_in = gate.front.sign_in_address(whole.as_deref().unwrap_or(&wanted.target), client);
             forward_auth::no(settings, &sign_in, navigates, !may_navigate(question.headers))
         }
         Need::Api => Err(Trouble::NoSession),

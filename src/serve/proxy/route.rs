@@ -9,7 +9,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::OWN;
 use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::reading::path::{self, normal_form};
 use crate::pipeline::reading::query::{Wanted, divided};
@@ -45,7 +44,8 @@ pub struct Router {
     /// Of the paths, in bytes.
     longest: usize,
     /// Whether there are pages of ours.
-    own: bool,
+    /// The path of our own pages in normal form, without the last slash; `None`: there are none.
+    own: Option<Box<str>>,
 }
 
 /// What one path means.
@@ -129,7 +129,7 @@ impl Router {
     pub fn new<'a>(
         providers: impl IntoIterator<Item = (&'a Arc<Provider>, &'a [String])>,
         logout_paths: &[String],
-        own: bool,
+        own: Option<&str>,
     ) -> Self {
         let mut paths: HashMap<Box<str>, Meaning> = HashMap::new();
         for address in logout_paths {
@@ -159,6 +159,7 @@ impl Router {
             }
         }
         let longest = paths.keys().map(|path| path.len()).max().unwrap_or_default();
+        let own = own.map(|own| normal_form(own.trim_end_matches('/')).into_boxed_str());
         Self { paths, longest, own }
     }
 
@@ -177,7 +178,7 @@ impl Router {
 
     /// Notes what a path of normal form means, and answers whether no other reading of it can mean more.
     fn look_up<'a>(&'a self, normal: &str, query: Option<&str>, found: &mut Found<'a>) -> bool {
-        if self.own && is_own(normal) {
+        if self.own.as_deref().is_some_and(|own| is_own(own, normal)) {
             found.route = Route::Own;
             return true;
         }
@@ -257,9 +258,8 @@ fn ends_name(normal: &str, start: usize, dot: usize) -> bool {
     }
 }
 
-fn is_own(normal: &str) -> bool {
-    let bare = OWN.trim_end_matches('/');
-    normal.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+fn is_own(own: &str, normal: &str) -> bool {
+    normal.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -308,7 +308,7 @@ mod tests {
         let callbacks =
             ["/login/callback", "/saml/ACS", "/x/callback", "/", "/legacy/acs.php", "/x/../dots/acs", "/deep/acs"];
         let provider = provider("idp", Mode::OidcFormPost, &callbacks);
-        Router::new([(&provider, ["/login".to_owned()].as_slice())], &[], true)
+        Router::new([(&provider, ["/login".to_owned()].as_slice())], &[], Some("/.loginsync/"))
     }
 
     /// By path alone.
@@ -321,7 +321,7 @@ mod tests {
         let one = provider("one", Mode::OidcFormPost, &["/index.php?r=saml/acs"]);
         let two = provider("two", Mode::TokenRelay, &["/index.php?r=oauth/cb"]);
         let logout = ["/index.php?r=sls".to_owned()];
-        let router = Router::new([(&one, ["/index.php".to_owned()].as_slice()), (&two, [].as_slice())], &logout, false);
+        let router = Router::new([(&one, ["/index.php".to_owned()].as_slice()), (&two, [].as_slice())], &logout, None);
         let names = |route| match route {
             Route::Callback(providers) => providers.iter().map(|provider| provider.name.to_string()).collect(),
             other => vec![format!("{other:?}")],

@@ -13,8 +13,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap};
 
 use super::saml::ServiceProvider;
-use super::{Front, Outcome, OwnRequest, Party, Query, Way, signed_out};
-use crate::config::OWN;
+use super::{Front, Outcome, OwnRequest, Party, Query, Way};
 use crate::pipeline::capture::oidc::UntrustedIdToken;
 use crate::pipeline::capture::saml::logout::{self as saml_logout, LogoutMessage, UntrustedLogout};
 use crate::pipeline::ids::Timestamp;
@@ -57,7 +56,7 @@ impl Front {
         let session = self.desk.peek(&request.jar).await.map_err(Trouble::Store)?;
         let Some(session) = session else {
             self.desk.clear(&mut unused);
-            return Ok(respond::with_cookies(signed_out(), unused));
+            return Ok(respond::with_cookies(self.signed_out(), unused));
         };
         let text = match self.place_of_logout(&session).await {
             Some(_) => "This ends your session here, and asks the service that you signed in with to end its own.",
@@ -80,7 +79,7 @@ impl Front {
             None => None,
         };
         let Some(onward) = onward else {
-            return Ok(respond::redirect(&format!("{}{OWN}signed-out", self.origin), cookies));
+            return Ok(respond::redirect(&self.places.own.page("signed-out"), cookies));
         };
         // Browsers hold every redirect that follows a form to the page's policy, and where the provider goes on to is not
         // known here. So a page leads there, which needs no script.
@@ -105,7 +104,7 @@ impl Front {
             Err(Several) => return false,
         }
         match only(headers, header::ORIGIN.as_str()) {
-            Ok(origin) => origin.is_none_or(|origin| origin == self.origin.as_bytes()),
+            Ok(origin) => origin.is_none_or(|origin| origin == self.places.own.origin.as_bytes()),
             Err(Several) => false,
         }
     }
@@ -128,7 +127,7 @@ impl Front {
             // OpenID Connect RP-Initiated Logout 1.0 section 2.
             Way::Oidc(client) => {
                 let mut url = url::Url::parse(&place).ok()?;
-                let signed_out = format!("{}{OWN}signed-out", self.origin);
+                let signed_out = self.places.own.page("signed-out");
                 url.query_pairs_mut()
                     .append_pair("client_id", client.client_id())
                     .append_pair(client.end_session_return(), &signed_out);
@@ -250,7 +249,7 @@ impl Front {
         // we asked. What the page says comes from the store.
         let LogoutMessage::Request(untrusted) = message else { return self.say_whether_signed_out(request).await };
         let untrusted = Arc::new(untrusted);
-        let place = format!("{}{OWN}slo", self.origin);
+        let place = self.places.own.page("slo");
         let ended = match self.end_by_request(&untrusted, vec![place]).await? {
             LoggedOut::Ended(0) => {
                 tracing::info!(id = %request.id, "the provider ended a session that is not known here");
@@ -281,14 +280,14 @@ impl Front {
                 text: "A logout arrived, and it was not about your session in this browser.",
                 links: vec![
                     Link { label: "Go on to the app".into(), address: self.start.clone() },
-                    Link { label: "Sign out".into(), address: format!("{OWN}sign-out") },
+                    Link { label: "Sign out".into(), address: self.own_page("sign-out") },
                 ],
                 ..OwnPage::default()
             }));
         }
         let mut cookies = HeaderMap::new();
         self.desk.clear(&mut cookies);
-        Ok(respond::with_cookies(signed_out(), cookies))
+        Ok(respond::with_cookies(self.signed_out(), cookies))
     }
 
     fn logout_message(&self, request: &OwnRequest) -> Result<(LogoutMessage, Option<String>), Trouble> {

@@ -21,7 +21,7 @@ use super::goals::Goal;
 use super::pending::{Asked, Kept, Pending};
 use super::target::target;
 use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
-use crate::config::{OWN, SpKey, rsa_key};
+use crate::config::{PublicUrl, SpKey, rsa_key};
 use crate::login::walk::Message;
 use crate::login::{self, Attempt, Entered, Reason, Refused};
 use crate::pipeline::capture::saml::names::RSA_SHA_256;
@@ -54,10 +54,10 @@ pub enum Kind {
 }
 
 impl ServiceProvider {
-    pub fn new(key: Option<&SpKey>, origin: &str) -> Self {
+    pub fn new(key: Option<&SpKey>, own: &PublicUrl) -> Self {
         let signer =
             |key: &SpKey| Some(Signer { key: rsa_key(key.key.expose())?, certificate: key.certificate.clone() });
-        Self { key: key.and_then(signer), acs: format!("{origin}{OWN}acs"), slo: format!("{origin}{OWN}slo") }
+        Self { key: key.and_then(signer), acs: own.page("acs"), slo: own.page("slo") }
     }
 
     pub fn signs(&self) -> bool {
@@ -203,7 +203,7 @@ impl Front {
         match entered {
             Ok(entered) => {
                 // A provider that begins a login may say where to go (SAML Bindings section 3.5.3).
-                let named = || form.value("RelayState").and_then(|text| target(text, &self.origin));
+                let named = || form.value("RelayState").and_then(|text| target(text, &self.places));
                 let goal = matched.map(|kept| Goal::read(&kept.pending.goal)).or_else(|| named().map(Goal::Place));
                 let goal = goal.unwrap_or_else(|| Goal::Place(self.start.clone()));
                 self.enter(request, &entered, Beginning::default(), &goal, cookies).await

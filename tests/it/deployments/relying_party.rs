@@ -12,6 +12,7 @@ use crate::relying_party::{Scene, Setting, location};
 use crate::support::idp::Idp;
 
 const ASKS: Setting = Setting {
+    base: "",
     provider: "authorization_parameters = { prompt = \"select_account\", access_type = \"offline\", acr_values = \"a b&state=x\" }\n\
                forward_login_hint = true",
     top: "",

@@ -12,7 +12,7 @@ use crate::kit::NOW;
 use crate::relying_party::{Scene, Setting};
 use crate::seeing::{Desk, Said, run};
 
-const PLAIN: Setting = Setting { top: "", listen: "", session: "", provider: "", more: "" };
+const PLAIN: Setting = Setting { base: "", top: "", listen: "", session: "", provider: "", more: "" };
 
 /// A header as the app gets it: "" where it is not there, since an app may take that for no change.
 fn value<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {

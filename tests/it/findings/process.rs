@@ -16,7 +16,7 @@ use crate::kit::read;
 use crate::relying_party::{Scene, Setting};
 use crate::support::idp::Scripted;
 
-const RENEWED: Setting = Setting { session: "renew = \"5m\"", top: "", listen: "", provider: "", more: "" };
+const RENEWED: Setting = Setting { base: "", session: "renew = \"5m\"", top: "", listen: "", provider: "", more: "" };
 
 /// Runs a test on threads of its own, so that a deadlock fails it instead of hanging the suite.
 fn within<F: Future<Output = ()>>(limit: Duration, test: impl FnOnce() -> F + Send + 'static) {

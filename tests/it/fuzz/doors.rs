@@ -441,7 +441,7 @@ pub const COOKIES: Door = Door {
 };
 
 static SEALER: LazyLock<Sealer> = LazyLock::new(|| {
-    let url = PublicUrl { origin: "https://app.example".into(), secure: true };
+    let url = PublicUrl::new("https://app.example", "");
     Sealer::new(&[Secret::new(vec![7; 32])], &url).unwrap()
 });
 

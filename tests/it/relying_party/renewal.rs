@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Scene, Setting};
 use crate::support::idp::Scripted;
 
-const RENEWED: Setting = Setting { session: "renew = \"5m\"", top: "", listen: "", provider: "", more: "" };
+const RENEWED: Setting = Setting { base: "", session: "renew = \"5m\"", top: "", listen: "", provider: "", more: "" };
 
 #[tokio::test]
 async fn a_session_syncs_again_by_its_refresh_token() {
