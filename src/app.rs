@@ -41,6 +41,7 @@ use crate::ports::store::{Adopted, Reaped, Store, StoreError, Unvouched};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
 use crate::serve::assertion::{self, Asserter, KeyError};
+use crate::serve::door::Door;
 use crate::serve::held::Budget;
 use crate::serve::listen::{self, Drained, Tls, TlsError};
 use crate::serve::proxy::counters::Counters;
@@ -69,6 +70,8 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 pub enum StartError {
     #[error("cannot listen on {address}: {why}")]
     Listen { address: SocketAddr, why: std::io::Error },
+    #[error("cannot listen on unix:{}: {why}", path.display())]
+    Socket { path: PathBuf, why: std::io::Error },
     #[error("the store: {0}")]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -92,6 +95,7 @@ pub enum StartError {
 
 /// A proxy that runs.
 pub struct Running {
+    /// Unspecified where the proxy listens on a socket of this machine.
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
     pub relay: Option<SocketAddr>,
@@ -206,8 +210,10 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     descriptors::raise(&config);
+    let socket = config.listen.socket.clone();
     let running = start(path, config, Clock::system(), None).await?;
-    tracing::info!(proxy = %running.proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
+    let proxy = socket.map_or_else(|| running.proxy.to_string(), |path| format!("unix:{}", path.display()));
+    tracing::info!(proxy, admin = %running.admin, version = env!("CARGO_PKG_VERSION"), "listening");
     loop {
         tokio::select! {
             _ = hangup.recv() => running.reload().await,
@@ -256,7 +262,10 @@ pub async fn start(
     #[cfg(feature = "samael")]
     crate::telemetry::second_verifier::register(&mut registry);
 
-    let proxy_listener = bind(config.listen.address).await?;
+    let proxy_listener = match &config.listen.socket {
+        Some(path) => Door::socket(path).await.map_err(|why| StartError::Socket { path: path.clone(), why })?,
+        None => Door::Tcp(bind(config.listen.address).await?),
+    };
     let admin_listener = bind(config.admin.address).await?;
     let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
@@ -294,7 +303,7 @@ pub async fn start(
 /// Puts the listeners and the background tasks to work.
 fn run(
     core: Arc<Core>,
-    proxy_listener: TcpListener,
+    proxy_listener: Door,
     admin_listener: TcpListener,
     relay_listener: Option<TcpListener>,
     watchdog: Watchdog,
@@ -302,7 +311,11 @@ fn run(
     let (stop, stopping) = watch::channel(false);
     let address =
         |listener: &TcpListener| listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let (proxy, admin) = (address(&proxy_listener), address(&admin_listener));
+    let proxy = match &proxy_listener {
+        Door::Tcp(listener) => address(listener),
+        Door::Socket(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+    };
+    let admin = address(&admin_listener);
     let relay = relay_listener.as_ref().map(address);
     let inspect: Arc<dyn Inspect> = Arc::new(Arc::clone(&core));
     let serving = admin::server::spawn(admin_listener, inspect, watchdog, until(stopping.clone()));
@@ -722,7 +735,10 @@ async fn asserter(config: &Config, store: &Store) -> Result<Option<Asserter>, St
 /// Listeners and the store are opened once.
 fn warn_of_fixed_settings(before: &Config, after: &Config) {
     let fixed = [
-        ("listen.address", before.listen.address != after.listen.address),
+        (
+            "listen.address",
+            (before.listen.address, &before.listen.socket) != (after.listen.address, &after.listen.socket),
+        ),
         ("listen.tls_certificate", before.listen.tls.is_some() != after.listen.tls.is_some()),
         (
             "relay",
@@ -767,7 +783,7 @@ async fn until(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn serve_proxy(listener: TcpListener, core: Arc<Core>, shutdown: impl Future<Output = ()>) {
+async fn serve_proxy(listener: Door, core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     match listen::run(listener, Arc::clone(&core.site), core.tls.clone(), shutdown).await {
         Drained::Clean => {}
         Drained::Cut(connections) => tracing::warn!(connections, "cut off, since they did not end in time"),

@@ -10,6 +10,7 @@ pub mod arriving;
 pub mod assertion;
 pub mod bearer;
 pub mod cookies;
+pub mod door;
 pub mod forward_auth;
 mod gather;
 pub mod held;

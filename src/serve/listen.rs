@@ -28,13 +28,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::alarm::Alarm;
 use super::arriving::Arriving;
+use super::door::{Door, Taken};
 use super::gather::Gathering;
 use super::held::{Client, Held};
 use super::proxy::body::Answer;
@@ -58,11 +58,12 @@ pub enum Drained {
 /// The site is read anew for every request, so a reload reaches open connections too; the limits of `[listen]` are those of
 /// the start.
 pub async fn run(
-    listener: TcpListener,
+    listener: impl Into<Door>,
     site: Arc<ArcSwap<Site>>,
     tls: Option<Arc<Tls>>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
+    let listener = listener.into();
     let settings = site.load().listen.clone();
     let most = settings.max_connections.clamp(1, Semaphore::MAX_PERMITS);
     let places = Arc::new(Semaphore::new(most));
@@ -160,14 +161,14 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, server: &Arc<Server>) {
+async fn accept(listener: &Door, places: &Arc<Semaphore>, server: &Arc<Server>) {
     loop {
         // Further connections wait in the kernel's queue until there is a place.
         let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, address)) => {
-                let server = Arc::clone(server);
-                tokio::spawn(begin(stream, address.ip(), place, server));
+            Ok(Taken::Tcp(stream, address)) => drop(tokio::spawn(begin(stream, address, place, Arc::clone(server)))),
+            Ok(Taken::Socket(stream, address)) => {
+                drop(tokio::spawn(begin(stream, address, place, Arc::clone(server))));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -180,7 +181,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>, server: &Arc<Se
 }
 
 /// Finds out whose a connection is.
-async fn begin(mut stream: TcpStream, address: IpAddr, place: OwnedSemaphorePermit, server: Arc<Server>) {
+async fn begin<S>(mut stream: S, address: IpAddr, place: OwnedSemaphorePermit, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut client = address;
     if server.limits.proxy_protocol && server.site.load().trusts(address.to_canonical()) {
         let read = tokio::time::timeout(server.limits.header, proxy_protocol::read(&mut stream)).await;
@@ -204,9 +208,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, peer: Arc<Peer>, server: Arc<Server>) {
-    // Without it small answers wait for a client's acknowledgement; a socket that refuses it works all the same.
-    let _ = stream.set_nodelay(true);
+async fn connection<S>(stream: S, peer: Arc<Peer>, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Some(acceptor) = &server.tls else { return serve(stream, peer, &server).await };
     let handshake = tokio::time::timeout(server.limits.header, acceptor.accept(stream)).await;
     if let Ok(Ok(stream)) = handshake {

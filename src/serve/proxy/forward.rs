@@ -1,9 +1,11 @@
-//! The app's side of a request: sent with its target byte for byte as it was decided on, over HTTP/1.1.
+//! The app's side of a request: sent with its target byte for byte as it was decided on, over HTTP/1.1, or HTTP/2 where the app
+//! speaks that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::Uri;
+use http::header::{self, HeaderMap};
+use http::uri::{Scheme, Uri};
 use http::{Request, Response, Version};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
@@ -11,8 +13,9 @@ use rustls::pki_types::pem::PemObject;
 
 use super::body::{Outgoing, Stop, Upload};
 use super::scan;
+use super::upstream::shared::Shared;
 use super::upstream::{AppBody, Connector, NoAnswer, Pool};
-use crate::config;
+use crate::config::{self, AppProtocol};
 use crate::pipeline::faults;
 use crate::serve::respond::Trouble;
 
@@ -29,8 +32,15 @@ pub enum AppError {
 
 /// The app behind us.
 pub struct App {
-    pool: Arc<Pool>,
+    reached: Reached,
     response_timeout: Duration,
+}
+
+/// The connections to the app.
+enum Reached {
+    /// One request at a time on each.
+    Http1(Arc<Pool>),
+    Http2(Box<Shared>, Scheme),
 }
 
 impl App {
@@ -39,8 +49,16 @@ impl App {
     pub fn new(settings: &config::App) -> Result<Self, AppError> {
         let bad_url = || AppError::Url(settings.url.to_string());
         let pool = |connector, address| {
-            let pool = Pool::new(connector, address, settings.idle_connections, settings.idle_timeout);
-            Ok(Self { pool, response_timeout: settings.response_timeout })
+            let reached = match settings.protocol {
+                AppProtocol::Http1 => {
+                    Reached::Http1(Pool::new(connector, address, settings.idle_connections, settings.idle_timeout))
+                }
+                AppProtocol::Http2 => {
+                    let scheme = if settings.url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+                    Reached::Http2(Box::new(Shared::new(connector, address)), scheme)
+                }
+            };
+            Ok(Self { reached, response_timeout: settings.response_timeout })
         };
         if settings.url.scheme() == "unix" {
             let connector = Connector::Unix { path: settings.url.path().into(), limit: settings.connect_timeout };
@@ -57,12 +75,11 @@ impl App {
             "http" => Connector::Plain(connector),
             "https" => {
                 connector.enforce_http(false);
-                let tls = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_tls_config(trust(settings)?)
-                    .https_only()
-                    .enable_http1()
-                    .wrap_connector(connector);
-                Connector::Tls(tls)
+                let tls = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(trust(settings)?).https_only();
+                Connector::Tls(match settings.protocol {
+                    AppProtocol::Http1 => tls.enable_http1().wrap_connector(connector),
+                    AppProtocol::Http2 => tls.enable_http2().wrap_connector(connector),
+                })
             }
             _ => return Err(bad_url()),
         };
@@ -79,14 +96,22 @@ impl App {
         mut request: Box<Request<Outgoing>>,
         upload: Option<Arc<Upload>>,
     ) -> Result<Response<AppBody>, Trouble> {
-        if request.uri().authority().is_some() {
+        if let Reached::Http2(_, scheme) = &self.reached {
+            make_absolute(&mut request, scheme)?;
+        } else if request.uri().authority().is_some() {
             // What we are asked for as a proxy or over HTTP/2, the app is asked for as an origin (RFC 9112 section 3.2.1).
             let target = request.uri().path_and_query().cloned().ok_or(Trouble::Target)?;
             *request.uri_mut() = target.into();
         }
-        *request.version_mut() = Version::HTTP_11;
         let upload = upload.as_deref();
-        let mut response = self.pool.send(request, self.response_timeout, upload).await.map_err(|failed| {
+        let answered = match &self.reached {
+            Reached::Http1(pool) => {
+                *request.version_mut() = Version::HTTP_11;
+                pool.send(request, self.response_timeout, upload).await
+            }
+            Reached::Http2(shared, _) => shared.send(request, self.response_timeout, upload).await,
+        };
+        let mut response = answered.map_err(|failed| {
             let stopped = upload.and_then(Upload::stopped).map(trouble);
             stopped.unwrap_or(match failed {
                 NoAnswer::Broken(why) => Trouble::AppUnreachable(why),
@@ -97,6 +122,26 @@ impl App {
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
+}
+
+/// The target with scheme and host, which HTTP/2 has in place of the `Host` field (RFC 9113 section 8.3.1). What asks for another
+/// protocol stays behind: the app is asked in this one.
+fn make_absolute(request: &mut Request<Outgoing>, scheme: &Scheme) -> Result<(), Trouble> {
+    let host = request.headers_mut().remove(header::HOST);
+    let target = request.uri().path_and_query().cloned().ok_or(Trouble::Target)?;
+    let uri = Uri::builder().scheme(scheme.clone()).path_and_query(target);
+    let uri = match (host, request.uri().authority()) {
+        (Some(host), _) => uri.authority(host.as_bytes()),
+        (None, Some(authority)) => uri.authority(authority.clone()),
+        (None, None) => return Err(Trouble::Target),
+    };
+    *request.uri_mut() = uri.build().map_err(|_| Trouble::Target)?;
+    *request.version_mut() = Version::HTTP_2;
+    let headers: &mut HeaderMap = request.headers_mut();
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
+    headers.remove(header::TRANSFER_ENCODING);
+    Ok(())
 }
 
 fn trust(settings: &config::App) -> Result<rustls::ClientConfig, AppError> {

@@ -4,6 +4,8 @@
 //! answer's last byte. So nothing of a request is handed from one task to another, and a request that is given up takes its
 //! connection along. Those that are free lie in a list, the one used last on top.
 
+pub mod shared;
+
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
@@ -26,6 +28,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 use tower_service::Service as _;
 
+use self::shared::InFlight;
 use super::body::{Outgoing, Upload};
 use crate::serve::alarm::Alarm;
 use crate::serve::gather::Gathering;
@@ -263,16 +266,16 @@ impl Pool {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Its end is what hands the socket over.
             tokio::spawn(connection.finish());
-            return response.map(|inner| AppBody { inner, connection: None, pool: Arc::clone(self) });
+            return response.map(|inner| AppBody { inner, hold: Hold::Nothing });
         }
         // The answer may have come whole; then the connection is of use to others before this one is read.
-        let connection = if connection.is_free() {
+        let hold = if connection.is_free() {
             self.keep(connection);
-            None
+            Hold::Nothing
         } else {
-            Some(connection)
+            Hold::Own(connection, Arc::clone(self))
         };
-        response.map(|inner| AppBody { inner, connection, pool: Arc::clone(self) })
+        response.map(|inner| AppBody { inner, hold })
     }
 
     fn keep(self: &Arc<Self>, connection: Box<Connection>) {
@@ -420,17 +423,26 @@ impl Connection {
 /// The body of an answer, as it arrives. Dropped before its end, it closes the connection.
 pub struct AppBody {
     inner: Incoming,
-    /// Until all of the body has arrived.
-    connection: Option<Box<Connection>>,
-    pool: Arc<Pool>,
+    hold: Hold,
+}
+
+/// What of a connection an answer holds until all of its body has arrived.
+enum Hold {
+    Nothing,
+    Own(Box<Connection>, Arc<Pool>),
+    Shared(#[allow(dead_code, reason = "given back by being dropped")] InFlight),
 }
 
 impl AppBody {
+    fn shared(inner: Incoming, place: InFlight) -> Self {
+        Self { inner, hold: Hold::Shared(place) }
+    }
+
     /// The connection has nothing more for this body.
     fn give_back(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Hold::Own(connection, pool) = std::mem::replace(&mut self.hold, Hold::Nothing) else { return };
         if connection.is_free() {
-            self.pool.keep(connection);
+            pool.keep(connection);
         } else if !connection.has_ended() {
             // The app answered before it had the whole request. It gets the rest, and no task waits for that.
             tokio::spawn(connection.finish());
@@ -447,11 +459,18 @@ impl Body for AppBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        let mut polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
-        if let (Poll::Pending, Some(connection)) = (&polled, &mut this.connection) {
-            connection.drive(context);
-            polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
-        }
+        let polled = match &mut this.hold {
+            Hold::Own(connection, _) => {
+                let mut polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
+                if polled.is_pending() {
+                    connection.drive(context);
+                    polled = Pin::new(&mut this.inner).poll_frame(&mut quiet());
+                }
+                polled
+            }
+            // A task of its own drives the connection, and wakes the reader; what is there already waits for nothing.
+            Hold::Shared(_) | Hold::Nothing => Pin::new(&mut this.inner).poll_frame(context),
+        };
         if this.inner.is_end_stream() || matches!(polled, Poll::Ready(None)) {
             this.give_back();
         }
