@@ -83,6 +83,7 @@ fn provider() -> Provider {
     Provider {
         name: ProviderName::parse("idp").expect("a name"),
         issuer: Issuer::parse(ISSUER).expect("an issuer"),
+        issuer_aliases: Vec::new(),
         mode: Mode::SamlPost,
         protocol: Protocol::Saml(policy),
         callbacks: vec!["/saml/acs".into()],

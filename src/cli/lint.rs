@@ -10,7 +10,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::lint::{self as rules, Finding, Telling, lint};
 use crate::pipeline::provider::Mode;
-use crate::pipeline::reading::issuer;
 use crate::ports::store::Unvouched;
 
 /// Checks the rules that a login meets: those of the file, and those of the database if it exists.
@@ -49,8 +48,7 @@ fn of_issuers(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (at, one) in providers.iter().enumerate() {
         for other in providers.iter().skip(at + 1) {
-            if one.user.namespace != other.user.namespace && issuer::is_like(one.issuer.as_str(), other.issuer.as_str())
-            {
+            if one.user.namespace != other.user.namespace && one.issuers().any(|name| other.is_called(name)) {
                 let message = format!(
                     "it has the issuer of provider `{}`, whose users are in namespace `{}`: a user who is disabled or denied \
                      something in one can still log in through the other; set the same `namespace` for both if they are the \

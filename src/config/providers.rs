@@ -100,6 +100,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("friendly_names", SAML),
     ("allow_idp_initiated", SAML),
     ("client_id", CLIENT),
+    ("issuer_aliases", OIDC),
     ("trusted_audiences", CLIENT),
     ("authorized_parties", CLIENT),
     ("algorithms", OIDC),
@@ -188,6 +189,7 @@ fn provider(
     let mode = mode(section);
     misplaced(section, mode);
     let issuer = issuer(section, mode);
+    let issuer_aliases = section.list("issuer_aliases", false, issuer_alias).unwrap_or_default();
     let (callbacks, callback_spans) = match mode {
         Some(Mode::Bearer) => Default::default(),
         Some(mode) if mode.is_relying_party() => own_callback(section, mode, common.own),
@@ -234,6 +236,7 @@ fn provider(
     let provider = Provider {
         name,
         issuer,
+        issuer_aliases,
         mode,
         protocol,
         callbacks,
@@ -300,6 +303,12 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
         _ => values::single_tenant(text),
     });
     Some(issuer)
+}
+
+/// Another issuer whose tokens the provider's keys sign.
+fn issuer_alias(text: &str) -> Result<Issuer, Wrong> {
+    values::oidc_issuer(text)?;
+    Issuer::parse(text).map_err(|error| Wrong::expected(error.to_string()))
 }
 
 /// The app's addresses, each once as the laxest app reads them, and where they are written.

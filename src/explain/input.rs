@@ -229,7 +229,7 @@ fn relayed(text: &str, provider: &Arc<Provider>) -> Result<What, InputError> {
         Protocol::Oidc(policy) => policy.client_id.as_str(),
         Protocol::Saml(_) => "",
     };
-    if tokens.hides_login(&provider.issuer, client_id) {
+    if tokens.hides_login(provider, client_id) {
         return Ok(What::Refused(ReplyFault::Hidden.to_string()));
     }
     let Some(token) = tokens.id_token else { return Ok(What::NoLogin) };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::capture::bearer::Form;
 use super::claims::ClaimRule;
 use super::ids::{InvalidText, Issuer, Namespace, ProviderName, Stage, Subject, UserId};
+use super::reading::issuer;
 use super::verify::oidc::SigningAlgorithm;
 use super::verify::saml::DecryptionKey;
 
@@ -16,6 +17,9 @@ use super::verify::saml::DecryptionKey;
 pub struct Provider {
     pub name: ProviderName,
     pub issuer: Issuer,
+    /// Other issuers whose tokens the provider's keys sign, as of a custom domain (OIDC). No login is by them; a request that bears
+    /// such a token is treated as if it bore the provider's own, since an app may believe it.
+    pub issuer_aliases: Vec<Issuer>,
     pub mode: Mode,
     pub protocol: Protocol,
     /// Addresses of the app that receive this provider's logins, as written in the configuration: a path, and a query where that
@@ -58,6 +62,18 @@ pub enum Mode {
     RelyingParty,
     /// We are the SAML service provider of an app that has no login.
     SamlRelyingParty,
+}
+
+impl Provider {
+    /// The names under which it issues tokens, its own first.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.issuer).chain(&self.issuer_aliases).map(Issuer::as_str)
+    }
+
+    /// Whether some reader takes an issuer for this provider.
+    pub fn is_called(&self, found: &str) -> bool {
+        self.issuers().any(|ours| issuer::is_like(found, ours))
+    }
 }
 
 impl Mode {

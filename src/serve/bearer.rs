@@ -109,7 +109,7 @@ impl Bearers {
 
     /// The issuers whose tokens an app could read as `access_token` in a body; `None` where none of them may come in one.
     pub fn issuers_of_bodies(&self) -> Option<Arc<[String]>> {
-        let issuers = || self.providers.iter().map(|provider| provider.issuer.to_string());
+        let issuers = || self.providers.iter().flat_map(|provider| provider.issuers()).map(str::to_owned);
         bearer::reads_authorization(&self.providers).then(|| issuers().collect())
     }
 

@@ -216,7 +216,7 @@ impl Sought {
         let providers = config.providers.iter().map(|settings| &*settings.provider);
         let passed = Seeks { access_token: access_token.clone(), ..Seeks::default() };
         let refused = Seeks {
-            login: Some(providers.clone().map(|provider| provider.issuer.as_str().to_owned()).collect()),
+            login: Some(providers.clone().flat_map(|provider| provider.issuers()).map(str::to_owned).collect()),
             access_token_in_bodies: access_token.clone(),
             access_token,
             every_body: providers

@@ -297,7 +297,7 @@ impl Exchange {
             Protocol::Oidc(policy) => policy.client_id.as_str(),
             Protocol::Saml(_) => "",
         };
-        if tokens.hides_login(&self.provider.issuer, client_id) {
+        if tokens.hides_login(&self.provider, client_id) {
             return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), Some(tokens));
         }
         match self.log_in(&tokens).await {

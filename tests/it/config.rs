@@ -341,6 +341,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.preset", r#""keycloak""#, Changes),
     ("provider1.mode", r#""saml-post""#, Fault("belongs to mode `oidc-form-post`")),
     ("provider1.issuer", r#""https://idp.example.com""#, Changes),
+    ("provider1.issuer_aliases", r#"["https://login.example.com"]"#, Changes),
     ("provider1.client_id", r#""other""#, Changes),
     ("provider1.callback", r#"["/a", "/b"]"#, Changes),
     ("provider1.trusted_audiences", r#"["another"]"#, Changes),

@@ -74,6 +74,7 @@ pub fn provider(protocol: Protocol) -> Provider {
     Provider {
         name: ProviderName::parse("idp").unwrap(),
         issuer: Issuer::parse(issuer).unwrap(),
+        issuer_aliases: Vec::new(),
         mode: if matches!(protocol, Protocol::Saml(_)) { Mode::SamlPost } else { Mode::OidcFormPost },
         protocol,
         callbacks: vec!["/saml/acs".into()],

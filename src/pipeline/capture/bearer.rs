@@ -16,7 +16,6 @@ use super::oidc::{IdTokenError, UntrustedIdToken};
 use super::{Captured, UntrustedToken};
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::reading::issuer;
 use crate::pipeline::reading::token::{self, Found, Reading, Unclear};
 
 /// The header that a provider's tokens come in.
@@ -330,8 +329,7 @@ impl Reader<'_> {
 
     /// A token that names its issuer: one of ours, or another person's, which is the app's own business.
     fn named(&mut self, form: Form, place: Place, issuer: &str, token: UntrustedIdToken) -> Result<(), BearerFault> {
-        let is_of = |provider: &&Arc<Provider>| issuer::is_like(issuer, provider.issuer.as_str());
-        let Some(other) = self.providers.iter().find(is_of) else { return Ok(()) };
+        let Some(other) = self.providers.iter().find(|provider| provider.is_called(issuer)) else { return Ok(()) };
         let token = token.into_access_token().map_err(|why| BearerFault::Unreadable { place, why })?;
         match self.choose(form, issuer, &token) {
             Some(provider) => {
@@ -363,7 +361,7 @@ impl Reader<'_> {
     fn choose(&self, form: Form, issuer: &str, token: &UntrustedIdToken) -> Option<Arc<Provider>> {
         let of_form = || {
             let providers = self.providers.iter().filter(|provider| form_of(provider) == Some(form));
-            providers.filter(|provider| issuer::is_like(issuer, provider.issuer.as_str()))
+            providers.filter(|provider| provider.is_called(issuer))
         };
         let is_meant = |provider: &&Arc<Provider>| match &provider.protocol {
             Protocol::Oidc(policy) if form.rules().signer == Signer::Issuer => token.names_audience(&policy.client_id),

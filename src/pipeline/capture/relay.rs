@@ -11,8 +11,7 @@ use serde_json::{Map, Value};
 
 use super::fields::could_be;
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
-use crate::pipeline::ids::Issuer;
-use crate::pipeline::reading::issuer;
+use crate::pipeline::provider::Provider;
 use crate::pipeline::reading::media::{has_foreign_charset, is_form};
 use crate::pipeline::reading::token::{self, Reading};
 
@@ -207,7 +206,7 @@ pub struct Tokens {
 
 impl Tokens {
     /// Whether a token of the reply is an ID token for this client that is not the one to be synced.
-    pub fn hides_login(&self, issuer: &Issuer, client_id: &str) -> bool {
+    pub fn hides_login(&self, provider: &Provider, client_id: &str) -> bool {
         let synced = match &self.id_token {
             Some(Ok(token)) => token,
             // Nothing is synced, so nothing may stand beside it.
@@ -216,7 +215,7 @@ impl Tokens {
         self.beside.iter().any(|beside| match UntrustedIdToken::parse(beside.expose()) {
             Ok(token) => {
                 token.as_received() != synced.as_received()
-                    && issuer::is_like(token.issuer(), issuer.as_str())
+                    && provider.is_called(token.issuer())
                     && token.names_audience(client_id)
             }
             Err(_) => false,

@@ -289,6 +289,7 @@ mod tests {
         Arc::new(Provider {
             name: ProviderName::parse(name).unwrap(),
             issuer: Issuer::parse("https://idp.example.com").unwrap(),
+            issuer_aliases: Vec::new(),
             mode,
             protocol: Protocol::Oidc(policy),
             callbacks: callbacks.iter().map(ToString::to_string).collect(),

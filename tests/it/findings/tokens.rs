@@ -572,7 +572,7 @@ async fn sec01_a_token_by_another_name_of_the_issuer_is_not_foreign() {
     let text = format!(
         "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n\
          [[provider]]\nname = \"api\"\nmode = \"bearer\"\nissuer = \"{ours}\"\naudience = \"the-app\"\nheader = \"authorization\"\n\
-         algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\n\
+         algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\nissuer_aliases = [\"https://login.example\"]\n\
          [[provider]]\nname = \"web\"\nmode = \"oidc-form-post\"\nissuer = \"{ours}\"\nclient_id = \"the-app\"\ncallback = \"/callback\"\n\
          algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\nauthorization_endpoint = \"{0}/authorize\"\nnamespace = \"api\"\n",
         idp.issuer()
@@ -589,7 +589,12 @@ async fn sec01_a_token_by_another_name_of_the_issuer_is_not_foreign() {
     assert_eq!(bear(&signed(&ours)).await, 200);
     assert_eq!(bear(&signed("https://idp.example/another")).await, 200);
     let before = house.app.seen().len();
-    for issuer in [format!("https://sts.windows.net/{TENANT}/"), format!("https://login.windows.net/{TENANT}/v2.0")] {
+    for issuer in [
+        format!("https://sts.windows.net/{TENANT}/"),
+        format!("https://login.windows.net/{TENANT}/v2.0"),
+        // By another domain of the provider, which the configuration names.
+        "https://login.example/".to_owned(),
+    ] {
         let token = signed(&issuer);
         assert_eq!(bear(&token).await, 401, "{issuer}");
         assert_eq!(wire::get(house.running.proxy, &format!("/page?access_token={token}"), "").await.status, 401);
