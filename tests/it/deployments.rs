@@ -3,6 +3,7 @@
 mod arrived;
 mod assertions;
 mod examples;
+mod found;
 mod hosts;
 mod lists;
 mod paths;
