@@ -40,6 +40,7 @@ pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
+pub use self::values::is_private;
 use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
@@ -548,6 +549,8 @@ pub struct KeySettings {
     pub ca_file: Option<PathBuf>,
     /// The proxy on the way to the provider; the same for all.
     pub egress: Option<Arc<Egress>>,
+    /// The provider may be asked over http, at private addresses alone.
+    pub allow_http: bool,
 }
 
 /// An address of an OIDC provider that is asked behind the browser's back.

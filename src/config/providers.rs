@@ -16,7 +16,7 @@ use super::presets::Defaults;
 use super::problem::{alternatives, nearest};
 use super::reader::{Context, Found, Section, shown};
 use super::settings::seconds;
-use super::values::{self, Wrong};
+use super::values::{self, IssuerHttp, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::names::Part;
@@ -104,6 +104,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("trusted_audiences", CLIENT),
     ("authorized_parties", CLIENT),
     ("algorithms", OIDC),
+    ("allow_http", OIDC),
     ("jwks_url", OIDC),
     ("jwks_file", OIDC),
     ("authorization_endpoint", &[Mode::OidcFormPost, Mode::RelyingParty]),
@@ -188,7 +189,8 @@ fn provider(
     let name = name(section, known);
     let mode = mode(section);
     misplaced(section, mode);
-    let issuer = issuer(section, mode);
+    let allow_http = section.flag("allow_http", false);
+    let issuer = issuer(section, mode, allow_http);
     let issuer_aliases = section.list("issuer_aliases", false, issuer_alias).unwrap_or_default();
     let (callbacks, callback_spans) = match mode {
         Some(Mode::Bearer) => Default::default(),
@@ -205,7 +207,7 @@ fn provider(
     check_userinfo(section, mode, has_userinfo, &claims);
     let (user, namespace) = user(section, name.as_ref(), mode, preset);
     let protocol = protocol(section, mode, preset, acs_urls);
-    let keys = keys(section, mode, issuer.as_ref(), warnings);
+    let keys = keys(section, mode, (issuer.as_ref(), allow_http), warnings);
     check_endpoint(section, mode, keys.as_ref(), binding, protocol.as_ref());
     let client_id = match &protocol {
         Some(Protocol::Oidc(policy)) => Some(policy.client_id.as_str()),
@@ -294,11 +296,18 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
     None
 }
 
-fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
+fn issuer(section: &Section<'_>, mode: Option<Mode>, allow_http: bool) -> Option<Issuer> {
+    // Where the issuer is asked for nothing, its address is a name among others.
+    let asked = mode.is_none_or(|mode| EXCHANGES.contains(&mode)) || section.written("jwks_file").is_none();
+    let http = match (allow_http, asked) {
+        (true, _) => IssuerHttp::Inside,
+        (false, true) => IssuerHttp::Never,
+        (false, false) => IssuerHttp::AsText,
+    };
     let text = section.required("issuer", "https://idp.example.com")?;
     let issuer = section.checked("issuer", &text, Issuer::parse)?;
     section.parse("issuer", text, |text| match mode {
-        Some(mode) if !mode.is_saml() => values::oidc_issuer(text),
+        Some(mode) if !mode.is_saml() => values::oidc_issuer(text, http),
         // An entity ID is any URI (SAML Core 8.3.6), compared byte for byte.
         _ => values::single_tenant(text),
     });
@@ -307,7 +316,8 @@ fn issuer(section: &Section<'_>, mode: Option<Mode>) -> Option<Issuer> {
 
 /// Another issuer whose tokens the provider's keys sign.
 fn issuer_alias(text: &str) -> Result<Issuer, Wrong> {
-    values::oidc_issuer(text)?;
+    // It is compared, and never asked.
+    values::oidc_issuer(text, IssuerHttp::AsText)?;
     Issuer::parse(text).map_err(|error| Wrong::expected(error.to_string()))
 }
 

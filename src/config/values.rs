@@ -240,6 +240,32 @@ pub fn endpoint(text: &str) -> Result<Url, Wrong> {
     if trusted && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
 }
 
+/// Where we ask a provider inside a network: http too, to a host that may be a private address.
+pub fn inner_endpoint(text: &str) -> Result<Url, Wrong> {
+    let wrong = || Wrong::expected("an http or https URL without user or fragment, http to a private address alone");
+    let url = web_url(text).ok_or_else(wrong)?;
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        Some(Host::Domain(_)) | None => None,
+    };
+    // What a name leads to is looked at whenever it is asked.
+    let is_inside = url.scheme() == "https" || address.is_none_or(is_private);
+    if is_inside && url.fragment().is_none() { Ok(url) } else { Err(wrong()) }
+}
+
+/// Whether an address is of a private network (RFC 1918, RFC 4193, RFC 6598), or of this machine. Link-local ones are not: clouds
+/// answer there with secrets of the machine.
+pub fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || address.is_loopback() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
+    }
+}
+
 fn web_url(text: &str) -> Option<Url> {
     // The URL standard drops tabs, newlines and padding unsaid; an operator's typing error should not pass so.
     if text.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '\\') {
@@ -259,12 +285,32 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// How far an issuer's address may be http.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssuerHttp {
+    Never,
+    /// `allow_http`.
+    Inside,
+    /// It is compared as text, and never asked.
+    AsText,
+}
+
 /// An OIDC issuer: an https URL without query or fragment (OIDC Core 1.0 section 2), of one tenant.
-pub fn oidc_issuer(text: &str) -> Result<(), Wrong> {
+pub fn oidc_issuer(text: &str, http: IssuerHttp) -> Result<(), Wrong> {
     single_tenant(text)?;
-    let url = endpoint(text).map_err(|_| {
-        Wrong::expected("the issuer exactly as the tokens carry it: an https URL without query or fragment")
-    })?;
+    let url = match http {
+        IssuerHttp::Never => endpoint(text).map_err(|_| {
+            let unsafe_issuer = web_url(text).is_some_and(|url| url.scheme() == "http");
+            let more = if unsafe_issuer { "; or `allow_http = true`, for private addresses alone" } else { "" };
+            Wrong::expected(format!(
+                "the issuer exactly as the tokens carry it: an https URL without query or fragment{more}"
+            ))
+        })?,
+        IssuerHttp::Inside => inner_endpoint(text)?,
+        IssuerHttp::AsText => web_url(text).filter(|url| url.fragment().is_none()).ok_or_else(|| {
+            Wrong::expected("the issuer exactly as the tokens carry it: a URL without query or fragment")
+        })?,
+    };
     match url.query() {
         None => Ok(()),
         Some(_) => Err(Wrong::expected("an issuer without a query (OpenID Connect Core 1.0 section 2)")),
@@ -452,12 +498,12 @@ mod tests {
             "https://LOGIN.microsoftonline.us/Common/v2.0",
             "https://sts.windows.net/{tenantid}/",
         ] {
-            assert!(oidc_issuer(text).is_err(), "{text}");
+            assert!(oidc_issuer(text, IssuerHttp::Never).is_err(), "{text}");
         }
         for text in
             ["https://accounts.google.com", "https://keycloak.example.com/realms/common", "http://127.0.0.1:1/x"]
         {
-            assert_eq!(oidc_issuer(text), Ok(()), "{text}");
+            assert_eq!(oidc_issuer(text, IssuerHttp::Never), Ok(()), "{text}");
         }
     }
 }

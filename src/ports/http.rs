@@ -26,7 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a document was not fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    #[error("`{0}` is not an https address (plain http is for loopback alone)")]
+    #[error(
+        "`{0}` is not an https address (plain http is for loopback alone, and with `allow_http` for private addresses)"
+    )]
     NotSecure(String),
     #[error("no answer within {} seconds", TIMEOUT.as_secs())]
     Timeout,
@@ -44,6 +46,7 @@ pub enum FetchError {
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<HttpsConnector<Way>, Full<Bytes>>,
+    allow_http: bool,
 }
 
 impl HttpClient {
@@ -77,7 +80,13 @@ impl HttpClient {
             .enable_http2()
             .wrap_connector(Way::new(egress.cloned()));
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector);
-        Ok(Self { client })
+        Ok(Self { client, allow_http: false })
+    }
+
+    /// The same, and over http too, at private addresses alone.
+    #[must_use]
+    pub fn allowing_http(self, allow_http: bool) -> Self {
+        Self { allow_http, ..self }
     }
 
     /// One exchange; the body of the answer holds at most `limit` bytes.
@@ -86,7 +95,7 @@ impl HttpClient {
     /// When the address is not https (or loopback), or the exchange fails, takes too long or brings too much. A status is
     /// not looked at.
     pub async fn exchange(&self, request: Request<Vec<u8>>, limit: usize) -> Result<Response<Vec<u8>>, FetchError> {
-        require_secure(request.uri())?;
+        require_secure(request.uri(), self.allow_http)?;
         let request = request.map(|body| Full::new(Bytes::from(body)));
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|error| transport(&error))?;
@@ -146,7 +155,8 @@ fn of_file(path: &Path, why: &dyn std::fmt::Display) -> FetchError {
     FetchError::Content(format!("`{}`: {why}", path.display()))
 }
 
-fn require_secure(address: &Uri) -> Result<(), FetchError> {
+/// What is plain http goes to private addresses alone in any case: [`Way`] looks at them.
+fn require_secure(address: &Uri, allow_http: bool) -> Result<(), FetchError> {
     let loopback = match address.host() {
         Some("localhost") => true,
         Some(host) => {
@@ -156,7 +166,7 @@ fn require_secure(address: &Uri) -> Result<(), FetchError> {
     };
     match address.scheme_str() {
         Some("https") => Ok(()),
-        Some("http") if loopback => Ok(()),
+        Some("http") if loopback || allow_http => Ok(()),
         _ => Err(FetchError::NotSecure(address.to_string())),
     }
 }

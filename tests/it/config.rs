@@ -347,6 +347,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("provider1.trusted_audiences", r#"["another"]"#, Changes),
     ("provider1.authorized_parties", r#"["another"]"#, Changes),
     ("provider1.algorithms", r#"["ES256"]"#, Changes),
+    ("provider1.allow_http", "true", Changes),
     ("provider1.jwks_url", r#""https://idp.example.com/keys""#, Fault("`jwks_url` does not say where")),
     ("provider1.jwks_file", r#""jwks.json""#, Fault("`jwks_file` does not say where")),
     ("provider1.authorization_endpoint", r#""https://idp.example.com/authorize""#, Changes),

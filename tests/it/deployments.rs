@@ -5,6 +5,7 @@ mod assertions;
 mod examples;
 mod found;
 mod hosts;
+mod inside;
 mod lists;
 mod paths;
 mod relying_party;

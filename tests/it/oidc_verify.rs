@@ -90,6 +90,7 @@ fn every_algorithm_that_is_allowed_verifies() {
         ("idp-rsa", vec!["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]),
         ("idp-p256", vec!["ES256"]),
         ("idp-p384", vec!["ES384"]),
+        ("idp-p521", vec!["ES512"]),
         ("idp-ed25519", vec!["EdDSA"]),
     ];
     for (name, algorithms) in rows {

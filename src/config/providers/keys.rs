@@ -16,7 +16,7 @@ use crate::pipeline::provider::{Binding, Mode, Protocol};
 pub(super) fn keys(
     section: &Section<'_>,
     mode: Option<Mode>,
-    issuer: Option<&Issuer>,
+    (issuer, allow_http): (Option<&Issuer>, bool),
     warnings: &mut Vec<String>,
 ) -> Option<KeySettings> {
     let refresh = section.duration("refresh", seconds(3600), seconds(10)..=seconds(7 * 86_400));
@@ -28,10 +28,10 @@ pub(super) fn keys(
     let ca_file = authority(section);
     let (source, endpoint) = match mode? {
         Mode::OidcFormPost | Mode::RelyingParty => {
-            (oidc_source(section), section.parsed("authorization_endpoint", address))
+            (oidc_source(section, allow_http), section.parsed("authorization_endpoint", address))
         }
-        Mode::TokenRelay => (oidc_source(section), None),
-        Mode::Bearer => (bearer_source(section, issuer), None),
+        Mode::TokenRelay => (oidc_source(section, allow_http), None),
+        Mode::Bearer => (bearer_source(section, issuer, allow_http), None),
         Mode::SamlPost | Mode::SamlRelyingParty => {
             (saml_source(section, issuer, warnings), section.parsed("sso_url", address))
         }
@@ -46,7 +46,21 @@ pub(super) fn keys(
         );
     }
     let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
-    let named = named_endpoints(section, mode);
+    let named = named_endpoints(section, mode, allow_http);
+    if allow_http && !fetched && mode.is_some_and(|mode| matches!(mode, Mode::OidcFormPost | Mode::Bearer)) {
+        let span = section.written("allow_http").unwrap_or_else(|| section.span.clone());
+        section.raise(
+            &span,
+            "allow_http",
+            "nothing is asked of this provider; with `jwks_file` an http issuer needs no switch",
+        );
+    } else if allow_http {
+        let name = issuer.map(Issuer::as_str).unwrap_or_default();
+        warnings.push(format!(
+            "`{name}` may be asked over plain http: an attacker who can change traffic in that network can log in as anyone; \
+             use https where you can"
+        ));
+    }
     let identity = identity(section, warnings);
     let source = source?;
     if source != KeyOrigin::Discovery {
@@ -54,7 +68,7 @@ pub(super) fn keys(
             require_by_hand(section, key, purpose);
         }
     }
-    Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file, egress: None })
+    Some(KeySettings { source, endpoint, named, identity, refresh, max_stale, ca_file, egress: None, allow_http })
 }
 
 /// The addresses that a mode cannot do without, and that only the operator can tell where there is no discovery document.
@@ -81,13 +95,15 @@ fn require_by_hand(section: &Section<'_>, key: &'static str, purpose: &str) {
 }
 
 /// Endpoints that the operator names, since the provider has no discovery document or a wrong one.
-fn named_endpoints(section: &Section<'_>, mode: Option<Mode>) -> Vec<(Endpoint, Url)> {
+fn named_endpoints(section: &Section<'_>, mode: Option<Mode>, allow_http: bool) -> Vec<(Endpoint, Url)> {
     let has = |endpoint: &Endpoint| {
         let modes = KEYS_OF_MODES.iter().find(|(key, _)| *key == endpoint.member()).map(|(_, modes)| *modes);
         mode.is_some_and(|mode| modes.is_some_and(|modes| modes.contains(&mode)))
     };
     let named = Endpoint::ALL.into_iter().filter(has).filter_map(|endpoint| {
-        let address = section.parsed(endpoint.member(), values::endpoint)?;
+        // Browsers are sent there, from wherever they are.
+        let inner = allow_http && endpoint != Endpoint::EndSession;
+        let address = section.parsed(endpoint.member(), asked(inner))?;
         Some((endpoint, address.value))
     });
     named.collect()
@@ -104,7 +120,7 @@ fn address(text: &str) -> Result<String, Wrong> {
 }
 
 /// Where the keys behind a header are, which vendors have fixed.
-fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>) -> Option<KeyOrigin> {
+fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>, allow_http: bool) -> Option<KeyOrigin> {
     // A header that is none was told of where the policy was read.
     let form = section.text("header").and_then(|text| Form::named(text.value)).unwrap_or(Form::Authorization);
     let key_url = section.parsed("key_url", values::endpoint);
@@ -114,8 +130,8 @@ fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>) -> Option<KeyOr
     }
     let fixed = |address: String| Url::parse(&address).ok();
     match form {
-        _ if written && form != Form::AlbData => oidc_source(section),
-        Form::Authorization | Form::ForwardedAccessToken => oidc_source(section),
+        _ if written && form != Form::AlbData => oidc_source(section, allow_http),
+        Form::Authorization | Form::ForwardedAccessToken => oidc_source(section, allow_http),
         Form::CloudflareAccess => {
             let issuer = issuer?.as_str().trim_end_matches('/');
             fixed(format!("{issuer}/cdn-cgi/access/certs")).map(KeyOrigin::JwksUrl)
@@ -139,8 +155,13 @@ fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>) -> Option<KeyOr
     }
 }
 
-fn oidc_source(section: &Section<'_>) -> Option<KeyOrigin> {
-    let url = section.parsed("jwks_url", values::endpoint);
+/// How the address of something that we ask is read.
+fn asked(allow_http: bool) -> fn(&str) -> Result<Url, Wrong> {
+    if allow_http { values::inner_endpoint } else { values::endpoint }
+}
+
+fn oidc_source(section: &Section<'_>, allow_http: bool) -> Option<KeyOrigin> {
+    let url = section.parsed("jwks_url", asked(allow_http));
     let file = files::checked_file(section, "jwks_file", files::check_jwks);
     match (section.written("jwks_url"), section.written("jwks_file")) {
         (Some(_), Some(second)) => {

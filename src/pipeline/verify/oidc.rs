@@ -13,8 +13,8 @@ use std::fmt;
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve};
-use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 pub use self::keys::KeySet;
@@ -27,24 +27,32 @@ use crate::pipeline::provider::{OidcPolicy, Provider};
 
 /// A signature algorithm that can be allowed (RFC 7518 section 3.1, RFC 8037). Symmetric ones and `none` cannot be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SigningAlgorithm(Algorithm);
+pub struct SigningAlgorithm(Scheme);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Known(Algorithm),
+    /// jsonwebtoken does not know it.
+    Es512,
+}
 
 impl SigningAlgorithm {
-    const ALL: [(&'static str, Algorithm); 9] = [
-        ("RS256", Algorithm::RS256),
-        ("RS384", Algorithm::RS384),
-        ("RS512", Algorithm::RS512),
-        ("PS256", Algorithm::PS256),
-        ("PS384", Algorithm::PS384),
-        ("PS512", Algorithm::PS512),
-        ("ES256", Algorithm::ES256),
-        ("ES384", Algorithm::ES384),
-        ("EdDSA", Algorithm::EdDSA),
+    const ALL: [(&'static str, Scheme); 10] = [
+        ("RS256", Scheme::Known(Algorithm::RS256)),
+        ("RS384", Scheme::Known(Algorithm::RS384)),
+        ("RS512", Scheme::Known(Algorithm::RS512)),
+        ("PS256", Scheme::Known(Algorithm::PS256)),
+        ("PS384", Scheme::Known(Algorithm::PS384)),
+        ("PS512", Scheme::Known(Algorithm::PS512)),
+        ("ES256", Scheme::Known(Algorithm::ES256)),
+        ("ES384", Scheme::Known(Algorithm::ES384)),
+        ("ES512", Scheme::Es512),
+        ("EdDSA", Scheme::Known(Algorithm::EdDSA)),
     ];
 
     /// By its registered name, exactly.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, algorithm)| Self(algorithm))
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|(_, scheme)| Self(scheme))
     }
 
     /// Every name that [`Self::named`] knows.
@@ -55,7 +63,8 @@ impl SigningAlgorithm {
     /// Of the signature scheme; for Ed25519 the SHA-512 that it is built on (RFC 8032 section 5.1).
     fn hash(self) -> &'static digest::Algorithm {
         use Algorithm as A;
-        match self.0 {
+        let Scheme::Known(algorithm) = self.0 else { return &digest::SHA512 };
+        match algorithm {
             A::RS384 | A::PS384 | A::ES384 => &digest::SHA384,
             A::RS512 | A::PS512 | A::EdDSA => &digest::SHA512,
             _ => &digest::SHA256,
@@ -64,16 +73,18 @@ impl SigningAlgorithm {
 
     fn fits(self, parameters: &AlgorithmParameters) -> bool {
         use Algorithm as A;
+        let is = |algorithm: A| self.0 == Scheme::Known(algorithm);
         match parameters {
             AlgorithmParameters::RSA(_) => {
-                matches!(self.0, A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512)
+                [A::RS256, A::RS384, A::RS512, A::PS256, A::PS384, A::PS512].into_iter().any(is)
             }
             AlgorithmParameters::EllipticCurve(key) => match key.curve {
-                EllipticCurve::P256 => self.0 == A::ES256,
-                EllipticCurve::P384 => self.0 == A::ES384,
+                EllipticCurve::P256 => is(A::ES256),
+                EllipticCurve::P384 => is(A::ES384),
+                EllipticCurve::P521 => self.0 == Scheme::Es512,
                 _ => false,
             },
-            AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519 && self.0 == A::EdDSA,
+            AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519 && is(A::EdDSA),
             _ => false,
         }
     }
@@ -158,10 +169,11 @@ pub(super) fn check_signature(
     };
     let mut chosen = keys.choose(token.header().key_id.as_deref(), algorithm)?;
     let (signing_input, signature) = token.signed_parts();
-    let holds = |key: &DecodingKey| {
-        matches!(jsonwebtoken::crypto::verify(signature, signing_input, key, algorithm.0), Ok(true))
-    };
-    if chosen.any(holds) { Ok(algorithm) } else { Err(Fault::Signature) }
+    if chosen.any(|key| key.verifies(signature, signing_input, algorithm)) {
+        Ok(algorithm)
+    } else {
+        Err(Fault::Signature)
+    }
 }
 
 fn check_claims(

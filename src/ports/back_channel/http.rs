@@ -29,7 +29,8 @@ impl HttpBackChannel {
                 settings.keys.ca_file.as_deref(),
                 settings.keys.identity.as_ref(),
                 settings.keys.egress.as_ref(),
-            )?;
+            )?
+            .allowing_http(settings.keys.allow_http);
             clients.insert(settings.provider.name.clone(), client);
         }
         Ok(Self { clients, keys })

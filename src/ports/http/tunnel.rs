@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::config::Egress;
+use crate::config::{Egress, is_private};
 
 /// Bytes of a proxy's answer.
 const MOST: usize = 8192;
 
-/// Connects to where a request goes. What is plain http goes to this machine alone, and so never through a proxy.
+/// Connects to where a request goes. What is plain http goes to private addresses alone, and so never through a proxy.
 #[derive(Clone)]
 pub struct Way {
     direct: HttpConnector,
@@ -44,9 +44,10 @@ impl Service<Uri> for Way {
     }
 
     fn call(&mut self, address: Uri) -> Self::Future {
-        let is_carried = |egress: &&Arc<Egress>| {
-            address.scheme_str() == Some("https") && address.host().is_some_and(|host| egress.carries(host))
-        };
+        if address.scheme_str() == Some("http") {
+            return Box::pin(inside(address));
+        }
+        let is_carried = |egress: &&Arc<Egress>| address.host().is_some_and(|host| egress.carries(host));
         match self.egress.as_ref().filter(is_carried) {
             Some(egress) => Box::pin(through(Arc::clone(egress), address)),
             None => {
@@ -55,6 +56,25 @@ impl Service<Uri> for Way {
             }
         }
     }
+}
+
+/// Connects to a private address. What a name leads to is looked at here, for each connection: it may change.
+async fn inside(address: Uri) -> Result<TokioIo<TcpStream>, Failure> {
+    let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
+    let found: Vec<_> = tokio::net::lookup_host((host, address.port_u16().unwrap_or(80))).await?.collect();
+    if let Some(outside) = found.iter().find(|found| !is_private(found.ip())) {
+        let why =
+            format!("`{host}` is at {}, which is no private address, and plain http is for these alone", outside.ip());
+        return Err(io::Error::other(why).into());
+    }
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));
+    for one in found {
+        match TcpStream::connect(one).await {
+            Ok(stream) => return Ok(TokioIo::new(stream)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed.into())
 }
 
 async fn through(egress: Arc<Egress>, address: Uri) -> Result<TokioIo<TcpStream>, Failure> {

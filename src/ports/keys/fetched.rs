@@ -265,7 +265,8 @@ pub async fn fetch_once(
 fn client_for(settings: &ProviderSettings) -> Result<Option<HttpClient>, FetchError> {
     match settings.keys.source {
         KeyOrigin::Discovery | KeyOrigin::JwksUrl(_) | KeyOrigin::MetadataUrl(_) | KeyOrigin::OneByOne(_) => {
-            HttpClient::new(settings.keys.ca_file.as_deref(), None, settings.keys.egress.as_ref()).map(Some)
+            let client = HttpClient::new(settings.keys.ca_file.as_deref(), None, settings.keys.egress.as_ref())?;
+            Ok(Some(client.allowing_http(settings.keys.allow_http)))
         }
         KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_) => Ok(None),
     }

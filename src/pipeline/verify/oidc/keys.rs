@@ -7,13 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, ParsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use serde_json::{Map, Value};
 
-use super::SigningAlgorithm;
+use super::{Scheme, SigningAlgorithm};
 use crate::pipeline::capture::oidc::kind;
 use crate::pipeline::verify::Fault;
 
@@ -73,8 +74,50 @@ struct VerificationKey {
     /// The one algorithm that the key is for, where it says so (RFC 7517 section 4.4).
     algorithm: Option<SigningAlgorithm>,
     parameters: Arc<AlgorithmParameters>,
-    key: Arc<DecodingKey>,
+    key: Arc<PublicKey>,
 }
+
+/// A key that can verify.
+pub(super) enum PublicKey {
+    Known(DecodingKey),
+    /// Of ES512.
+    P521(ParsedPublicKey),
+}
+
+impl PublicKey {
+    /// `signature` in base64url.
+    pub(super) fn verifies(&self, signature: &str, signed: &[u8], algorithm: SigningAlgorithm) -> bool {
+        match (self, algorithm.0) {
+            (Self::Known(key), Scheme::Known(algorithm)) => {
+                matches!(jsonwebtoken::crypto::verify(signature, signed, key, algorithm), Ok(true))
+            }
+            (Self::P521(key), Scheme::Es512) => {
+                let signature = URL_SAFE_NO_PAD.decode(signature);
+                signature.is_ok_and(|signature| key.verify_sig(signed, &signature).is_ok())
+            }
+            (Self::Known(_), Scheme::Es512) | (Self::P521(_), Scheme::Known(_)) => false,
+        }
+    }
+
+    fn read(jwk: &Jwk) -> Option<Self> {
+        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else {
+            return DecodingKey::from_jwk(jwk).ok().map(Self::Known);
+        };
+        if point.curve != EllipticCurve::P521 {
+            return DecodingKey::from_jwk(jwk).ok().map(Self::Known);
+        }
+        // An uncompressed point: 4, x, y (SEC 1 section 2.3.3), each of the size of the field (RFC 7518 section 6.2.1.2).
+        let mut bytes = vec![4];
+        for coordinate in [&point.x, &point.y] {
+            let coordinate = URL_SAFE_NO_PAD.decode(coordinate).ok().filter(|bytes| bytes.len() == P521_FIELD)?;
+            bytes.extend(coordinate);
+        }
+        ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, bytes).ok().map(Self::P521)
+    }
+}
+
+/// Bytes of a coordinate on P-521.
+const P521_FIELD: usize = 66;
 
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,7 +176,7 @@ impl KeySet {
         &self,
         key_id: Option<&str>,
         algorithm: SigningAlgorithm,
-    ) -> Result<impl Iterator<Item = &DecodingKey>, Fault> {
+    ) -> Result<impl Iterator<Item = &PublicKey>, Fault> {
         let named: Vec<&VerificationKey> =
             self.keys.iter().filter(|key| key_id.is_none_or(|kid| key.key_id.as_deref() == Some(kid))).collect();
         let fitting: Vec<&VerificationKey> = named.iter().copied().filter(|key| key.verifies(algorithm)).collect();
@@ -190,7 +233,7 @@ impl VerificationKey {
         {
             return Err(format!("`alg` is `{algorithm}`, which does not fit its `kty` and `crv`"));
         }
-        let key = DecodingKey::from_jwk(&jwk).map_err(|_| String::from("its key material cannot be read"))?;
+        let key = PublicKey::read(&jwk).ok_or_else(|| String::from("its key material cannot be read"))?;
         let key_id = key_id.map(str::to_owned);
         Ok(Self { key_id, algorithm, parameters: Arc::new(parameters), key: Arc::new(key) })
     }
@@ -237,12 +280,12 @@ fn check_curve(parameters: &AlgorithmParameters) -> Result<(), String> {
     let usable = match parameters {
         AlgorithmParameters::RSA(_) => true,
         AlgorithmParameters::EllipticCurve(key) => {
-            matches!(key.curve, EllipticCurve::P256 | EllipticCurve::P384)
+            matches!(key.curve, EllipticCurve::P256 | EllipticCurve::P384 | EllipticCurve::P521)
         }
         AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519,
         _ => false,
     };
-    if usable { Ok(()) } else { Err(String::from("its `crv` cannot be used; expected P-256, P-384 or Ed25519")) }
+    if usable { Ok(()) } else { Err(String::from("its `crv` cannot be used; expected P-256, P-384, P-521 or Ed25519")) }
 }
 
 /// A member that is a text. `null` counts as missing.
@@ -261,4 +304,42 @@ pub fn without_mark(document: &[u8]) -> &[u8] {
 
 fn shortened(name: &str) -> String {
     name.chars().take(MOST_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The example of RFC 7515 appendix A.4, made by another implementation.
+    #[test]
+    fn the_example_of_es512_verifies() {
+        let jwk = json!({
+            "kty": "EC", "crv": "P-521", "kid": "a4",
+            "x": "AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk",
+            "y": "ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2",
+        });
+        let signed = b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA";
+        let signature = "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn";
+        let set = KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
+        let es512 = SigningAlgorithm::named("ES512").unwrap();
+        let verifies = |signed: &[u8], signature: &str, algorithm: SigningAlgorithm| {
+            set.choose(Some("a4"), algorithm)
+                .is_ok_and(|mut keys| keys.any(|key| key.verifies(signature, signed, algorithm)))
+        };
+        assert!(verifies(signed, signature, es512));
+        assert!(!verifies(b"eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZB", signature, es512));
+        assert!(!verifies(signed, signature.trim_end_matches("_Jn"), es512));
+        assert!(!verifies(signed, signature, SigningAlgorithm::named("ES384").unwrap()));
+        for (member, value) in [
+            ("x", "AA"),
+            ("y", "AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk"),
+        ] {
+            let mut odd = jwk.clone();
+            odd[member] = json!(value);
+            let why = KeySet::read(json!({"keys": [odd]}).to_string().as_bytes()).unwrap_err().to_string();
+            assert!(why.contains("its key material cannot be read"), "{why}");
+        }
+    }
 }
