@@ -5,9 +5,12 @@
 //! rest of the program calls; it brings the steps along, so that every store does the same.
 
 mod acts;
+mod chain;
 mod logins;
 mod look;
 pub mod memory;
+
+mod rows;
 mod rules;
 pub mod sqlite;
 

@@ -29,18 +29,19 @@ use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-use self::audit::Sealer;
 use self::facts::{Look, setting};
 pub use self::file::{Claim, in_use};
 use self::file::{Files, create_private};
-use self::state::{Live, State};
+use self::state::State;
+use super::chain::Sealer;
+use super::rows::{Live, kind_of, provider_of, target_of, user_of};
 use super::{
     Ask, AuditRow, ChainReport, Journal, Known, Make, Step, Store, StoreError, Through, Unvouched, Upkeep, Users, Work,
     made,
 };
 use crate::config::{Secret, Synchronous};
 use crate::pipeline::decision::{self, Facts, Needs};
-use crate::pipeline::ids::{Namespace, ProviderName, Subject, Target, Timestamp, UserId};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
@@ -259,7 +260,7 @@ impl SqliteStore {
             newer if newer > schema::VERSION => return Err(schema::written_by_newer(newer)),
             _ => return Ok(Vec::new()),
         }
-        let live = Live::read(&connection)?;
+        let live = state::read(&connection)?;
         let look = Look { connection: &connection, live: &live };
         let mut facts = Facts::default();
         for _ in 0..super::ROUNDS {
@@ -364,7 +365,7 @@ fn look<T>(
         .and_then(|mut select| select.query_row([], |row| row.get(0)))
         .map_err(unavailable)?;
     if last >= known.names.fresh() {
-        known = Arc::new(Live::read(&view)?);
+        known = Arc::new(state::read(&view)?);
     }
     work(Look { connection: &view, live: &known })
 }
@@ -578,33 +579,6 @@ fn unavailable(error: rusqlite::Error) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
-/// How a target is written in `kind`.
-fn kind_of(target: &Target) -> i64 {
-    match target {
-        Target::Group(_) => 0,
-        Target::Role(_) => 1,
-    }
-}
-
-/// Reads a target back. Names in the database were valid when written.
-fn target_of(kind: i64, name: &str) -> Result<Target, StoreError> {
-    use crate::pipeline::ids::{GroupName, RoleName};
-    let target = match kind {
-        0 => GroupName::parse(name).map(Target::Group),
-        _ => RoleName::parse(name).map(Target::Role),
-    };
-    target.map_err(|error| StoreError::Invalid(format!("the stored name `{name}` {error}")))
-}
-
-/// A user's key. Names in the database were valid when written.
-fn user_of(namespace: &str, subject: &str) -> Result<UserId, StoreError> {
-    let invalid = |error: crate::pipeline::ids::InvalidText| StoreError::Invalid(error.to_string());
-    Ok(UserId {
-        namespace: Namespace::parse(namespace).map_err(invalid)?,
-        subject: Subject::parse(subject).map_err(invalid)?,
-    })
-}
-
 /// The number of the next user, for an INSERT. None is ever used twice, since audit rows name people by it.
 const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0),
     coalesce((SELECT value FROM settings WHERE name = 'last_erased_user'), 0)))";
@@ -612,10 +586,6 @@ const NEXT_USER: &str = "(SELECT 1 + max(coalesce((SELECT max(id) FROM users), 0
 /// Notes a number that was a user's, so that no other user ever has it.
 const NOTE_LAST_USER: &str = "INSERT INTO settings (name, value) VALUES ('last_erased_user', ?1)
     ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
-
-fn provider_of(name: &str) -> Result<ProviderName, StoreError> {
-    ProviderName::parse(name).map_err(|error| StoreError::Invalid(error.to_string()))
-}
 
 impl From<SqliteStore> for Store {
     fn from(store: SqliteStore) -> Self {
@@ -693,7 +663,7 @@ impl Users for SqliteStore {
         }
         let (sealer, statements) = (Arc::clone(&self.sealer), Arc::clone(&self.statements));
         Box::pin(self.read_aside(move |look| {
-            let mut state = State { live: Live::read(look.connection)?, ..State::default() };
+            let mut state = State { live: state::read(look.connection)?, ..State::default() };
             let mut session = Session {
                 connection: look.connection,
                 sealer: &sealer,

@@ -1,37 +1,17 @@
-//! The audit chain: what happened, in commit order. `docs/audit.md` says what it proves.
-//!
-//! Each row has a MAC of its own, over time, event, detail, login, user number and the hash of the personal fields. A seal
-//! covers that MAC, the row's place and the seal before it. With a key both are HMAC-SHA256; without one they are SHA-256, and
-//! `audit verify` says so. The personal fields and their salt can be erased: their hash stays.
+//! The audit chain in SQLite: each row is sealed onto the one before, in the order of commits.
 
-mod seal;
-mod verify;
+use std::collections::BTreeSet;
 
-use aws_lc_rs::rand;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-pub(super) use self::seal::Sealer;
-use self::seal::{CURRENT, Content, Numbers, SALT, salted};
-pub(super) use self::verify::verify;
-use super::super::AuditRow;
+pub(super) use super::super::chain::Sealer;
+use super::super::chain::{
+    ACCEPTED, Accepted, CONTINUED, CURRENT, Content, Continued, Last, Numbers, Stored, Walk, conceal, hexadecimal,
+};
+use super::super::{AuditRow, ChainReport};
 use super::{Session, StoreError, unavailable};
 use crate::pipeline::ids::{Timestamp, UserId};
-
-/// The first row after those of the first format.
-const CONTINUED: &str = "audit_continued";
-/// An operator vouches for the rows from before there was a key.
-const ACCEPTED: &str = "unkeyed_accepted";
-pub(super) use crate::pipeline::decision::{ERASED, MERGED};
-
-/// Who a row is about: kept beside the chain.
-#[derive(Serialize)]
-struct Person<'a> {
-    namespace: &'a str,
-    subject: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    email: Option<&'a str>,
-}
 
 /// What a row is about, apart from its detail.
 #[derive(Default)]
@@ -106,23 +86,6 @@ fn write_text(
     Ok(Last { sequence, seal, keyed, key: key.map(<[u8]>::to_vec) })
 }
 
-/// What names a person, and the hash that stands for it in the chain.
-struct Concealed {
-    salt: [u8; SALT],
-    fields: String,
-    hash: Vec<u8>,
-}
-
-/// The personal fields, and the salted hash by which the chain vouches for them.
-fn conceal(user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
-    let person = Person { namespace: user.namespace.as_str(), subject: user.subject.as_str(), email };
-    let fields = serde_json::to_string(&person).map_err(|error| StoreError::Invalid(error.to_string()))?;
-    let mut salt = [0; SALT];
-    rand::fill(&mut salt).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
-    let hash = salted(&salt, &fields);
-    Ok(Concealed { salt, fields, hash })
-}
-
 /// Removes the personal fields of every row about a user. The numbers stay: they are sealed, and no longer name a person.
 pub(super) fn erase(session: &Session<'_>, user: i64) -> Result<(), StoreError> {
     session
@@ -134,17 +97,6 @@ pub(super) fn erase(session: &Session<'_>, user: i64) -> Result<(), StoreError> 
 }
 
 // ------------------------------------------------------------------------------------------------- how a chain goes on
-
-/// What the first row after those of the first format says of them.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Continued {
-    rows: u64,
-    head: String,
-    /// A digest of the user numbers in those rows, which their own seals leave out.
-    users: String,
-    /// The highest user number so far: a user of then may have no row.
-    last_user: i64,
-}
 
 /// Seals how many rows of the first format there are, and how they end. Without any nothing is written.
 pub(super) fn continue_first_format(connection: &Connection, sealer: &Sealer, at: Timestamp) -> Result<(), StoreError> {
@@ -165,14 +117,6 @@ pub(super) fn continue_first_format(connection: &Connection, sealer: &Sealer, at
         last_user: last_user.map_err(unavailable)?,
     };
     write(connection, sealer, at, CONTINUED, &continued, &About::default())
-}
-
-/// What an operator vouches for: the rows at the beginning that no key seals.
-#[derive(Debug, Serialize, Deserialize)]
-struct Accepted {
-    by: String,
-    rows: i64,
-    head: String,
 }
 
 /// Seals, with the key, how many rows came before the first that it seals, and how they end. An operator says so and no
@@ -201,29 +145,6 @@ pub(super) fn accept_unkeyed(session: &mut Session<'_>, by: &str, at: Timestamp)
     let detail = serde_json::to_string(&accepted).map_err(|error| StoreError::Invalid(error.to_string()))?;
     append(session, at, ACCEPTED, &detail, &About::default())?;
     Ok(rows.unsigned_abs())
-}
-
-/// The end of the chain.
-#[derive(Debug, Clone)]
-pub(super) struct Last {
-    sequence: i64,
-    seal: Vec<u8>,
-    keyed: bool,
-    key: Option<Vec<u8>>,
-}
-
-impl Last {
-    /// A row that is not sealed as the rows before it could never be verified again, so it is not written.
-    fn check_key(&self, sealer: &Sealer) -> Result<(), StoreError> {
-        let why = match (sealer.key_id(), &self.key) {
-            (None, _) if self.keyed => "the configuration has no audit key",
-            (Some(ours), Some(theirs)) if ours != theirs.as_slice() => "the configuration has another one",
-            _ => return Ok(()),
-        };
-        Err(StoreError::Invalid(format!(
-            "the audit chain is sealed with a key, and {why}: set `audit.key_file` or `audit.key_env` to the key of before"
-        )))
-    }
 }
 
 pub(super) fn last(connection: &Connection) -> Result<Option<Last>, StoreError> {
@@ -293,10 +214,51 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
     })
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
+/// Walks the whole chain, and stops at the first row that does not fit.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
+    let mut walk = Walk::new(sealer);
+    let mut select = connection
+        .prepare(
+            "SELECT sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key
+             FROM audit ORDER BY sequence",
+        )
+        .map_err(unavailable)?;
+    let mut rows = select.query([]).map_err(unavailable)?;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        // A column of another type is an altered row, not a store that fails.
+        let Ok(row) = stored(row) else {
+            return Ok(walk.broken_at_next("holds values of the wrong type: it was altered"));
+        };
+        if let Err(fault) = walk.step(&row) {
+            return Ok(walk.report(Some(fault)));
+        }
+    }
+    let users: BTreeSet<i64> = connection
+        .prepare("SELECT id FROM users")
+        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+        .map_err(unavailable)?;
+    let fault = walk.end(&users);
+    Ok(walk.report(fault))
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        sequence: row.get(0)?,
+        at: row.get(1)?,
+        event: row.get(2)?,
+        detail: row.get(3)?,
+        person: row.get(4)?,
+        keyed: row.get(5)?,
+        seal: row.get(6)?,
+        user: row.get(7)?,
+        salt: row.get(8)?,
+        fields: row.get(9)?,
+        format: row.get(10)?,
+        login: row.get(11)?,
+        mac: row.get(12)?,
+        key: row.get(13)?,
     })
 }

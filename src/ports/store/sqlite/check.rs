@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::super::rows::{self, Key, holdings};
 use super::super::{Known, StoreError};
-use super::records::{self, Key, holdings};
+use super::records;
 use super::{Session, kind_of, target_of, unavailable};
 use crate::pipeline::ids::Target;
 use crate::pipeline::record::Record;
@@ -50,7 +51,7 @@ pub(super) fn check(session: &mut Session<'_>, repair: bool) -> Result<Vec<Strin
 
 /// Records as they stand in the rows, not as they count: what was not swept yet is in both.
 fn page(session: &Session<'_>, after: i64) -> Result<Vec<Known>, StoreError> {
-    let live = super::state::Live { names: session.state.live.names.clone(), work: Vec::new() };
+    let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
     records::find(session.connection, &live, "users.id > ?1 ORDER BY users.id LIMIT ?2", &[&after, &PAGE])
 }
 
@@ -112,7 +113,7 @@ fn surplus(session: &mut Session<'_>, repair: bool, faults: &mut Faults) -> Resu
     let expected = session.number("SELECT count(*) FROM holdings", &[])?;
     let mut gone: Vec<(i64, Key)> = Vec::new();
     if expected > 0 {
-        let live = super::state::Live { names: session.state.live.names.clone(), work: Vec::new() };
+        let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
         let mut select = session
             .connection
             .prepare("SELECT user_id, kind, target, provider, mapping FROM holdings ORDER BY user_id")
@@ -156,7 +157,7 @@ fn surplus(session: &mut Session<'_>, repair: bool, faults: &mut Faults) -> Resu
 }
 
 fn surplus_denied(session: &Session<'_>) -> Result<Vec<(i64, Target)>, StoreError> {
-    let live = super::state::Live { names: session.state.live.names.clone(), work: Vec::new() };
+    let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
     let mut select =
         session.connection.prepare("SELECT user_id, kind, name FROM denied ORDER BY user_id").map_err(unavailable)?;
     let mut rows = select.query([]).map_err(unavailable)?;
@@ -188,7 +189,7 @@ fn named(session: &Session<'_>, Key { kind, target, provider, .. }: &Key) -> Str
                 .map_or_else(|| format!("number {target}"), ToString::to_string);
             if provider.is_empty() { format!("{target} by hand") } else { format!("{target} through `{provider}`") }
         }
-        &records::DISABLED => "a mapping disabled them".into(),
+        &rows::DISABLED => "a mapping disabled them".into(),
         _ => "the brake spared them".into(),
     }
 }

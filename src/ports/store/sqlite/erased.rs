@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::hmac;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::rows::erased_digest;
 use super::super::{StoreError, random_key};
 use super::facts::setting;
 use super::{Session, kind_of, target_of, unavailable};
@@ -17,18 +17,9 @@ use crate::pipeline::record::{Bound, Deny, Disabled, Rest};
 
 const KEY: &str = "erased_key";
 
-fn digest(key: &[u8], user: &UserId) -> Vec<u8> {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    for part in [user.namespace.as_str(), user.subject.as_str()] {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part.as_bytes());
-    }
-    context.sign().as_ref().to_vec()
-}
-
 /// The digest of a user, by the key that is made at the first need.
 fn digest_of(session: &Session<'_>, user: &UserId) -> Result<Vec<u8>, StoreError> {
-    Ok(digest(&session.kept(KEY, random_key)?, user))
+    Ok(erased_digest(&session.kept(KEY, random_key)?, user))
 }
 
 /// Reads when, by which mapping and under which label.
@@ -43,7 +34,7 @@ fn read_disabled(row: &Row<'_>) -> rusqlite::Result<Option<Disabled>> {
 /// What binds a user whom the store does not know.
 pub(super) fn find(connection: &Connection, user: &UserId) -> Result<Option<Bound>, StoreError> {
     let Some(key) = setting(connection, KEY)? else { return Ok(None) };
-    of_digest(connection, &digest(&key, user))
+    of_digest(connection, &erased_digest(&key, user))
 }
 
 fn of_digest(connection: &Connection, digest: &[u8]) -> Result<Option<Bound>, StoreError> {
@@ -141,7 +132,7 @@ fn write(session: &Session<'_>, digest: &[u8], bound: &Bound, now: Timestamp) ->
 /// Forgets what binds a user.
 pub(super) fn forget(session: &Session<'_>, user: &UserId) -> Result<(), StoreError> {
     match setting(session.connection, KEY)? {
-        Some(key) => remove(session, &digest(&key, user)),
+        Some(key) => remove(session, &erased_digest(&key, user)),
         None => Ok(()),
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::super::rows::Live;
+use super::super::rows::{DISABLED, STOPPED};
 use super::super::{Known, StoreError, Through};
-use super::records::{self, DISABLED, STOPPED};
-use super::state::Live;
+use super::records;
 use super::{kind_of, provider_of, target_of, unavailable, user_of};
 use crate::pipeline::decision::{Disablings, Facts, GrantOf, Other, Question, RunningWindow, Window};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};

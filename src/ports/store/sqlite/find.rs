@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
 use super::super::StoreError;
-use super::state::Live;
+use super::super::rows::Live;
 use super::{kind_of, unavailable, user_of};
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort, Within};

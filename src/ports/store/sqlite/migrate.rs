@@ -20,7 +20,8 @@ use rusqlite::{Connection, Row, params};
 use serde::Deserialize;
 
 use super::super::StoreError;
-use super::audit::{self, Sealer};
+use super::super::chain::Sealer;
+use super::audit;
 use super::file::create_private;
 use super::schema::{self, VERSION, patiently};
 use super::{cannot_open, provider_of, target_of, unavailable, user_of};

@@ -1,21 +1,15 @@
 //! Records in rows: read whole, and written as the difference between two.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, Row, params};
 
+use super::super::rows::{Key, Live, key_of, mark_of};
 use super::super::{Known, StoreError};
-use super::state::Live;
 use super::{NEXT_USER, Session, kind_of, unavailable, user_of};
-use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
+use crate::pipeline::record::Record;
 use crate::pipeline::record::names::Names;
 use crate::pipeline::record::text::{self, Unreadable};
-use crate::pipeline::record::{Record, Stopped};
-
-/// The `kind` of a row about a user whom a mapping disabled, and of one whom the brake spared.
-pub(super) const DISABLED: i64 = 4;
-pub(super) const STOPPED: i64 = 5;
 
 const COLUMNS: &str = "users.id, namespace, subject, email, display_name, created_at, logins, due, record";
 
@@ -64,48 +58,6 @@ pub(super) fn by_key(connection: &Connection, live: &Live, user: &UserId) -> Res
 
 pub(super) fn by_number(connection: &Connection, live: &Live, number: i64) -> Result<Option<Known>, StoreError> {
     Ok(find(connection, live, "users.id = ?1", &[&number])?.pop())
-}
-
-// ------------------------------------------------------------------------------------------------- what is found by them
-
-/// A row of `holdings`, without the user and `at`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub kind: i64,
-    pub target: i64,
-    pub provider: String,
-    pub mapping: Vec<u8>,
-}
-
-/// The rows of `holdings` that a record has.
-pub(super) fn holdings(record: &Record, names: &Names) -> BTreeMap<Key, Option<i64>> {
-    let held = record.holdings.iter();
-    let held = held.filter_map(|(grant, holding)| Some((key_of(grant, names)?, holding.held_at.map(|at| at.0))));
-    held.chain(mark_of(record).map(|key| (key, None))).collect()
-}
-
-/// The row of a grant.
-fn key_of(Grant { target, source }: &Grant, names: &Names) -> Option<Key> {
-    let (provider, mapping) = match source {
-        Source::Assigned => (String::new(), Vec::new()),
-        Source::Mapped { provider, mapping } => (provider.to_string(), mapping.0.to_vec()),
-    };
-    Some(Key { kind: kind_of(target), target: names.number(target)?, provider, mapping })
-}
-
-/// The row of a user whom a mapping disabled, or whom the brake spared that.
-fn mark_of(record: &Record) -> Option<Key> {
-    let about = |kind: i64, at: Timestamp, mapping: MappingId, provider: Option<&ProviderName>| Key {
-        kind,
-        target: at.0,
-        provider: provider.map(ToString::to_string).unwrap_or_default(),
-        mapping: mapping.0.to_vec(),
-    };
-    match (&record.disabled, &record.stopped) {
-        (Some(disabled), _) => disabled.by.as_ref().map(|(mapping, _)| about(DISABLED, disabled.at, *mapping, None)),
-        (None, Some(Stopped { mapping, provider, at, .. })) => Some(about(STOPPED, *at, *mapping, provider.as_ref())),
-        (None, None) => None,
-    }
 }
 
 // ------------------------------------------------------------------------------------------------------------- writing

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::super::StoreError;
-use super::audit::Sealer;
+use super::super::chain::Sealer;
 use super::file::Claim;
 use super::{cannot_open, migrate, unavailable};
 

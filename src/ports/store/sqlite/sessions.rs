@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::rows::Live;
 use super::super::{StoreError, Token};
-use super::state::Live;
 use super::{Session as Transaction, provider_of, unavailable, user_of, users};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;

@@ -6,41 +6,23 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use super::super::chain::Last;
+use super::super::rows::Live;
 use super::super::{StoreError, Work};
-use super::audit::Last;
 use super::{target_of, unavailable};
 use crate::pipeline::ids::{MappingId, ProviderName};
-use crate::pipeline::record::Record;
 use crate::pipeline::record::names::Names;
 
-/// What every reader of records needs.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Live {
-    pub names: Names,
-    pub work: Vec<(i64, Arc<Work>)>,
-}
-
-impl Live {
-    pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
-        let mut live = Self { names: names(connection)?, work: Vec::new() };
-        let mut select =
-            connection.prepare_cached("SELECT number, item FROM work ORDER BY number").map_err(unavailable)?;
-        let mut rows = select.query([]).map_err(unavailable)?;
-        while let Some(row) = rows.next().map_err(unavailable)? {
-            let (number, text): (i64, String) = (row.get(0).map_err(unavailable)?, row.get(1).map_err(unavailable)?);
-            let unknown = || StoreError::Invalid(format!("row {number} of `work` is not what this version writes"));
-            live.work.push((number, Arc::new(Work::read(&text).ok_or_else(unknown)?)));
-        }
-        Ok(live)
+pub(super) fn read(connection: &Connection) -> Result<Live, StoreError> {
+    let mut live = Live { names: names(connection)?, work: Vec::new() };
+    let mut select = connection.prepare_cached("SELECT number, item FROM work ORDER BY number").map_err(unavailable)?;
+    let mut rows = select.query([]).map_err(unavailable)?;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        let (number, text): (i64, String) = (row.get(0).map_err(unavailable)?, row.get(1).map_err(unavailable)?);
+        let unknown = || StoreError::Invalid(format!("row {number} of `work` is not what this version writes"));
+        live.work.push((number, Arc::new(Work::read(&text).ok_or_else(unknown)?)));
     }
-
-    /// A record as it counts: less what has ended and was not swept yet.
-    pub(super) fn as_it_counts(&self, mut record: Record) -> Record {
-        for (_, work) in &self.work {
-            work.carry_out(&mut record);
-        }
-        record
-    }
+    Ok(live)
 }
 
 pub(super) fn names(connection: &Connection) -> Result<Names, StoreError> {
@@ -73,8 +55,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn read(connection: &Connection) -> Result<Self, StoreError> {
-        let mut state =
-            Self { live: Live::read(connection)?, last: super::audit::last(connection)?, ..Self::default() };
+        let mut state = Self { live: read(connection)?, last: super::audit::last(connection)?, ..Self::default() };
         state.given = given(connection)?;
         state.hours = hours(connection)?;
         Ok(state)

@@ -2,11 +2,11 @@
 
 use rusqlite::params;
 
+use super::super::rows::Live;
 use super::super::{Ask, Known, ROUNDS, Step, StoreError, Token};
 use super::audit::About as Row;
 use super::facts::Look;
 use super::records::{self, former_numbers};
-use super::state::Live;
 use super::{Session, audit, catalogue, erased, kind_of, unavailable};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared};
 use crate::pipeline::ids::{Timestamp, UserId};

@@ -5,9 +5,9 @@ use aws_lc_rs::{digest, hmac};
 use crate::config::Secret;
 
 /// The format that is written.
-pub(super) const CURRENT: i64 = 2;
+pub(in super::super) const CURRENT: i64 = 2;
 /// Random bytes before the personal fields in their hash.
-pub(super) const SALT: usize = 16;
+pub(in super::super) const SALT: usize = 16;
 const KEY_ID: usize = 8;
 
 /// Makes seals: by HMAC-SHA256 with a key, by SHA-256 without one.
@@ -21,7 +21,7 @@ struct Key {
 }
 
 /// What a row's own MAC covers.
-pub(super) struct Content<'a> {
+pub(in super::super) struct Content<'a> {
     pub at: i64,
     pub event: &'a str,
     pub detail: &'a str,
@@ -31,7 +31,7 @@ pub(super) struct Content<'a> {
 }
 
 /// A row of the first format.
-pub(super) struct First<'a> {
+pub(in super::super) struct First<'a> {
     pub sequence: i64,
     pub at: i64,
     pub event: &'a str,
@@ -51,12 +51,12 @@ impl Sealer {
     }
 
     /// By what rows name the key; `None` without one. It tells nothing about the key.
-    pub(super) fn key_id(&self) -> Option<&[u8]> {
+    pub(in super::super) fn key_id(&self) -> Option<&[u8]> {
         self.key.as_ref().map(|key| key.id.as_slice())
     }
 
     /// A row's own MAC, which does not depend on where the row stands.
-    pub(super) fn mac(&self, keyed: bool, content: &Content<'_>) -> Vec<u8> {
+    pub(in super::super) fn mac(&self, keyed: bool, content: &Content<'_>) -> Vec<u8> {
         let mut parts = Parts::of("loginsync audit row");
         parts.number(content.at);
         parts.bytes(content.event.as_bytes());
@@ -68,7 +68,7 @@ impl Sealer {
     }
 
     /// The seal of a row: its place, the seal before it, and its MAC.
-    pub(super) fn link(&self, keyed: bool, sequence: i64, before: &[u8], mac: &[u8]) -> Vec<u8> {
+    pub(in super::super) fn link(&self, keyed: bool, sequence: i64, before: &[u8], mac: &[u8]) -> Vec<u8> {
         let mut parts = Parts::of("loginsync audit seal");
         parts.number(sequence);
         parts.bytes(before);
@@ -77,7 +77,7 @@ impl Sealer {
     }
 
     /// The seal of a row of the first format.
-    pub(super) fn first(&self, before: &[u8], row: &First<'_>) -> Vec<u8> {
+    pub(in super::super) fn first(&self, before: &[u8], row: &First<'_>) -> Vec<u8> {
         let mut parts = Parts::default();
         parts.bytes(before);
         parts.number(row.sequence);
@@ -131,7 +131,7 @@ impl Parts {
 }
 
 /// The hash that stands for a person's fields: the salt, of a fixed length, and the fields.
-pub(super) fn salted(salt: &[u8], fields: &str) -> Vec<u8> {
+pub(in super::super) fn salted(salt: &[u8], fields: &str) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(salt);
     context.update(fields.as_bytes());
@@ -139,21 +139,21 @@ pub(super) fn salted(salt: &[u8], fields: &str) -> Vec<u8> {
 }
 
 /// A digest of whom the rows of the first format are about, which their seals do not cover.
-pub(super) struct Numbers(digest::Context);
+pub(in super::super) struct Numbers(digest::Context);
 
 impl Numbers {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    pub(super) fn add(&mut self, sequence: i64, user: Option<i64>) {
+    pub(in super::super) fn add(&mut self, sequence: i64, user: Option<i64>) {
         let mut parts = Parts::default();
         parts.number(sequence);
         parts.optional(user.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         self.0.update(&parts.0);
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(in super::super) fn finish(self) -> String {
         super::hexadecimal(self.0.finish().as_ref())
     }
 }

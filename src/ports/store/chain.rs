@@ -1,80 +1,113 @@
-//! Walking the audit chain: does every row stand where it was written, as it was written?
+//! The audit chain, whichever store keeps it: what seals cover, and walking it. `docs/audit.md` says what it proves.
+//!
+//! Each row has a MAC of its own, over time, event, detail, login, user number and the hash of the personal fields. A seal
+//! covers that MAC, the row's place and the seal before it. With a key both are HMAC-SHA256; without one they are SHA-256, and
+//! `audit verify` says so. The personal fields and their salt can be erased: their hash stays.
+
+mod seal;
 
 use std::collections::{BTreeSet, HashMap};
 
-use rusqlite::{Connection, Row};
+use aws_lc_rs::rand;
+use serde::{Deserialize, Serialize};
 
-use super::super::super::{Broken, ChainReport};
-use super::super::{StoreError, unavailable};
-use super::seal::{CURRENT, Content, First, Numbers, SALT, Sealer, salted};
-use super::{ACCEPTED, Accepted, CONTINUED, Continued, ERASED, MERGED, hexadecimal};
+pub(super) use self::seal::{CURRENT, Content, Numbers, Sealer};
+use self::seal::{First, SALT, salted};
+use super::{Broken, ChainReport, StoreError};
+use crate::pipeline::decision::{ERASED, MERGED};
+use crate::pipeline::ids::UserId;
 
-/// Walks the whole chain, and stops at the first row that does not fit.
-///
-/// # Errors
-/// When the database cannot be read.
-pub(in super::super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
-    let mut walk = Walk::new(sealer);
-    let mut select = connection
-        .prepare(
-            "SELECT sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key
-             FROM audit ORDER BY sequence",
-        )
-        .map_err(unavailable)?;
-    let mut rows = select.query([]).map_err(unavailable)?;
-    while let Some(row) = rows.next().map_err(unavailable)? {
-        // A column of another type is an altered row, not a store that fails.
-        let Ok(row) = Stored::read(row) else {
-            return Ok(walk.broken_at_next("holds values of the wrong type: it was altered"));
+/// The first row after those of the first format.
+pub(super) const CONTINUED: &str = "audit_continued";
+/// An operator vouches for the rows from before there was a key.
+pub(super) const ACCEPTED: &str = "unkeyed_accepted";
+
+/// Who a row is about: kept beside the chain.
+#[derive(Serialize)]
+struct Person<'a> {
+    namespace: &'a str,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+}
+
+/// What names a person, and the hash that stands for it in the chain.
+pub(super) struct Concealed {
+    pub salt: [u8; SALT],
+    pub fields: String,
+    pub hash: Vec<u8>,
+}
+
+/// The personal fields, and the salted hash by which the chain vouches for them.
+pub(super) fn conceal(user: &UserId, email: Option<&str>) -> Result<Concealed, StoreError> {
+    let person = Person { namespace: user.namespace.as_str(), subject: user.subject.as_str(), email };
+    let fields = serde_json::to_string(&person).map_err(|error| StoreError::Invalid(error.to_string()))?;
+    let mut salt = [0; SALT];
+    rand::fill(&mut salt).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    let hash = salted(&salt, &fields);
+    Ok(Concealed { salt, fields, hash })
+}
+
+/// What the first row after those of the first format says of them.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Continued {
+    pub rows: u64,
+    pub head: String,
+    /// A digest of the user numbers in those rows, which their own seals leave out.
+    pub users: String,
+    /// The highest user number so far: a user of then may have no row.
+    pub last_user: i64,
+}
+
+/// What an operator vouches for: the rows at the beginning that no key seals.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Accepted {
+    pub by: String,
+    pub rows: i64,
+    pub head: String,
+}
+
+/// The end of the chain.
+#[derive(Debug, Clone)]
+pub(super) struct Last {
+    pub sequence: i64,
+    pub seal: Vec<u8>,
+    pub keyed: bool,
+    pub key: Option<Vec<u8>>,
+}
+
+impl Last {
+    /// A row that is not sealed as the rows before it could never be verified again, so it is not written.
+    pub(super) fn check_key(&self, sealer: &Sealer) -> Result<(), StoreError> {
+        let why = match (sealer.key_id(), &self.key) {
+            (None, _) if self.keyed => "the configuration has no audit key",
+            (Some(ours), Some(theirs)) if ours != theirs.as_slice() => "the configuration has another one",
+            _ => return Ok(()),
         };
-        if let Err(fault) = walk.step(&row) {
-            return Ok(walk.report(Some(fault)));
-        }
+        Err(StoreError::Invalid(format!(
+            "the audit chain is sealed with a key, and {why}: set `audit.key_file` or `audit.key_env` to the key of before"
+        )))
     }
-    let users: BTreeSet<i64> = connection
-        .prepare("SELECT id FROM users")
-        .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
-        .map_err(unavailable)?;
-    let fault = walk.end(&users);
-    Ok(walk.report(fault))
 }
 
-struct Stored {
-    sequence: i64,
-    at: i64,
-    event: String,
-    detail: String,
-    person: Option<Vec<u8>>,
-    keyed: bool,
-    seal: Vec<u8>,
-    user: Option<i64>,
-    salt: Option<Vec<u8>>,
-    fields: Option<String>,
-    format: i64,
-    login: Option<String>,
-    mac: Option<Vec<u8>>,
-    key: Option<Vec<u8>>,
-}
+// --------------------------------------------------------------------------------------------------------------- walking
 
-impl Stored {
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            sequence: row.get(0)?,
-            at: row.get(1)?,
-            event: row.get(2)?,
-            detail: row.get(3)?,
-            person: row.get(4)?,
-            keyed: row.get(5)?,
-            seal: row.get(6)?,
-            user: row.get(7)?,
-            salt: row.get(8)?,
-            fields: row.get(9)?,
-            format: row.get(10)?,
-            login: row.get(11)?,
-            mac: row.get(12)?,
-            key: row.get(13)?,
-        })
-    }
+/// A row as a store keeps it.
+pub(super) struct Stored {
+    pub sequence: i64,
+    pub at: i64,
+    pub event: String,
+    pub detail: String,
+    pub person: Option<Vec<u8>>,
+    pub keyed: bool,
+    pub seal: Vec<u8>,
+    pub user: Option<i64>,
+    pub salt: Option<Vec<u8>>,
+    pub fields: Option<String>,
+    pub format: i64,
+    pub login: Option<String>,
+    pub mac: Option<Vec<u8>>,
+    pub key: Option<Vec<u8>>,
 }
 
 /// What the rows so far say about one user: the first row with personal fields, the first without those that it had, and the
@@ -87,7 +120,8 @@ struct Mentions {
     merged: bool,
 }
 
-struct Walk<'a> {
+/// A walk along the chain, row by row.
+pub(super) struct Walk<'a> {
     sealer: &'a Sealer,
     rows: i64,
     erased: u64,
@@ -113,7 +147,7 @@ fn fault<T>(row: i64, fault: impl Into<String>) -> Result<T, Broken> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(sealer: &'a Sealer) -> Self {
+    pub(super) fn new(sealer: &'a Sealer) -> Self {
         Self {
             sealer,
             rows: 0,
@@ -130,7 +164,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn step(&mut self, row: &Stored) -> Step {
+    pub(super) fn step(&mut self, row: &Stored) -> Step {
         let expected = self.rows.saturating_add(1);
         if row.sequence != expected {
             return fault(
@@ -340,7 +374,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What only shows when every row was seen.
-    fn end(&self, users: &BTreeSet<i64>) -> Option<Broken> {
+    pub(super) fn end(&self, users: &BTreeSet<i64>) -> Option<Broken> {
         let whole = |fault: String| Some(Broken { row: None, fault });
         if self.rows == 0 && !users.is_empty() {
             return whole(format!("the chain is empty, though there are {} users: its rows were removed", users.len()));
@@ -383,12 +417,12 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn broken_at_next(self, why: &str) -> ChainReport {
+    pub(super) fn broken_at_next(self, why: &str) -> ChainReport {
         let row = self.rows.saturating_add(1);
         self.report(Some(Broken { row: Some(row), fault: why.into() }))
     }
 
-    fn report(self, broken: Option<Broken>) -> ChainReport {
+    pub(super) fn report(self, broken: Option<Broken>) -> ChainReport {
         ChainReport {
             rows: self.rows.unsigned_abs(),
             erased: self.erased,
@@ -399,4 +433,12 @@ impl<'a> Walk<'a> {
             head: hexadecimal(&self.before),
         }
     }
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
