@@ -4,13 +4,16 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test oracle fuzz interop traffic bench fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test oracle fuzz interop traffic bench fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 setup: ## install what the build needs, where it is missing
 	@scripts/setup
+
+setup-postgres: ## install a PostgreSQL server, on which the tests run the store where one is installed
+	@scripts/setup postgres
 
 demo: setup ## a provider, an app and loginsync on this machine, to look at (ARGS=--headless: it walks by itself and ends)
 	@cargo run --quiet --locked -- demo $(ARGS)

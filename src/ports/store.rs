@@ -9,7 +9,7 @@ mod chain;
 mod logins;
 mod look;
 pub mod memory;
-
+pub mod postgres;
 mod rows;
 mod rules;
 pub mod sqlite;

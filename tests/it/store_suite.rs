@@ -16,16 +16,25 @@ use loginsync::pipeline::verify::Spending;
 use loginsync::ports::catalogue::Revision;
 use loginsync::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Sessions};
 use loginsync::ports::store::memory::Memory;
+use loginsync::ports::store::postgres;
 use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{Act, Applied, Login, Refusal, Store, StoreError};
 
-/// Makes two tests of one: on SQLite, and in memory.
+/// Makes three tests of one: on SQLite, on PostgreSQL, and in memory.
 macro_rules! on_every_store {
     ($name:ident) => {
         mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn sqlite() {
                 super::$name(&super::open()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                if let Some(opened) = super::in_postgres().await {
+                    super::$name(&opened).await;
+                    opened.check().await;
+                }
             }
 
             #[tokio::test(flavor = "multi_thread")]
@@ -37,6 +46,7 @@ macro_rules! on_every_store {
 }
 
 mod measures;
+mod replicas;
 mod rules;
 mod same;
 
@@ -51,15 +61,15 @@ struct Opened {
     folder: tempfile::TempDir,
 }
 
-/// Checks a store at the end of its test: what users are found by equals their records.
-struct Checked(Arc<Store>);
+/// Checks a store at the end of its test: what users are found by equals their records. `None`: the test does.
+struct Checked(Option<Arc<Store>>);
 
 impl Drop for Checked {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
         }
-        let store = Arc::clone(&self.0);
+        let Some(store) = self.0.clone() else { return };
         let checking = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { store.check(false).await.unwrap() })
@@ -69,6 +79,12 @@ impl Drop for Checked {
 }
 
 impl Opened {
+    /// What users are found by equals their records, and the chain fits.
+    async fn check(&self) {
+        assert_eq!(self.store.check(false).await.unwrap(), Vec::<String>::new(), "`db check`");
+        assert_eq!(self.store.verify_audit().await.unwrap().broken, None);
+    }
+
     fn path(&self) -> std::path::PathBuf {
         self.folder.path().join("store.db")
     }
@@ -95,13 +111,22 @@ fn open_with(key: Option<&[u8]>) -> Opened {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("store.db"), settings(key)).unwrap();
     let store = Arc::new(Store::from(store));
-    Opened { sessions: store.sessions(), _checked: Checked(Arc::clone(&store)), store, folder }
+    Opened { sessions: store.sessions(), _checked: Checked(Some(Arc::clone(&store))), store, folder }
+}
+
+/// `None` where no server is installed.
+async fn in_postgres() -> Option<Opened> {
+    let database = crate::support::postgres::database().await?;
+    let opened = postgres::Shared::open(database.settings(Some(b"an audit key for tests, 32 bytes"))).await.unwrap();
+    let store = Arc::new(Store::from(opened));
+    let folder = tempfile::tempdir().unwrap();
+    Some(Opened { sessions: store.sessions(), _checked: Checked(None), store, folder })
 }
 
 fn in_memory() -> Opened {
     let store = Arc::new(Store::new(Arc::new(Memory::default())));
     let folder = tempfile::tempdir().unwrap();
-    Opened { _checked: Checked(Arc::clone(&store)), sessions: store.sessions(), store, folder }
+    Opened { _checked: Checked(Some(Arc::clone(&store))), sessions: store.sessions(), store, folder }
 }
 
 fn provider(name: &str) -> ProviderName {

@@ -4,6 +4,7 @@ pub mod app;
 pub mod corpus;
 pub mod graph;
 pub mod idp;
+pub mod postgres;
 pub mod wire;
 
 use std::net::SocketAddr;

@@ -1,0 +1,221 @@
+-- Version 1. The same facts as in the SQLite store, in the shape that logins of several replicas need. Times are milliseconds
+-- since 1970 in UTC. Texts compare byte by byte, as the program does.
+
+-- One row. `generation` rises when names or open work change: what was decided by an older one is decided again.
+CREATE TABLE loginsync.rules (
+    one        boolean PRIMARY KEY DEFAULT true CHECK (one),
+    generation bigint NOT NULL DEFAULT 1
+);
+INSERT INTO loginsync.rules DEFAULT VALUES;
+
+-- Groups (0) and roles (1). No number is used twice; one that is gone keeps its name here.
+CREATE TABLE loginsync.targets (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind   bigint NOT NULL,
+    name   text COLLATE "C" NOT NULL,
+    gone   boolean NOT NULL DEFAULT false
+);
+CREATE UNIQUE INDEX targets_by_name ON loginsync.targets (kind, name) WHERE NOT gone;
+
+CREATE SEQUENCE loginsync.user_numbers;
+
+-- `record` is what a login seldom changes: its UPDATE leaves the column out. No index has a column that every login writes, so
+-- that a login writes no index.
+CREATE TABLE loginsync.users (
+    id            bigint PRIMARY KEY,
+    namespace     text COLLATE "C" NOT NULL,
+    subject       text COLLATE "C" NOT NULL,
+    version       bigint NOT NULL DEFAULT 1,
+    email         text COLLATE "C",
+    display_name  text COLLATE "C",
+    created_at    bigint NOT NULL,
+    disabled      boolean NOT NULL,
+    last_login_at bigint,
+    logins        text NOT NULL,
+    due           bigint,
+    record        text,
+    UNIQUE (namespace, subject)
+) WITH (fillfactor = 75);
+CREATE INDEX users_due ON loginsync.users (due) WHERE due IS NOT NULL;
+
+-- One row for each grant. `kind` 4: a mapping disabled the user; 5: it would have, and the brake has stopped it; their `target` is
+-- the moment. `at`: since when the brake holds a revocation.
+CREATE TABLE loginsync.holdings (
+    kind     bigint NOT NULL,
+    target   bigint NOT NULL,
+    provider text COLLATE "C" NOT NULL,
+    mapping  bytea NOT NULL,
+    user_id  bigint NOT NULL REFERENCES loginsync.users (id) ON DELETE CASCADE,
+    at       bigint,
+    PRIMARY KEY (kind, target, provider, mapping, user_id)
+);
+CREATE INDEX holdings_by_mapping ON loginsync.holdings (mapping, provider, kind, target, user_id);
+CREATE INDEX holdings_by_user ON loginsync.holdings (user_id);
+CREATE INDEX holdings_held ON loginsync.holdings (kind, target, provider) WHERE at IS NOT NULL AND kind < 2;
+
+CREATE TABLE loginsync.denied (
+    kind    bigint NOT NULL,
+    name    text COLLATE "C" NOT NULL,
+    user_id bigint NOT NULL REFERENCES loginsync.users (id) ON DELETE CASCADE,
+    PRIMARY KEY (kind, name, user_id)
+);
+CREATE INDEX denied_by_user ON loginsync.denied (user_id);
+
+CREATE TABLE loginsync.guards (
+    provider text COLLATE "C" NOT NULL,
+    kind     bigint NOT NULL,
+    target   bigint NOT NULL,
+    began_at bigint NOT NULL,
+    members  bigint NOT NULL,
+    losses   bigint NOT NULL,
+    PRIMARY KEY (provider, kind, target)
+);
+
+CREATE TABLE loginsync.work (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    item   text NOT NULL
+);
+
+-- Spent tokens, by a digest of issuer and token id; `until` is when one can no longer pass.
+CREATE TABLE loginsync.tokens (
+    digest bytea PRIMARY KEY,
+    until  bigint NOT NULL
+);
+CREATE INDEX tokens_by_until ON loginsync.tokens (until);
+
+CREATE TABLE loginsync.refusals (
+    digest bytea PRIMARY KEY,
+    until  bigint NOT NULL
+);
+CREATE INDEX refusals_by_until ON loginsync.refusals (until);
+
+-- Small facts by name. Secrets among them are sealed with `store.key_file`.
+CREATE TABLE loginsync.settings (
+    name  text COLLATE "C" PRIMARY KEY,
+    value bytea NOT NULL
+);
+
+-- Rows are added and never changed. Identity values are not the order of commits: a seal gives a row its place, in an order that
+-- nothing can slip behind (`xid`).
+CREATE TABLE loginsync.audit (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid     xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at      bigint NOT NULL,
+    event   text NOT NULL,
+    detail  text NOT NULL,
+    person  bytea,
+    user_id bigint,
+    login   text COLLATE "C",
+    mac     bytea NOT NULL,
+    key     bytea
+);
+CREATE INDEX audit_by_xid ON loginsync.audit (xid, id);
+CREATE INDEX audit_by_login ON loginsync.audit (login) WHERE login IS NOT NULL;
+CREATE INDEX audit_by_user ON loginsync.audit (user_id) WHERE user_id IS NOT NULL;
+
+CREATE TABLE loginsync.seals (
+    sequence bigint PRIMARY KEY,
+    audit_id bigint NOT NULL UNIQUE,
+    xid      xid8 NOT NULL,
+    seal     bytea NOT NULL
+);
+
+-- What names a person, beside the chain, so that it can be erased.
+CREATE TABLE loginsync.audit_people (
+    audit_id bigint PRIMARY KEY,
+    user_id  bigint,
+    salt     bytea NOT NULL,
+    fields   text NOT NULL
+);
+CREATE INDEX audit_people_by_user ON loginsync.audit_people (user_id);
+
+CREATE TABLE loginsync.former_users (
+    id      bigint PRIMARY KEY,
+    user_id bigint NOT NULL REFERENCES loginsync.users (id) ON DELETE CASCADE
+);
+CREATE INDEX former_users_by_user ON loginsync.former_users (user_id);
+
+-- What still binds a person who was erased. The digest is an HMAC of namespace and subject with a key of this store.
+CREATE TABLE loginsync.erased (
+    digest         bytea PRIMARY KEY,
+    erased_at      bigint NOT NULL,
+    disabled_at    bigint,
+    disabled_by    bytea,
+    disabled_label text
+);
+CREATE TABLE loginsync.erased_denies (
+    digest    bytea NOT NULL REFERENCES loginsync.erased (digest) ON DELETE CASCADE,
+    kind      bigint NOT NULL,
+    name      text COLLATE "C" NOT NULL,
+    denied_at bigint NOT NULL,
+    denied_by text NOT NULL,
+    until     bigint,
+    PRIMARY KEY (digest, kind, name)
+);
+
+CREATE TABLE loginsync.sessions (
+    key               bytea PRIMARY KEY,
+    user_id           bigint NOT NULL REFERENCES loginsync.users (id) ON DELETE CASCADE,
+    provider          text COLLATE "C" NOT NULL,
+    login             text NOT NULL,
+    token             text NOT NULL,
+    subject           text COLLATE "C" NOT NULL,
+    sid               text COLLATE "C",
+    name_format       text,
+    app_cookie        bytea,
+    refresh           bytea,
+    created_at        bigint NOT NULL,
+    seen_at           bigint NOT NULL,
+    synced_at         bigint NOT NULL,
+    idle_until        bigint NOT NULL,
+    expires_at        bigint NOT NULL,
+    name_qualifier    text,
+    sp_name_qualifier text,
+    hint              bytea
+);
+CREATE INDEX sessions_by_user ON loginsync.sessions (user_id, created_at);
+CREATE INDEX sessions_by_subject ON loginsync.sessions (provider, subject);
+CREATE INDEX sessions_by_sid ON loginsync.sessions (provider, sid) WHERE sid IS NOT NULL;
+CREATE INDEX sessions_by_end ON loginsync.sessions (expires_at);
+
+CREATE TABLE loginsync.catalogue (
+    number     bigint PRIMARY KEY,
+    kind       bigint NOT NULL,
+    key        text COLLATE "C" NOT NULL UNIQUE,
+    version    bigint NOT NULL,
+    created_at bigint NOT NULL,
+    updated_at bigint NOT NULL,
+    body       text NOT NULL
+);
+
+CREATE TABLE loginsync.exposures (
+    provider   text COLLATE "C" NOT NULL,
+    group_name text COLLATE "C" NOT NULL,
+    alias      text,
+    hidden     boolean NOT NULL,
+    PRIMARY KEY (provider, group_name)
+);
+
+CREATE TABLE loginsync.api_clients (
+    name       text COLLATE "C" PRIMARY KEY,
+    secret     bytea NOT NULL UNIQUE,
+    scopes     text NOT NULL,
+    faces      text NOT NULL,
+    created_at bigint NOT NULL,
+    created_by text NOT NULL,
+    revoked_at bigint
+);
+
+CREATE TABLE loginsync.api_tokens (
+    digest     bytea PRIMARY KEY,
+    refresh    bytea UNIQUE,
+    client     bytea NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL
+);
+CREATE INDEX api_tokens_by_client ON loginsync.api_tokens (client, created_at);
+
+CREATE TABLE loginsync.schema (
+    one     boolean PRIMARY KEY DEFAULT true CHECK (one),
+    version bigint NOT NULL
+);

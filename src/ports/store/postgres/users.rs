@@ -1,0 +1,465 @@
+//! Decisions in a transaction: users are read, the pure step is asked until it has decided, and the changes are written if what
+//! was read is as it was.
+
+use std::time::Duration;
+
+use super::super::rows::kind_of;
+use super::super::{Ask, ROUNDS, Step, StoreError};
+use super::facts::Look;
+use super::pipe::{Failed, Pipe, Statement, Value, get, values};
+use super::records::{self, COLUMNS};
+use super::{PgStore, TRIES, audit, catalogue, erased, locks};
+use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared};
+use crate::pipeline::ids::{Timestamp, UserId};
+use crate::pipeline::record::Record;
+
+/// Between two tries after a connection broke.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What is kept of a user.
+struct Loaded {
+    /// Version and record as they stand in the row.
+    stored: Option<(i64, Record)>,
+    /// Theirs, or the one that a new user would get.
+    number: i64,
+}
+
+/// How a try goes.
+enum Tried {
+    Done,
+    /// The step asks about other users, and nothing was locked for that.
+    Asks,
+}
+
+pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
+    let _turn = store.queue(&ask.users).await;
+    // Several users are locked in one order from the start.
+    let mut locks = ask.users.len() > 1;
+    // A login whose commit was sent and not answered.
+    let mut sent = None;
+    for _ in 0..TRIES {
+        let tried = attempt(store, &ask, &mut step, locks, &mut sent).await;
+        match tried {
+            Ok(Tried::Done) => return Ok(()),
+            Ok(Tried::Asks) | Err(Failed::Lost) => locks = true,
+            Err(Failed::Unnumbered(targets)) => store.write(records::number_all(&targets)).await?,
+            // What was not sent to be committed was not; what was is looked for.
+            Err(Failed::Unknown) if !matches!(sent, Some(None)) => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Failed::Lost)
+}
+
+/// `sent`: a commit was sent and its answer is not known; with the id of the login by which it is recognised, where it has one.
+async fn attempt(
+    store: &PgStore,
+    ask: &Ask,
+    step: &mut Step,
+    locks: bool,
+    sent: &mut Option<Option<String>>,
+) -> Result<Tried, Failed> {
+    let pipe = store.pipe().await?;
+    if let Some(Some(login)) = sent
+        && pipe.row("SELECT 1 FROM loginsync.audit WHERE login = $1", &values![login.as_str()]).await?.is_some()
+    {
+        pipe.finish();
+        return Ok(Tried::Done);
+    }
+    let mut statements = Vec::new();
+    if locks {
+        statements = store.begin("BEGIN");
+        let (namespaces, subjects) = keys(&ask.users);
+        statements.push(Statement {
+            text: "SELECT id FROM loginsync.users WHERE (namespace, subject) IN (SELECT * FROM unnest($1, $2))
+                   ORDER BY id FOR UPDATE"
+                .into(),
+            values: vec![namespaces, subjects],
+        });
+        statements.push(lock(locks::FACTS, "pg_advisory_xact_lock"));
+    }
+    statements.push(load(ask, true));
+    let rows = pipe.all(&statements).await?.pop().unwrap_or_default();
+    let (kept, loaded, facts, look) = read(store, pipe, ask, &rows).await?;
+    let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
+    let Some((save, look)) = decide(look, &kept, &asked, facts, step, locks).await? else {
+        return Ok(Tried::Asks);
+    };
+    // What does not go by the version of a row is decided on rows that are locked.
+    let moves = |changes: &Changes| changes.erased.is_some() || changes.key.is_some() || changes.into.is_some();
+    if !locks && save.people.iter().any(moves) {
+        look.pipe.finish();
+        return Ok(Tried::Asks);
+    }
+    let before = if locks { Vec::new() } else { store.begin("BEGIN") };
+    let Look { pipe, live } = look;
+    let login = login_of(&save);
+    let epoch = save.shared.epoch;
+    let mut all = before;
+    all.extend(written(store, &pipe, ask, &kept, &loaded, &live.1, live.0, save).await?);
+    all.push(Statement { text: "COMMIT".into(), values: Vec::new() });
+    *sent = Some(login);
+    let committed = pipe.all(&all).await;
+    if !matches!(committed, Err(Failed::Unknown)) {
+        *sent = None;
+    }
+    committed?;
+    pipe.finish();
+    if epoch.is_some() {
+        *store.epoch.write().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
+    }
+    Ok(Tried::Done)
+}
+
+/// The same at one moment, and nothing is written.
+pub(super) async fn preview(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
+    let Look { pipe, live: _ } = store.view().await?;
+    let rows = pipe.all(&[load(&ask, false)]).await?.pop().unwrap_or_default();
+    let (kept, _, facts, look) = read(store, pipe, &ask, &rows).await?;
+    let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
+    if let Some((_, look)) = decide(look, &kept, &asked, facts, &mut step, true).await? {
+        look.pipe.run("COMMIT", &[]).await?;
+        look.pipe.finish();
+    }
+    Ok(())
+}
+
+/// `None`: it asks about other users, and may not.
+async fn decide(
+    look: Look,
+    kept: &[Kept],
+    asked: &[i64],
+    mut facts: Facts,
+    step: &mut Step,
+    may_ask: bool,
+) -> Result<Option<(Save, Look)>, Failed> {
+    for _ in 0..ROUNDS {
+        match step(kept, &facts) {
+            Err(Needs::Facts(_)) if !may_ask => {
+                look.pipe.finish();
+                return Ok(None);
+            }
+            Err(Needs::Facts(questions)) => {
+                for question in questions {
+                    look.answer(question, asked, &mut facts).await?;
+                }
+            }
+            Err(refused) => {
+                let refused = StoreError::from(refused);
+                // What it was decided on must be of one moment with the names.
+                if may_ask {
+                    look.pipe.run("ROLLBACK", &[]).await?;
+                }
+                look.pipe.finish();
+                return Err(Failed::Store(refused));
+            }
+            Ok(save) => return Ok(Some((save, look))),
+        }
+    }
+    Err(Failed::Store(StoreError::Invalid("a decision asked too many questions".into())))
+}
+
+// ------------------------------------------------------------------------------------------------------------- reading
+
+fn keys(users: &[UserId]) -> (Value, Value) {
+    let (namespaces, subjects) =
+        users.iter().map(|user| (user.namespace.to_string(), user.subject.to_string())).unzip();
+    (Value::Texts(namespaces), Value::Texts(subjects))
+}
+
+fn lock(key: i64, how: &'static str) -> Statement {
+    Statement { text: format!("SELECT {how}($1)").into(), values: values![key] }
+}
+
+/// Users and the token in one statement. `writes`: a user who is not there gets a number; no number is given twice, used or not.
+fn load(ask: &Ask, writes: bool) -> Statement {
+    let (namespaces, subjects) = keys(&ask.users);
+    let fresh = if writes { "nextval('loginsync.user_numbers')" } else { "0::bigint" };
+    Statement {
+        text: format!(
+            "SELECT (SELECT generation FROM loginsync.rules),
+                    EXISTS (SELECT 1 FROM loginsync.tokens WHERE digest = $3),
+                    EXISTS (SELECT 1 FROM loginsync.refusals WHERE digest = $3),
+                    EXISTS (SELECT 1 FROM loginsync.erased), asked.place,
+                    CASE WHEN asked.place IS NOT NULL AND users.id IS NULL THEN {fresh} END, {COLUMNS}
+             FROM (SELECT 1) AS one
+             LEFT JOIN unnest($1, $2) WITH ORDINALITY AS asked (namespace, subject, place) ON true
+             LEFT JOIN loginsync.users ON users.namespace = asked.namespace AND users.subject = asked.subject
+             ORDER BY asked.place"
+        )
+        .into(),
+        values: vec![namespaces, subjects, Value::Bytes(ask.token.map(|token| token.digest.to_vec()))],
+    }
+}
+
+async fn read(
+    store: &PgStore,
+    pipe: Pipe,
+    ask: &Ask,
+    rows: &[tokio_postgres::Row],
+) -> Result<(Vec<Kept>, Vec<Loaded>, Facts, Look), Failed> {
+    let first = rows.first().ok_or_else(|| StoreError::Unavailable("a look-up had no answer".into()))?;
+    let generation: i64 = get(first, 0)?;
+    let token = Seen { spent: get(first, 1)?, refused: get(first, 2)? };
+    let any_erased: bool = get(first, 3)?;
+    let live = store.live_of(&pipe, generation).await?;
+    if live.0 != generation {
+        return Err(Failed::Lost);
+    }
+    let epoch = *store.epoch.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (mut kept, mut loaded) = (Vec::new(), Vec::new());
+    for (user, row) in ask.users.iter().zip(rows) {
+        let number: Option<i64> = get(row, 6)?;
+        let mut it = Kept { user: user.clone(), number, record: None, erased: None, token, epoch };
+        match number {
+            Some(number) => {
+                let record = records::read(row, 6, &live.1.names)?.record;
+                it.record = Some(live.1.as_it_counts(record.clone()));
+                loaded.push(Loaded { stored: Some((get(row, 15)?, record)), number });
+            }
+            None => {
+                if any_erased {
+                    it.erased = erased::find(store, &pipe, user).await?;
+                }
+                loaded.push(Loaded { stored: None, number: get(row, 5)? });
+            }
+        }
+        kept.push(it);
+    }
+    let facts = Facts { token, ..Facts::default() };
+    Ok((kept, loaded, facts, Look { pipe, live }))
+}
+
+// ------------------------------------------------------------------------------------------------------------- writing
+
+fn login_of(save: &Save) -> Option<String> {
+    let entries = save.people.iter().flat_map(|changes| &changes.audit).chain(&save.shared.audit);
+    entries.filter_map(|entry| entry.login.clone()).next()
+}
+
+/// All that a decision writes, in an order in which no two transactions wait for each other.
+#[expect(clippy::too_many_arguments, reason = "what was read, and what was decided on it")]
+async fn written(
+    store: &PgStore,
+    pipe: &Pipe,
+    ask: &Ask,
+    kept: &[Kept],
+    loaded: &[Loaded],
+    live: &super::Live,
+    generation: i64,
+    save: Save,
+) -> Result<Vec<Statement>, Failed> {
+    let Save { people, shared } = save;
+    let now = ask.now.unwrap_or(Timestamp(0));
+    let (mut first, mut then, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    // All users leave their old keys before any takes a new one.
+    for (it, _) in loaded.iter().zip(&people).filter(|(it, changes)| changes.key.is_some() && it.stored.is_some()) {
+        first.push(Statement {
+            text: "UPDATE loginsync.users SET namespace = '', subject = $1::bigint::text WHERE id = $1".into(),
+            values: values![it.number],
+        });
+    }
+    for (it, changes) in loaded.iter().zip(&people).filter(|(it, _)| it.stored.is_some()) {
+        if let Some(into) = changes.into.and_then(|into| loaded.get(into)) {
+            for text in [
+                "INSERT INTO loginsync.former_users (id, user_id) VALUES ($1, $2)",
+                "UPDATE loginsync.former_users SET user_id = $2 WHERE user_id = $1",
+            ] {
+                first.push(Statement { text: text.into(), values: values![it.number, into.number] });
+            }
+            first.push(remove(it.number));
+        }
+    }
+    for ((it, kept), changes) in loaded.iter().zip(kept).zip(&people).filter(|(_, changes)| changes.into.is_none()) {
+        person(store, pipe, it, kept, changes, live, now, (&mut first, &mut then, &mut rows)).await?;
+    }
+    note_token(ask, kept, &people, &shared, &mut first);
+    let changes_rules = shared.work.is_some() || !shared.done.is_empty() || shared.catalogue.is_some();
+    first
+        .push(lock(locks::RULES, if changes_rules { "pg_advisory_xact_lock" } else { "pg_advisory_xact_lock_shared" }));
+    first.push(Statement {
+        text: "SELECT 1 / count(*) FROM loginsync.rules WHERE generation = $1".into(),
+        values: values![generation],
+    });
+    common(store, pipe, &shared, live, now, &mut then).await?;
+    if changes_rules {
+        then.push(records::rise());
+    }
+    tell(&shared.audit, None, None, now, &mut rows);
+    first.extend(then);
+    first.extend(audit::append(&store.sealer, &rows)?);
+    Ok(first)
+}
+
+fn remove(number: i64) -> Statement {
+    Statement { text: "DELETE FROM loginsync.users WHERE id = $1".into(), values: values![number] }
+}
+
+/// A token that was noted by another transaction meanwhile makes this one fail: it is decided again.
+fn note_token(ask: &Ask, kept: &[Kept], people: &[Changes], shared: &Shared, statements: &mut Vec<Statement>) {
+    let Some(token) = ask.token else { return };
+    let known = kept.first().map(|kept| kept.token);
+    let noted = people.iter().map(|changes| changes.token).chain([shared.token]);
+    let noted = noted
+        .fold(Seen::default(), |all, one| Seen { spent: all.spent || one.spent, refused: all.refused || one.refused });
+    let known = known.unwrap_or_default();
+    for (table, is_new) in [("tokens", noted.spent && !known.spent), ("refusals", noted.refused && !known.refused)] {
+        if is_new {
+            statements.push(Statement {
+                text: format!("INSERT INTO loginsync.{table} (digest, until) VALUES ($1, $2)").into(),
+                values: values![token.digest, token.until.0],
+            });
+        }
+    }
+}
+
+type Out<'a> = (&'a mut Vec<Statement>, &'a mut Vec<Statement>, &'a mut Vec<audit::NewRow>);
+
+#[expect(clippy::too_many_arguments, reason = "what was read, and what was decided on it")]
+async fn person(
+    store: &PgStore,
+    pipe: &Pipe,
+    it: &Loaded,
+    kept: &Kept,
+    changes: &Changes,
+    live: &super::Live,
+    now: Timestamp,
+    (first, then, rows): Out<'_>,
+) -> Result<(), Failed> {
+    let Kept { user, number, erased, .. } = kept;
+    let mut number = *number;
+    if let Some(bound) = &changes.erased {
+        let digest = erased::digest_of(store, pipe, user).await?;
+        then.extend(erased::bind(&digest, bound, now));
+        if let Some(gone) = number {
+            return erase(pipe, gone, &changes.audit, now, first, rows).await;
+        }
+    }
+    if let Some(after) = &changes.record {
+        let before = it.stored.as_ref().map(|(version, record)| (*version, record));
+        let written = records::write(it.number, user, before, after, &live.names)?;
+        first.extend(written.row);
+        then.extend(written.found_by);
+        number = Some(it.number);
+        // What bound the person who was erased is in the record from now on.
+        if erased.is_some() {
+            let digest = erased::digest_of(store, pipe, user).await?;
+            then.push(Statement {
+                text: "DELETE FROM loginsync.erased WHERE digest = $1".into(),
+                values: values![digest],
+            });
+        }
+    }
+    if let (Some(number), Some(key)) = (number, &changes.key) {
+        first.push(Statement {
+            text: "UPDATE loginsync.users SET namespace = $2, subject = $3, version = version + 1 WHERE id = $1".into(),
+            values: values![number, key.namespace.as_str(), key.subject.as_str()],
+        });
+    }
+    for ((provider, target), window) in &changes.windows {
+        then.push(Statement {
+            text: "INSERT INTO loginsync.guards (provider, kind, target, began_at, members, losses)
+                   VALUES ($1, $2, $3, $4, $5, $6)
+                   ON CONFLICT (provider, kind, target) DO UPDATE SET began_at = $4, members = $5, losses = $6"
+                .into(),
+            values: values![
+                provider.as_str(),
+                kind_of(target),
+                live.names.number(target).unwrap_or(-1),
+                window.began_at.0,
+                window.members.cast_signed(),
+                window.losses.cast_signed(),
+            ],
+        });
+    }
+    tell(&changes.audit, number, Some(user), now, rows);
+    Ok(())
+}
+
+/// Removes a user and the personal fields of their rows of the audit, those of users who became one with them included.
+async fn erase(
+    pipe: &Pipe,
+    number: i64,
+    entries: &[Entry],
+    now: Timestamp,
+    statements: &mut Vec<Statement>,
+    rows: &mut Vec<audit::NewRow>,
+) -> Result<(), Failed> {
+    let former = "SELECT id FROM loginsync.former_users WHERE user_id = $1 ORDER BY id";
+    let mut numbers = vec![number];
+    numbers.extend(pipe.numbers(former, &values![number]).await?);
+    statements.push(Statement {
+        text: "DELETE FROM loginsync.audit_people WHERE user_id = ANY($1)".into(),
+        values: vec![Value::Ints(numbers.iter().copied().map(Some).collect())],
+    });
+    statements.push(remove(number));
+    for Entry { event, detail, .. } in entries {
+        rows.extend(numbers.iter().map(|number| audit::NewRow {
+            at: now,
+            event: (*event).to_owned(),
+            detail: detail.clone(),
+            login: None,
+            user: Some(*number),
+            person: None,
+        }));
+    }
+    Ok(())
+}
+
+async fn common(
+    store: &PgStore,
+    pipe: &Pipe,
+    shared: &Shared,
+    live: &super::Live,
+    now: Timestamp,
+    statements: &mut Vec<Statement>,
+) -> Result<(), Failed> {
+    let Shared { epoch: _, notes, ended_windows, work, done, token: _, catalogue, bound, audit: _ } = shared;
+    if let Some(written) = catalogue {
+        statements.extend(catalogue::write(pipe, written, &live.names).await?);
+    }
+    for (name, value) in notes {
+        statements.push(match value {
+            Some(value) => catalogue::set(name, value.clone()),
+            None => Statement {
+                text: "DELETE FROM loginsync.settings WHERE name = $1".into(),
+                values: values![name.as_str()],
+            },
+        });
+    }
+    for (provider, target) in ended_windows {
+        statements.push(Statement {
+            text: "DELETE FROM loginsync.guards WHERE provider = $1 AND kind = $2 AND target = $3".into(),
+            values: values![provider.as_str(), kind_of(target), live.names.number(target).unwrap_or(-1)],
+        });
+    }
+    if let Some(work) = work {
+        statements.push(Statement {
+            text: "INSERT INTO loginsync.work (item) VALUES ($1)".into(),
+            values: values![work.text()],
+        });
+    }
+    for number in done {
+        statements
+            .push(Statement { text: "DELETE FROM loginsync.work WHERE number = $1".into(), values: values![*number] });
+    }
+    for (bearer, bound) in bound {
+        let digest = erased::digest(store, pipe, bearer).await?;
+        statements.extend(erased::bind(&digest, bound, now));
+    }
+    Ok(())
+}
+
+fn tell(entries: &[Entry], number: Option<i64>, user: Option<&UserId>, now: Timestamp, rows: &mut Vec<audit::NewRow>) {
+    for Entry { event, detail, login, about } in entries {
+        let (user, person) = match about {
+            About::NoUser => (None, None),
+            About::Number => (number, None),
+            About::Person { email } => (number, user.map(|user| (user.clone(), email.clone()))),
+            About::Other { number, user } => (Some(*number), Some((user.clone(), None))),
+            About::Former(number) => (Some(*number), None),
+        };
+        let (event, detail, login) = ((*event).to_owned(), detail.clone(), login.clone());
+        rows.push(audit::NewRow { at: now, event, detail, login, user, person });
+    }
+}

@@ -1,0 +1,107 @@
+//! Several sidecars on one PostgreSQL: each promise of one store holds between them. Skipped where no server is installed.
+
+use super::*;
+
+/// Two sidecars of one database.
+async fn two() -> Option<[Arc<Store>; 2]> {
+    let database = crate::support::postgres::database().await?;
+    let mut stores = Vec::new();
+    for _ in 0..2 {
+        let settings = database.settings(Some(b"an audit key for tests, 32 bytes"));
+        stores.push(Arc::new(Store::from(postgres::Shared::open(settings).await.unwrap())));
+    }
+    stores.try_into().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_comes_to_two_sidecars_at_once_enters_once() {
+    let Some([one, other]) = two().await else { return };
+    let rules = Arc::new(rules());
+    for round in 0..25 {
+        let token = round.to_string();
+        let case = || Case { token: &token, issued: round, values: &["b"], ..Case::default() };
+        let (first, second) = tokio::join!(apply(&one, &rules, case()), apply(&other, &rules, case()));
+        let outcomes = [first.unwrap(), second.unwrap()];
+        let entered = outcomes.iter().filter(|it| matches!(it, Applied::Committed(_))).count();
+        let replays = outcomes.iter().filter(|it| matches!(it, Applied::Replay)).count();
+        assert_eq!((entered, replays), (1, 1), "round {round}");
+    }
+    assert_eq!(one.verify_audit().await.unwrap().broken, None);
+    assert_eq!(one.check(false).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_last_holders_who_log_in_at_two_sidecars_one_stays() {
+    let Some([one, other]) = two().await else { return };
+    let rules = Arc::new(rules());
+    for round in 0..10_i64 {
+        for user in ["alice", "bob"] {
+            let token = format!("{user}-{round}");
+            plan(&one, &rules, Case { user, token: &token, issued: 2 * round, values: &["a"], ..Case::default() })
+                .await;
+        }
+        let (alice, bob) = (format!("alice+{round}"), format!("bob+{round}"));
+        let leaves = |user, token| Case { user, token, issued: 2 * round + 1, values: &[], ..Case::default() };
+        let (first, second) =
+            tokio::join!(apply(&one, &rules, leaves("alice", &alice)), apply(&other, &rules, leaves("bob", &bob)));
+        for login in [first, second] {
+            login.unwrap();
+        }
+        let holders = [groups(&other, &rules, "alice").await, groups(&one, &rules, "bob").await].concat();
+        assert_eq!(holders, ["A"], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_sidecar_takes_away_is_gone_at_the_other() {
+    let Some([one, other]) = two().await else { return };
+    let rules = Arc::new(rules());
+    plan(&one, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    assert!(one.sessions().begin(session("browser", "alice")).await.unwrap());
+    let key = Digest::of(b"browser");
+    assert!(other.sessions().find(key, Arc::clone(&rules), NOW).await.unwrap().is_some());
+    assert_eq!(one.cookie_keys().await.unwrap(), other.cookie_keys().await.unwrap());
+    one.act(user("alice"), Act::Disable, "test".into(), NOW).await.unwrap();
+    assert!(other.sessions().find(key, Arc::clone(&rules), NOW).await.unwrap().is_none());
+    let refused = apply(&other, &rules, Case { token: "2", issued: 1, values: &["b"], ..Case::default() }).await;
+    assert!(matches!(refused.unwrap(), Applied::Disabled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_of_one_user_at_two_sidecars_lose_nothing() {
+    let Some(stores) = two().await else { return };
+    let rules = Arc::new(rules());
+    let logins = (0..60_i64).map(|number| {
+        let (store, rules) = (Arc::clone(&stores[usize::try_from(number % 2).unwrap()]), Arc::clone(&rules));
+        tokio::spawn(async move {
+            let token = number.to_string();
+            apply(&store, &rules, Case { issued: number, token: &token, values: &["b"], ..Case::default() })
+                .await
+                .unwrap();
+        })
+    });
+    for login in logins.collect::<Vec<_>>() {
+        login.await.unwrap();
+    }
+    let [one, other] = &stores;
+    // Those that came late have an event of their own.
+    let rows = one.audit(0, 1000).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.detail.get("login").is_some()).count(), 60, "{rows:?}");
+    // Whichever came last, the newest token counts.
+    let late = plan(other, &rules, Case { token: "late", issued: 30, values: &[], ..Case::default() }).await;
+    assert!(late.older);
+    assert_eq!(one.verify_audit().await.unwrap().broken, None);
+    assert_eq!(one.check(false).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_another_opens_no_secret() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let first = Store::from(postgres::Shared::open(database.settings(None)).await.unwrap());
+    first.cookie_keys().await.unwrap();
+    let mut settings = database.settings(None);
+    settings.key = Secret::new(vec![8; 32]);
+    let second = Store::from(postgres::Shared::open(settings).await.unwrap());
+    let error = second.cookie_keys().await.unwrap_err();
+    assert!(error.to_string().contains("`store.key_file`"), "{error}");
+}
