@@ -39,10 +39,8 @@ pub fn readings<'t>(types: impl Iterator<Item = &'t [u8]>) -> Readings<'t> {
             readings.multipart = boundary(kind).map_or(Multipart::Unclear, Multipart::Of);
         }
     }
-    if count == 0 {
-        readings.form = true;
-        readings.json = true;
-    }
+    // Nothing says JSON then, so that only what looks like an object is read as one: `curl -T` names no type for any file.
+    readings.form |= count == 0;
     if count > 1 && readings.multipart != Multipart::No {
         readings.multipart = Multipart::Unclear;
     }
@@ -158,7 +156,7 @@ mod tests {
         let read = |types: &[&'static str]| readings(types.iter().map(|kind| kind.as_bytes()));
         assert!(read(&["application/X-WWW-form-urlencoded, text/plain"]).form);
         assert!(read(&["text/plain", "application/x-www-form-urlencoded"]).form);
-        assert!(read(&[]).form && read(&[]).json && read(&[" "]).form);
+        assert!(read(&[]).form && !read(&[]).json && read(&[" "]).form);
         assert!(read(&["multipart/form-data"]).form);
         assert!(looks_like_json(b"\xef\xbb\xbf\r\n {") && !looks_like_json(b"a={"));
         assert!(read(&["application/vnd.api+JSON; charset=utf-8"]).json);

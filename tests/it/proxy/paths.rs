@@ -193,6 +193,37 @@ async fn prx01_a_file_that_is_put_without_a_media_type_is_no_form() {
     );
 }
 
+/// PRX1: whatever the file holds. Only what looks like a JSON object is read as one where no type says JSON.
+#[tokio::test]
+async fn prx01_any_file_is_put_without_a_media_type() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let mut state = 0x9e37_79b9_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(300_000)
+    .collect();
+    let form = proxy.login_form();
+    let token = form.split('&').find_map(|pair| pair.strip_prefix("id_token=")).unwrap();
+    let object = format!("{{\"id_token\":\"{token}\"}}");
+    for magic in ["\u{89}PNG\r\n\x1a\n", "PK\x03\x04", "\x1f\u{8b}\x08\0", "%PDF-1.7\n", "\x7fELF", "a", "0"] {
+        let magic: Vec<u8> = magic.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+        let body = [&magic, noise.as_slice()].concat();
+        let head = format!("PUT /file HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n", body.len());
+        let answer = send(proxy.address, [head.as_bytes(), &body].concat()).await;
+        assert_eq!(answer.status, 200, "{magic:?}: {answer:?}");
+        assert_eq!(app.last().body, body, "{magic:?}");
+    }
+    let head = format!("PUT /file HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n", object.len());
+    assert_eq!(
+        send(proxy.address, [head.as_bytes(), object.as_bytes()].concat()).await.status,
+        403,
+        "an object is read"
+    );
+}
+
 #[tokio::test]
 async fn elsewhere_can_be_left_to_the_app() {
     let app = App::start().await;
