@@ -180,6 +180,9 @@ fn headers_that_nobody_understands_are_refused() {
         ("b64", json!({"alg": "RS256", "kid": "rsa", "crit": ["b64"], "b64": false}), "`crit` extensions"),
         ("access token", json!({"alg": "RS256", "kid": "rsa", "typ": "at+jwt"}), "`typ` `\"at+jwt\"`"),
         ("logout token", json!({"alg": "RS256", "kid": "rsa", "typ": "logout+jwt"}), "`typ`"),
+        ("access token in full", json!({"alg": "RS256", "kid": "rsa", "typ": "application/at+jwt"}), "`typ`"),
+        ("another tree", json!({"alg": "RS256", "kid": "rsa", "typ": "text/jwt"}), "`typ`"),
+        ("two slashes", json!({"alg": "RS256", "kid": "rsa", "typ": "application/x/jwt"}), "`typ`"),
         ("typ of another type", json!({"alg": "RS256", "kid": "rsa", "typ": 1}), "`typ` `1`"),
         ("no algorithm", json!({"kid": "rsa"}), "no `alg`"),
         ("algorithm of another type", json!({"alg": ["RS256"], "kid": "rsa"}), "no `alg`"),
@@ -190,7 +193,12 @@ fn headers_that_nobody_understands_are_refused() {
     ] {
         refuse(what, &oidc_provider(), &rsa_keys(), &token(header), expected);
     }
-    for header in [json!({"alg": "RS256"}), json!({"alg": "RS256", "kid": "rsa", "typ": "jwt"})] {
+    for header in [
+        json!({"alg": "RS256"}),
+        json!({"alg": "RS256", "kid": "rsa", "typ": "jwt"}),
+        // The same type, written out (RFC 7515 section 4.1.9).
+        json!({"alg": "RS256", "kid": "rsa", "typ": "Application/JWT"}),
+    ] {
         assert!(submit(&oidc_provider(), &rsa_keys(), &token(header.clone())).is_ok(), "{header}");
     }
 }

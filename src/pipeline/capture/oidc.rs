@@ -127,7 +127,7 @@ impl UntrustedIdToken {
     /// # Errors
     /// As for [`Self::parse`].
     pub fn parse_logout(compact: &str) -> Result<Self, IdTokenError> {
-        Self::parse_typed(compact, Some(&["JWT", "logout+jwt", "application/logout+jwt"]), Place::Payload)
+        Self::parse_typed(compact, Some(&["JWT", "logout+jwt"]), Place::Payload)
     }
 
     fn parse_typed(compact: &str, types: Option<&[&str]>, issuer: Place) -> Result<Self, IdTokenError> {
@@ -246,13 +246,21 @@ pub fn object(part: &'static str, bytes: &[u8]) -> Result<Map<String, Value>, Id
 }
 
 /// What an access token may call itself (RFC 9068 section 2.1).
-const ACCESS_TOKEN: &[&str] = &["JWT", "at+jwt", "application/at+jwt"];
+const ACCESS_TOKEN: &[&str] = &["JWT", "at+jwt"];
+
+/// A media type without `application/`, which senders may leave out (RFC 7515 section 4.1.9).
+fn bare_type(kind: &str) -> &str {
+    const TREE: &str = "application/";
+    let is_of_tree = kind.get(..TREE.len()).is_some_and(|tree| tree.eq_ignore_ascii_case(TREE));
+    let bare = kind.get(TREE.len()..).filter(|bare| is_of_tree && !bare.contains('/'));
+    bare.unwrap_or(kind)
+}
 
 fn check_type(header: &Map<String, Value>, types: Option<&[&str]>) -> Result<(), IdTokenError> {
     match header.get("typ") {
         None => Ok(()),
         Some(Value::String(kind))
-            if types.is_none_or(|types| types.iter().any(|known| kind.eq_ignore_ascii_case(known))) =>
+            if types.is_none_or(|types| types.iter().any(|known| bare_type(kind).eq_ignore_ascii_case(known))) =>
         {
             Ok(())
         }
