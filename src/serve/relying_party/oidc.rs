@@ -123,8 +123,14 @@ impl Client {
     }
 
     async fn ask(&self, services: &Services, grant: Grant<'_>) -> Result<Tokens, ExchangeError> {
-        let endpoint = services.keys.endpoint(&self.token.provider, Endpoint::Token);
-        self.token.ask(&*services.back_channel, endpoint.as_deref(), grant, services.clock.now()).await
+        let endpoint = || services.keys.endpoint(&self.token.provider, Endpoint::Token);
+        let mut found = endpoint();
+        if found.is_none() {
+            // Just after a start the discovery document may still be on its way, and `current` waits for that.
+            let _ = services.keys.current(&self.token.provider).await;
+            found = endpoint();
+        }
+        self.token.ask(&*services.back_channel, found.as_deref(), grant, services.clock.now()).await
     }
 }
 
