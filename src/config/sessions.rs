@@ -207,7 +207,7 @@ fn cookie_domain(section: &Section<'_>, relies: bool, public_url: Option<&Public
         }
         Some(url) if !is_of(&url.host(), &domain) => {
             let message =
-                format!("`{}` of `public_url` is no host of it; expected a domain of which it is", url.host());
+                format!("`{}` of `public_url` is not a host of it; expected a domain of which it is", url.host());
             section.raise(&span, "cookie_domain", message);
         }
         _ => {}
@@ -227,7 +227,7 @@ fn check_hosts(root: &Section<'_>, session: &Section<'_>, settings: &SessionSett
         (Some(domain), Some(span), _) => {
             if let Some(host) = hosts.iter().find(|host| !is_of(host, domain)) {
                 let message = format!(
-                    "`{host}` is no host of `session.cookie_domain`, `{domain}`: browsers send it no cookie of ours"
+                    "`{host}` is not a host of `session.cookie_domain`, `{domain}`: browsers send it no cookie of ours"
                 );
                 section.raise(&span, "hosts", message);
             }

@@ -173,7 +173,7 @@ pub fn own_prefix(text: &str) -> Result<String, Wrong> {
 pub fn cookie_domain(text: &str) -> Result<String, Wrong> {
     let wrong = || {
         Wrong::expected(
-            "a domain of two labels or more that is no public suffix, without a leading dot, such as `example.com`",
+            "a domain of two labels or more that is not a public suffix, without a leading dot, such as `example.com`",
         )
     };
     let name = host_name(text).map_err(|_| wrong())?;

@@ -47,7 +47,7 @@ impl Door {
     pub async fn socket(path: &Path) -> io::Result<Self> {
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file there is not a socket"));
             }
             match UnixStream::connect(path).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,

@@ -63,8 +63,10 @@ async fn inside(address: Uri) -> Result<TokioIo<TcpStream>, Failure> {
     let host = address.host().unwrap_or_default().trim_matches(['[', ']']);
     let found: Vec<_> = tokio::net::lookup_host((host, address.port_u16().unwrap_or(80))).await?.collect();
     if let Some(outside) = found.iter().find(|found| !is_private(found.ip())) {
-        let why =
-            format!("`{host}` is at {}, which is no private address, and plain http is for these alone", outside.ip());
+        let why = format!(
+            "`{host}` is at {}, which is not a private address, and plain http is for these alone",
+            outside.ip()
+        );
         return Err(io::Error::other(why).into());
     }
     let mut failed = io::Error::new(io::ErrorKind::NotFound, format!("`{host}` has no address"));

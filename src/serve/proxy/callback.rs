@@ -108,7 +108,7 @@ impl Arrival {
         }
         let jar = self.jar.clone();
         let mut response = self.send(site, HeaderMap::new(), None).await?;
-        // What is no login to us may be one to the app, of another person.
+        // What is not a login to us may be one to the app, of another person.
         gate::answered(site, session.as_deref(), &jar, response.headers_mut(), false);
         Ok(Answered::App(response))
     }

@@ -79,6 +79,6 @@ async fn say06_plain_http_goes_to_private_addresses_alone() {
     assert_eq!(client.get(&address, 1000).await.unwrap(), b"{}");
     for outside in ["192.0.2.1", "169.254.169.254", "[2001:db8::1]"] {
         let told = client.get(&format!("http://{outside}:{port}/keys"), 1000).await.unwrap_err().to_string();
-        assert!(told.contains("is no private address"), "{outside}: {told}");
+        assert!(told.contains("is not a private address"), "{outside}: {told}");
     }
 }

@@ -317,7 +317,7 @@ async fn say04_the_proxy_listens_on_a_socket_of_this_machine() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let heard = house.app.seen().pop().unwrap();
     assert_eq!(heard.headers["x-forwarded-for"], "192.0.2.7, 127.0.0.1");
-    // Another process is not driven out, and what is no socket is left alone.
+    // Another process is not driven out, and a file that is not a socket is left alone.
     use loginsync::serve::door::Door;
     assert_eq!(Door::socket(&path).await.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     let file = folder.path().join("file");

@@ -82,7 +82,7 @@ async fn counter(pipe: &Pipe, name: &str) -> Result<i64, Failed> {
     let row = pipe.row("SELECT value FROM loginsync.settings WHERE name = $1", &values![name]).await?;
     let Some(row) = row else { return Ok(0) };
     let digits: Option<i64> = std::str::from_utf8(get(&row, 0)?).ok().and_then(|digits| digits.parse().ok());
-    Ok(digits.ok_or_else(|| StoreError::Invalid(format!("the setting `{name}` is no number")))?)
+    Ok(digits.ok_or_else(|| StoreError::Invalid(format!("the setting `{name}` is not a number")))?)
 }
 
 async fn entries<B: DeserializeOwned>(pipe: &Pipe, kind: i64) -> Result<BTreeMap<i64, Arc<Entry<B>>>, Failed> {
