@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
+use serde::Serialize;
 
 use super::{StoreError, Work};
+use crate::config::{Face, Scope};
+use crate::pipeline::faults;
 use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::names::Names;
@@ -14,6 +17,25 @@ use crate::pipeline::record::{Record, Stopped};
 /// The `kind` of a row about a user whom a mapping disabled, and of one whom the brake spared.
 pub(super) const DISABLED: i64 = 4;
 pub(super) const STOPPED: i64 = 5;
+
+/// Live tokens of one API client: the oldest end past that.
+pub(super) const MOST_TOKENS: i64 = 100;
+
+/// What the audit says of a change of an API client.
+#[derive(Serialize)]
+pub(super) struct ClientDetail<'a> {
+    pub by: &'a str,
+    pub client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<&'a [Scope]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faces: Option<&'a [Face]>,
+}
+
+/// Reads scopes or faces back.
+pub(super) fn words<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Invalid(faults::json(&error)))
+}
 
 /// What every reader of records needs.
 #[derive(Debug, Clone, Default)]

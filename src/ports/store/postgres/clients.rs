@@ -4,36 +4,18 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::super::StoreError;
+use super::super::rows::{ClientDetail, MOST_TOKENS, words};
 use super::pipe::{Failed, Statement, Value, get, values};
 use super::{PgStore, audit};
-use crate::config::{Face, Scope};
-use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient, ClientView};
 use crate::ports::sessions::Digest;
-
-/// Live tokens of one client: the oldest end past that.
-const MOST_TOKENS: i64 = 100;
-
-#[derive(Serialize)]
-struct ClientDetail<'a> {
-    by: &'a str,
-    client: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scopes: Option<&'a [Scope]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    faces: Option<&'a [Face]>,
-}
 
 async fn one(store: &PgStore, text: &str, values: &[Value]) -> Result<Option<Row>, Failed> {
     let pipe = store.pipe().await?;
     let row = pipe.row(text, values).await?;
     pipe.finish();
     Ok(row)
-}
-
-fn words<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Invalid(faults::json(&error)))
 }
 
 fn json(value: &impl Serialize) -> Result<String, StoreError> {

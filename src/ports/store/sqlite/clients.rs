@@ -1,28 +1,13 @@
 //! Who may call the mapping APIs, in SQLite: hashes alone.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
 
 use super::super::StoreError;
+use super::super::rows::{ClientDetail, MOST_TOKENS, words};
 use super::{Session, audit, unavailable};
-use crate::config::{Face, Scope};
-use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient, ClientView};
 use crate::ports::sessions::Digest;
-
-/// Live tokens of one client: the oldest end past that.
-const MOST_TOKENS: i64 = 100;
-
-#[derive(Serialize)]
-struct ClientDetail<'a> {
-    by: &'a str,
-    client: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scopes: Option<&'a [Scope]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    faces: Option<&'a [Face]>,
-}
 
 pub(super) fn client(connection: &Connection, secret: Digest) -> Result<Option<ApiClient>, StoreError> {
     let found = connection
@@ -34,10 +19,6 @@ pub(super) fn client(connection: &Connection, secret: Digest) -> Result<Option<A
         .map_err(unavailable)?;
     let Some((name, scopes, faces)) = found else { return Ok(None) };
     Ok(Some(ApiClient { name, secret, scopes: words(&scopes)?, faces: words(&faces)? }))
-}
-
-fn words<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::Invalid(faults::json(&error)))
 }
 
 pub(super) fn all(connection: &Connection) -> Result<Vec<ClientView>, StoreError> {
