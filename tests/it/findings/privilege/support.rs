@@ -155,9 +155,10 @@ impl Held {
     /// Rounds of logins until nothing changes, or where rules take turns, for long enough.
     fn settle(&mut self, rules: &RuleSet, brought: &[Vec<usize>]) {
         for _ in 0..ROUNDS {
-            let before = self.mapped();
+            // What is held may be the same by other sources: the claims of one provider support the next one's grants.
+            let before = self.clone();
             self.log_in_everywhere(rules, brought);
-            if self.mapped() == before {
+            if *self == before {
                 return;
             }
         }
