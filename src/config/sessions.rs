@@ -49,19 +49,21 @@ pub struct Access {
     pub paths: Vec<PathRule>,
 }
 
-/// What a prefix needs, for some methods or for all that no other entry of the prefix names.
+/// What a prefix needs, for some hosts and methods or for all that no other entry of the prefix names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRule {
     pub prefix: String,
+    /// Empty: all that no other entry of the prefix names.
+    pub hosts: Vec<String>,
     /// Empty: all others.
     pub methods: Vec<Method>,
     pub need: Need,
 }
 
 impl PathRule {
-    /// For all methods.
+    /// For all hosts and methods.
     pub fn of(prefix: &str, need: Need) -> Self {
-        Self { prefix: prefix.to_owned(), methods: Vec::new(), need }
+        Self { prefix: prefix.to_owned(), hosts: Vec::new(), methods: Vec::new(), need }
     }
 }
 
@@ -132,7 +134,9 @@ pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
     let section = root.section("session");
     let (idle, absolute) = limits(&section);
     let renew = section.parsed("renew", values::duration);
-    let (access, guarded) = access(root, relies, guard);
+    let forward_auth = forward_auth(root, trusts, own);
+    let hosts = Hosts { own: public_url.map(PublicUrl::host), others: others(forward_auth.as_ref()) };
+    let (access, guarded) = access(root, relies, guard, &hosts);
     let settings = SessionSettings {
         idle,
         absolute,
@@ -146,7 +150,7 @@ pub fn read(root: &Section<'_>, beside: &Beside<'_>) -> SessionSettings {
         logout_paths: logout_paths(root, providers),
         access,
         guarded,
-        forward_auth: forward_auth(root, trusts, own),
+        forward_auth,
     };
     check_hosts(root, &section, &settings);
     section.finish();
@@ -217,7 +221,7 @@ fn cookie_domain(section: &Section<'_>, relies: bool, public_url: Option<&Public
 
 /// Every host needs the cookie, and no other one should see it.
 fn check_hosts(root: &Section<'_>, session: &Section<'_>, settings: &SessionSettings) {
-    let hosts = settings.forward_auth.as_ref().map(|asked| asked.hosts.as_slice()).unwrap_or_default();
+    let hosts = others(settings.forward_auth.as_ref());
     let section = root.section("forward_auth");
     match (&settings.cookie_domain, section.written("hosts"), session.written("cookie_domain")) {
         (None, Some(span), None) => {
@@ -318,8 +322,46 @@ fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<Strin
     paths
 }
 
+fn others(asked: Option<&ForwardAuth>) -> &[String] {
+    asked.map(|asked| asked.hosts.as_slice()).unwrap_or_default()
+}
+
+/// The hosts that an entry may be for.
+struct Hosts<'a> {
+    /// That of `public_url`.
+    own: Option<String>,
+    others: &'a [String],
+}
+
+/// For which hosts an entry is.
+fn hosts(root: &Section<'_>, section: &Section<'_>, known: &Hosts<'_>) -> Vec<String> {
+    let hosts = section.list("hosts", false, values::host_name).unwrap_or_default();
+    let Some(span) = section.written("hosts") else { return hosts };
+    if section.is_empty_list("hosts") {
+        section.raise(&span, "hosts", "names no host; expected one or more, or no `hosts` at all");
+    }
+    if root.section("forward_auth").written("hosts").is_none() {
+        let message =
+            "needs `forward_auth.hosts`: without it no gateway says which host it asks about, and all are one app";
+        section.raise(&span, "hosts", message);
+    } else if let (Some(own), [_, ..]) = (&known.own, known.others) {
+        let names = || std::iter::once(own.as_str()).chain(known.others.iter().map(String::as_str));
+        for host in hosts.iter().filter(|host| !names().any(|name| name == *host)) {
+            let near = nearest(host, names()).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            let expected = "the host of `public_url` or one of `forward_auth.hosts`";
+            section.raise(&span, "hosts", format!("found `{host}`; expected {expected}{near}"));
+        }
+    }
+    if let Some(span) = section.written("elsewhere") {
+        let message = "is of no use with `hosts`: it is about requests that go through loginsync, all of one app; \
+                       expected an entry of its own, without `hosts`";
+        section.raise(&span, "elsewhere", message);
+    }
+    hosts
+}
+
 /// What paths need, and which of them the guard lets be.
-fn access(root: &Section<'_>, relies: bool, guard: Elsewhere) -> (Option<Access>, Access) {
+fn access(root: &Section<'_>, relies: bool, guard: Elsewhere, known: &Hosts<'_>) -> (Option<Access>, Access) {
     let section = root.section("access");
     let default = section.word("default", &NEEDS, Need::Session);
     section.finish();
@@ -345,23 +387,29 @@ fn access(root: &Section<'_>, relies: bool, guard: Elsewhere) -> (Option<Access>
         }
         let opens = if elsewhere == Elsewhere::Pass { Need::Nothing } else { need };
         let methods = methods(&section, opens);
+        let hosts = hosts(root, &section, known);
         section.finish();
         let Some(Found { value: prefix, span }) = prefix else { continue };
         let prefix = if prefix == "/" { prefix } else { prefix.trim_end_matches('/').to_owned() };
         let shares = |known: &&PathRule| {
-            let both = known.methods.iter().any(|method| methods.contains(method));
-            known.prefix == prefix && (both || (known.methods.is_empty() && methods.is_empty()))
+            known.prefix == prefix && overlap(&known.methods, &methods) && overlap(&known.hosts, &hosts)
         };
         if paths.iter().chain(&guarded).any(|known| shares(&known)) {
-            let message =
-                format!("`{prefix}` is there already; expected each prefix once, or each of its `methods` once");
+            let message = format!(
+                "`{prefix}` is there already; expected each prefix once, or each of its `methods` and `hosts` once"
+            );
             section.raise(&span, "prefix", message);
         }
         if says_elsewhere {
-            guarded.push(PathRule { prefix: prefix.clone(), methods: methods.clone(), need: need_of(elsewhere) });
+            guarded.push(PathRule {
+                prefix: prefix.clone(),
+                hosts: Vec::new(),
+                methods: methods.clone(),
+                need: need_of(elsewhere),
+            });
         }
         if says_access || !says_elsewhere {
-            paths.push(PathRule { prefix, methods, need });
+            paths.push(PathRule { prefix, hosts, methods, need });
         }
     }
     let guarded = Access { default: need_of(guard), paths: guarded };
@@ -373,6 +421,11 @@ fn access(root: &Section<'_>, relies: bool, guard: Elsewhere) -> (Option<Access>
         root.raise(span, key, message);
     }
     (None, guarded)
+}
+
+/// Whether two lists, of which an empty one stands for what no other entry names, name the same.
+fn overlap<T: PartialEq>(left: &[T], right: &[T]) -> bool {
+    left.iter().any(|each| right.contains(each)) || (left.is_empty() && right.is_empty())
 }
 
 /// The guard's paths are found as those of access are: what it lets be must be so however the app reads the path.

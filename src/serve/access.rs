@@ -14,6 +14,8 @@
 //! /index.php/admin       needs one: the script is given `/admin`
 //! ```
 //!
+//! Where one gateway asks about several hosts, an entry may be for some of them. There it goes before those of the same prefix for all.
+//!
 //! An entry may be for some methods, and goes before one of the same prefix for all. Where an app may take a request for another
 //! method, it needs what the strictest method needs: a POST, whose body may say `_method`; a request that says so in a field of
 //! its head or query; a method that is not in capitals.
@@ -23,15 +25,46 @@ use http::Method;
 use crate::config::{Access, Need, PathRule};
 use crate::pipeline::reading::path::{self, normal_form};
 
-/// What paths need, by method.
+/// What paths need, by host and method.
 pub struct Rules {
+    /// Of the hosts that no entry names.
+    others: Methods,
+    named: Vec<(String, Methods)>,
+}
+
+impl Rules {
+    pub fn new(access: &Access) -> Self {
+        let mut hosts: Vec<&String> = access.paths.iter().flat_map(|rule| &rule.hosts).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let named = hosts.into_iter().map(|host| (host.clone(), Methods::new(&at(access, Some(host))))).collect();
+        Self { others: Methods::new(&at(access, None)), named }
+    }
+
+    /// What a request to a host needs. `is_overridden` says whether it names another method than its own somewhere.
+    pub fn need(&self, host: &str, method: &Method, path: &str, is_overridden: impl FnOnce() -> bool) -> Need {
+        let named = self.named.iter().find(|(name, _)| name == host).map(|(_, methods)| methods);
+        named.unwrap_or(&self.others).need(method, path, is_overridden)
+    }
+}
+
+/// The entries that hold at a host: those that name it, and of the prefixes that they leave those for all.
+fn at(access: &Access, host: Option<&String>) -> Access {
+    let names = |rule: &PathRule| host.is_some_and(|host| rule.hosts.contains(host));
+    let is_named = |prefix: &str| access.paths.iter().any(|rule| rule.prefix == prefix && names(rule));
+    let holds = |rule: &&PathRule| names(rule) || (rule.hosts.is_empty() && !is_named(&rule.prefix));
+    Access { default: access.default, paths: access.paths.iter().filter(holds).cloned().collect() }
+}
+
+/// What paths of one host need, by method.
+struct Methods {
     /// Of the methods that no entry names.
     others: Table,
     named: Vec<(Method, Table)>,
 }
 
-impl Rules {
-    pub fn new(access: &Access) -> Self {
+impl Methods {
+    fn new(access: &Access) -> Self {
         let mut methods: Vec<&Method> = access.paths.iter().flat_map(|rule| &rule.methods).collect();
         methods.sort_unstable_by_key(|method| method.as_str());
         methods.dedup();
@@ -39,8 +72,7 @@ impl Rules {
         Self { others: Table::new(access, None), named }
     }
 
-    /// What a request needs. `is_overridden` says whether it names another method than its own somewhere.
-    pub fn need(&self, method: &Method, path: &str, is_overridden: impl FnOnce() -> bool) -> Need {
+    fn need(&self, method: &Method, path: &str, is_overridden: impl FnOnce() -> bool) -> Need {
         if self.named.is_empty() {
             return self.others.need(path);
         }
@@ -134,7 +166,7 @@ mod tests {
 
     /// Of a request by GET.
     fn need(rules: &Rules, path: &str) -> Need {
-        rules.need(&Method::GET, path, || false)
+        rules.need("", &Method::GET, path, || false)
     }
 
     fn rule((prefix, need): (&str, Need)) -> PathRule {
@@ -271,7 +303,38 @@ mod tests {
             (Method::PUT, "/open/x", false, Need::Nothing),
             (lower, "/open/x", false, Need::Session),
         ] {
-            assert_eq!(rules.need(&method, path, || overridden), expected, "{method} {path} {overridden}");
+            assert_eq!(rules.need("", &method, path, || overridden), expected, "{method} {path} {overridden}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_entries_of_their_own() {
+        let at = |host: &str, prefix, need| PathRule { hosts: vec![host.into()], ..PathRule::of(prefix, need) };
+        let delete = PathRule { methods: vec![Method::DELETE], ..at("wiki", "/docs", Need::Session) };
+        let paths = vec![
+            PathRule::of("/public", Need::Nothing),
+            PathRule::of("/docs", Need::Api),
+            at("wiki", "/docs", Need::Nothing),
+            delete,
+            at("ci", "/public", Need::Session),
+            at("ci", "/public/badges", Need::Nothing),
+        ];
+        let rules = Rules::new(&Access { default: Need::Session, paths });
+        for (host, method, path, expected) in [
+            ("app", Method::GET, "/public/a", Need::Nothing),
+            ("wiki", Method::GET, "/public/a", Need::Nothing),
+            ("ci", Method::GET, "/public/a", Need::Session),
+            ("ci", Method::GET, "/public/badges/a", Need::Nothing),
+            ("ci", Method::GET, "/PUBLIC/badges/a", Need::Session),
+            ("app", Method::GET, "/public/badges/a", Need::Nothing),
+            ("app", Method::GET, "/docs/a", Need::Api),
+            ("ci", Method::GET, "/docs/a", Need::Api),
+            ("wiki", Method::GET, "/docs/a", Need::Nothing),
+            ("wiki", Method::DELETE, "/docs/a", Need::Session),
+            ("wiki", Method::GET, "/DOCS/a", Need::Session),
+            ("other", Method::GET, "/docs/a", Need::Api),
+        ] {
+            assert_eq!(rules.need(host, &method, path, || false), expected, "{host} {method} {path}");
         }
     }
 }

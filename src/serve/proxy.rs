@@ -232,7 +232,8 @@ impl Sought {
         let uri = request.uri();
         let is_overridden =
             || gate::names_a_method(request.headers(), uri.path_and_query().map_or("", |target| target.as_str()));
-        let passes = beside.is_empty() && self.paths.need(request.method(), uri.path(), is_overridden) == Need::Nothing;
+        let passes =
+            beside.is_empty() && self.paths.need("", request.method(), uri.path(), is_overridden) == Need::Nothing;
         if passes { &self.passed } else { &self.refused }
     }
 }

@@ -310,6 +310,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("egress.no_proxy_env", r#""NO_SUCH_LIST""#, Fault("environment variable not set")),
     ("path1.prefix", r#""/static""#, Changes),
     ("path1.access", r#""api""#, Changes),
+    ("path1.hosts", r#"["wiki.example.com"]"#, Fault("needs `forward_auth.hosts`")),
     ("path2.prefix", r#""/rest""#, Changes),
     ("path2.methods", r#"["GET"]"#, Changes),
     ("path2.access", r#""api""#, Changes),

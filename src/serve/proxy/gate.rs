@@ -35,6 +35,8 @@ pub struct Gate {
     access: Option<Rules>,
     forward_auth: Option<ForwardAuth>,
     public: PublicUrl,
+    /// The host of `public`.
+    host: String,
     logout_paths: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ impl Gate {
             access: settings.access.as_ref().map(Rules::new),
             forward_auth: settings.forward_auth.clone(),
             public: public.clone(),
+            host: public.host(),
             logout_paths: settings.logout_paths.clone(),
         }
     }
@@ -63,12 +66,12 @@ impl Gate {
         self.forward_auth.as_ref().is_some_and(|settings| forward_auth::is_asked(settings, path))
     }
 
-    /// What a request to the app needs. `method` is `None` if it is not known.
-    fn need(&self, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Option<Need> {
+    /// What a request to a host needs. `method` is `None` if it is not known.
+    fn need(&self, host: &str, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Option<Need> {
         let path = target.split('?').next().unwrap_or_default();
         let is_overridden = || method.is_none() || names_a_method(headers, target);
         let rules = self.access.as_ref()?;
-        Some(rules.need(method.unwrap_or(&Method::GET), path, is_overridden))
+        Some(rules.need(host, method.unwrap_or(&Method::GET), path, is_overridden))
     }
 
     /// What a request needs that a gateway asks about. Where paths need nothing by themselves, all need a session here: that is
@@ -82,7 +85,8 @@ impl Gate {
                 _ => (wanted.target.as_str(), self.public.base.is_empty()),
             },
         };
-        match self.need(wanted.method.as_ref(), target, headers) {
+        let host = wanted.host.as_deref().unwrap_or(&self.host);
+        match self.need(host, wanted.method.as_ref(), target, headers) {
             Some(Need::Nothing) if !wanted.is_told || !is_below => Need::Session,
             need => need.unwrap_or(Need::Session),
         }
@@ -95,7 +99,8 @@ impl Gate {
             site.tell(request.headers, &Identity::of_session(&session), None)?;
             return Ok(Admitted::Passes(Some(session)));
         }
-        match self.need(Some(request.method), request.target, request.headers).unwrap_or(Need::Nothing) {
+        // What goes through here goes to the app, whose host is that of `public_url`.
+        match self.need(&self.host, Some(request.method), request.target, request.headers).unwrap_or(Need::Nothing) {
             Need::Nothing => Ok(Admitted::Passes(None)),
             Need::Session if browses(request.method, request.headers) => {
                 let address = self.front.sign_in_address(&self.front.seen(request.target), request.client);

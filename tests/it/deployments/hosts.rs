@@ -115,6 +115,53 @@ async fn say05_one_login_serves_several_hosts() {
     assert!(cookie(&out).contains("Domain=app.example; Max-Age=0"), "{out:?}");
 }
 
+/// What one host opens or closes by a path is so at that host alone, however the path is spelt.
+#[tokio::test]
+async fn say05_paths_may_be_open_at_one_host_alone() {
+    let more = "[forward_auth]\ngateway = \"caddy\"\nhosts = [\"wiki.app.example\", \"ci.app.example\"]\n\
+                [[path]]\nprefix = \"/docs\"\nhosts = [\"wiki.app.example\"]\naccess = \"public\"\n\
+                [[path]]\nprefix = \"/docs\"\nhosts = [\"ci.app.example\"]\nmethods = [\"OPTIONS\"]\naccess = \"public\"\n\
+                [[path]]\nprefix = \"/public/keys\"\nhosts = [\"app.example\"]\naccess = \"api\"";
+    let scene = Scene::open(Setting { more, ..SEVERAL }).await;
+    let mut browser = scene.browser();
+    for (host, method, uri, status) in [
+        ("wiki.app.example", "GET", "/docs/a", 200),
+        ("WIKI.app.example:443", "GET", "/docs/a", 200),
+        ("wiki.app.example", "GET", "/DOCS/a", 303),
+        ("wiki.app.example", "GET", "/docs/../a", 303),
+        ("wiki.app.example", "POST", "/docs/a", 200),
+        ("app.example", "GET", "/docs/a", 303),
+        ("ci.app.example", "GET", "/docs/a", 303),
+        ("ci.app.example", "OPTIONS", "/docs/a", 200),
+        ("ci.app.example", "POST", "/docs/a", 401),
+        ("app.example", "OPTIONS", "/docs/a", 401),
+        ("other.app.example", "GET", "/docs/a", 400),
+        ("app.example", "GET", "/public/keys", 401),
+        ("wiki.app.example", "GET", "/public/keys", 200),
+        ("ci.app.example", "GET", "/public/a", 200),
+    ] {
+        let asked = [
+            ("x-forwarded-host", host),
+            ("x-forwarded-uri", uri),
+            ("x-forwarded-method", method),
+            ("accept", "text/html"),
+        ];
+        let answer = browser.send("GET", "/.loginsync/auth", &asked, b"").await;
+        assert_eq!(answer.status, status, "{method} {host}{uri}");
+    }
+    // What goes through is the app's own, whatever host the request says.
+    for (host, uri, status) in [
+        ("app.example", "/docs/a", 303),
+        ("wiki.app.example", "/docs/a", 303),
+        ("app.example", "/public/keys", 401),
+        ("wiki.app.example", "/public/keys", 401),
+        ("app.example", "/public/a", 200),
+    ] {
+        let answer = browser.send("GET", uri, &[("host", host), ("accept", "text/html")], b"").await;
+        assert_eq!(answer.status, status, "{host}{uri}");
+    }
+}
+
 /// Envoy's question has the host of the request itself.
 #[tokio::test]
 async fn say05_envoy_says_the_host_by_its_question() {
