@@ -1,7 +1,9 @@
 // Gateways that ask the sidecar whether a request may pass, configured as docs/gateways.md says.
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { openSync, closeSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { check, checkEqual, fail } from "./checks.js";
@@ -14,21 +16,7 @@ const GATEWAYS = {
     page: 302,
     hides: true,
     command: (file) => ["nginx", ["-c", file]],
-    around: (part, { port, directory }) => `
-daemon off;
-master_process off;
-pid ${directory}/nginx.pid;
-error_log ${directory}/nginx.log;
-events {}
-http {
-    access_log off;
-${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `    ${name}_temp_path ${directory}/nginx-${name};`).join("\n")}
-    server {
-        listen 127.0.0.1:${port};
-${part}
-    }
-}
-`,
+    around: (part, { port, directory }) => nginxAround(directory, `server {\nlisten 127.0.0.1:${port};\n${part}\n}`),
   },
   caddy: {
     program: 401,
@@ -43,6 +31,19 @@ ${replaced(part, "app.example.com", `http://127.0.0.1:${port}`)}
   },
 };
 
+export const nginxAround = (directory, servers) => `
+daemon off;
+master_process off;
+pid ${directory}/nginx.pid;
+error_log ${directory}/nginx.log;
+events {}
+http {
+    access_log off;
+${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `    ${name}_temp_path ${directory}/nginx-${name};`).join("\n")}
+${servers}
+}
+`;
+
 // What an app is told where a person has no group: nginx and Caddy drop a header without a value.
 export const NO_GROUPS = "-";
 
@@ -54,21 +55,35 @@ function replaced(text, from, to) {
 }
 
 // The configuration that the page gives for a gateway, for other ports.
-function documented(page, name, { sidecar, app }) {
+export function documented(directory, name, { sidecar, app }) {
+  const page = readFileSync(join(directory, "gateways.md"), "utf8");
   const language = name === "caddy" ? "caddyfile" : name;
   const part = page.match(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, "ms"))?.[1] ?? fail(`docs/gateways.md: nothing for ${name}`);
   return replaced(replaced(part, "127.0.0.1:8080", `127.0.0.1:${sidecar}`), "127.0.0.1:3000", `127.0.0.1:${app}`);
 }
 
+async function answers(port) {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    return await once(socket, "connect").then(() => true, () => false);
+  } finally {
+    socket.destroy();
+  }
+}
+
 export class Gateway {
   #process = null;
 
-  constructor(name, { port, sidecarPort, appPort, directory }) {
+  constructor(name, { port, directory, text }) {
     Object.assign(this, { name, port, directory, kind: GATEWAYS[name] });
-    const page = readFileSync(join(directory, "gateways.md"), "utf8");
     this.file = join(directory, `${name}.conf`);
-    const part = documented(page, name, { sidecar: sidecarPort, app: appPort });
-    writeFileSync(this.file, this.kind.around(part, { port, directory }));
+    writeFileSync(this.file, text);
+  }
+
+  // As the page has it, on one host.
+  static documented(name, { port, sidecarPort, appPort, directory }) {
+    const part = documented(directory, name, { sidecar: sidecarPort, app: appPort });
+    return new Gateway(name, { port, directory, text: GATEWAYS[name].around(part, { port, directory }) });
   }
 
   async start() {
@@ -82,14 +97,17 @@ export class Gateway {
     for (let tries = 0; tries < 200; tries++) {
       if (failure) throw failure;
       if (this.#process.exitCode !== null) break;
-      if (await fetch(`http://127.0.0.1:${this.port}/`, { redirect: "manual" }).then(() => true, () => false)) return;
+      if (await answers(this.port)) return;
       await sleep(50);
     }
     throw new Error(`${this.name} does not answer: ${readFileSync(join(this.directory, `${this.name}.out`), "utf8").slice(-600)}`);
   }
 
-  stop() {
-    if (this.#process?.exitCode === null) this.#process.kill("SIGTERM");
+  async stop() {
+    if (this.#process?.exitCode !== null) return;
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    await Promise.race([ended, sleep(5_000, undefined, { ref: false })]);
   }
 }
 

@@ -4,6 +4,7 @@
 #   browser  ->  loginsync  ->  an app (express, openid-client, @node-saml/node-saml), its token exchange by the relay too
 #   browser  ->  loginsync  ->  an app without a login
 #   browser  ->  nginx, Caddy  ->  the same app; each asks loginsync first
+#   Chromium  ->  nginx  ->  the same app on three hosts of a domain, below a path, and with our pages elsewhere
 #   Chromium, Firefox  ->  loginsync  ->  the same app; and with a provider that rotates refresh tokens (oidc-provider)
 #      \______________________  Keycloak, for OIDC and for SAML
 #

@@ -11,6 +11,7 @@ import { Browser, encodeForm, findForm } from "./browser.js";
 import { check, checkEqual, counts, fail, section } from "./checks.js";
 import * as forge from "./forge.js";
 import { Gateway, NO_GROUPS, gatewayNames, runGateway } from "./gateways.js";
+import { APP, runHosts } from "./hosts.js";
 import { Keycloak } from "./keycloak.js";
 import { runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
@@ -24,11 +25,12 @@ const env = (name) => process.env[name] ?? fail(`${name} is not set: start this 
 const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
 const ports = {
   ...{ app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") },
-  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
+  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", "hosts", "hostsSidecar", "hostsAdmin", "elsewhere", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
 };
 const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
 const local = (port) => `http://127.0.0.1:${port}`;
 const publicUrl = local(direct ? ports.app : ports.proxy);
+const screens = process.env.INTEROP_SCREENS ?? join(directory, "screens");
 const ROTATION_PATIENCE_MS = 20_000;
 
 const keycloak = new Keycloak(env("KEYCLOAK_URL"), { username: env("KEYCLOAK_ADMIN"), password: env("KEYCLOAK_ADMIN_PASSWORD") });
@@ -286,7 +288,7 @@ async function runAftermath() {
   const audit = await sidecar.verifyAudit();
   check("audit: the chain verifies", audit.status === 0, audit.stdout + audit.stderr);
   await sidecar.stop();
-  const written = ["loginsync", "party", "rotating", "walk", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
+  const written = ["loginsync", "party", "rotating", "walk", "hosts", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
   for (const name of written) {
     let content;
     try { content = readFileSync(join(directory, name), "latin1"); } catch { continue; }
@@ -299,7 +301,7 @@ async function runAftermath() {
 
 function fill(template, more = {}) {
   const values = {
-    ...{ PARTY_URL: local(ports.party), NGINX_URL: local(ports.nginx), CADDY_URL: local(ports.caddy) },
+    ...{ PARTY_URL: local(ports.party), NGINX_URL: local(ports.nginx), CADDY_URL: local(ports.caddy), HOSTS_URL: APP },
     RELAY_ADDRESS: `127.0.0.1:${ports.relay}`,
     PUBLIC_URL: publicUrl,
     ISSUER: keycloak.issuer,
@@ -375,7 +377,6 @@ async function runWalks() {
     .replace('title              = "Keycloak by OIDC"', `title              = "Keycloak by OIDC"\nfrontchannel_logout = true\nend_session_endpoint = "${detour.address}"`);
   const more = fill(readPart("relying-party-saml.toml"));
   const party = await startParty("walk", { url: walkUrl, port: ports.walk, adminPort: ports.walkAdmin, clientId: "interop-walk", more, change });
-  const screens = process.env.INTEROP_SCREENS ?? join(directory, "screens");
   try {
     await keycloak.setGroups("alice", ["marketing"]);
     for (const name of Object.keys(BROWSERS)) {
@@ -411,11 +412,11 @@ async function runGateways() {
     const party = await startParty(name, { url: local(port), port: sidecarPort, adminPort, clientId: "interop-gateways", more });
     let gateway;
     try {
-      gateway = new Gateway(name, { port, sidecarPort, appPort: ports.plain, directory });
+      gateway = Gateway.documented(name, { port, sidecarPort, appPort: ports.plain, directory });
       await gateway.start();
       await section(`forward-auth by ${name}`, () => runGateway({ gateway, party, keycloak, people }));
     } finally {
-      gateway?.stop();
+      await gateway?.stop();
       await party.sidecar.stop();
     }
   }
@@ -462,6 +463,7 @@ async function main() {
       await section("rotation", runRotating);
       await section("walk", runWalks);
       await section("forward-auth", runGateways);
+      await section("gateways", () => runHosts({ startParty, ports, directory, keycloak, people, screens, section }));
       await section("restart", runRestart);
     }
     await section("key rotation", runRotation);

@@ -60,7 +60,7 @@ class Person {
   }
 }
 
-class Walk {
+export class Walk {
   #pictures = 0;
 
   constructor(name, browser, { url, people, screens }) {
@@ -70,6 +70,11 @@ class Walk {
 
   async person() {
     return new Person(await this.browser.createBrowserContext(), this);
+  }
+
+  // In the browser's own window, which is not private.
+  personInOpen() {
+    return new Person(this.browser.defaultBrowserContext(), this);
   }
 
   async picture(page, what) {
@@ -124,7 +129,7 @@ function parsed(text) {
   try { return JSON.parse(text); } catch { return null; }
 }
 
-const user = (seen) => seen.app?.identity["x-loginsync-user"]?.join() ?? null;
+export const user = (seen) => seen.app?.identity["x-loginsync-user"]?.join() ?? null;
 
 export async function runWalk({ name, party, people, keycloak, screens, detour }) {
   const { url, sidecar } = party;
