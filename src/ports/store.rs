@@ -13,6 +13,7 @@ pub mod postgres;
 mod rows;
 mod rules;
 pub mod sqlite;
+pub mod transfer;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -46,6 +46,7 @@ macro_rules! on_every_store {
 }
 
 mod measures;
+mod moves;
 mod replicas;
 mod rules;
 mod same;

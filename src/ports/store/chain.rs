@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::seal::{CURRENT, Content, Numbers, Sealer};
+pub(super) use self::seal::{CURRENT, Content, FIRST, Numbers, Sealer};
 use self::seal::{First, SALT, salted};
 use super::{Broken, ChainReport, StoreError};
 use crate::pipeline::decision::{ERASED, MERGED};
@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
         }
         self.check_key(row)?;
         match row.format {
-            1 => self.check_first(row)?,
+            FIRST => self.check_first(row)?,
             CURRENT => self.check_current(row)?,
             other => {
                 return fault(
@@ -213,7 +213,7 @@ impl<'a> Walk<'a> {
         if row.keyed && !self.keyed {
             self.keyed = true;
             // A row of the first format with its key seals its own number, and so how many came before.
-            self.accepted = row.format == 1;
+            self.accepted = row.format == FIRST;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod pipe;
 mod records;
 mod schema;
 mod sessions;
+pub mod transfer;
 mod users;
 
 use std::collections::BTreeSet;
@@ -100,20 +101,11 @@ impl Shared {
     /// # Errors
     /// When the database cannot be reached or written, or is of a newer version.
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
-        let Settings { address, connections, timeout, audit_key, key } = settings;
-        let pool = connect::pool(address, connections, timeout)?;
-        let store = PgStore {
-            pool,
-            timeout,
-            sealer: Sealer::new(audit_key.as_ref()),
-            secrets: erased::Safe::new(&key)?,
-            live: RwLock::default(),
-            epoch: RwLock::default(),
-            queues: (0..QUEUES).map(|_| Arc::default()).collect(),
-            probed: Mutex::default(),
-        };
+        let place = settings.address.place();
+        let store = PgStore::connect(settings)?;
         schema::bring_up_to_date(&store).await?;
         let pipe = store.pipe().await?;
+        transfer::refuse_moved(&pipe, &place).await?;
         audit::check_key(&pipe, &store.sealer).await?;
         store.refresh(&pipe).await?;
         pipe.finish();
@@ -156,6 +148,21 @@ impl Shared {
 }
 
 impl PgStore {
+    /// Nothing is asked yet.
+    fn connect(settings: Settings) -> Result<Self, StoreError> {
+        let Settings { address, connections, timeout, audit_key, key } = settings;
+        Ok(Self {
+            pool: connect::pool(address, connections, timeout)?,
+            timeout,
+            sealer: Sealer::new(audit_key.as_ref()),
+            secrets: erased::Safe::new(&key)?,
+            live: RwLock::default(),
+            epoch: RwLock::default(),
+            queues: (0..QUEUES).map(|_| Arc::default()).collect(),
+            probed: Mutex::default(),
+        })
+    }
+
     async fn pipe(&self) -> Result<Pipe, Failed> {
         match self.pool.get().await {
             Ok(object) => Ok(Pipe::new(object)),

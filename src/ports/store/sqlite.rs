@@ -18,6 +18,7 @@ mod records;
 mod schema;
 mod sessions;
 mod state;
+pub mod transfer;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -171,6 +172,7 @@ impl SqliteStore {
         let reader = open_to_read(path, settings.timeout)?;
         // A backup by `VACUUM INTO` gets its log with the first look.
         schema::version(&writer).map_err(|error| cannot_open(path, &error))?;
+        transfer::refuse_moved(&writer, path)?;
         let files = Arc::new(Files::of(path, claim.as_ref())?);
         if claim.is_some() {
             audit::check_key(&writer, &sealer)?;

@@ -131,8 +131,18 @@ impl<'a> Log<'a> {
         self.store.apply(login, candidates, Arc::clone(rules)).await
     }
 
+    pub async fn apply(
+        &mut self,
+        rules: &Arc<RuleSet>,
+        who: &str,
+        groups: ClaimState,
+        after: i64,
+    ) -> Result<Applied, StoreError> {
+        self.on(rules, who, [groups, ClaimState::Missing], after).await
+    }
+
     pub async fn plan(&mut self, rules: &Arc<RuleSet>, who: &str, groups: ClaimState, after: i64) -> Plan {
-        match self.on(rules, who, [groups, ClaimState::Missing], after).await.unwrap() {
+        match self.apply(rules, who, groups, after).await.unwrap() {
             Applied::Committed(plan) => *plan,
             other => panic!("expected a committed plan, found {other:?}"),
         }
@@ -203,7 +213,7 @@ async fn a_few_losses_are_no_fault_and_windows_begin_anew(opened: &Opened) {
 }
 
 /// Eight people of whom two lose Staff and one is held.
-async fn with_one_hold(log: &mut Log<'_>, rules: &Arc<RuleSet>) {
+pub(super) async fn with_one_hold(log: &mut Log<'_>, rules: &Arc<RuleSet>) {
     for number in 0..8 {
         log.plan(rules, &format!("user-{number}"), brought(&["staff"]), 0).await;
     }

@@ -4,6 +4,8 @@ use aws_lc_rs::{digest, hmac};
 
 use crate::config::Secret;
 
+/// The format of before.
+pub(in super::super) const FIRST: i64 = 1;
 /// The format that is written.
 pub(in super::super) const CURRENT: i64 = 2;
 /// Random bytes before the personal fields in their hash.

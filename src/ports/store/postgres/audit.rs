@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tokio_postgres::Row;
 
-use super::super::chain::{ACCEPTED, Accepted, CURRENT, Content, Last, Sealer, Stored, Walk, conceal, hexadecimal};
+use super::super::chain::{
+    ACCEPTED, Accepted, CURRENT, Content, FIRST, Last, Sealer, Stored, Walk, conceal, hexadecimal,
+};
 use super::super::{AuditRow, ChainReport, StoreError};
 use super::pipe::{Failed, Pipe, Statement, get, values};
 use super::{PgStore, locks};
@@ -123,26 +125,41 @@ async fn seal_all(store: &PgStore) -> Result<(), Failed> {
     }
 }
 
+/// The same, and all of it.
+pub(super) async fn seal_everything(store: &PgStore) -> Result<(), Failed> {
+    seal_all(store).await?;
+    let pipe = store.pipe().await?;
+    let open = "SELECT count(*) FROM loginsync.audit
+                WHERE NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)";
+    let open = pipe.number(open, &[]).await?;
+    pipe.finish();
+    match open {
+        0 => Ok(()),
+        open => Err(Failed::Store(StoreError::Unavailable(format!(
+            "{open} rows of the audit cannot be sealed while another transaction of this server runs: end it, and try again"
+        )))),
+    }
+}
+
 async fn last(pipe: &Pipe) -> Result<Option<Last>, Failed> {
     let row = pipe
         .row(
-            "SELECT sequence, seal, key FROM loginsync.seals JOIN loginsync.audit ON audit.id = audit_id
+            "SELECT sequence, seal, key, coalesce(first_keyed, key IS NOT NULL) FROM loginsync.seals JOIN loginsync.audit ON audit.id = audit_id
              ORDER BY sequence DESC LIMIT 1",
             &[],
         )
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let key: Option<Vec<u8>> = get(&row, 2)?;
-    Ok(Some(Last { sequence: get(&row, 0)?, seal: get(&row, 1)?, keyed: key.is_some(), key }))
+    Ok(Some(Last { sequence: get(&row, 0)?, seal: get(&row, 1)?, keyed: get(&row, 3)?, key: get(&row, 2)? }))
 }
 
 /// Whether rows can be written with this key: what a start should know before the first login does.
 pub(super) async fn check_key(pipe: &Pipe, sealer: &Sealer) -> Result<(), Failed> {
     // Of rows without a seal, too.
-    let row = pipe.row("SELECT key FROM loginsync.audit ORDER BY id DESC LIMIT 1", &[]).await?;
-    let Some(row) = row else { return Ok(()) };
-    let key: Option<Vec<u8>> = get(&row, 0)?;
-    Ok(Last { sequence: 0, seal: Vec::new(), keyed: key.is_some(), key }.check_key(sealer)?)
+    const NEWEST: &str =
+        "SELECT key, coalesce(first_keyed, key IS NOT NULL) FROM loginsync.audit ORDER BY id DESC LIMIT 1";
+    let Some(row) = pipe.row(NEWEST, &[]).await? else { return Ok(()) };
+    Ok(Last { sequence: 0, seal: Vec::new(), keyed: get(&row, 1)?, key: get(&row, 0)? }.check_key(sealer)?)
 }
 
 // -------------------------------------------------------------------------------------------------------------- looking
@@ -170,7 +187,14 @@ pub(super) async fn about(store: &PgStore, number: i64) -> Result<Vec<AuditRow>,
 
 pub(super) async fn of_login(store: &PgStore, login: &str) -> Result<Option<AuditRow>, Failed> {
     let text = format!("{ROW} WHERE login = $1 ORDER BY sequence DESC LIMIT 1");
-    Ok(select(store, &text, values![login]).await?.pop())
+    if let Some(row) = select(store, &text, values![login]).await?.pop() {
+        return Ok(Some(row));
+    }
+    // A row of the first format, whose detail begins with the id.
+    let beginning = format!("{{\"login\":{},", serde_json::Value::from(login));
+    let text =
+        format!("{ROW} WHERE first_keyed IS NOT NULL AND starts_with(detail, $1) ORDER BY sequence DESC LIMIT 1");
+    Ok(select(store, &text, values![beginning]).await?.pop())
 }
 
 async fn select(store: &PgStore, text: &str, values: Vec<super::pipe::Value>) -> Result<Vec<AuditRow>, Failed> {
@@ -203,7 +227,8 @@ pub(super) async fn verify(store: &PgStore) -> Result<ChainReport, Failed> {
         let rows = look
             .pipe
             .rows(
-                "SELECT sequence, seal, at, event, detail, person, audit.user_id, login, mac, key, salt, fields
+                "SELECT sequence, seal, at, event, detail, person, audit.user_id, login, mac, key, salt, fields,
+                        first_keyed
                  FROM loginsync.seals LEFT JOIN loginsync.audit ON audit.id = seals.audit_id
                  LEFT JOIN loginsync.audit_people ON audit_people.audit_id = audit.id
                  WHERE sequence > $1 ORDER BY sequence LIMIT $2",
@@ -248,7 +273,7 @@ async fn report(look: super::facts::Look, report: ChainReport) -> Result<ChainRe
 }
 
 fn stored(row: &Row) -> Result<Stored, Failed> {
-    let key: Option<Vec<u8>> = get(row, 9)?;
+    let (key, first_keyed): (Option<Vec<u8>>, Option<bool>) = (get(row, 9)?, get(row, 12)?);
     Ok(Stored {
         sequence: get(row, 0)?,
         seal: get(row, 1)?,
@@ -256,11 +281,11 @@ fn stored(row: &Row) -> Result<Stored, Failed> {
         event: get(row, 3)?,
         detail: get(row, 4)?,
         person: get(row, 5)?,
-        keyed: key.is_some(),
+        keyed: first_keyed.unwrap_or(key.is_some()),
         user: get(row, 6)?,
         salt: get(row, 10)?,
         fields: get(row, 11)?,
-        format: CURRENT,
+        format: if first_keyed.is_some() { FIRST } else { CURRENT },
         login: get(row, 7)?,
         mac: get(row, 8)?,
         key,
@@ -279,7 +304,7 @@ pub(super) async fn accept_unkeyed(store: &PgStore, by: &str, at: Timestamp) -> 
         .row(
             "SELECT sequence, seal FROM loginsync.seals
              WHERE sequence < coalesce((SELECT min(sequence) FROM loginsync.seals JOIN loginsync.audit ON audit.id = audit_id
-                                        WHERE key IS NOT NULL), 9223372036854775807)
+                                        WHERE coalesce(first_keyed, key IS NOT NULL)), 9223372036854775807)
              ORDER BY sequence DESC LIMIT 1",
             &[],
         )

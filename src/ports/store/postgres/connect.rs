@@ -75,6 +75,21 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Where the database is, as people call it: without user and password.
+    pub fn place(&self) -> String {
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(at, host)| {
+            let name = match host {
+                Host::Tcp(name) => name.clone(),
+                Host::Unix(path) => path.display().to_string(),
+            };
+            let port = self.config.get_ports().get(at).or(self.config.get_ports().first());
+            format!("{name}:{}", port.copied().unwrap_or(5432))
+        });
+        format!("postgres://{}/{}", hosts.collect::<Vec<_>>().join(","), self.config.get_dbname().unwrap_or_default())
+    }
+}
+
 impl deadpool_postgres::Connect for Address {
     fn connect(
         &self,

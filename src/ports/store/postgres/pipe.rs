@@ -26,6 +26,8 @@ pub(super) enum Value {
     Ints(Vec<Option<i64>>),
     Texts(Vec<String>),
     Byteses(Vec<Vec<u8>>),
+    MaybeTexts(Vec<Option<String>>),
+    MaybeByteses(Vec<Option<Vec<u8>>>),
 }
 
 impl Value {
@@ -38,6 +40,8 @@ impl Value {
             Self::Ints(value) => (value, Type::INT8_ARRAY),
             Self::Texts(value) => (value, Type::TEXT_ARRAY),
             Self::Byteses(value) => (value, Type::BYTEA_ARRAY),
+            Self::MaybeTexts(value) => (value, Type::TEXT_ARRAY),
+            Self::MaybeByteses(value) => (value, Type::BYTEA_ARRAY),
         }
     }
 }

@@ -18,12 +18,18 @@ pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> 
 }
 
 /// The version of the schema; 0 where there is none.
-async fn version(pipe: &Pipe) -> Result<i64, Failed> {
+pub(super) async fn version(pipe: &Pipe) -> Result<i64, Failed> {
     let there = pipe.row("SELECT to_regclass('loginsync.schema') IS NOT NULL", &[]).await?;
     match there.map_or(Ok(false), |row| get(&row, 0))? {
         true => pipe.number("SELECT version FROM loginsync.schema", &[]).await,
         false => Ok(0),
     }
+}
+
+pub(super) fn written_by_newer(version: i64) -> StoreError {
+    StoreError::Invalid(format!(
+        "the database has schema version {version}, this loginsync knows {VERSION}: use the version that wrote it, or a newer one"
+    ))
 }
 
 async fn make(pipe: &Pipe) -> Result<(), Failed> {
@@ -40,9 +46,7 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
         }
         VERSION => {}
         newer => {
-            return Err(Failed::Store(StoreError::Invalid(format!(
-                "the database has schema version {newer}, this loginsync knows {VERSION}: use the version that wrote it, or a newer one"
-            ))));
+            return Err(Failed::Store(written_by_newer(newer)));
         }
     }
     pipe.run("COMMIT", &[]).await?;

@@ -106,8 +106,11 @@ CREATE TABLE loginsync.audit (
     person  bytea,
     user_id bigint,
     login   text COLLATE "C",
-    mac     bytea NOT NULL,
-    key     bytea
+    mac     bytea,
+    key     bytea,
+    -- Only of rows of the first format, which came from another store: whether the seal was made with a key. They have no MAC.
+    first_keyed boolean,
+    CHECK (mac IS NOT NULL OR first_keyed IS NOT NULL)
 );
 CREATE INDEX audit_by_xid ON loginsync.audit (xid, id);
 CREATE INDEX audit_by_login ON loginsync.audit (login) WHERE login IS NOT NULL;

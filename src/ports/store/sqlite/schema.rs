@@ -32,6 +32,18 @@ pub(super) fn written_by_newer(version: i64) -> StoreError {
     ))
 }
 
+/// Refuses a file of another schema, which something else has to bring up to date.
+pub(super) fn expect_current(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    match version(connection).map_err(|error| cannot_open(path, &error))? {
+        VERSION => Ok(()),
+        newer if newer > VERSION => Err(written_by_newer(newer)),
+        older => Err(StoreError::Invalid(format!(
+            "`{}` has schema version {older}, this loginsync needs {VERSION}: run `loginsync db migrate` first",
+            path.display()
+        ))),
+    }
+}
+
 /// The version of a file that is open no longer than that takes: the process that migrates it needs it alone.
 fn version_of(path: &Path) -> Result<i64, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
