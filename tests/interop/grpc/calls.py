@@ -1,6 +1,6 @@
 """A gRPC server and the calls that a client makes of it, both of grpcio, with bytes for messages.
 
-usage: calls.py serve ADDRESS | calls.py call ADDRESS
+usage: calls.py serve ADDRESS [KEY CERTIFICATE] | calls.py call ADDRESS [CERTIFICATE]
 """
 
 import base64
@@ -9,10 +9,12 @@ import queue
 import sys
 import threading
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 
-ROLE, ADDRESS = sys.argv[1:]
+ROLE, ADDRESS, *FILES = sys.argv[1:]
+PEM = [Path(file).read_bytes() for file in FILES]    # with TLS, and HTTP/2 by ALPN, where there are any
 LARGE = 3_000_000
 # The name that a client asks for is the app's, whatever address it connects to.
 OPTIONS = [("grpc.default_authority", "app.example"), ("grpc.max_receive_message_length", -1)]
@@ -59,7 +61,10 @@ def serve():
         "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
         "Wait": grpc.unary_unary_rpc_method_handler(wait),
     })])
-    server.add_insecure_port(ADDRESS)
+    if PEM:
+        server.add_secure_port(ADDRESS, grpc.ssl_server_credentials([tuple(PEM)]))
+    else:
+        server.add_insecure_port(ADDRESS)
     server.start()
     server.wait_for_termination()
 
@@ -151,7 +156,11 @@ def calls():
         "five hundred calls at once": many,
         "a call after all that": unary,
     }
-    with grpc.insecure_channel(ADDRESS, options=OPTIONS) as channel:
+    if PEM:
+        opened = grpc.secure_channel(ADDRESS, grpc.ssl_channel_credentials(PEM[0]), options=OPTIONS)
+    else:
+        opened = grpc.insecure_channel(ADDRESS, options=OPTIONS)
+    with opened as channel:
         grpc.channel_ready_future(channel).result(timeout=30)
         for name, check in checks.items():
             try:
