@@ -32,6 +32,7 @@ interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs and SAML wit
 	@tests/interop/apis.sh
 	@tests/interop/saml.sh
 	@tests/interop/grpc.sh
+	@tests/interop/inside.sh
 	@tests/interop/octoprint.sh
 	@tests/interop/stacks.sh
 	@tests/interop/run.sh $(ARGS)

@@ -15,11 +15,12 @@ const SLOW_MS = 1_500;
 export class RotatingProvider {
   refreshes = 0;
   revoked = 0;
+  asked = 0; // requests of any kind
   groups = ["marketing"];
   #faults = [];
 
-  constructor(port, clients) {
-    this.issuer = `http://127.0.0.1:${port}`;
+  constructor(port, clients, { host = "127.0.0.1", ...more } = {}) {
+    this.issuer = `http://${host}:${port}`;
     const provider = new Provider(this.issuer, {
       clients: clients.map(({ id, url, secret }) => ({
         ...{ client_id: id, client_secret: secret, redirect_uris: [`${url}/.loginsync/callback`] },
@@ -28,16 +29,17 @@ export class RotatingProvider {
       ...{ rotateRefreshToken: true, issueRefreshToken: async () => true, conformIdTokenClaims: false },
       ...{ claims: { openid: ["sub", "groups"], profile: ["name"], email: ["email"] }, cookies: { keys: ["interop"] } },
       ttl: Object.fromEntries(["AccessToken", "Grant", "IdToken", "Interaction", "RefreshToken", "Session"].map((kind) => [kind, 3600])),
+      ...more,
       findAccount: async (_, id) => ({ accountId: id, claims: async () => ({ sub: id, groups: this.groups }) }),
     });
     provider.on("grant.revoked", () => { this.revoked++; });
     const answer = provider.callback();
     this.server = createServer((req, res) => this.#answer(answer, req, res));
-    this.port = port;
+    Object.assign(this, { host, port });
   }
 
   async start() {
-    await new Promise((done, failed) => this.server.listen(this.port, "127.0.0.1", done).once("error", failed));
+    await new Promise((done, failed) => this.server.listen(this.port, this.host, done).once("error", failed));
   }
 
   stop() {
@@ -55,6 +57,7 @@ export class RotatingProvider {
   }
 
   #answer(answer, req, res) {
+    this.asked++;
     const path = new URL(req.url, this.issuer).pathname;
     const at = this.#faults.findIndex((each) => each.path === path);
     const fault = at < 0 ? null : this.#faults.splice(at, 1)[0].fault;
