@@ -54,13 +54,19 @@ export class Keycloak {
 
   // A new RSA key that outranks those the realm has: it signs from now on, the others still verify.
   async rotateSigningKey() {
+    await this.#addKey("rotated", "rsa-generated", { priority: ["1000"], keySize: ["2048"], algorithm: ["RS256"] });
+  }
+
+  // What clients need that ask for ES512.
+  async addP521Key() {
+    await this.#addKey("p521", "ecdsa-generated", { priority: ["100"], ecdsaEllipticCurveKey: ["P-521"] });
+  }
+
+  async #addKey(name, providerId, config) {
     const { id } = await this.#call("GET", this.#path(""));
     await this.#call("POST", this.#path("/components"), {
-      name: "rotated",
-      providerId: "rsa-generated",
-      providerType: "org.keycloak.keys.KeyProvider",
-      parentId: id,
-      config: { priority: ["1000"], enabled: ["true"], active: ["true"], keySize: ["2048"], algorithm: ["RS256"] },
+      ...{ name, providerId, providerType: "org.keycloak.keys.KeyProvider", parentId: id },
+      config: { enabled: ["true"], active: ["true"], ...config },
     });
   }
 

@@ -204,3 +204,16 @@ export async function runSamlParty({ party, keycloak, people, secrets }) {
   await keycloak.logOut("bob");
   checkEqual("party, SAML: a LogoutRequest that Keycloak posts ends the session", await bob.heard(), null);
 }
+
+// ID tokens that Keycloak signs by ES512 (P-521).
+export async function runEs512({ party, keycloak, people }) {
+  await keycloak.setGroups("alice", ["engineering"]);
+  const login = await new Visitor(party.url).logIn("/page", people.alice);
+  checkEqual("ES512: a login enters", [heardGroups(login.app), login.app?.address], ["Engineering", "/page"]);
+  const { keys } = await (await fetch(`${keycloak.issuer}/protocol/openid-connect/certs`)).json();
+  check("ES512: by a key on P-521", keys.some(({ alg, crv }) => alg === "ES512" && crv === "P-521"), keys);
+  // A configuration that leaves ES512 out refuses the same login: it was by ES512 that Keycloak signed.
+  await party.without();
+  const refused = await new Visitor(party.url).logIn("/page", people.alice);
+  check("ES512: and in no other way", refused.app === null && refused.page.status === 403, `${refused.page.status} ${refused.page.text.slice(0, 200)}`);
+}

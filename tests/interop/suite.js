@@ -13,7 +13,7 @@ import * as forge from "./forge.js";
 import { Gateway, NO_GROUPS, gatewayNames, runGateway } from "./gateways.js";
 import { APP, runHosts } from "./hosts.js";
 import { Keycloak } from "./keycloak.js";
-import { runOidcParty, runSamlParty } from "./parties.js";
+import { runEs512, runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
 import { runRelay } from "./relay.js";
 import { RotatingProvider, runRotation as runRefreshRotation } from "./rotation.js";
@@ -25,7 +25,7 @@ const env = (name) => process.env[name] ?? fail(`${name} is not set: start this 
 const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
 const ports = {
   ...{ app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") },
-  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", "hosts", "hostsSidecar", "hostsAdmin", "elsewhere", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
+  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", "hosts", "hostsSidecar", "hostsAdmin", "elsewhere", "es512", "es512Admin", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
 };
 const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
 const local = (port) => `http://127.0.0.1:${port}`;
@@ -288,7 +288,7 @@ async function runAftermath() {
   const audit = await sidecar.verifyAudit();
   check("audit: the chain verifies", audit.status === 0, audit.stdout + audit.stderr);
   await sidecar.stop();
-  const written = ["loginsync", "party", "rotating", "walk", "hosts", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
+  const written = ["loginsync", "party", "rotating", "es512", "walk", "hosts", ...gatewayNames].flatMap((name) => [`${name}.log`, `${name}.db`, `${name}.db-wal`]);
   for (const name of written) {
     let content;
     try { content = readFileSync(join(directory, name), "latin1"); } catch { continue; }
@@ -365,7 +365,27 @@ function withWalk(realm) {
     }
     return { ...copy, clientId: copy.clientId.replace("interop-party", "interop-walk"), name: `${client.name}, in real browsers` };
   });
-  return { ...realm, clients: [...realm.clients, ...copies] };
+  const es512 = JSON.parse(JSON.stringify(own.find(({ clientId }) => clientId === "interop-party")).replaceAll(local(ports.party), local(ports.es512)));
+  Object.assign(es512, { clientId: "interop-es512", name: "the app without a login, whose ID tokens are signed by ES512" });
+  es512.attributes["id.token.signed.response.alg"] = "ES512";
+  return { ...realm, clients: [...realm.clients, ...copies, es512] };
+}
+
+async function runSignature() {
+  const url = local(ports.es512);
+  await keycloak.addP521Key();
+  const change = (algorithms) => (text) => text.replace("[provider.claims.groups]", `algorithms = ${algorithms}\n[provider.claims.groups]`);
+  const start = (algorithms) => startParty("es512", { url, port: ports.es512, adminPort: ports.es512Admin, clientId: "interop-es512", change: change(algorithms) });
+  let party = await start('["ES512"]');
+  const without = async () => {
+    await party.sidecar.stop();
+    party = await start('["RS256", "ES256", "ES384"]');
+  };
+  try {
+    await section("ES512", () => runEs512({ party: { url, without }, keycloak, people }));
+  } finally {
+    await party.sidecar.stop();
+  }
 }
 
 async function runWalks() {
@@ -460,6 +480,7 @@ async function main() {
       const relayUrl = local(ports.relay);
       await section("token relay", () => runRelay({ sidecar, keycloak, people, publicUrl, relayUrl, secret: oidcSecret, secrets, arrivals }));
       await section("relying party", runParty);
+      await section("ES512", runSignature);
       await section("rotation", runRotating);
       await section("walk", runWalks);
       await section("forward-auth", runGateways);
