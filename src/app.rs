@@ -1,6 +1,7 @@
 //! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
 
 mod descriptors;
+mod store;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+pub use self::store::{Opened, looked_at, open, open_if_there, rules_with_store};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;
@@ -36,8 +38,7 @@ use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
-use crate::ports::store::sqlite::{self, Claim, Settings, SqliteStore};
-use crate::ports::store::{Adopted, Reaped, Store, StoreError, Unvouched};
+use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
 use crate::serve::assertion::{self, Asserter, KeyError};
@@ -60,10 +61,6 @@ const SETTLE: Duration = Duration::from_millis(300);
 const REAP_INTERVAL: u32 = 60;
 /// How often the head of the audit chain is logged, so that a chain cut off at its end shows.
 const HEAD_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long a start waits for the process before it to give the database free, and how often it looks.
-const CLAIM_WAIT: Duration = Duration::from_secs(10);
-const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why loginsync does not start.
 #[derive(Debug, thiserror::Error)]
@@ -159,48 +156,6 @@ pub fn runtime() -> std::io::Result<Runtime> {
     builder.enable_all().build()
 }
 
-/// Opens the store that a configuration names.
-///
-/// # Errors
-/// When the database cannot be opened, or is of a newer version.
-pub fn open_store(config: &Config) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&config.store.path, store_settings(config))
-}
-
-fn store_settings(config: &Config) -> Settings {
-    Settings {
-        synchronous: config.store.synchronous,
-        timeout: config.store.timeout,
-        audit_key: config.audit_key.clone(),
-    }
-}
-
-/// Opens the store as the one process that serves its database. A process before this one may still be draining: it is waited
-/// for, up to a bound.
-async fn claim_store(config: &Config) -> Result<SqliteStore, StoreError> {
-    let path = &config.store.path;
-    let began = tokio::time::Instant::now();
-    let mut told = false;
-    loop {
-        if let Some(claim) = Claim::take(path)? {
-            return SqliteStore::open_claimed(path, store_settings(config), claim);
-        }
-        let waited = began.elapsed();
-        if waited >= CLAIM_WAIT {
-            return Err(sqlite::in_use(path));
-        }
-        // A command that brings the database up to date holds the claim for less than this.
-        if waited >= LOOK && !std::mem::replace(&mut told, true) {
-            tracing::warn!(
-                store = %path.display(),
-                seconds = CLAIM_WAIT.as_secs(),
-                "another `loginsync serve` uses this database; waiting for it to end"
-            );
-        }
-        tokio::time::sleep(CLAIM_PAUSE).await;
-    }
-}
-
 /// Runs until SIGTERM or SIGINT, then lets requests under way finish. SIGHUP, like a change of the file, reloads.
 ///
 /// # Errors
@@ -239,12 +194,9 @@ pub async fn start(
     prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
-    let opened = Arc::new(claim_store(&config).await?);
-    let watchdog =
-        Watchdog::new(&tokio::runtime::Handle::current().metrics(), Some(opened.pulse()), config.store.timeout);
-    let sessions: Arc<dyn Sessions> = Arc::<SqliteStore>::clone(&opened);
-    let catalogue: Arc<dyn Catalogue> = Arc::<SqliteStore>::clone(&opened);
-    let store = Arc::new(Store::new(opened));
+    let Opened { store, catalogue, pulse, shared: _ } = store::open_to_serve(&config).await?;
+    let watchdog = Watchdog::new(&tokio::runtime::Handle::current().metrics(), pulse, config.store.timeout);
+    let (sessions, store) = (store.sessions(), Arc::new(store));
     let stored = numbered(&*catalogue, &store, &config.rules, clock.now()).await?;
     let merged = merged(&config.rules, &stored, 1)?;
     warn_of_untold(&config, &merged);
@@ -554,31 +506,6 @@ fn merged(file: &Arc<RuleSet>, stored: &Stored, epoch: u64) -> Result<Arc<RuleSe
     }
 }
 
-/// The rules that a running sidecar decides by, for a command that looks at its store.
-///
-/// # Errors
-/// When the store cannot be read, or the index of all mappings would be too large.
-pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Result<Arc<RuleSet>, StartError> {
-    Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch)?)
-}
-
-/// What adopting the rules of a configuration would end because of what is privileged in them; the database is only read.
-///
-/// # Errors
-/// When the database cannot be read.
-pub fn unvouched_on_disk(config: &Config, rules: &RuleSet) -> Result<Vec<Unvouched>, StoreError> {
-    SqliteStore::read_unvouched(&config.store.path, config.store.timeout, rules)
-}
-
-/// The same rules, without opening the store to work with it: its database is only read.
-///
-/// # Errors
-/// As for [`rules_with_store`].
-pub fn rules_on_disk(config: &Config) -> Result<Arc<RuleSet>, StartError> {
-    let stored = SqliteStore::read_stored(&config.store.path, config.store.timeout)?;
-    Ok(merged(&config.rules, &stored, config.rules.epoch)?)
-}
-
 impl Inspect for Arc<Core> {
     fn store(&self) -> Arc<Store> {
         Arc::clone(&self.store)
@@ -746,8 +673,7 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
                 != after.relay.as_ref().map(|relay| (relay.address, relay.tls.is_some())),
         ),
         ("admin.address", before.admin.address != after.admin.address),
-        ("store.path", before.store.path != after.store.path),
-        ("store.synchronous", before.store.synchronous != after.store.synchronous),
+        ("store", before.store != after.store),
         ("audit", before.audit_key != after.audit_key),
     ];
     for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {

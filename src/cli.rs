@@ -24,10 +24,12 @@ pub mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
-use crate::app;
+use crate::app::{self, Opened};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::pipeline::ids::{Namespace, Subject, Timestamp, UserId};
@@ -122,7 +124,7 @@ impl ConfigArgument {
     /// When the configuration has faults, or a database that is there cannot be read.
     pub fn look(&self) -> Result<Config, Failure> {
         let mut config = self.load()?;
-        config.rules = app::rules_on_disk(&config).map_err(Failure::new)?;
+        (config.rules, _) = block_on(async { app::looked_at(&config).await.map_err(Failure::new) })?;
         Ok(config)
     }
 
@@ -131,10 +133,21 @@ impl ConfigArgument {
     /// # Errors
     /// When the configuration has faults, or the database cannot be opened.
     pub fn open(&self) -> Result<(Config, Store), Failure> {
+        self.open_all().map(|(config, opened)| (config, opened.store))
+    }
+
+    /// The same, with what is kept beside users.
+    ///
+    /// # Errors
+    /// When the configuration has faults, or the database cannot be opened.
+    pub fn open_all(&self) -> Result<(Config, Opened), Failure> {
         let mut config = self.load()?;
-        let store = app::open_store(&config).map_err(Failure::new)?;
-        config.rules = block_on(async { app::rules_with_store(&config, &store).await.map_err(Failure::new) })?;
-        Ok((config, Store::from(store)))
+        let opened = block_on(async {
+            let opened = app::open(&config).await.map_err(Failure::new)?;
+            config.rules = app::rules_with_store(&config, &*opened.catalogue).await.map_err(Failure::new)?;
+            Ok(opened)
+        })?;
+        Ok((config, opened))
     }
 
     /// The same for commands that only read: they do not create a database.
@@ -142,11 +155,15 @@ impl ConfigArgument {
     /// # Errors
     /// As for [`Self::open`].
     pub fn open_if_there(&self) -> Result<(Config, Option<Store>), Failure> {
-        let config = self.load()?;
-        match config.store.path.exists() {
-            true => self.open().map(|(config, store)| (config, Some(store))),
-            false => Ok((config, None)),
-        }
+        let mut config = self.load()?;
+        let opened = block_on(async {
+            let opened = app::open_if_there(&config).await.map_err(Failure::new)?;
+            if let Some(opened) = &opened {
+                config.rules = app::rules_with_store(&config, &*opened.catalogue).await.map_err(Failure::new)?;
+            }
+            Ok(opened)
+        })?;
+        Ok((config, opened.map(|opened| opened.store)))
     }
 }
 
@@ -191,10 +208,11 @@ fn finish(outcome: Result<ExitCode, Failure>) -> ExitCode {
     }
 }
 
-/// A runtime for commands that ask the store a few things.
+/// Runs work on the one runtime of a command: connections to a database are driven by the runtime that has made them.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
-    runtime.block_on(work)
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| tokio::runtime::Builder::new_current_thread().enable_all().build());
+    runtime.as_ref().map_err(Failure::new)?.block_on(work)
 }
 
 /// The exit code of a command that worked, and found a refusal, a change or a fault in what it looked at.

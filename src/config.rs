@@ -18,6 +18,7 @@ mod relying_party;
 mod rules;
 mod sessions;
 mod settings;
+mod store;
 mod values;
 
 use std::cell::RefCell;
@@ -167,7 +168,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
     let api_clients = clients::read(&root);
     let admin = settings::admin(&root.section("admin"), !api_clients.is_empty());
-    let store = settings::store(&root.section("store"));
+    let store = store::read(&root.section("store"), &mut warnings);
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
     let log = settings::log(&root.section("log"));
@@ -183,7 +184,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let beside = sessions::Beside {
         modes: &declared.modes,
         providers: &declared.settings,
-        sealed: cookie_keys.is_some(),
+        sealed: cookie_keys.is_some() || matches!(store.place, Place::Server(_)),
         trusts: !listen.trusted_proxies.is_empty(),
         guard: elsewhere,
         public_url: public_url.as_ref(),
@@ -456,11 +457,55 @@ pub struct Relay {
     pub max_connections: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    pub path: PathBuf,
+    pub place: Place,
     pub synchronous: Synchronous,
     pub timeout: Duration,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A database of PostgreSQL.
+    Server(Arc<Server>),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(_) => f.write_str("the database of `store.url`"),
+        }
+    }
+}
+
+/// How a database of PostgreSQL is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// It may hold a password.
+    pub url: Secret,
+    pub password: ServerPassword,
+    /// 32 bytes that seal the secrets which the database keeps.
+    pub key: Secret,
+    /// Connections of this process at most.
+    pub connections: usize,
+    /// The authorities that the server's certificate may be from; `None`: those of the system.
+    pub ca: Option<PathBuf>,
+    /// With which this process names itself to the server.
+    pub client: Option<TlsFiles>,
+}
+
+/// From where the password of a database's user is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerPassword {
+    /// The URL, where one is needed.
+    OfUrl,
+    /// Read at every connection, so that it can be changed.
+    File(PathBuf),
+    Fixed(Secret),
 }
 
 /// What a commit waits for.

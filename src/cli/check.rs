@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgument, lint};
+use super::{ConfigArgument, Failure, block_on, lint};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -44,8 +44,7 @@ impl Check {
 /// Checks the rules together with those of the database, if it exists. The database is only read, and its faults are not faults
 /// of the configuration.
 fn beside_the_store(config: &Config) -> Vec<String> {
-    let found = app::rules_on_disk(config).and_then(|rules| Ok((app::unvouched_on_disk(config, &rules)?, rules)));
-    let (unvouched, rules) = match found {
+    let (rules, unvouched) = match block_on(async { app::looked_at(config).await.map_err(Failure::new) }) {
         Ok(found) => found,
         Err(error) => return vec![format!("what is in the database was not looked at: {error}")],
     };

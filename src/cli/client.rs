@@ -9,9 +9,8 @@ use super::{ConfigArgument, Failure, block_on, print_json};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{self, Face, Scope, valid_name};
-use crate::ports::catalogue::{ApiClient, Catalogue as _, Confirmation};
+use crate::ports::catalogue::{ApiClient, Confirmation};
 use crate::ports::sessions::Digest;
-use crate::ports::store::Store;
 use crate::serve::admin::auth::random_text;
 
 #[derive(Debug, Args)]
@@ -121,8 +120,10 @@ fn create(
     faces.dedup();
     let secret = random_text().map_err(Failure::new)?;
     let client = ApiClient { name: name.clone(), secret: Digest::of(secret.as_bytes()), scopes, faces };
-    let store = app::open_store(&config).map_err(Failure::new)?;
-    block_on(async { store.add_client(client, by, Clock::system().now()).await.map_err(Failure::new) })?;
+    block_on(async {
+        let catalogue = app::open(&config).await.map_err(Failure::new)?.catalogue;
+        catalogue.add_client(client, by, Clock::system().now()).await.map_err(Failure::new)
+    })?;
     if json {
         return print_json(&serde_json::json!({ "client_id": name, "client_secret": secret }));
     }
@@ -147,8 +148,10 @@ struct Row {
 
 fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
     let config = arguments.load()?;
-    let store = app::open_store(&config).map_err(Failure::new)?;
-    let stored = block_on(async { store.clients().await.map_err(Failure::new) })?;
+    let stored = block_on(async {
+        let catalogue = app::open(&config).await.map_err(Failure::new)?.catalogue;
+        catalogue.clients().await.map_err(Failure::new)
+    })?;
     let declared = config.api_clients.into_iter().map(|client| Row {
         name: client.name,
         origin: "file",
@@ -188,17 +191,17 @@ fn confirm(arguments: &ConfigArgument, name: String, span: Duration, most: u64, 
     if span.is_zero() || span > LONGEST {
         return Err(Failure("--for: expected up to 24h".into()));
     }
-    let store = app::open_store(&config).map_err(Failure::new)?;
     let now = Clock::system().now();
     let until = now.plus(span);
     let known = config.api_clients.iter().any(|client| client.name == name);
     block_on(async {
-        let clients = store.clients().await.map_err(Failure::new)?;
+        let opened = app::open(&config).await.map_err(Failure::new)?;
+        let clients = opened.catalogue.clients().await.map_err(Failure::new)?;
         if !known && !clients.iter().any(|client| client.name == name && client.revoked_at.is_none()) {
             return Err(Failure(format!("there is no client `{name}`; `loginsync client list` lists the clients")));
         }
         let confirmation = Confirmation { until, most };
-        Store::from(store).confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
+        opened.store.confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
     })?;
     println!("client `{name}` may revoke up to {most} memberships over the brake's limit until {until}");
     Ok(())
@@ -209,6 +212,8 @@ fn revoke(arguments: &ConfigArgument, name: String, by: String) -> Result<(), Fa
     if config.api_clients.iter().any(|client| client.name == name) {
         return Err(Failure(format!("client `{name}` is declared in the configuration; remove it there")));
     }
-    let store = app::open_store(&config).map_err(Failure::new)?;
-    block_on(async { store.revoke_client(name, by, Clock::system().now()).await.map_err(Failure::new) })
+    block_on(async {
+        let catalogue = app::open(&config).await.map_err(Failure::new)?.catalogue;
+        catalogue.revoke_client(name, by, Clock::system().now()).await.map_err(Failure::new)
+    })
 }

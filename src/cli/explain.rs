@@ -100,7 +100,7 @@ impl Explain {
                 true => self.keys(settings, input.key_id(), now).await,
                 false => Err(String::from("nothing is signed")),
             };
-            let name = format!("`{}`", config.store.path.display());
+            let name = format!("`{}`", config.store.place);
             let around = Surroundings {
                 provider: &settings.provider,
                 keys: &Once(keys.map(Arc::new)),

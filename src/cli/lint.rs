@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgument, FOUND, Failure, print_json};
+use super::{ConfigArgument, FOUND, Failure, block_on, print_json};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -28,9 +28,10 @@ impl Lint {
     /// # Errors
     /// Faults of the configuration.
     pub fn run(self) -> Result<ExitCode, Failure> {
-        let config = self.config.look()?;
+        let mut config = self.config.load()?;
+        let (rules, unvouched) = block_on(async { app::looked_at(&config).await.map_err(Failure::new) })?;
+        config.rules = rules;
         let mut findings = lint(&config.rules, &telling(&config), Clock::system().now());
-        let unvouched = app::unvouched_on_disk(&config, &config.rules).map_err(Failure::new)?;
         findings.extend(unvouched.iter().flat_map(of_privileged));
         findings.extend(of_issuers(&config));
         match self.json {

@@ -49,7 +49,7 @@ impl Plan {
     pub fn run(self) -> Result<ExitCode, Failure> {
         let (config, store) = self.config.open_if_there()?;
         let Some(store) = store else {
-            return Err(Failure(format!("there is no database `{}` to plan for", config.store.path.display())));
+            return Err(Failure(format!("there is no database `{}` to plan for", config.store.place)));
         };
         let old = self.from.as_deref().map(|file| old_rules(file, &config)).transpose()?;
         let found = block_on(self.look(&store, &config, old.as_deref()))?;
@@ -94,8 +94,10 @@ impl Plan {
 /// The rules of the other file, with those of the store that the new one names: what changes is the file.
 fn old_rules(file: &Path, config: &Config) -> Result<Arc<RuleSet>, Failure> {
     let old = load(file)?;
-    let store = app::open_store(config).map_err(Failure::new)?;
-    block_on(async { app::rules_with_store(&old, &store).await.map_err(Failure::new) })
+    block_on(async {
+        let opened = app::open(config).await.map_err(Failure::new)?;
+        app::rules_with_store(&old, &*opened.catalogue).await.map_err(Failure::new)
+    })
 }
 
 /// Where a person watches; a file or a pipe gets none. The bar takes what the numbers leave of the line, since one that is

@@ -89,11 +89,10 @@ impl Test {
         if !self.with_store {
             return self.config.load();
         }
-        let config = self.config.look()?;
-        match config.store.path.exists() {
-            true => Ok(config),
-            false => {
-                Err(Failure(format!("there is no database `{}` to add to the rules", config.store.path.display())))
+        match self.config.open_if_there()? {
+            (config, Some(_)) => Ok(config),
+            (config, None) => {
+                Err(Failure(format!("there is no database `{}` to add to the rules", config.store.place)))
             }
         }
     }

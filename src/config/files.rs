@@ -352,6 +352,20 @@ pub fn cookie_keys(section: &Section<'_>) -> Option<Vec<Secret>> {
     Some(keys)
 }
 
+/// The key that seals what a shared database keeps secret: base64 of 32 bytes.
+pub fn store_key(section: &Section<'_>) -> Option<Secret> {
+    let found = secret(section, "key_file", "key_env")?;
+    let text = std::str::from_utf8(&found.value).ok();
+    let key = text.and_then(decode).filter(|key| key.len() == KEY_BYTES);
+    if key.is_none() {
+        let message = format!(
+            "the key is not base64 of {KEY_BYTES} bytes; expected a line of `openssl rand -base64 {KEY_BYTES}`"
+        );
+        section.context.raise(&found.span, section.name.clone(), message);
+    }
+    Some(Secret::new(key?.to_vec()))
+}
+
 /// Base64 in either alphabet, padded or not.
 fn decode(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);

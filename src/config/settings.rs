@@ -7,8 +7,8 @@ use super::reader::{Found, Section};
 use super::sessions::cookie_name;
 use super::values::{self, ListenAt};
 use super::{
-    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret,
-    StoreSettings, Synchronous, TlsFiles, files,
+    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret, TlsFiles,
+    files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -20,7 +20,7 @@ pub const fn seconds(count: u64) -> Duration {
 }
 
 /// What a time limit may be: never zero, which would refuse everything.
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=seconds(3600);
+pub const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=seconds(3600);
 
 pub fn listen(section: &Section<'_>, warnings: &mut Vec<String>) -> Listen {
     let at = section.parsed("address", values::listen_address).map(|found| found.value);
@@ -204,21 +204,6 @@ pub fn relay(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Relay>
     let own = || format!("{scheme}://{address}");
     let url = url.map_or_else(own, |found| found.value.origin().ascii_serialization());
     Some(Relay { address, allow_remote, tls, url, request_body, reply_body, timeout, max_connections })
-}
-
-pub fn store(section: &Section<'_>) -> StoreSettings {
-    let path = section.text("path");
-    if let Some(found) = path.as_ref().filter(|found| found.value.trim().is_empty()) {
-        section.raise(&found.span, "path", "is empty; expected the path of a file");
-    }
-    let words = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
-    let settings = StoreSettings {
-        path: section.context.resolve(path.map_or("loginsync.db", |found| found.value)),
-        synchronous: section.word("synchronous", &words, Synchronous::Full),
-        timeout: section.duration("timeout", seconds(2), TIMEOUT),
-    };
-    section.finish();
-    settings
 }
 
 pub fn audit(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Secret> {

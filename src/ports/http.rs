@@ -129,7 +129,11 @@ impl HttpClient {
     }
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
+/// The authorities of a file, or those of the system.
+///
+/// # Errors
+/// When the file holds none.
+pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {

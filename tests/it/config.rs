@@ -292,6 +292,15 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("store.path", r#""other.db""#, Changes),
     ("store.synchronous", r#""normal""#, Changes),
     ("store.timeout", r#""3s""#, Changes),
+    ("store.url", r#""postgres://loginsync@db.example.com/loginsync""#, Fault("`url` is set too")),
+    ("store.password_file", r#""audit.key""#, Fault("is of use with `store.url` alone")),
+    ("store.password_env", r#""NO_SUCH_PASSWORD""#, Fault("environment variable not set")),
+    ("store.key_file", r#""cookie.keys""#, Fault("is of use with `store.url` alone")),
+    ("store.key_env", r#""NO_SUCH_KEY""#, Fault("environment variable not set")),
+    ("store.connections", "9", Fault("is of use with `store.url` alone")),
+    ("store.ca_file", r#""certificate.pem""#, Fault("is of use with `store.url` alone")),
+    ("store.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
+    ("store.tls_key", r#""key.pem""#, Fault("`tls_certificate` is missing")),
     ("audit.key_file", r#""audit.key""#, Changes),
     ("audit.key_env", r#""LOGINSYNC_AUDIT_KEY""#, Changes),
     ("cookies.keys_file", r#""cookie.keys""#, Changes),
@@ -610,6 +619,8 @@ fn what_the_example_calls_a_default_is_one() {
     }
 }
 
+const STORE_PATH: &str = "path        = \"loginsync.db\"";
+
 /// Keys whose effect in the example hides behind a fault of another key.
 #[test]
 fn keys_that_need_another_key_have_an_effect_beside_it() {
@@ -676,9 +687,39 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "\"0.0.0.0:9901\"\nallow_remote = true",
             "0.0.0.0:9901",
         ),
+        (
+            STORE_PATH,
+            "url = \"postgres://it@h/db\"\nkey_file = \"cookie.keys\"\n#",
+            "Server(Server { url: Secret(18 bytes)",
+        ),
+        (
+            STORE_PATH,
+            "url = \"postgres://it@h/db\"\nkey_file = \"cookie.keys\"\npassword_file = \"audit.key\"\n#",
+            "password: File(\"audit.key\")",
+        ),
+        (STORE_PATH, "url = \"postgres://it@h/db\"\nkey_file = \"cookie.keys\"\nconnections = 9\n#", "connections: 9"),
+        (
+            STORE_PATH,
+            "url = \"postgres://it@h/db\"\nkey_file = \"cookie.keys\"\nca_file = \"certificate.pem\"\n#",
+            "ca: Some(\"certificate.pem\")",
+        ),
+        (
+            STORE_PATH,
+            "url = \"postgres://it@h/db\"\nkey_file = \"cookie.keys\"\ntls_certificate = \"certificate.pem\"\ntls_key = \"key.pem\"\n#",
+            "client: Some(TlsFiles { certificate: \"certificate.pem\"",
+        ),
+        (
+            STORE_PATH,
+            "url = \"postgres://it@h/db?sslmode=disable\"\nkey_file = \"cookie.keys\"\nca_file = \"certificate.pem\"\n#",
+            "is of use over TLS alone",
+        ),
     ];
     for (written, replacement, shows) in cases {
         assert!(example.contains(written), "{written}");
+        let example = match written == STORE_PATH {
+            true => example.replacen("synchronous = \"full\"", "#", 1),
+            false => example.clone(),
+        };
         let mut text = example.replacen(written, &replacement.replace("AUTH", endpoint).replace("ARN", arn), 1);
         if shows.contains("trusted hop") {
             text = text.replacen("trusted_proxies = [\"127.0.0.1\"]", "trusted_proxies = []", 1);
@@ -746,14 +787,16 @@ fn a_file_that_is_no_text_or_has_no_end_is_refused() {
 
 /// What is no fault, and to be known.
 #[test]
-fn a_relay_in_the_clear_and_a_chain_without_a_key_are_warned_of() {
+fn what_passes_in_the_clear_and_a_chain_without_a_key_are_warned_of() {
     let text = "public_url = 'https://app.example.com'\n[app]\nurl = 'http://127.0.0.1:3000'\n\
+                [store]\nurl = 'postgres://it@db.example.com/it?sslmode=disable'\nkey_file = 'cookie.keys'\n\
                 [relay]\naddress = '192.0.2.1:8090'\nallow_remote = true\nurl = 'http://192.0.2.1:8090'\n\
                 [[provider]]\nname = 'p'\nmode = 'token-relay'\nissuer = 'https://p.example.com'\nclient_id = 'app'\n\
                 callback = '/callback'\n";
     let warnings = load("warned.toml", text).unwrap_or_else(|faults| panic!("{faults}")).warnings;
     let said = warnings.join("\n");
     assert!(said.contains("the relay at 192.0.2.1:8090 is reached over the network without TLS"), "{said}");
+    assert!(said.contains("the database is reached over the network without TLS"), "{said}");
     assert!(said.contains("no audit key: rows are linked by hash alone"), "{said}");
 }
 

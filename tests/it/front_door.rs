@@ -13,12 +13,14 @@ use hyper_util::rt::TokioExecutor;
 use loginsync::app::{self, Running};
 use loginsync::cli::demo::journal::{Event, Journal};
 use loginsync::clock::Clock;
-use loginsync::config::{Config, Surroundings};
+use loginsync::config::{Config, Place, Surroundings};
 use loginsync::login::outcome::Observer;
 use loginsync::pipeline::ids::Timestamp;
 use loginsync::pipeline::mapping::RuleSet;
 use loginsync::pipeline::plan::Plan;
 use loginsync::ports::store::{AuditRow, Store};
+
+use crate::support::postgres::{self, Database};
 
 /// What reached the app.
 #[derive(Debug, Clone)]
@@ -108,6 +110,7 @@ pub struct House {
     pub folder: tempfile::TempDir,
     pub app_url: String,
     client: Client<HttpConnector, Full<Bytes>>,
+    place: Place,
 }
 
 /// An answer as the browser gets it.
@@ -122,16 +125,28 @@ impl House {
     /// Starts what a configuration text asks for, on free ports, with a store of its own. `file` is where relative paths
     /// start from.
     pub async fn open(text: &str, file: &Path, now: Timestamp) -> Self {
+        // `make test-postgres` runs all tests that come through here on the other store.
+        let database = match std::env::var_os("LOGINSYNC_TEST_STORE") {
+            Some(_) => Some(postgres::database().await.expect("a server of PostgreSQL")),
+            None => None,
+        };
+        Self::open_on(database.as_ref(), text, file, now).await
+    }
+
+    /// The same over a database of PostgreSQL, beside other sidecars.
+    pub async fn open_on(database: Option<&Database>, text: &str, file: &Path, now: Timestamp) -> Self {
         let app = App::default();
         let app_url = format!("http://{}", app.start().await);
-        Self::start(text, file, Clock::fixed(now), app, app_url, tempfile::tempdir().unwrap()).await
+        let folder = tempfile::tempdir().unwrap();
+        let place = database.map_or_else(|| Place::File(folder.path().join("store.db")), Database::place);
+        Self::start(text, file, Clock::fixed(now), app, app_url, folder, place).await
     }
 
     /// Stops, and starts again over the same store and the same app.
     pub async fn restart(self, text: &str, file: &Path) -> Self {
-        let Self { running, app, clock, folder, app_url, .. } = self;
+        let Self { running, app, clock, folder, app_url, place, .. } = self;
         running.stop().await;
-        Self::start(text, file, clock, app, app_url, folder).await
+        Self::start(text, file, clock, app, app_url, folder, place).await
     }
 
     async fn start(
@@ -141,6 +156,7 @@ impl House {
         app: App,
         app_url: String,
         folder: tempfile::TempDir,
+        place: Place,
     ) -> Self {
         let now = clock.now();
         let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now };
@@ -148,14 +164,14 @@ impl House {
         config.app.url = app_url.parse().unwrap();
         config.listen.address = ([127, 0, 0, 1], 0).into();
         config.admin.address = ([127, 0, 0, 1], 0).into();
-        config.store.path = folder.path().join("store.db");
+        config.store.place = place.clone();
         let journal: Arc<Journal> = Arc::default();
         let observer: Arc<dyn Observer> = Arc::<Journal>::clone(&journal);
         let path = folder.path().join("unwatched.toml");
         let running =
             app::start(path, config, clock.clone(), Some(observer)).await.unwrap_or_else(|error| panic!("{error}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { running, app, journal, clock, folder, app_url, client }
+        Self { running, app, journal, clock, folder, app_url, client, place }
     }
 
     /// How much has happened, to ask [`Self::plans_after`] for what comes next.

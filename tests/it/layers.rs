@@ -85,6 +85,7 @@ const RULES: &[Rule] = &[
         part: "login",
         forbidden: &[
             "ports::store::sqlite",
+            "ports::store::postgres",
             "ports::keys::fetched",
             "ports::directory::graph",
             "crate::serve",
@@ -98,6 +99,7 @@ const RULES: &[Rule] = &[
         part: "explain",
         forbidden: &[
             "ports::store::sqlite",
+            "ports::store::postgres",
             "ports::keys::fetched",
             "crate::serve",
             "crate::cli",
@@ -112,6 +114,7 @@ const RULES: &[Rule] = &[
         part: "forecast.rs",
         forbidden: &[
             "ports::store::sqlite",
+            "ports::store::postgres",
             "ports::keys",
             "crate::serve",
             "crate::cli",
@@ -125,6 +128,7 @@ const RULES: &[Rule] = &[
         part: "serve",
         forbidden: &[
             "ports::store::sqlite",
+            "ports::store::postgres",
             "ports::keys::fetched",
             "ports::directory::graph",
             "crate::cli",

@@ -152,7 +152,7 @@ async fn start(settings: Settings<'_>) -> Started {
     let file = folder.path().join("loginsync.toml");
     let around = Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
     let mut config = Config::from_text(&text, &around).unwrap_or_else(|faults| panic!("{faults}"));
-    config.store.path = folder.path().join("store.db");
+    config.store.place = loginsync::config::Place::File(folder.path().join("store.db"));
     let started = app::start(file.clone(), config, Clock::fixed(NOW), None).await;
     Started { running: started.unwrap_or_else(|error| panic!("{error}")), _folder: folder }
 }

@@ -104,8 +104,25 @@ impl Shared {
         let place = settings.address.place();
         let store = PgStore::connect(settings)?;
         schema::bring_up_to_date(&store).await?;
+        Self::check_and_read(store, &place).await
+    }
+
+    /// The same for what looks: `None` where there is no schema, and none is made.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or has another version.
+    pub async fn open_if_there(settings: Settings) -> Result<Option<Self>, StoreError> {
+        let place = settings.address.place();
+        let store = PgStore::connect(settings)?;
+        match schema::is_there(&store).await? {
+            true => Self::check_and_read(store, &place).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    async fn check_and_read(store: PgStore, place: &str) -> Result<Self, StoreError> {
         let pipe = store.pipe().await?;
-        transfer::refuse_moved(&pipe, &place).await?;
+        transfer::refuse_moved(&pipe, place).await?;
         audit::check_key(&pipe, &store.sealer).await?;
         store.refresh(&pipe).await?;
         pipe.finish();

@@ -17,7 +17,6 @@ use loginsync::ports::back_channel::http::HttpBackChannel;
 use loginsync::ports::keys::KeySource;
 use loginsync::ports::keys::fetched::FetchedKeys;
 use loginsync::ports::rules::Rules;
-use loginsync::ports::store::Store;
 use serde_json::{Value, json};
 
 use super::{FORM, Siege, claims, config, form, here, signed, with};
@@ -130,9 +129,9 @@ impl Impatient {
         let around = Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now: NOW };
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::from_text(&server.config(), &around).unwrap_or_else(|faults| panic!("{faults}"));
-        config.store.path = folder.path().join("store.db");
+        config.store.place = loginsync::config::Place::File(folder.path().join("store.db"));
         let clock = Clock::fixed(NOW);
-        let store = Arc::new(Store::from(loginsync::app::open_store(&config).unwrap()));
+        let store = Arc::new(loginsync::app::open(&config).await.unwrap().store);
         store.adopt(Arc::clone(&config.rules), NOW).await.unwrap();
         let keys = FetchedKeys::start(&config.providers, &clock, None).unwrap().with_cool_down(PAUSE);
         let keys: Arc<dyn KeySource> = Arc::new(keys);

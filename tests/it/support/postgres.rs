@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use loginsync::config::Secret;
+use loginsync::config::{self, Place, Secret, ServerPassword};
 use loginsync::ports::store::postgres::{Address, Password, Settings};
 
 /// A running server. It ends when the standard input of its shell does, so with this process, however that ends.
@@ -22,7 +22,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 const SHELL: &str = r#"
 set -eu
 "$1/initdb" -D "$2/data" -U loginsync -A trust -E UTF8 --locale=C >"$2/log" 2>&1
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 >>"$2/log" 2>&1 &
+"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c fsync=off -c autovacuum_naptime=3600 >>"$2/log" 2>&1 &
 cat >/dev/null
 kill -INT $! || true
 wait $! || true
@@ -91,6 +91,18 @@ pub struct Database {
 }
 
 impl Database {
+    /// As a configuration names it.
+    pub fn place(&self) -> Place {
+        Place::Server(Arc::new(config::Server {
+            url: Secret::new(self.url.clone().into_bytes()),
+            password: ServerPassword::OfUrl,
+            key: Secret::new(vec![7; 32]),
+            connections: 4,
+            ca: None,
+            client: None,
+        }))
+    }
+
     pub fn settings(&self, audit_key: Option<&[u8]>) -> Settings {
         Settings {
             address: Address::parse(&self.url, Password::Told, tls()).unwrap(),

@@ -17,6 +17,18 @@ pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Whether there is a schema of this version; another version is refused.
+pub(super) async fn is_there(store: &PgStore) -> Result<bool, StoreError> {
+    let pipe = store.pipe().await?;
+    let version = version(&pipe).await?;
+    pipe.finish();
+    match version {
+        0 => Ok(false),
+        VERSION => Ok(true),
+        other => Err(written_by_newer(other)),
+    }
+}
+
 /// The version of the schema; 0 where there is none.
 pub(super) async fn version(pipe: &Pipe) -> Result<i64, Failed> {
     let there = pipe.row("SELECT to_regclass('loginsync.schema') IS NOT NULL", &[]).await?;
@@ -45,9 +57,7 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
             pipe.run("INSERT INTO loginsync.schema (version) VALUES ($1)", &values![VERSION]).await?;
         }
         VERSION => {}
-        newer => {
-            return Err(Failed::Store(written_by_newer(newer)));
-        }
+        newer => return Err(Failed::Store(written_by_newer(newer))),
     }
     pipe.run("COMMIT", &[]).await?;
     Ok(())
