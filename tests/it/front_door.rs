@@ -127,10 +127,10 @@ impl House {
     pub async fn open(text: &str, file: &Path, now: Timestamp) -> Self {
         // `make test-postgres` runs all tests that come through here on the other store.
         let database = match std::env::var_os("LOGINSYNC_TEST_STORE") {
-            Some(_) => Some(postgres::database().await.expect("a server of PostgreSQL")),
+            Some(_) => Some(Box::pin(postgres::database()).await.expect("a server of PostgreSQL")),
             None => None,
         };
-        Self::open_on(database.as_ref(), text, file, now).await
+        Box::pin(Self::open_on(database.as_ref(), text, file, now)).await
     }
 
     /// The same over a database of PostgreSQL, beside other sidecars.
@@ -168,8 +168,9 @@ impl House {
         let journal: Arc<Journal> = Arc::default();
         let observer: Arc<dyn Observer> = Arc::<Journal>::clone(&journal);
         let path = folder.path().join("unwatched.toml");
-        let running =
-            app::start(path, config, clock.clone(), Some(observer)).await.unwrap_or_else(|error| panic!("{error}"));
+        let running = Box::pin(app::start(path, config, clock.clone(), Some(observer)))
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { running, app, journal, clock, folder, app_url, client, place }
     }
