@@ -155,7 +155,7 @@ pub struct ForeignAction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a list of names, or `any`")]
 pub enum AllowDefinition {
     Only(Vec<String>),
     /// The word `any`.

@@ -139,6 +139,10 @@ pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused
         return Err(Refused::fault("body", None, "the body is required"));
     }
     let bytes: &[u8] = if body.is_empty() { b"{}" } else { body };
+    // Else its members would be taken for an object's fields, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Refused::fault("body", None, "found an array; expected an object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => match reader.end() {
@@ -180,8 +184,41 @@ fn fault(error: &PathError<serde_json::Error>) -> Fault {
     // Both quote what was sent, and an answer shall not grow with that.
     let short = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
     let field = short(error.path().to_string());
-    let message = short(error.inner().to_string());
+    let message = short(in_words_of_json(&error.inner().to_string()));
     Fault::new(if field == "." { String::from("body") } else { field }, None, message)
+}
+
+/// What a reader of Rust's types says of a value, in words of JSON: `invalid type: sequence, expected struct NewGroup`.
+fn in_words_of_json(text: &str) -> String {
+    let known = ["invalid type: ", "invalid value: ", "invalid "].iter().find_map(|start| text.strip_prefix(start));
+    // What was found may quote the body, which may say anything.
+    let Some((found, expected)) = known.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return text.to_owned();
+    };
+    let number = ["integer `", "floating point `"].iter().find_map(|kind| found.strip_prefix(kind));
+    let found = match found {
+        "map" => "an object".to_owned(),
+        "sequence" => "an array".to_owned(),
+        "null" | "unit value" => "null".to_owned(),
+        _ if found.starts_with("length ") => "an array".to_owned(),
+        _ if found.starts_with("string ") => format!("the {found}"),
+        _ => match number.or_else(|| found.strip_prefix("boolean `")) {
+            Some(value) => format!("`{value}"),
+            None => found.to_owned(),
+        },
+    };
+    let expected = match expected.split(' ').next().unwrap_or_default() {
+        "struct" | "map" => "an object",
+        "sequence" | "tuple" => "an array",
+        "i8" | "i16" | "i32" | "i64" | "isize" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "f32" | "f64" => "a number",
+        _ => match expected {
+            "a sequence" => "an array",
+            "a map" => "an object",
+            other => other,
+        },
+    };
+    format!("found {found}; expected {expected}")
 }
 
 /// Takes away the member at a path, or that which holds the list at it; tells the path of its object, and its name.

@@ -112,7 +112,7 @@ struct SetDefaultRoleReqBody {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or a text that is one")]
 enum NumberOrText {
     Number(i64),
     Text(String),

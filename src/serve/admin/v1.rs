@@ -140,6 +140,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Changing {
         if tags == ["*"] {
             return Ok(Self(call));
         }
+        if !tags.iter().any(|tag| tag.ends_with('"')) {
+            return Err(Problem::no_tag());
+        }
         // A tag that is not ours, or weak, is none that we gave: it matches nothing.
         let version = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
         Ok(Self(Call { expected: Some(tags.iter().filter_map(version).collect()), ..call }))
@@ -155,7 +158,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(asked)) => Ok(Self(asked)),
-            Err(why) => Err(Problem::query(&why.body_text())),
+            Err(why) => {
+                let text = why.body_text();
+                let own = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                Err(Problem::query(&own.replace("invalid digit found in string", "expected a whole number")))
+            }
         }
     }
 }

@@ -438,11 +438,49 @@ async fn api11_if_match_takes_a_list() {
         (&["\"1\", \"2\", \"x\""], 200),
         (&["\"9\"", "\"3\""], 200),
         (&["*, \"9\""], 412),
-        (&[""], 412),
+        (&[""], 400),
+        (&["3"], 400),
         (&[" * "], 200),
     ] {
         let fields: Vec<(&str, &str)> = tags.iter().map(|tag| ("if-match", *tag)).collect();
         let (found, _, answer) = office.call(WRITER, "PATCH", target, &fields, change()).await;
         assert_eq!(found, status, "{tags:?}: {}", answer.body);
+    }
+}
+
+/// What is wrong with a body is said in words of JSON, whatever type of ours reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn api11_no_type_of_ours_is_named_to_a_client() {
+    let office = Office::open().await;
+    let mapping = |when: Value, then: Value| json!({"definition": {"when": when, "then": then}});
+    let is = |value: Value| mapping(json!([{"claim": "groups", "is": value}]), json!([{"add_group": "Staff"}]));
+    let timbal = "/orgs/x/identity-providers/oidc/group-mappings";
+    for (path, body, expected) in [
+        ("/api/v1/groups", json!([]), "found an array; expected an object"),
+        ("/api/v1/groups", json!(["a", "", [], [], false, false, true]), "found an array; expected an object"),
+        ("/api/v1/groups", json!("x"), "found the string \\\"x\\\"; expected an object"),
+        ("/api/v1/groups", json!({"name": 5}), "found `5`; expected a string"),
+        ("/api/v1/groups", json!({"name": "a", "brake": {}}), "found an object; expected a boolean"),
+        ("/api/v1/groups", json!({"name": "a", "roles": 1.5}), "found `1.5`; expected an array"),
+        ("/api/v1/mappings", is(json!([])), "found an array; expected a string"),
+        ("/api/v1/mappings", is(json!(true)), "found `true`; expected a string"),
+        ("/api/v1/mappings", mapping(json!([]), json!(["x"])), "found the string \\\"x\\\"; expected an object"),
+        (
+            "/api/v1/mappings",
+            json!({"definition": {"allow": {"oidc": 5}, "then": []}}),
+            "expected a list of names, or `any`",
+        ),
+        ("/api/identity/v1/groups", json!([]), "found an array; expected an object"),
+        (timbal, json!({"external_group": "t", "role_id": []}), "role_id: expected a number, or a text that is one"),
+    ] {
+        let (status, _, answer) = office.call(ADMIN, "POST", path, &[], Some(body)).await;
+        assert!([400, 422].contains(&status) && answer.body.contains(expected), "{path}: {status} {}", answer.body);
+        for word in ["struct", "enum", "invalid type", "sequence", "variant", "with 5 elements"] {
+            assert!(!answer.body.contains(word), "{path}: {}", answer.body);
+        }
+    }
+    for (query, expected) in [("limit=x", "limit: expected a whole number"), ("bogus=1", "bogus: unknown field")] {
+        let (_, problem, _) = office.call(ADMIN, "GET", &format!("/api/v1/mappings?{query}"), &[], None).await;
+        assert!(problem["detail"].as_str().unwrap().starts_with(expected), "{problem}");
     }
 }

@@ -109,6 +109,11 @@ impl Problem {
         }
     }
 
+    pub fn no_tag() -> Self {
+        let why = "expected the `ETag` of the object with its quotation marks, such as `\"2\"`, or `*` for any";
+        Self::new(StatusCode::BAD_REQUEST, "if-match", "`If-Match` cannot be read", why)
+    }
+
     pub fn query(why: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "query", "The query cannot be read", why)
     }
