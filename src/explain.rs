@@ -241,7 +241,7 @@ async fn decide(
         None => {
             let (snapshot, at) = (Snapshot::default(), login.issued_at.unwrap_or(now));
             let plan = plan::draft(claims.user.clone(), at, now, &candidates, &snapshot, &rules);
-            let preview = Preview { plan, snapshot, known: false, enabled: true, spent: false };
+            let preview = Preview { plan, snapshot, known: false, enabled: true, spent: false, restored: None };
             (preview, String::from("an empty store, as for a first login"))
         }
     };
@@ -262,6 +262,9 @@ async fn decide(
     }
     if preview.spent {
         report.notes.push("this token was used before: a second arrival is refused as a replay".into());
+    }
+    if let Some(restored) = preview.restored {
+        report.refuse(format!("it was issued before the store was restored at {restored}"));
     }
     if !preview.enabled {
         report.refuse("the user is disabled");

@@ -496,6 +496,9 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
                 return Ok(Entered { plan: *plan, claims, assertion: believed.assertion, delivery });
             }
             Applied::Replay => return Err(Reason::Replay { token: believed.assertion.get().token_id.clone() }),
+            Applied::BeforeRestore { at, restored } => {
+                return Err(Reason::Verify(Fault::BeforeRestore { at, restored }));
+            }
             Applied::Disabled => return Err(Reason::Disabled),
             Applied::Gated { gate, message } => return Err(Reason::Gate { gate, message }),
             Applied::Stale => {

@@ -13,6 +13,7 @@
 //! reap       leases and denies that have ended
 //! act        what an operator does
 //! enable     whom a mapping disabled
+//! restored   what a restored store refuses
 //! rekey      a person's new key
 //! adopt      other rules: what ends by them, and what it is refused for
 //! sweep      what is left to do of that, one user after another
@@ -34,6 +35,7 @@ mod privileged;
 pub mod recorded;
 mod rekey;
 mod replan;
+pub mod restored;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +55,7 @@ pub use self::lapse::{Ended, reap, renew};
 pub use self::privileged::{Unvouched, unvouched};
 pub use self::rekey::{MERGED, Rekeyed, rekey};
 pub use self::replan::{is_planned, planned, replan};
+pub use self::restored::restored;
 pub use self::work::Work;
 use super::claims::arrived::ArrivedNames;
 use super::ids::{ProviderName, Target, Timestamp, UserId};
@@ -109,6 +112,8 @@ pub enum Applied {
         /// For the person.
         message: String,
     },
+    /// The token was issued before the store was restored from a backup, which has forgotten whether it was used. Recorded.
+    BeforeRestore { at: Timestamp, restored: Timestamp },
     /// The rules have changed since the candidates were computed; nothing was written.
     Stale,
 }
@@ -125,6 +130,8 @@ pub struct Preview {
     pub enabled: bool,
     /// This token was here before: it would be refused as a replay.
     pub spent: bool,
+    /// It was issued before this moment, at which the store was restored: it would be refused.
+    pub restored: Option<Timestamp>,
 }
 
 /// What is kept of one user, as far as a decision reads it.
@@ -140,9 +147,16 @@ pub struct Kept {
     pub token: Seen,
     /// Of the rules that were adopted last; `None` before the first.
     pub epoch: Option<u64>,
+    /// When the store was restored from a backup: tokens that were issued before are refused.
+    pub restored: Option<Timestamp>,
 }
 
 impl Kept {
+    /// When the token of a login was issued, and when the store was restored, if that was later.
+    fn forgotten(&self, login: &Login) -> Option<(Timestamp, Timestamp)> {
+        login.issued_at.zip(self.restored).filter(|(at, restored)| at < restored)
+    }
+
     fn is_disabled(&self) -> bool {
         let of = |disabled: Option<&Disabled>| disabled.is_some();
         of(self.record.as_ref().and_then(|record| record.disabled.as_ref()))
@@ -208,6 +222,9 @@ pub struct Shared {
     /// What to note of the token, beside what is noted.
     pub token: Seen,
     pub catalogue: Option<Written>,
+    /// The store was restored from a backup: from now on tokens are refused that were issued before this moment. All sessions and
+    /// access tokens end, and what is written goes on from here, wherever the database is now.
+    pub restored: Option<Timestamp>,
     /// What binds erased people from now on; nothing: they are forgotten.
     pub bound: Vec<(Bearer, Bound)>,
     pub audit: Vec<Entry>,
@@ -251,6 +268,13 @@ pub fn login(
     if changes.token.spent && kept.token.spent {
         changes.refuse(kept, login, "replay", "this token was used before", false);
         return Ok((Applied::Replay, changes));
+    }
+    if let Some((at, restored)) = kept.forgotten(login) {
+        // It stays what it was, so that it is told the same again.
+        changes.token.spent = false;
+        let reason = "the token was issued before the store was restored";
+        changes.refuse(kept, login, "before_restore", reason, false);
+        return Ok((Applied::BeforeRestore { at, restored }, changes));
     }
     if kept.is_disabled() {
         changes.refuse(kept, login, "disabled", "the user is disabled", true);
@@ -299,7 +323,9 @@ pub fn preview(
     facts: &Facts,
 ) -> Result<Preview, Needs> {
     let Planned { plan, snapshot, .. } = plan_for(kept, login, candidates, rules, facts)?;
-    Ok(Preview { plan, snapshot, known: kept.record.is_some(), enabled: !kept.is_disabled(), spent: kept.token.spent })
+    let (known, enabled, spent) = (kept.record.is_some(), !kept.is_disabled(), kept.token.spent);
+    let restored = kept.forgotten(login).map(|(_, restored)| restored);
+    Ok(Preview { plan, snapshot, known, enabled, spent, restored })
 }
 
 impl Changes {

@@ -295,6 +295,8 @@ pub enum Fault {
     IssuedInFuture { at: Timestamp, now: Timestamp },
     #[error("issued at {at}, longer ago than `max_age` allows; it is {now}")]
     TooOld { at: Timestamp, now: Timestamp },
+    #[error("issued at {at}, before the store was restored at {restored}, which has forgotten whether it was used")]
+    BeforeRestore { at: Timestamp, restored: Timestamp },
     #[error("recipient is `{found}`; expected {expected}")]
     Recipient { found: String, expected: String },
     #[error("destination is `{found}`; expected {expected}")]

@@ -26,10 +26,10 @@ use super::BoxFuture;
 use super::catalogue::{Found, Search};
 use super::sessions::Sessions;
 use crate::pipeline::claims::arrived::ArrivedNames;
+use crate::pipeline::decision::{self, Facts, Kept, Needs, Save};
 pub use crate::pipeline::decision::{
     Act, Adopted, Applied, By, ClaimSummary, Excess, Login, Preview, Rekeyed, Unvouched, Work,
 };
-use crate::pipeline::decision::{Facts, Kept, Needs, Save};
 use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -497,6 +497,13 @@ impl Store {
     /// The key that signs assertions: the one that is kept, else what `make` returns, which is kept from now on.
     pub async fn assertion_key(&self, make: Make) -> Result<Vec<u8>, StoreError> {
         self.upkeep.secret("assertion_key", make).await
+    }
+
+    /// After the store was restored from a backup: refuses tokens that were issued before now, ends sessions and access tokens, and
+    /// lets the audit go on, wherever the database is now. `by` names who says so.
+    pub async fn restored(&self, by: String, now: Timestamp) -> Result<(), StoreError> {
+        let ask = Ask { now: Some(now), ..Ask::default() };
+        self.decide(ask, move |_, _| Ok(((), decision::restored(&by, now)))).await
     }
 
     pub async fn settle(&self) -> Result<(), StoreError> {

@@ -462,7 +462,7 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
             "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed. \
              For the administrator of an app that hides its login request: see `binding = \"observe\"` and mode `token-relay`.",
         ),
-        Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. }) => {
+        Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. } | Fault::BeforeRestore { .. }) => {
             login(StatusCode::FORBIDDEN, "This login has expired", "It was left open for too long. Please start again.")
         }
         Reason::Verify(_) | Reason::AnotherPerson => login(

@@ -79,6 +79,7 @@ impl World {
             erased: self.erased.get(user).cloned(),
             token: self.tokens.get(token).copied().unwrap_or_default(),
             epoch: None,
+            restored: None,
         }
     }
 

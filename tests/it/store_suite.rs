@@ -702,6 +702,31 @@ async fn a_group_is_its_number_and_not_its_name() {
     assert_eq!(store.members(name("Z"), None, 10).await.unwrap(), []);
 }
 
+on_every_store!(a_restored_store_refuses_the_tokens_of_before);
+async fn a_restored_store_refuses_the_tokens_of_before(opened: &Opened) {
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["b"], ..Case::default() }).await;
+    assert!(opened.sessions.begin(session("k", "alice")).await.unwrap());
+    store.restored("cli:test".into(), Timestamp(NOW.0 + 1000)).await.unwrap();
+    assert!(!live(opened, "k", &rules, NOW).await, "sessions have ended");
+    let case = |token, issued| Case { token, issued, values: &["c"], ..Case::default() };
+    for _ in 0..2 {
+        let old = apply(store, &rules, case("2", 999)).await.unwrap();
+        assert!(
+            matches!(old, Applied::BeforeRestore { at, restored } if (at.0, restored.0) == (NOW.0 + 999, NOW.0 + 1000))
+        );
+    }
+    assert_eq!(groups(store, &rules, "alice").await, ["B"], "nothing has changed");
+    plan(store, &rules, case("3", 1000)).await;
+    assert_eq!(groups(store, &rules, "alice").await, ["C"]);
+    // Who was asked just now has no token of before.
+    plan(store, &rules, Case { asked: true, token: "4", values: &["b"], ..Case::default() }).await;
+    assert_eq!(events(store).await, ["login", "restored", "login_refused", "login", "login"]);
+    let rows = store.audit(1, 2).await.unwrap();
+    assert_eq!(rows[0].detail["by"], "cli:test");
+    assert_eq!(rows[1].detail["outcome"], "before_restore");
+}
+
 // ------------------------------------------------------------------------------------------------------------ sessions
 
 const HOUR: i64 = 3_600_000;

@@ -39,6 +39,7 @@ struct World {
     notes: BTreeMap<String, Vec<u8>>,
     work: BTreeMap<i64, Work>,
     epoch: Option<u64>,
+    restored: Option<Timestamp>,
     stored: Arc<Stored>,
     audit: Vec<AuditRow>,
     /// Whom each row is about.
@@ -80,7 +81,7 @@ impl World {
         let number = self.numbers.get(user).copied();
         let record = number.and_then(|number| self.known(number)).map(|known| known.record);
         let erased = if record.is_some() { None } else { self.erased.get(user).cloned() };
-        Kept { user: user.clone(), number, record, erased, token, epoch: self.epoch }
+        Kept { user: user.clone(), number, record, erased, token, epoch: self.epoch, restored: self.restored }
     }
 
     fn decide(&self, ask: &Ask, step: &mut Step) -> Result<(Vec<Kept>, Save), StoreError> {
@@ -305,7 +306,7 @@ impl World {
     }
 
     fn save_shared(&mut self, shared: Shared, now: Timestamp) -> Result<(), StoreError> {
-        let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, bound, audit } = shared;
+        let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, restored, bound, audit } = shared;
         if let Some(written) = catalogue {
             if self.stored.generation != written.before.generation {
                 return Err(StoreError::Invalid("the store has changed since; try again".into()));
@@ -318,6 +319,10 @@ impl World {
             written.gone.iter().for_each(|target| self.retire(target));
         }
         self.epoch = epoch.or(self.epoch);
+        if restored.is_some() {
+            self.restored = restored;
+            self.sessions.clear();
+        }
         for (name, value) in notes {
             put(&mut self.notes, name, value);
         }

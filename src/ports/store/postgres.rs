@@ -101,10 +101,40 @@ impl Shared {
     /// # Errors
     /// When the database cannot be reached or written, or is of a newer version.
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
+        Self::start(settings, false).await
+    }
+
+    /// The same after a dump was restored, for [`Store::restored`] alone: in which cluster the database was does not matter.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub async fn open_restored(settings: Settings) -> Result<Self, StoreError> {
+        Self::start(settings, true).await
+    }
+
+    /// Brings the tables up to date, and makes them where there are none. `runtime`: a role that may do with them what a sidecar
+    /// does, and no more: what the audit holds it may add to, not change. Returns the version of the schema before and after.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub async fn migrate(settings: Settings, runtime: Option<&str>) -> Result<(i64, i64), StoreError> {
+        let store = PgStore::connect(settings)?;
+        let pipe = store.pipe().await?;
+        let before = schema::version(&pipe).await?;
+        schema::bring_up_to_date(&store).await?;
+        if let Some(role) = runtime {
+            schema::grant(&pipe, role).await?;
+        }
+        let after = schema::version(&pipe).await?;
+        pipe.finish();
+        Ok((before, after))
+    }
+
+    async fn start(settings: Settings, is_restored: bool) -> Result<Self, StoreError> {
         let place = settings.address.place();
         let store = PgStore::connect(settings)?;
         schema::bring_up_to_date(&store).await?;
-        Self::check_and_read(store, &place).await
+        Self::check_and_read(store, &place, is_restored).await
     }
 
     /// The same for what looks: `None` where there is no schema, and none is made.
@@ -115,14 +145,17 @@ impl Shared {
         let place = settings.address.place();
         let store = PgStore::connect(settings)?;
         match schema::is_there(&store).await? {
-            true => Self::check_and_read(store, &place).await.map(Some),
+            true => Self::check_and_read(store, &place, false).await.map(Some),
             false => Ok(None),
         }
     }
 
-    async fn check_and_read(store: PgStore, place: &str) -> Result<Self, StoreError> {
+    async fn check_and_read(store: PgStore, place: &str, is_restored: bool) -> Result<Self, StoreError> {
         let pipe = store.pipe().await?;
         transfer::refuse_moved(&pipe, place).await?;
+        if !is_restored {
+            schema::refuse_restored(&pipe, place).await?;
+        }
         audit::check_key(&pipe, &store.sealer).await?;
         store.refresh(&pipe).await?;
         pipe.finish();

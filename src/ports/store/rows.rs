@@ -42,6 +42,8 @@ pub(super) fn words<T: serde::de::DeserializeOwned>(text: &str) -> Result<Vec<T>
 pub(super) struct Live {
     pub names: Names,
     pub work: Vec<(i64, Arc<Work>)>,
+    /// When the store was restored from a backup.
+    pub restored: Option<Timestamp>,
 }
 
 impl Live {

@@ -105,3 +105,41 @@ async fn a_key_that_is_another_opens_no_secret() {
     let error = second.cookie_keys().await.unwrap_err();
     assert!(error.to_string().contains("`store.key_file`"), "{error}");
 }
+
+/// A dump names transactions of the server that it was made at, which mean nothing elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_of_another_server_is_refused_until_it_is_told_so_and_its_chain_goes_on() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let open = || postgres::Shared::open(database.settings(Some(b"an audit key for tests, 32 bytes")));
+    let rules = Arc::new(rules());
+    let case = |token, issued| Case { token, issued, values: &["b"], ..Case::default() };
+    let store = Store::from(open().await.unwrap());
+    plan(&store, &rules, case("1", 0)).await;
+    assert!(store.audit_head().await.unwrap().is_some());
+    plan(&store, &rules, case("2", 1)).await;
+    drop(store);
+    let (client, connection) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // The other server was far ahead.
+    client
+        .batch_execute(
+            "UPDATE loginsync.audit SET xid = (xid::text::bigint + 1000000)::text::xid8;
+             UPDATE loginsync.seals SET xid = (xid::text::bigint + 1000000)::text::xid8;
+             UPDATE loginsync.settings SET value = 'another' WHERE name = 'cluster'",
+        )
+        .await
+        .unwrap();
+    let refused = open().await.err().unwrap().to_string();
+    assert!(refused.contains("loginsync db restored"), "{refused}");
+    let settings = database.settings(Some(b"an audit key for tests, 32 bytes"));
+    let store = Store::from(postgres::Shared::open_restored(settings).await.unwrap());
+    store.restored("cli:test".into(), Timestamp(NOW.0 + 5)).await.unwrap();
+    let store = Store::from(open().await.unwrap());
+    assert!(matches!(apply(&store, &rules, case("3", 4)).await.unwrap(), Applied::BeforeRestore { .. }));
+    plan(&store, &rules, case("4", 5)).await;
+    assert_eq!(events(&store).await, ["login", "login", "restored", "login_refused", "login"]);
+    let report = store.verify_audit().await.unwrap();
+    assert_eq!((report.broken, report.rows), (None, 5));
+    drop(client);
+    let _ = connection.await;
+}

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 use super::super::rows::{Key, Live, holdings, kind_of, target_of, user_of};
 use super::super::{Known, StoreError, Work};
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
+use crate::pipeline::decision::restored;
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
 use crate::pipeline::record::names::Names;
@@ -38,8 +39,9 @@ pub(super) async fn live(pipe: &Pipe) -> Result<(i64, Live), Failed> {
             "SELECT 0 AS what, generation AS number, 0::bigint AS kind, '' AS name, false AS gone FROM loginsync.rules
              UNION ALL SELECT 1, number, kind, name, gone FROM loginsync.targets
              UNION ALL SELECT 2, number, 0, item, false FROM loginsync.work
+             UNION ALL SELECT 3, 0, 0, encode(value, 'hex'), false FROM loginsync.settings WHERE name = $1
              ORDER BY what, number",
-            &[],
+            &values![restored::NAME],
         )
         .await?;
     let (mut generation, mut live) = (0, Live::default());
@@ -47,6 +49,7 @@ pub(super) async fn live(pipe: &Pipe) -> Result<(i64, Live), Failed> {
         let (number, name): (i64, &str) = (get(&row, 1)?, get(&row, 3)?);
         match get::<i32>(&row, 0)? {
             0 => generation = number,
+            3 => live.restored = i64::from_str_radix(name, 16).ok().map(Timestamp),
             1 => live.names.insert(number, target_of(get(&row, 2)?, name)?, get(&row, 4)?),
             _ => {
                 let unknown = || StoreError::Invalid(format!("row {number} of `work` is not what this version writes"));

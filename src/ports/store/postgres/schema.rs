@@ -11,7 +11,7 @@ pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> 
     let pipe = store.pipe().await?;
     // Most often nothing is to be done, and then nothing is locked.
     if version(&pipe).await? != VERSION {
-        make(&pipe).await?;
+        make(&pipe).await.map_err(not_owner)?;
     }
     pipe.finish();
     Ok(())
@@ -44,6 +44,56 @@ pub(super) fn written_by_newer(version: i64) -> StoreError {
     ))
 }
 
+/// A role that only runs may not migrate.
+fn not_owner(failed: Failed) -> Failed {
+    match failed {
+        Failed::Store(StoreError::Unavailable(why)) if why.contains(" 42501") => {
+            Failed::Store(StoreError::Invalid(format!(
+                "the tables are not of schema version {VERSION}, and this role may not change them: run `loginsync db migrate` as \
+                 the role that owns them"
+            )))
+        }
+        other => other,
+    }
+}
+
+/// Lets a role do what a sidecar does.
+pub(super) async fn grant(pipe: &Pipe, role: &str) -> Result<(), Failed> {
+    // What names a role in a statement is no value of it.
+    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    pipe.run("BEGIN", &[]).await?;
+    for text in [
+        format!("GRANT USAGE ON SCHEMA loginsync TO {role}"),
+        format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA loginsync TO {role}"),
+        format!("REVOKE UPDATE, DELETE ON loginsync.audit, loginsync.seals FROM {role}"),
+        format!("REVOKE INSERT, UPDATE, DELETE ON loginsync.schema FROM {role}"),
+        format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA loginsync TO {role}"),
+    ] {
+        pipe.run(&text, &[]).await?;
+    }
+    pipe.run("COMMIT", &[]).await?;
+    Ok(())
+}
+
+/// In which cluster the database is: a dump that is restored brings another's.
+pub(super) const NOTE_CLUSTER: &str = "INSERT INTO loginsync.settings (name, value)
+    SELECT 'cluster', convert_to(system_identifier::text, 'UTF8') FROM pg_control_system()
+    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+/// Refuses a database that was restored into another cluster: what was spent, ended and revoked since its dump is open again in it,
+/// and the rows of its audit count the transactions of the old one.
+pub(super) async fn refuse_restored(pipe: &Pipe, place: &str) -> Result<(), Failed> {
+    let other = "SELECT count(*) FROM loginsync.settings, pg_control_system()
+                 WHERE name = 'cluster' AND value <> convert_to(system_identifier::text, 'UTF8')";
+    match pipe.number(other, &[]).await? {
+        0 => Ok(()),
+        _ => Err(Failed::Store(StoreError::Invalid(format!(
+            "`{place}` was restored from the dump of another server: run `loginsync db restored` once, which ends its sessions and \
+             refuses the tokens of before"
+        )))),
+    }
+}
+
 async fn make(pipe: &Pipe) -> Result<(), Failed> {
     pipe.run("BEGIN", &[]).await?;
     pipe.row("SELECT pg_advisory_xact_lock($1)", &values![locks::SCHEMA]).await?;
@@ -55,6 +105,7 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
                 pipe.run(statement, &[]).await?;
             }
             pipe.run("INSERT INTO loginsync.schema (version) VALUES ($1)", &values![VERSION]).await?;
+            pipe.run(NOTE_CLUSTER, &[]).await?;
         }
         VERSION => {}
         newer => return Err(Failed::Store(written_by_newer(newer))),

@@ -8,8 +8,8 @@ use super::super::{Ask, ROUNDS, Step, StoreError};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
-use super::{PgStore, TRIES, audit, catalogue, erased, locks};
-use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared};
+use super::{PgStore, TRIES, audit, catalogue, erased, locks, schema};
+use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::record::Record;
 
@@ -210,7 +210,8 @@ async fn read(
     let (mut kept, mut loaded) = (Vec::new(), Vec::new());
     for (user, row) in ask.users.iter().zip(rows) {
         let number: Option<i64> = get(row, 6)?;
-        let mut it = Kept { user: user.clone(), number, record: None, erased: None, token, epoch };
+        let mut it =
+            Kept { user: user.clone(), number, record: None, erased: None, token, epoch, restored: live.1.restored };
         match number {
             Some(number) => {
                 let record = records::read(row, 6, &live.1.names)?.record;
@@ -274,7 +275,8 @@ async fn written(
         person(store, pipe, it, kept, changes, live, now, (&mut first, &mut then, &mut rows)).await?;
     }
     note_token(ask, kept, &people, &shared, &mut first);
-    let changes_rules = shared.work.is_some() || !shared.done.is_empty() || shared.catalogue.is_some();
+    let changes_rules =
+        shared.work.is_some() || !shared.done.is_empty() || shared.catalogue.is_some() || shared.restored.is_some();
     first
         .push(lock(locks::RULES, if changes_rules { "pg_advisory_xact_lock" } else { "pg_advisory_xact_lock_shared" }));
     first.push(Statement {
@@ -414,7 +416,11 @@ async fn common(
     now: Timestamp,
     statements: &mut Vec<Statement>,
 ) -> Result<(), Failed> {
-    let Shared { epoch: _, notes, ended_windows, work, done, token: _, catalogue, bound, audit: _ } = shared;
+    let Shared { epoch: _, notes, ended_windows, work, done, token: _, catalogue, restored: since, bound, audit: _ } =
+        shared;
+    if let Some(at) = since {
+        statements.extend(forget(*at));
+    }
     if let Some(written) = catalogue {
         statements.extend(catalogue::write(pipe, written, &live.names).await?);
     }
@@ -448,6 +454,27 @@ async fn common(
         statements.extend(erased::bind(&digest, bound, now));
     }
     Ok(())
+}
+
+/// The database may be in another cluster, which counts transactions anew: what has no seal yet counts as written now, and seals go
+/// on from here.
+fn forget(at: Timestamp) -> Vec<Statement> {
+    let statement = |text: &'static str| Statement { text: text.into(), values: Vec::new() };
+    vec![
+        catalogue::set(restored::NAME, at.0.to_be_bytes().to_vec()),
+        statement("DELETE FROM loginsync.sessions"),
+        statement("DELETE FROM loginsync.api_tokens"),
+        lock(locks::SEALS, "pg_advisory_xact_lock"),
+        statement(
+            "UPDATE loginsync.seals SET xid = pg_current_xact_id()
+             WHERE sequence = (SELECT max(sequence) FROM loginsync.seals)",
+        ),
+        statement(
+            "UPDATE loginsync.audit SET xid = pg_current_xact_id()
+             WHERE NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)",
+        ),
+        statement(schema::NOTE_CLUSTER),
+    ]
 }
 
 fn tell(entries: &[Entry], number: Option<i64>, user: Option<&UserId>, now: Timestamp, rows: &mut Vec<audit::NewRow>) {

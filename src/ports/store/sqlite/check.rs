@@ -51,7 +51,7 @@ pub(super) fn check(session: &mut Session<'_>, repair: bool) -> Result<Vec<Strin
 
 /// Records as they stand in the rows, not as they count: what was not swept yet is in both.
 fn page(session: &Session<'_>, after: i64) -> Result<Vec<Known>, StoreError> {
-    let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
+    let live = super::super::rows::Live { names: session.state.live.names.clone(), ..Default::default() };
     records::find(session.connection, &live, "users.id > ?1 ORDER BY users.id LIMIT ?2", &[&after, &PAGE])
 }
 
@@ -113,7 +113,7 @@ fn surplus(session: &mut Session<'_>, repair: bool, faults: &mut Faults) -> Resu
     let expected = session.number("SELECT count(*) FROM holdings", &[])?;
     let mut gone: Vec<(i64, Key)> = Vec::new();
     if expected > 0 {
-        let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
+        let live = super::super::rows::Live { names: session.state.live.names.clone(), ..Default::default() };
         let mut select = session
             .connection
             .prepare("SELECT user_id, kind, target, provider, mapping FROM holdings ORDER BY user_id")
@@ -157,7 +157,7 @@ fn surplus(session: &mut Session<'_>, repair: bool, faults: &mut Faults) -> Resu
 }
 
 fn surplus_denied(session: &Session<'_>) -> Result<Vec<(i64, Target)>, StoreError> {
-    let live = super::super::rows::Live { names: session.state.live.names.clone(), work: Vec::new() };
+    let live = super::super::rows::Live { names: session.state.live.names.clone(), ..Default::default() };
     let mut select =
         session.connection.prepare("SELECT user_id, kind, name FROM denied ORDER BY user_id").map_err(unavailable)?;
     let mut rows = select.query([]).map_err(unavailable)?;

@@ -10,11 +10,14 @@ use super::super::chain::Last;
 use super::super::rows::Live;
 use super::super::{StoreError, Work};
 use super::{target_of, unavailable};
+use crate::pipeline::decision::restored;
 use crate::pipeline::ids::{MappingId, ProviderName};
 use crate::pipeline::record::names::Names;
 
 pub(super) fn read(connection: &Connection) -> Result<Live, StoreError> {
-    let mut live = Live { names: names(connection)?, work: Vec::new() };
+    let restored = super::facts::setting(connection, restored::NAME)?;
+    let restored = restored.and_then(|kept| restored::read(&kept));
+    let mut live = Live { names: names(connection)?, work: Vec::new(), restored };
     let mut select = connection.prepare_cached("SELECT number, item FROM work ORDER BY number").map_err(unavailable)?;
     let mut rows = select.query([]).map_err(unavailable)?;
     while let Some(row) = rows.next().map_err(unavailable)? {

@@ -8,7 +8,7 @@ use super::audit::About as Row;
 use super::facts::Look;
 use super::records::{self, former_numbers};
 use super::{Session, audit, catalogue, erased, kind_of, unavailable};
-use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared};
+use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::record::Record;
 
@@ -120,7 +120,15 @@ fn load(
         Some(record) if !live.work.is_empty() => (Some(live.as_it_counts(record.clone())), Some(record)),
         record => (record, None),
     };
-    let kept = Kept { user: user.clone(), number, record, erased, token: facts.token, epoch: *session.epoch };
+    let kept = Kept {
+        user: user.clone(),
+        number,
+        record,
+        erased,
+        token: facts.token,
+        epoch: *session.epoch,
+        restored: live.restored,
+    };
     Ok(Loaded { stored, kept })
 }
 
@@ -276,9 +284,17 @@ fn merge(session: &mut Session<'_>, it: &Loaded, into: i64) -> Result<(), StoreE
 }
 
 fn write_shared(session: &mut Session<'_>, shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
-    let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, bound, audit: _ } = shared;
+    let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, restored: since, bound, audit: _ } =
+        shared;
     if let Some(catalogue) = catalogue {
         catalogue::write(session, catalogue)?;
+    }
+    if let Some(at) = since {
+        session.set(restored::NAME, &at.0.to_be_bytes())?;
+        session.run("DELETE FROM sessions", &[])?;
+        session.run("DELETE FROM api_tokens", &[])?;
+        session.state.live.restored = Some(*at);
+        session.state.changed();
     }
     if epoch.is_some() {
         *session.epoch = *epoch;
