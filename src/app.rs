@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-pub use self::store::{Opened, looked_at, open, open_if_there, rules_with_store};
+pub use self::store::{Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_with_store, side};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;

@@ -13,7 +13,9 @@ use crate::pipeline::mapping::stored::Stored;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::http;
 use crate::ports::store::postgres::{self, Address, Password};
+use crate::ports::store::sqlite::transfer::Role;
 use crate::ports::store::sqlite::{self, Claim, Settings, SqliteStore};
+use crate::ports::store::transfer::Transfer;
 use crate::ports::store::{Store, StoreError, Unvouched};
 use crate::telemetry::watchdog::Pulse;
 
@@ -99,6 +101,60 @@ pub(super) async fn open_to_serve(config: &Config) -> Result<Opened, StoreError>
             );
         }
         tokio::time::sleep(CLAIM_PAUSE).await;
+    }
+}
+
+/// The store as a side of a move, and to look at. Without tables it is empty.
+///
+/// # Errors
+/// When the database cannot be opened, is served, or has another version.
+pub async fn side(config: &Config, role: Role) -> Result<Box<dyn Transfer>, StoreError> {
+    Ok(match &config.store.place {
+        Place::File(path) => Box::new(sqlite::transfer::Side::open(path, &of_file(config), role)?),
+        Place::Server(server) => {
+            let makes = role == Role::Target;
+            Box::new(postgres::transfer::Side::open(of_server(config, server)?, makes).await?)
+        }
+    })
+}
+
+/// What a move would make, as [`Transfer::name`] says it; and whether it is there already.
+///
+/// # Errors
+/// When `store.url` is not a URL of a database.
+pub fn named(config: &Config) -> Result<(String, bool), StoreError> {
+    Ok(match &config.store.place {
+        Place::File(path) => (sqlite::transfer::named(path), path.exists()),
+        Place::Server(server) => (of_server(config, server)?.address.place(), true),
+    })
+}
+
+/// Brings the store up to date. Returns the version of its schema before and after. `runtime`: the role that sidecars run as.
+///
+/// # Errors
+/// When the database cannot be opened, or is of a newer version.
+pub async fn migrate(config: &Config, runtime: Option<&str>) -> Result<(i64, i64), StoreError> {
+    match (&config.store.place, runtime) {
+        (Place::File(_), Some(_)) => {
+            Err(StoreError::Invalid("`--runtime-role` is of use with `store.url` alone: a file has no roles".into()))
+        }
+        (Place::File(path), None) => SqliteStore::migrate(path, &of_file(config)),
+        (Place::Server(server), runtime) => postgres::Shared::migrate(of_server(config, server)?, runtime).await,
+    }
+}
+
+/// Opens a store that was restored from a backup, while nothing serves it.
+///
+/// # Errors
+/// As for [`open`], and when it is served.
+pub async fn open_restored(config: &Config) -> Result<Opened, StoreError> {
+    match &config.store.place {
+        Place::File(path) if !path.exists() => Err(StoreError::Invalid(format!("`{}` does not exist", path.display()))),
+        Place::File(path) => {
+            let claim = Claim::take(path)?.ok_or_else(|| sqlite::in_use(path))?;
+            SqliteStore::open_claimed(path, of_file(config), claim).map(Opened::from)
+        }
+        Place::Server(server) => postgres::Shared::open_restored(of_server(config, server)?).await.map(Opened::from),
     }
 }
 

@@ -1,8 +1,15 @@
 //! `loginsync db`: the database itself.
 
+mod moving;
+mod status;
+
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{ConfigArgument, Failure, block_on, print_json};
+use crate::app;
+use crate::clock::Clock;
 
 #[derive(Debug, Args)]
 pub struct DbCommand {
@@ -12,6 +19,13 @@ pub struct DbCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Show the size of the database, its rows and its standbys
+    Status {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[arg(long)]
+        json: bool,
+    },
     /// Check that the tables by which users are found equal the users' records
     Check {
         #[command(flatten)]
@@ -22,33 +36,122 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Bring the tables up to date, or make them
+    ///
+    /// With PostgreSQL, run it as the role that owns the tables; sidecars may run as another role.
+    Migrate {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Let this PostgreSQL role run sidecars: it may add rows to the audit and cannot change them
+        #[arg(long, value_name = "ROLE")]
+        runtime_role: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move everything into the database of another configuration
+    ///
+    /// Stop all sidecars first. The same command goes on where it was stopped. Afterwards nothing starts on the old database.
+    Move {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// The configuration that names the new, empty database
+        #[arg(long, value_name = "FILE", required_unless_present = "undo")]
+        to: Option<PathBuf>,
+        /// Write nothing: show what would be moved, and why it would be refused
+        #[arg(long)]
+        dry_run: bool,
+        /// Take the old database back into use, without what has happened in the new one since
+        #[arg(long, conflicts_with = "dry_run")]
+        undo: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// After a restore from a backup: refuse tokens issued before now, and end sessions
+    ///
+    /// A backup has forgotten which tokens were used and which sessions were ended since. Stop all sidecars first.
+    Restored {
+        #[command(flatten)]
+        config: ConfigArgument,
+        /// Name of the operator, for the audit
+        #[arg(long, env = "USER", default_value = "unknown")]
+        by: String,
+    },
 }
 
 impl DbCommand {
     /// # Errors
     /// Faults of the configuration or the store, and differences that were not repaired.
     pub fn run(self) -> Result<(), Failure> {
-        let Action::Check { config, repair, json } = self.action;
-        let (_, store) = config.open()?;
-        let faults = block_on(async { store.check(repair).await.map_err(Failure::new) })?;
-        if json {
-            print_json(&serde_json::json!({ "faults": faults, "repaired": repair && !faults.is_empty() }))?;
-        } else {
-            faults.iter().for_each(|fault| println!("{fault}"));
-        }
-        match (faults.is_empty(), repair) {
-            (true, _) if json => Ok(()),
-            (true, _) => {
-                println!("ok");
-                Ok(())
+        match self.action {
+            Action::Status { config, json } => status::run(&config, json),
+            Action::Check { config, repair, json } => check(&config, repair, json),
+            Action::Migrate { config, runtime_role, json } => migrate(&config, runtime_role.as_deref(), json),
+            Action::Move { config, to, dry_run, undo, json } => {
+                let moving =
+                    moving::Moving { from: config.load()?, to: to.as_deref().map(super::load).transpose()?, json };
+                match (dry_run, undo) {
+                    (true, _) => moving.look(),
+                    (_, true) => moving.undo(),
+                    _ => moving.carry_out(),
+                }
             }
-            (false, true) => {
-                eprintln!("repaired");
-                Ok(())
-            }
-            (false, false) => {
-                Err(Failure("the tables differ from the records; `loginsync db check --repair` corrects them".into()))
-            }
+            Action::Restored { config, by } => restored(&config, format!("cli:{by}")),
         }
     }
+}
+
+fn check(config: &ConfigArgument, repair: bool, json: bool) -> Result<(), Failure> {
+    let (_, store) = config.open()?;
+    let faults = block_on(async { store.check(repair).await.map_err(Failure::new) })?;
+    if json {
+        print_json(&serde_json::json!({ "faults": faults, "repaired": repair && !faults.is_empty() }))?;
+    } else {
+        faults.iter().for_each(|fault| println!("{fault}"));
+    }
+    match (faults.is_empty(), repair) {
+        (true, _) if json => Ok(()),
+        (true, _) => {
+            println!("ok");
+            Ok(())
+        }
+        (false, true) => {
+            eprintln!("repaired");
+            Ok(())
+        }
+        (false, false) => {
+            Err(Failure("the tables differ from the records; `loginsync db check --repair` corrects them".into()))
+        }
+    }
+}
+
+fn migrate(config: &ConfigArgument, runtime: Option<&str>, json: bool) -> Result<(), Failure> {
+    let config = config.load()?;
+    let (before, after) = block_on(async { app::migrate(&config, runtime).await.map_err(Failure::new) })?;
+    if json {
+        return print_json(&serde_json::json!({ "before": before, "after": after }));
+    }
+    match before {
+        0 => println!("made the tables, schema version {after}"),
+        before if before == after => println!("schema version {after}: nothing to do"),
+        before => println!("brought from schema version {before} to {after}"),
+    }
+    if let Some(role) = runtime {
+        println!("`{role}` may run sidecars");
+    }
+    Ok(())
+}
+
+fn restored(config: &ConfigArgument, by: String) -> Result<(), Failure> {
+    let config = config.load()?;
+    let now = Clock::system().now();
+    block_on(async {
+        let opened = app::open_restored(&config).await.map_err(Failure::new)?;
+        opened.store.restored(by, now).await.map_err(Failure::new)
+    })?;
+    println!("tokens issued before {now} are refused, and sessions have ended");
+    eprintln!(
+        "what was revoked, disabled or erased after the backup is back: see `loginsync user list` and \
+         `loginsync client list`, and erase again who was erased"
+    );
+    Ok(())
 }

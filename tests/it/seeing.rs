@@ -3,6 +3,7 @@
 mod agreement;
 mod cases;
 mod commands;
+mod database;
 mod explain;
 mod lint;
 mod operations;

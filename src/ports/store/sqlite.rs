@@ -216,6 +216,17 @@ impl SqliteStore {
         })
     }
 
+    /// Brings a file up to date, and makes one where there is none. Returns the version of its schema before and after.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn migrate(path: &Path, settings: &Settings) -> Result<(i64, i64), StoreError> {
+        create_private(path)?;
+        let before = schema::version_of(path)?;
+        schema::bring_up_to_date(path, false, &Sealer::new(settings.audit_key.as_ref()))?;
+        Ok((before, schema::version_of(path)?))
+    }
+
     /// The progress of the writer, for a watchdog.
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)

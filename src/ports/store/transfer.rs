@@ -242,7 +242,7 @@ pub(super) const LAST_USER: &str = "last_erased_user";
 /// Where a store keeps the [`Mark`].
 pub(super) const MARK: &str = "move";
 /// What stands in `settings` and does not travel.
-pub(super) const OWN: [&str; 2] = ["probe", MARK];
+pub(super) const OWN: [&str; 3] = ["probe", "cluster", MARK];
 /// Settings that are numbers. SQLite keeps them as such, PostgreSQL as digits; digits travel.
 pub(super) const NUMBERS: [&str; 3] = ["last_number", "generation", LAST_USER];
 /// Settings that PostgreSQL keeps sealed. They travel in memory, as they are.
@@ -344,6 +344,56 @@ pub trait Transfer: Send + Sync {
     fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>>;
+
+    /// What an operator asks of a database. Nothing is written.
+    fn status(&self) -> BoxFuture<'_, Result<Status, StoreError>>;
+}
+
+/// How a database is.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Status {
+    /// `sqlite` or `postgres`.
+    pub kind: &'static str,
+    pub name: String,
+    /// Of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    pub schema: i64,
+    pub bytes: u64,
+    pub rows: Vec<Rows>,
+    /// Rows of the audit that have no seal yet.
+    pub unsealed: u64,
+    /// How long the oldest of them has waited, by the server's clock.
+    pub unsealed_ms: u64,
+    /// Whether a commit is on a standby when it is answered; absent where there are none by nature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synchronous: Option<bool>,
+    pub standbys: Vec<Standby>,
+    /// Why nothing starts on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Rows {
+    pub table: &'static str,
+    pub rows: u64,
+}
+
+/// A server that follows.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Standby {
+    pub name: String,
+    pub state: String,
+    /// `sync`, `quorum`, `potential` or `async`.
+    pub sync: String,
+    /// What it has not written down yet; unknown to a role that may not see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_bytes: Option<u64>,
+}
+
+pub(super) fn rows_of(counts: Vec<u64>) -> Vec<Rows> {
+    TABLES.iter().zip(counts).map(|(table, rows)| Rows { table: table.name, rows }).collect()
 }
 
 /// What a move would be, or was.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio_postgres::Row as Found;
 
-use super::super::transfer::{Cell, Kind, LAST_USER, MARK, Mark, OWN, Row, SECRETS, TABLES, Table, Transfer};
+use super::super::transfer::{
+    Cell, Kind, LAST_USER, MARK, Mark, OWN, Row, SECRETS, Standby, Status, TABLES, Table, Transfer, rows_of,
+};
 use super::super::{ChainReport, StoreError};
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::{PgStore, Settings, audit, check, schema};
@@ -125,14 +127,8 @@ impl Transfer for Side {
             if is_bare {
                 return Ok(vec![0; TABLES.len()]);
             }
-            // Rows of the audit travel with their seals.
-            audit::seal_everything(&store).await?;
             let pipe = store.pipe().await?;
-            let mut counts = Vec::with_capacity(TABLES.len());
-            for table in &TABLES {
-                let text = format!("SELECT count(*) FROM {}", source(table));
-                counts.push(pipe.number(&text, &[]).await?.unsigned_abs());
-            }
+            let counts = counts(&pipe).await?;
             pipe.finish();
             Ok(counts)
         })
@@ -145,6 +141,10 @@ impl Transfer for Side {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         self.run(move |store| async move {
+            if table.name == "audit" && after.is_none() {
+                // Rows of the audit travel with their seals.
+                audit::seal_everything(&store).await?;
+            }
             let pipe = store.pipe().await?;
             let rows = export(&store, &pipe, table, after, limit).await?;
             pipe.finish();
@@ -211,6 +211,76 @@ impl Transfer for Side {
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
         self.run(|store| async move { check::check(&store, false).await })
     }
+
+    fn status(&self) -> BoxFuture<'_, Result<Status, StoreError>> {
+        let (name, is_bare) = (self.name.clone(), self.is_bare);
+        self.run(move |store| async move {
+            let pipe = store.pipe().await?;
+            let status = status(&pipe, name, is_bare).await?;
+            pipe.finish();
+            Ok(status)
+        })
+    }
+}
+
+async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Failed> {
+    // `remote_apply`, `remote_write` and `on` wait for standbys, where some are named.
+    let of_server = "SELECT current_setting('server_version'), pg_database_size(current_database()),
+                            current_setting('synchronous_standby_names') <> ''
+                            AND current_setting('synchronous_commit') NOT IN ('off', 'local')";
+    let row = pipe.row(of_server, &[]).await?;
+    let row = row.ok_or_else(|| StoreError::Unavailable("a look-up had no answer".into()))?;
+    let (server, bytes, waits): (String, i64, bool) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+    let standbys = standbys(pipe).await?;
+    let mut status = Status {
+        kind: "postgres",
+        name,
+        server: Some(server),
+        schema: 0,
+        bytes: bytes.unsigned_abs(),
+        rows: Vec::new(),
+        unsealed: 0,
+        unsealed_ms: 0,
+        synchronous: Some(waits && standbys.iter().any(|it| matches!(it.sync.as_str(), "sync" | "quorum"))),
+        standbys,
+        moved: None,
+    };
+    if is_bare {
+        return Ok(status);
+    }
+    status.schema = schema::version(pipe).await?;
+    status.moved = mark_of(pipe).await?.map(|mark| mark.refusal(&status.name).to_string());
+    let unsealed = "SELECT count(*), coalesce((extract(epoch FROM clock_timestamp()) * 1000)::bigint - min(at), 0)
+                    FROM loginsync.audit WHERE NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)";
+    if let Some(row) = pipe.row(unsealed, &[]).await? {
+        status.unsealed = get::<i64>(&row, 0)?.unsigned_abs();
+        status.unsealed_ms = u64::try_from(get::<i64>(&row, 1)?).unwrap_or_default();
+    }
+    status.rows = rows_of(counts(pipe).await?);
+    Ok(status)
+}
+
+async fn standbys(pipe: &Pipe) -> Result<Vec<Standby>, Failed> {
+    let of = "SELECT application_name, coalesce(state, 'unknown'), coalesce(sync_state, 'unknown'),
+                     pg_wal_lsn_diff(pg_current_wal_lsn(), flush_lsn)::bigint
+              FROM pg_stat_replication WHERE NOT pg_is_in_recovery() ORDER BY application_name";
+    let mut all = Vec::new();
+    for row in pipe.rows(of, &[]).await? {
+        let behind_bytes = get::<Option<i64>>(&row, 3)?.and_then(|bytes| u64::try_from(bytes).ok());
+        all.push(Standby { name: get(&row, 0)?, state: get(&row, 1)?, sync: get(&row, 2)?, behind_bytes });
+    }
+    Ok(all)
+}
+
+async fn counts(pipe: &Pipe) -> Result<Vec<u64>, Failed> {
+    let mut counts = Vec::with_capacity(TABLES.len());
+    for table in &TABLES {
+        // Those without a seal count too.
+        let source = if table.name == "audit" { String::from("loginsync.audit") } else { source(table) };
+        let text = format!("SELECT count(*) FROM {source}");
+        counts.push(pipe.number(&text, &[]).await?.unsigned_abs());
+    }
+    Ok(counts)
 }
 
 async fn begin(store: &PgStore) -> Result<Pipe, Failed> {
@@ -258,10 +328,10 @@ fn source(table: &Table) -> String {
                      LEFT JOIN loginsync.audit_people ON audit_people.audit_id = audit.id) AS it"
             .into(),
         "settings" => format!(
-            "(SELECT name, value FROM loginsync.settings WHERE name NOT IN ('{}', '{}')
+            "(SELECT name, value FROM loginsync.settings WHERE name NOT IN ('{}')
               UNION ALL SELECT '{LAST_USER}', convert_to(last_value::text, 'UTF8')
               FROM loginsync.user_numbers WHERE is_called) AS it",
-            OWN[0], OWN[1]
+            OWN.join("', '")
         ),
         name => format!("loginsync.{name}"),
     }

@@ -45,7 +45,7 @@ pub(super) fn expect_current(connection: &Connection, path: &Path) -> Result<(),
 }
 
 /// The version of a file that is open no longer than that takes: the process that migrates it needs it alone.
-fn version_of(path: &Path) -> Result<i64, StoreError> {
+pub(super) fn version_of(path: &Path) -> Result<i64, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || -> rusqlite::Result<i64> { version(&Connection::open_with_flags(path, flags)?) };
     let (patience, brief) = (Instant::now() + PATIENCE, Instant::now() + BRIEFLY);

@@ -7,7 +7,9 @@ use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::super::chain::Sealer;
-use super::super::transfer::{Cell, HOUR, LAST_USER, MARK, Mark, NUMBERS, OWN, Row, TABLES, Table, Transfer};
+use super::super::transfer::{
+    Cell, HOUR, LAST_USER, MARK, Mark, NUMBERS, OWN, Row, Status, TABLES, Table, Transfer, rows_of,
+};
 use super::super::{ChainReport, StoreError};
 use super::file::{Claim, create_private, in_use};
 use super::state::State;
@@ -188,6 +190,29 @@ impl Transfer for Side {
             check::check(&mut session, false)
         })
     }
+
+    fn status(&self) -> BoxFuture<'_, Result<Status, StoreError>> {
+        let name = self.name();
+        self.run(move |connection| {
+            let moved = mark_of(connection)?.map(|mark| mark.refusal(&name).to_string());
+            let size = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+            let bytes: i64 = connection.query_row(size, [], |row| row.get(0)).map_err(unavailable)?;
+            let counts = TABLES.iter().map(|table| count(connection, table)).collect::<Result<_, _>>()?;
+            Ok(Status {
+                kind: "sqlite",
+                name,
+                server: None,
+                schema: schema::VERSION,
+                bytes: bytes.unsigned_abs(),
+                rows: rows_of(counts),
+                unsealed: 0,
+                unsealed_ms: 0,
+                synchronous: None,
+                standbys: Vec::new(),
+                moved,
+            })
+        })
+    }
 }
 
 /// How people call a file: without symbolic links, so that two names of one file are one.
@@ -237,12 +262,12 @@ fn source(table: &Table) -> String {
                      LEFT JOIN records ON records.user_id = users.id)"
             .into(),
         "settings" => format!(
-            "(SELECT name, CAST(value AS BLOB) AS value FROM settings WHERE name NOT IN ('{}', '{}', '{LAST_USER}')
+            "(SELECT name, CAST(value AS BLOB) AS value FROM settings WHERE name NOT IN ('{}', '{LAST_USER}')
               UNION ALL SELECT '{LAST_USER}', CAST(last AS BLOB)
               FROM (SELECT max(coalesce((SELECT max(id) FROM users), 0),
                                coalesce((SELECT value FROM settings WHERE name = '{LAST_USER}'), 0)) AS last)
               WHERE last > 0)",
-            OWN[0], OWN[1]
+            OWN.join("', '")
         ),
         name => name.into(),
     }
