@@ -153,8 +153,9 @@ impl Shared {
     async fn check_and_read(store: PgStore, place: &str, is_restored: bool) -> Result<Self, StoreError> {
         let pipe = store.pipe().await?;
         transfer::refuse_moved(&pipe, place).await?;
-        if !is_restored {
-            schema::refuse_restored(&pipe, place).await?;
+        match is_restored {
+            true => transfer::refuse_served(&pipe, place).await?,
+            false => schema::refuse_restored(&pipe, place).await?,
         }
         audit::check_key(&pipe, &store.sealer).await?;
         store.refresh(&pipe).await?;

@@ -368,6 +368,8 @@ pub struct Status {
     /// Whether a commit is on a standby when it is answered; absent where there are none by nature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synchronous: Option<bool>,
+    /// The sidecars that share it, as far as they announce themselves.
+    pub replicas: Vec<Replica>,
     pub standbys: Vec<Standby>,
     /// Why nothing starts on it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -378,6 +380,19 @@ pub struct Status {
 pub struct Rows {
     pub table: &'static str,
     pub rows: u64,
+}
+
+/// A sidecar that serves.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Replica {
+    pub name: String,
+    /// Of the program.
+    pub version: String,
+    /// The beginning of the digest of what its file gives: two that say the same have the same.
+    pub file: String,
+    pub started_at: String,
+    /// By how much its clock is ahead of the server's.
+    pub ahead_ms: i64,
 }
 
 /// A server that follows.

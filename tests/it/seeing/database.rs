@@ -175,6 +175,42 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     let _ = connection.await;
 }
 
+/// A sidecar announces itself in the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_served_is_neither_moved_nor_called_restored() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let desk = Desk::new();
+    let (old, new) = (on_server(&desk, "old", &database), in_file(&desk, "new"));
+    assign(&old, "p/alice");
+    let (client, connection) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    client
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS loginsync.files (digest bytea PRIMARY KEY, content text NOT NULL);
+             CREATE TABLE IF NOT EXISTS loginsync.replicas (id bytea PRIMARY KEY, name text NOT NULL, version text NOT NULL,
+                 file bytea NOT NULL, started_at bigint NOT NULL, until bigint NOT NULL, ahead bigint NOT NULL);
+             INSERT INTO loginsync.files (digest, content) VALUES (decode('0102', 'hex'), '{}'), (decode('0304', 'hex'), '{}');
+             INSERT INTO loginsync.replicas (id, name, version, file, started_at, until, ahead) VALUES
+                 (decode('01', 'hex'), 'pod-1', '0.1.0', decode('0102', 'hex'), 0, 9000000000000, 5),
+                 (decode('02', 'hex'), 'pod-2', '0.1.1', decode('0304', 'hex'), 0, 9000000000000, 0),
+                 (decode('03', 'hex'), 'pod-3', '0.1.0', decode('0102', 'hex'), 0, 1, 0)",
+        )
+        .await
+        .unwrap();
+    let told = done(&["db", "status", "--json", "--config", &old]).json();
+    let names: Vec<&str> = told["replicas"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pod-1", "pod-2"], "one that was not heard of counts no more");
+    let told = done(&["db", "status", "--config", &old]).out;
+    assert!(told.contains("pod-2: version 0.1.1, file 0304") && told.contains("2 different"), "{told}");
+    failed(&["db", "move", "--config", &old, "--to", &new], "served by `pod-1`, `pod-2`");
+    failed(&["db", "restored", "--config", &old], "served by `pod-1`, `pod-2`");
+    client.batch_execute("UPDATE loginsync.replicas SET until = 1").await.unwrap();
+    done(&["db", "restored", "--config", &old]);
+    done(&["db", "move", "--config", &old, "--to", &new]);
+    drop(client);
+    let _ = connection.await;
+}
+
 #[test]
 fn restored_is_told_and_audited() {
     let desk = Desk::new();

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio_postgres::Row as Found;
 
 use super::super::transfer::{
-    Cell, Kind, LAST_USER, MARK, Mark, OWN, Row, SECRETS, Standby, Status, TABLES, Table, Transfer, rows_of,
+    Cell, Kind, LAST_USER, MARK, Mark, OWN, Replica, Row, SECRETS, Standby, Status, TABLES, Table, Transfer, rows_of,
 };
 use super::super::{ChainReport, StoreError};
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::{PgStore, Settings, audit, check, schema};
+use crate::pipeline::ids::Timestamp;
 use crate::ports::BoxFuture;
 
 /// For one page, and for a walk along the whole chain.
@@ -100,11 +101,15 @@ impl Transfer for Side {
     }
 
     fn set_mark(&self, before: Option<Mark>, after: Option<Mark>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let name = self.name.clone();
         self.run(move |store| async move {
             let pipe = begin(&store).await?;
             expect(&pipe, before.as_ref()).await?;
             let leaves = |mark: &Option<Mark>| matches!(mark, Some(Mark::Leaving { .. } | Mark::Left { .. }));
             if leaves(&before) != leaves(&after) {
+                if leaves(&after) {
+                    refuse_served(&pipe, &name).await?;
+                }
                 barrier(&pipe, leaves(&after)).await?;
             }
             match after {
@@ -241,6 +246,7 @@ async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Fail
         rows: Vec::new(),
         unsealed: 0,
         unsealed_ms: 0,
+        replicas: replicas(pipe).await?,
         synchronous: Some(waits && standbys.iter().any(|it| matches!(it.sync.as_str(), "sync" | "quorum"))),
         standbys,
         moved: None,
@@ -258,6 +264,39 @@ async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Fail
     }
     status.rows = rows_of(counts(pipe).await?);
     Ok(status)
+}
+
+/// Those that live, by the server's clock.
+async fn replicas(pipe: &Pipe) -> Result<Vec<Replica>, Failed> {
+    let announced = pipe.row("SELECT to_regclass('loginsync.replicas') IS NOT NULL", &[]).await?;
+    if !announced.map_or(Ok(false), |row| get(&row, 0))? {
+        return Ok(Vec::new());
+    }
+    let of = "SELECT name, version, left(encode(file, 'hex'), 12), started_at, ahead FROM loginsync.replicas
+              WHERE until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint ORDER BY name, started_at";
+    let mut all = Vec::new();
+    for row in pipe.rows(of, &[]).await? {
+        all.push(Replica {
+            name: get(&row, 0)?,
+            version: get(&row, 1)?,
+            file: get(&row, 2)?,
+            started_at: Timestamp(get(&row, 3)?).to_string(),
+            ahead_ms: get(&row, 4)?,
+        });
+    }
+    Ok(all)
+}
+
+/// Refuses what may only be done while nothing serves the database.
+pub(super) async fn refuse_served(pipe: &Pipe, place: &str) -> Result<(), Failed> {
+    let names: Vec<String> = replicas(pipe).await?.into_iter().map(|replica| format!("`{}`", replica.name)).collect();
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(Failed::Store(StoreError::Invalid(format!(
+            "`{place}` is served by {}: stop every sidecar, and try again. One that was killed counts for some seconds more",
+            names.join(", ")
+        )))),
+    }
 }
 
 async fn standbys(pipe: &Pipe) -> Result<Vec<Standby>, Failed> {

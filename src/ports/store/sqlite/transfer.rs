@@ -208,6 +208,7 @@ impl Transfer for Side {
                 unsealed: 0,
                 unsealed_ms: 0,
                 synchronous: None,
+                replicas: Vec::new(),
                 standbys: Vec::new(),
                 moved,
             })
