@@ -1,9 +1,13 @@
-// A provider inside a network, at a private address and over http: `allow_http`. inside.sh starts this in a network of its own, which has
-// that address and nothing else. Prints a line a check and leaves the totals in `verdict`.
+// A provider inside a network, at a private address and over http: `allow_http`. Another behind an egress proxy, tinyproxy. inside.sh starts
+// this in a network of its own, which has their addresses and nothing else. Prints a line a check and leaves the totals in `verdict`.
 
 import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { check, checkEqual, counts, fail, section } from "./checks.js";
 import { Visitor, heardGroups, heardUser } from "./parties.js";
 import { createPlainApp } from "./plain.js";
@@ -12,7 +16,7 @@ import { Sidecar } from "./sidecar.js";
 
 const directory = process.env.INTEROP_DIRECTORY;
 const [PRIVATE, PUBLIC] = process.env.INSIDE_ADDRESSES.split(" ");
-const ports = { provider: 9000, app: 9001, proxy: 9002, admin: 9003, abroad: 9004 };
+const ports = { provider: 9000, app: 9001, proxy: 9002, admin: 9003, abroad: 9004, secure: 9005, egress: 9006 };
 const url = `http://127.0.0.1:${ports.proxy}`;
 const secret = randomBytes(24).toString("hex");
 const clients = [{ id: "inside", url, secret }];
@@ -90,6 +94,79 @@ async function main() {
   }
 }
 
+class Tinyproxy {
+  #process = null;
+
+  async start() {
+    const file = join(directory, "tinyproxy.conf");
+    this.log = join(directory, "tinyproxy.log");
+    writeFileSync(file, `Port ${ports.egress}\nListen 127.0.0.1\nLogFile "${this.log}"\nLogLevel Connect\nMaxClients 50\nConnectPort ${ports.secure}\n`);
+    const out = openSync(join(directory, "tinyproxy.out"), "a");
+    this.#process = spawn("tinyproxy", ["-d", "-c", file], { stdio: ["ignore", out, out] });
+    closeSync(out);
+    for (let tries = 0; tries < 200; tries++) {
+      const socket = connect(ports.egress, "127.0.0.1");
+      const answers = await once(socket, "connect").then(() => true, () => false);
+      socket.destroy();
+      if (answers) return;
+      await sleep(50);
+    }
+    fail("tinyproxy does not answer");
+  }
+
+  asked() {
+    return readFileSync(this.log, "utf8").match(/CONNECT \S+/g) ?? [];
+  }
+
+  async stop() {
+    if (this.#process?.exitCode !== null) return;
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGTERM");
+    await ended;
+  }
+}
+
+// Every question to a provider goes through the proxy, and none goes past it.
+async function throughProxy() {
+  const tls = { key: readFileSync(join(directory, "key.pem")), cert: readFileSync(join(directory, "certificate.pem")) };
+  const provider = new RotatingProvider(ports.secure, clients, { host: PRIVATE, tls });
+  const app = createPlainApp().listen(ports.app, "127.0.0.1");
+  const proxy = new Tinyproxy();
+  const sidecar = new Sidecar({
+    ...{ binary: process.env.LOGINSYNC_BIN, config: join(directory, "egress.toml"), directory },
+    ...{ adminUrl: `http://127.0.0.1:${ports.admin}`, logFile: join(directory, "inside.log") },
+  });
+  const write = (egress) => writeFileSync(sidecar.config, `${configured(provider.issuer, 'ca_file = "certificate.pem"')}\n${egress}`);
+  try {
+    await Promise.all([provider.start(), proxy.start()]);
+    write(`[egress]\nproxy = "http://127.0.0.1:${ports.egress}"\n`);
+    checkEqual("egress: the configuration", (await sidecar.check()).status, 0);
+    await sidecar.start();
+    const entered = await logIn(new Visitor(url), "/page", "bob");
+    checkEqual("egress: a login through the proxy", [heardUser(entered), heardGroups(entered)], ["bob", "Marketing"]);
+    const through = proxy.asked();
+    check("egress: the proxy saw tunnels to the provider alone", through.length > 0 && through.every((each) => each === `CONNECT ${PRIVATE}:${ports.secure}`), through);
+    await proxy.stop();
+    const late = await logIn(new Visitor(url), "/page", "carol").then(() => "entered", (error) => error.message);
+    check("egress: without the proxy a login fails", /^no (login|form)/.test(late), late);
+    await sidecar.stop();
+    const asked = proxy.asked().length;
+
+    // What `no_proxy` names is asked directly.
+    write(`[egress]\nproxy = "http://127.0.0.1:${ports.egress}"\nno_proxy = ["10.0.0.0/8"]\n`);
+    await sidecar.start();
+    checkEqual("egress: a network that no_proxy names is asked directly", heardUser(await logIn(new Visitor(url), "/page", "dave")), "dave");
+    checkEqual("egress: and not through the proxy", proxy.asked().length, asked);
+  } finally {
+    await sidecar.stop();
+    await proxy.stop();
+    provider.stop();
+    app.close();
+    app.closeAllConnections();
+  }
+}
+
 await section("a provider inside a network", main);
+await section("a provider behind an egress proxy", throughProxy);
 writeFileSync(join(directory, "verdict"), `${counts.passed} passed, ${counts.failed} failed\n`);
 process.exit(counts.failed === 0 && counts.passed > 0 ? 0 : 1);

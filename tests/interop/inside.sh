@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# `allow_http`: a provider (npm oidc-provider) that is asked over http at a private address, in a network of its own.
+# `allow_http` and `[egress]`: providers (npm oidc-provider) at a private address, in a network of its own.
 #
 #   browser  ->  loginsync  ->  an app without a login
-#                    \____  the provider, at 10.77.0.1; another, at a public address, which must never be asked
+#                   |  \____  a provider over http, at 10.77.0.1; another, at a public address, which must never be asked
+#                    \___  tinyproxy  ->  a provider over https
 #
 # usage: tests/interop/inside.sh    (make interop runs it, too)
 #
@@ -10,7 +11,7 @@
 # other machine. Where the system allows no such namespace, the script says so and fails. The last line is `N passed, M failed`.
 #
 # Environment: LOGINSYNC_BIN, XDG_CACHE_HOME, INTEROP_KEEP as for run.sh.
-# Needs: bash, Node 20 or newer with npm, unshare (util-linux), ip (iproute2). What is missing is installed by apt where that is possible.
+# Needs: bash, Node 20 or newer with npm, tinyproxy, openssl, unshare (util-linux), ip (iproute2). What is missing is installed by apt where that is possible.
 set -euo pipefail
 
 SUITE_LIMIT=120
@@ -21,7 +22,7 @@ PUBLIC=198.41.0.4   # within the namespace only
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 lock_cache
-missing_packages node nodejs npm npm unshare util-linux ip iproute2
+missing_packages node nodejs npm npm tinyproxy tinyproxy openssl openssl unshare util-linux ip iproute2
 install_packages "${missing[@]}" || stop_with "please install: ${missing[*]}" "$run/apt.log"
 install_libraries "$here" || stop_with "npm could not install the libraries" "$run/npm.log"
 flock -u 9
@@ -29,6 +30,8 @@ build_sidecar
 
 cp "$here"/*.js "$here"/*.json "$run"
 ln -s "$libraries/node_modules" "$run/node_modules"
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=interop test only" -addext "basicConstraints=critical,CA:FALSE" \
+    -addext "subjectAltName=IP:$PRIVATE" -keyout "$run/key.pem" -out "$run/certificate.pem" 2>/dev/null
 printf '127.0.0.1 localhost\n%s provider.abroad\n' "$PUBLIC" >"$run/hosts"
 unshare --user --map-root-user --net --mount true 2>"$run/unshare.log" || stop_with "this system allows no network of its own (unshare --net)" "$run/unshare.log"
 export INTEROP_DIRECTORY=$run INSIDE_ADDRESSES="$PRIVATE $PUBLIC"

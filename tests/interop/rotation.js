@@ -2,6 +2,7 @@
 // renewal: whatever the browser, the network or userinfo does, the token that the provider gave last is not lost.
 
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { request } from "node:http";
 import Provider from "oidc-provider";
@@ -19,8 +20,8 @@ export class RotatingProvider {
   groups = ["marketing"];
   #faults = [];
 
-  constructor(port, clients, { host = "127.0.0.1", ...more } = {}) {
-    this.issuer = `http://${host}:${port}`;
+  constructor(port, clients, { host = "127.0.0.1", tls = null, ...more } = {}) {
+    this.issuer = `${tls ? "https" : "http"}://${host}:${port}`;
     const provider = new Provider(this.issuer, {
       clients: clients.map(({ id, url, secret }) => ({
         ...{ client_id: id, client_secret: secret, redirect_uris: [`${url}/.loginsync/callback`] },
@@ -34,7 +35,8 @@ export class RotatingProvider {
     });
     provider.on("grant.revoked", () => { this.revoked++; });
     const answer = provider.callback();
-    this.server = createServer((req, res) => this.#answer(answer, req, res));
+    const listener = (req, res) => this.#answer(answer, req, res);
+    this.server = tls ? createSecureServer(tls, listener) : createServer(listener);
     Object.assign(this, { host, port });
   }
 
