@@ -66,6 +66,7 @@ export const ARRANGEMENTS = {
     url: APP,
     top: `own_path = "/app/_auth/"`,
     ours: "/app/_auth",
+    provider: `authorization_parameters = { prompt = "login", kc_locale = "en" }\nforward_login_hint = true\nresponse_mode = "form_post"`,
     servers: ({ port, sidecar }) => `server {
         ${tls(port, `app.${DOMAIN}`)}
         location /app/ {
@@ -132,8 +133,8 @@ export async function runHosts({ startParty, ports, directory, keycloak, people,
 }
 
 async function runArrangement({ title, arrangement, elsewhere, startParty, ports, directory, keycloak, people, screens }) {
-  const { url, session = "", more = "", top = "", ours = "/.loginsync" } = arrangement;
-  const change = (text) => `${top}\n${text}`;
+  const { url, session = "", more = "", top = "", ours = "/.loginsync", provider = "" } = arrangement;
+  const change = (text) => `${top}\n${text}`.replace("[provider.claims.groups]", `${provider}\n[provider.claims.groups]`);
   const party = await startParty("hosts", { url, port: ports.hostsSidecar, adminPort: ports.hostsAdmin, clientId: "interop-hosts", session, more, change });
   const text = nginxAround(directory, arrangement.servers({ port: ports.hosts, sidecar: ports.hostsSidecar, app: ports.plain, directory }));
   const gateway = new Gateway("nginx", { port: ports.hosts, directory, text });
@@ -143,7 +144,7 @@ async function runArrangement({ title, arrangement, elsewhere, startParty, ports
       const walk = new Walk(title.replaceAll(/\W+/g, "-"), browser, { url, people, screens });
       await keycloak.logOut("alice");
       if (title === "hosts") await runSeveral({ walk, party, elsewhere, session, keycloak, people });
-      else await runOne({ title, walk, ours, keycloak, people });
+      else await runOne({ title, walk, ours, asks: provider !== "", keycloak, people });
     });
   } finally {
     await gateway.stop();
@@ -251,19 +252,28 @@ async function runSeveral({ walk, party, elsewhere, session, keycloak, people })
   await strict.close();
 }
 
-async function runOne({ title, walk, ours, keycloak, people }) {
+async function runOne({ title, walk, ours, asks, keycloak, people }) {
   const base = ours === "/.loginsync" ? walk.url : APP;
   const within = `${APP}/app`;
   const person = await walk.person();
   const page = await person.tab();
   const visited = [];
-  page.on("request", (request) => { if (request.isNavigationRequest()) visited.push(request.url()); });
+  const sent = []; // methods of what came back from the provider
+  page.on("request", (request) => {
+    if (!request.isNavigationRequest()) return;
+    visited.push(request.url());
+    if (request.url().startsWith(`${base}${ours}/callback`)) sent.push(request.method());
+  });
   await page.goto(`${within}/page?year=1#top`);
   const first = await enter(walk, page, people.alice);
   await walk.picture(page, "app");
   const heard = ours === "/.loginsync" ? "/page?year=1" : "/app/page?year=1";
   checkEqual(`${title}: a login returns to the place that was asked for`, [first.url.split("#")[0], first.app.address, Boolean(user(first))], [`${within}/page?year=1`, heard, true]);
-  check(`${title}: by the callback below it`, visited.some((each) => each.startsWith(`${base}${ours}/callback?`)), visited);
+  checkEqual(`${title}: by the callback below it`, sent, [asks ? "POST" : "GET"]);
+  if (asks) {
+    const question = new URL(visited.find((each) => each.includes("/protocol/openid-connect/auth?"))).searchParams;
+    checkEqual(`${title}: the provider is asked with the parameters`, ["prompt", "kc_locale", "response_mode"].map((name) => question.get(name)), ["login", "en", "form_post"]);
+  }
   checkEqual(`${title}: a reload`, user(await walk.open(page, `${within}/page`)), user(first));
   const beside = await walk.open(page, `${APP}/beside`);
   check(`${title}: what is beside the path hears of no person`, !user(beside), beside);
@@ -278,4 +288,23 @@ async function runOne({ title, walk, ours, keycloak, people }) {
   const asked = await walk.settle(page, (seen) => seen.app || seen.text.includes(PROVIDER));
   check(`${title}: after which one signs in again`, !asked.app, asked);
   await person.close();
+  if (asks) await runAsked({ title, walk, within, ours, keycloak, people });
+}
+
+// What the provider makes of the parameters that it is asked with.
+async function runAsked({ title, walk, within, ours, keycloak, people }) {
+  const person = await walk.person();
+  const page = await person.tab();
+  await page.goto(`${APP}${ours}/sign-in?rd=/app/page&login_hint=bob%40example.com`);
+  await walk.settle(page, (seen) => seen.text.includes(PROVIDER));
+  checkEqual(`${title}: the provider's form has the hint`, await page.evaluate(() => document.querySelector("#username").value), "bob@example.com");
+  await page.evaluate(() => { document.querySelector("#username").value = ""; });
+  await enter(walk, page, people.alice);
+  await page.deleteCookie(...(await page.cookies(within)).filter(({ name }) => name.includes("loginsync")));
+  await page.goto(`${within}/page`);
+  const again = await walk.settle(page, (seen) => seen.app || (seen.url.startsWith(keycloak.issuer) && seen.text.length > 0));
+  await walk.picture(page, "asked-again");
+  check(`${title}: prompt=login asks a person again whom Keycloak knows`, !again.app && (await keycloak.sessionsOf("alice")).length > 0, again);
+  await person.close();
+  await keycloak.logOut("alice");
 }
