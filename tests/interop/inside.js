@@ -1,7 +1,7 @@
 // A provider inside a network, at a private address and over http: `allow_http`. Another behind an egress proxy, tinyproxy. inside.sh starts
 // this in a network of its own, which has their addresses and nothing else. Prints a line a check and leaves the totals in `verdict`.
 
-import { randomBytes } from "node:crypto";
+import { createPublicKey, randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs";
@@ -23,7 +23,7 @@ const clients = [{ id: "inside", url, secret }];
 
 writeFileSync(join(directory, "client.secret"), `${secret}\n`, { mode: 0o600 });
 
-const configured = (issuer, provider) => `
+const configured = (issuer, provider, authenticated = 'client_secret_file = "client.secret"') => `
 public_url = "${url}"
 [listen]
 address = "127.0.0.1:${ports.proxy}"
@@ -40,7 +40,7 @@ name = "inside"
 mode = "relying-party"
 issuer = "${issuer}"
 client_id = "inside"
-client_secret_file = "client.secret"
+${authenticated}
 ${provider}
 [provider.claims.groups]
 from = ["userinfo"]
@@ -129,21 +129,30 @@ class Tinyproxy {
 // Every question to a provider goes through the proxy, and none goes past it.
 async function throughProxy() {
   const tls = { key: readFileSync(join(directory, "key.pem")), cert: readFileSync(join(directory, "certificate.pem")) };
-  const provider = new RotatingProvider(ports.secure, clients, { host: PRIVATE, tls });
+  // The client has no secret: its certificate says who it is (RFC 8705 section 2.2).
+  const key = { ...createPublicKey(tls.cert).export({ format: "jwk" }), use: "sig", x5c: [tls.cert.toString().replaceAll(/-----[^-]+-----|\s/g, "")] };
+  const bearing = [{ id: "inside", url, token_endpoint_auth_method: "self_signed_tls_client_auth", jwks: { keys: [key] } }];
+  const provider = new RotatingProvider(ports.secure, bearing, {
+    host: PRIVATE,
+    tls: { ...tls, requestCert: true, rejectUnauthorized: false },
+    clientAuthMethods: ["self_signed_tls_client_auth"],
+    features: { mTLS: { enabled: true, selfSignedTlsClientAuth: true, getCertificate: (ctx) => ctx.socket.getPeerX509Certificate() } },
+  });
   const app = createPlainApp().listen(ports.app, "127.0.0.1");
   const proxy = new Tinyproxy();
   const sidecar = new Sidecar({
     ...{ binary: process.env.LOGINSYNC_BIN, config: join(directory, "egress.toml"), directory },
     ...{ adminUrl: `http://127.0.0.1:${ports.admin}`, logFile: join(directory, "inside.log") },
   });
-  const write = (egress) => writeFileSync(sidecar.config, `${configured(provider.issuer, 'ca_file = "certificate.pem"')}\n${egress}`);
+  const certified = 'client_auth = "tls"\nclient_certificate = "certificate.pem"\nclient_key = "key.pem"';
+  const write = (egress) => writeFileSync(sidecar.config, `${configured(provider.issuer, 'ca_file = "certificate.pem"', certified)}\n${egress}`);
   try {
     await Promise.all([provider.start(), proxy.start()]);
     write(`[egress]\nproxy = "http://127.0.0.1:${ports.egress}"\n`);
     checkEqual("egress: the configuration", (await sidecar.check()).status, 0);
     await sidecar.start();
     const entered = await logIn(new Visitor(url), "/page", "bob");
-    checkEqual("egress: a login through the proxy", [heardUser(entered), heardGroups(entered)], ["bob", "Marketing"]);
+    checkEqual("egress: a login through the proxy, with a certificate for a secret", [heardUser(entered), heardGroups(entered)], ["bob", "Marketing"]);
     const through = proxy.asked();
     check("egress: the proxy saw tunnels to the provider alone", through.length > 0 && through.every((each) => each === `CONNECT ${PRIVATE}:${ports.secure}`), through);
     await proxy.stop();

@@ -3,7 +3,7 @@
 #
 #   browser  ->  loginsync  ->  an app without a login
 #                   |  \____  a provider over http, at 10.77.0.1; another, at a public address, which must never be asked
-#                    \___  tinyproxy  ->  a provider over https
+#                    \___  tinyproxy  ->  a provider over https, which knows loginsync by its certificate
 #
 # usage: tests/interop/inside.sh    (make interop runs it, too)
 #

@@ -23,8 +23,8 @@ export class RotatingProvider {
   constructor(port, clients, { host = "127.0.0.1", tls = null, ...more } = {}) {
     this.issuer = `${tls ? "https" : "http"}://${host}:${port}`;
     const provider = new Provider(this.issuer, {
-      clients: clients.map(({ id, url, secret }) => ({
-        ...{ client_id: id, client_secret: secret, redirect_uris: [`${url}/.loginsync/callback`] },
+      clients: clients.map(({ id, url, secret, ...own }) => ({
+        ...{ client_id: id, ...(secret && { client_secret: secret }), ...own, redirect_uris: [`${url}/.loginsync/callback`] },
         ...{ grant_types: ["authorization_code", "refresh_token"], post_logout_redirect_uris: [`${url}/.loginsync/signed-out`] },
       })),
       ...{ rotateRefreshToken: true, issueRefreshToken: async () => true, conformIdTokenClaims: false },
