@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Changes, Kept, Needs, Save, audit};
+use super::{Changes, Kept, Needs, Save, audit, lapse};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::plan::{Grant, Source};
@@ -103,6 +103,11 @@ pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, N
     {
         return Err(Needs::Undone("the rules were changed meanwhile; try again".into()));
     }
+    if let Act::Deny { until: Some(until), .. } = act
+        && *until <= now
+    {
+        return Err(Needs::Undone(format!("`until` is {until}, which is past; expected a moment to come")));
+    }
     let mut changes = Changes::default();
     let creates = matches!(act, Act::Create { .. } | Act::Assign(_) | Act::Deny { .. });
     let changed = match &kept.record {
@@ -165,6 +170,8 @@ fn on_record(mut record: Record, act: &Act, by: &By, now: Timestamp, changes: &m
         Act::Unassign(target) => record.holdings.remove(&by_hand(target)).is_some(),
         Act::Deny { target, reason, until } => {
             let (by, reason) = (by.name.clone(), reason.clone());
+            // One past its `until` may lie there yet. It has ended, and must not keep a new one out.
+            lapse::expire(&mut record, changes, now);
             let is_new = !record.denies.contains_key(target);
             record.denies.entry(target.clone()).or_insert(Deny {
                 at: now,

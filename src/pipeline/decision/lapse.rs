@@ -93,7 +93,7 @@ fn carries(target: &Target, last: &[Target], rules: &RuleSet) -> bool {
 }
 
 /// Ends the denies of a user that are past their `until`.
-fn expire(record: &mut Record, changes: &mut Changes, now: Timestamp) -> u64 {
+pub(super) fn expire(record: &mut Record, changes: &mut Changes, now: Timestamp) -> u64 {
     let bound = record.denied(now);
     let ended: Vec<Target> = record.denies.keys().filter(|target| !bound.contains(target)).cloned().collect();
     for target in &ended {

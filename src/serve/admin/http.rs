@@ -147,7 +147,10 @@ pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused
     match serde_path_to_error::deserialize(&mut reader) {
         Ok(value) => match reader.end() {
             Ok(()) => Ok(value),
-            Err(error) => Err(Refused::fault("body", None, error.to_string())),
+            Err(error) => {
+                let at = format!("line {} column {}", error.line(), error.column());
+                Err(Refused::fault("body", None, format!("holds more than one JSON value: something follows at {at}")))
+            }
         },
         Err(error) => Err(Refused::Invalid(faults::<T>(bytes, error))),
     }
@@ -184,7 +187,11 @@ fn fault(error: &PathError<serde_json::Error>) -> Fault {
     // Both quote what was sent, and an answer shall not grow with that.
     let short = |text: String| text.chars().take(MOST_TEXT).collect::<String>();
     let field = short(error.path().to_string());
-    let message = short(in_words_of_json(&error.inner().to_string()));
+    let inner = error.inner();
+    let message = match inner.is_data() {
+        true => short(in_words_of_json(&inner.to_string())),
+        false => format!("is not JSON, as line {} shows at column {}", inner.line(), inner.column()),
+    };
     Fault::new(if field == "." { String::from("body") } else { field }, None, message)
 }
 

@@ -329,6 +329,24 @@ async fn people_are_acted_on_and_every_act_is_audited() {
     assert_eq!((page["items"].as_array().unwrap().len(), &page["next"]), (2, &page["items"][1]["sequence"]));
 }
 
+/// A deny that has ended by itself stands in the way of no other, and none begins that would bind nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deny_that_is_over_is_no_deny() {
+    let office = Office::open().await;
+    office.login("1", &["staff"]).await;
+    let deny = "/api/v1/users/oidc/alice/denies/group/Staff";
+    let put = async |body: Value| office.call(WRITER, "PUT", deny, &[], Some(body)).await;
+    let (status, problem, _) = put(json!({"reason": "typo", "until": "2020-01-01T00:00:00Z"})).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("which is past"), "{problem}");
+    assert_eq!(put(json!({"reason": "a while", "until": Timestamp(NOW.0 + 60_000).to_string()})).await.0, 204);
+    assert_eq!(put(json!({"reason": "again"})).await.0, 409);
+    assert_eq!(office.holds().await.0, names(&[]));
+    office.house.clock.set(Timestamp(NOW.0 + 60_000));
+    assert_eq!(put(json!({"reason": "for good"})).await.0, 204);
+    assert_eq!(office.holds().await.0, names(&[]));
+    assert_eq!(office.events("deny_ended").await.len(), 1);
+}
+
 /// Whoever reads a list page by page and deletes what it has read misses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn api09_a_page_begins_where_the_one_before_ended_whatever_was_deleted() {
@@ -478,6 +496,16 @@ async fn api11_no_type_of_ours_is_named_to_a_client() {
         for word in ["struct", "enum", "invalid type", "sequence", "variant", "with 5 elements"] {
             assert!(!answer.body.contains(word), "{path}: {}", answer.body);
         }
+    }
+    let bearer = format!("Bearer {ADMIN}");
+    for (body, expected) in [
+        ("name=a", "is not JSON, as line 1 shows at column 2"),
+        ("{\"name\":\n", "is not JSON, as line 2 shows at column 0"),
+        ("{\"name\":\"a\"} {}", "holds more than one JSON value: something follows at line 1 column 14"),
+    ] {
+        let (headers, admin) = ([("authorization", bearer.as_str())], office.house.running.admin);
+        let answer = office.house.send_to(admin, "POST", "/api/v1/groups", &headers, body.as_bytes()).await;
+        assert!(answer.status == 422 && answer.body.contains(expected), "{body}: {} {}", answer.status, answer.body);
     }
     for (query, expected) in [("limit=x", "limit: expected a whole number"), ("bogus=1", "bogus: unknown field")] {
         let (_, problem, _) = office.call(ADMIN, "GET", &format!("/api/v1/mappings?{query}"), &[], None).await;
