@@ -1,6 +1,7 @@
 //! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
 
 mod descriptors;
+mod replicas;
 mod store;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use self::replicas::Place;
 pub use self::store::{Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_with_store, side};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
@@ -24,6 +26,7 @@ use crate::login::Services;
 use crate::login::outcome::{Observer, Outcomes};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::definition::TextLimits;
+use crate::pipeline::mapping::elsewhere::Elsewhere;
 use crate::pipeline::mapping::stored::{Stored, merge};
 use crate::pipeline::mapping::{Apply, IndexError, RuleSet};
 use crate::pipeline::provider::Provider;
@@ -101,6 +104,8 @@ pub struct Running {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    /// Among other sidecars, until requests under way have finished.
+    part: JoinHandle<()>,
 }
 
 /// What outlives a reload, and what a reload replaces.
@@ -111,6 +116,8 @@ struct Core {
     catalogue: Arc<dyn Catalogue>,
     /// What the mapping APIs have made.
     stored: ArcSwap<Stored>,
+    /// Among other sidecars.
+    place: Place,
     rules: Arc<Rules>,
     clock: Clock,
     told: Told,
@@ -194,20 +201,25 @@ pub async fn start(
     prepare_saml(&config)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     set_epoch(&mut config, 1);
-    let Opened { store, catalogue, pulse, shared: _ } = store::open_to_serve(&config).await?;
+    let Opened { store, catalogue, pulse, shared } = store::open_to_serve(&config).await?;
     let watchdog = Watchdog::new(&tokio::runtime::Handle::current().metrics(), pulse, config.store.timeout);
     let (sessions, store) = (store.sessions(), Arc::new(store));
-    let stored = numbered(&*catalogue, &store, &config.rules, clock.now()).await?;
-    let merged = merged(&config.rules, &stored, 1)?;
-    warn_of_untold(&config, &merged);
-    let adopted = store.make_current(Arc::clone(&merged), clock.now()).await?;
-    log_adopted(adopted);
+    let mut registry = Registry::with_prefix("loginsync");
+    let place = Place::new(shared, &mut registry);
+    place.announce(&config.rules, clock.now()).await?;
+    let adopting = begin(&config, &place, (&*catalogue, &store), clock.now()).await;
+    let (stored, merged) = match adopting {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            place.leave().await;
+            return Err(error);
+        }
+    };
     let meters = Arc::new(Meters::default());
     let rules = Arc::new(Rules::new(merged, providers(&config)));
     let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
     let counters = Arc::new(Counters::default());
     let outcomes = Arc::new(Outcomes::new(observer));
-    let mut registry = Registry::with_prefix("loginsync");
     counters.register(&mut registry);
     outcomes.register(&mut registry);
     meters.register(&mut registry);
@@ -237,6 +249,7 @@ pub async fn start(
         sessions,
         catalogue,
         stored: ArcSwap::from(stored),
+        place,
         rules: Arc::clone(&rules),
         clock,
         told,
@@ -250,6 +263,35 @@ pub async fn start(
         reloading: tokio::sync::Mutex::new(()),
     });
     run(core, proxy_listener, admin_listener, relay_listener, watchdog)
+}
+
+/// Makes the rules of a configuration and of the store the current ones.
+async fn begin(
+    config: &Config,
+    place: &Place,
+    (catalogue, store): (&dyn Catalogue, &Store),
+    now: Timestamp,
+) -> Result<(Arc<Stored>, Arc<RuleSet>), StartError> {
+    let (stored, merged, revision) = rules_of(config, place, (catalogue, store), config.rules.epoch, now).await?;
+    warn_of_untold(config, &merged);
+    let adopted = store.make_current(Arc::clone(&merged), now).await?;
+    place.follow(merged.epoch, revision);
+    log_adopted(adopted);
+    Ok((stored, merged))
+}
+
+/// The rules of a configuration, of the store, and of the files of other sidecars.
+async fn rules_of(
+    config: &Config,
+    place: &Place,
+    (catalogue, store): (&dyn Catalogue, &Store),
+    epoch: u64,
+    now: Timestamp,
+) -> Result<(Arc<Stored>, Arc<RuleSet>, Option<i64>), StartError> {
+    let stored = replicas::numbered((catalogue, store), config, now).await?;
+    let (stored, revision) = place.following(stored).await?;
+    let merged = merged(&config.rules, &stored, epoch, &place.elsewhere())?;
+    Ok((stored, merged, revision))
 }
 
 /// Puts the listeners and the background tasks to work.
@@ -283,8 +325,9 @@ fn run(
         let (relay, tls) = (Arc::clone(relay), tls.clone());
         tasks.push(tokio::spawn(relay::run(listener, relay, tls, until(stopping))));
     }
+    let part = tokio::spawn(replicas::take_part(Arc::clone(&core)));
     let (store, rules) = (Arc::clone(&core.store), Arc::clone(&core.rules));
-    Ok(Running { proxy, admin, relay, store, rules, core, stop, tasks })
+    Ok(Running { part, proxy, admin, relay, store, rules, core, stop, tasks })
 }
 
 impl Running {
@@ -318,6 +361,9 @@ impl Running {
                 "renewals of sessions were cut; where the provider had answered, these sessions end at the next one"
             );
         }
+        self.part.abort();
+        let _ = self.part.await;
+        self.core.place.leave().await;
         log_head(&self.store).await;
         if let Err(error) = self.store.settle().await {
             tracing::warn!(%error, "the write-ahead log stays beside the database; copy both");
@@ -388,10 +434,16 @@ impl Core {
                 tls.reload(files)?;
             }
         }
-        let stored = numbered(&*self.catalogue, &self.store, &config.rules, self.clock.now()).await?;
-        let merged = merged(&config.rules, &stored, epoch)?;
-        warn_of_untold(&config, &merged);
-        let adopted = self.store.make_current(Arc::clone(&merged), self.clock.now()).await?;
+        let now = self.clock.now();
+        self.place.announce(&config.rules, now).await?;
+        let begun = begin(&config, &self.place, (&*self.catalogue, &self.store), now).await;
+        let (stored, merged) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.place.announce(&before.config.rules, now).await?;
+                return Err(error);
+            }
+        };
         self.rules.replace(Arc::clone(&merged), providers(&config));
         self.stored.store(stored);
         self.told.meters.retain(&merged);
@@ -401,7 +453,6 @@ impl Core {
             current.relay.store(Arc::new(relay));
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current { config: Arc::new(config), keys };
-        log_adopted(adopted);
         finish_work(&self.store).await;
         Ok(())
     }
@@ -431,7 +482,7 @@ impl Core {
         let Draft { mut after, renamed, events, exempt } = (change.edit)(&world)?;
         after.generation = before.generation + 1;
         let after = Arc::new(after);
-        let rules = merged(&world.file, &after, world.rules.epoch + 1);
+        let rules = merged(&world.file, &after, world.rules.epoch + 1, &self.place.elsewhere());
         let rules = rules.map_err(|why| Refused::Conflict(why.to_string()))?;
         let revision = Revision {
             before,
@@ -498,12 +549,14 @@ async fn numbered(
     Ok(after)
 }
 
-/// The rules of the file and of the store. Where the store adds nothing, a file's own that has this epoch already.
-fn merged(file: &Arc<RuleSet>, stored: &Stored, epoch: u64) -> Result<Arc<RuleSet>, IndexError> {
-    match stored.is_bare() && file.epoch == epoch {
-        true => Ok(Arc::clone(file)),
-        false => merge(file, stored, epoch).map(Arc::new),
+/// The rules of the file and of the store, beside other files. Where those add nothing, a file's own that has this epoch already.
+fn merged(file: &Arc<RuleSet>, stored: &Stored, epoch: u64, elsewhere: &Elsewhere) -> Result<Arc<RuleSet>, IndexError> {
+    if stored.is_bare() && file.epoch == epoch && *elsewhere == Elsewhere::default() {
+        return Ok(Arc::clone(file));
     }
+    let mut rules = merge(file, stored, epoch)?;
+    rules.elsewhere = elsewhere.clone();
+    Ok(Arc::new(rules))
 }
 
 impl Inspect for Arc<Core> {
@@ -770,15 +823,17 @@ async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
 async fn reap(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let rounds = async {
         loop {
-            let rules = core.rules.current();
-            reap_all(&core, &rules).await;
-            if rules.sync.apply == Apply::Now {
+            let (rules, leads) = (core.rules.current(), core.place.leads());
+            if leads {
+                reap_all(&core, &rules).await;
+            }
+            if leads && rules.sync.apply == Apply::Now {
                 replan_all(&core, &rules).await;
             }
             // A reload is looked for often, since `now` means it; expiry can wait as long as an operator's patience.
             for _ in 0..REAP_INTERVAL {
                 tokio::time::sleep(LOOK).await;
-                if !Arc::ptr_eq(&core.rules.current(), &rules) {
+                if !Arc::ptr_eq(&core.rules.current(), &rules) || core.place.leads() != leads {
                     break;
                 }
             }

@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::{StartError, merged};
 use crate::config::{Config, Place, Server, ServerPassword};
 use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::mapping::elsewhere::Elsewhere;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::http;
@@ -207,7 +208,7 @@ fn tls(server: &Server) -> Result<rustls::ClientConfig, StoreError> {
 /// # Errors
 /// When the store cannot be read, or the index of all mappings would be too large.
 pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Result<Arc<RuleSet>, StartError> {
-    Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch)?)
+    Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch, &Elsewhere::default())?)
 }
 
 /// The rules of file and store, and what adopting them would end because of what is privileged in them. The database is only read.
@@ -218,7 +219,7 @@ pub async fn looked_at(config: &Config) -> Result<(Arc<RuleSet>, Vec<Unvouched>)
     match &config.store.place {
         Place::File(path) => {
             let stored = SqliteStore::read_stored(path, config.store.timeout)?;
-            let rules = merged(&config.rules, &stored, config.rules.epoch)?;
+            let rules = merged(&config.rules, &stored, config.rules.epoch, &Elsewhere::default())?;
             let unvouched = SqliteStore::read_unvouched(path, config.store.timeout, &rules)?;
             Ok((rules, unvouched))
         }
@@ -228,7 +229,9 @@ pub async fn looked_at(config: &Config) -> Result<(Arc<RuleSet>, Vec<Unvouched>)
                 let unvouched = store.unvouched(Arc::clone(&rules)).await?;
                 Ok((rules, unvouched))
             }
-            None => Ok((merged(&config.rules, &Stored::default(), config.rules.epoch)?, Vec::new())),
+            None => {
+                Ok((merged(&config.rules, &Stored::default(), config.rules.epoch, &Elsewhere::default())?, Vec::new()))
+            }
         },
     }
 }

@@ -200,6 +200,34 @@ pub struct Save {
     pub shared: Shared,
 }
 
+impl Save {
+    /// Whether nothing is to be written.
+    pub fn is_nothing(&self) -> bool {
+        let Shared { epoch, notes, ended_windows, work, done, token, catalogue, bound, audit, restored } = &self.shared;
+        let untouched = |changes: &Changes| {
+            let Changes { record, erased, key, into, token, windows, audit } = changes;
+            record.is_none()
+                && erased.is_none()
+                && key.is_none()
+                && into.is_none()
+                && *token == Seen::default()
+                && windows.is_empty()
+                && audit.is_empty()
+        };
+        self.people.iter().all(untouched)
+            && epoch.is_none()
+            && notes.is_empty()
+            && ended_windows.is_empty()
+            && work.is_none()
+            && done.is_empty()
+            && *token == Seen::default()
+            && catalogue.is_none()
+            && bound.is_empty()
+            && restored.is_none()
+            && audit.is_empty()
+    }
+}
+
 impl From<Changes> for Save {
     fn from(changes: Changes) -> Self {
         Self { people: vec![changes], shared: Shared::default() }

@@ -9,6 +9,7 @@ pub mod action;
 pub mod condition;
 mod decide;
 pub mod definition;
+pub mod elsewhere;
 pub mod index;
 pub mod stored;
 
@@ -26,6 +27,7 @@ pub use self::decide::{
     Candidates, Decision, Disabling, Hit, Seen, Standing, Traced, candidates, decide, exhaustive, holds_by_claim,
     traced, truth_of,
 };
+use self::elsewhere::Elsewhere;
 use self::index::Index;
 pub use self::index::IndexError;
 use self::stored::Overlay;
@@ -63,6 +65,8 @@ pub struct RuleSet {
     pub source: Option<[u8; 32]>,
     /// What of them comes from the store.
     pub overlay: Overlay,
+    /// What the files of other sidecars say.
+    pub elsewhere: Elsewhere,
     mappings: Vec<Mapping>,
     /// Where each mapping is, by its identity: the table holds places alone, four bytes each, since the mapping has the rest.
     positions: HashTable<u32>,
@@ -472,6 +476,7 @@ impl RuleSet {
             sync,
             source,
             overlay,
+            elsewhere: Elsewhere::default(),
             mappings,
             positions,
             index,
@@ -609,21 +614,33 @@ impl RuleSet {
 
     /// Whether the loss of this target's last holder must be stopped.
     pub fn is_protected(&self, target: &Target) -> bool {
-        match target {
+        let here = match target {
             Target::Group(name) => self.groups.get(name).is_some_and(|group| group.protected),
             Target::Role(name) => self.roles.get(name).is_some_and(|role| role.protected),
-        }
+        };
+        here || self.elsewhere.protects(target)
+    }
+
+    /// Whether a mapping gives something now: one of these rules, or of a file of another sidecar.
+    pub fn is_given(&self, mapping: MappingId, now: Timestamp) -> bool {
+        self.mapping(mapping).is_some_and(|mapping| mapping.is_live(now)) || self.elsewhere.gives(mapping, now)
+    }
+
+    /// Whether another sidecar's file decides on a mapping, and these rules do not.
+    pub fn is_decided_elsewhere(&self, mapping: MappingId, now: Timestamp) -> bool {
+        !self.mapping(mapping).is_some_and(|mapping| mapping.is_live(now)) && self.elsewhere.gives(mapping, now)
     }
 
     /// Whether only exact matches from the file may give this target.
     pub fn is_privileged(&self, target: &Target) -> bool {
         let role_is = |name: &RoleName| self.roles.get(name).is_some_and(|role| role.privileged);
-        match target {
+        let here = match target {
             Target::Group(name) => {
                 self.groups.get(name).is_some_and(|group| group.privileged || group.roles.iter().any(role_is))
             }
             Target::Role(name) => role_is(name),
-        }
+        };
+        here || self.elsewhere.holds_privileged(target)
     }
 
     /// Whether a mapping that disables people spares people who hold something privileged, and the last holder of something
@@ -634,10 +651,11 @@ impl RuleSet {
 
     /// Whether the brake on mass revocation covers this target. One that the rules no longer have is covered.
     pub fn is_braked(&self, target: &Target) -> bool {
-        match target {
+        let here = match target {
             Target::Group(name) => self.groups.get(name).is_none_or(|group| group.brake),
             Target::Role(name) => self.roles.get(name).is_none_or(|role| role.brake),
-        }
+        };
+        here || self.elsewhere.brakes(target)
     }
 
     /// The roles that a group carries.

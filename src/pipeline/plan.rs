@@ -187,7 +187,7 @@ pub fn draft(
     let decision = decide(rules, candidates, standing(snapshot, candidates, now, rules), now);
     let before = Effective::of(snapshot.grants.iter().map(|grant| &grant.target), &snapshot.denies, rules);
     let spared = spared(&decision, &before, snapshot, rules);
-    let (refused, otherwise) = refusals(&decision, spared.is_some(), &own, provider, rules);
+    let (refused, otherwise) = refusals(&decision, spared.is_some(), &own, provider, (rules, now));
     let mut plan = Plan {
         user,
         provider: provider.clone(),
@@ -222,7 +222,7 @@ pub fn draft(
         let label = rule.map_or_else(|| format!("removed mapping {mapping}"), |rule| rule.label());
         if let Some(label) = should.remove(&(target, mapping)) {
             plan.keeps.push(change(label.to_owned()));
-        } else if decision.undecided.contains(&mapping) {
+        } else if decision.undecided.contains(&mapping) || rules.is_decided_elsewhere(mapping, now) {
             plan.undecided.push(change(label));
         } else if snapshot.held.contains(&(target.clone(), mapping)) {
             plan.held.push(change(label));
@@ -268,7 +268,7 @@ fn refusals(
     spared: bool,
     own: &[(&Target, MappingId)],
     provider: &ProviderName,
-    rules: &RuleSet,
+    (rules, now): (&RuleSet, Timestamp),
 ) -> (Option<Refused>, Option<Refused>) {
     if rules.sync.mode == Mode::Shadow {
         return (None, None);
@@ -276,7 +276,7 @@ fn refusals(
     if let Some((name, message)) = &decision.denied_by {
         return (Some(Refused::Gate { name: Arc::clone(name), message: message.clone() }), None);
     }
-    let shut = shut_gate(decision, own, provider, rules);
+    let shut = shut_gate(decision, own, provider, (rules, now));
     match decision.disabled_by.as_ref().filter(|_| !spared) {
         Some(disabling) => (Some(Refused::Disables(disabling.clone())), shut),
         None => (shut, None),
@@ -288,24 +288,31 @@ fn shut_gate(
     decision: &Decision,
     own: &[(&Target, MappingId)],
     provider: &ProviderName,
-    rules: &RuleSet,
+    (rules, now): (&RuleSet, Timestamp),
 ) -> Option<Refused> {
-    let holding = holding(decision, own.iter().map(|(_, mapping)| *mapping));
+    let holding = holding(decision, own.iter().map(|(_, mapping)| *mapping), rules, now);
     let applies = |gate: &&super::mapping::Gate| gate.provider.as_ref().is_none_or(|own| own == provider);
     let shut = rules.gates.iter().filter(applies).find(|gate| lacks_required(&gate.rule, &holding, rules));
     shut.map(|gate| Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone() })
 }
 
 /// The mappings that open gates. An undecided one opens a gate to those who hold something through it (`own`), and to
-/// no other user.
-pub fn holding(decision: &Decision, own: impl Iterator<Item = MappingId>) -> BTreeSet<MappingId> {
-    let kept = own.filter(|mapping| decision.undecided.contains(mapping));
+/// no other user; so does one on which another sidecar's file decides.
+pub fn holding(
+    decision: &Decision,
+    own: impl Iterator<Item = MappingId>,
+    rules: &RuleSet,
+    now: Timestamp,
+) -> BTreeSet<MappingId> {
+    let is_open =
+        |mapping: &MappingId| decision.undecided.contains(mapping) || rules.is_decided_elsewhere(*mapping, now);
+    let kept = own.filter(is_open);
     decision.hits.iter().map(|hit| hit.mapping).chain(kept).collect()
 }
 
 /// Whether a gate asks for mappings none of which holds.
 pub fn lacks_required(rule: &GateRule, holding: &BTreeSet<MappingId>, rules: &RuleSet) -> bool {
-    let counts = |id: &MappingId| rules.mapping(*id).is_some_and(|mapping| !mapping.is_default());
+    let counts = |id: &MappingId| rules.mapping(*id).is_none_or(|mapping| !mapping.is_default());
     match rule {
         GateRule::RequireAny => !holding.iter().any(counts),
         GateRule::Require(listed) => !listed.iter().any(|id| holding.contains(id)),

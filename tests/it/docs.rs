@@ -39,7 +39,13 @@ fn the_troubleshooting_page_has_every_title_that_a_person_sees() {
 fn the_metrics_page_has_every_metric() {
     let page = read("docs/metrics.md");
     let mut names = Vec::new();
-    for file in ["src/serve/proxy/counters.rs", "src/login/outcome.rs", "src/telemetry/meters.rs", "src/app.rs"] {
+    for file in [
+        "src/serve/proxy/counters.rs",
+        "src/login/outcome.rs",
+        "src/telemetry/meters.rs",
+        "src/app.rs",
+        "src/app/replicas.rs",
+    ] {
         let source = read(file);
         for begin in ["registry.register(\"", "registry.register(\n            \"", "register_with_unit(\""] {
             names.extend(between(&source, begin, '"').into_iter().map(str::to_owned));

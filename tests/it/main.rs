@@ -45,6 +45,7 @@ mod refusals;
 mod relay;
 mod relying_party;
 mod relying_party_saml;
+mod replicas;
 mod saml_attacks;
 mod saml_logins;
 #[cfg(feature = "samael")]

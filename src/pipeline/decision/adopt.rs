@@ -84,7 +84,7 @@ pub fn adopt(change: Change<'_>, facts: &Facts) -> Result<(Adopted, Shared), Nee
         if !excesses.is_empty() && !is_confirmed(remarks, rules, &excesses, &mut shared, facts, now)? {
             return Err(Needs::Braked(excesses));
         }
-        work.mappings = ended(facts.given()?, |id| !rules.mapping(id).is_some_and(|mapping| mapping.is_live(now)));
+        work.mappings = ended(facts.given()?, |id| !rules.is_given(id, now));
         done = note_ended(&work.mappings, &mut shared, facts)?;
         done.privileged_grants = endings.len() as u64;
         shared.audit.extend(endings.iter().map(|ending| privileged::entry(ending)));
@@ -129,7 +129,7 @@ fn ended(given: &[(MappingId, ProviderName, Target)], ends: impl Fn(MappingId) -
 }
 
 /// What the end of some mappings would take from more members than the brake lets pass. One that ended by its own `until` is
-/// no surprise and does not count.
+/// no surprise and does not count. What files of other sidecars still give ends with those: it is judged before.
 fn by_mappings(rules: &RuleSet, facts: &Facts) -> Result<Vec<Excess>, Needs> {
     let ends = |id: MappingId| rules.mapping(id).is_none_or(|mapping| mapping.activity != Activity::Active);
     let mut ending: BTreeMap<(&ProviderName, &Target), BTreeSet<MappingId>> = BTreeMap::new();
@@ -241,7 +241,10 @@ pub fn expire(rules: &RuleSet, facts: &Facts, now: Timestamp) -> Result<(Adopted
     if passed.is_empty() || rules.sync.mode == Mode::Shadow {
         return Ok((Adopted::default(), shared));
     }
-    let work = Work { mappings: ended(facts.given()?, |id| passed.contains(&id)), ..Work::default() };
+    let work = Work {
+        mappings: ended(facts.given()?, |id| passed.contains(&id) && !rules.is_given(id, now)),
+        ..Work::default()
+    };
     let done = note_ended(&work.mappings, &mut shared, facts)?;
     shared.work = Some(work).filter(|work| !work.is_empty());
     Ok((done, shared))

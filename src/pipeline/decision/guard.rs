@@ -63,7 +63,7 @@ fn holds(record: &Record, target: &Target, rules: &RuleSet, now: Timestamp) -> b
     let stands = record.holdings.iter().filter(|(grant, holding)| match &grant.source {
         Source::Assigned => true,
         Source::Mapped { provider, mapping } => {
-            rules.mapping(*mapping).is_some_and(|mapping| mapping.is_live(now))
+            rules.is_given(*mapping, now)
                 && rules.lease(provider).is_none_or(|lease| record.leased_from(provider, holding) > now.minus(lease))
         }
     });

@@ -269,7 +269,7 @@ impl Look<'_> {
             Source::Mapped { provider, mapping } if provider == self.provider => Some(*mapping),
             _ => None,
         });
-        let holding = plan::holding(&self.traced.decision, own);
+        let holding = plan::holding(&self.traced.decision, own, self.rules, self.now);
         let applies = |gate: &&Gate| gate.provider.as_ref().is_none_or(|own| own == self.provider);
         self.rules.gates.iter().filter(applies).map(|gate| self.gate(gate, &holding)).collect()
     }

@@ -16,6 +16,7 @@ mod facts;
 mod find;
 mod pipe;
 mod records;
+pub mod replicas;
 mod schema;
 mod sessions;
 pub mod transfer;
@@ -85,8 +86,8 @@ pub struct PgStore {
     secrets: erased::Safe,
     /// Names and open work as this process knows them, and of which generation.
     live: RwLock<Arc<(i64, Live)>>,
-    /// Of the rules that this process adopted last.
-    epoch: RwLock<Option<u64>>,
+    /// Among the replicas, and by which rules this process decides.
+    standing: std::sync::Mutex<replicas::Standing>,
     queues: Vec<Arc<Mutex<()>>>,
     probed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
@@ -94,6 +95,12 @@ pub struct PgStore {
 /// A handle that work in the background can hold.
 #[derive(Clone)]
 pub struct Shared(Arc<PgStore>);
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
 
 impl Shared {
     /// Connects, and brings the schema up to date.
@@ -208,7 +215,7 @@ impl PgStore {
             sealer: Sealer::new(audit_key.as_ref()),
             secrets: erased::Safe::new(&key)?,
             live: RwLock::default(),
-            epoch: RwLock::default(),
+            standing: std::sync::Mutex::default(),
             queues: (0..QUEUES).map(|_| Arc::default()).collect(),
             probed: Mutex::default(),
         })
@@ -244,6 +251,10 @@ impl PgStore {
         let generation = told.last().and_then(|rows| rows.first()).map_or(Ok(0), |row| get(row, 0))?;
         let live = self.live_of(&pipe, generation).await?;
         Ok(Look { pipe, live })
+    }
+
+    fn standing(&self) -> std::sync::MutexGuard<'_, replicas::Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Arc<(i64, Live)> {
@@ -433,7 +444,11 @@ impl Upkeep for Shared {
             {
                 return Ok(found.clone()?);
             }
-            let found = store.probe().await.map_err(StoreError::from);
+            let fault = store.standing().fault();
+            let found = match fault {
+                Some(fault) => Err(fault),
+                None => store.probe().await.map_err(StoreError::from),
+            };
             *probed = Some((Instant::now(), found.clone()));
             Ok(found?)
         })

@@ -103,6 +103,12 @@ impl Database {
         }))
     }
 
+    pub async fn client(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
     pub fn settings(&self, audit_key: Option<&[u8]>) -> Settings {
         Settings {
             address: Address::parse(&self.url, Password::Told, tls()).unwrap(),

@@ -16,7 +16,7 @@ use super::{PgStore, locks};
 use crate::pipeline::ids::{Timestamp, UserId};
 
 /// Rows that one transaction seals.
-const BATCH: i64 = 1000;
+pub(super) const BATCH: i64 = 1000;
 /// Between two looks at whether what ran meanwhile has ended.
 const PAUSE: Duration = Duration::from_millis(5);
 

@@ -61,7 +61,7 @@ impl Catalogue for Shared {
     }
 }
 
-async fn stored(look: &Look) -> Result<Stored, Failed> {
+pub(super) async fn stored(look: &Look) -> Result<Stored, Failed> {
     let mut stored = Stored {
         generation: counter(&look.pipe, "generation").await?,
         last_number: counter(&look.pipe, "last_number").await?,

@@ -1,12 +1,41 @@
 -- Version 1. The same facts as in the SQLite store, in the shape that logins of several replicas need. Times are milliseconds
 -- since 1970 in UTC. Texts compare byte by byte, as the program does.
 
--- One row. `generation` rises when names or open work change: what was decided by an older one is decided again.
+-- One row. `generation` rises when names or open work change: what was decided by an older one is decided again. `revision` rises
+-- when the catalogue or the files of live replicas change: replicas take over what changed within a second.
 CREATE TABLE loginsync.rules (
     one        boolean PRIMARY KEY DEFAULT true CHECK (one),
-    generation bigint NOT NULL DEFAULT 1
+    generation bigint NOT NULL DEFAULT 1,
+    revision   bigint NOT NULL DEFAULT 1
 );
 INSERT INTO loginsync.rules DEFAULT VALUES;
+
+-- Files by which live replicas decide: what they give and guard, as JSON. Of two that say the same there is one row.
+CREATE TABLE loginsync.files (
+    digest  bytea PRIMARY KEY,
+    content text NOT NULL
+);
+
+-- The processes that serve. `until` is when one that was not heard of counts no more, by the clock of this server; `ahead` is by how
+-- much the replica's clock is ahead of it.
+CREATE TABLE loginsync.replicas (
+    id         bytea PRIMARY KEY,
+    name       text NOT NULL,
+    version    text NOT NULL,
+    file       bytea NOT NULL REFERENCES loginsync.files (digest),
+    started_at bigint NOT NULL,
+    until      bigint NOT NULL,
+    ahead      bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- The replica that does what is done once. `fence` rises with every change of it.
+CREATE TABLE loginsync.leader (
+    one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+    owner bytea NOT NULL DEFAULT '',
+    fence bigint NOT NULL DEFAULT 0,
+    until bigint NOT NULL DEFAULT 0
+);
+INSERT INTO loginsync.leader DEFAULT VALUES;
 
 -- Groups (0) and roles (1). No number is used twice; one that is gone keeps its name here.
 CREATE TABLE loginsync.targets (
@@ -72,8 +101,9 @@ CREATE TABLE loginsync.guards (
 );
 
 CREATE TABLE loginsync.work (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    item   text NOT NULL
+    number     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    item       text NOT NULL,
+    created_at bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
 );
 
 -- Spent tokens, by a digest of issuer and token id; `until` is when one can no longer pass.

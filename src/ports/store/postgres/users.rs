@@ -8,7 +8,7 @@ use super::super::{Ask, ROUNDS, Step, StoreError};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
-use super::{PgStore, TRIES, audit, catalogue, erased, locks, schema};
+use super::{PgStore, TRIES, audit, catalogue, erased, locks, replicas, schema};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -78,13 +78,25 @@ async fn attempt(
         });
         statements.push(lock(locks::FACTS, "pg_advisory_xact_lock"));
     }
-    statements.push(load(ask, true));
+    statements.push(load(store, ask, true));
     let rows = pipe.all(&statements).await?.pop().unwrap_or_default();
-    let (kept, loaded, facts, look) = read(store, pipe, ask, &rows).await?;
+    let Read { kept, loaded, facts, look, revision, lives } = read(store, pipe, ask, &rows).await?;
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
     let Some((save, look)) = decide(look, &kept, &asked, facts, step, locks).await? else {
         return Ok(Tried::Asks);
     };
+    if save.is_nothing() {
+        if locks {
+            look.pipe.run("ROLLBACK", &[]).await?;
+        }
+        look.pipe.finish();
+        return Ok(Tried::Done);
+    }
+    if !lives {
+        return Err(Failed::Store(StoreError::Unavailable(
+            "this sidecar was not heard of for too long; it announces itself again".into(),
+        )));
+    }
     // What does not go by the version of a row is decided on rows that are locked.
     let moves = |changes: &Changes| changes.erased.is_some() || changes.key.is_some() || changes.into.is_some();
     if !locks && save.people.iter().any(moves) {
@@ -94,7 +106,7 @@ async fn attempt(
     let before = if locks { Vec::new() } else { store.begin("BEGIN") };
     let Look { pipe, live } = look;
     let login = login_of(&save);
-    let epoch = save.shared.epoch;
+    let (epoch, rises) = (save.shared.epoch, save.shared.catalogue.is_some());
     let mut all = before;
     all.extend(written(store, &pipe, ask, &kept, &loaded, &live.1, live.0, save).await?);
     all.push(Statement { text: "COMMIT".into(), values: Vec::new() });
@@ -105,8 +117,8 @@ async fn attempt(
     }
     committed?;
     pipe.finish();
-    if epoch.is_some() {
-        *store.epoch.write().unwrap_or_else(std::sync::PoisonError::into_inner) = epoch;
+    if let Some(epoch) = epoch {
+        store.standing().adopted(epoch, revision, rises);
     }
     Ok(Tried::Done)
 }
@@ -114,8 +126,8 @@ async fn attempt(
 /// The same at one moment, and nothing is written.
 pub(super) async fn preview(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
     let Look { pipe, live: _ } = store.view().await?;
-    let rows = pipe.all(&[load(&ask, false)]).await?.pop().unwrap_or_default();
-    let (kept, _, facts, look) = read(store, pipe, &ask, &rows).await?;
+    let rows = pipe.all(&[load(store, &ask, false)]).await?.pop().unwrap_or_default();
+    let Read { kept, facts, look, .. } = read(store, pipe, &ask, &rows).await?;
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
     if let Some((_, look)) = decide(look, &kept, &asked, facts, &mut step, true).await? {
         look.pipe.run("COMMIT", &[]).await?;
@@ -172,8 +184,9 @@ fn lock(key: i64, how: &'static str) -> Statement {
 }
 
 /// Users and the token in one statement. `writes`: a user who is not there gets a number; no number is given twice, used or not.
-fn load(ask: &Ask, writes: bool) -> Statement {
+fn load(store: &PgStore, ask: &Ask, writes: bool) -> Statement {
     let (namespaces, subjects) = keys(&ask.users);
+    let lives = replicas::lives("$4");
     let fresh = if writes { "nextval('loginsync.user_numbers')" } else { "0::bigint" };
     Statement {
         text: format!(
@@ -181,23 +194,36 @@ fn load(ask: &Ask, writes: bool) -> Statement {
                     EXISTS (SELECT 1 FROM loginsync.tokens WHERE digest = $3),
                     EXISTS (SELECT 1 FROM loginsync.refusals WHERE digest = $3),
                     EXISTS (SELECT 1 FROM loginsync.erased), asked.place,
-                    CASE WHEN asked.place IS NOT NULL AND users.id IS NULL THEN {fresh} END, {COLUMNS}
+                    CASE WHEN asked.place IS NOT NULL AND users.id IS NULL THEN {fresh} END, {COLUMNS},
+                    (SELECT revision FROM loginsync.rules), {lives}
              FROM (SELECT 1) AS one
              LEFT JOIN unnest($1, $2) WITH ORDINALITY AS asked (namespace, subject, place) ON true
              LEFT JOIN loginsync.users ON users.namespace = asked.namespace AND users.subject = asked.subject
              ORDER BY asked.place"
         )
         .into(),
-        values: vec![namespaces, subjects, Value::Bytes(ask.token.map(|token| token.digest.to_vec()))],
+        values: vec![
+            namespaces,
+            subjects,
+            Value::Bytes(ask.token.map(|token| token.digest.to_vec())),
+            Value::Bytes(store.standing().id.map(|id| id.to_vec())),
+        ],
     }
 }
 
-async fn read(
-    store: &PgStore,
-    pipe: Pipe,
-    ask: &Ask,
-    rows: &[tokio_postgres::Row],
-) -> Result<(Vec<Kept>, Vec<Loaded>, Facts, Look), Failed> {
+/// What a look-up came to.
+struct Read {
+    kept: Vec<Kept>,
+    loaded: Vec<Loaded>,
+    facts: Facts,
+    look: Look,
+    /// Of the rules.
+    revision: i64,
+    /// This process counts among the replicas, or does not serve.
+    lives: bool,
+}
+
+async fn read(store: &PgStore, pipe: Pipe, ask: &Ask, rows: &[tokio_postgres::Row]) -> Result<Read, Failed> {
     let first = rows.first().ok_or_else(|| StoreError::Unavailable("a look-up had no answer".into()))?;
     let generation: i64 = get(first, 0)?;
     let token = Seen { spent: get(first, 1)?, refused: get(first, 2)? };
@@ -206,7 +232,8 @@ async fn read(
     if live.0 != generation {
         return Err(Failed::Lost);
     }
-    let epoch = *store.epoch.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (revision, lives): (i64, bool) = (get(first, 16)?, get(first, 17)?);
+    let epoch = store.standing().epoch(revision, lives);
     let (mut kept, mut loaded) = (Vec::new(), Vec::new());
     for (user, row) in ask.users.iter().zip(rows) {
         let number: Option<i64> = get(row, 6)?;
@@ -228,7 +255,7 @@ async fn read(
         kept.push(it);
     }
     let facts = Facts { token, ..Facts::default() };
-    Ok((kept, loaded, facts, Look { pipe, live }))
+    Ok(Read { kept, loaded, facts, look: Look { pipe, live }, revision, lives })
 }
 
 // ------------------------------------------------------------------------------------------------------------- writing
@@ -283,8 +310,14 @@ async fn written(
         text: "SELECT 1 / count(*) FROM loginsync.rules WHERE generation = $1".into(),
         values: values![generation],
     });
+    let own = store.standing().id;
+    if let Some(id) = own {
+        first.push(replicas::still_lives(id));
+    }
     common(store, pipe, &shared, live, now, &mut then).await?;
-    if changes_rules {
+    if shared.catalogue.is_some() {
+        then.push(Statement { text: replicas::RISE.into(), values: Vec::new() });
+    } else if changes_rules {
         then.push(records::rise());
     }
     tell(&shared.audit, None, None, now, &mut rows);
@@ -339,7 +372,9 @@ async fn person(
     }
     if let Some(after) = &changes.record {
         let before = it.stored.as_ref().map(|(version, record)| (*version, record));
-        let written = records::write(it.number, user, before, after, &live.names)?;
+        // Rules that are a moment older may have given what has ended since.
+        let counts = (!live.work.is_empty()).then(|| live.as_it_counts(after.clone()));
+        let written = records::write(it.number, user, before, counts.as_ref().unwrap_or(after), &live.names)?;
         first.extend(written.row);
         then.extend(written.found_by);
         number = Some(it.number);
@@ -446,8 +481,7 @@ async fn common(
         });
     }
     for number in done {
-        statements
-            .push(Statement { text: "DELETE FROM loginsync.work WHERE number = $1".into(), values: values![*number] });
+        statements.push(Statement { text: DONE.into(), values: values![*number] });
     }
     for (bearer, bound) in bound {
         let digest = erased::digest(store, pipe, bearer).await?;
@@ -476,6 +510,9 @@ fn forget(at: Timestamp) -> Vec<Statement> {
         statement(schema::NOTE_CLUSTER),
     ]
 }
+/// Work stays open for longer than rules may be old: until then it takes what such rules have given out of what is written.
+const DONE: &str = "DELETE FROM loginsync.work WHERE number = $1
+                    AND created_at < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 3000";
 
 fn tell(entries: &[Entry], number: Option<i64>, user: Option<&UserId>, now: Timestamp, rows: &mut Vec<audit::NewRow>) {
     for Entry { event, detail, login, about } in entries {
