@@ -142,6 +142,14 @@ impl House {
         Self::start(text, file, Clock::fixed(now), app, app_url, folder, place).await
     }
 
+    /// Over a store that may not be to be had: why it does not start.
+    pub async fn try_open(place: Place, text: &str, file: &Path, now: Timestamp) -> Result<Self, String> {
+        let app = App::default();
+        let app_url = format!("http://{}", app.start().await);
+        let folder = tempfile::tempdir().unwrap();
+        Self::try_start(text, file, Clock::fixed(now), app, app_url, folder, place).await
+    }
+
     /// Stops, and starts again over the same store and the same app.
     pub async fn restart(self, text: &str, file: &Path) -> Self {
         let Self { running, app, clock, folder, app_url, place, .. } = self;
@@ -158,6 +166,19 @@ impl House {
         folder: tempfile::TempDir,
         place: Place,
     ) -> Self {
+        let started = Self::try_start(text, file, clock, app, app_url, folder, place);
+        started.await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start(
+        text: &str,
+        file: &Path,
+        clock: Clock,
+        app: App,
+        app_url: String,
+        folder: tempfile::TempDir,
+        place: Place,
+    ) -> Result<Self, String> {
         let now = clock.now();
         let around = Surroundings { file, read: &|path| std::fs::read(path), environment: &|_| None, now };
         let mut config = Config::from_text(text, &around).unwrap_or_else(|faults| panic!("{faults}"));
@@ -170,9 +191,9 @@ impl House {
         let path = folder.path().join("unwatched.toml");
         let running = Box::pin(app::start(path, config, clock.clone(), Some(observer)))
             .await
-            .unwrap_or_else(|error| panic!("{error}"));
+            .map_err(|error| error.to_string())?;
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { running, app, journal, clock, folder, app_url, client, place }
+        Ok(Self { running, app, journal, clock, folder, app_url, client, place })
     }
 
     /// How much has happened, to ask [`Self::plans_after`] for what comes next.

@@ -1,9 +1,13 @@
 //! Several sidecars of one app, over one database of PostgreSQL, through their front doors.
 
+mod faults;
+mod trips;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use loginsync::clock::Clock;
+use loginsync::config::Place;
 use loginsync::pipeline::ids::Timestamp;
 use serde_json::json;
 
@@ -54,7 +58,11 @@ struct Scene {
 impl Scene {
     /// `None` where no server is installed.
     async fn open() -> Option<Self> {
-        Some(Self { database: database().await?, idp: Idp::start().await, now: Clock::system().now() })
+        Some(Self::on(database().await?).await)
+    }
+
+    async fn on(database: Database) -> Self {
+        Self { database, idp: Idp::start().await, now: Clock::system().now() }
     }
 
     fn text(&self, rules: &str) -> String {
@@ -64,8 +72,12 @@ impl Scene {
     }
 
     async fn replica(&self, rules: &str) -> House {
+        self.replica_at(self.database.place(), rules).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn replica_at(&self, place: Place, rules: &str) -> Result<House, String> {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("test.toml");
-        Box::pin(House::open_on(Some(&self.database), &self.text(rules), &file, self.now)).await
+        Box::pin(House::try_open(place, &self.text(rules), &file, self.now)).await
     }
 
     fn token(&self, person: &str, groups: &[&str]) -> String {
@@ -79,6 +91,13 @@ impl Scene {
     /// A login at a sidecar: the status, and what the app was told of groups.
     async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> (u16, Vec<String>) {
         self.spend(at, &self.token(person, groups), person).await
+    }
+
+    /// The status alone.
+    async fn log_in_only(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
+        let form = format!("id_token={}&state=s", self.token(person, groups));
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        at.send("POST", "/callback", &headers, form.as_bytes()).await.status
     }
 
     async fn spend(&self, at: &House, token: &str, person: &str) -> (u16, Vec<String>) {

@@ -40,18 +40,118 @@ fn start() -> Option<Server> {
         eprintln!("NOT TESTED: the store in PostgreSQL. No server is installed; `make setup-postgres` installs one");
         return None;
     };
-    let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap().keep();
-    // A server refuses to run as root.
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0);
-    let mut command = Command::new(if is_root { "setpriv" } else { "sh" });
-    if is_root {
-        let owned = Command::new("chown").arg("postgres:postgres").arg(&folder).status().unwrap();
-        assert!(owned.success(), "the folder of the server has no owner `postgres`");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
-    }
-    command.args(["-c", SHELL, "sh"]).arg(programs).arg(&folder).current_dir("/").stdin(Stdio::piped());
+    let folder = folder();
+    let mut command = unprivileged("sh");
+    command.args(["-c", SHELL, "sh"]).arg(programs).arg(&folder).stdin(Stdio::piped());
     let shell = command.spawn().unwrap();
     Some(Server { folder, _shell: shell })
+}
+
+/// Of the user that a server runs as.
+fn folder() -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap().keep();
+    own(&folder);
+    folder
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
+}
+
+fn own(path: &Path) {
+    if is_root() {
+        let owned = Command::new("chown").arg("postgres:postgres").arg(path).status().unwrap();
+        assert!(owned.success(), "{} has no owner `postgres`", path.display());
+    }
+}
+
+/// A server refuses to run as root.
+fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = match is_root() {
+        true => {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+            command
+        }
+        false => Command::new(program),
+    };
+    command.current_dir("/");
+    command
+}
+
+/// A server of one test, which can be stopped and started again.
+pub struct OwnServer {
+    programs: PathBuf,
+    pub folder: PathBuf,
+    pub port: u16,
+    _guard: Child,
+}
+
+/// Stops the server with the test, however that ends.
+const GUARD: &str = r#"
+cat >/dev/null
+"$1/pg_ctl" -D "$2/data" -m immediate stop >/dev/null 2>&1 || true
+rm -rf "$2"
+"#;
+
+impl OwnServer {
+    /// With files beside its data, lines of `postgresql.conf`, and those of `pg_hba.conf`. `None` where no server is installed.
+    pub fn start(files: &[(&str, &str)], settings: &str, access: &str) -> Option<Self> {
+        let programs = programs()?;
+        let folder = folder();
+        let mut guard = unprivileged("sh");
+        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).stdin(Stdio::piped());
+        let guard = guard.spawn().unwrap();
+        let data = folder.join("data");
+        let made = unprivileged(programs.join("initdb"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-U", "loginsync", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        for (name, content) in files {
+            let path = data.join(name);
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            own(&path);
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let socket = folder.display();
+        let own = format!(
+            "\nport = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{socket}'\nfsync = off\n{settings}\n"
+        );
+        let configuration = data.join("postgresql.conf");
+        let text = std::fs::read_to_string(&configuration).unwrap() + &own;
+        std::fs::write(&configuration, text).unwrap();
+        // The socket is the tests' own way in.
+        std::fs::write(data.join("pg_hba.conf"), format!("local all all trust\n{access}\n")).unwrap();
+        let server = Self { programs, folder, port, _guard: guard };
+        server.control(&["start"]);
+        Some(server)
+    }
+
+    /// Such as `start`, `-m immediate restart`.
+    pub fn control(&self, words: &[&str]) {
+        let done = unprivileged(self.programs.join("pg_ctl"))
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .arg("-l")
+            .arg(self.folder.join("log"))
+            .args(["-w", "-t", "60"])
+            .args(words)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(done.success(), "{}", std::fs::read_to_string(self.folder.join("log")).unwrap_or_default());
+    }
+
+    /// By the socket.
+    pub fn database(&self) -> Database {
+        let host = self.folder.to_str().unwrap().replace('/', "%2F");
+        Database { url: format!("postgres://loginsync@{host}:{}/postgres", self.port) }
+    }
 }
 
 fn url(folder: &Path, database: &str) -> String {
@@ -85,6 +185,57 @@ pub async fn database() -> Option<Database> {
     Some(Database { url: url(&server.folder, &name) })
 }
 
+/// The socket of the server, and the name of a database on it.
+pub fn socket_of(database: &Database) -> (PathBuf, String) {
+    let folder = &SERVER.get().and_then(Option::as_ref).unwrap().folder;
+    (folder.join(".s.PGSQL.5432"), database.url.rsplit('/').next().unwrap().to_owned())
+}
+
+/// PgBouncer in transaction mode before a database of its own, with fewer connections to the server than it is asked for.
+pub struct Pooler {
+    pub url: String,
+    _guard: Child,
+}
+
+/// Ends with its input.
+const POOLER: &str = r#"
+pgbouncer -q "$1/pgbouncer.ini" &
+cat >/dev/null
+kill -INT $! || true
+rm -rf "$1"
+"#;
+
+impl Pooler {
+    /// `None` where no server or no pooler is installed.
+    pub async fn start() -> Option<Self> {
+        let database = database().await?;
+        if !Path::new("/usr/sbin/pgbouncer").exists() {
+            eprintln!("NOT TESTED: PgBouncer. It is not installed; `make setup-postgres` installs it");
+            return None;
+        }
+        let (socket, name) = socket_of(&database);
+        let folder = folder();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (server, own) = (socket.parent().unwrap().display(), folder.display());
+        let settings = format!(
+            "[databases]\n{name} = host={server} dbname={name}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir = {own}\nauth_type = trust\nauth_file = {own}/users\n\
+             pool_mode = transaction\ndefault_pool_size = 2\nlogfile = {own}/log\n"
+        );
+        std::fs::write(folder.join("pgbouncer.ini"), settings).unwrap();
+        std::fs::write(folder.join("users"), "\"loginsync\" \"\"\n").unwrap();
+        let mut guard = unprivileged("sh");
+        guard.env("PATH", "/usr/sbin:/usr/bin:/bin").args(["-c", POOLER, "sh"]).arg(&folder).stdin(Stdio::piped());
+        let guard = guard.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < deadline, "{}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some(Self { url: format!("postgres://loginsync@127.0.0.1:{port}/{name}?sslmode=disable"), _guard: guard })
+    }
+}
+
 /// A database of one test.
 pub struct Database {
     pub url: String,
@@ -93,14 +244,21 @@ pub struct Database {
 impl Database {
     /// As a configuration names it.
     pub fn place(&self) -> Place {
-        Place::Server(Arc::new(config::Server {
+        self.place_with(|_| {})
+    }
+
+    /// The same with other keys.
+    pub fn place_with(&self, change: impl FnOnce(&mut config::Server)) -> Place {
+        let mut server = config::Server {
             url: Secret::new(self.url.clone().into_bytes()),
             password: ServerPassword::OfUrl,
             key: Secret::new(vec![7; 32]),
             connections: 4,
             ca: None,
             client: None,
-        }))
+        };
+        change(&mut server);
+        Place::Server(Arc::new(server))
     }
 
     pub async fn client(&self) -> tokio_postgres::Client {
