@@ -126,6 +126,43 @@ impl Needs {
 }
 
 impl Facts {
+    /// Takes over what others were answered.
+    pub fn absorb(&mut self, answered: Self) {
+        let Self {
+            token: _,
+            windows,
+            members,
+            others,
+            disablings,
+            notes,
+            confirmations,
+            given,
+            given_by,
+            losing,
+            granted,
+            grants,
+            denied,
+            unbound,
+            erased,
+            erased_denies,
+        } = answered;
+        self.windows.extend(windows);
+        self.members.extend(members);
+        self.others.extend(others);
+        self.disablings = disablings.or(self.disablings.take());
+        self.notes.extend(notes);
+        self.confirmations.extend(confirmations);
+        self.given = given.or(self.given.take());
+        self.given_by.extend(given_by);
+        self.losing.extend(losing);
+        self.granted = granted.or(self.granted.take());
+        self.grants.extend(grants);
+        self.denied = denied.or(self.denied.take());
+        self.unbound.extend(unbound);
+        self.erased = erased.or(self.erased.take());
+        self.erased_denies = erased_denies.or(self.erased_denies.take());
+    }
+
     pub(super) fn note(&self, name: &'static str) -> Result<Option<&[u8]>, Needs> {
         let known = self.notes.get(name).ok_or_else(|| Needs::one(Question::Note(name)))?;
         Ok(known.as_deref())

@@ -2,7 +2,7 @@
 //!
 //! A login costs two round trips: one reads, one writes, each sent whole. What was read is not locked; the write checks that it is
 //! as it was, and is decided again where it is not. What asks about other users, or lost once, locks: first users in the
-//! order of their keys, then [`locks::FACTS`], then [`locks::RULES`]. That order holds everywhere, so that none waits in a circle.
+//! order of their keys, then [`locks::FACTS`], then targets in the order of their numbers, then [`locks::RULES`]. That order holds everywhere, so that none waits in a circle.
 //!
 //! The limits are the server's: they travel with each transaction, since a pooler has no settings of a session.
 
@@ -54,8 +54,10 @@ const TRIES: usize = 20;
 
 /// What transactions lock beside rows, until they end. A database has these for itself.
 mod locks {
-    /// Held by what asks about other users.
+    /// Held by what asks about all users, and shared by what asks about those who hold one target.
     pub(super) const FACTS: i64 = 0x6c6f_6769_0001;
+    /// With a target's number: held by what asks about those who hold it. Groups, then roles.
+    pub(super) const TARGETS: i64 = 0x6c6f_6769;
     /// Shared by what was decided by the names and the work as they are, and held by what changes those.
     pub(super) const RULES: i64 = 0x6c6f_6769_0002;
     /// Held by what gives rows of the audit their places.

@@ -64,7 +64,8 @@ async fn a_server_that_only_reads_is_not_used() {
     let refused = scene.replica_at(scene.database.place(), &rules()).await.err().unwrap();
     assert!(refused.contains("read-only"), "{refused}");
     let client = scene.database.client().await;
-    client.batch_execute("SET default_transaction_read_only = off; ALTER SYSTEM RESET ALL").await.unwrap();
+    client.batch_execute("SET default_transaction_read_only = off").await.unwrap();
+    client.batch_execute("ALTER SYSTEM RESET ALL").await.unwrap();
     server.control(&["-m", "fast", "restart"]);
     recovers(&scene, &house, "bob").await;
 }

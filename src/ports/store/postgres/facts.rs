@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+
 use super::super::rows::{DISABLED, Live, STOPPED, kind_of, provider_of, target_of, user_of};
 use super::super::{Known, Through};
 use super::erased;
-use super::pipe::{Failed, Pipe, Value, get, values};
+use super::pipe::{Answer, Failed, Pipe, Statement, Value, get, together, values};
 use super::records::{self, COLUMNS};
 use crate::pipeline::decision::{Disablings, Facts, GrantOf, Other, Question, RunningWindow, Window};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
@@ -42,8 +44,36 @@ impl Look {
 
     // -------------------------------------------------------------------------------------------------------- answers
 
-    /// `asked`: the users whom the decision is about.
-    pub(super) async fn answer(&self, question: Question, asked: &[i64], facts: &mut Facts) -> Result<(), Failed> {
+    /// Runs statements, and answers questions behind them; all are sent at once. `asked`: the users whom the decision is about.
+    pub(super) async fn all_and_answers(
+        &self,
+        statements: &[Statement],
+        questions: &BTreeSet<Question>,
+        asked: &[i64],
+    ) -> Result<(Vec<Vec<Row>>, Facts), Failed> {
+        enum Heard {
+            Rows(Vec<Vec<Row>>),
+            Facts(Box<Facts>),
+        }
+        let first: Answer<'_, Heard> = Box::pin(async { Ok(Heard::Rows(self.pipe.all(statements).await?)) });
+        let answers = questions.iter().map(|question| -> Answer<'_, Heard> {
+            Box::pin(async move {
+                let mut facts = Facts::default();
+                self.answer(question.clone(), asked, &mut facts).await?;
+                Ok(Heard::Facts(Box::new(facts)))
+            })
+        });
+        let (mut rows, mut facts) = (Vec::new(), Facts::default());
+        for heard in together(std::iter::once(first).chain(answers).collect()).await? {
+            match heard {
+                Heard::Rows(found) => rows = found,
+                Heard::Facts(answered) => facts.absorb(*answered),
+            }
+        }
+        Ok((rows, facts))
+    }
+
+    async fn answer(&self, question: Question, asked: &[i64], facts: &mut Facts) -> Result<(), Failed> {
         match question {
             Question::Window(provider, target) => {
                 let running = self.window(&provider, &target).await?;
@@ -120,15 +150,18 @@ impl Look {
     async fn window(&self, provider: &ProviderName, target: &Target) -> Result<RunningWindow, Failed> {
         let (kind, number) = self.key(target);
         let values = values![kind, number, provider.as_str()];
-        let row = self
-            .pipe
-            .row(
-                "SELECT began_at, members, losses FROM loginsync.guards
-                 WHERE kind = $1 AND target = $2 AND provider = $3",
-                &values,
-            )
-            .await?;
-        let window = match row {
+        let row = self.pipe.row(
+            "SELECT began_at, members, losses FROM loginsync.guards
+             WHERE kind = $1 AND target = $2 AND provider = $3",
+            &values,
+        );
+        let held = self.pipe.row(
+            "SELECT 1 FROM loginsync.holdings
+             WHERE kind = $1 AND target = $2 AND provider = $3 AND at IS NOT NULL AND kind < 2 LIMIT 1",
+            &values,
+        );
+        let (row, held) = tokio::join!(biased; row, held);
+        let window = match row? {
             Some(row) => Some(Window {
                 began_at: Timestamp(get(&row, 0)?),
                 members: get::<i64>(&row, 1)?.cast_unsigned(),
@@ -136,33 +169,18 @@ impl Look {
             }),
             None => None,
         };
-        let held = self
-            .pipe
-            .row(
-                "SELECT 1 FROM loginsync.holdings
-                 WHERE kind = $1 AND target = $2 AND provider = $3 AND at IS NOT NULL AND kind < 2 LIMIT 1",
-                &values,
-            )
-            .await?;
-        Ok(RunningWindow { window, holds: held.is_some() })
+        Ok(RunningWindow { window, holds: held?.is_some() })
     }
 
     async fn others(&self, through: &BTreeSet<Target>, after: i64, asked: &[i64]) -> Result<Vec<Other>, Failed> {
-        let limit = Question::page(after);
-        let mut numbers = Vec::new();
-        for target in through {
-            let (kind, number) = self.key(target);
-            let mut values = values![kind, number, after, limit_of(limit)];
-            values.push(ints(asked));
-            let next = "SELECT DISTINCT user_id FROM loginsync.holdings
-                        WHERE kind = $1 AND target = $2 AND user_id > $3 AND NOT user_id = ANY($5)
-                        ORDER BY user_id LIMIT $4";
-            numbers.extend(self.pipe.numbers(next, &values).await?);
-        }
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers.truncate(limit);
-        let others = self.known(&numbers).await?;
+        let (kinds, numbers): (Vec<i64>, Vec<i64>) = through.iter().map(|target| self.key(target)).unzip();
+        let mut values = values![after, limit_of(Question::page(after))];
+        values.extend([ints(&kinds), ints(&numbers), ints(asked)]);
+        let holders = "id IN (SELECT DISTINCT user_id FROM loginsync.holdings
+                              WHERE (kind, target) IN (SELECT * FROM unnest($3, $4))
+                                AND user_id > $1 AND NOT user_id = ANY($5) ORDER BY user_id LIMIT $2)
+                       ORDER BY id";
+        let others = self.find(holders, &values).await?;
         Ok(others.into_iter().map(|Known { number, record, .. }| Other { number, record }).collect())
     }
 

@@ -203,30 +203,30 @@ impl Pipe {
     /// Sends all statements at once, and hears all answers; the first error counts. (Behind a statement that failed even a COMMIT
     /// answers success, and is none.)
     pub(super) async fn all(&self, statements: &[Statement]) -> Result<Vec<Vec<Row>>, Failed> {
-        type Heard = Result<Vec<Row>, Failed>;
-        type Answer<'a> = Pin<Box<dyn Future<Output = Heard> + Send + 'a>>;
-        let mut waiting: Vec<(Option<Answer<'_>>, Option<Heard>)> = statements
-            .iter()
-            .map(|it| {
-                let answer: Answer<'_> = Box::pin(self.rows(&it.text, &it.values));
-                (Some(answer), None)
-            })
-            .collect();
-        // Each is sent when it is first polled, in this order.
-        poll_fn(|context| {
-            let mut is_done = true;
-            for (answer, heard) in &mut waiting {
-                let Some(future) = answer else { continue };
-                match future.as_mut().poll(context) {
-                    Poll::Ready(outcome) => (*answer, *heard) = (None, Some(outcome)),
-                    Poll::Pending => is_done = false,
-                }
-            }
-            if is_done { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        waiting.into_iter().map(|(_, heard)| heard.unwrap_or(Err(Failed::Unknown))).collect()
+        let answers = statements.iter().map(|it| -> Answer<'_, Vec<Row>> { Box::pin(self.rows(&it.text, &it.values)) });
+        together(answers.collect()).await
     }
+}
+
+/// What is waited for together with others.
+pub(super) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failed>> + Send + 'a>>;
+
+/// Waits for all; the first error counts. Each sends its first statement when it is first polled, so in this order.
+pub(super) async fn together<T>(answers: Vec<Answer<'_, T>>) -> Result<Vec<T>, Failed> {
+    let mut waiting: Vec<_> = answers.into_iter().map(|answer| (Some(answer), None)).collect();
+    poll_fn(|context| {
+        let mut is_done = true;
+        for (answer, heard) in &mut waiting {
+            let Some(future) = answer else { continue };
+            match future.as_mut().poll(context) {
+                Poll::Ready(outcome) => (*answer, *heard) = (None, Some(outcome)),
+                Poll::Pending => is_done = false,
+            }
+        }
+        if is_done { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().map(|(_, heard)| heard.unwrap_or(Err(Failed::Unknown))).collect()
 }
 
 /// A column of a row.

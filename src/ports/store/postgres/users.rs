@@ -1,6 +1,7 @@
 //! Decisions in a transaction: users are read, the pure step is asked until it has decided, and the changes are written if what
 //! was read is as it was.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::rows::kind_of;
@@ -9,9 +10,10 @@ use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
 use super::{PgStore, TRIES, audit, catalogue, erased, locks, replicas, schema};
-use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Save, Seen, Shared, restored};
-use crate::pipeline::ids::{Timestamp, UserId};
+use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
+use crate::pipeline::record::names::Names;
 
 /// Between two tries after a connection broke.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -27,21 +29,73 @@ struct Loaded {
 /// How a try goes.
 enum Tried {
     Done,
-    /// The step asks about other users, and nothing was locked for that.
-    Asks,
+    /// The step asks what is not locked, about these users.
+    Asks(BTreeSet<Question>, Vec<i64>),
+}
+
+/// What a try locks before it looks.
+#[derive(Debug, Default)]
+struct Locked {
+    /// The users.
+    users: bool,
+    /// What is asked about other users: it is answered in the trip that locks.
+    questions: BTreeSet<Question>,
+    /// The users whom it was asked for, by number.
+    asked: Vec<i64>,
+}
+
+impl Locked {
+    /// The target that an answer hangs on; `None`: it hangs on more than one.
+    fn target(question: &Question) -> Option<&Target> {
+        match question {
+            Question::Window(_, target) | Question::Members(_, target) | Question::Others { of: target, .. } => {
+                Some(target)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether what is asked is locked.
+    fn covers(&self, asked: &BTreeSet<Question>) -> bool {
+        let alone = self.questions.iter().any(|question| Self::target(question).is_none());
+        let held: BTreeSet<&Target> = self.questions.iter().filter_map(Self::target).collect();
+        self.users && (alone || asked.iter().all(|it| Self::target(it).is_some_and(|target| held.contains(target))))
+    }
+
+    /// Those who ask about one target wait for each other, and for those who ask about everything; in one order.
+    fn statements(&self, names: &Names) -> Vec<Statement> {
+        if self.questions.is_empty() {
+            return Vec::new();
+        }
+        if self.questions.iter().any(|question| Self::target(question).is_none()) {
+            return vec![lock(locks::FACTS, "pg_advisory_xact_lock")];
+        }
+        let targets = self.questions.iter().filter_map(Self::target);
+        let keys: BTreeSet<(i64, i64)> =
+            targets.map(|target| (kind_of(target), names.number(target).unwrap_or(-1))).collect();
+        let each = keys.into_iter().map(|(kind, number)| Statement {
+            text: "SELECT pg_advisory_xact_lock($1::int, ($2 % 2147483647)::int)".into(),
+            values: values![locks::TARGETS + kind, number],
+        });
+        std::iter::once(lock(locks::FACTS, "pg_advisory_xact_lock_shared")).chain(each).collect()
+    }
 }
 
 pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
     let _turn = store.queue(&ask.users).await;
     // Several users are locked in one order from the start.
-    let mut locks = ask.users.len() > 1;
+    let mut locked = Locked { users: ask.users.len() > 1, ..Locked::default() };
     // A login whose commit was sent and not answered.
     let mut sent = None;
     for _ in 0..TRIES {
-        let tried = attempt(store, &ask, &mut step, locks, &mut sent).await;
+        let tried = attempt(store, &ask, &mut step, &locked, &mut sent).await;
         match tried {
             Ok(Tried::Done) => return Ok(()),
-            Ok(Tried::Asks) | Err(Failed::Lost) => locks = true,
+            Ok(Tried::Asks(questions, asked)) => {
+                (locked.users, locked.asked) = (true, asked);
+                locked.questions.extend(questions);
+            }
+            Err(Failed::Lost) => locked.users = true,
             Err(Failed::Unnumbered(targets)) => store.write(records::number_all(&targets)).await?,
             // What was not sent to be committed was not; what was is looked for.
             Err(Failed::Unknown) if !matches!(sent, Some(None)) => tokio::time::sleep(PAUSE).await,
@@ -56,7 +110,7 @@ async fn attempt(
     store: &PgStore,
     ask: &Ask,
     step: &mut Step,
-    locks: bool,
+    locked: &Locked,
     sent: &mut Option<Option<String>>,
 ) -> Result<Tried, Failed> {
     let pipe = store.pipe().await?;
@@ -67,7 +121,8 @@ async fn attempt(
         return Ok(Tried::Done);
     }
     let mut statements = Vec::new();
-    if locks {
+    let look = Look { pipe, live: store.live() };
+    if locked.users {
         statements = store.begin("BEGIN");
         let (namespaces, subjects) = keys(&ask.users);
         statements.push(Statement {
@@ -76,17 +131,26 @@ async fn attempt(
                 .into(),
             values: vec![namespaces, subjects],
         });
-        statements.push(lock(locks::FACTS, "pg_advisory_xact_lock"));
+        statements.extend(locked.statements(&look.live.1.names));
     }
     statements.push(load(store, ask, true));
-    let rows = pipe.all(&statements).await?.pop().unwrap_or_default();
-    let Read { kept, loaded, facts, look, revision, lives } = read(store, pipe, ask, &rows).await?;
+    let (rows, answered) = look.all_and_answers(&statements, &locked.questions, &locked.asked).await?;
+    let Look { pipe, live } = look;
+    let rows = rows.into_iter().last().unwrap_or_default();
+    let Read { kept, loaded, mut facts, look, revision, lives } = read(store, pipe, ask, &rows).await?;
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
-    let Some((save, look)) = decide(look, &kept, &asked, facts, step, locks).await? else {
-        return Ok(Tried::Asks);
+    // What was answered is about these users and these names, or is asked again.
+    if asked == locked.asked && look.live.0 == live.0 {
+        let token = facts.token;
+        facts = answered;
+        facts.token = token;
+    }
+    let (save, look) = match decide(look, &kept, &asked, facts, step, Some(locked)).await? {
+        Decided::Save(decided) => *decided,
+        Decided::Asks(questions) => return Ok(Tried::Asks(questions, asked)),
     };
     if save.is_nothing() {
-        if locks {
+        if locked.users {
             look.pipe.run("ROLLBACK", &[]).await?;
         }
         look.pipe.finish();
@@ -99,11 +163,11 @@ async fn attempt(
     }
     // What does not go by the version of a row is decided on rows that are locked.
     let moves = |changes: &Changes| changes.erased.is_some() || changes.key.is_some() || changes.into.is_some();
-    if !locks && save.people.iter().any(moves) {
+    if !locked.users && save.people.iter().any(moves) {
         look.pipe.finish();
-        return Ok(Tried::Asks);
+        return Ok(Tried::Asks(BTreeSet::new(), asked));
     }
-    let before = if locks { Vec::new() } else { store.begin("BEGIN") };
+    let before = if locked.users { Vec::new() } else { store.begin("BEGIN") };
     let Look { pipe, live } = look;
     let login = login_of(&save);
     let (epoch, rises) = (save.shared.epoch, save.shared.catalogue.is_some());
@@ -129,43 +193,54 @@ pub(super) async fn preview(store: &PgStore, ask: Ask, mut step: Step) -> Result
     let rows = pipe.all(&[load(store, &ask, false)]).await?.pop().unwrap_or_default();
     let Read { kept, facts, look, .. } = read(store, pipe, &ask, &rows).await?;
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
-    if let Some((_, look)) = decide(look, &kept, &asked, facts, &mut step, true).await? {
+    if let Decided::Save(decided) = decide(look, &kept, &asked, facts, &mut step, None).await? {
+        let (_, look) = *decided;
         look.pipe.run("COMMIT", &[]).await?;
         look.pipe.finish();
     }
     Ok(())
 }
 
-/// `None`: it asks about other users, and may not.
+/// What a step has come to.
+enum Decided {
+    Save(Box<(Save, Look)>),
+    /// It asks what is not locked; the transaction is over.
+    Asks(BTreeSet<Question>),
+}
+
+/// `locked`: what may be asked; `None`: everything, since nothing is written.
 async fn decide(
     look: Look,
     kept: &[Kept],
     asked: &[i64],
     mut facts: Facts,
     step: &mut Step,
-    may_ask: bool,
-) -> Result<Option<(Save, Look)>, Failed> {
+    locked: Option<&Locked>,
+) -> Result<Decided, Failed> {
+    let is_open = locked.is_none_or(|locked| locked.users);
     for _ in 0..ROUNDS {
         match step(kept, &facts) {
-            Err(Needs::Facts(_)) if !may_ask => {
+            Err(Needs::Facts(questions)) if locked.is_some_and(|locked| !locked.covers(&questions)) => {
+                if is_open {
+                    look.pipe.run("ROLLBACK", &[]).await?;
+                }
                 look.pipe.finish();
-                return Ok(None);
+                return Ok(Decided::Asks(questions));
             }
             Err(Needs::Facts(questions)) => {
-                for question in questions {
-                    look.answer(question, asked, &mut facts).await?;
-                }
+                let (_, answered) = look.all_and_answers(&[], &questions, asked).await?;
+                facts.absorb(answered);
             }
             Err(refused) => {
                 let refused = StoreError::from(refused);
                 // What it was decided on must be of one moment with the names.
-                if may_ask {
+                if is_open {
                     look.pipe.run("ROLLBACK", &[]).await?;
                 }
                 look.pipe.finish();
                 return Err(Failed::Store(refused));
             }
-            Ok(save) => return Ok(Some((save, look))),
+            Ok(save) => return Ok(Decided::Save(Box::new((save, look)))),
         }
     }
     Err(Failed::Store(StoreError::Invalid("a decision asked too many questions".into())))
