@@ -19,7 +19,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use self::replicas::Place;
-pub use self::store::{Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_with_store, side};
+pub use self::store::{
+    Opened, is_announced, looked_at, migrate, named, open, open_if_there, open_restored, rules_with_store, side,
+};
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
 use crate::login::Services;

@@ -136,6 +136,27 @@ impl ConfigArgument {
         self.open_all().map(|(config, opened)| (config, opened.store))
     }
 
+    /// The same for what acts by the rules: where sidecars serve the database, one of them has to decide by this file.
+    ///
+    /// # Errors
+    /// As for [`Self::open`], and when no live sidecar has announced these rules.
+    pub fn open_to_act(&self) -> Result<(Config, Store), Failure> {
+        let mut config = self.load()?;
+        let store = block_on(async {
+            let opened = app::open(&config).await.map_err(Failure::new)?;
+            if !app::is_announced(&config, &opened).await.map_err(Failure::new)? {
+                return Err(Failure(format!(
+                    "the sidecars of this database decide by other rules than those of `{}`; take the file that one of them has, \
+                     or let them load this one first (`loginsync db status` lists them)",
+                    self.config.display()
+                )));
+            }
+            config.rules = app::rules_with_store(&config, &*opened.catalogue).await.map_err(Failure::new)?;
+            Ok(opened.store)
+        })?;
+        Ok((config, store))
+    }
+
     /// The same, with what is kept beside users.
     ///
     /// # Errors

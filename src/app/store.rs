@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::{StartError, merged};
 use crate::config::{Config, Place, Server, ServerPassword};
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::mapping::elsewhere::Elsewhere;
+use crate::pipeline::mapping::elsewhere::{Announced, Elsewhere};
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::http;
@@ -202,6 +202,17 @@ fn tls(server: &Server) -> Result<rustls::ClientConfig, StoreError> {
 }
 
 // ------------------------------------------------------------------------------------------------------- only looking
+
+/// Whether a command may act by the rules of a file: a sidecar decides by them, or none serves the database.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn is_announced(config: &Config, opened: &Opened) -> Result<bool, StoreError> {
+    let Some(shared) = &opened.shared else { return Ok(true) };
+    let files = shared.live_files().await?;
+    let own = Announced::of(&config.rules).digest;
+    Ok(files.is_empty() || files.iter().any(|file| *file == own))
+}
 
 /// The rules that a running sidecar decides by, for a command that looks at its store.
 ///

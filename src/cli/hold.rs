@@ -134,7 +134,7 @@ impl Act {
         if !(narrowed || self.all) {
             return Err(Failure("expected --user, --provider, --group or --role, or --all for everything".into()));
         }
-        let (config, store) = self.filtered.config.open()?;
+        let (config, store) = self.filtered.config.open_to_act()?;
         let (rules, by, now) = (Arc::clone(&config.rules), format!("cli:{}", self.by), Clock::system().now());
         let done = block_on(async {
             let done = match release {

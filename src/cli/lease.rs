@@ -100,7 +100,7 @@ fn row(lease: &LeaseView) -> Row<'_> {
 }
 
 fn reap(config: &ConfigArgument, now: Timestamp, json: bool) -> Result<(), Failure> {
-    let (config, store) = config.open()?;
+    let (config, store) = config.open_to_act()?;
     let mut all = Reaped::default();
     block_on(async {
         loop {

@@ -98,7 +98,7 @@ fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
 }
 
 fn apply(config: &ConfigArgument, by: &str, json: bool) -> Result<(), Failure> {
-    let (config, store) = config.open()?;
+    let (config, store) = config.open_to_act()?;
     let by = format!("cli:{by}");
     let mut done = Replanned { next: None, people: 0, changed: 0 };
     block_on(async {

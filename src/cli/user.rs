@@ -182,7 +182,7 @@ impl UserCommand {
 
 impl TargetAct {
     fn on_target(self, act: impl FnOnce(Target) -> Act) -> Result<(), Failure> {
-        let (config, store) = self.act.config.open()?;
+        let (config, store) = self.act.config.open_to_act()?;
         let target = self.target.target(&config.rules)?;
         carry_out(&store, &self.act, act(target))
     }

@@ -15,7 +15,7 @@ fn rules() -> String {
 }
 
 async fn recovers(scene: &Scene, house: &House, person: &str) {
-    within(Duration::from_secs(20), "logins enter again", async || {
+    within(Duration::from_secs(40), "logins enter again", async || {
         scene.log_in_only(house, person, &["staff"]).await == 200
     })
     .await;
@@ -42,7 +42,7 @@ async fn while_the_server_is_down_logins_are_503_and_the_app_goes_on() {
     assert!(refused.contains("the database cannot be reached"), "{refused}");
     server.control(&["start"]);
     // The token that was refused was not spent.
-    within(Duration::from_secs(20), "the token enters", async || {
+    within(Duration::from_secs(40), "the token enters", async || {
         let answer = house.send("POST", "/callback", &headers, form.as_bytes()).await;
         answer.status == 200
     })

@@ -222,3 +222,27 @@ fn restored_is_told_and_audited() {
     let rows = done(&["audit", "list", "--json", "--config", &file]).out;
     assert!(rows.contains("restored") && rows.contains("cli:tester"), "{rows}");
 }
+
+/// Acting by rules that no live sidecar has would end, or give, what those do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let desk = Desk::new();
+    let same = on_server(&desk, "same", &database);
+    let text = std::fs::read_to_string(&same).unwrap();
+    let other = desk.file("other.toml", &(text.clone() + "[[group]]\nname = \"More\"\nbrake = false\n"));
+    assign(&other, "p/alice");
+    let file = std::path::Path::new(&same);
+    let now = loginsync::clock::Clock::system().now();
+    let open = crate::front_door::House::try_open(database.place(), &text, file, now);
+    let house = Box::pin(open).await.unwrap_or_else(|error| panic!("{error}"));
+    done(&["user", "assign", "p/bob", "--group", "Staff", "--config", &same]);
+    let refused = "decide by other rules than those of";
+    failed(&["user", "assign", "p/carol", "--group", "Staff", "--config", &other], refused);
+    failed(&["lease", "reap", "--config", &other], refused);
+    failed(&["mapping", "apply", "--config", &other], refused);
+    failed(&["hold", "release", "--all", "--config", &other], refused);
+    done(&["user", "list", "--config", &other]);
+    house.running.stop().await;
+    done(&["user", "assign", "p/carol", "--group", "Staff", "--config", &other]);
+}
