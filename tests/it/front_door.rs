@@ -143,11 +143,11 @@ impl House {
     }
 
     /// Over a store that may not be to be had: why it does not start.
-    pub async fn try_open(place: Place, text: &str, file: &Path, now: Timestamp) -> Result<Self, String> {
+    pub async fn try_open(place: Place, text: &str, file: &Path, clock: Clock) -> Result<Self, String> {
         let app = App::default();
         let app_url = format!("http://{}", app.start().await);
         let folder = tempfile::tempdir().unwrap();
-        Self::try_start(text, file, Clock::fixed(now), app, app_url, folder, place).await
+        Self::try_start(text, file, clock, app, app_url, folder, place).await
     }
 
     /// Stops, and starts again over the same store and the same app.

@@ -233,8 +233,8 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     let other = desk.file("other.toml", &(text.clone() + "[[group]]\nname = \"More\"\nbrake = false\n"));
     assign(&other, "p/alice");
     let file = std::path::Path::new(&same);
-    let now = loginsync::clock::Clock::system().now();
-    let open = crate::front_door::House::try_open(database.place(), &text, file, now);
+    let clock = loginsync::clock::Clock::system();
+    let open = crate::front_door::House::try_open(database.place(), &text, file, clock);
     let house = Box::pin(open).await.unwrap_or_else(|error| panic!("{error}"));
     done(&["user", "assign", "p/bob", "--group", "Staff", "--config", &same]);
     let refused = "decide by other rules than those of";
