@@ -213,7 +213,7 @@ impl UserAct {
     fn erase(self, forget: bool) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
         let (user, rules) = (self.user.id()?, Arc::clone(&config.rules));
-        let view = block_on(async { store.user(user, rules).await.map_err(Failure::new) })?;
+        let view = block_on(async { store.user(user, rules, Clock::system().now()).await.map_err(Failure::new) })?;
         let bound = view.map(|view| view.binding()).unwrap_or_default();
         carry_out(&store, &self, if forget { Act::Forget } else { Act::Erase })?;
         if !bound.binds() {
@@ -289,7 +289,9 @@ fn show(arguments: &ConfigArgument, user: &UserArgument, json: bool) -> Result<(
     let (config, store) = arguments.open()?;
     let Config { rules, .. } = config;
     let id = user.id()?;
-    let view = block_on(async { store.user(id.clone(), Arc::clone(&rules)).await.map_err(Failure::new) })?;
+    let view = block_on(async {
+        store.user(id.clone(), Arc::clone(&rules), Clock::system().now()).await.map_err(Failure::new)
+    })?;
     let view = view.ok_or_else(|| Failure(format!("no such user: `{id}`")))?;
     if json {
         return print_json(&view);

@@ -136,7 +136,7 @@ pub struct Deny {
 }
 
 impl Deny {
-    fn binds(&self, now: Timestamp) -> bool {
+    pub fn binds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until > now)
     }
 }

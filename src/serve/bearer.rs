@@ -249,7 +249,7 @@ impl Bearers {
         claims: &Claims,
     ) -> Result<Option<Bearer>, Refused> {
         let refused = |reason| services.refuse_early(id, provider.mode, Some(&provider.name), reason);
-        let looking = services.store.user(claims.user.clone(), services.rules.current());
+        let looking = services.store.user(claims.user.clone(), services.rules.current(), services.clock.now());
         let found = tokio::time::timeout(self.timeout, looking).await.map_err(|_| refused(Reason::Timeout))?;
         match found.map_err(|error| refused(error.into()))? {
             Some(view) if view.enabled => Ok(Some(Bearer {

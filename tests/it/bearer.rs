@@ -110,7 +110,7 @@ impl Scene {
 
     async fn groups(&self, provider: &str, subject: &str) -> Option<Vec<String>> {
         let user = self.user(provider, subject);
-        self.house.store().user(user, self.house.rules()).await.unwrap().map(|user| user.groups)
+        self.house.view(user).await.map(|user| user.groups)
     }
 
     fn user(&self, namespace: &str, subject: &str) -> UserId {

@@ -83,7 +83,7 @@ async fn the_same_person_through_every_mode_ends_with_the_same_memberships() {
         let namespace = provider(mode);
         let user =
             UserId { namespace: Namespace::parse(namespace).unwrap(), subject: Subject::parse("alice").unwrap() };
-        let view = house.store().user(user, house.rules()).await.unwrap();
+        let view = house.view(user).await;
         let view = view.unwrap_or_else(|| panic!("nobody came by {}", mode.word()));
         assert_eq!(view.groups, ["Board", "Staff"], "{}", mode.word());
         assert_eq!(view.roles, ["editor"], "{}", mode.word());

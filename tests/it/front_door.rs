@@ -15,10 +15,10 @@ use loginsync::cli::demo::journal::{Event, Journal};
 use loginsync::clock::Clock;
 use loginsync::config::{Config, Place, Surroundings};
 use loginsync::login::outcome::Observer;
-use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::ids::{Timestamp, UserId};
 use loginsync::pipeline::mapping::RuleSet;
 use loginsync::pipeline::plan::Plan;
-use loginsync::ports::store::{AuditRow, Store};
+use loginsync::ports::store::{AuditRow, Store, UserView};
 
 use crate::support::postgres::{self, Database};
 
@@ -214,6 +214,11 @@ impl House {
         &self.running.store
     }
 
+    /// What a user holds now.
+    pub async fn view(&self, user: UserId) -> Option<UserView> {
+        self.store().user(user, self.rules(), self.clock.now()).await.unwrap()
+    }
+
     pub fn rules(&self) -> Arc<RuleSet> {
         self.running.rules.current()
     }
@@ -264,7 +269,7 @@ impl House {
     pub async fn memberships(&self) -> String {
         let mut lines = Vec::new();
         for user in self.store().users(None, 1000).await.unwrap() {
-            let view = self.store().user(user, self.rules()).await.unwrap().unwrap();
+            let view = self.view(user).await.unwrap();
             let name = format!("{}/{}", view.namespace, view.subject);
             let state = if view.enabled { "" } else { " (disabled)" };
             lines.push(format!("{name}{state}: groups {:?}, roles {:?}", view.groups, view.roles));

@@ -137,7 +137,7 @@ impl Scene {
     pub async fn user_named(&self, subject: &str) -> Option<UserView> {
         let user =
             UserId { namespace: Namespace::parse("the idp").unwrap(), subject: Subject::parse(subject).unwrap() };
-        self.house.store().user(user, self.house.rules()).await.unwrap()
+        self.house.view(user).await
     }
 
     pub async fn groups(&self) -> Vec<String> {

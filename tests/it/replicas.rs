@@ -119,7 +119,7 @@ async fn groups_of(at: &House, person: &str) -> Vec<String> {
         namespace: loginsync::pipeline::ids::Namespace::parse("idp").unwrap(),
         subject: loginsync::pipeline::ids::Subject::parse(person).unwrap(),
     };
-    let view = at.store().user(user, at.rules()).await.unwrap();
+    let view = at.view(user).await;
     view.map(|view| view.groups).unwrap_or_default()
 }
 

@@ -230,7 +230,7 @@ async fn plan(store: &Store, rules: &Arc<RuleSet>, case: Case<'_>) -> Plan {
 }
 
 async fn groups(store: &Store, rules: &Arc<RuleSet>, subject: &str) -> Vec<String> {
-    store.user(user(subject), Arc::clone(rules)).await.unwrap().map(|view| view.groups).unwrap_or_default()
+    store.user(user(subject), Arc::clone(rules), NOW).await.unwrap().map(|view| view.groups).unwrap_or_default()
 }
 
 async fn events(store: &Store) -> Vec<String> {
@@ -256,7 +256,7 @@ async fn promise_03_assigned_grants_and_other_providers_stay(opened: &Opened) {
     plan(store, &rules, Case { token: "2", provider: "q", values: &["b", "c"], ..Case::default() }).await;
     let last = plan(store, &rules, Case { token: "3", issued: 1, values: &[], ..Case::default() }).await;
     assert_eq!(last.revokes.len(), 1);
-    let view = store.user(user("alice"), Arc::clone(&rules)).await.unwrap().unwrap();
+    let view = store.user(user("alice"), Arc::clone(&rules), NOW).await.unwrap().unwrap();
     assert_eq!(view.groups, ["B", "C"]);
     let b = view.memberships.iter().find(|membership| membership.name == "B").unwrap();
     assert_eq!((b.membership, b.reasons.len()), ("both", 2));
@@ -306,7 +306,7 @@ async fn a_disabled_user_is_refused_and_not_enabled(opened: &Opened) {
     store.act(user("alice"), Act::Disable, "test".into(), NOW).await.unwrap();
     let refused = apply(store, &rules, Case { token: "2", issued: 1, ..Case::default() }).await.unwrap();
     assert!(matches!(refused, Applied::Disabled));
-    let view = store.user(user("alice"), Arc::clone(&rules)).await.unwrap().unwrap();
+    let view = store.user(user("alice"), Arc::clone(&rules), NOW).await.unwrap().unwrap();
     assert!(!view.enabled && view.groups == ["B"]);
 }
 
@@ -320,6 +320,23 @@ async fn a_deny_outranks_every_grant(opened: &Opened) {
     assert_eq!(groups(store, &rules, "alice").await, ["A"]);
     store.act(user("alice"), Act::Undeny(group("B")), "test".into(), NOW).await.unwrap();
     assert_eq!(groups(store, &rules, "alice").await, ["A", "B"]);
+}
+
+on_every_store!(a_deny_past_its_end_shows_no_more_before_it_is_cleared_away);
+async fn a_deny_past_its_end_shows_no_more_before_it_is_cleared_away(opened: &Opened) {
+    let (store, rules) = (&*opened.store, Arc::new(rules()));
+    plan(store, &rules, Case { token: "1", values: &["a", "b"], ..Case::default() }).await;
+    assert!(opened.sessions.begin(session("k", "alice")).await.unwrap());
+    let deny = Act::Deny { target: group("B"), reason: "a while".into(), until: Some(at(1000)) };
+    store.act(user("alice"), deny, "test".into(), NOW).await.unwrap();
+    for (now, expected) in [(at(999), &["A"][..]), (at(1000), &["A", "B"])] {
+        let view = store.user(user("alice"), Arc::clone(&rules), now).await.unwrap().unwrap();
+        assert_eq!(view.groups, expected, "{now}");
+        assert_eq!(view.binding().binds(), expected.len() == 1, "{now}");
+        let found = opened.sessions.find(Digest::of(b"k"), Arc::clone(&rules), now).await.unwrap().unwrap();
+        assert_eq!(found.groups, expected, "{now}");
+    }
+    assert!(!events(store).await.contains(&"deny_ended".to_owned()));
 }
 
 on_every_store!(promise_09_the_last_holder_of_a_protected_role_stays);
@@ -549,7 +566,7 @@ async fn an_erased_person_leaves_a_chain_that_verifies() {
     let report = store.verify_audit().await.unwrap();
     assert!(report.broken.is_none(), "{report:?}");
     assert_eq!(report.erased, 1);
-    assert!(store.user(user("alice"), rules).await.unwrap().is_none());
+    assert!(store.user(user("alice"), rules, NOW).await.unwrap().is_none());
     let mut bytes = std::fs::read(opened.path()).unwrap();
     bytes.extend(std::fs::read(opened.path().with_extension("db-wal")).unwrap());
     let names = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);

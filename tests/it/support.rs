@@ -229,7 +229,7 @@ impl Proxy {
         rules: Arc<loginsync::pipeline::mapping::RuleSet>,
     ) -> Option<Vec<String>> {
         let user = UserId { namespace: Namespace::parse("idp").unwrap(), subject: Subject::parse(subject).unwrap() };
-        let view = self.store.user(user, rules).await.unwrap()?;
+        let view = self.store.user(user, rules, Clock::system().now()).await.unwrap()?;
         Some(view.memberships.into_iter().filter(|held| held.effective).map(|held| held.name).collect())
     }
 

@@ -227,7 +227,14 @@ fn exchange() -> String {
 async fn groups(house: &Started) -> Vec<String> {
     let user = UserId { namespace: Namespace::parse("idp").unwrap(), subject: Subject::parse("alice").unwrap() };
     let rules = house.running.rules.current();
-    house.running.store.user(user, rules).await.unwrap().map(|user| user.groups).unwrap_or_default()
+    house
+        .running
+        .store
+        .user(user, rules, Clock::system().now())
+        .await
+        .unwrap()
+        .map(|user| user.groups)
+        .unwrap_or_default()
 }
 
 #[tokio::test]

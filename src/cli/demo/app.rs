@@ -321,10 +321,11 @@ async fn who_is_in(app: &DemoApp, told: &Told) -> Result<Response, StoreError> {
     let rules = app.rules.current();
     let subject = Subject::parse(&told.user).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let id = UserId { namespace: app.namespace.clone(), subject };
-    let user = app.store.user(id.clone(), Arc::clone(&rules)).await?;
+    let now = Clock::system().now();
+    let user = app.store.user(id.clone(), Arc::clone(&rules), now).await?;
     let mut everybody = Vec::new();
     for other in app.store.users(None, MOST_LISTED).await? {
-        everybody.extend(app.store.user(other, Arc::clone(&rules)).await?);
+        everybody.extend(app.store.user(other, Arc::clone(&rules), now).await?);
     }
     let memberships: Vec<Membership> = user.iter().flat_map(memberships).collect();
     let plan = app.journal.last_plan_of(&id).map(|plan| lines(&plan)).unwrap_or_default();

@@ -315,7 +315,8 @@ impl Walk<'_, '_> {
 
     async fn view(&self, who: &str) -> Result<UserView, Failure> {
         let sidecar = &self.scene.sidecar;
-        let view = sidecar.store.user(user(who)?, Arc::clone(&sidecar.rules.current())).await.map_err(Failure::new)?;
+        let looking = sidecar.store.user(user(who)?, Arc::clone(&sidecar.rules.current()), Clock::system().now());
+        let view = looking.await.map_err(Failure::new)?;
         view.ok_or_else(|| Failure(format!("step {} ({}): the store has no user {who}", self.step, self.title)))
     }
 

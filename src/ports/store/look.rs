@@ -1,6 +1,6 @@
 //! Looking at users and what they hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Known, MembershipView, RoleThroughGroups, Store, StoreError, UserView};
@@ -14,10 +14,17 @@ use crate::pipeline::record::{Record, RecordedClaim};
 use crate::ports::catalogue::{Found, Person, RecordedClaims, Search};
 
 impl Store {
+    /// A user as of `now`: a deny past its end shows no more, also before it is cleared away.
+    ///
     /// # Errors
     /// When the store cannot be read; so below.
-    pub async fn user(&self, user: UserId, rules: Arc<RuleSet>) -> Result<Option<UserView>, StoreError> {
-        Ok(self.users.user(user).await?.map(|known| view(&known, &rules)))
+    pub async fn user(
+        &self,
+        user: UserId,
+        rules: Arc<RuleSet>,
+        now: Timestamp,
+    ) -> Result<Option<UserView>, StoreError> {
+        Ok(self.users.user(user).await?.map(|known| view(&known, &rules, now)))
     }
 
     /// Users in order of namespace and subject, after the given one.
@@ -85,10 +92,9 @@ fn person(Known { number, user, record }: Known) -> Person {
     }
 }
 
-/// What a user effectively holds: the groups and the roles.
-pub(super) fn effective(record: &Record, rules: &RuleSet) -> Effective {
-    let denies: BTreeSet<Target> = record.denies.keys().cloned().collect();
-    Effective::of(record.holdings.keys().map(|grant| &grant.target), &denies, rules)
+/// What a user effectively holds at a moment: the groups and the roles.
+pub(super) fn effective(record: &Record, rules: &RuleSet, now: Timestamp) -> Effective {
+    Effective::of(record.holdings.keys().map(|grant| &grant.target), &record.denied(now), rules)
 }
 
 /// What is known of one target of one user, while it is gathered.
@@ -100,9 +106,9 @@ struct Reasons {
     words: Vec<String>,
 }
 
-fn view(Known { user, record, .. }: &Known, rules: &RuleSet) -> UserView {
-    let reasons = reasons(record, rules);
-    let effective = effective(record, rules);
+fn view(Known { user, record, .. }: &Known, rules: &RuleSet, now: Timestamp) -> UserView {
+    let reasons = reasons(record, rules, now);
+    let effective = effective(record, rules, now);
     UserView {
         namespace: user.namespace.to_string(),
         subject: user.subject.to_string(),
@@ -118,7 +124,7 @@ fn view(Known { user, record, .. }: &Known, rules: &RuleSet) -> UserView {
     }
 }
 
-fn reasons<'r>(record: &'r Record, rules: &RuleSet) -> BTreeMap<&'r Target, Reasons> {
+fn reasons<'r>(record: &'r Record, rules: &RuleSet, now: Timestamp) -> BTreeMap<&'r Target, Reasons> {
     let mut all: BTreeMap<&Target, Reasons> = BTreeMap::new();
     let mut holdings: Vec<_> = record.holdings.iter().collect();
     // Those by hand first, then by provider and age.
@@ -142,7 +148,7 @@ fn reasons<'r>(record: &'r Record, rules: &RuleSet) -> BTreeMap<&'r Target, Reas
             }
         }
     }
-    for (target, deny) in &record.denies {
+    for (target, deny) in record.denies.iter().filter(|(_, deny)| deny.binds(now)) {
         let entry = all.entry(target).or_default();
         entry.denied = true;
         entry.words.push(format!("denied by {} at {}: {}", deny.by, deny.at, deny.reason));

@@ -659,7 +659,7 @@ impl Sessions for Memory {
         let found = world.sessions.get(&key.0).filter(|(.., kept)| kept.expires_at > now && kept.idle_until > now);
         let found = found.and_then(|(number, _, kept)| Some((world.known(*number)?, kept.clone())));
         let found = found.filter(|(known, _)| known.record.disabled.is_none()).map(|(known, mut session)| {
-            let effective = super::look::effective(&known.record, &rules);
+            let effective = super::look::effective(&known.record, &rules, now);
             session.groups = effective.groups.iter().map(ToString::to_string).collect();
             session.roles = effective.roles.iter().map(ToString::to_string).collect();
             (session.user, session.email, session.display_name) =

@@ -342,6 +342,12 @@ async fn a_deny_that_is_over_is_no_deny() {
     assert_eq!(put(json!({"reason": "again"})).await.0, 409);
     assert_eq!(office.holds().await.0, names(&[]));
     office.house.clock.set(Timestamp(NOW.0 + 60_000));
+    // Nothing has cleared it away yet, and it shows no more.
+    assert_eq!(office.events("deny_ended").await.len(), 0);
+    assert_eq!(office.holds().await, (names(&["Staff"]), names(&["editor"])));
+    let view = office.get("/api/v1/users/oidc/alice").await;
+    let denied = view["memberships"].as_array().unwrap().iter().filter(|one| one["denied"] == true);
+    assert_eq!(denied.count(), 0, "{view:#}");
     assert_eq!(put(json!({"reason": "for good"})).await.0, 204);
     assert_eq!(office.holds().await.0, names(&[]));
     assert_eq!(office.events("deny_ended").await.len(), 1);

@@ -93,7 +93,7 @@ impl Scene {
     }
 
     async fn view(&self, who: &str) -> Option<UserView> {
-        self.house.store().user(person(who), self.house.rules()).await.unwrap()
+        self.house.view(person(who)).await
     }
 
     async fn is_enabled(&self, who: &str) -> bool {

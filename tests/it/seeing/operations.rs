@@ -1,5 +1,7 @@
 //! `loginsync hold`, `lease` and `mapping`, on a store that logins have filled.
 
+use loginsync::pipeline::ids::{GroupName, Namespace, Subject, Target, Timestamp, UserId};
+use loginsync::ports::store::Act;
 use serde_json::json;
 
 use super::plan::{ADMINS, BASE, NOW, SALES, STAFF, log_in, rules, store};
@@ -44,9 +46,30 @@ async fn what_is_held_is_listed_released_and_discarded() {
     let rest = run(&["hold", "release", "--config", &config, "--group", "Sales", "--json"]);
     assert_eq!(rest.json(), json!({"holds": 4}), "{}", rest.err);
     assert_eq!(run(&["hold", "list", "--config", &config]).out, "");
-    let target = loginsync::pipeline::ids::Target::Group(loginsync::pipeline::ids::GroupName::parse("Sales").unwrap());
+    let target = Target::Group(GroupName::parse("Sales").unwrap());
     let members = store(&desk).members(target, None, 100).await.unwrap();
     assert_eq!(members.len(), 1, "the one that was discarded stays: {members:?}");
+}
+
+/// What has ended by itself shows no more, whether or not it was cleared away.
+#[tokio::test(flavor = "multi_thread")]
+async fn see07_a_user_is_shown_as_of_now() {
+    let desk = Desk::new();
+    let text = format!("{BASE}{STAFF}{SALES}{ADMINS}");
+    let stored = store(&desk);
+    log_in(&stored, &rules(&text), "alice", "1", &["staff", "sales"]).await;
+    let config = desk.file("config.toml", &text);
+    let alice = UserId { namespace: Namespace::parse("oidc").unwrap(), subject: Subject::parse("alice").unwrap() };
+    for (name, until) in [("Staff", Some(Timestamp(NOW.0 + 1000))), ("Sales", None)] {
+        let target = Target::Group(GroupName::parse(name).unwrap());
+        let deny = Act::Deny { target, reason: "leave".into(), until };
+        stored.act(alice.clone(), deny, "test".into(), NOW).await.unwrap();
+    }
+    let shown = run(&["user", "show", "oidc/alice", "--config", &config]);
+    assert!(shown.out.contains("group Staff (mapped)\n"), "{shown:?}");
+    assert!(shown.out.contains("group Sales (denied)\n"), "{shown:?}");
+    let view = run(&["user", "show", "oidc/alice", "--config", &config, "--json"]).json();
+    assert_eq!(view["groups"], json!(["Staff"]), "{view:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,7 +162,7 @@ async fn readable(place: &Place) -> Vec<String> {
     for known in users.page(0, 100).await.unwrap() {
         told.push(format!("{known:?}"));
         told.push(format!("{:?}", users.numbered(known.number).await.unwrap()));
-        let view = store.user(known.user.clone(), Arc::clone(&rules)).await.unwrap();
+        let view = store.user(known.user.clone(), Arc::clone(&rules), NOW).await.unwrap();
         told.push(serde_json::to_string(&view).unwrap());
         told.push(format!("{:?}", store.export(known.user.clone()).await.unwrap()));
         told.push(format!("{:?}", store.sessions().list(known.user).await.unwrap()));
@@ -217,10 +217,10 @@ async fn assert_goes_on(place: &Place) {
     let fresh = users.user(person("newcomer")).await.unwrap().unwrap().number;
     assert!(fresh > highest + 1, "the number {fresh} was another's");
     // What still binds the person who was erased.
-    let back = store.user(person("gone"), Arc::clone(&rules)).await.unwrap();
+    let back = store.user(person("gone"), Arc::clone(&rules), NOW).await.unwrap();
     assert!(back.is_none());
     store.act(person("gone"), Act::Assign(role("editor")), "test".into(), NOW).await.unwrap();
-    let back = store.user(person("gone"), Arc::clone(&rules)).await.unwrap().unwrap();
+    let back = store.user(person("gone"), Arc::clone(&rules), NOW).await.unwrap().unwrap();
     assert_eq!((back.roles.len(), back.binding().denies), (0, vec!["role `editor`".to_owned()]));
     store.finish_work().await.unwrap();
     assert_eq!(store.verify_audit().await.unwrap().broken, None);

@@ -158,7 +158,7 @@ pub(super) fn brought(values: &[&str]) -> ClaimState {
 
 async fn held_by(store: &Store, rules: &Arc<RuleSet>, who: &str) -> Vec<String> {
     let user = UserId { namespace: Namespace::parse("p").unwrap(), subject: Subject::parse(who).unwrap() };
-    store.user(user, Arc::clone(rules)).await.unwrap().map(|view| view.groups).unwrap_or_default()
+    store.user(user, Arc::clone(rules), NOW).await.unwrap().map(|view| view.groups).unwrap_or_default()
 }
 
 async fn members_of(store: &Store, name: &str) -> usize {

@@ -85,7 +85,7 @@ async fn history(store: &Store, steps: &[Step]) -> Vec<String> {
         told.push(format!("{step:?}: {outcome}"));
     }
     for name in USERS {
-        let view = store.user(user(name), Arc::clone(&current)).await.unwrap();
+        let view = store.user(user(name), Arc::clone(&current), NOW).await.unwrap();
         told.push(serde_json::to_string(&view).unwrap());
     }
     for target in [group("A"), group("B"), group("C")] {

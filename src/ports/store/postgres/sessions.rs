@@ -96,7 +96,7 @@ pub(super) async fn find(look: &Look, key: Digest, rules: &RuleSet, now: Timesta
     let Some(row) = row else { return Ok(None) };
     let mut session = read(&row, key)?;
     let Some(known) = look.user(&session.user).await? else { return Ok(None) };
-    let effective = super::super::look::effective(&known.record, rules);
+    let effective = super::super::look::effective(&known.record, rules, now);
     session.groups = effective.groups.iter().map(ToString::to_string).collect();
     session.roles = effective.roles.iter().map(ToString::to_string).collect();
     Ok(Some(session))

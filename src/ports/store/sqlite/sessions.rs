@@ -101,7 +101,7 @@ pub(super) fn find(
         .map_err(unavailable)?;
     let Some(mut session) = found.transpose()? else { return Ok(None) };
     let Some(known) = users::user(connection, live, &session.user)? else { return Ok(None) };
-    let effective = super::super::look::effective(&known.record, rules);
+    let effective = super::super::look::effective(&known.record, rules, now);
     session.groups = effective.groups.iter().map(ToString::to_string).collect();
     session.roles = effective.roles.iter().map(ToString::to_string).collect();
     Ok(Some(session))

@@ -14,7 +14,7 @@ impl Service {
     /// # Errors
     /// When there is no such user, or the store cannot be read.
     pub async fn user(&self, user: UserId) -> Result<UserView, Refused> {
-        let found = self.inspect.store().user(user.clone(), self.inspect.rules()).await?;
+        let found = self.inspect.store().user(user.clone(), self.inspect.rules(), self.inspect.now()).await?;
         found.ok_or_else(|| Refused::NotFound(format!("there is no user `{user}`")))
     }
 
@@ -65,7 +65,8 @@ impl Service {
     /// Who holds something privileged is disabled and enabled by `admin` alone.
     async fn check_disabling(&self, call: &Call, user: &UserId) -> Result<(), Refused> {
         let rules = self.inspect.rules();
-        let Some(view) = self.inspect.store().user(user.clone(), self.inspect.rules()).await? else {
+        let Some(view) = self.inspect.store().user(user.clone(), self.inspect.rules(), self.inspect.now()).await?
+        else {
             // A user who was erased holds nothing. Whether there was such a person, the store says.
             return Ok(());
         };

@@ -369,7 +369,7 @@ impl Person {
 
     async fn groups(&self) -> Vec<String> {
         let subject = Subject::parse("alice@example.com").unwrap();
-        let view = self.house.store().user(UserId { subject, ..person() }, self.house.rules()).await.unwrap();
+        let view = self.house.view(UserId { subject, ..person() }).await;
         view.map(|view| view.groups).unwrap_or_default()
     }
 }
