@@ -22,6 +22,7 @@ mod store;
 mod values;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +44,7 @@ pub use self::relying_party::{
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
 pub use self::values::is_private;
 use crate::pipeline::capture::bearer::Form;
-use crate::pipeline::ids::Timestamp;
+use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::provider::{Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::saml::CertificateSet;
@@ -77,6 +78,9 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
+/// Names that an error suggests at most.
+const NEAREST: usize = 3;
+
 /// What a configuration's text does not say by itself.
 pub struct Surroundings<'a> {
     /// The file: faults name it, and relative paths in it are relative to its directory.
@@ -104,6 +108,26 @@ impl Config {
         let mut config = Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })?;
         config.warnings.extend(files::writable_by_all(&named.into_inner()));
         Ok(config)
+    }
+
+    /// Whether some provider can log in a user of this namespace.
+    ///
+    /// # Errors
+    /// Which namespaces there are, the nearest first.
+    pub fn check_namespace(&self, user: &UserId) -> Result<(), String> {
+        let found = user.namespace.as_str();
+        let spaces: BTreeSet<&str> =
+            self.providers.iter().map(|settings| settings.provider.user.namespace.as_str()).collect();
+        if spaces.contains(found) {
+            return Ok(());
+        }
+        let mut nearest: Vec<&str> = spaces.into_iter().collect();
+        nearest.sort_by_key(|space| strsim::damerau_levenshtein(&space.to_lowercase(), &found.to_lowercase()));
+        nearest.truncate(NEAREST);
+        Err(match nearest.is_empty() {
+            true => "is no provider's: the configuration has no provider".into(),
+            false => format!("is no provider's; expected {}, or a user who exists", problem::alternatives(nearest)),
+        })
     }
 
     /// Checks a text.

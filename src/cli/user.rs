@@ -183,8 +183,15 @@ impl UserCommand {
 impl TargetAct {
     fn on_target(self, act: impl FnOnce(Target) -> Act) -> Result<(), Failure> {
         let (config, store) = self.act.config.open_to_act()?;
-        let target = self.target.target(&config.rules)?;
-        carry_out(&store, &self.act, act(target))
+        let act = act(self.target.target(&config.rules)?);
+        let user = self.act.user.id()?;
+        if let Err(why) = config.check_namespace(&user)
+            && act.creates()
+            && !block_on(async { store.has(user.clone()).await.map_err(Failure::new) })?
+        {
+            return Err(Failure(format!("the namespace `{}` {why}", user.namespace)));
+        }
+        carry_out(&store, &self.act, act)
     }
 
     /// A deny outlives what it is of, so that the name may be one that is not declared any more.

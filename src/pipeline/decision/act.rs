@@ -85,6 +85,11 @@ impl Act {
         }
     }
 
+    /// Whether it makes a user where there is none.
+    pub fn creates(&self) -> bool {
+        matches!(self, Self::Create { .. } | Self::Assign(_) | Self::Deny { .. })
+    }
+
     fn erases(&self) -> bool {
         matches!(self, Self::Erase | Self::Forget)
     }
@@ -109,11 +114,10 @@ pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, N
         return Err(Needs::Undone(format!("`until` is {until}, which is past; expected a moment to come")));
     }
     let mut changes = Changes::default();
-    let creates = matches!(act, Act::Create { .. } | Act::Assign(_) | Act::Deny { .. });
     let changed = match &kept.record {
         Some(_) if matches!(act, Act::Create { .. }) => false,
         Some(record) => on_record(record.clone(), act, by, now, &mut changes),
-        None if creates => {
+        None if act.creates() => {
             let mut record = Record::new(now);
             if let Act::Create { email, display_name, enabled } = act {
                 record.email.clone_from(email);

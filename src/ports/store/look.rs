@@ -27,6 +27,11 @@ impl Store {
         Ok(self.users.user(user).await?.map(|known| view(&known, &rules, now)))
     }
 
+    /// Whether there is such a user.
+    pub async fn has(&self, user: UserId) -> Result<bool, StoreError> {
+        Ok(self.users.user(user).await?.is_some())
+    }
+
     /// Users in order of namespace and subject, after the given one.
     pub async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
         self.users.keys(None, after, limit).await

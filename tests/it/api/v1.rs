@@ -1,6 +1,7 @@
 //! `/api/v1`.
 
-use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::ids::{GroupName, Namespace, Subject, Target, Timestamp, UserId};
+use loginsync::ports::store::Act;
 use serde_json::{Value, json};
 
 use super::{ADMIN, Office, READER, WRITER, configuration, names, short};
@@ -351,6 +352,28 @@ async fn a_deny_that_is_over_is_no_deny() {
     assert_eq!(put(json!({"reason": "for good"})).await.0, 204);
     assert_eq!(office.holds().await.0, names(&[]));
     assert_eq!(office.events("deny_ended").await.len(), 1);
+}
+
+/// A name that is mistyped would deny no one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_in_a_namespace_of_no_provider_is_not_made() {
+    let office = Office::open().await;
+    for (what, body) in [("denies", Some(json!({"reason": "leaves"}))), ("assignments", None)] {
+        let target = format!("/api/v1/users/oidcc/alice/{what}/group/Staff");
+        let (status, problem, _) = office.call(WRITER, "PUT", &target, &[], body).await;
+        assert_eq!(status, 422, "{problem}");
+        let fault = &problem["errors"][0];
+        assert_eq!((&fault["field"], &fault["value"]), (&json!("namespace"), &json!("oidcc")), "{problem}");
+        assert!(fault["message"].as_str().unwrap().contains("expected `oidc`"), "{problem}");
+    }
+    let (status, ..) = office.call(READER, "GET", "/api/v1/users/oidcc/alice", &[], None).await;
+    assert_eq!(status, 404);
+    // One who came through a provider of before is denied and given things as anyone.
+    let left = UserId { namespace: Namespace::parse("former").unwrap(), subject: Subject::parse("alice").unwrap() };
+    let staff = Target::Group(GroupName::parse("Staff").unwrap());
+    office.house.store().act(left, Act::Assign(staff), "test".into(), NOW).await.unwrap();
+    let deny = "/api/v1/users/former/alice/denies/group/Staff";
+    assert_eq!(office.call(WRITER, "PUT", deny, &[], Some(json!({"reason": "leaves"}))).await.0, 204);
 }
 
 /// Whoever reads a list page by page and deletes what it has read misses nothing.

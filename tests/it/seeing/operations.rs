@@ -72,6 +72,28 @@ async fn see07_a_user_is_shown_as_of_now() {
     assert_eq!(view["groups"], json!(["Staff"]), "{view:#}");
 }
 
+#[test]
+fn a_user_in_a_namespace_of_no_provider_is_not_made() {
+    let desk = Desk::new();
+    let config = desk.file("config.toml", &format!("{BASE}{STAFF}"));
+    let user = |action: &str, key: &str| {
+        let reason: &[&str] = if action == "deny" { &["--reason", "leaves"] } else { &[] };
+        run(&[&["user", action, key, "--group", "Staff", "--config", &config], reason].concat())
+    };
+    for action in ["assign", "deny"] {
+        let said = user(action, "odic/u9");
+        assert!(said.code == 1 && said.out.is_empty(), "{said:?}");
+        assert!(said.err.contains("the namespace `odic` is no provider's; expected `oidc`"), "{said:?}");
+        assert_eq!(user(action, &format!("oidc/{action}")).code, 0);
+    }
+    let listed = run(&["user", "list", "--config", &config]).out;
+    assert_eq!(listed, "oidc/assign\noidc/deny\n");
+    // One who came through a provider of before is denied and given things as anyone.
+    let moved = desk.file("moved.toml", &format!("{BASE}{STAFF}").replace("\"oidc\"", "\"other\""));
+    let said = run(&["user", "deny", "oidc/assign", "--group", "Staff", "--reason", "leaves", "--config", &moved]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_are_listed_and_reaped() {
     let desk = Desk::new();

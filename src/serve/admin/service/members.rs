@@ -26,6 +26,7 @@ impl Service {
         call.caller.may(Scope::WriteMembers)?;
         let rules = self.inspect.rules();
         for (user, act) in &acts {
+            self.check_namespace(user, act).await?;
             let target = match act {
                 Act::Assign(target) | Act::Deny { target, .. } => {
                     if !rules.declares(target) {
@@ -60,6 +61,16 @@ impl Service {
             StoreError::Invalid(why) => Refused::Conflict(why),
             other => other.into(),
         })
+    }
+
+    /// A user whom nothing could log in as is not made: what is denied or given to them would reach no one.
+    async fn check_namespace(&self, user: &UserId, act: &Act) -> Result<(), Refused> {
+        match self.inspect.config().check_namespace(user) {
+            Err(why) if act.creates() && !self.inspect.store().has(user.clone()).await? => {
+                Err(Refused::fault("namespace", Some(user.namespace.as_str()), why))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who holds something privileged is disabled and enabled by `admin` alone.
