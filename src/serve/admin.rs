@@ -8,6 +8,7 @@ mod onelogin;
 mod opal;
 pub mod server;
 pub mod service;
+mod strict;
 mod timbal;
 mod v1;
 

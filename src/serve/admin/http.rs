@@ -20,6 +20,7 @@ use super::Inspect;
 use super::auth::{Denied, Doorkeeper};
 use super::limit::Left;
 use super::service::{Call, Caller, Refused, Service};
+use super::strict::{Strict, Tree};
 use crate::config::Face;
 use crate::pipeline::mapping::definition::Fault;
 
@@ -139,21 +140,22 @@ pub fn json<T: DeserializeOwned>(body: &Bytes, empty: bool) -> Result<T, Refused
         return Err(Refused::fault("body", None, "the body is required"));
     }
     let bytes: &[u8] = if body.is_empty() { b"{}" } else { body };
-    // Else its members would be taken for an object's fields, in their order.
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(Refused::fault("body", None, "found an array; expected an object"));
-    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize(&mut reader) {
-        Ok(value) => match reader.end() {
-            Ok(()) => Ok(value),
-            Err(error) => {
-                let at = format!("line {} column {}", error.line(), error.column());
-                Err(Refused::fault("body", None, format!("holds more than one JSON value: something follows at {at}")))
-            }
-        },
-        Err(error) => Err(Refused::Invalid(faults::<T>(bytes, error))),
-    }
+    let Tree(value) =
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| Refused::Invalid(vec![fault(&error)]))?;
+    reader.end().map_err(|error| {
+        let at = format!("line {} column {}", error.line(), error.column());
+        Refused::fault("body", None, format!("holds more than one JSON value: something follows at {at}"))
+    })?;
+    read(value).map_err(Refused::Invalid)
+}
+
+/// What a value says.
+///
+/// # Errors
+/// All that is wrong with it, each at its place.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Fault>> {
+    serde_path_to_error::deserialize(Strict(&value)).or_else(|first| faults(value, first))
 }
 
 /// Faults of a body's shape that are looked for, at most.
@@ -162,12 +164,11 @@ const MOST_FAULTS: usize = 10;
 const MOST_TEXT: usize = 300;
 
 /// A reader stops at the first fault. To name the others too, what is wrong is taken away and the rest is read again.
-fn faults<T: DeserializeOwned>(bytes: &[u8], first: PathError<serde_json::Error>) -> Vec<Fault> {
+fn faults<T: DeserializeOwned>(mut rest: Value, first: PathError<serde_json::Error>) -> Result<T, Vec<Fault>> {
     let mut faults = Vec::new();
-    let mut rest: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let mut taken = HashSet::new();
     while let (false, Err(error)) =
-        (rest.is_null() || faults.len() == MOST_FAULTS, serde_path_to_error::deserialize::<_, T>(&rest))
+        (rest.is_null() || faults.len() == MOST_FAULTS, serde_path_to_error::deserialize::<_, T>(Strict(&rest)))
     {
         let missing = format!("{} {}", error.path(), error.inner());
         if !taken.contains(&missing) {
@@ -180,7 +181,7 @@ fn faults<T: DeserializeOwned>(bytes: &[u8], first: PathError<serde_json::Error>
     if faults.is_empty() {
         faults.push(fault(&first));
     }
-    faults
+    Err(faults)
 }
 
 fn fault(error: &PathError<serde_json::Error>) -> Fault {

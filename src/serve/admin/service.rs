@@ -21,11 +21,11 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-pub use self::bulk::{Bulk, BulkChange, BulkResult};
+pub use self::bulk::{Bulk, BulkChange, BulkResult, ReadChanges};
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
 use self::looks::Turns;
-pub use self::looks::{BUDGET, Candidate, Planned, Question, Unlooked};
+pub use self::looks::{BUDGET, Candidate, MOST_FAULTS, Planned, Question, Unlooked};
 use self::lookup::{Index, Lookup};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};

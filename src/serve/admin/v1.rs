@@ -216,7 +216,8 @@ impl Paging {
 
     /// What the cursor says, if there is one.
     fn after(&self) -> Result<Option<String>, Problem> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
+        // A form that was left empty names none.
+        let Some(cursor) = self.cursor.as_ref().filter(|cursor| !cursor.is_empty()) else { return Ok(None) };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
             Some(text) => Ok(Some(text)),

@@ -132,6 +132,40 @@ async fn api03_one_fault_among_many_changes_leaves_all_unwritten() {
         let (status, problem) = office.bulk(WRITER, ANY, true, changes).await;
         assert_eq!((status, fields(&problem)), (422, expected), "{problem:#}");
     }
+    // What has the wrong shape hides nothing of the others, in shape or content.
+    let (status, problem) = office
+        .bulk(
+            WRITER,
+            ANY,
+            true,
+            json!([
+                {"id": 7, "positoin": 1},
+                {"definition": {"when": {}, "then": [{"add_group": 5}]}},
+                short("x", "Stff"),
+                "delete",
+                ["9999"],
+                {"id": "x"},
+                {"id": "9999"},
+                short("fine", "Staff"),
+            ]),
+        )
+        .await;
+    let expected = [
+        "changes[0].positoin",
+        "changes[0].id",
+        "changes[1].definition.then[0].add_group",
+        "changes[1].definition.when",
+        "changes[2].definition.then[0].add_group",
+        "changes[3]",
+        "changes[4]",
+        "changes[5].id",
+        "changes[6].id",
+    ];
+    let mut found = fields(&problem);
+    found.sort_unstable();
+    let mut sorted = expected.to_vec();
+    sorted.sort_unstable();
+    assert_eq!((status, found), (422, sorted), "{problem:#}");
     assert_eq!(office.listed().await, before, "nothing was written");
 
     // Names may change hands in one call.

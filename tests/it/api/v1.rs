@@ -506,6 +506,17 @@ async fn api11_no_type_of_ours_is_named_to_a_client() {
         ("/api/v1/groups", json!([]), "found an array; expected an object"),
         ("/api/v1/groups", json!(["a", "", [], [], false, false, true]), "found an array; expected an object"),
         ("/api/v1/groups", json!("x"), "found the string \\\"x\\\"; expected an object"),
+        ("/api/v1/groups", json!({"name": "a", "brake": [1]}), "found an array; expected a boolean"),
+        ("/api/v1/mappings", json!({"definition": ["a"]}), "found an array; expected an object"),
+        ("/api/v1/mappings", mapping(json!([["groups", "x"]]), json!([])), "found an array; expected an object"),
+        ("/api/v1/mappings", mapping(json!([]), json!([["Staff"]])), "found an array; expected an object"),
+        ("/api/v1/plan", json!({"change": [null]}), "found an array; expected an object"),
+        (
+            "/api/v1/users/rekey",
+            json!({"users": [[["oidc", "a"], ["oidc", "b"]]]}),
+            "found an array; expected an object",
+        ),
+        ("/api/v1/users/rekey", json!({"users": [{"old": ["oidc", "a"], "new": {}}]}), "expected an object"),
         ("/api/v1/groups", json!({"name": 5}), "found `5`; expected a string"),
         ("/api/v1/groups", json!({"name": "a", "brake": {}}), "found an object; expected a boolean"),
         ("/api/v1/groups", json!({"name": "a", "roles": 1.5}), "found `1.5`; expected an array"),
@@ -530,11 +541,16 @@ async fn api11_no_type_of_ours_is_named_to_a_client() {
     for (body, expected) in [
         ("name=a", "is not JSON, as line 1 shows at column 2"),
         ("{\"name\":\n", "is not JSON, as line 2 shows at column 0"),
+        ("{\"name\":\"a\",\"name\":\"b\"}", "duplicate field `name`"),
         ("{\"name\":\"a\"} {}", "holds more than one JSON value: something follows at line 1 column 14"),
     ] {
         let (headers, admin) = ([("authorization", bearer.as_str())], office.house.running.admin);
         let answer = office.house.send_to(admin, "POST", "/api/v1/groups", &headers, body.as_bytes()).await;
         assert!(answer.status == 422 && answer.body.contains(expected), "{body}: {} {}", answer.status, answer.body);
+    }
+    for list in ["mappings", "groups", "roles", "users", "groups/Staff/members"] {
+        let all = office.get(&format!("/api/v1/{list}")).await;
+        assert_eq!(office.get(&format!("/api/v1/{list}?cursor=")).await, all, "{list}: an empty cursor is none");
     }
     for (query, expected) in [("limit=x", "limit: expected a whole number"), ("bogus=1", "bogus: unknown field")] {
         let (_, problem, _) = office.call(ADMIN, "GET", &format!("/api/v1/mappings?{query}"), &[], None).await;

@@ -21,12 +21,22 @@ use crate::pipeline::mapping::stored::{Entry, MappingBody, Stored, merge};
 /// One of many changes.
 #[derive(Debug, Clone)]
 pub struct BulkChange {
+    /// Its place in the request.
+    pub at: usize,
     /// The mapping that changes; `None` makes one.
     pub reference: Option<Reference>,
     /// The version that the caller has seen.
     pub version: Option<i64>,
     /// `None` takes the mapping away.
     pub written: Option<(Definition, Place)>,
+}
+
+/// Many changes, and what was wrong with others.
+#[derive(Debug, Clone)]
+pub struct ReadChanges {
+    pub changes: Vec<BulkChange>,
+    /// With a fault nothing is written: the changes are looked at for theirs.
+    pub faults: Vec<Fault>,
 }
 
 /// What one change came to.
@@ -61,7 +71,7 @@ impl Service {
     pub async fn change_mappings(
         &self,
         call: &Call,
-        changes: Vec<BulkChange>,
+        changes: ReadChanges,
         apply: bool,
         people: usize,
     ) -> Result<Bulk, Unlooked> {
@@ -97,25 +107,33 @@ impl Service {
 const CREATED: &str = "created";
 
 /// The changes on what there is, with everything that is wrong with them.
-fn drafted(world: &World, call: &Call, changes: Vec<BulkChange>) -> Result<(Draft, Vec<BulkResult>), Refused> {
+fn drafted(
+    world: &World,
+    call: &Call,
+    ReadChanges { changes, faults }: ReadChanges,
+) -> Result<(Draft, Vec<BulkResult>), Refused> {
     check_version(call, world.stored.generation)?;
+    let all_read = faults.is_empty();
     let mut bulk = Changing {
         world,
         call,
         draft: world.draft(),
-        faults: Vec::new(),
+        faults,
         seen: HashSet::new(),
         written: Vec::new(),
         places: Vec::new(),
     };
     let mut results = Vec::with_capacity(changes.len());
-    for (at, change) in changes.into_iter().enumerate() {
+    for change in changes {
         if bulk.faults.len() >= MOST_FAULTS {
             break;
         }
-        results.extend(bulk.take(at, change)?);
+        results.extend(bulk.take(change)?);
     }
-    bulk.check_doubles();
+    // What could not be read may be what makes room for a name.
+    if all_read {
+        bulk.check_doubles();
+    }
     bulk.faults.truncate(MOST_FAULTS);
     super::no_faults(std::mem::take(&mut bulk.faults))?;
     let found = world.file.mappings().len() + bulk.draft.after.mappings.len();
@@ -148,8 +166,8 @@ impl Changing<'_> {
     }
 
     /// `None`: something is wrong with it, which is noted.
-    fn take(&mut self, at: usize, change: BulkChange) -> Result<Option<BulkResult>, Refused> {
-        let BulkChange { reference, version, written } = change;
+    fn take(&mut self, change: BulkChange) -> Result<Option<BulkResult>, Refused> {
+        let BulkChange { at, reference, version, written } = change;
         let before = match reference {
             None => None,
             Some(reference) => match self.known(at, reference, version) {

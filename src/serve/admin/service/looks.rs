@@ -29,7 +29,7 @@ pub const BUDGET: Duration = Duration::from_secs(60);
 /// How long a call waits for its turn.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Faults that one answer names at most: an answer shall not grow with what was sent.
-pub(super) const MOST_FAULTS: usize = 100;
+pub const MOST_FAULTS: usize = 100;
 
 /// How many looks are made at once.
 pub struct Turns {

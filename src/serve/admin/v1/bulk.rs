@@ -5,12 +5,13 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::super::http::{Admin, json};
-use super::super::service::{Bulk, BulkChange, Place, Reference, Refused};
+use super::super::http::{Admin, json, read as read_value};
+use super::super::service::{Bulk, BulkChange, MOST_FAULTS, Place, ReadChanges, Reference, Refused};
 use super::looks::MOST_PLAN;
 use super::mappings::place;
 use super::problem::{Problem, Problems};
@@ -29,7 +30,9 @@ struct BulkChanges {
     /// Without it the changes are only planned.
     #[serde(default)]
     apply: bool,
-    changes: Vec<WrittenChange>,
+    /// Each is read by itself, so that what is wrong with one hides nothing of another.
+    #[schema(value_type = Vec<WrittenChange>)]
+    changes: Vec<Value>,
     /// People, and changed mappings, that the plan names.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -67,20 +70,28 @@ async fn bulk(State(admin): State<Admin>, Changing(call): Changing, body: Bytes)
     if !(1..=MOST).contains(&people) {
         faults.push(Fault::new("limit", Some(&people.to_string()), format!("expected a number from 1 to {MOST}")));
     }
-    if !faults.is_empty() {
-        faults.truncate(MOST_FAULTS);
-        return Err(Refused::Invalid(faults).into());
-    }
-    let done = admin.service.change_mappings(&call, changes, apply, people).await;
+    let wanted = ReadChanges { changes, faults };
+    let done = admin.service.change_mappings(&call, wanted, apply, people).await;
     let done = done.map_err(|why| Problem::unlooked(&why))?;
     Ok(tagged(admin.service.inspect.stored().generation, Json(done)))
 }
 
-/// Faults that one answer names at most.
-const MOST_FAULTS: usize = 100;
-
-fn read(at: usize, change: WrittenChange, faults: &mut Vec<Fault>) -> Option<BulkChange> {
-    let WrittenChange { id, version, definition, position } = change;
+/// `None`: something is wrong with it, which is noted.
+fn read(at: usize, change: Value, faults: &mut Vec<Fault>) -> Option<BulkChange> {
+    if faults.len() >= MOST_FAULTS {
+        return None;
+    }
+    let at_change = |fault: Fault| match fault.field.as_str() {
+        "body" => Fault { field: format!("changes[{at}]"), ..fault },
+        field => Fault { field: format!("changes[{at}].{field}"), ..fault },
+    };
+    let WrittenChange { id, version, definition, position } = match read_value(change) {
+        Ok(change) => change,
+        Err(found) => {
+            faults.extend(found.into_iter().map(at_change));
+            return None;
+        }
+    };
     let reference = match id.as_deref().map(|id| Reference::parse(id).ok_or(id)) {
         None => None,
         Some(Ok(reference)) => Some(reference),
@@ -92,13 +103,12 @@ fn read(at: usize, change: WrittenChange, faults: &mut Vec<Fault>) -> Option<Bul
     let alone = |field: &str| Fault::new(format!("changes[{at}].{field}"), None, "is for a mapping that stays");
     let Some(definition) = definition else {
         faults.extend(position.map(|_| alone("position")));
-        return Some(BulkChange { reference, version, written: None });
+        return Some(BulkChange { at, reference, version, written: None });
     };
     let absent = if reference.is_some() { Place::Keep } else { Place::Last };
     match place(position, absent, &definition) {
-        Ok(place) => Some(BulkChange { reference, version, written: Some((definition, place)) }),
+        Ok(place) => Some(BulkChange { at, reference, version, written: Some((definition, place)) }),
         Err(Refused::Invalid(found)) => {
-            let at_change = |fault: Fault| Fault { field: format!("changes[{at}].{}", fault.field), ..fault };
             faults.extend(found.into_iter().map(at_change));
             None
         }
