@@ -47,7 +47,7 @@ struct Filtered {
 struct Act {
     #[command(flatten)]
     filtered: Filtered,
-    /// All holds; required unless a filter is given
+    /// All holds; either this or a filter is required
     #[arg(long)]
     all: bool,
     /// Name of the operator, for the audit
@@ -130,9 +130,10 @@ fn wrong(what: &'static str) -> impl Fn(InvalidText) -> Failure {
 impl Act {
     fn carry_out(self, release: bool) -> Result<(), Failure> {
         let filter = self.filtered.filter()?;
-        let narrowed = filter.user.is_some() || filter.provider.is_some() || filter.target.is_some();
-        if !(narrowed || self.all) {
-            return Err(Failure("expected --user, --provider, --group or --role, or --all for everything".into()));
+        if filter.takes_all() != self.all {
+            return Err(Failure(
+                "expected --user, --provider, --group or --role, or --all alone for everything".into(),
+            ));
         }
         let (config, store) = self.filtered.config.open_to_act()?;
         let (rules, by, now) = (Arc::clone(&config.rules), format!("cli:{}", self.by), Clock::system().now());

@@ -118,6 +118,11 @@ pub struct HoldFilter {
 }
 
 impl HoldFilter {
+    /// Whether it takes every hold. To act on all, a caller has to say so: a filter that was forgotten must not mean all.
+    pub fn takes_all(&self) -> bool {
+        self.user.is_none() && self.provider.is_none() && self.target.is_none()
+    }
+
     pub fn takes(&self, hold: &HoldView) -> bool {
         let Self { user, provider, target } = self;
         user.as_ref().is_none_or(|user| *user == hold.user)

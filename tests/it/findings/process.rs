@@ -429,7 +429,17 @@ async fn sec07_a_call_without_a_body_does_not_mean_all() {
         assert_eq!(status, 400, "{call}");
         assert!(answer.body.contains("the body is required"), "{}", answer.body);
         assert_eq!(office.call(ADMIN, "POST", call, &[], Some(json!(null))).await.0, 422, "{call}");
-        assert_eq!(office.call(ADMIN, "POST", call, &[], Some(json!({}))).await.0, 200, "{call}: all, said in words");
+        // A filter that was forgotten means no more.
+        for body in
+            [json!({}), json!({"all": false}), json!({"provider": null}), json!({"all": true, "provider": "oidc"})]
+        {
+            let (status, problem, _) = office.call(ADMIN, "POST", call, &[], Some(body.clone())).await;
+            assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("all")), "{call} {body}: {problem}");
+        }
+        for body in [json!({"all": true}), json!({"provider": "oidc"})] {
+            let (status, _, answer) = office.call(ADMIN, "POST", call, &[], Some(body.clone())).await;
+            assert_eq!(status, 200, "{call} {body}: {}", answer.body);
+        }
     }
 }
 

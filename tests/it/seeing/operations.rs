@@ -38,9 +38,10 @@ async fn what_is_held_is_listed_released_and_discarded() {
         listed,
         format!("{since}  oidc/user-7  group `Sales`  no longer given by `groups = sales` through oidc\n")
     );
-    let unasked = run(&["hold", "release", "--config", &config]);
-    assert_eq!(unasked.code, 1);
-    assert!(unasked.err.contains("or --all for everything"), "{}", unasked.err);
+    for more in [&[][..], &["--all", "--group", "Sales"]] {
+        let unasked = run(&[&["hold", "release", "--config", &config][..], more].concat());
+        assert!(unasked.code == 1 && unasked.err.contains("or --all alone for everything"), "{more:?}: {unasked:?}");
+    }
     let one = run(&["hold", "discard", "--config", &config, "--user", "oidc/user-5"]);
     assert_eq!((one.code, one.out.as_str()), (0, "1 discarded\n"), "{}", one.err);
     let rest = run(&["hold", "release", "--config", &config, "--group", "Sales", "--json"]);

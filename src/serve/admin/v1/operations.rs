@@ -119,11 +119,27 @@ async fn stages(_: Reading, State(admin): State<Admin>) -> Json<Page<StageView>>
 
 // -------------------------------------------------------------------------------------------------------------- holds
 
-/// Which holds are meant; a member that is absent restricts nothing, so `{}` means all of them.
-#[derive(Debug, Default, Deserialize, ToSchema, IntoParams)]
+/// Which holds are meant; a parameter that is absent restricts nothing.
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WhichHolds {
+    provider: Option<String>,
+    group: Option<String>,
+    role: Option<String>,
+    /// With `subject`.
+    namespace: Option<String>,
+    /// With `namespace`.
+    subject: Option<String>,
+}
+
+/// Which holds to act on: those that every member names, or `all`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChosenHolds {
+    /// Every hold. It stands alone.
+    #[serde(default)]
+    all: bool,
     provider: Option<String>,
     group: Option<String>,
     role: Option<String>,
@@ -190,11 +206,18 @@ impl WhichHolds {
     }
 }
 
-/// A body that is absent means none of them, and not all.
-fn which(body: &Bytes) -> Result<WhichHolds, Problem> {
-    match body.is_empty() {
-        true => Err(Problem::no_body("the body is required; `{}` means all holds")),
-        false => Ok(json(body, false)?),
+/// The holds that a body chooses. All of them are chosen by `all` alone, and not by a body that names none.
+fn chosen(body: &Bytes) -> Result<HoldFilter, Problem> {
+    const EXPECTED: &str =
+        "expected `namespace` and `subject`, `provider`, `group` or `role`, or `\"all\": true` alone";
+    if body.is_empty() {
+        return Err(Problem::no_body(&format!("the body is required; {EXPECTED}")));
+    }
+    let ChosenHolds { all, provider, group, role, namespace, subject } = json(body, false)?;
+    let filter = WhichHolds { provider, group, role, namespace, subject }.filter()?;
+    match filter.takes_all() == all {
+        true => Ok(filter),
+        false => Err(Refused::fault("all", None, EXPECTED).into()),
     }
 }
 
@@ -223,12 +246,12 @@ async fn holds(
 
 /// Plans what is held anew, without the brake
 #[utoipa::path(post, path = "/api/v1/holds/release",
-    operation_id = "release_holds", tag = "operations", request_body = WhichHolds, responses(
+    operation_id = "release_holds", tag = "operations", request_body = ChosenHolds, responses(
     (status = 200, description = "How many holds were released", body = Count), Problems
 ))]
 async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = which(&body)?.filter()?;
+    let filter = chosen(&body)?;
     let inspect = admin.inspect();
     let holds = inspect.store().release(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
     Ok(Json(Count { holds }))
@@ -236,12 +259,12 @@ async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
 
 /// Forgets what is held: the grants stay until a login says otherwise
 #[utoipa::path(post, path = "/api/v1/holds/discard",
-    operation_id = "discard_holds", tag = "operations", request_body = WhichHolds, responses(
+    operation_id = "discard_holds", tag = "operations", request_body = ChosenHolds, responses(
     (status = 200, description = "How many holds were discarded", body = Count), Problems
 ))]
 async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = which(&body)?.filter()?;
+    let filter = chosen(&body)?;
     let inspect = admin.inspect();
     let holds = inspect.store().discard(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
     Ok(Json(Count { holds }))
