@@ -398,6 +398,64 @@ async fn sec14_rows_of_the_first_format_are_counted_and_sealed() {
     }
 }
 
+/// Rows of before a move keep their seals and their order in PostgreSQL, and on the way back.
+#[tokio::test(flavor = "multi_thread")]
+async fn sec14_rows_of_the_first_format_move_to_postgres_and_back() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let desk = Desk::new();
+    of_version(&desk.database(), 4);
+    first_format(&desk.database(), &[None, None, Some(KEY), Some(KEY)]);
+    let text = std::fs::read_to_string(desk.folder.path().join("loginsync.toml")).unwrap();
+    let elsewhere = |file: &str, place: &str| {
+        let text = text.replace("path = \"store.db\"", place);
+        std::fs::write(desk.folder.path().join(file), text).unwrap();
+    };
+    std::fs::write(desk.folder.path().join("store.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").unwrap();
+    elsewhere("server.toml", &format!("url = \"{}\"\nkey_file = \"store.key\"", database.url));
+    elsewhere("back.toml", "path = \"back.db\"");
+    let done = |file: &str, arguments: &str| {
+        let output = desk.run_with(file, arguments);
+        assert!(output.status.success(), "{file}: {arguments}: {}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = |file: &str| {
+        done(file, "db check");
+        (done(file, "audit verify"), done(file, "audit list --json"))
+    };
+    done("loginsync.toml", "user deny oidc old-4 --group Staff --reason test");
+    done("loginsync.toml", "user erase oidc old-3");
+    let client = database.client().await;
+    for (from, to) in [("loginsync.toml", "server.toml"), ("server.toml", "back.toml")] {
+        let before = shown(from);
+        assert!(before.0.contains("rows") && before.1.contains("\"login\""), "{before:?}");
+        done(from, &format!("db move --to {}", desk.folder.path().join(to).display()));
+        assert_eq!(shown(to), before, "{to}");
+        // The chain goes on behind them.
+        done(to, &format!("user assign oidc old-{} --group Staff", if to == "server.toml" { 1 } else { 2 }));
+        shown(to);
+        if to == "server.toml" {
+            let first = "(SELECT min(id) FROM loginsync.audit)";
+            for (tamper, mend) in
+                [("detail = '{}'", "detail = '{\"login\":\"old\"}'"), ("first_keyed = true", "first_keyed = false")]
+            {
+                client.batch_execute(&format!("UPDATE loginsync.audit SET {tamper} WHERE id = {first}")).await.unwrap();
+                let output = desk.run_with(to, "audit verify");
+                assert!(
+                    output.status.code() == Some(1) && told(&output).contains("row 1"),
+                    "{tamper}: {}",
+                    told(&output)
+                );
+                client.batch_execute(&format!("UPDATE loginsync.audit SET {mend} WHERE id = {first}")).await.unwrap();
+            }
+        }
+    }
+    let report = Store::from(SqliteStore::open(&desk.folder.path().join("back.db"), settings(Some(KEY))).unwrap())
+        .verify_audit()
+        .await
+        .unwrap();
+    assert_eq!((report.broken, report.first_format, report.unkeyed), (None, 4, 2));
+}
+
 /// A key that is new: the rows of before are a fault until an operator accepts them, and are counted from then on.
 #[tokio::test(flavor = "multi_thread")]
 async fn sec14_rows_older_than_the_key_are_accepted_by_an_operator() {
