@@ -50,6 +50,7 @@ mod moves;
 mod replicas;
 mod rules;
 mod same;
+mod views;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 

@@ -168,6 +168,15 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     done(&["audit", "verify", "--config", &runs]);
     done(&["db", "status", "--config", &runs]);
     failed(&["db", "restored", "--config", &runs], "42501");
+    // The views are for that role, to be read.
+    let by_role = format!("SET ROLE \"{role}\"");
+    client.batch_execute(&by_role).await.unwrap();
+    for view in ["grants", "memberships", "logins"] {
+        client.query(&format!("SELECT * FROM loginsync.{view}"), &[]).await.unwrap();
+        let may = format!("SELECT has_table_privilege('loginsync.{view}', 'INSERT, UPDATE, DELETE')");
+        assert!(!client.query_one(&may, &[]).await.unwrap().get::<_, bool>(0), "{view}");
+    }
+    client.batch_execute("RESET ROLE").await.unwrap();
     done(&["db", "restored", "--config", &owner]);
     client.batch_execute("UPDATE loginsync.schema SET version = 0").await.unwrap();
     failed(&["user", "list", "--config", &runs], "loginsync db migrate");

@@ -6,6 +6,8 @@ use super::{PgStore, locks};
 
 pub(super) const VERSION: i64 = 1;
 const TABLES: &str = include_str!("schema.sql");
+/// For queries by hand.
+const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 
 pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> {
     let pipe = store.pipe().await?;
@@ -66,7 +68,7 @@ pub(super) async fn grant(pipe: &Pipe, role: &str) -> Result<(), Failed> {
         format!("GRANT USAGE ON SCHEMA loginsync TO {role}"),
         format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA loginsync TO {role}"),
         format!("REVOKE UPDATE, DELETE ON loginsync.audit, loginsync.seals FROM {role}"),
-        format!("REVOKE INSERT, UPDATE, DELETE ON loginsync.schema FROM {role}"),
+        format!("REVOKE INSERT, UPDATE, DELETE ON loginsync.schema, {VIEWS} FROM {role}"),
         format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA loginsync TO {role}"),
     ] {
         pipe.run(&text, &[]).await?;

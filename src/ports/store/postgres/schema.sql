@@ -252,3 +252,45 @@ CREATE TABLE loginsync.schema (
     one     boolean PRIMARY KEY DEFAULT true CHECK (one),
     version bigint NOT NULL
 );
+
+-- For queries by hand: one row for each grant, with all that is known of it. As JSON and not as JSONB, which takes no NUL in a text.
+CREATE VIEW loginsync.grants AS
+SELECT users.id AS user_id, namespace, subject, CASE targets.kind WHEN 0 THEN 'group' ELSE 'role' END AS kind,
+       targets.name AS name, coalesce(holding ->> 'provider', '') AS provider, coalesce(holding ->> 'mapping', '') AS mapping,
+       (holding ->> 'granted_at')::bigint AS granted_at, coalesce(holding ->> 'granted_by', '') AS granted_by,
+       (holding ->> 'as_admin')::boolean AS as_admin, (holding ->> 'lease_from')::bigint AS lease_from,
+       (holding ->> 'held_at')::bigint AS held_at
+FROM loginsync.users
+CROSS JOIN LATERAL json_array_elements(users.record::json -> 'holdings') AS holding
+JOIN loginsync.targets ON targets.number = (holding ->> 'target')::bigint
+WHERE NOT targets.gone;
+
+-- Through which providers users have logged in: of when the newest token is, and from when leases count.
+CREATE VIEW loginsync.logins AS
+SELECT users.id AS user_id, namespace, subject, key AS provider, (value ->> 'issued_at')::bigint AS issued_at,
+       (value ->> 'last_login_at')::bigint AS last_login_at, (value ->> 'renewed_at')::bigint AS renewed_at
+FROM loginsync.users CROSS JOIN LATERAL json_each(users.logins::json -> 'logins');
+
+-- What enabled users effectively hold: groups, roles, and roles through groups by the rules that were adopted last.
+CREATE VIEW loginsync.memberships AS
+WITH direct AS (
+    SELECT DISTINCT holdings.user_id, targets.kind, targets.name
+    FROM loginsync.holdings JOIN loginsync.targets ON targets.number = holdings.target
+    WHERE holdings.kind < 2 AND NOT targets.gone
+      AND NOT EXISTS (SELECT 1 FROM loginsync.denied WHERE denied.user_id = holdings.user_id AND denied.kind = targets.kind
+                      AND denied.name = targets.name)
+      AND NOT EXISTS (SELECT 1 FROM loginsync.work
+                      CROSS JOIN LATERAL json_array_elements_text(work.item::json -> 'mappings') AS ending
+                      WHERE ending = encode(holdings.mapping, 'hex'))
+), everything AS (
+    SELECT user_id, kind, name FROM direct
+    UNION
+    SELECT direct.user_id, 1, carried FROM direct
+    JOIN loginsync.settings ON settings.name = 'adopted'
+    CROSS JOIN LATERAL json_array_elements_text(convert_from(settings.value, 'UTF8')::json -> 'roles_of' -> direct.name) AS carried
+    WHERE direct.kind = 0
+      AND NOT EXISTS (SELECT 1 FROM loginsync.denied WHERE denied.user_id = direct.user_id AND denied.kind = 1
+                      AND denied.name = carried)
+)
+SELECT users.id AS user_id, namespace, subject, CASE everything.kind WHEN 0 THEN 'group' ELSE 'role' END AS kind, everything.name
+FROM everything JOIN loginsync.users ON users.id = everything.user_id WHERE NOT users.disabled;
