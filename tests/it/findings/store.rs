@@ -295,7 +295,9 @@ async fn sto3_one_process_serves_a_file() {
     let output = second.join().unwrap();
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    for part in ["waiting for it to end", "in use by another `loginsync serve`", "store.path", "PostgreSQL"] {
+    for part in
+        ["waiting for it to end", "in use by another `loginsync serve`", "store.path", "PostgreSQL: set `store.url`"]
+    {
         assert!(said.contains(part), "`{part}` is not in {said}");
     }
     first.signal("-KILL");

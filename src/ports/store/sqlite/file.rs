@@ -49,8 +49,8 @@ impl Claim {
 pub fn in_use(database: &Path) -> StoreError {
     StoreError::Invalid(format!(
         "`{0}` is in use by another `loginsync serve`, which holds the lock on `{0}.lock`. One process serves a SQLite file: \
-         stop the other one, or set `store.path` to a different file. Replicas that share a store need PostgreSQL, which this \
-         version does not support yet",
+         stop the other one, or set `store.path` to a different file. Sidecars that share a store need PostgreSQL: set `store.url`, \
+         and `loginsync db move` takes along what the file holds",
         database.display()
     ))
 }
