@@ -67,6 +67,7 @@ pub struct Config {
     pub audit_key: Option<Secret>,
     /// 32 bytes each; the first seals. `None`: kept in the store.
     pub cookie_keys: Option<Vec<Secret>>,
+    pub ready: Ready,
     pub log: Log,
     pub headers: Headers,
     pub limits: Limits,
@@ -195,6 +196,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let store = store::read(&root.section("store"), &mut warnings);
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
+    let ready = settings::ready(&root.section("ready"));
     let log = settings::log(&root.section("log"));
     let headers = Headers::read(&root.section("headers"));
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
@@ -230,6 +232,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         store,
         audit_key,
         cookie_keys,
+        ready,
         log,
         headers,
         limits,
@@ -479,6 +482,15 @@ pub struct Relay {
     /// From the app's request to the provider's whole reply.
     pub timeout: Duration,
     pub max_connections: usize,
+}
+
+/// What `/readyz` says while the store cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// That this sidecar is not ready.
+    Require,
+    /// That it is: requests that need no store go on.
+    Serve,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use super::reader::{Found, Section};
 use super::sessions::cookie_name;
 use super::values::{self, ListenAt};
 use super::{
-    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Relay, Secret, TlsFiles,
-    files,
+    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay, Secret,
+    TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -222,6 +222,12 @@ pub fn cookies(section: &Section<'_>) -> Option<Vec<Secret>> {
     let keys = files::cookie_keys(section);
     section.finish();
     keys
+}
+
+pub fn ready(section: &Section<'_>) -> Ready {
+    let ready = section.word("store", &[("require", Ready::Require), ("serve", Ready::Serve)], Ready::Require);
+    section.finish();
+    ready
 }
 
 pub fn log(section: &Section<'_>) -> Log {

@@ -27,14 +27,14 @@ use serde::Serialize;
 
 use self::http::Admin;
 use self::service::{Draft, Refused, World};
-use crate::config::Config;
+use crate::config::{Config, Ready};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
-use crate::ports::store::Store;
+use crate::ports::store::{Store, StoreError};
 use crate::serve::held::Budget;
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
@@ -129,7 +129,8 @@ struct ProviderReadiness {
     keys: &'static str,
 }
 
-/// Ready when a login could be committed. A provider without keys shows, but does not take the app out of service: people
+/// Ready when a login could be committed, unless `ready.store` says that requests without a login go on meanwhile. A sidecar that
+/// must not decide, since its clock is off, is not ready in any case. A provider without keys shows, but does not take the app out of service: people
 /// who are logged in already need no provider.
 async fn readiness(State(inspect): State<Arc<dyn Inspect>>) -> Response {
     let keys = inspect.keys();
@@ -143,7 +144,12 @@ async fn readiness(State(inspect): State<Arc<dyn Inspect>>) -> Response {
         .collect();
     let (status, store) = match inspect.store().ready().await {
         Ok(()) => (StatusCode::OK, "ready".to_owned()),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(error) => {
+            let is_away = matches!(error, StoreError::Unavailable(_) | StoreError::Timeout);
+            let goes_on = is_away && inspect.config().ready == Ready::Serve;
+            let status = if goes_on { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, error.to_string())
+        }
     };
     (status, Json(Readiness { store, providers })).into_response()
 }

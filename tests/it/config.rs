@@ -92,6 +92,7 @@ fn spelled_out(config: &Config) -> String {
         bearer,
         assertion,
         store,
+        ready,
         audit_key,
         cookie_keys,
         log,
@@ -108,7 +109,7 @@ fn spelled_out(config: &Config) -> String {
     let leases: BTreeMap<_, _> = rules.providers.iter().map(|(name, rules)| (name, rules.lease)).collect();
     let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
-        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {secrets:?} \
+        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {ready:?} {secrets:?} \
          {log:?} {headers:?} {limits:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -328,6 +329,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("forward_auth.path", r#""/.loginsync/check""#, Changes),
     ("forward_auth.gateway", r#""envoy""#, Changes),
     ("forward_auth.hosts", r#"["ci.example.com"]"#, Fault("needs `session.cookie_domain`")),
+    ("ready.store", r#""serve""#, Changes),
     ("log.format", r#""text""#, Changes),
     ("log.level", r#""debug""#, Changes),
     ("headers.preset", r#""authelia""#, Changes),

@@ -236,9 +236,43 @@ async fn a_replica_whose_clock_is_off_is_not_ready() {
     let ready = async |house: &House| house.send_to(house.running.admin, "GET", "/readyz", &[], b"").await;
     assert_eq!(ready(&one).await.status, 200);
     scene.clock = Clock::fixed(Clock::system().now().plus(Duration::from_secs(120)));
-    let two = scene.replica(&group("staff", "Staff")).await;
+    let two = scene.replica(&(group("staff", "Staff") + GOES_ON)).await;
     let answer = ready(&two).await;
-    assert_eq!(answer.status, 503);
+    assert_eq!(answer.status, 503, "it must not decide, whatever `ready.store` says");
     let told = &answer.body;
     assert!(told.contains("clock of this machine is 1") && told.contains("ahead of the database's"), "{told}");
+}
+
+const GOES_ON: &str = "\n[ready]\nstore = \"serve\"\n";
+
+/// While the database is away logins are 503, and what needs no login goes on: whether balancers send it here is the operator's word.
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_without_a_database_is_as_the_configuration_says() {
+    let Some(scene) = Scene::open().await else { return };
+    let rules = group("staff", "Staff");
+    let (asks, goes_on) = (scene.replica(&rules).await, scene.replica(&(rules + GOES_ON)).await);
+    let ready = async |house: &House| house.send_to(house.running.admin, "GET", "/readyz", &[], b"").await;
+    let both = async || (ready(&asks).await.status, ready(&goes_on).await.status);
+    assert_eq!(both().await, (200, 200));
+
+    let (server, name) = scene.database.url.rsplit_once('/').unwrap();
+    let beside = Database { url: format!("{server}/postgres") }.client().await;
+    let close = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    beside.batch_execute(&close).await.unwrap();
+    within(Duration::from_secs(20), "one is not ready, the other is", async || both().await == (503, 200)).await;
+    let told = ready(&goes_on).await;
+    assert!(told.body.contains("\"store\":\"the store "), "it says what is wrong all the same: {}", told.body);
+    for house in [&asks, &goes_on] {
+        assert_eq!(house.send("GET", "/page", &[], b"").await.status, 200);
+        let form = format!("id_token={}&state=s", scene.token("alice", &["staff"]));
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        assert_eq!(house.send("POST", "/callback", &headers, form.as_bytes()).await.status, 503);
+    }
+
+    beside.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap();
+    within(Duration::from_secs(20), "both are ready again", async || both().await == (200, 200)).await;
+    assert_eq!(scene.log_in(&asks, "alice", &["staff"]).await.0, 200);
 }

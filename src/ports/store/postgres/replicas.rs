@@ -80,7 +80,7 @@ impl Standing {
     pub(super) fn fault(&self) -> Option<StoreError> {
         let seconds = self.ahead / 1000;
         (self.ahead.abs() > MOST_OFF).then(|| {
-            StoreError::Unavailable(format!(
+            StoreError::Invalid(format!(
                 "the clock of this machine is {seconds} s ahead of the database's; expected within {} s: set the clocks",
                 MOST_OFF / 1000
             ))
