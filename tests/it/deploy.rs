@@ -102,21 +102,63 @@ fn compose() -> Value {
     yaml("docs/deploy/compose.yaml").remove(0)
 }
 
-/// The pod of the Kubernetes manifest, and the sidecar's container in it.
-fn pod() -> (Value, Value) {
-    let set = of_kind(&yaml("docs/deploy/kubernetes.yaml"), "StatefulSet");
-    let pod = at(&set, "/spec/template/spec").clone();
-    let sidecar = named(at(&pod, "/containers"), "loginsync").clone();
-    (pod, sidecar)
+/// The same with three sidecars and a database.
+fn compose_of_replicas() -> Value {
+    yaml("docs/deploy/replicas/compose.yaml").remove(0)
 }
 
-/// Both configurations that operators are given, by where they stand.
-fn configurations() -> [(&'static str, String); 2] {
-    let map = of_kind(&yaml("docs/deploy/kubernetes.yaml"), "ConfigMap");
-    let kubernetes = at(&map, "/data/loginsync.toml").as_str().expect("a text").to_owned();
+/// What one of the Kubernetes manifests has.
+struct Cluster {
+    documents: Vec<Value>,
+    /// What makes the pods.
+    set: Value,
+    pod: Value,
+    sidecar: Value,
+    is_shared: bool,
+}
+
+impl Cluster {
+    fn read(file: &str, kind: &str) -> Self {
+        let documents = yaml(file);
+        let set = of_kind(&documents, kind);
+        let pod = at(&set, "/spec/template/spec").clone();
+        let sidecar = named(at(&pod, "/containers"), "loginsync").clone();
+        Self { documents, set, pod, sidecar, is_shared: kind == "Deployment" }
+    }
+
+    fn alone() -> Self {
+        Self::read("docs/deploy/kubernetes.yaml", "StatefulSet")
+    }
+
+    fn of_replicas() -> Self {
+        Self::read("docs/deploy/replicas/kubernetes.yaml", "Deployment")
+    }
+
+    fn both() -> [Self; 2] {
+        [Self::alone(), Self::of_replicas()]
+    }
+
+    fn config(&self) -> String {
+        at(&of_kind(&self.documents, "ConfigMap"), "/data/loginsync.toml").as_str().expect("a text").to_owned()
+    }
+}
+
+/// A configuration that operators are given.
+struct Given {
+    place: &'static str,
+    text: String,
+    /// Its store is a database that replicas share.
+    is_shared: bool,
+}
+
+fn configurations() -> [Given; 4] {
+    let of = |place, text, is_shared| Given { place, text, is_shared };
+    let file = |place| of(place, read(place), place.contains("replicas"));
     [
-        ("docs/deploy/etc/loginsync.toml", read("docs/deploy/etc/loginsync.toml")),
-        ("docs/deploy/kubernetes.yaml", kubernetes),
+        file("docs/deploy/etc/loginsync.toml"),
+        file("docs/deploy/replicas/etc/loginsync.toml"),
+        of("docs/deploy/kubernetes.yaml", Cluster::alone().config(), false),
+        of("docs/deploy/replicas/kubernetes.yaml", Cluster::of_replicas().config(), true),
     ]
 }
 
@@ -199,80 +241,184 @@ fn compose_gives_the_container_what_the_image_needs_and_no_more() {
 
 #[test]
 fn the_pod_runs_the_image_as_it_was_built() {
-    let (image, (pod, sidecar)) = (Image::read(), pod());
-    let named_ports: BTreeMap<_, _> = at(&sidecar, "/ports")
-        .as_array()
-        .expect("ports")
-        .iter()
-        .map(|port| (port["name"].as_str().expect("a name"), port["containerPort"].as_u64().expect("a port")))
-        .collect();
-    assert_eq!(named_ports, [("admin", port(&example(), "admin")), ("http", port(&example(), "listen"))].into());
-    let context = &sidecar["securityContext"];
-    for (key, wanted) in [("runAsUser", image.user()), ("runAsGroup", image.user())] {
-        assert_eq!(context[key], wanted, "{key}");
+    for Cluster { pod, sidecar, .. } in Cluster::both() {
+        let image = Image::read();
+        let named_ports: BTreeMap<_, _> = at(&sidecar, "/ports")
+            .as_array()
+            .expect("ports")
+            .iter()
+            .map(|port| (port["name"].as_str().expect("a name"), port["containerPort"].as_u64().expect("a port")))
+            .collect();
+        assert_eq!(named_ports, [("admin", port(&example(), "admin")), ("http", port(&example(), "listen"))].into());
+        let context = &sidecar["securityContext"];
+        for (key, wanted) in [("runAsUser", image.user()), ("runAsGroup", image.user())] {
+            assert_eq!(context[key], wanted, "{key}");
+        }
+        assert_eq!(at(&pod, "/securityContext/fsGroup"), image.user());
+        assert_eq!(context["runAsNonRoot"], true);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(strings(at(context, "/capabilities/drop")), ["ALL"]);
+        let version = at(&sidecar, "/image").as_str().and_then(|image| image.rsplit_once(':')).expect("a tag").1;
+        assert_eq!(version, env!("CARGO_PKG_VERSION"));
     }
-    assert_eq!(at(&pod, "/securityContext/fsGroup"), image.user());
-    assert_eq!(context["runAsNonRoot"], true);
-    assert_eq!(context["readOnlyRootFilesystem"], true);
-    assert_eq!(context["allowPrivilegeEscalation"], false);
-    assert_eq!(strings(at(context, "/capabilities/drop")), ["ALL"]);
-    let version = at(&sidecar, "/image").as_str().and_then(|image| image.rsplit_once(':')).expect("a tag").1;
-    assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
 fn the_pod_mounts_the_directories_that_the_image_reads() {
-    let (pod, sidecar) = pod();
-    let set = of_kind(&yaml("docs/deploy/kubernetes.yaml"), "StatefulSet");
-    let claimed = at(&set, "/spec/volumeClaimTemplates")
-        .as_array()
-        .expect("claims")
-        .iter()
-        .map(|claim| at(claim, "/metadata/name"));
-    let volumes: Vec<_> =
-        at(&pod, "/volumes").as_array().expect("volumes").iter().map(|volume| &volume["name"]).chain(claimed).collect();
-    let mounts = at(&sidecar, "/volumeMounts").as_array().expect("mounts");
-    for mount in mounts {
-        assert!(volumes.contains(&&mount["name"]), "no volume {}", mount["name"]);
-        assert_eq!(mount.get("subPath"), None, "a subPath never changes: no reload");
+    for Cluster { set, pod, sidecar, is_shared, .. } in Cluster::both() {
+        let claims = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array).cloned().unwrap_or_default();
+        let claimed = claims.iter().map(|claim| at(claim, "/metadata/name"));
+        let volumes = at(&pod, "/volumes").as_array().expect("volumes");
+        let volumes: Vec<_> = volumes.iter().map(|volume| &volume["name"]).chain(claimed).collect();
+        let mounts = at(&sidecar, "/volumeMounts").as_array().expect("mounts");
+        for mount in mounts {
+            assert!(volumes.contains(&&mount["name"]), "no volume {}", mount["name"]);
+            assert_eq!(mount.get("subPath"), None, "a subPath never changes: no reload");
+        }
+        let writable: Vec<_> =
+            mounts.iter().filter(|mount| mount["readOnly"] != true).map(|mount| &mount["mountPath"]).collect();
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/loginsync"));
+        if is_shared {
+            assert!(writable.is_empty() && claims.is_empty(), "a replica keeps nothing");
+            assert_eq!(at(&set, "/spec/replicas"), 3);
+            assert_eq!(at(&set, "/spec/strategy/rollingUpdate/maxUnavailable"), 0);
+        } else {
+            assert_eq!(writable, [STATE]);
+            assert_eq!(at(&set, "/spec/replicas"), 1, "SQLite has one writer");
+        }
     }
-    let writable: Vec<_> =
-        mounts.iter().filter(|mount| mount["readOnly"] != true).map(|mount| &mount["mountPath"]).collect();
-    assert_eq!(writable, [STATE]);
-    assert!(mounts.iter().any(|mount| mount["mountPath"] == "/etc/loginsync"));
-    assert_eq!(at(&set, "/spec/replicas"), 1, "SQLite has one writer");
 }
 
 #[test]
 fn the_pod_is_probed_and_drained_and_the_app_outlives_it() {
-    let (pod, sidecar) = pod();
-    assert_eq!(at(&sidecar, "/readinessProbe/httpGet/path"), "/readyz");
-    assert_eq!(at(&sidecar, "/livenessProbe/httpGet/path"), "/healthz");
-    for probe in ["readinessProbe", "livenessProbe"] {
-        assert_eq!(at(&sidecar, &format!("/{probe}/httpGet/port")), "admin");
+    for Cluster { pod, sidecar, .. } in Cluster::both() {
+        assert_eq!(at(&sidecar, "/readinessProbe/httpGet/path"), "/readyz");
+        assert_eq!(at(&sidecar, "/livenessProbe/httpGet/path"), "/healthz");
+        for probe in ["readinessProbe", "livenessProbe"] {
+            assert_eq!(at(&sidecar, &format!("/{probe}/httpGet/port")), "admin");
+        }
+        let pause = |container: &Value| at(container, "/lifecycle/preStop/sleep/seconds").as_u64().expect("seconds");
+        let app = named(at(&pod, "/containers"), "app");
+        let drained = pause(&sidecar) + drain();
+        assert!(pause(app) >= drained, "the app ends {} s after the order, requests may need {drained} s", pause(app));
+        assert!(at(&pod, "/terminationGracePeriodSeconds").as_u64().expect("seconds") > pause(app));
     }
-    let pause = |container: &Value| at(container, "/lifecycle/preStop/sleep/seconds").as_u64().expect("seconds");
-    let app = named(at(&pod, "/containers"), "app");
-    let drained = pause(&sidecar) + drain();
-    assert!(pause(app) >= drained, "the app ends {} s after the order, requests may need {drained} s", pause(app));
-    assert!(at(&pod, "/terminationGracePeriodSeconds").as_u64().expect("seconds") > pause(app));
 }
 
 #[test]
 fn the_service_and_the_policy_lead_to_the_sidecar_alone() {
-    let documents = yaml("docs/deploy/kubernetes.yaml");
-    let (pod, _) = pod();
-    let app = named(at(&pod, "/containers"), "app");
-    assert_eq!(app.get("ports"), None, "the app is for the sidecar alone");
-    let service = of_kind(&documents, "Service");
-    assert_eq!(at(&service, "/spec/ports/0/targetPort"), "http");
-    let labels = at(&of_kind(&documents, "StatefulSet"), "/spec/template/metadata/labels").clone();
-    assert_eq!(at(&service, "/spec/selector"), &labels);
-    let policy = of_kind(&documents, "NetworkPolicy");
-    assert_eq!(at(&policy, "/spec/podSelector/matchLabels"), &labels);
-    for rule in at(&policy, "/spec/ingress").as_array().expect("rules") {
-        assert!(rule.get("from").is_some(), "a rule for everyone");
-        assert!(["http", "admin"].map(Value::from).contains(at(rule, "/ports/0/port")));
+    for Cluster { documents, set, pod, .. } in Cluster::both() {
+        let app = named(at(&pod, "/containers"), "app");
+        assert_eq!(app.get("ports"), None, "the app is for the sidecar alone");
+        let service = of_kind(&documents, "Service");
+        assert_eq!(at(&service, "/spec/ports/0/targetPort"), "http");
+        let labels = at(&set, "/spec/template/metadata/labels").clone();
+        assert_eq!(at(&service, "/spec/selector"), &labels);
+        let policy = of_kind(&documents, "NetworkPolicy");
+        assert_eq!(at(&policy, "/spec/podSelector/matchLabels"), &labels);
+        for rule in at(&policy, "/spec/ingress").as_array().expect("rules") {
+            assert!(rule.get("from").is_some(), "a rule for everyone");
+            assert!(["http", "admin"].map(Value::from).contains(at(rule, "/ports/0/port")));
+        }
+    }
+}
+
+// ---------------------------------------------------------------- several replicas
+
+#[test]
+fn compose_runs_three_sidecars_that_nothing_goes_around() {
+    let compose = compose_of_replicas();
+    let service = |name: &str| at(&compose, &format!("/services/{name}")).clone();
+    let (sidecar, balancer) = (service("loginsync"), service("balancer"));
+    assert_eq!(at(&sidecar, "/deploy/replicas"), 3);
+    for name in ["loginsync", "app", "database"] {
+        assert_eq!(service(name).get("ports"), None, "`{name}` is reached around the balancer");
+    }
+    assert_eq!(strings(at(&balancer, "/ports")), [format!("{0}:{0}", port(&example(), "listen"))]);
+    for network in ["app", "database"] {
+        assert_eq!(at(&compose, &format!("/networks/{network}/internal")), true);
+    }
+    assert_eq!(strings(at(&service("app"), "/networks")), ["app"]);
+    assert_eq!(strings(at(&service("database"), "/networks")), ["database"]);
+    assert_eq!(sidecar["read_only"], true);
+    assert_eq!(strings(&sidecar["cap_drop"]), ["ALL"]);
+    assert_eq!(sidecar["restart"], "unless-stopped", "one that found no database is started again");
+    let grace = |name: &str| seconds(service(name)["stop_grace_period"].as_str().expect("a text"));
+    assert!(grace("loginsync") > drain() && grace("app") > grace("loginsync"));
+
+    // Only the balancer's word about clients is believed, and it asks whether a sidecar is ready.
+    let config: toml::Table = read("docs/deploy/replicas/etc/loginsync.toml").parse().expect("TOML");
+    let address = at(&balancer, "/networks/front/ipv4_address").as_str().expect("an address");
+    assert_eq!(config["listen"]["trusted_proxies"], toml::Value::from(vec![address]));
+    let balancing = read("docs/deploy/replicas/haproxy.cfg");
+    let servers = format!("3 loginsync:{} check port {}", port(&example(), "listen"), port(&example(), "admin"));
+    assert!(balancing.contains(&servers) && balancing.contains("uri /readyz"), "{servers}");
+    let url = config["store"]["url"].as_str().expect("a URL");
+    let database = service("database");
+    let user = at(&database, "/environment/POSTGRES_USER").as_str().expect("a user");
+    let name = at(&database, "/environment/POSTGRES_DB").as_str().expect("a database");
+    assert!(url.starts_with(&format!("postgres://{user}@database:5432/{name}")), "{url}");
+}
+
+/// HAProxy's own opinion, where it is installed.
+#[test]
+fn haproxy_accepts_the_balancer() {
+    let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+    let file = repository().join("docs/deploy/replicas/haproxy.cfg");
+    let checked = Command::new("haproxy").env("PATH", path).arg("-c").arg("-f").arg(file).output();
+    let Ok(told) = checked else { return };
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+}
+
+/// The manifest is what the chart makes of its values; `BLESS=1` writes it anew. Without Helm (`go install
+/// helm.sh/helm/v3/cmd/helm@v3.16.4`) the manifest alone is looked at, by the tests above.
+#[test]
+fn helm_accepts_the_chart_and_makes_the_manifest_of_it() {
+    let chart = repository().join("docs/deploy/helm");
+    let helm = |arguments: &[&str]| {
+        let program = std::env::var_os("HELM").unwrap_or_else(|| "helm".into());
+        let told = Command::new(program).args(arguments).arg(&chart).output().ok()?;
+        let errors = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.status.success(), "helm {arguments:?}: {errors} {}", String::from_utf8_lossy(&told.stdout));
+        Some(String::from_utf8(told.stdout).expect("UTF-8"))
+    };
+    if helm(&["lint", "--strict"]).is_none() {
+        eprintln!("NOT TESTED: the chart. No helm is installed, and HELM names none");
+        return;
+    }
+    let render =
+        |more: &[&str]| helm(&[&["template", "app", "--kube-version", "1.30.0"], more].concat()).expect("helm");
+    let head = "# Three replicas of an app with loginsync as its sidecar, over one PostgreSQL. See ../../deploy.md.\n\
+                # It is what the chart in ../helm makes of its values.\n";
+    let rendered = head.to_owned() + &render(&[]);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(repository().join("docs/deploy/replicas/kubernetes.yaml"), &rendered).expect("written");
+    }
+    assert_eq!(read("docs/deploy/replicas/kubernetes.yaml"), rendered, "`make fixtures` writes it anew");
+
+    // What operators set arrives.
+    let set = ["--set", "replicas=5,image.tag=9.9,secrets.name=mine,probes.liveness.periodSeconds=7"];
+    let other = ["--set-string", "config=public_url = 'https://x.example'", "--set", "networkPolicy.enabled=false"];
+    let rendered = render(&[set.as_slice(), other.as_slice()].concat());
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).expect("YAML");
+    let deployment = of_kind(&documents, "Deployment");
+    assert_eq!(at(&deployment, "/spec/replicas"), 5);
+    let sidecar = named(at(&deployment, "/spec/template/spec/containers"), "loginsync").clone();
+    assert!(at(&sidecar, "/image").as_str().expect("an image").ends_with(":9.9"));
+    assert_eq!(at(&sidecar, "/livenessProbe/periodSeconds"), 7);
+    let keys = named(at(&deployment, "/spec/template/spec/volumes"), "keys").clone();
+    assert_eq!(at(&keys, "/secret/secretName"), "mine");
+    let map = of_kind(&documents, "ConfigMap");
+    assert_eq!(at(&map, "/data/loginsync.toml"), "public_url = 'https://x.example'");
+    assert!(!documents.iter().any(|document| document["kind"] == "NetworkPolicy"));
+}
+
+#[test]
+fn the_chart_has_the_programs_version() {
+    let chart = yaml("docs/deploy/helm/Chart.yaml").remove(0);
+    for key in ["version", "appVersion"] {
+        assert_eq!(chart[key], env!("CARGO_PKG_VERSION"), "{key}");
     }
 }
 
@@ -352,48 +498,69 @@ fn systemd_accepts_the_unit() {
 /// Loads them with keys where the containers have them, and no other file.
 #[test]
 fn the_configurations_have_no_fault() {
+    let certificate = rcgen::generate_simple_self_signed(vec!["db.example.com".into()]).expect("a certificate");
+    let authority = certificate.cert.pem().into_bytes();
     let keys = |file: &Path| match file.file_name().and_then(|name| name.to_str()) {
-        Some("cookie_keys" | "cookie.keys") => Ok(b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
+        Some("cookie_keys" | "cookie.keys" | "store_key" | "store.key") => {
+            Ok(b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec())
+        }
         Some("audit_key" | "audit.key") => Ok(b"a key for this test only, long enough\n".to_vec()),
+        Some("database_password" | "database.password") => Ok(b"a password\n".to_vec()),
+        Some("database-ca.pem") => Ok(authority.clone()),
         _ => Err(std::io::ErrorKind::NotFound.into()),
     };
-    for (place, text) in configurations() {
+    for Given { place, text, is_shared } in configurations() {
         let around = Surroundings { file: Path::new(CONFIG), read: &keys, environment: &|_| None, now: Timestamp(0) };
         let config = Config::from_text(&text, &around).unwrap_or_else(|faults| panic!("{place}: {faults}"));
-        assert_eq!(config.warnings, Vec::<String>::new(), "{place}");
-        assert!(config.audit_key.is_some() && config.cookie_keys.is_some(), "{place}");
+        // Inside one host the database is reached without TLS, which the program cannot tell from a network.
+        let warned = config.warnings.iter().filter(|warning| !warning.contains("without TLS")).collect::<Vec<_>>();
+        assert_eq!(warned, Vec::<&String>::new(), "{place}");
+        let is_plain = place == "docs/deploy/replicas/etc/loginsync.toml";
+        assert_eq!(config.warnings.len(), usize::from(is_plain), "{place}: {:?}", config.warnings);
+        // Replicas share the cookie key in the database.
+        assert!(config.audit_key.is_some() && config.cookie_keys.is_some() != is_shared, "{place}");
     }
 }
 
 #[test]
 fn the_configurations_fit_the_containers() {
-    for (place, text) in configurations() {
+    for Given { place, text, is_shared } in configurations() {
         let config: toml::Table = text.parse().unwrap_or_else(|why| panic!("{place}: {why}"));
         for section in ["listen", "admin"] {
             let address = config[section]["address"].as_str().expect("an address");
             assert_eq!(address, format!("0.0.0.0:{}", port(&example(), section)), "{place}: {section}");
         }
-        assert_eq!(config["store"]["path"].as_str(), Some(format!("{STATE}/loginsync.db").as_str()), "{place}");
+        let path = (!is_shared).then(|| toml::Value::from(format!("{STATE}/loginsync.db")));
+        assert_eq!(config["store"].get("path"), path.as_ref(), "{place}");
         let trusted = config["listen"]["trusted_proxies"].as_array().expect("a list");
-        assert!(trusted.is_empty(), "{place} would believe somebody's X-Forwarded-For as it stands");
+        let has_balancer = place == "docs/deploy/replicas/etc/loginsync.toml";
+        assert_eq!(trusted.len(), usize::from(has_balancer), "{place} would believe a stranger's X-Forwarded-For");
     }
 }
 
 #[test]
 fn the_configurations_name_the_secrets_that_are_mounted() {
-    let [(_, of_compose), (_, of_kubernetes)] = configurations();
-    for name in compose()["secrets"].as_object().expect("secrets").keys() {
-        assert!(of_compose.contains(&format!("\"/run/secrets/{name}\"")), "nothing reads the secret {name}");
+    let [of_compose, of_replicas, of_kubernetes, of_cluster] = configurations().map(|given| given.text);
+    for (text, compose) in [(of_compose, compose()), (of_replicas, compose_of_replicas())] {
+        for name in strings(at(&compose, "/services/loginsync/secrets")) {
+            assert!(text.contains(&format!("\"/run/secrets/{name}\"")), "nothing reads the secret {name}");
+            let file = at(&compose, &format!("/secrets/{name}/file")).as_str().expect("a file");
+            let made = format!("docs/deploy/secrets/{}", file.rsplit('/').next().expect("a name"));
+            assert!(read("docs/deploy.md").contains(&made), "docs/deploy.md does not make {made}");
+        }
     }
-    let (_, sidecar) = pod();
-    let keys = named(at(&sidecar, "/volumeMounts"), "keys");
-    let directory = keys["mountPath"].as_str().expect("a path");
-    for name in ["cookie.keys", "audit.key"] {
-        assert!(of_kubernetes.contains(&format!("\"{directory}/{name}\"")), "nothing reads {directory}/{name}");
-        assert!(
-            read("docs/deploy.md").contains(&format!("--from-file={name}=")),
-            "docs/deploy.md does not make {name}"
-        );
+    let alone = ["cookie.keys", "audit.key"].as_slice();
+    let shared = ["audit.key", "store.key", "database.password", "database-ca.pem"].as_slice();
+    for (text, cluster, names) in
+        [(of_kubernetes, Cluster::alone(), alone), (of_cluster, Cluster::of_replicas(), shared)]
+    {
+        let keys = named(at(&cluster.sidecar, "/volumeMounts"), "keys");
+        let directory = keys["mountPath"].as_str().expect("a path");
+        for name in names {
+            assert!(text.contains(&format!("\"{directory}/{name}\"")), "nothing reads {directory}/{name}");
+            let made = format!("--from-file={name}=");
+            assert!(read("docs/deploy.md").contains(&made), "docs/deploy.md does not make {name}");
+        }
     }
 }
 
