@@ -4,10 +4,10 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test oracle fuzz interop traffic bench fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test torture-postgres oracle fuzz interop traffic bench fixtures deny static image-check
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 setup: ## install what the build needs, where it is missing
 	@scripts/setup
@@ -20,6 +20,10 @@ demo: setup ## a provider, an app and loginsync on this machine, to look at (ARG
 
 test: setup ## formatting, lints and every test
 	@scripts/test
+
+torture-postgres: ## three sidecars over one PostgreSQL, killed, paused and crashed for five minutes while people log in (ARGS=3600: seconds)
+	@scripts/setup torture
+	@TORTURE_SECONDS=$(or $(ARGS),300) cargo test --quiet --locked --test it -- --ignored --nocapture torture::
 
 oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree on every mutant (ARGS=1000000)
 	@scripts/setup oracle

@@ -11,6 +11,7 @@
 
 pub mod app;
 pub mod browser;
+pub mod database;
 pub mod journal;
 pub mod mint;
 pub mod pages;

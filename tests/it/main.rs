@@ -56,5 +56,6 @@ mod store_suite;
 mod support;
 mod threat_table;
 mod tls;
+mod torture;
 mod truth_table;
 mod words;

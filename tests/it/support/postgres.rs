@@ -1,82 +1,31 @@
 //! A PostgreSQL server for this test process, started from the installed programs in a directory that goes with it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use loginsync::cli::demo::database::{Database as Server, own, programs, unprivileged};
 use loginsync::config::{self, Place, Secret, ServerPassword};
 use loginsync::ports::store::postgres::{Address, Password, Settings};
-
-/// A running server. It ends when the standard input of its shell does, so with this process, however that ends.
-struct Server {
-    folder: PathBuf,
-    _shell: Child,
-}
 
 static SERVER: OnceLock<Option<Server>> = OnceLock::new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// Ends with its input, and leaves nothing behind.
-const SHELL: &str = r#"
-set -eu
-"$1/initdb" -D "$2/data" -U loginsync -A trust -E UTF8 --locale=C >"$2/log" 2>&1
-"$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c max_connections=300 -c fsync=off -c autovacuum_naptime=3600 >>"$2/log" 2>&1 &
-cat >/dev/null
-kill -INT $! || true
-wait $! || true
-rm -rf "$2"
-"#;
-
-fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let folders = versions.flatten().map(|version| version.path().join("bin"));
-    folders.filter(|folder| folder.join("initdb").exists()).max()
-}
-
 fn start() -> Option<Server> {
-    let Some(programs) = programs() else {
+    if programs().is_none() {
         eprintln!("NOT TESTED: the store in PostgreSQL. No server is installed; `make setup-postgres` installs one");
         return None;
-    };
-    let folder = folder();
-    let mut command = unprivileged("sh");
-    command.args(["-c", SHELL, "sh"]).arg(programs).arg(&folder).stdin(Stdio::piped());
-    let shell = command.spawn().unwrap();
-    Some(Server { folder, _shell: shell })
+    }
+    Some(Server::start("-c max_connections=300 -c fsync=off -c autovacuum_naptime=3600").unwrap())
 }
 
 /// Of the user that a server runs as.
 fn folder() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("pg").tempdir().unwrap().keep();
-    own(&folder);
+    own(&folder).unwrap();
     folder
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|of| std::os::unix::fs::MetadataExt::uid(&of) == 0)
-}
-
-fn own(path: &Path) {
-    if is_root() {
-        let owned = Command::new("chown").arg("postgres:postgres").arg(path).status().unwrap();
-        assert!(owned.success(), "{} has no owner `postgres`", path.display());
-    }
-}
-
-/// A server refuses to run as root.
-fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = match is_root() {
-        true => {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-            command
-        }
-        false => Command::new(program),
-    };
-    command.current_dir("/");
-    command
 }
 
 /// A server of one test, which can be stopped and started again.
@@ -115,7 +64,7 @@ impl OwnServer {
             let path = data.join(name);
             std::fs::write(&path, content).unwrap();
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            own(&path);
+            own(&path).unwrap();
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let socket = folder.display();
@@ -154,11 +103,6 @@ impl OwnServer {
     }
 }
 
-fn url(folder: &Path, database: &str) -> String {
-    let host: String = folder.to_str().unwrap().replace('/', "%2F");
-    format!("postgres://loginsync@{host}/{database}")
-}
-
 fn tls() -> rustls::ClientConfig {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
@@ -167,27 +111,15 @@ fn tls() -> rustls::ClientConfig {
 /// A database of its own; `None` where no server is installed.
 pub async fn database() -> Option<Database> {
     let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start).as_ref()).await.unwrap()?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    let (client, connection) = loop {
-        match tokio_postgres::connect(&url(&server.folder, "postgres"), tokio_postgres::NoTls).await {
-            Ok(connected) => break connected,
-            Err(error) if Instant::now() > deadline => {
-                panic!("{error}: {}", std::fs::read_to_string(server.folder.join("log")).unwrap_or_default())
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    };
-    let task = tokio::spawn(connection);
+    server.ready().await.unwrap();
     let name = format!("case{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    drop(client);
-    let _ = task.await;
-    Some(Database { url: url(&server.folder, &name) })
+    server.create(&name).await.unwrap();
+    Some(Database { url: server.url(&name) })
 }
 
 /// The socket of the server, and the name of a database on it.
 pub fn socket_of(database: &Database) -> (PathBuf, String) {
-    let folder = &SERVER.get().and_then(Option::as_ref).unwrap().folder;
+    let folder = SERVER.get().and_then(Option::as_ref).unwrap().folder();
     (folder.join(".s.PGSQL.5432"), database.url.rsplit('/').next().unwrap().to_owned())
 }
 
