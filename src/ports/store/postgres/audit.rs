@@ -11,7 +11,7 @@ use super::super::chain::{
     ACCEPTED, Accepted, CURRENT, Content, FIRST, Last, Sealer, Stored, Walk, conceal, hexadecimal,
 };
 use super::super::{AuditRow, ChainReport, StoreError};
-use super::pipe::{Failed, Pipe, Statement, get, values};
+use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::{PgStore, locks};
 use crate::pipeline::ids::{Timestamp, UserId};
 
@@ -82,7 +82,7 @@ pub(super) async fn seal(store: &PgStore) -> Result<u64, Failed> {
         )
         .await?;
     let mut before = last;
-    let mut sealed = Vec::with_capacity(rows.len());
+    let (mut places, mut audited, mut xids, mut seals) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for row in &rows {
         if let Some(last) = &before {
             last.check_key(&store.sealer)?;
@@ -90,14 +90,23 @@ pub(super) async fn seal(store: &PgStore) -> Result<u64, Failed> {
         let (sequence, seal) = before.as_ref().map_or((1, [].as_slice()), |last| (last.sequence + 1, &last.seal));
         let key: Option<Vec<u8>> = get(row, 3)?;
         let seal = store.sealer.link(key.is_some(), sequence, seal, get(row, 2)?);
-        sealed.push(Statement {
-            text: "INSERT INTO loginsync.seals (sequence, audit_id, xid, seal) VALUES ($1, $2, $3::text::xid8, $4)"
-                .into(),
-            values: values![sequence, get::<i64>(row, 0)?, get::<String>(row, 1)?, seal.clone()],
-        });
+        places.push(Some(sequence));
+        audited.push(Some(get::<i64>(row, 0)?));
+        xids.push(get::<String>(row, 1)?);
+        seals.push(seal.clone());
         before = Some(Last { sequence, seal, keyed: key.is_some(), key });
     }
-    sealed.push(Statement { text: "COMMIT".into(), values: Vec::new() });
+    // One statement for all: a thousand would not end within the time that a transaction has on a busy machine.
+    let sealed = [
+        Statement {
+            text: "INSERT INTO loginsync.seals (sequence, audit_id, xid, seal)
+                   SELECT sequence, audit_id, xid::xid8, seal
+                   FROM unnest($1, $2, $3, $4) AS given (sequence, audit_id, xid, seal)"
+                .into(),
+            values: vec![Value::Ints(places), Value::Ints(audited), Value::Texts(xids), Value::Byteses(seals)],
+        },
+        Statement { text: "COMMIT".into(), values: Vec::new() },
+    ];
     pipe.all(&sealed).await?;
     pipe.finish();
     Ok(rows.len() as u64)
@@ -197,7 +206,7 @@ pub(super) async fn of_login(store: &PgStore, login: &str) -> Result<Option<Audi
     Ok(select(store, &text, values![beginning]).await?.pop())
 }
 
-async fn select(store: &PgStore, text: &str, values: Vec<super::pipe::Value>) -> Result<Vec<AuditRow>, Failed> {
+async fn select(store: &PgStore, text: &str, values: Vec<Value>) -> Result<Vec<AuditRow>, Failed> {
     seal_all(store).await?;
     let pipe = store.pipe().await?;
     let rows = pipe.rows(text, &values).await?;
