@@ -106,6 +106,30 @@ async fn a_key_that_is_another_opens_no_secret() {
     assert!(error.to_string().contains("`store.key_file`"), "{error}");
 }
 
+/// Transactions are numbers: 100 comes after 99. By their texts a full batch would leave rows behind its last one, never to be sealed.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_sealed_in_the_order_of_their_transactions_whatever_their_digits() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let settings = database.settings(Some(b"an audit key for tests, 32 bytes"));
+    let store = Store::from(postgres::Shared::open(settings).await.unwrap());
+    let rules = Arc::new(rules());
+    let tokens: Vec<String> = (0..12).map(|number| format!("token-{number}")).collect();
+    for (issued, token) in tokens.iter().enumerate() {
+        let issued = i64::try_from(issued).unwrap();
+        plan(&store, &rules, Case { token, issued, values: &["b"], ..Case::default() }).await;
+    }
+    let client = database.client().await;
+    // The first is 95, the last 106.
+    let renumber = "UPDATE loginsync.audit SET xid = (94 + place)::text::xid8
+                    FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM loginsync.audit) AS places
+                    WHERE places.id = audit.id";
+    assert_eq!(client.execute(renumber, &[]).await.unwrap(), 12);
+    let sealed = store.audit(0, 100).await.unwrap();
+    let sealed: Vec<&str> = sealed.iter().map(|row| row.detail["token"].as_str().unwrap()).collect();
+    assert_eq!(sealed, tokens);
+    assert_eq!(store.verify_audit().await.unwrap().broken, None);
+}
+
 /// A dump names transactions of the server that it was made at, which mean nothing elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_of_another_server_is_refused_until_it_is_told_so_and_its_chain_goes_on() {

@@ -71,13 +71,14 @@ pub(super) async fn seal(store: &PgStore) -> Result<u64, Failed> {
     let last = last(&pipe).await?;
     let after = pipe.row("SELECT xid::text FROM loginsync.seals ORDER BY sequence DESC LIMIT 1", &[]).await?;
     let after: String = after.map_or(Ok(String::from("0")), |row| get(&row, 0))?;
-    // Rows of one transaction are sealed together or in the order of their numbers; those that have a seal are left out.
+    // Rows of one transaction are sealed together or in the order of their numbers; those that have a seal are left out. A bare
+    // `xid` would name the text of the result, and 1000 comes before 999 there.
     let rows = pipe
         .rows(
             "SELECT id, xid::text, mac, key FROM loginsync.audit
              WHERE xid >= $1::text::xid8 AND xid < pg_snapshot_xmin(pg_current_snapshot())
                AND NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)
-             ORDER BY xid, id LIMIT $2",
+             ORDER BY audit.xid, audit.id LIMIT $2",
             &values![after, BATCH],
         )
         .await?;
