@@ -20,8 +20,6 @@ use loginsync::pipeline::mapping::RuleSet;
 use loginsync::pipeline::plan::Plan;
 use loginsync::ports::store::{AuditRow, Store, UserView};
 
-use crate::support::postgres::{self, Database};
-
 /// What reached the app.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -125,52 +123,37 @@ impl House {
     /// Starts what a configuration text asks for, on free ports, with a store of its own. `file` is where relative paths
     /// start from.
     pub async fn open(text: &str, file: &Path, now: Timestamp) -> Self {
-        // `make test-postgres` runs all tests that come through here on the other store.
-        let database = match std::env::var_os("LOGINSYNC_TEST_STORE") {
-            Some(_) => Some(Box::pin(postgres::database()).await.expect("a server of PostgreSQL")),
-            None => None,
-        };
-        Box::pin(Self::open_on(database.as_ref(), text, file, now)).await
-    }
-
-    /// The same over a database of PostgreSQL, beside other sidecars.
-    pub async fn open_on(database: Option<&Database>, text: &str, file: &Path, now: Timestamp) -> Self {
-        let app = App::default();
-        let app_url = format!("http://{}", app.start().await);
         let folder = tempfile::tempdir().unwrap();
-        let place = database.map_or_else(|| Place::File(folder.path().join("store.db")), Database::place);
-        Self::start(text, file, Clock::fixed(now), app, app_url, folder, place).await
+        let place = Place::File(folder.path().join("store.db"));
+        Self::fresh(text, file, Clock::fixed(now), folder, place).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Over a store that may not be to be had: why it does not start.
     pub async fn try_open(place: Place, text: &str, file: &Path, clock: Clock) -> Result<Self, String> {
+        Self::fresh(text, file, clock, tempfile::tempdir().unwrap(), place).await
+    }
+
+    async fn fresh(
+        text: &str,
+        file: &Path,
+        clock: Clock,
+        folder: tempfile::TempDir,
+        place: Place,
+    ) -> Result<Self, String> {
         let app = App::default();
         let app_url = format!("http://{}", app.start().await);
-        let folder = tempfile::tempdir().unwrap();
-        Self::try_start(text, file, clock, app, app_url, folder, place).await
+        Self::start(text, file, clock, app, app_url, folder, place).await
     }
 
     /// Stops, and starts again over the same store and the same app.
     pub async fn restart(self, text: &str, file: &Path) -> Self {
         let Self { running, app, clock, folder, app_url, place, .. } = self;
         running.stop().await;
-        Self::start(text, file, clock, app, app_url, folder, place).await
-    }
-
-    async fn start(
-        text: &str,
-        file: &Path,
-        clock: Clock,
-        app: App,
-        app_url: String,
-        folder: tempfile::TempDir,
-        place: Place,
-    ) -> Self {
-        let started = Self::try_start(text, file, clock, app, app_url, folder, place);
+        let started = Self::start(text, file, clock, app, app_url, folder, place);
         started.await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    async fn try_start(
+    async fn start(
         text: &str,
         file: &Path,
         clock: Clock,
