@@ -126,8 +126,10 @@ impl Config {
         nearest.sort_by_key(|space| strsim::damerau_levenshtein(&space.to_lowercase(), &found.to_lowercase()));
         nearest.truncate(NEAREST);
         Err(match nearest.is_empty() {
-            true => "is no provider's: the configuration has no provider".into(),
-            false => format!("is no provider's; expected {}, or a user who exists", problem::alternatives(nearest)),
+            true => "belongs to no provider: the configuration has none".into(),
+            false => {
+                format!("belongs to no provider; expected {}, or a user who exists", problem::alternatives(nearest))
+            }
         })
     }
 

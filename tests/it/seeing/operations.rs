@@ -84,7 +84,7 @@ fn a_user_in_a_namespace_of_no_provider_is_not_made() {
     for action in ["assign", "deny"] {
         let said = user(action, "odic/u9");
         assert!(said.code == 1 && said.out.is_empty(), "{said:?}");
-        assert!(said.err.contains("the namespace `odic` is no provider's; expected `oidc`"), "{said:?}");
+        assert!(said.err.contains("the namespace `odic` belongs to no provider; expected `oidc`"), "{said:?}");
         assert_eq!(user(action, &format!("oidc/{action}")).code, 0);
     }
     let listed = run(&["user", "list", "--config", &config]).out;

@@ -61,7 +61,7 @@ fn not_owner(failed: Failed) -> Failed {
 
 /// Lets a role do what a sidecar does.
 pub(super) async fn grant(pipe: &Pipe, role: &str) -> Result<(), Failed> {
-    // What names a role in a statement is no value of it.
+    // A statement takes a role by its name, and not as a parameter.
     let role = format!("\"{}\"", role.replace('"', "\"\""));
     pipe.run("BEGIN", &[]).await?;
     for text in [
