@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::replicas::Place;
 pub use self::store::{
-    Opened, is_announced, looked_at, migrate, named, open, open_if_there, open_restored, rules_with_store, side,
+    Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_to_act, rules_with_store, side,
 };
 use crate::clock::Clock;
 use crate::config::{Config, Secret};
@@ -43,6 +43,7 @@ use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
+use crate::ports::store::postgres::replicas::Following;
 use crate::ports::store::{Adopted, Reaped, Store, StoreError};
 use crate::serve::admin::service::{self, Draft, Refused, World};
 use crate::serve::admin::{self, Change, Inspect};
@@ -209,9 +210,9 @@ pub async fn start(
     let mut registry = Registry::with_prefix("loginsync");
     let place = Place::new(shared, &mut registry);
     place.announce(&config.rules, clock.now()).await?;
-    let adopting = begin(&config, &place, (&*catalogue, &store), clock.now()).await;
-    let (stored, merged) = match adopting {
-        Ok(adopted) => adopted,
+    let beginning = begin(&config, &place, (&*catalogue, &store), clock.now());
+    let (stored, merged) = match place.while_here(&clock, beginning).await {
+        Ok(begun) => begun,
         Err(error) => {
             place.leave().await;
             return Err(error);
@@ -274,26 +275,22 @@ async fn begin(
     (catalogue, store): (&dyn Catalogue, &Store),
     now: Timestamp,
 ) -> Result<(Arc<Stored>, Arc<RuleSet>), StartError> {
-    let (stored, merged, revision) = rules_of(config, place, (catalogue, store), config.rules.epoch, now).await?;
+    let (file, epoch) = (&config.rules, config.rules.epoch);
+    let numbered = replicas::numbered(catalogue, store, file, now).await?;
+    let (stored, elsewhere, followed) = match place.following().await? {
+        Some(Following { revision, stored, elsewhere, files }) => {
+            (Arc::new(stored), elsewhere, Some((revision, files)))
+        }
+        None => (numbered, Elsewhere::default(), None),
+    };
+    let merged = merged(file, &stored, Arc::new(elsewhere), epoch)?;
     warn_of_untold(config, &merged);
     let adopted = store.make_current(Arc::clone(&merged), now).await?;
-    place.follow(merged.epoch, revision);
+    if let Some((revision, files)) = followed {
+        place.follow(epoch, revision, files);
+    }
     log_adopted(adopted);
     Ok((stored, merged))
-}
-
-/// The rules of a configuration, of the store, and of the files of other sidecars.
-async fn rules_of(
-    config: &Config,
-    place: &Place,
-    (catalogue, store): (&dyn Catalogue, &Store),
-    epoch: u64,
-    now: Timestamp,
-) -> Result<(Arc<Stored>, Arc<RuleSet>, Option<i64>), StartError> {
-    let stored = replicas::numbered((catalogue, store), config, now).await?;
-    let (stored, revision) = place.following(stored).await?;
-    let merged = merged(&config.rules, &stored, epoch, &place.elsewhere())?;
-    Ok((stored, merged, revision))
 }
 
 /// Puts the listeners and the background tasks to work.
@@ -484,7 +481,7 @@ impl Core {
         let Draft { mut after, renamed, events, exempt } = (change.edit)(&world)?;
         after.generation = before.generation + 1;
         let after = Arc::new(after);
-        let rules = merged(&world.file, &after, world.rules.epoch + 1, &self.place.elsewhere());
+        let rules = merged(&world.file, &after, Arc::clone(&world.rules.elsewhere), world.rules.epoch + 1);
         let rules = rules.map_err(|why| Refused::Conflict(why.to_string()))?;
         let revision = Revision {
             before,
@@ -552,13 +549,16 @@ async fn numbered(
 }
 
 /// The rules of the file and of the store, beside other files. Where those add nothing, a file's own that has this epoch already.
-fn merged(file: &Arc<RuleSet>, stored: &Stored, epoch: u64, elsewhere: &Elsewhere) -> Result<Arc<RuleSet>, IndexError> {
-    if stored.is_bare() && file.epoch == epoch && *elsewhere == Elsewhere::default() {
-        return Ok(Arc::clone(file));
+fn merged(
+    file: &Arc<RuleSet>,
+    stored: &Stored,
+    elsewhere: Arc<Elsewhere>,
+    epoch: u64,
+) -> Result<Arc<RuleSet>, IndexError> {
+    match stored.is_bare() && *elsewhere == Elsewhere::default() && file.epoch == epoch {
+        true => Ok(Arc::clone(file)),
+        false => merge(file, stored, elsewhere, epoch).map(Arc::new),
     }
-    let mut rules = merge(file, stored, epoch)?;
-    rules.elsewhere = elsewhere.clone();
-    Ok(Arc::new(rules))
 }
 
 impl Inspect for Arc<Core> {

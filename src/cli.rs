@@ -144,14 +144,14 @@ impl ConfigArgument {
         let mut config = self.load()?;
         let store = block_on(async {
             let opened = app::open(&config).await.map_err(Failure::new)?;
-            if !app::is_announced(&config, &opened).await.map_err(Failure::new)? {
-                return Err(Failure(format!(
+            let rules = app::rules_to_act(&config, &opened).await.map_err(Failure::new)?;
+            config.rules = rules.ok_or_else(|| {
+                Failure(format!(
                     "the sidecars of this database decide by other rules than those of `{}`; take the file that one of them has, \
                      or let them load this one first (`loginsync db status` lists them)",
                     self.config.display()
-                )));
-            }
-            config.rules = app::rules_with_store(&config, &*opened.catalogue).await.map_err(Failure::new)?;
+                ))
+            })?;
             Ok(opened.store)
         })?;
         Ok((config, store))

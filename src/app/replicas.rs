@@ -1,8 +1,9 @@
 //! A sidecar among others over one database: it announces its file, takes over what others have changed, and does what is done
 //! once where it leads.
 
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -10,13 +11,14 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use super::{Core, StartError, finish_work, log_adopted, merged};
-use crate::config::Config;
+use crate::clock::Clock;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::mapping::elsewhere::{Announced, Elsewhere};
+use crate::pipeline::mapping::elsewhere::Announced;
 use crate::pipeline::mapping::stored::Stored;
+use crate::ports::catalogue::Catalogue;
 use crate::ports::store::postgres::Shared;
-use crate::ports::store::postgres::replicas::{Announcement, Following, Heard};
+use crate::ports::store::postgres::replicas::{Announcement, Following, Heard, Revision};
 use crate::ports::store::{Store, StoreError};
 
 /// How often the revision of the rules is asked for: what one replica changes reaches the others within a second.
@@ -31,8 +33,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Place {
     shared: Option<Shared>,
-    elsewhere: Mutex<Elsewhere>,
     leads: AtomicBool,
+    /// It was not heard of for too long, and has to announce itself again.
+    has_lapsed: AtomicBool,
     files: Gauge<i64, AtomicI64>,
     is_leader: Gauge<i64, AtomicI64>,
 }
@@ -58,24 +61,15 @@ impl Place {
     }
 
     fn lead(&self, leads: bool) {
-        if self.leads.swap(leads, Ordering::Relaxed) != leads && self.shared.is_some() {
-            tracing::info!(leads, "work that is done once");
+        let led = self.leads.swap(leads, Ordering::Relaxed);
+        match (led, leads, &self.shared) {
+            (false, true, Some(_)) => {
+                tracing::info!("this sidecar ends leases, seals the audit and sweeps, for all that share the database");
+            }
+            (true, false, Some(_)) => tracing::info!("this sidecar leaves leases, sealing and sweeping to another"),
+            _ => {}
         }
         self.is_leader.set(i64::from(leads));
-    }
-
-    /// What the files of others say, as it was heard last.
-    pub(super) fn elsewhere(&self) -> Elsewhere {
-        self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn hear(&self, following: &Following) {
-        let elsewhere = following.elsewhere.clone();
-        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
-        let files = i64::try_from(following.files).unwrap_or(i64::MAX);
-        if self.files.set(files) != files && files > 1 {
-            tracing::warn!(files, "sidecars decide by different files; what one of them gives, none of them ends");
-        }
     }
 
     /// Announces the rules of a file. Until the next announcement they are what this process decides by.
@@ -84,21 +78,51 @@ impl Place {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let name = format!("{}/{}", host.trim(), std::process::id());
         let announcement = Announcement { name, version: env!("CARGO_PKG_VERSION"), file: Announced::of(file) };
-        shared.announce(announcement, now).await
+        shared.announce(announcement, now).await?;
+        self.has_lapsed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// The catalogue, and what the files of others say. Without others the catalogue as it is.
-    pub(super) async fn following(&self, known: Arc<Stored>) -> Result<(Arc<Stored>, Option<i64>), StoreError> {
-        let Some(shared) = &self.shared else { return Ok((known, None)) };
-        let following = shared.following().await?;
-        self.hear(&following);
-        Ok((Arc::new(following.stored), Some(following.revision)))
+    /// Runs something while the announcement is renewed: what takes long would else outlive it, and nothing that it decides would
+    /// be written.
+    pub(super) async fn while_here<T>(&self, clock: &Clock, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.stay(clock) => match never {},
+        }
+    }
+
+    /// Renews the announcement, whatever else goes on.
+    async fn stay(&self, clock: &Clock) -> Infallible {
+        let Some(shared) = &self.shared else { return std::future::pending().await };
+        loop {
+            match shared.renew(clock.now()).await {
+                Ok(Heard { leads, lapsed }) => {
+                    self.lead(leads);
+                    self.has_lapsed.store(lapsed, Ordering::Relaxed);
+                }
+                // Its lease may have passed on by now. Why it cannot be renewed is told by what asks for the revision.
+                Err(_) => self.lead(false),
+            }
+            tokio::time::sleep(RENEW).await;
+        }
+    }
+
+    /// What there is to decide by beside the file. `None`: nothing is shared.
+    pub(super) async fn following(&self) -> Result<Option<Following>, StoreError> {
+        match &self.shared {
+            Some(shared) => shared.following().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Rules of this epoch were made of a revision, and are the current ones.
-    pub(super) fn follow(&self, epoch: u64, revision: Option<i64>) {
-        if let (Some(shared), Some(revision)) = (&self.shared, revision) {
-            shared.follow(epoch, revision);
+    pub(super) fn follow(&self, epoch: u64, revision: Revision, files: usize) {
+        let Some(shared) = &self.shared else { return };
+        shared.follow(epoch, revision);
+        let files = i64::try_from(files).unwrap_or(i64::MAX);
+        if self.files.set(files) != files && files > 1 {
+            tracing::warn!(files, "sidecars decide by different files; what one of them gives, none of them ends");
         }
     }
 
@@ -112,34 +136,17 @@ impl Place {
 
 /// Takes part, for as long as requests are answered.
 pub(super) async fn take_part(core: Arc<Core>) {
-    if let Some(shared) = core.place.shared.clone() {
-        tokio::join!(follow_others(&core, &shared), lead(&core, &shared));
+    if let Some(shared) = &core.place.shared {
+        core.place
+            .while_here(&core.clock, async { tokio::join!(follow_others(&core, shared), lead(&core, shared)) })
+            .await;
     }
 }
 
-async fn follow_others(core: &Arc<Core>, shared: &Shared) {
-    let mut renewed: Option<Instant> = None;
+async fn follow_others(core: &Core, shared: &Shared) {
     let mut is_told = false;
     loop {
-        let heard = match renewed {
-            Some(at) if at.elapsed() < RENEW => {
-                let leads = core.place.leads();
-                shared.revision().await.map(|revision| Heard { revision, leads, lapsed: false })
-            }
-            _ => shared.renew(core.clock.now()).await.inspect(|_| renewed = Some(Instant::now())),
-        };
-        let followed = match heard {
-            Ok(heard) => {
-                core.place.lead(heard.leads);
-                follow(core, shared, heard).await
-            }
-            Err(error) => {
-                // Its lease may have passed on by now.
-                core.place.lead(false);
-                Err(StartError::Store(error))
-            }
-        };
-        match followed {
+        match follow(core, shared).await {
             Ok(()) => is_told = false,
             Err(error) if !std::mem::replace(&mut is_told, true) => {
                 tracing::error!(%error, "failed to take over what other sidecars have changed; retrying");
@@ -151,27 +158,26 @@ async fn follow_others(core: &Arc<Core>, shared: &Shared) {
 }
 
 /// Catches up with what others have changed. Many changes are taken over in one go.
-async fn follow(core: &Arc<Core>, shared: &Shared, heard: Heard) -> Result<(), StartError> {
-    if !heard.lapsed && shared.follows() == Some(heard.revision) {
+async fn follow(core: &Core, shared: &Shared) -> Result<(), StartError> {
+    let has_lapsed = core.place.has_lapsed.load(Ordering::Relaxed);
+    if !has_lapsed && shared.follows() == Some(shared.revision().await?) {
         return Ok(());
     }
     let _alone = core.reloading.lock().await;
     let file = Arc::clone(&core.current().config.rules);
-    if heard.lapsed {
+    if has_lapsed {
         tracing::warn!("this sidecar was not heard of for too long; it announces itself again");
         core.place.announce(&file, core.clock.now()).await?;
     }
-    let following = shared.following().await?;
-    if !heard.lapsed && shared.follows() == Some(following.revision) {
+    let Following { revision, stored, elsewhere, files } = shared.following().await?;
+    if !has_lapsed && shared.follows() == Some(revision.number) {
         return Ok(());
     }
-    let before = core.place.elsewhere();
-    core.place.hear(&following);
-    let (revision, stored) = (following.revision, Arc::new(following.stored));
-    let epoch = core.rules.current().epoch + 1;
-    let rules = merged(&file, &stored, epoch, &following.elsewhere)?;
+    let before = core.rules.current();
+    let stored = Arc::new(stored);
+    let rules = merged(&file, &stored, Arc::new(elsewhere), before.epoch + 1)?;
     // What only a file gave that no sidecar has any more ends.
-    if before != following.elsewhere {
+    if before.elsewhere != rules.elsewhere {
         match core.store.make_current(Arc::clone(&rules), core.clock.now()).await {
             Ok(adopted) => log_adopted(adopted),
             Err(error @ StoreError::Braked(_)) => {
@@ -180,7 +186,7 @@ async fn follow(core: &Arc<Core>, shared: &Shared, heard: Heard) -> Result<(), S
             Err(error) => return Err(error.into()),
         }
     }
-    shared.follow(epoch, revision);
+    core.place.follow(rules.epoch, revision, files);
     core.rules.swap(Arc::clone(&rules));
     core.stored.store(stored);
     core.told.meters.retain(&rules);
@@ -221,14 +227,14 @@ async fn seal_all(shared: &Shared) -> Result<(), StoreError> {
 /// What the APIs have made, where every group and role of the file has its number. Another sidecar that starts at the same time may
 /// number them first.
 pub(super) async fn numbered(
-    core: (&dyn crate::ports::catalogue::Catalogue, &Store),
-    config: &Config,
+    catalogue: &dyn Catalogue,
+    store: &Store,
+    file: &RuleSet,
     now: Timestamp,
 ) -> Result<Arc<Stored>, StartError> {
-    let (catalogue, store) = core;
     let mut tries = 5_u32;
     loop {
-        match super::numbered(catalogue, store, &config.rules, now).await {
+        match super::numbered(catalogue, store, file, now).await {
             Err(StartError::Store(StoreError::Invalid(_))) if tries > 0 => tries -= 1,
             numbered => return numbered,
         }

@@ -9,10 +9,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::{StartError, merged};
 use crate::config::{Config, Place, Server, ServerPassword};
 use crate::pipeline::mapping::RuleSet;
-use crate::pipeline::mapping::elsewhere::{Announced, Elsewhere};
+use crate::pipeline::mapping::elsewhere::Announced;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::http;
+use crate::ports::store::postgres::replicas::Following;
 use crate::ports::store::postgres::{self, Address, Password};
 use crate::ports::store::sqlite::transfer::Role;
 use crate::ports::store::sqlite::{self, Claim, Settings, SqliteStore};
@@ -203,15 +204,19 @@ fn tls(server: &Server) -> Result<rustls::ClientConfig, StoreError> {
 
 // ------------------------------------------------------------------------------------------------------- only looking
 
-/// Whether a command may act by the rules of a file: a sidecar decides by them, or none serves the database.
+/// The rules that a command acts by: those of the live sidecars. `None`: some serve the database, and none has this file.
 ///
 /// # Errors
-/// When the database cannot be read.
-pub async fn is_announced(config: &Config, opened: &Opened) -> Result<bool, StoreError> {
-    let Some(shared) = &opened.shared else { return Ok(true) };
+/// As for [`rules_with_store`].
+pub async fn rules_to_act(config: &Config, opened: &Opened) -> Result<Option<Arc<RuleSet>>, StartError> {
+    let Some(shared) = &opened.shared else { return rules_with_store(config, &*opened.catalogue).await.map(Some) };
     let files = shared.live_files().await?;
     let own = Announced::of(&config.rules).digest;
-    Ok(files.is_empty() || files.iter().any(|file| *file == own))
+    if !files.is_empty() && !files.iter().any(|file| *file == own) {
+        return Ok(None);
+    }
+    let Following { stored, elsewhere, .. } = shared.following().await?;
+    Ok(Some(merged(&config.rules, &stored, Arc::new(elsewhere), config.rules.epoch)?))
 }
 
 /// The rules that a running sidecar decides by, for a command that looks at its store.
@@ -219,7 +224,7 @@ pub async fn is_announced(config: &Config, opened: &Opened) -> Result<bool, Stor
 /// # Errors
 /// When the store cannot be read, or the index of all mappings would be too large.
 pub async fn rules_with_store(config: &Config, catalogue: &dyn Catalogue) -> Result<Arc<RuleSet>, StartError> {
-    Ok(merged(&config.rules, &catalogue.stored().await?, config.rules.epoch, &Elsewhere::default())?)
+    Ok(merged(&config.rules, &catalogue.stored().await?, Arc::default(), config.rules.epoch)?)
 }
 
 /// The rules of file and store, and what adopting them would end because of what is privileged in them. The database is only read.
@@ -230,7 +235,7 @@ pub async fn looked_at(config: &Config) -> Result<(Arc<RuleSet>, Vec<Unvouched>)
     match &config.store.place {
         Place::File(path) => {
             let stored = SqliteStore::read_stored(path, config.store.timeout)?;
-            let rules = merged(&config.rules, &stored, config.rules.epoch, &Elsewhere::default())?;
+            let rules = merged(&config.rules, &stored, Arc::default(), config.rules.epoch)?;
             let unvouched = SqliteStore::read_unvouched(path, config.store.timeout, &rules)?;
             Ok((rules, unvouched))
         }
@@ -240,9 +245,7 @@ pub async fn looked_at(config: &Config) -> Result<(Arc<RuleSet>, Vec<Unvouched>)
                 let unvouched = store.unvouched(Arc::clone(&rules)).await?;
                 Ok((rules, unvouched))
             }
-            None => {
-                Ok((merged(&config.rules, &Stored::default(), config.rules.epoch, &Elsewhere::default())?, Vec::new()))
-            }
+            None => Ok((merged(&config.rules, &Stored::default(), Arc::default(), config.rules.epoch)?, Vec::new())),
         },
     }
 }

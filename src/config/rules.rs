@@ -12,6 +12,7 @@ mod mappings;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
@@ -53,6 +54,7 @@ pub fn read(root: &Section<'_>, declared: &Declared, limits: &Limits, headers: &
         sync,
         source: Some(digest_of(root.context.split.text)),
         overlay: Overlay::default(),
+        elsewhere: Arc::default(),
     };
     let rules = RuleSet::compile(0, rules).unwrap_or_else(|why| {
         root.context.raise(&root.span, "mapping", why.to_string());

@@ -49,6 +49,8 @@ pub struct Rules {
     pub source: Option<[u8; 32]>,
     /// What of them comes from the store.
     pub overlay: Overlay,
+    /// What the files of other sidecars say.
+    pub elsewhere: Arc<Elsewhere>,
 }
 
 /// Everything that decides what claims give: one consistent set, swapped whole.
@@ -66,7 +68,7 @@ pub struct RuleSet {
     /// What of them comes from the store.
     pub overlay: Overlay,
     /// What the files of other sidecars say.
-    pub elsewhere: Elsewhere,
+    pub elsewhere: Arc<Elsewhere>,
     mappings: Vec<Mapping>,
     /// Where each mapping is, by its identity: the table holds places alone, four bytes each, since the mapping has the rest.
     positions: HashTable<u32>,
@@ -461,7 +463,7 @@ impl RuleSet {
     /// # Errors
     /// When the index of the mappings would be larger than a login should pay for.
     pub fn compile(epoch: u64, rules: Rules) -> Result<Self, IndexError> {
-        let Rules { groups, roles, mut mappings, gates, providers, sync, source, overlay } = rules;
+        let Rules { groups, roles, mut mappings, gates, providers, sync, source, overlay, elsewhere } = rules;
         let mut known = HashSet::with_capacity(mappings.len());
         mappings.retain(|mapping| known.insert(mapping.id));
         drop(known);
@@ -476,7 +478,7 @@ impl RuleSet {
             sync,
             source,
             overlay,
-            elsewhere: Elsewhere::default(),
+            elsewhere,
             mappings,
             positions,
             index,

@@ -195,6 +195,33 @@ async fn what_one_live_file_gives_a_login_at_another_does_not_end() {
     .await;
 }
 
+/// Nor does a command that plans everyone anew by the rules of one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_live_file_gives_a_command_with_another_does_not_end() {
+    let Some(scene) = Scene::open().await else { return };
+    let (old, new) = (group("staff", "Staff") + &group("legacy", "Legacy"), group("staff", "Staff"));
+    let (one, two) = (scene.replica(&old).await, scene.replica(&new).await);
+    assert_eq!(scene.log_in(&one, "alice", &["staff", "legacy"]).await.1, ["Legacy", "Staff"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("new.toml");
+    std::fs::write(folder.path().join("store.key"), "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=").unwrap();
+    let store = format!("[store]\nurl = \"{}\"\nkey_file = \"store.key\"\n[app]", scene.database.url);
+    std::fs::write(&file, scene.text(&new).replace("[app]", &store)).unwrap();
+    let apply = async || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_loginsync"));
+        command.args(["mapping", "apply", "--config"]).arg(&file);
+        let said = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    };
+    apply().await;
+    assert_eq!(groups_of(&two, "alice").await, ["Legacy", "Staff"]);
+    one.running.stop().await;
+    within(Duration::from_secs(40), "what only the old file gave ends", async || {
+        groups_of(&two, "alice").await == ["Staff"]
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_leads_and_another_takes_over() {
     let Some(scene) = Scene::open().await else { return };

@@ -132,6 +132,8 @@ impl Elsewhere {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::pipeline::mapping::{Group, Rules};
 
@@ -153,7 +155,7 @@ mod tests {
         let other = Announced::of(&rules(&[("Staff", guarded), ("Free", free.clone()), ("Braked", Group::default())]));
         let mut own = rules(&[("Staff", Group::default()), ("Free", free.clone()), ("Braked", free)]);
         assert!(!own.is_protected(&group("Staff")) && !own.is_braked(&group("Braked")));
-        own.elsewhere = Elsewhere::default().with(&other.text).unwrap();
+        own.elsewhere = Arc::new(Elsewhere::default().with(&other.text).unwrap());
         assert!(own.is_protected(&group("Staff")) && own.is_privileged(&group("Staff")));
         assert!(own.is_braked(&group("Braked")));
         assert!(!own.is_braked(&group("Free")));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::alike;
 use super::definition::{Declared, Definition, Fault, TextLimits};
+use super::elsewhere::Elsewhere;
 use super::{Group, IndexError, Mapping, Role, RuleSet, Rules};
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::selector::Selector;
@@ -238,11 +239,12 @@ impl Mapping {
     }
 }
 
-/// Makes one rule set of the file's and of what the store adds. `file` is what the configuration alone comes to.
+/// Makes one rule set of the file's and of what the store adds, beside the files of other sidecars. `file` is what the configuration
+/// alone comes to.
 ///
 /// # Errors
 /// When the index of all mappings would be larger than a login should pay for.
-pub fn merge(file: &RuleSet, stored: &Stored, epoch: u64) -> Result<RuleSet, IndexError> {
+pub fn merge(file: &RuleSet, stored: &Stored, elsewhere: Arc<Elsewhere>, epoch: u64) -> Result<RuleSet, IndexError> {
     let mut overlay = Overlay { fingerprint: file.source, ..Overlay::default() };
     let mut rules = Rules {
         groups: file.groups.clone(),
@@ -253,6 +255,7 @@ pub fn merge(file: &RuleSet, stored: &Stored, epoch: u64) -> Result<RuleSet, Ind
         sync: file.sync,
         source: file.source,
         overlay: Overlay::default(),
+        elsewhere,
     };
     if !stored.is_bare() {
         overlay.fingerprint = stored.fingerprint(file.source);

@@ -1,8 +1,9 @@
 //! The store in PostgreSQL, shared by several sidecars.
 //!
 //! A login costs two round trips: one reads, one writes, each sent whole. What was read is not locked; the write checks that it is
-//! as it was, and is decided again where it is not. What asks about other users, or lost once, locks: first users in the
-//! order of their keys, then [`locks::FACTS`], then targets in the order of their numbers, then [`locks::RULES`]. That order holds everywhere, so that none waits in a circle.
+//! as it was, and is decided again where it is not. What asks about other users, or lost once, locks: first users in the order of
+//! their keys, then [`locks::FACTS`], then targets in the order of their numbers, then [`locks::RULES`]. That order holds everywhere,
+//! so that none waits in a circle.
 //!
 //! The limits are the server's: they travel with each transaction, since a pooler has no settings of a session.
 
@@ -49,6 +50,8 @@ use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession
 const QUEUES: usize = 256;
 /// How long an answer about readiness is good for.
 const READY: Duration = Duration::from_secs(1);
+/// The server's clock, in milliseconds since 1970.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 /// How often something is decided again because others were faster.
 const TRIES: usize = 20;
 

@@ -6,12 +6,11 @@
 //! that was current within the last second; older rules decide nothing until they were caught up with. A replica that was not
 //! heard of for a while counts no more, and what it decided meanwhile is not written.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, get, values};
-use super::{PgStore, Shared, locks};
+use super::{NOW, PgStore, Shared, locks};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::elsewhere::{Announced, Elsewhere};
 use crate::pipeline::mapping::stored::Stored;
@@ -30,9 +29,6 @@ const SWEPT: i64 = 10_000;
 /// After its end a token is remembered for so long, since clocks differ.
 const KEPT: i64 = 60_000;
 
-/// The server's clock, in milliseconds.
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-
 /// How this process stands among the replicas.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
@@ -44,36 +40,48 @@ pub(super) struct Standing {
     ahead: i64,
 }
 
+/// A revision of the rules, and when it was asked for: it was the current one then, or became so later.
+#[derive(Debug, Clone, Copy)]
+pub struct Revision {
+    pub number: i64,
+    pub asked_at: Instant,
+}
+
 /// Rules that a process decides by.
 #[derive(Debug, Clone, Copy)]
 struct Follows {
     epoch: u64,
-    revision: i64,
-    /// When the revision was current, as far as this process knows.
-    was_current: Instant,
+    /// Asked for when it was known to be the current one last.
+    revision: Revision,
 }
 
 impl Standing {
     /// The epoch that a decision is compared with, of a database at this revision: a newer one than that of the rules where they are
     /// older than they may be.
-    pub(super) fn epoch(&mut self, revision: i64, is_live: bool) -> Option<u64> {
-        let follows = self.follows.as_mut()?;
-        if follows.revision == revision && is_live {
-            follows.was_current = Instant::now();
-            return Some(follows.epoch);
-        }
-        let may = is_live && follows.was_current.elapsed() < LAG;
+    pub(super) fn epoch(&mut self, revision: Revision, is_live: bool) -> Option<u64> {
+        self.know(revision);
+        let follows = self.follows?;
+        let may = is_live && follows.revision.asked_at.elapsed() < LAG;
         Some(if may { follows.epoch } else { follows.epoch + 1 })
     }
 
+    /// A revision is the current one.
+    fn know(&mut self, revision: Revision) {
+        if let Some(follows) = &mut self.follows
+            && follows.revision.number == revision.number
+        {
+            follows.revision.asked_at = follows.revision.asked_at.max(revision.asked_at);
+        }
+    }
+
     /// Rules were adopted on a database at a revision, which rose by that or did not.
-    pub(super) fn adopted(&mut self, epoch: u64, on: i64, rose: bool) {
+    pub(super) fn adopted(&mut self, epoch: u64, on: Revision, rose: bool) {
         let revision = match &self.follows {
             // What else was changed before is still to be caught up with.
-            Some(follows) if follows.revision != on => follows.revision,
-            _ => on + i64::from(rose),
+            Some(follows) if follows.revision.number != on.number => follows.revision,
+            _ => Revision { number: on.number + i64::from(rose), ..on },
         };
-        self.follows = Some(Follows { epoch, revision, was_current: Instant::now() });
+        self.follows = Some(Follows { epoch, revision });
     }
 
     /// Why this process should decide nothing.
@@ -100,7 +108,7 @@ pub struct Announcement {
 /// What a replica decides by, beside its file.
 #[derive(Debug, Clone)]
 pub struct Following {
-    pub revision: i64,
+    pub revision: Revision,
     pub stored: Stored,
     /// What the files of other live replicas say.
     pub elsewhere: Elsewhere,
@@ -111,7 +119,6 @@ pub struct Following {
 /// What a replica hears when it renews its announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
-    pub revision: i64,
     /// It leads.
     pub leads: bool,
     /// It counts no more, and has to announce itself again.
@@ -140,22 +147,22 @@ impl Shared {
     /// # Errors
     /// When the database cannot be read.
     pub async fn following(&self) -> Result<Following, StoreError> {
-        let id = self.0.standing().id.map(|id| id.to_vec());
-        self.look(|look| async move { Ok((following(&look, id).await?, look)) }).await
+        let (id, asked_at) = (self.0.standing().id.map(|id| id.to_vec()), Instant::now());
+        self.look(move |look| async move { Ok((following(&look, id, asked_at).await?, look)) }).await
     }
 
     /// This process decides by rules of this epoch, which were made of this revision.
-    pub fn follow(&self, epoch: u64, revision: i64) {
+    pub fn follow(&self, epoch: u64, revision: Revision) {
         let mut standing = self.0.standing();
         let newer = standing.follows.filter(|follows| follows.epoch > epoch);
         if newer.is_none() {
-            standing.follows = Some(Follows { epoch, revision, was_current: Instant::now() });
+            standing.follows = Some(Follows { epoch, revision });
         }
     }
 
     /// The revision that this process decides by.
     pub fn follows(&self) -> Option<i64> {
-        self.0.standing().follows.map(|follows| follows.revision)
+        self.0.standing().follows.map(|follows| follows.revision.number)
     }
 
     /// The revision that the database is at.
@@ -164,16 +171,11 @@ impl Shared {
     /// When the database cannot be read.
     pub async fn revision(&self) -> Result<i64, StoreError> {
         self.run(|store| async move {
-            let pipe = store.pipe().await?;
-            let revision = pipe.number("SELECT revision FROM loginsync.rules", &[]).await?;
+            let (pipe, asked_at) = (store.pipe().await?, Instant::now());
+            let number = pipe.number("SELECT revision FROM loginsync.rules", &[]).await?;
             pipe.finish();
-            let mut standing = store.standing();
-            if let Some(follows) = &mut standing.follows
-                && follows.revision == revision
-            {
-                follows.was_current = Instant::now();
-            }
-            Ok(revision)
+            store.standing().know(Revision { number, asked_at });
+            Ok(number)
         })
         .await
     }
@@ -299,8 +301,9 @@ async fn forget_files(pipe: &Pipe) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn following(look: &Look, id: Option<Vec<u8>>) -> Result<Following, Failed> {
-    let revision = look.pipe.number("SELECT revision FROM loginsync.rules", &[]).await?;
+async fn following(look: &Look, id: Option<Vec<u8>>, asked_at: Instant) -> Result<Following, Failed> {
+    let number = look.pipe.number("SELECT revision FROM loginsync.rules", &[]).await?;
+    let revision = Revision { number, asked_at };
     let stored = super::catalogue::stored(look).await?;
     let mut elsewhere = Elsewhere::default();
     let files = look
@@ -321,7 +324,7 @@ async fn following(look: &Look, id: Option<Vec<u8>>) -> Result<Following, Failed
 }
 
 async fn renew(store: &PgStore, now: Timestamp) -> Result<Heard, Failed> {
-    let Some(id) = store.standing().id else { return Ok(Heard { revision: 0, leads: false, lapsed: true }) };
+    let Some(id) = store.standing().id else { return Ok(Heard { leads: false, lapsed: true }) };
     let pipe = store.pipe().await?;
     let mut statements = store.begin("BEGIN");
     statements.push(Statement {
@@ -343,18 +346,15 @@ async fn renew(store: &PgStore, now: Timestamp) -> Result<Heard, Failed> {
         .into(),
         values: values![id.to_vec(), LEADS, MOST_OFF],
     });
-    statements.push(Statement { text: "SELECT revision FROM loginsync.rules".into(), values: Vec::new() });
     statements.push(Statement { text: "COMMIT".into(), values: Vec::new() });
     let told = pipe.all(&statements).await?;
     pipe.finish();
     let mut told = told.into_iter().skip(2);
-    let (renewed, leads, revision) =
-        (told.next().unwrap_or_default(), told.next().unwrap_or_default(), told.next().unwrap_or_default());
+    let (renewed, leads) = (told.next().unwrap_or_default(), told.next().unwrap_or_default());
     if let Some(row) = renewed.first() {
         store.standing().ahead = get(row, 0)?;
     }
-    let revision = revision.first().map_or(Ok(0), |row| get(row, 0))?;
-    Ok(Heard { revision, leads: !leads.is_empty(), lapsed: renewed.is_empty() })
+    Ok(Heard { leads: !leads.is_empty(), lapsed: renewed.is_empty() })
 }
 
 async fn sweep(store: &PgStore) -> Result<(), Failed> {
@@ -368,12 +368,9 @@ async fn sweep(store: &PgStore) -> Result<(), Failed> {
     }
     pipe.run("COMMIT", &[]).await?;
     // Each table by itself, and none of them waits for a login.
-    let ended = BTreeMap::from([
-        ("tokens", ("digest", "until")),
-        ("refusals", ("digest", "until")),
-        ("sessions", ("key", "expires_at")),
-    ]);
-    for (table, (key, until)) in ended {
+    for (table, key, until) in
+        [("tokens", "digest", "until"), ("refusals", "digest", "until"), ("sessions", "key", "expires_at")]
+    {
         let text = format!(
             "DELETE FROM loginsync.{table} WHERE {key} IN
              (SELECT {key} FROM loginsync.{table} WHERE {until} < {NOW} - {KEPT} ORDER BY {until} LIMIT {SWEPT}

@@ -10,7 +10,7 @@ use super::super::transfer::{
 };
 use super::super::{ChainReport, StoreError};
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
-use super::{PgStore, Settings, audit, check, schema};
+use super::{NOW, PgStore, Settings, audit, check, schema};
 use crate::pipeline::ids::Timestamp;
 use crate::ports::BoxFuture;
 
@@ -246,7 +246,7 @@ async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Fail
         rows: Vec::new(),
         unsealed: 0,
         unsealed_ms: 0,
-        replicas: replicas(pipe).await?,
+        replicas: Vec::new(),
         synchronous: Some(waits && standbys.iter().any(|it| matches!(it.sync.as_str(), "sync" | "quorum"))),
         standbys,
         moved: None,
@@ -255,10 +255,13 @@ async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Fail
         return Ok(status);
     }
     status.schema = schema::version(pipe).await?;
+    status.replicas = replicas(pipe).await?;
     status.moved = mark_of(pipe).await?.map(|mark| mark.refusal(&status.name).to_string());
-    let unsealed = "SELECT count(*), coalesce((extract(epoch FROM clock_timestamp()) * 1000)::bigint - min(at), 0)
-                    FROM loginsync.audit WHERE NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)";
-    if let Some(row) = pipe.row(unsealed, &[]).await? {
+    let unsealed = format!(
+        "SELECT count(*), coalesce({NOW} - min(at), 0) FROM loginsync.audit
+         WHERE NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE audit_id = audit.id)"
+    );
+    if let Some(row) = pipe.row(&unsealed, &[]).await? {
         status.unsealed = get::<i64>(&row, 0)?.unsigned_abs();
         status.unsealed_ms = u64::try_from(get::<i64>(&row, 1)?).unwrap_or_default();
     }
@@ -268,14 +271,12 @@ async fn status(pipe: &Pipe, name: String, is_bare: bool) -> Result<Status, Fail
 
 /// Those that live, by the server's clock.
 async fn replicas(pipe: &Pipe) -> Result<Vec<Replica>, Failed> {
-    let announced = pipe.row("SELECT to_regclass('loginsync.replicas') IS NOT NULL", &[]).await?;
-    if !announced.map_or(Ok(false), |row| get(&row, 0))? {
-        return Ok(Vec::new());
-    }
-    let of = "SELECT name, version, left(encode(file, 'hex'), 12), started_at, ahead FROM loginsync.replicas
-              WHERE until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint ORDER BY name, started_at";
+    let of = format!(
+        "SELECT name, version, left(encode(file, 'hex'), 12), started_at, ahead FROM loginsync.replicas
+         WHERE until > {NOW} ORDER BY name, started_at"
+    );
     let mut all = Vec::new();
-    for row in pipe.rows(of, &[]).await? {
+    for row in pipe.rows(&of, &[]).await? {
         all.push(Replica {
             name: get(&row, 0)?,
             version: get(&row, 1)?,

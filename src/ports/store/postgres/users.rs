@@ -2,14 +2,15 @@
 //! was read is as it was.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::rows::kind_of;
 use super::super::{Ask, ROUNDS, Step, StoreError};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
-use super::{PgStore, TRIES, audit, catalogue, erased, locks, replicas, schema};
+use super::replicas::Revision;
+use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, replicas, schema};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -134,16 +135,21 @@ async fn attempt(
         statements.extend(locked.statements(&look.live.1.names));
     }
     statements.push(load(store, ask, true));
+    let asked_at = Instant::now();
     let (rows, answered) = look.all_and_answers(&statements, &locked.questions, &locked.asked).await?;
     let Look { pipe, live } = look;
     let rows = rows.into_iter().last().unwrap_or_default();
-    let Read { kept, loaded, mut facts, look, revision, lives } = read(store, pipe, ask, &rows).await?;
+    let Read { kept, loaded, mut facts, look, revision, lives } = read(store, pipe, ask, &rows, asked_at).await?;
+    if look.live.0 != live.0 && !locked.questions.is_empty() {
+        // A name may have another number than the one that was locked.
+        look.pipe.run("ROLLBACK", &[]).await?;
+        look.pipe.finish();
+        return Err(Failed::Lost);
+    }
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
-    // What was answered is about these users and these names, or is asked again.
-    if asked == locked.asked && look.live.0 == live.0 {
-        let token = facts.token;
-        facts = answered;
-        facts.token = token;
+    // What was answered is about these users, or is asked again.
+    if asked == locked.asked {
+        facts.absorb(answered);
     }
     let (save, look) = match decide(look, &kept, &asked, facts, step, Some(locked)).await? {
         Decided::Save(decided) => *decided,
@@ -190,8 +196,9 @@ async fn attempt(
 /// The same at one moment, and nothing is written.
 pub(super) async fn preview(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
     let Look { pipe, live: _ } = store.view().await?;
+    let asked_at = Instant::now();
     let rows = pipe.all(&[load(store, &ask, false)]).await?.pop().unwrap_or_default();
-    let Read { kept, facts, look, .. } = read(store, pipe, &ask, &rows).await?;
+    let Read { kept, facts, look, .. } = read(store, pipe, &ask, &rows, asked_at).await?;
     let asked: Vec<i64> = kept.iter().filter_map(|kept| kept.number).collect();
     if let Decided::Save(decided) = decide(look, &kept, &asked, facts, &mut step, None).await? {
         let (_, look) = *decided;
@@ -292,13 +299,18 @@ struct Read {
     loaded: Vec<Loaded>,
     facts: Facts,
     look: Look,
-    /// Of the rules.
-    revision: i64,
+    revision: Revision,
     /// This process counts among the replicas, or does not serve.
     lives: bool,
 }
 
-async fn read(store: &PgStore, pipe: Pipe, ask: &Ask, rows: &[tokio_postgres::Row]) -> Result<Read, Failed> {
+async fn read(
+    store: &PgStore,
+    pipe: Pipe,
+    ask: &Ask,
+    rows: &[tokio_postgres::Row],
+    asked_at: Instant,
+) -> Result<Read, Failed> {
     let first = rows.first().ok_or_else(|| StoreError::Unavailable("a look-up had no answer".into()))?;
     let generation: i64 = get(first, 0)?;
     let token = Seen { spent: get(first, 1)?, refused: get(first, 2)? };
@@ -307,7 +319,7 @@ async fn read(store: &PgStore, pipe: Pipe, ask: &Ask, rows: &[tokio_postgres::Ro
     if live.0 != generation {
         return Err(Failed::Lost);
     }
-    let (revision, lives): (i64, bool) = (get(first, 16)?, get(first, 17)?);
+    let (revision, lives) = (Revision { number: get(first, 16)?, asked_at }, get(first, 17)?);
     let epoch = store.standing().epoch(revision, lives);
     let (mut kept, mut loaded) = (Vec::new(), Vec::new());
     for (user, row) in ask.users.iter().zip(rows) {
@@ -556,7 +568,7 @@ async fn common(
         });
     }
     for number in done {
-        statements.push(Statement { text: DONE.into(), values: values![*number] });
+        statements.push(Statement { text: done_text().into(), values: values![*number] });
     }
     for (bearer, bound) in bound {
         let digest = erased::digest(store, pipe, bearer).await?;
@@ -586,8 +598,9 @@ fn forget(at: Timestamp) -> Vec<Statement> {
     ]
 }
 /// Work stays open for longer than rules may be old: until then it takes what such rules have given out of what is written.
-const DONE: &str = "DELETE FROM loginsync.work WHERE number = $1
-                    AND created_at < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - 3000";
+fn done_text() -> String {
+    format!("DELETE FROM loginsync.work WHERE number = $1 AND created_at < {NOW} - 3000")
+}
 
 fn tell(entries: &[Entry], number: Option<i64>, user: Option<&UserId>, now: Timestamp, rows: &mut Vec<audit::NewRow>) {
     for Entry { event, detail, login, about } in entries {

@@ -83,7 +83,7 @@ impl Service {
         let (plan, mut results, on) = aside(&self.turns.planning, PATIENCE, async move {
             let world = inspect.world();
             let (draft, results) = drafted(&world, &own, planned)?;
-            let rules = merge(&world.file, &draft.after, world.rules.epoch);
+            let rules = merge(&world.file, &draft.after, Arc::clone(&world.rules.elsewhere), world.rules.epoch);
             let rules = Arc::new(rules.map_err(|why| Refused::Conflict(why.to_string()))?);
             let (store, mut unwatched) = (inspect.store(), |_, _| {});
             let plan = forecast(&store, Some(&world.rules), &rules, world.now, people, &mut unwatched).await?;

@@ -183,6 +183,7 @@ fn planned_rules(world: &World, planned: Planned) -> Result<RuleSet, Refused> {
         sync: now.sync,
         source: now.source,
         overlay: now.overlay.clone(),
+        elsewhere: Arc::clone(&now.elsewhere),
     };
     RuleSet::compile(now.epoch, rules).map_err(|why| Refused::Conflict(why.to_string()))
 }
