@@ -15,7 +15,7 @@ setup: ## install what the build needs, where it is missing
 setup-postgres: ## install a PostgreSQL server, on which the tests run the store where one is installed
 	@scripts/setup postgres
 
-demo: setup ## a provider, an app and loginsync on this machine, to look at (ARGS=--headless: it walks by itself and ends)
+demo: setup ## a provider, an app and loginsync on this machine, to look at (ARGS=--headless: it walks by itself and ends; ARGS=--replicas: three sidecars)
 	@cargo run --quiet --locked -- demo $(ARGS)
 
 test: setup ## formatting, lints and every test

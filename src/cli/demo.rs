@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Provider and app are small; the sidecar is the real one ([`crate::app::start`]) with a real configuration in a temporary
-//! directory. [`recording`] tells of each plan, and [`walk`] plays a person's part over HTTP when no person is there to.
+//! directory, or three of them over one [`database`], with a [`balancer`] before them. [`recording`] tells of each plan, and [`walk`] plays a person's part over HTTP when no person is there to.
 
 pub mod app;
+pub mod balancer;
 pub mod browser;
 pub mod database;
 pub mod journal;
@@ -38,6 +39,8 @@ use crate::{app as wiring, telemetry};
 
 /// The first of the demo's ports by default.
 const PORT: u16 = 9400;
+/// With `--replicas`.
+pub const REPLICAS: usize = 3;
 /// How often the demo checks whether the configuration was reloaded.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -46,7 +49,10 @@ pub struct Demo {
     /// Run the whole story without a browser, print each plan, and exit; exit code 1 if anything is unexpected
     #[arg(long)]
     pub headless: bool,
-    /// The first of four ports; 0 picks free ones [default: 9400, headless: 0]
+    /// Run three sidecars that share a PostgreSQL database; each request goes through another one
+    #[arg(long)]
+    pub replicas: bool,
+    /// The first of four ports, nine with --replicas; 0 picks free ones [default: 9400, headless: 0]
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
 }
@@ -58,22 +64,23 @@ impl Demo {
         let mut out = std::io::stdout();
         let mut voice = Voice::to_standard_output(&mut out);
         let runtime = wiring::runtime().map_err(Failure::new)?;
+        let sidecars = if self.replicas { REPLICAS } else { 1 };
         runtime.block_on(async {
             match self.headless {
-                true => walk::walk(self.port.unwrap_or(0), &mut voice).await,
-                false => show(self.port.unwrap_or(PORT), &mut voice).await,
+                true => walk::walk(self.port.unwrap_or(0), sidecars, &mut voice).await,
+                false => show(self.port.unwrap_or(PORT), sidecars, &mut voice).await,
             }
         })
     }
 }
 
 /// Runs until it is stopped, and prints each plan as it happens.
-async fn show(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
+async fn show(port: u16, sidecars: usize, voice: &mut Voice<'_>) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::new)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::new)?;
     // A refusal page carries an id; here is the log that it is found in.
     telemetry::install(&Log { format: LogFormat::Text, level: tracing::Level::WARN }).map_err(Failure::new)?;
-    let scene = Scene::set_up(port, People::of_the_story).await?;
+    let scene = Scene::set_up(port, sidecars, People::of_the_story).await?;
     welcome(&scene, voice);
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -126,6 +133,13 @@ fn welcome(scene: &Scene, voice: &mut Voice<'_>) {
     let provider = voice.toned(Tone::Address, &addresses.provider);
     let program = std::env::current_exe().map_or_else(|_| "loginsync".into(), |path| path.display().to_string());
     let config = config.display();
+    let beside = match addresses.sidecars.len() {
+        1 => String::new(),
+        count => format!(
+            "\n  sidecars       {count}, over one PostgreSQL; each connection goes to the next. The others' configurations are beside \
+             the first: edit all of them"
+        ),
+    };
     voice.say(&format!(
         "\n{title}
 
@@ -134,7 +148,7 @@ fn welcome(scene: &Scene, voice: &mut Voice<'_>) {
 
   the app itself {}   no browser goes there
   admin          {}/metrics   /readyz /healthz
-  configuration  {config}
+  configuration  {config}{beside}
 
   To try:
   1. Open the app, log in as alice by OIDC, and see her groups and roles, each with its reason.
@@ -156,7 +170,11 @@ fn welcome(scene: &Scene, voice: &mut Voice<'_>) {
 /// # Errors
 /// When the system has no randomness.
 fn fresh_id() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
+    Ok(fresh_bytes::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn fresh_bytes<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure("the system has no randomness".into()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }

@@ -51,7 +51,8 @@ pub struct Page {
 
 impl Default for Browser {
     fn default() -> Self {
-        let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        // A connection for each request, so that a balancer has something to choose.
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(HttpConnector::new());
         Self { client, cookies: Cookies::new(), last_form: None }
     }
 }

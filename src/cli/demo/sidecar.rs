@@ -1,13 +1,16 @@
 //! The sidecar of the demo: the real one, by a real configuration in a temporary directory.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 use super::app::{OIDC_CALLBACK, SAML_CALLBACK};
-use super::fresh_id;
 use super::people::DELIMITER;
 use super::provider::{Provider, Registration};
+use super::{fresh_bytes, fresh_id};
 use crate::cli::Failure;
 
 /// Where users live: both providers speak of the same people.
@@ -45,6 +48,15 @@ pub struct Addresses {
     /// The app itself, where no browser goes.
     pub app: String,
     pub admin: String,
+    /// Where each sidecar listens. One alone is `proxy`; before several there is a balancer.
+    pub sidecars: Vec<Listening>,
+}
+
+/// Where a sidecar listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    pub proxy: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Addresses {
@@ -63,16 +75,26 @@ impl Addresses {
 pub struct Directory(TempDir);
 
 impl Directory {
-    /// Writes configuration and audit key. Other users of this machine cannot read them.
+    /// Writes keys, and a configuration for each sidecar. `database` is the URL of what they share; without one, the store is a file. Other users of this machine cannot read them.
     ///
     /// # Errors
     /// When the system's temporary directory cannot be written.
-    pub fn make(addresses: &Addresses) -> Result<Self, Failure> {
+    pub fn make(addresses: &Addresses, database: Option<&str>) -> Result<Self, Failure> {
         let cannot = |error: std::io::Error| Failure(format!("the demo's files cannot be written: {error}"));
         let directory = tempfile::Builder::new().prefix("loginsync-demo-").tempdir().map_err(cannot)?;
         let this = Self(directory);
         std::fs::write(this.path().join("audit.key"), format!("{}{}", fresh_id()?, fresh_id()?)).map_err(cannot)?;
-        std::fs::write(this.config(), configuration(addresses)).map_err(cannot)?;
+        let store = match database {
+            Some(url) => {
+                let key = STANDARD.encode(fresh_bytes::<32>()?);
+                std::fs::write(this.path().join("store.key"), key).map_err(cannot)?;
+                format!("url      = \"{url}\"\nkey_file = \"store.key\"")
+            }
+            None => String::from("path = \"loginsync.db\""),
+        };
+        for (file, listening) in this.configs(addresses.sidecars.len()).iter().zip(&addresses.sidecars) {
+            std::fs::write(file, configuration(addresses, listening, &store)).map_err(cannot)?;
+        }
         Ok(this)
     }
 
@@ -83,15 +105,20 @@ impl Directory {
     pub fn config(&self) -> PathBuf {
         self.path().join("loginsync.toml")
     }
+
+    /// One for each sidecar.
+    pub fn configs(&self, sidecars: usize) -> Vec<PathBuf> {
+        let others = (2..=sidecars).map(|number| self.path().join(format!("loginsync-{number}.toml")));
+        std::iter::once(self.config()).chain(others).collect()
+    }
 }
 
 /// The whole configuration, commented for its readers.
-fn configuration(addresses: &Addresses) -> String {
-    let Addresses { proxy, provider, app, admin } = addresses;
+fn configuration(addresses: &Addresses, listening: &Listening, store: &str) -> String {
+    let Addresses { proxy, provider, app, .. } = addresses;
+    let Listening { proxy: listen, admin } = listening;
     let entity_id = Provider::entity_id(provider);
     let audience = addresses.registration().entity_id;
-    let without_scheme = |address: &str| address.trim_start_matches("http://").to_owned();
-    let (listen, admin) = (without_scheme(proxy), without_scheme(admin));
     let mappings: String =
         [OIDC, SAML].iter().flat_map(|provider| MAPPED.iter().map(|mapped| mapping(provider, mapped))).collect();
     format!(
@@ -110,7 +137,7 @@ url = "{app}"               # the app itself
 address = "{admin}"
 
 [store]
-path = "loginsync.db"
+{store}
 
 [audit]
 key_file = "audit.key"

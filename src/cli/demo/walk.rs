@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::balancer::Balancer;
 use super::browser::{Browser, Page};
 use super::journal::Event;
 use super::people::People;
@@ -28,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When it cannot start, or anything is not as it should be.
-pub async fn walk(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
-    walk_among(port, People::of_the_story, voice).await
+pub async fn walk(port: u16, sidecars: usize, voice: &mut Voice<'_>) -> Result<(), Failure> {
+    walk_among(port, sidecars, People::of_the_story, voice).await
 }
 
 /// The same among other people. The story only holds among its own, so this is for those who doubt that the walk would see a
@@ -37,12 +38,17 @@ pub async fn walk(port: u16, voice: &mut Voice<'_>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As for [`walk`].
-pub async fn walk_among(port: u16, people: impl Fn() -> People, voice: &mut Voice<'_>) -> Result<(), Failure> {
+pub async fn walk_among(
+    port: u16,
+    sidecars: usize,
+    people: impl Fn() -> People,
+    voice: &mut Voice<'_>,
+) -> Result<(), Failure> {
     let began = Instant::now();
     let title =
         voice.toned(Tone::Title, "loginsync demo: a provider, an app, and the sidecar between them, on loopback");
     voice.say(&title);
-    let scene = Scene::set_up(port, people).await?;
+    let scene = Scene::set_up(port, sidecars, people).await?;
     let mut walk = Walk {
         scene: &scene,
         voice,
@@ -57,10 +63,18 @@ pub async fn walk_among(port: u16, people: impl Fn() -> People, voice: &mut Voic
     let outcome =
         outcome.unwrap_or_else(|_| Err(Failure(format!("step {} ({}) did not come to an end", walk.step, walk.title))));
     let counts = format!("{} steps, {} logins entered, {} refused", walk.step, walk.entered, walk.refused);
+    let taken = scene.balancer.as_ref().map(Balancer::taken);
     scene.take_down().await;
     let rows = outcome?;
     let words = voice.toned(Tone::Gain, "everything is as it should be");
     let seconds = began.elapsed().as_secs_f64();
+    if let Some(taken) = taken {
+        if taken.contains(&0) {
+            return Err(Failure(format!("a sidecar took no part; connections by sidecar: {taken:?}")));
+        }
+        let taken = taken.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        voice.say(&format!("\n{sidecars} sidecars over one PostgreSQL took {taken} connections by turns"));
+    }
     voice.say(&format!("\n{words}: {counts}, {rows} rows in an audit chain that verifies; {seconds:.1} s"));
     Ok(())
 }
