@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod directory;
 pub mod http;
 pub mod keys;
+pub mod outbox;
 pub mod rules;
 pub mod sessions;
 pub mod store;

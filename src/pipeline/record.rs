@@ -302,6 +302,16 @@ impl Record {
         lapsed.map(|(grant, _)| grant.clone()).collect()
     }
 
+    /// Whether an app that follows this user would be told the same of both.
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        let told = |record: &Self| {
+            let targets: BTreeSet<Target> = record.holdings.keys().map(|grant| grant.target.clone()).collect();
+            let denied: BTreeSet<Target> = record.denies.keys().cloned().collect();
+            (targets, denied, record.disabled.is_some())
+        };
+        self.email == other.email && self.display_name == other.display_name && told(self) == told(other)
+    }
+
     /// Carries out a plan.
     pub fn carry_out(&mut self, plan: &Plan, has_lease: bool, now: Timestamp) {
         if plan.shadow || plan.older {

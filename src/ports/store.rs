@@ -15,6 +15,7 @@ mod rules;
 pub mod sqlite;
 pub mod transfer;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,7 @@ use utoipa::ToSchema;
 
 use super::BoxFuture;
 use super::catalogue::{Found, Search};
+use super::outbox::{Outbox, Round};
 use super::sessions::Sessions;
 use crate::pipeline::claims::arrived::ArrivedNames;
 use crate::pipeline::decision::{self, Facts, Kept, Needs, Save};
@@ -426,6 +428,7 @@ pub struct Store {
     journal: Arc<dyn Journal>,
     upkeep: Arc<dyn Upkeep>,
     sessions: Arc<dyn Sessions>,
+    outbox: Arc<dyn Outbox>,
 }
 
 impl fmt::Debug for Store {
@@ -435,17 +438,36 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub fn new<T: Users + Journal + Upkeep + Sessions + 'static>(kept: Arc<T>) -> Self {
+    pub fn new<T: Users + Journal + Upkeep + Sessions + Outbox + 'static>(kept: Arc<T>) -> Self {
         Self {
             users: Arc::<T>::clone(&kept),
             journal: Arc::<T>::clone(&kept),
             upkeep: Arc::<T>::clone(&kept),
-            sessions: kept,
+            sessions: Arc::<T>::clone(&kept),
+            outbox: kept,
         }
     }
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
         Arc::clone(&self.sessions)
+    }
+
+    pub fn outbox(&self) -> Arc<dyn Outbox> {
+        Arc::clone(&self.outbox)
+    }
+
+    /// From now on changes are for these receivers. One that was not among those before hears of each user at their next login or
+    /// change.
+    ///
+    /// # Errors
+    /// When the store is not available.
+    pub async fn follow(&self, receivers: &BTreeSet<String>) -> Result<(), StoreError> {
+        let mut round = Round::read(self.outbox.note(Round::NOTE.into()).await?.as_deref());
+        if round.welcome(receivers) {
+            self.outbox.set_note(Round::NOTE.into(), round.text()).await?;
+        }
+        self.outbox.follow(if receivers.is_empty() { 0 } else { round.number });
+        Ok(())
     }
 
     /// Runs a step in a transaction, and hands on what it told.

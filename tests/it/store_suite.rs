@@ -47,6 +47,7 @@ macro_rules! on_every_store {
 
 mod measures;
 mod moves;
+mod outbox;
 mod replicas;
 mod rules;
 mod same;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::rows::{news, note_of};
 use super::{
     Ask, AuditRow, ChainReport, Journal, Known, Make, ROUNDS, Step, StoreError, Through, Token, Upkeep, Users, Work,
     made,
@@ -19,6 +20,7 @@ use crate::pipeline::plan::Source;
 use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
+use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
 /// The store in memory.
@@ -45,6 +47,32 @@ struct World {
     /// Whom each row is about.
     about: Vec<Option<i64>>,
     sessions: BTreeMap<[u8; 32], (i64, Timestamp, Session)>,
+    /// Of the receivers; 0: there are none.
+    round: i64,
+    followed: BTreeMap<i64, Followed>,
+    delivered: BTreeMap<(String, i64), Delivered>,
+}
+
+/// The version of a user.
+#[derive(Clone)]
+struct Followed {
+    version: i64,
+    round: i64,
+    at: Timestamp,
+    cause: &'static str,
+    login: Option<String>,
+    open: bool,
+}
+
+/// What a receiver has confirmed.
+#[derive(Clone)]
+struct Delivered {
+    wanted: i64,
+    confirmed: i64,
+    state: Option<String>,
+    due: Timestamp,
+    failures: u32,
+    fault: Option<String>,
 }
 
 impl Memory {
@@ -251,6 +279,7 @@ impl World {
         for (person, changes) in kept.iter().zip(&people) {
             let into = changes.into.and_then(|into| kept.get(into)).and_then(|into| into.number);
             if let (Some(number), Some(into)) = (person.number, into) {
+                self.tell_receivers(number, None, changes, now);
                 self.remove(number, &person.user);
                 self.former.values_mut().filter(|of| **of == number).for_each(|of| *of = into);
                 self.former.insert(number, into);
@@ -270,11 +299,12 @@ impl World {
         self.sessions.retain(|_, (of, ..)| *of != number);
     }
 
-    fn save_person(&mut self, kept: &Kept, changes: Changes, now: Timestamp) {
+    fn save_person(&mut self, kept: &Kept, mut changes: Changes, now: Timestamp) {
         let mut number = kept.number;
-        if let Some(bound) = changes.erased {
+        if let Some(bound) = changes.erased.clone() {
             put(&mut self.erased, kept.user.clone(), Some(bound).filter(Bound::binds));
             if let Some(gone) = number {
+                self.tell_receivers(gone, None, &changes, now);
                 let former = self.former.iter().filter(|(_, of)| **of == gone).map(|(former, _)| *former);
                 let numbers: Vec<i64> = std::iter::once(gone).chain(former).collect();
                 for (row, about) in self.audit.iter_mut().zip(&self.about) {
@@ -289,13 +319,17 @@ impl World {
                 return;
             }
         }
-        if let Some(record) = changes.record {
+        if let (None, Some(number)) = (&changes.record, number) {
+            self.tell_receivers(number, None, &changes, now);
+        }
+        if let Some(record) = changes.record.take() {
             let of = number.unwrap_or(self.last + 1);
             self.last = self.last.max(of);
             if record.disabled.is_some() {
                 self.sessions.retain(|_, (user, ..)| *user != of);
             }
-            let user = changes.key.unwrap_or_else(|| kept.user.clone());
+            self.tell_receivers(of, Some(&record), &changes, now);
+            let user = changes.key.clone().unwrap_or_else(|| kept.user.clone());
             self.numbers.insert(user.clone(), of);
             self.users.insert(of, (user.clone(), record));
             self.erased.remove(&user);
@@ -303,6 +337,55 @@ impl World {
         }
         self.windows.extend(changes.windows);
         changes.audit.iter().for_each(|entry| self.note(entry, number, Some(&kept.user), now));
+    }
+
+    /// Notes what receivers have to hear.
+    fn tell_receivers(&mut self, number: i64, after: Option<&Record>, changes: &Changes, now: Timestamp) {
+        let before = self.users.get(&number).map(|(_, record)| record);
+        let Some(news) = news(before, after, changes).filter(|_| self.round != 0) else { return };
+        let login = news.login.map(str::to_owned);
+        if news.rises {
+            return self.raise(number, news.cause, login, now);
+        }
+        let fresh = Followed { version: 1, round: self.round, at: now, cause: news.cause, login, open: true };
+        let followed = self.followed.entry(number).or_insert(fresh);
+        if followed.round != self.round {
+            (followed.round, followed.open) = (self.round, true);
+        }
+    }
+
+    fn raise(&mut self, number: i64, cause: &'static str, login: Option<String>, now: Timestamp) {
+        let version = self.followed.get(&number).map_or(1, |followed| followed.version + 1);
+        let followed = Followed { version, round: self.round, at: now, cause, login, open: true };
+        self.followed.insert(number, followed);
+    }
+
+    fn raise_holders(&mut self, target: &Target, cause: &'static str, now: Timestamp) -> u64 {
+        if self.round == 0 {
+            return 0;
+        }
+        let through = Through::Target(target.clone());
+        let holders = self.users.iter().filter(|(_, (_, record))| takes(&through, record));
+        let holders: Vec<i64> = holders.map(|(number, _)| *number).collect();
+        holders.iter().for_each(|number| self.raise(*number, cause, None, now));
+        holders.len() as u64
+    }
+
+    fn due(&self, number: i64, row: &Delivered) -> Option<Due> {
+        let followed = self.followed.get(&number)?;
+        Some(Due {
+            number,
+            wanted: followed.version,
+            confirmed: row.confirmed,
+            state: row.state.clone(),
+            failures: row.failures,
+            due: row.due,
+            fault: row.fault.clone(),
+            raised_at: followed.at,
+            cause: followed.cause.into(),
+            login: followed.login.clone(),
+            known: self.known(number),
+        })
     }
 
     fn save_shared(&mut self, shared: Shared, now: Timestamp) -> Result<(), StoreError> {
@@ -313,10 +396,11 @@ impl World {
             }
             self.stored = written.after;
             for (from, to) in &written.renamed {
-                self.retire(to);
+                self.raise_holders(from, "renamed", now);
+                self.retire(to, now);
                 self.rename(from, to);
             }
-            written.gone.iter().for_each(|target| self.retire(target));
+            written.gone.iter().for_each(|target| self.retire(target, now));
         }
         self.epoch = epoch.or(self.epoch);
         if restored.is_some() {
@@ -346,7 +430,8 @@ impl World {
     }
 
     /// No user holds it any more.
-    fn retire(&mut self, target: &Target) {
+    fn retire(&mut self, target: &Target, now: Timestamp) {
+        self.raise_holders(target, "removed", now);
         for (_, record) in self.users.values_mut() {
             record.holdings.retain(|grant, _| grant.target != *target);
         }
@@ -605,6 +690,110 @@ impl Upkeep for Memory {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Self::now(Ok(()))
+    }
+}
+
+impl Outbox for Memory {
+    fn follow(&self, round: i64) {
+        self.world().round = round;
+    }
+
+    fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut world = self.world();
+        let numbers: Vec<i64> = match whom {
+            Whom::Holders(target) => return Self::now(Ok(world.raise_holders(&target, cause, now))),
+            Whom::Everyone => world.users.keys().copied().collect(),
+            Whom::User(user) => world.numbers.get(&user).copied().into_iter().collect(),
+        };
+        numbers.iter().for_each(|number| world.raise(*number, cause, None, now));
+        Self::now(Ok(numbers.len() as u64))
+    }
+
+    fn spread(&self, receivers: Vec<String>, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut world = self.world();
+        let open = world.followed.iter().filter(|(_, followed)| followed.open).take(limit);
+        let open: Vec<(i64, i64)> = open.map(|(number, followed)| (*number, followed.version)).collect();
+        for (number, version) in &open {
+            for receiver in &receivers {
+                let fresh = Delivered { wanted: 0, confirmed: 0, state: None, due: now, failures: 0, fault: None };
+                let row = world.delivered.entry((receiver.clone(), *number)).or_insert(fresh);
+                if row.confirmed >= row.wanted || row.due == STUCK {
+                    row.due = now;
+                }
+                row.wanted = *version;
+            }
+            if let Some(followed) = world.followed.get_mut(number) {
+                followed.open = false;
+            }
+        }
+        Self::now(Ok(open.len() as u64))
+    }
+
+    fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        let world = self.world();
+        let rows = world
+            .delivered
+            .iter()
+            .filter(|((of, _), row)| *of == receiver && row.confirmed < row.wanted && row.due <= now);
+        let mut due: Vec<Due> = rows.filter_map(|((_, number), row)| world.due(*number, row)).collect();
+        due.sort_by_key(|due| (due.due, due.number));
+        due.truncate(limit);
+        Self::now(Ok(due))
+    }
+
+    fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut world = self.world();
+        let key = (receiver, number);
+        match (settled, world.delivered.get_mut(&key)) {
+            (Settled::Confirmed { version, state }, Some(row)) => {
+                (row.confirmed, row.state, row.failures, row.fault) = (version, Some(state), 0, None);
+            }
+            (Settled::Failed { fault, due }, Some(row)) => {
+                (row.failures, row.fault, row.due) = (row.failures + 1, Some(fault), due);
+            }
+            (Settled::Gone, _) => {
+                world.delivered.remove(&key);
+                let is_open = world.followed.get(&number).is_some_and(|followed| followed.open);
+                let is_left = world.delivered.keys().any(|(_, of)| *of == number) || world.users.contains_key(&number);
+                if !is_open && !is_left {
+                    world.followed.remove(&number);
+                }
+            }
+            (_, None) => {}
+        }
+        Self::now(Ok(()))
+    }
+
+    fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {
+        let world = self.world();
+        let Some(number) = world.numbers.get(&user).copied() else { return Self::now(Ok(Standing::default())) };
+        let version = world.followed.get(&number).map_or(0, |followed| followed.version);
+        let theirs = world.delivered.iter().filter(|((_, of), _)| *of == number);
+        let confirmed = theirs.map(|((receiver, _), row)| (receiver.clone(), row.confirmed, row.state.clone()));
+        Self::now(Ok(Standing { version, confirmed: confirmed.collect() }))
+    }
+
+    fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>> {
+        let world = self.world();
+        let mut tally = Tally::default();
+        for ((_, number), row) in
+            world.delivered.iter().filter(|((of, _), row)| *of == receiver && row.confirmed < row.wanted)
+        {
+            tally.pending += 1;
+            tally.stuck += u64::from(row.due == STUCK);
+            let raised = world.followed.get(number).map(|followed| followed.at);
+            tally.oldest = tally.oldest.into_iter().chain(raised).min();
+        }
+        Self::now(Ok(tally))
+    }
+
+    fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        Self::now(Ok(self.world().notes.get(&note_of(&name)).cloned()))
+    }
+
+    fn set_note(&self, name: String, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.world().notes.insert(note_of(&name), value);
         Self::now(Ok(()))
     }
 }

@@ -15,6 +15,7 @@ mod connect;
 mod erased;
 mod facts;
 mod find;
+mod outbox;
 mod pipe;
 mod records;
 pub mod replicas;
@@ -25,6 +26,7 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -94,6 +96,8 @@ pub struct PgStore {
     /// Among the replicas, and by which rules this process decides.
     standing: std::sync::Mutex<replicas::Standing>,
     queues: Vec<Arc<Mutex<()>>>,
+    /// Of the receivers; 0: there are none.
+    round: AtomicI64,
     probed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
@@ -222,6 +226,7 @@ impl PgStore {
             live: RwLock::default(),
             standing: std::sync::Mutex::default(),
             queues: (0..QUEUES).map(|_| Arc::default()).collect(),
+            round: AtomicI64::default(),
             probed: Mutex::default(),
         })
     }
@@ -260,6 +265,10 @@ impl PgStore {
 
     fn standing(&self) -> std::sync::MutexGuard<'_, replicas::Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn round(&self) -> i64 {
+        self.round.load(Ordering::Relaxed)
     }
 
     fn live(&self) -> Arc<(i64, Live)> {

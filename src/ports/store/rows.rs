@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{StoreError, Work};
 use crate::config::{Face, Scope};
+use crate::pipeline::decision::Changes;
 use crate::pipeline::faults;
 use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
@@ -86,6 +87,39 @@ pub(super) fn user_of(namespace: &str, subject: &str) -> Result<UserId, StoreErr
 /// A provider by a name that was valid when written.
 pub(super) fn provider_of(name: &str) -> Result<ProviderName, StoreError> {
     ProviderName::parse(name).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+/// What receivers have to hear of a write about a user.
+pub(super) struct News<'c> {
+    /// The user's version rises; else it is a login that changed nothing, of which receivers hear that are new.
+    pub rises: bool,
+    /// The row of the audit that says why.
+    pub cause: &'static str,
+    pub login: Option<&'c str>,
+}
+
+/// `before` and `after`: the record in the row, and the one that takes its place. `None` where receivers need not hear of it.
+pub(super) fn news<'c>(before: Option<&Record>, after: Option<&Record>, changes: &'c Changes) -> Option<News<'c>> {
+    let (cause, login) = changes.audit.last().map_or(("", None), |entry| (entry.event, entry.login.as_deref()));
+    let news = |rises| Some(News { rises, cause, login });
+    let moves = changes.erased.is_some() || changes.key.is_some() || changes.into.is_some();
+    match (before, after) {
+        (Some(_), _) if moves => news(true),
+        (Some(before), Some(after)) if before.tells_the_same(after) => {
+            if before.logins == after.logins {
+                None
+            } else {
+                news(false)
+            }
+        }
+        (_, Some(_)) => news(true),
+        (_, None) => None,
+    }
+}
+
+/// Under which a setting about delivery is kept.
+pub(super) fn note_of(name: &str) -> String {
+    format!("delivery:{name}")
 }
 
 /// A row of `holdings`, without the user and `at`.

@@ -13,6 +13,7 @@ mod facts;
 mod file;
 mod find;
 mod migrate;
+mod outbox;
 mod probe;
 mod records;
 mod schema;
@@ -22,7 +23,7 @@ pub mod transfer;
 mod users;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,8 @@ pub struct SqliteStore {
     live: Arc<RwLock<Arc<Live>>>,
     /// Statements that the writer has run for its jobs.
     statements: Arc<AtomicU64>,
+    /// Of the receivers; 0: there are none.
+    round: Arc<AtomicI64>,
     sealer: Arc<Sealer>,
     timeout: Duration,
     path: PathBuf,
@@ -105,6 +108,8 @@ struct Session<'a> {
     epoch: &'a mut Option<u64>,
     /// Whether expired tokens were cleared away in this transaction.
     swept: bool,
+    /// Of the receivers; 0: there are none.
+    round: i64,
     statements: &'a AtomicU64,
 }
 
@@ -182,7 +187,7 @@ impl SqliteStore {
         watch_statements(&mut writer, Arc::clone(&pulse)).map_err(unavailable)?;
         let state = State::read(&writer)?;
         let live = Arc::new(RwLock::new(Arc::new(state.live.clone())));
-        let statements = Arc::<AtomicU64>::default();
+        let (statements, round) = (Arc::<AtomicU64>::default(), Arc::<AtomicI64>::default());
         let writer = Writer {
             connection: writer,
             sealer: Arc::clone(&sealer),
@@ -192,6 +197,7 @@ impl SqliteStore {
             version: None,
             live: Arc::clone(&live),
             statements: Arc::clone(&statements),
+            round: Arc::clone(&round),
             beats: Beats(Arc::clone(&pulse)),
         };
         std::thread::Builder::new()
@@ -207,6 +213,7 @@ impl SqliteStore {
             aside: Arc::default(),
             live,
             statements,
+            round,
             sealer,
             timeout: settings.timeout,
             path: path.to_owned(),
@@ -269,7 +276,7 @@ impl SqliteStore {
         }
         let connection = open_to_read(path, timeout)?;
         match schema::version(&connection).map_err(|error| cannot_open(path, &error))? {
-            schema::VERSION => {}
+            schema::RECORDS..=schema::VERSION => {}
             newer if newer > schema::VERSION => return Err(schema::written_by_newer(newer)),
             _ => return Ok(Vec::new()),
         }
@@ -431,6 +438,7 @@ struct Writer {
     version: Option<i64>,
     live: Arc<RwLock<Arc<Live>>>,
     statements: Arc<AtomicU64>,
+    round: Arc<AtomicI64>,
     beats: Beats,
 }
 
@@ -494,8 +502,9 @@ impl Writer {
         let epoch_before = self.epoch;
         let mut state = self.take_state()?;
         let last_before = state.last.clone();
-        let Self { connection, sealer, files, epoch, statements, .. } = self;
-        let mut session = Session { connection, sealer, state: &mut state, epoch, swept: false, statements };
+        let Self { connection, sealer, files, epoch, statements, round, .. } = self;
+        let round = round.load(Ordering::Relaxed);
+        let mut session = Session { connection, sealer, state: &mut state, epoch, swept: false, round, statements };
         let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
         let committed = done.and_then(|()| files.check()).and_then(|()| execute(connection, "COMMIT"));
         let is_new = std::mem::take(&mut state.is_new);
@@ -622,6 +631,7 @@ impl Users for SqliteStore {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
+                round: 0,
                 statements: &statements,
             };
             users::transact(&mut session, &ask, &mut step, false)
@@ -683,6 +693,7 @@ impl Users for SqliteStore {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
+                round: 0,
                 statements: &statements,
             };
             check::check(&mut session, false)

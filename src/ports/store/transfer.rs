@@ -72,7 +72,7 @@ pub(super) const HOUR: i64 = 3_600_000;
 use Kind::{Bytes, Flag, Int, Text};
 
 /// All that is moved, in an order in which no row comes before one that it refers to.
-pub static TABLES: [Table; 18] = [
+pub static TABLES: [Table; 20] = [
     Table { name: "targets", key: 1, columns: &[("number", Int), ("kind", Int), ("name", Text), ("gone", Flag)] },
     Table {
         name: "users",
@@ -223,6 +223,33 @@ pub static TABLES: [Table; 18] = [
         name: "api_tokens",
         key: 1,
         columns: &[("digest", Bytes), ("refresh", Bytes), ("client", Bytes), ("created_at", Int), ("expires_at", Int)],
+    },
+    Table {
+        name: "followed",
+        key: 1,
+        columns: &[
+            ("user_id", Int),
+            ("version", Int),
+            ("round", Int),
+            ("at", Int),
+            ("cause", Text),
+            ("login", Text),
+            ("open", Flag),
+        ],
+    },
+    Table {
+        name: "delivered",
+        key: 2,
+        columns: &[
+            ("receiver", Text),
+            ("user_id", Int),
+            ("wanted", Int),
+            ("confirmed", Int),
+            ("state", Text),
+            ("due", Int),
+            ("failures", Int),
+            ("fault", Text),
+        ],
     },
 ];
 

@@ -4,6 +4,7 @@ use loginsync::config::{Face, Scope};
 use loginsync::pipeline::ids::MappingId;
 use loginsync::pipeline::mapping::stored::Exposure;
 use loginsync::ports::catalogue::{AccessToken, ApiClient, Catalogue, Search};
+use loginsync::ports::outbox::Settled;
 use loginsync::ports::store::sqlite::transfer::{self as file, Role};
 use loginsync::ports::store::transfer::{self, Doing, Mark, STAY, TABLES, Transfer, Undone};
 use loginsync::ports::store::{HoldFilter, Through, Users};
@@ -77,6 +78,7 @@ async fn fill(place: &Place) -> Store {
     let (opened, parts) = (place.open().await.unwrap(), place.parts().await);
     let store = &opened;
     let rules = now_rules();
+    store.follow(&["app".to_owned()].into()).await.unwrap();
     store.adopt(Arc::clone(&rules), NOW).await.unwrap();
     with_one_hold(&mut Log::new(store), &rules).await;
     let act = async |who: &str, act: Act| store.act(person(who), act, "cli:test".into(), NOW).await.unwrap();
@@ -150,6 +152,14 @@ async fn fill(place: &Place) -> Store {
     // A mapping is gone, and what that ends has not been swept.
     let fewer = configured(&(mapped(&[("loose", "Loose")]) + "[brake]\nminimum = 100\n"), 2);
     store.adopt(fewer, NOW).await.unwrap();
+    // Some of the users were delivered, some wait, and some were not looked at yet.
+    let outbox = store.outbox();
+    outbox.spread(vec!["app".into()], NOW, 3).await.unwrap();
+    let waiting = outbox.due("app".into(), NOW, 2).await.unwrap();
+    let confirmed = Settled::Confirmed { version: waiting[0].wanted, state: "{}".into() };
+    outbox.settle("app".into(), waiting[0].number, confirmed).await.unwrap();
+    let failed = Settled::Failed { fault: "it says no".into(), due: Timestamp(NOW.0 + 1) };
+    outbox.settle("app".into(), waiting[1].number, failed).await.unwrap();
     opened
 }
 
@@ -177,6 +187,10 @@ async fn readable(place: &Place) -> Vec<String> {
     ] {
         told.push(format!("{through:?}: {:?}", users.through(through.clone(), 0, 100).await.unwrap()));
     }
+    let outbox = store.outbox();
+    told.push(format!("{:?}", outbox.due("app".into(), Timestamp(NOW.0 + 1), 100).await.unwrap()));
+    told.push(format!("{:?}", outbox.standing(person("user-0")).await.unwrap()));
+    told.push(format!("{:?}", outbox.note("round".into()).await.unwrap()));
     told.push(format!("{:?}", users.work().await.unwrap()));
     told.push(format!("{:?}", store.holds(HoldFilter::default(), Arc::clone(&rules)).await.unwrap()));
     told.push(format!("{:?}", store.members(group("Staff"), None, 100).await.unwrap()));
@@ -358,7 +372,9 @@ async fn a_move_is_refused_before_anything_is_written() {
 fn every_table_is_moved_or_stays_with_a_reason() {
     let schemas = [
         include_str!("../../../src/ports/store/sqlite/schema/current.sql"),
+        include_str!("../../../src/ports/store/sqlite/schema/10-delivery.sql"),
         include_str!("../../../src/ports/store/postgres/schema.sql"),
+        include_str!("../../../src/ports/store/postgres/delivery.sql"),
     ];
     let known =
         |name: &str| TABLES.iter().any(|table| table.name == name) || STAY.iter().any(|(stays, _)| *stays == name);

@@ -10,7 +10,7 @@ use super::super::StoreError;
 use super::super::rows::kind_of;
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, get, values};
-use super::{Shared, clients};
+use super::{PgStore, Shared, clients, outbox};
 use crate::pipeline::decision::Written;
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored};
@@ -119,7 +119,13 @@ fn statement(text: &'static str, values: Vec<super::pipe::Value>) -> Statement {
 
 /// Writes what differs. Grants and denies follow a group or role to its new name, since they go by its number; what is gone
 /// has none any more.
-pub(super) async fn write(pipe: &Pipe, written: &Written, names: &Names) -> Result<Vec<Statement>, Failed> {
+pub(super) async fn write(
+    store: &PgStore,
+    pipe: &Pipe,
+    written: &Written,
+    names: &Names,
+    now: Timestamp,
+) -> Result<Vec<Statement>, Failed> {
     let Written { before, after, renamed, gone } = written;
     if counter(pipe, "generation").await? != before.generation {
         return Err(Failed::Store(StoreError::Invalid("the store has changed since; try again".into())));
@@ -146,15 +152,17 @@ pub(super) async fn write(pipe: &Pipe, written: &Written, names: &Names) -> Resu
         statements.push(set(name, value.to_string().into_bytes()));
     }
     // Names as they become, one rename after another.
-    let mut names = names.clone();
+    let (mut names, round) = (names.clone(), store.round());
     for (from, to) in renamed {
+        // Receivers know groups by their names.
+        statements.extend(outbox::raise_holders(round, from, &names, "renamed", now));
         statements.push(statement(
             "INSERT INTO loginsync.denied (kind, name, user_id)
              SELECT kind, $3, user_id FROM loginsync.denied WHERE kind = $1 AND name = $2 ON CONFLICT DO NOTHING",
             values![kind_of(from), from.name(), to.name()],
         ));
         // What is left under the new name from something that is gone gives way.
-        retire(to, &mut names, &mut statements);
+        retire(to, &mut names, (round, now), &mut statements);
         if let Some(number) = names.number(from) {
             statements.push(statement(
                 "UPDATE loginsync.targets SET name = $2 WHERE number = $1",
@@ -163,13 +171,14 @@ pub(super) async fn write(pipe: &Pipe, written: &Written, names: &Names) -> Resu
             names.insert(number, to.clone(), false);
         }
     }
-    gone.iter().for_each(|target| retire(target, &mut names, &mut statements));
+    gone.iter().for_each(|target| retire(target, &mut names, (round, now), &mut statements));
     Ok(statements)
 }
 
 /// The number of a target is nothing's any more.
-fn retire(target: &Target, names: &mut Names, statements: &mut Vec<Statement>) {
+fn retire(target: &Target, names: &mut Names, (round, now): (i64, Timestamp), statements: &mut Vec<Statement>) {
     let Some(number) = names.number(target) else { return };
+    statements.extend(outbox::raise_holders(round, target, names, "removed", now));
     statements.push(statement("UPDATE loginsync.targets SET gone = true WHERE number = $1", values![number]));
     for table in ["holdings", "guards"] {
         statements.push(Statement {

@@ -4,8 +4,10 @@ use super::super::StoreError;
 use super::pipe::{Failed, Pipe, get, values};
 use super::{PgStore, locks};
 
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 const TABLES: &str = include_str!("schema.sql");
+/// What version 2 adds.
+const DELIVERY: &str = include_str!("delivery.sql");
 /// For queries by hand.
 const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 
@@ -96,18 +98,39 @@ pub(super) async fn refuse_restored(pipe: &Pipe, place: &str) -> Result<(), Fail
     }
 }
 
+/// Gives the tables of version 2 to the roles that have those of version 1.
+const SAME_ROLES: &str =
+    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered TO %I', grantee)
+    FROM information_schema.role_table_grants
+    WHERE table_schema = 'loginsync' AND table_name = 'users' AND privilege_type = 'UPDATE' AND grantee <> current_user
+      AND grantee <> 'PUBLIC'";
+
+async fn run(pipe: &Pipe, statements: &str) -> Result<(), Failed> {
+    let lines: Vec<&str> = statements.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+    for statement in lines.join("\n").split(';').filter(|text| !text.trim().is_empty()) {
+        pipe.run(statement, &[]).await?;
+    }
+    Ok(())
+}
+
 async fn make(pipe: &Pipe) -> Result<(), Failed> {
     pipe.run("BEGIN", &[]).await?;
     pipe.row("SELECT pg_advisory_xact_lock($1)", &values![locks::SCHEMA]).await?;
     match version(pipe).await? {
         0 => {
             pipe.run("CREATE SCHEMA IF NOT EXISTS loginsync", &[]).await?;
-            let tables: Vec<&str> = TABLES.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
-            for statement in tables.join("\n").split(';').filter(|text| !text.trim().is_empty()) {
-                pipe.run(statement, &[]).await?;
-            }
+            run(pipe, TABLES).await?;
+            run(pipe, DELIVERY).await?;
             pipe.run("INSERT INTO loginsync.schema (version) VALUES ($1)", &values![VERSION]).await?;
             pipe.run(NOTE_CLUSTER, &[]).await?;
+        }
+        1 => {
+            run(pipe, DELIVERY).await?;
+            // Roles that may change users run as sidecars.
+            for row in pipe.rows(SAME_ROLES, &[]).await? {
+                pipe.run(get(&row, 0)?, &[]).await?;
+            }
+            pipe.run("UPDATE loginsync.schema SET version = $1", &values![VERSION]).await?;
         }
         VERSION => {}
         newer => return Err(Failed::Store(written_by_newer(newer))),

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::super::rows::kind_of;
+use super::super::rows::{kind_of, news};
 use super::super::{Ask, ROUNDS, Step, StoreError};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
 use super::replicas::Revision;
-use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, replicas, schema};
+use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, outbox, replicas, schema};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -383,6 +383,7 @@ async fn written(
                 first.push(Statement { text: text.into(), values: values![it.number, into.number] });
             }
             first.push(remove(it.number));
+            then.extend(told(store, it, None, changes, now));
         }
     }
     for ((it, kept), changes) in loaded.iter().zip(kept).zip(&people).filter(|(_, changes)| changes.into.is_none()) {
@@ -454,6 +455,7 @@ async fn person(
         let digest = erased::digest_of(store, pipe, user).await?;
         then.extend(erased::bind(&digest, bound, now));
         if let Some(gone) = number {
+            then.extend(told(store, it, None, changes, now));
             return erase(pipe, gone, &changes.audit, now, first, rows).await;
         }
     }
@@ -461,9 +463,11 @@ async fn person(
         let before = it.stored.as_ref().map(|(version, record)| (*version, record));
         // Rules that are a moment older may have given what has ended since.
         let counts = (!live.work.is_empty()).then(|| live.as_it_counts(after.clone()));
-        let written = records::write(it.number, user, before, counts.as_ref().unwrap_or(after), &live.names)?;
+        let after = counts.as_ref().unwrap_or(after);
+        let written = records::write(it.number, user, before, after, &live.names)?;
         first.extend(written.row);
         then.extend(written.found_by);
+        then.extend(told(store, it, Some(after), changes, now));
         number = Some(it.number);
         // What bound the person who was erased is in the record from now on.
         if erased.is_some() {
@@ -473,6 +477,9 @@ async fn person(
                 values: values![digest],
             });
         }
+    }
+    if changes.record.is_none() {
+        then.extend(told(store, it, None, changes, now));
     }
     if let (Some(number), Some(key)) = (number, &changes.key) {
         first.push(Statement {
@@ -498,6 +505,12 @@ async fn person(
     }
     tell(&changes.audit, number, Some(user), now, rows);
     Ok(())
+}
+
+/// What receivers have to hear.
+fn told(store: &PgStore, it: &Loaded, after: Option<&Record>, changes: &Changes, now: Timestamp) -> Option<Statement> {
+    let news = news(it.stored.as_ref().map(|(_, record)| record), after, changes)?;
+    outbox::tell_receivers(store.round(), it.number, &news, now)
 }
 
 /// Removes a user and the personal fields of their rows of the audit, those of users who became one with them included.
@@ -544,7 +557,7 @@ async fn common(
         statements.extend(forget(*at));
     }
     if let Some(written) = catalogue {
-        statements.extend(catalogue::write(pipe, written, &live.names).await?);
+        statements.extend(catalogue::write(store, pipe, written, &live.names, now).await?);
     }
     for (name, value) in notes {
         statements.push(match value {

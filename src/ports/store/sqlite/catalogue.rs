@@ -122,7 +122,7 @@ fn header(row: &Row<'_>) -> rusqlite::Result<(Entry<()>, String)> {
 
 /// Writes what differs. Grants and denies follow a group or role to its new name, since they go by its number; what is gone
 /// has none any more.
-pub(super) fn write(session: &mut Session<'_>, written: &Written) -> Result<(), StoreError> {
+pub(super) fn write(session: &mut Session<'_>, written: &Written, now: Timestamp) -> Result<(), StoreError> {
     let Written { before, after, renamed, gone } = written;
     if counter(session.connection, "generation")? != before.generation {
         return Err(StoreError::Invalid("the store has changed since; try again".into()));
@@ -135,19 +135,21 @@ pub(super) fn write(session: &mut Session<'_>, written: &Written) -> Result<(), 
         session.run("INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)", &[&name, &value])?;
     }
     for (from, to) in renamed {
-        rename(session, from, to)?;
+        // Receivers know groups by their names.
+        session.raise_holders(from, "renamed", now)?;
+        rename(session, from, to, now)?;
     }
-    gone.iter().try_for_each(|target| retire(session, target))
+    gone.iter().try_for_each(|target| retire(session, target, now))
 }
 
-fn rename(session: &mut Session<'_>, from: &Target, to: &Target) -> Result<(), StoreError> {
+fn rename(session: &mut Session<'_>, from: &Target, to: &Target, now: Timestamp) -> Result<(), StoreError> {
     // A deny of the name binds the new one as well.
     session.run(
         "INSERT OR IGNORE INTO denied (kind, name, user_id) SELECT kind, ?3, user_id FROM denied WHERE kind = ?1 AND name = ?2",
         &[&kind_of(from), &from.name(), &to.name()],
     )?;
     // What is left under the new name from something that is gone gives way.
-    retire(session, to)?;
+    retire(session, to, now)?;
     let Some(number) = session.state.live.names.number(from) else { return Ok(()) };
     session.run("UPDATE targets SET name = ?2 WHERE number = ?1", &[&number, &to.name()])?;
     session.state.live.names.insert(number, to.clone(), false);
@@ -156,8 +158,9 @@ fn rename(session: &mut Session<'_>, from: &Target, to: &Target) -> Result<(), S
 }
 
 /// The number of a target is nothing's any more.
-fn retire(session: &mut Session<'_>, target: &Target) -> Result<(), StoreError> {
+fn retire(session: &mut Session<'_>, target: &Target, now: Timestamp) -> Result<(), StoreError> {
     let Some(number) = session.state.live.names.number(target) else { return Ok(()) };
+    session.raise_holders(target, "removed", now)?;
     session.run("UPDATE targets SET gone = 1 WHERE number = ?1", &[&number])?;
     for table in ["holdings", "given", "guards"] {
         session.run(&format!("DELETE FROM {table} WHERE kind = ?1 AND target = ?2"), &[&kind_of(target), &number])?;

@@ -11,9 +11,13 @@ use super::file::Claim;
 use super::{cannot_open, migrate, unavailable};
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 9;
+pub(super) const VERSION: i64 = 10;
+/// The first version with records. What came later stands beside it, and is added in place.
+pub(super) const RECORDS: i64 = 9;
 /// Its tables.
 pub(super) const TABLES: &str = include_str!("schema/current.sql");
+/// What version 10 adds.
+pub(super) const DELIVERY: &str = include_str!("schema/10-delivery.sql");
 /// What stands on the tables, once they are filled.
 pub(super) const VIEWS: &str = include_str!("schema/views.sql");
 /// How long a command waits for another process that is bringing the database up to date: what is large takes a while.
@@ -87,16 +91,33 @@ pub(super) fn bring_up_to_date(path: &Path, claimed: bool, sealer: &Sealer) -> R
 fn renew(path: &Path, older: i64, sealer: &Sealer) -> Result<(), StoreError> {
     match older {
         0 => create(path),
+        RECORDS.. => extend(path),
         older => migrate::migrate(path, older, sealer),
     }
 }
 
 /// Makes the schema in an empty file.
 fn create(path: &Path) -> Result<(), StoreError> {
+    in_one_transaction(path, make)
+}
+
+/// Adds what later versions have beside the tables of [`RECORDS`].
+fn extend(path: &Path) -> Result<(), StoreError> {
+    in_one_transaction(path, |connection| match version(connection)? {
+        RECORDS => {
+            connection.execute_batch(DELIVERY)?;
+            connection.pragma_update(None, "user_version", VERSION)
+        }
+        // Another process may have been faster.
+        _ => Ok(()),
+    })
+}
+
+fn in_one_transaction(path: &Path, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> Result<(), StoreError> {
     let connection = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
     patiently(|| connection.pragma_update(None, "journal_mode", "WAL")).map_err(|error| cannot_open(path, &error))?;
     patiently(|| connection.execute_batch("BEGIN IMMEDIATE")).map_err(unavailable)?;
-    let outcome = make(&connection).and_then(|()| connection.execute_batch("COMMIT")).map_err(unavailable);
+    let outcome = work(&connection).and_then(|()| connection.execute_batch("COMMIT")).map_err(unavailable);
     if outcome.is_err() {
         // SQLite may have ended the transaction by itself.
         let _ = connection.execute_batch("ROLLBACK");
@@ -115,6 +136,7 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
 
 /// What comes behind the tables.
 pub(super) fn finish(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(DELIVERY)?;
     connection.execute_batch(VIEWS)?;
     connection.pragma_update(None, "user_version", VERSION)
 }

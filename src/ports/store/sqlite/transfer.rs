@@ -185,6 +185,7 @@ impl Transfer for Side {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
+                round: 0,
                 statements: &statements,
             };
             check::check(&mut session, false)

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::super::rows::Live;
+use super::super::rows::{Live, news};
 use super::super::{Ask, Known, ROUNDS, Step, StoreError, Token};
 use super::audit::About as Row;
 use super::facts::Look;
@@ -148,6 +148,7 @@ fn commit(session: &mut Session<'_>, loaded: Vec<Loaded>, ask: &Ask, save: Save)
     for (it, changes) in loaded.iter().zip(&people) {
         if let Some(into) = changes.into.and_then(|into| loaded.get(into)).and_then(|into| into.kept.number) {
             merge(session, it, into)?;
+            tell_receivers(session, it, changes, now)?;
         }
     }
     for (it, changes) in loaded.iter().zip(&people).filter(|(_, changes)| changes.into.is_none()) {
@@ -219,6 +220,7 @@ fn write_person(session: &mut Session<'_>, it: &Loaded, changes: &Changes, now: 
     if let Some(bound) = &changes.erased {
         erased::keep(session, user, bound, now)?;
         if let Some((gone, record)) = it.before() {
+            tell_receivers(session, it, changes, now)?;
             return erase(session, gone, record, &changes.audit, now);
         }
     }
@@ -234,6 +236,11 @@ fn write_person(session: &mut Session<'_>, it: &Loaded, changes: &Changes, now: 
             "UPDATE users SET namespace = ?2, subject = ?3 WHERE id = ?1",
             &[&number, &key.namespace.as_str(), &key.subject.as_str()],
         )?;
+    }
+    if let (Some(number), Some(news)) =
+        (number, news(it.before().map(|(_, record)| record), changes.record.as_ref(), changes))
+    {
+        session.tell_receivers(number, &news, now)?;
     }
     for ((provider, target), window) in &changes.windows {
         let number = session.state.live.names.number(target).unwrap_or(-1);
@@ -251,6 +258,12 @@ fn write_person(session: &mut Session<'_>, it: &Loaded, changes: &Changes, now: 
         )?;
     }
     tell(session, &changes.audit, number, Some(user), now)
+}
+
+/// A user is gone, and receivers have to hear of it.
+fn tell_receivers(session: &Session<'_>, it: &Loaded, changes: &Changes, now: Timestamp) -> Result<(), StoreError> {
+    let Some((number, record)) = it.before() else { return Ok(()) };
+    news(Some(record), None, changes).map_or(Ok(()), |news| session.tell_receivers(number, &news, now))
 }
 
 /// Removes a user and the personal fields of their rows of the audit, those of users who became one with them included.
@@ -287,7 +300,7 @@ fn write_shared(session: &mut Session<'_>, shared: &Shared, now: Timestamp) -> R
     let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, restored: since, bound, audit: _ } =
         shared;
     if let Some(catalogue) = catalogue {
-        catalogue::write(session, catalogue)?;
+        catalogue::write(session, catalogue, now)?;
     }
     if let Some(at) = since {
         session.set(restored::NAME, &at.0.to_be_bytes())?;

@@ -1,0 +1,151 @@
+//! What receivers have still to hear of users: the outbox.
+//!
+//! It holds no messages. A user whose memberships change gets a higher version, in the transaction that changes them; of each
+//! receiver it is known which version it has confirmed, and what it was told with it. What is delivered is what the user holds
+//! when it is delivered, so that many changes become one delivery, a repeat does no harm, and a crash loses nothing.
+//!
+//! ```text
+//! raise     a user's version rises, where a decision is saved
+//! spread    of raised users each receiver gets a row
+//! due       rows that are not confirmed, and not put off
+//! settle    a row is confirmed, or put off with its fault
+//! ```
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::BoxFuture;
+use super::store::{Known, StoreError};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
+
+/// A delivery that is put off until the user changes again, or an operator asks for it.
+pub const STUCK: Timestamp = Timestamp(i64::MAX);
+
+/// What one receiver has still to hear of one user.
+#[derive(Debug, Clone)]
+pub struct Due {
+    pub number: i64,
+    /// The version that it should confirm.
+    pub wanted: i64,
+    /// The version that it has confirmed; 0 for none.
+    pub confirmed: i64,
+    /// What it was told with that version.
+    pub state: Option<String>,
+    /// How often in a row this was tried in vain.
+    pub failures: u32,
+    /// Not before this moment.
+    pub due: Timestamp,
+    pub fault: Option<String>,
+    /// When the user's version rose last, by which row of the audit, and by which login.
+    pub raised_at: Timestamp,
+    pub cause: String,
+    pub login: Option<String>,
+    /// `None`: the user was erased, or became one with another.
+    pub known: Option<Known>,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The receiver has confirmed a version, and was told this.
+    Confirmed { version: i64, state: String },
+    /// It has confirmed that the user is gone: nothing is kept of them.
+    Gone,
+    /// It did not confirm.
+    Failed { fault: String, due: Timestamp },
+}
+
+/// Whose versions rise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    Everyone,
+    User(UserId),
+    /// Who has a grant of a target.
+    Holders(Target),
+}
+
+/// What receivers have confirmed of one user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// The user's version; 0 where none was raised.
+    pub version: i64,
+    /// By receiver: the version that it has confirmed, and what it was told with it.
+    pub confirmed: Vec<(String, i64, Option<String>)>,
+}
+
+/// How far a receiver is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Deliveries that are not confirmed.
+    pub pending: u64,
+    /// Those of them that are put off for good.
+    pub stuck: u64,
+    /// When the user of the oldest of them has changed.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Which receivers there are, and how often some came.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Round {
+    pub number: i64,
+    receivers: BTreeSet<String>,
+}
+
+impl Round {
+    /// Where it is kept.
+    pub const NOTE: &'static str = "round";
+
+    /// What was kept; what cannot be read counts as nothing, so that every receiver is a new one.
+    pub fn read(kept: Option<&[u8]>) -> Self {
+        kept.and_then(|kept| serde_json::from_slice(kept).ok()).unwrap_or_default()
+    }
+
+    pub fn text(&self) -> Vec<u8> {
+        // A number and names always have a JSON text.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Takes over which receivers there are. Returns whether that changes anything. One that comes back is a new one: it has not
+    /// heard of what happened meanwhile.
+    pub fn welcome(&mut self, receivers: &BTreeSet<String>) -> bool {
+        if self.receivers == *receivers {
+            return false;
+        }
+        if !receivers.is_subset(&self.receivers) {
+            self.number += 1;
+        }
+        self.receivers.clone_from(receivers);
+        true
+    }
+}
+
+/// The outbox of a store. The suite of the stores runs on every implementation.
+pub trait Outbox: Send + Sync {
+    /// Has versions raised from now on: by which round of receivers; 0: not at all, since there are none. In another round each
+    /// user's next login is for the receivers that came with it.
+    fn follow(&self, round: i64);
+
+    /// Raises versions. Returns how many.
+    fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Gives each of these receivers a row for the users who were raised since. Returns how many users those were.
+    fn spread(&self, receivers: Vec<String>, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// What a receiver has still to hear at a moment, the longest due first.
+    fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
+
+    /// Notes what became of a delivery.
+    fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// How one user stands.
+    fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>>;
+
+    /// How far a receiver is behind.
+    fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>>;
+
+    /// What is kept about delivery under a name, such as how a receiver is doing.
+    fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;
+
+    fn set_note(&self, name: String, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>>;
+}

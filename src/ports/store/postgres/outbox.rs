@@ -1,0 +1,265 @@
+//! The outbox, in PostgreSQL.
+
+use tokio_postgres::Row;
+
+use super::super::StoreError;
+use super::super::rows::{News, kind_of, note_of};
+use super::facts::Look;
+use super::pipe::{Failed, Pipe, Statement, Value, get, values};
+use super::{Shared, catalogue};
+use crate::pipeline::ids::{Target, Timestamp, UserId};
+use crate::pipeline::record::names::Names;
+use crate::ports::BoxFuture;
+use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+
+/// Behind the rows that are raised.
+const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
+    SET version = followed.version + 1, round = excluded.round, at = excluded.at, cause = excluded.cause,
+        login = excluded.login, open = true";
+
+/// Notes what receivers have to hear of a user; nothing where there are none.
+pub(super) fn tell_receivers(round: i64, number: i64, news: &News<'_>, now: Timestamp) -> Option<Statement> {
+    let again = match news.rises {
+        true => RISES,
+        // Receivers that came since have not heard of the user.
+        false => {
+            "ON CONFLICT (user_id) DO UPDATE SET round = excluded.round, open = true WHERE followed.round <> excluded.round"
+        }
+    };
+    (round != 0).then(|| Statement {
+        text: format!(
+            "INSERT INTO loginsync.followed (user_id, version, round, at, cause, login, open)
+             VALUES ($1, 1, $2, $3, $4, $5, true) {again}"
+        )
+        .into(),
+        values: values![number, round, now.0, news.cause, news.login.map(str::to_owned)],
+    })
+}
+
+/// Raises all who have a grant of a target, which is about to be called otherwise or to end.
+pub(super) fn raise_holders(
+    round: i64,
+    target: &Target,
+    names: &Names,
+    cause: &'static str,
+    now: Timestamp,
+) -> Option<Statement> {
+    let number = names.number(target).filter(|_| round != 0)?;
+    Some(Statement {
+        text: format!(
+            "INSERT INTO loginsync.followed (user_id, version, round, at, cause, open)
+             SELECT user_id, 1, $3, $4, $5, true FROM
+             (SELECT DISTINCT user_id FROM loginsync.holdings WHERE kind = $1 AND target = $2 ORDER BY user_id) AS holders {RISES}"
+        )
+        .into(),
+        values: values![kind_of(target), number, round, now.0, cause],
+    })
+}
+
+/// Those who are open, each at every receiver, in an order in which no two transactions wait for each other.
+const SPREAD: &str = "WITH opened AS (
+        SELECT user_id, version FROM loginsync.followed WHERE open ORDER BY at LIMIT $3 FOR UPDATE SKIP LOCKED
+    ), put AS (
+        INSERT INTO loginsync.delivered AS d (receiver, user_id, wanted, confirmed, due, failures)
+        SELECT receiver, user_id, version, 0, $2, 0 FROM opened CROSS JOIN unnest($1) AS receiver
+        ON CONFLICT (receiver, user_id) DO UPDATE
+        SET wanted = excluded.wanted,
+            due = CASE WHEN d.confirmed >= d.wanted OR d.due = $4 THEN excluded.due ELSE d.due END
+    ), done AS (
+        UPDATE loginsync.followed SET open = false FROM opened WHERE followed.user_id = opened.user_id RETURNING 1
+    )
+    SELECT count(*) FROM done";
+
+fn due_row(row: &Row) -> Result<Due, Failed> {
+    Ok(Due {
+        number: get(row, 0)?,
+        wanted: get(row, 1)?,
+        confirmed: get(row, 2)?,
+        state: get(row, 3)?,
+        failures: u32::try_from(get::<i64>(row, 4)?).unwrap_or(u32::MAX),
+        due: Timestamp(get(row, 5)?),
+        fault: get(row, 6)?,
+        raised_at: Timestamp(get(row, 7)?),
+        cause: get(row, 8)?,
+        login: get(row, 9)?,
+        known: None,
+    })
+}
+
+async fn due(look: &Look, receiver: &str, now: Timestamp, limit: i64) -> Result<Vec<Due>, Failed> {
+    let rows = look
+        .pipe
+        .rows(
+            "SELECT user_id, followed.version, confirmed, state, failures, due, fault, at, cause, followed.login
+             FROM loginsync.delivered JOIN loginsync.followed USING (user_id)
+             WHERE receiver = $1 AND confirmed < wanted AND due <= $2 ORDER BY due, user_id LIMIT $3",
+            &values![receiver, now.0, limit],
+        )
+        .await?;
+    let mut found = rows.iter().map(due_row).collect::<Result<Vec<Due>, Failed>>()?;
+    let numbers: Vec<i64> = found.iter().map(|due| due.number).collect();
+    for known in look.known(&numbers).await? {
+        if let Some(due) = found.iter_mut().find(|due| due.number == known.number) {
+            due.known = Some(known);
+        }
+    }
+    Ok(found)
+}
+
+async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> Result<(), Failed> {
+    match settled {
+        Settled::Confirmed { version, state } => {
+            let confirmed = "UPDATE loginsync.delivered SET confirmed = $3, state = $4, failures = 0, fault = NULL
+                             WHERE receiver = $1 AND user_id = $2 AND confirmed <= $3";
+            pipe.run(confirmed, &values![receiver, number, version, state]).await?;
+        }
+        Settled::Gone => {
+            let gone = "DELETE FROM loginsync.delivered WHERE receiver = $1 AND user_id = $2";
+            pipe.run(gone, &values![receiver, number]).await?;
+            let forgotten = "DELETE FROM loginsync.followed WHERE user_id = $1 AND NOT open
+                             AND NOT EXISTS (SELECT 1 FROM loginsync.delivered WHERE user_id = $1)
+                             AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = $1)";
+            pipe.run(forgotten, &values![number]).await?;
+        }
+        Settled::Failed { fault, due } => {
+            let failed = "UPDATE loginsync.delivered SET failures = failures + 1, fault = $3, due = $4
+                          WHERE receiver = $1 AND user_id = $2";
+            pipe.run(failed, &values![receiver, number, fault, due.0]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn standing(pipe: &Pipe, user: &UserId) -> Result<Standing, Failed> {
+    let rows = pipe
+        .rows(
+            "SELECT coalesce(followed.version, 0), receiver, confirmed, state FROM loginsync.users
+             LEFT JOIN loginsync.followed ON followed.user_id = users.id
+             LEFT JOIN loginsync.delivered ON delivered.user_id = users.id
+             WHERE namespace = $1 AND subject = $2 ORDER BY receiver",
+            &values![user.namespace.as_str(), user.subject.as_str()],
+        )
+        .await?;
+    let mut standing = Standing::default();
+    for row in &rows {
+        standing.version = get(row, 0)?;
+        if let Some(receiver) = get(row, 1)? {
+            standing.confirmed.push((receiver, get(row, 2)?, get(row, 3)?));
+        }
+    }
+    Ok(standing)
+}
+
+async fn tally(pipe: &Pipe, receiver: &str) -> Result<Tally, Failed> {
+    let row = pipe
+        .row(
+            "SELECT count(*), count(*) FILTER (WHERE due = $2), min(at)
+             FROM loginsync.delivered JOIN loginsync.followed USING (user_id) WHERE receiver = $1 AND confirmed < wanted",
+            &values![receiver, STUCK.0],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(Tally::default()) };
+    let count = |at: usize| get(&row, at).map(i64::cast_unsigned);
+    Ok(Tally { pending: count(0)?, stuck: count(1)?, oldest: get::<Option<i64>>(&row, 2)?.map(Timestamp) })
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+impl Shared {
+    /// One statement by itself, on a connection that is free again behind it.
+    fn alone<T, F, W>(&self, work: W) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(T, Pipe), Failed>> + Send + 'static,
+        W: FnOnce(Pipe) -> F + Send + 'static,
+    {
+        self.run(move |store| async move {
+            let (told, pipe) = work(store.pipe().await?).await?;
+            pipe.finish();
+            Ok(told)
+        })
+    }
+}
+
+impl Outbox for Shared {
+    fn follow(&self, round: i64) {
+        self.0.round.store(round, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let round = self.0.round();
+        self.run(move |store| async move {
+            let pipe = store.pipe().await?;
+            let raised = match whom {
+                Whom::Holders(target) => {
+                    let generation = pipe.number("SELECT generation FROM loginsync.rules", &[]).await?;
+                    let live = store.live_of(&pipe, generation).await?;
+                    match raise_holders(round, &target, &live.1.names, cause, now) {
+                        Some(Statement { text, values }) => pipe.run(&text, &values).await?,
+                        None => 0,
+                    }
+                }
+                Whom::Everyone | Whom::User(_) => {
+                    let (condition, mut key): (_, Vec<Value>) = match &whom {
+                        Whom::User(user) => (
+                            "WHERE namespace = $4 AND subject = $5",
+                            values![user.namespace.as_str(), user.subject.as_str()],
+                        ),
+                        _ => ("", Vec::new()),
+                    };
+                    let mut values = values![round, now.0, cause];
+                    values.append(&mut key);
+                    let text = format!(
+                        "INSERT INTO loginsync.followed (user_id, version, round, at, cause, open)
+                         SELECT id, 1, $1, $2, $3, true FROM loginsync.users {condition} ORDER BY id {RISES}"
+                    );
+                    pipe.run(&text, &values).await?
+                }
+            };
+            pipe.finish();
+            Ok(raised)
+        })
+    }
+
+    fn spread(&self, receivers: Vec<String>, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.alone(move |pipe| async move {
+            let values =
+                vec![Value::Texts(receivers), Value::from(now.0), Value::from(limit_of(limit)), Value::from(STUCK.0)];
+            Ok((pipe.number(SPREAD, &values).await?.cast_unsigned(), pipe))
+        })
+    }
+
+    fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
+        self.look(move |look| async move { Ok((due(&look, &receiver, now, limit_of(limit)).await?, look)) })
+    }
+
+    fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.alone(move |pipe| async move { Ok((settle(&pipe, &receiver, number, settled).await?, pipe)) })
+    }
+
+    fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {
+        self.alone(move |pipe| async move { Ok((standing(&pipe, &user).await?, pipe)) })
+    }
+
+    fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>> {
+        self.alone(move |pipe| async move { Ok((tally(&pipe, &receiver).await?, pipe)) })
+    }
+
+    fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
+        self.alone(move |pipe| async move {
+            let kept = "SELECT value FROM loginsync.settings WHERE name = $1";
+            let row = pipe.row(kept, &values![note_of(&name)]).await?;
+            Ok((row.map(|row| get(&row, 0)).transpose()?, pipe))
+        })
+    }
+
+    fn set_note(&self, name: String, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.alone(move |pipe| async move {
+            let Statement { text, values } = catalogue::set(&note_of(&name), value);
+            pipe.run(&text, &values).await?;
+            Ok(((), pipe))
+        })
+    }
+}
