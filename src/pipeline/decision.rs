@@ -55,7 +55,7 @@ pub use self::lapse::{Ended, reap, renew};
 pub use self::privileged::{Unvouched, unvouched};
 pub use self::rekey::{MERGED, Rekeyed, rekey};
 pub use self::replan::{is_planned, planned, replan};
-pub use self::restored::restored;
+pub use self::restored::{noted, restored};
 pub use self::work::Work;
 use super::claims::arrived::ArrivedNames;
 use super::ids::{ProviderName, Target, Timestamp, UserId};

@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 
 use super::BoxFuture;
 use super::catalogue::{Found, Search};
+use super::console::ConsoleSessions;
 use super::outbox::{Outbox, Round};
 use super::sessions::Sessions;
 use crate::pipeline::claims::arrived::ArrivedNames;
@@ -429,6 +430,7 @@ pub struct Store {
     upkeep: Arc<dyn Upkeep>,
     sessions: Arc<dyn Sessions>,
     outbox: Arc<dyn Outbox>,
+    console: Arc<dyn ConsoleSessions>,
 }
 
 impl fmt::Debug for Store {
@@ -438,14 +440,20 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub fn new<T: Users + Journal + Upkeep + Sessions + Outbox + 'static>(kept: Arc<T>) -> Self {
+    pub fn new<T: Users + Journal + Upkeep + Sessions + Outbox + ConsoleSessions + 'static>(kept: Arc<T>) -> Self {
         Self {
             users: Arc::<T>::clone(&kept),
             journal: Arc::<T>::clone(&kept),
             upkeep: Arc::<T>::clone(&kept),
             sessions: Arc::<T>::clone(&kept),
-            outbox: kept,
+            outbox: Arc::<T>::clone(&kept),
+            console: kept,
         }
+    }
+
+    /// Who is signed in to the console.
+    pub fn console(&self) -> Arc<dyn ConsoleSessions> {
+        Arc::clone(&self.console)
     }
 
     pub fn sessions(&self) -> Arc<dyn Sessions> {
@@ -504,6 +512,11 @@ impl Store {
         self.journal.of_login(login).await
     }
 
+    /// All rows about a user, the oldest first.
+    pub async fn audit_about(&self, number: i64) -> Result<Vec<AuditRow>, StoreError> {
+        self.journal.about(number).await
+    }
+
     pub async fn audit_head(&self) -> Result<Option<(i64, String)>, StoreError> {
         self.journal.head().await
     }
@@ -531,6 +544,12 @@ impl Store {
     pub async fn restored(&self, by: String, now: Timestamp) -> Result<(), StoreError> {
         let ask = Ask { now: Some(now), ..Ask::default() };
         self.decide(ask, move |_, _| Ok(((), decision::restored(&by, now)))).await
+    }
+
+    /// Writes a row of the audit that is about no user.
+    pub async fn note(&self, event: &'static str, detail: serde_json::Value, now: Timestamp) -> Result<(), StoreError> {
+        let ask = Ask { now: Some(now), ..Ask::default() };
+        self.decide(ask, move |_, _| Ok(((), decision::noted(event, &detail)))).await
     }
 
     pub async fn settle(&self) -> Result<(), StoreError> {

@@ -45,6 +45,7 @@ macro_rules! on_every_store {
     };
 }
 
+mod console;
 mod measures;
 mod moves;
 mod outbox;

@@ -22,6 +22,11 @@ pub fn restored(by: &str, now: Timestamp) -> Save {
     Save { people: Vec::new(), shared: Shared { restored: Some(now), audit: vec![entry], ..Shared::default() } }
 }
 
+/// Changes nothing, and tells the audit of something that happened beside users.
+pub fn noted(event: &'static str, detail: &serde_json::Value) -> Save {
+    Save { people: Vec::new(), shared: Shared { audit: vec![Entry::told(event, detail)], ..Shared::default() } }
+}
+
 /// The moment as it is kept.
 pub fn read(kept: &[u8]) -> Option<Timestamp> {
     kept.try_into().ok().map(|bytes| Timestamp(i64::from_be_bytes(bytes)))

@@ -20,6 +20,7 @@ use crate::pipeline::plan::Source;
 use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
+use crate::ports::console::{ConsoleSessions, MOST, SignIn};
 use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
@@ -47,6 +48,7 @@ struct World {
     /// Whom each row is about.
     about: Vec<Option<i64>>,
     sessions: BTreeMap<[u8; 32], (i64, Timestamp, Session)>,
+    console: BTreeMap<[u8; 32], SignIn>,
     /// Of the receivers; 0: there are none.
     round: i64,
     followed: BTreeMap<i64, Followed>,
@@ -406,6 +408,7 @@ impl World {
         if restored.is_some() {
             self.restored = restored;
             self.sessions.clear();
+            self.console.clear();
         }
         for (name, value) in notes {
             put(&mut self.notes, name, value);
@@ -932,5 +935,55 @@ impl Sessions for Memory {
         let mut theirs: Vec<(Timestamp, Digest)> = theirs.map(|(key, (_, at, _))| (*at, Digest(*key))).collect();
         theirs.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         Self::now(Ok(theirs.into_iter().map(|(_, key)| key).collect()))
+    }
+}
+
+impl ConsoleSessions for Memory {
+    fn add(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {
+        let console = &mut self.world().console;
+        console.retain(|_, kept| kept.is_live(sign_in.created_at));
+        while console.len() >= usize::try_from(MOST).unwrap_or(usize::MAX) {
+            let first = console.iter().min_by_key(|(_, kept)| kept.expires_at).map(|(key, _)| *key);
+            let Some(first) = first else { break };
+            console.remove(&first);
+        }
+        console.insert(sign_in.key.0, sign_in);
+        Self::now(Ok(()))
+    }
+
+    fn spend(&self, link: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        let console = &mut self.world().console;
+        let spent = match console.get(&link.0) {
+            Some(found) if found.is_link => console.remove(&link.0),
+            _ => None,
+        };
+        Self::now(Ok(spent.filter(|sign_in| sign_in.is_live(now))))
+    }
+
+    fn session(&self, key: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        let found =
+            self.world().console.get(&key.0).filter(|sign_in| !sign_in.is_link && sign_in.is_live(now)).cloned();
+        Self::now(Ok(found))
+    }
+
+    fn extend(&self, key: Digest, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        if let Some(sign_in) = self.world().console.get_mut(&key.0).filter(|sign_in| !sign_in.is_link) {
+            sign_in.idle_until = sign_in.idle_until.max(idle_until);
+        }
+        Self::now(Ok(()))
+    }
+
+    fn end(&self, key: Option<Digest>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let console = &mut self.world().console;
+        let before = console.len();
+        console.retain(|kept, _| key.is_some_and(|key| key.0 != *kept));
+        Self::now(Ok((before - console.len()) as u64))
+    }
+
+    fn list(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
+        let mut live: Vec<SignIn> =
+            self.world().console.values().filter(|sign_in| sign_in.is_live(now)).cloned().collect();
+        live.sort_by_key(|sign_in| (std::cmp::Reverse(sign_in.created_at), sign_in.key.0));
+        Self::now(Ok(live))
     }
 }

@@ -12,6 +12,7 @@ mod catalogue;
 mod check;
 mod clients;
 mod connect;
+mod console;
 mod erased;
 mod facts;
 mod find;
@@ -46,6 +47,7 @@ use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Search};
+use crate::ports::console::{ConsoleSessions, SignIn};
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 
 /// Queues of users: those of one queue take no connection while one of them is served.
@@ -514,5 +516,31 @@ impl Sessions for Shared {
 
     fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<port::SessionView>, StoreError>> {
         self.run(move |store| async move { sessions::list(&store, &user).await })
+    }
+}
+
+impl ConsoleSessions for Shared {
+    fn add(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(move |store| async move { console::add(&store, &sign_in).await })
+    }
+
+    fn spend(&self, link: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        self.run(move |store| async move { console::spend(&store, link, now).await })
+    }
+
+    fn session(&self, key: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        self.run(move |store| async move { console::session(&store, key, now).await })
+    }
+
+    fn extend(&self, key: Digest, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(move |store| async move { console::extend(&store, key, idle_until).await })
+    }
+
+    fn end(&self, key: Option<Digest>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.run(move |store| async move { console::end(&store, key).await })
+    }
+
+    fn list(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
+        self.run(move |store| async move { console::list(&store, now).await })
     }
 }

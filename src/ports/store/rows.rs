@@ -14,6 +14,7 @@ use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, 
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::names::Names;
 use crate::pipeline::record::{Record, Stopped};
+use crate::ports::console::Operator;
 
 /// The `kind` of a row about a user whom a mapping disabled, and of one whom the brake spared.
 pub(super) const DISABLED: i64 = 4;
@@ -120,6 +121,17 @@ pub(super) fn news<'c>(before: Option<&Record>, after: Option<&Record>, changes:
 /// Under which a setting about delivery is kept.
 pub(super) fn note_of(name: &str) -> String {
     format!("delivery:{name}")
+}
+
+/// What is kept as JSON.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+/// Who a session of the console acts as.
+pub(super) fn operator_of(text: &str) -> Result<Operator, StoreError> {
+    let unknown = |_| StoreError::Invalid("a session of the console says what this version does not write".into());
+    serde_json::from_str(text).map_err(unknown)
 }
 
 /// A row of `holdings`, without the user and `at`.

@@ -8,6 +8,7 @@ mod audit;
 mod catalogue;
 mod check;
 mod clients;
+mod console;
 mod erased;
 mod facts;
 mod file;
@@ -48,6 +49,7 @@ use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Search};
+use crate::ports::console::{ConsoleSessions, SignIn};
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 use crate::telemetry::watchdog::Pulse;
 
@@ -799,6 +801,32 @@ impl Sessions for SqliteStore {
 
     fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<port::SessionView>, StoreError>> {
         Box::pin(self.read(move |look| sessions::list(look.connection, &user)))
+    }
+}
+
+impl ConsoleSessions for SqliteStore {
+    fn add(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |transaction| console::add(transaction, &sign_in)))
+    }
+
+    fn spend(&self, link: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        Box::pin(self.write(move |transaction| console::spend(transaction, link, now)))
+    }
+
+    fn session(&self, key: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
+        Box::pin(self.read(move |look| console::session(look.connection, key, now)))
+    }
+
+    fn extend(&self, key: Digest, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |transaction| console::extend(transaction, key, idle_until)))
+    }
+
+    fn end(&self, key: Option<Digest>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |transaction| console::end(transaction, key)))
+    }
+
+    fn list(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
+        Box::pin(self.read(move |look| console::list(look.connection, now)))
     }
 }
 

@@ -373,6 +373,8 @@ fn every_table_is_moved_or_stays_with_a_reason() {
     let schemas = [
         include_str!("../../../src/ports/store/sqlite/schema/current.sql"),
         include_str!("../../../src/ports/store/sqlite/schema/10-delivery.sql"),
+        include_str!("../../../src/ports/store/sqlite/schema/11-console.sql"),
+        include_str!("../../../src/ports/store/postgres/console.sql"),
         include_str!("../../../src/ports/store/postgres/schema.sql"),
         include_str!("../../../src/ports/store/postgres/delivery.sql"),
     ];

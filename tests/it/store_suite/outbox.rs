@@ -225,11 +225,13 @@ async fn a_file_of_schema_version_9_gets_the_outbox_in_place() {
     log_in(&opened, "alice", "1", &["a"]).await;
     let path = opened.path();
     let older = rusqlite::Connection::open(&path).unwrap();
-    older.execute_batch("DROP TABLE followed; DROP TABLE delivered; PRAGMA user_version = 9;").unwrap();
+    older
+        .execute_batch("DROP TABLE followed; DROP TABLE delivered; DROP TABLE console; PRAGMA user_version = 9;")
+        .unwrap();
     drop(older);
     let store = Store::from(SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap());
     let version: i64 = opened.intruder().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 10);
+    assert_eq!(version, 11);
     assert_eq!(groups(&store, &Arc::new(rules()), "alice").await, ["A"]);
     assert_eq!(store.outbox().raise(Whom::Everyone, "asked", NOW).await.unwrap(), 1);
     let beside = std::fs::read_dir(opened.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

@@ -4,10 +4,10 @@ use super::super::StoreError;
 use super::pipe::{Failed, Pipe, get, values};
 use super::{PgStore, locks};
 
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 const TABLES: &str = include_str!("schema.sql");
-/// What version 2 adds.
-const DELIVERY: &str = include_str!("delivery.sql");
+/// What later versions add, and which do.
+const ADDED: [(i64, &str); 2] = [(2, include_str!("delivery.sql")), (3, include_str!("console.sql"))];
 /// For queries by hand.
 const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 
@@ -98,9 +98,9 @@ pub(super) async fn refuse_restored(pipe: &Pipe, place: &str) -> Result<(), Fail
     }
 }
 
-/// Gives the tables of version 2 to the roles that have those of version 1.
+/// Gives the tables that were added to the roles that have those of version 1.
 const SAME_ROLES: &str =
-    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered TO %I', grantee)
+    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered, loginsync.console TO %I', grantee)
     FROM information_schema.role_table_grants
     WHERE table_schema = 'loginsync' AND table_name = 'users' AND privilege_type = 'UPDATE' AND grantee <> current_user
       AND grantee <> 'PUBLIC'";
@@ -120,19 +120,23 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
         0 => {
             pipe.run("CREATE SCHEMA IF NOT EXISTS loginsync", &[]).await?;
             run(pipe, TABLES).await?;
-            run(pipe, DELIVERY).await?;
+            for (_, added) in ADDED {
+                run(pipe, added).await?;
+            }
             pipe.run("INSERT INTO loginsync.schema (version) VALUES ($1)", &values![VERSION]).await?;
             pipe.run(NOTE_CLUSTER, &[]).await?;
         }
-        1 => {
-            run(pipe, DELIVERY).await?;
+        VERSION => {}
+        found @ 1..VERSION => {
+            for (_, added) in ADDED.iter().filter(|(version, _)| *version > found) {
+                run(pipe, added).await?;
+            }
             // Roles that may change users run as sidecars.
             for row in pipe.rows(SAME_ROLES, &[]).await? {
                 pipe.run(get(&row, 0)?, &[]).await?;
             }
             pipe.run("UPDATE loginsync.schema SET version = $1", &values![VERSION]).await?;
         }
-        VERSION => {}
         newer => return Err(Failed::Store(written_by_newer(newer))),
     }
     pipe.run("COMMIT", &[]).await?;

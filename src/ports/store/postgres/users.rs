@@ -598,6 +598,7 @@ fn forget(at: Timestamp) -> Vec<Statement> {
         catalogue::set(restored::NAME, at.0.to_be_bytes().to_vec()),
         statement("DELETE FROM loginsync.sessions"),
         statement("DELETE FROM loginsync.api_tokens"),
+        statement("DELETE FROM loginsync.console"),
         lock(locks::SEALS, "pg_advisory_xact_lock"),
         statement(
             "UPDATE loginsync.seals SET xid = pg_current_xact_id()

@@ -11,13 +11,14 @@ use super::file::Claim;
 use super::{cannot_open, migrate, unavailable};
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 10;
+pub(super) const VERSION: i64 = 11;
 /// The first version with records. What came later stands beside it, and is added in place.
 pub(super) const RECORDS: i64 = 9;
 /// Its tables.
 pub(super) const TABLES: &str = include_str!("schema/current.sql");
-/// What version 10 adds.
-pub(super) const DELIVERY: &str = include_str!("schema/10-delivery.sql");
+/// What later versions add, and which do.
+pub(super) const ADDED: [(i64, &str); 2] =
+    [(10, include_str!("schema/10-delivery.sql")), (11, include_str!("schema/11-console.sql"))];
 /// What stands on the tables, once they are filled.
 pub(super) const VIEWS: &str = include_str!("schema/views.sql");
 /// How long a command waits for another process that is bringing the database up to date: what is large takes a while.
@@ -103,13 +104,13 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 /// Adds what later versions have beside the tables of [`RECORDS`].
 fn extend(path: &Path) -> Result<(), StoreError> {
-    in_one_transaction(path, |connection| match version(connection)? {
-        RECORDS => {
-            connection.execute_batch(DELIVERY)?;
-            connection.pragma_update(None, "user_version", VERSION)
+    in_one_transaction(path, |connection| {
+        // Another process may have been faster, and then nothing is left.
+        let found = version(connection)?;
+        for (_, added) in ADDED.iter().filter(|(version, _)| *version > found) {
+            connection.execute_batch(added)?;
         }
-        // Another process may have been faster.
-        _ => Ok(()),
+        connection.pragma_update(None, "user_version", VERSION)
     })
 }
 
@@ -136,7 +137,9 @@ fn make(connection: &Connection) -> rusqlite::Result<()> {
 
 /// What comes behind the tables.
 pub(super) fn finish(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(DELIVERY)?;
+    for (_, added) in ADDED {
+        connection.execute_batch(added)?;
+    }
     connection.execute_batch(VIEWS)?;
     connection.pragma_update(None, "user_version", VERSION)
 }

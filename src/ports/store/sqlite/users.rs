@@ -306,6 +306,7 @@ fn write_shared(session: &mut Session<'_>, shared: &Shared, now: Timestamp) -> R
         session.set(restored::NAME, &at.0.to_be_bytes())?;
         session.run("DELETE FROM sessions", &[])?;
         session.run("DELETE FROM api_tokens", &[])?;
+        session.run("DELETE FROM console", &[])?;
         session.state.live.restored = Some(*at);
         session.state.changed();
     }
