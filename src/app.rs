@@ -129,6 +129,7 @@ struct Core {
     verifiers: Arc<Semaphore>,
     site: Arc<ArcSwap<Site>>,
     tls: Option<Arc<Tls>>,
+    admin_tls: Option<Arc<Tls>>,
     relay: Option<RelayCore>,
     current: Mutex<Current>,
     /// One reload, or one change through the APIs, at a time.
@@ -223,6 +224,7 @@ pub async fn start(
     let keys = Arc::new(FetchedKeys::start(&config.providers, &clock, None)?);
     let counters = Arc::new(Counters::default());
     let outcomes = Arc::new(Outcomes::new(observer));
+    outcomes.remember(config.console.enabled);
     counters.register(&mut registry);
     outcomes.register(&mut registry);
     meters.register(&mut registry);
@@ -235,6 +237,7 @@ pub async fn start(
     };
     let admin_listener = bind(config.admin.address).await?;
     let tls = config.listen.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+    let admin_tls = config.admin.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
     let verifiers = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get)));
     let relay_listener = match &config.relay {
         Some(relay) => Some(bind(relay.address).await?),
@@ -261,6 +264,7 @@ pub async fn start(
         verifiers,
         site: Arc::new(ArcSwap::from_pointee(site)),
         tls,
+        admin_tls,
         relay,
         current: Mutex::new(Current { config: Arc::new(config), keys }),
         reloading: tokio::sync::Mutex::new(()),
@@ -311,7 +315,8 @@ fn run(
     let admin = address(&admin_listener);
     let relay = relay_listener.as_ref().map(address);
     let inspect: Arc<dyn Inspect> = Arc::new(Arc::clone(&core));
-    let serving = admin::server::spawn(admin_listener, inspect, watchdog, until(stopping.clone()));
+    let serving =
+        admin::server::spawn(admin_listener, core.admin_tls.clone(), inspect, watchdog, until(stopping.clone()));
     let serving = serving.map_err(|why| StartError::Listen { address: admin, why })?;
     let mut tasks = vec![
         tokio::spawn(serve_proxy(proxy_listener, Arc::clone(&core), until(stopping.clone()))),
@@ -374,7 +379,8 @@ impl Core {
     /// The configuration file, and the certificate that it names.
     fn watched(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
         let config = self.current().config;
-        let tls = [config.listen.tls.clone(), config.relay.as_ref().and_then(|relay| relay.tls.clone())];
+        let relay = config.relay.as_ref().and_then(|relay| relay.tls.clone());
+        let tls = [config.listen.tls.clone(), config.admin.tls.clone(), relay];
         let named = tls.into_iter().flatten().flat_map(|files| [files.certificate, files.key]);
         std::iter::once(self.path.clone()).chain(named).map(|path| signature(&path)).collect()
     }
@@ -428,7 +434,12 @@ impl Core {
         )?;
         let relay_tls = self.relay.as_ref().and_then(|relay| relay.tls.as_ref());
         let relay_files = config.relay.as_ref().and_then(|relay| relay.tls.as_ref());
-        for (tls, files) in [(self.tls.as_ref(), config.listen.tls.as_ref()), (relay_tls, relay_files)] {
+        let listeners = [
+            (self.tls.as_ref(), config.listen.tls.as_ref()),
+            (self.admin_tls.as_ref(), config.admin.tls.as_ref()),
+            (relay_tls, relay_files),
+        ];
+        for (tls, files) in listeners {
             if let (Some(tls), Some(files)) = (tls, files) {
                 tls.reload(files)?;
             }
@@ -446,6 +457,7 @@ impl Core {
         self.rules.replace(Arc::clone(&merged), providers(&config));
         self.stored.store(stored);
         self.told.meters.retain(&merged);
+        self.told.outcomes.remember(config.console.enabled);
         self.site.store(Arc::new(site));
         if let Some(current) = &self.relay {
             let relay = relay.unwrap_or_else(|| current.relay.load().without_providers());
@@ -580,6 +592,10 @@ impl Inspect for Arc<Core> {
 
     fn meters(&self) -> Arc<Meters> {
         Arc::clone(&self.told.meters)
+    }
+
+    fn outcomes(&self) -> Arc<Outcomes> {
+        Arc::clone(&self.told.outcomes)
     }
 
     fn registry(&self) -> Arc<Registry> {
@@ -727,6 +743,7 @@ fn warn_of_fixed_settings(before: &Config, after: &Config) {
             before.relay.as_ref().map(|relay| (relay.address, relay.tls.is_some()))
                 != after.relay.as_ref().map(|relay| (relay.address, relay.tls.is_some())),
         ),
+        ("admin.tls_certificate", before.admin.tls.is_some() != after.admin.tls.is_some()),
         ("admin.address", before.admin.address != after.admin.address),
         ("store", before.store != after.store),
         ("audit", before.audit_key != after.audit_key),

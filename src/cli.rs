@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod check;
 pub mod client;
+pub mod console;
 pub mod db;
 pub mod demo;
 pub mod explain;
@@ -79,6 +80,8 @@ enum Command {
     Group(group::GroupCommand),
     /// Manage API clients
     Client(client::ClientCommand),
+    /// Print a link that opens a session of the console, or end all sessions
+    Console(console::Console),
     /// List audit rows, and verify the chain
     Audit(audit::AuditCommand),
     /// Check the database, and repair it
@@ -210,6 +213,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::User(user) => user.run(),
         Command::Group(group) => group.run(),
         Command::Client(client) => client.run(),
+        Command::Console(console) => console.run(),
         Command::Audit(audit) => audit.run(),
         Command::Db(db) => db.run(),
         Command::Demo(demo) => demo.run(),

@@ -56,6 +56,7 @@ pub struct Config {
     pub listen: Listen,
     pub app: App,
     pub admin: Admin,
+    pub console: Console,
     /// `None`: no provider is in mode `token-relay`.
     pub relay: Option<Relay>,
     pub bearer: Bearer,
@@ -194,7 +195,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let relay_section = root.section("relay");
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
     let api_clients = clients::read(&root);
-    let admin = settings::admin(&root.section("admin"), !api_clients.is_empty());
+    let admin = settings::admin(&root.section("admin"), !api_clients.is_empty(), &mut warnings);
+    let console = settings::console(&root.section("console"), &admin);
     let store = store::read(&root.section("store"), &mut warnings);
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
@@ -227,6 +229,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         listen,
         app: app?,
         admin,
+        console,
         relay,
         bearer,
         assertion,
@@ -446,6 +449,13 @@ pub struct Admin {
     pub public_url: Option<Url>,
     /// Further names by which it is asked, in lower case, without a port.
     pub hosts: Vec<String>,
+    pub tls: Option<TlsFiles>,
+}
+
+/// The pages at `/console/` on the admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Console {
+    pub enabled: bool,
 }
 
 /// The signed assertion towards the app.

@@ -33,7 +33,8 @@ use self::journal::Event;
 use self::people::People;
 use self::scene::Scene;
 use self::voice::{Tone, Voice};
-use super::Failure;
+use super::{Failure, console};
+use crate::clock::Clock;
 use crate::config::{Log, LogFormat};
 use crate::{app as wiring, telemetry};
 
@@ -41,6 +42,8 @@ use crate::{app as wiring, telemetry};
 const PORT: u16 = 9400;
 /// With `--replicas`.
 pub const REPLICAS: usize = 3;
+/// How long the link to the console works.
+const LINK: Duration = Duration::from_secs(24 * 3600);
 /// How often the demo checks whether the configuration was reloaded.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -81,7 +84,8 @@ async fn show(port: u16, sidecars: usize, voice: &mut Voice<'_>) -> Result<(), F
     // A refusal page carries an id; here is the log that it is found in.
     telemetry::install(&Log { format: LogFormat::Text, level: tracing::Level::WARN }).map_err(Failure::new)?;
     let scene = Scene::set_up(port, sidecars, People::of_the_story).await?;
-    welcome(&scene, voice);
+    let link = console::link(&scene.sidecar.store, "demo", true, LINK, Clock::system().now()).await;
+    welcome(&scene, &link.map_err(Failure::new)?, voice);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -125,12 +129,13 @@ fn tell_of(event: &Event, voice: &mut Voice<'_>) {
     }
 }
 
-fn welcome(scene: &Scene, voice: &mut Voice<'_>) {
+fn welcome(scene: &Scene, link: &str, voice: &mut Voice<'_>) {
     let addresses = &scene.addresses;
     let config = scene.directory.config();
     let title = voice.toned(Tone::Title, "loginsync demo: a provider, an app, and the sidecar between them");
     let open = voice.toned(Tone::Address, &addresses.proxy);
     let provider = voice.toned(Tone::Address, &addresses.provider);
+    let console = voice.toned(Tone::Address, &format!("{}{link}", addresses.admin));
     let program = std::env::current_exe().map_or_else(|_| "loginsync".into(), |path| path.display().to_string());
     let config = config.display();
     let beside = match addresses.sidecars.len() {
@@ -145,6 +150,9 @@ fn welcome(scene: &Scene, voice: &mut Voice<'_>) {
 
   open this      {open}   the app, through the sidecar
   and this       {provider}   the provider: people, and their groups
+
+  and this, once {console}
+                 the console: who has what and why
 
   the app itself {}   no browser goes there
   admin          {}/metrics   /readyz /healthz

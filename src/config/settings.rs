@@ -7,8 +7,8 @@ use super::reader::{Found, Section};
 use super::sessions::cookie_name;
 use super::values::{self, ListenAt};
 use super::{
-    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay, Secret,
-    TlsFiles, files,
+    Admin, App, AppProtocol, Assertion, Bearer, Console, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay,
+    Secret, TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -130,7 +130,7 @@ pub fn authority(section: &Section<'_>) -> Option<Found<std::path::PathBuf>> {
 
 /// The APIs ask everybody who they are. An address that others reach without a client that may call them is a mistake, unless
 /// it is said to be for health and metrics.
-pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
+pub fn admin(section: &Section<'_>, has_clients: bool, warnings: &mut Vec<String>) -> Admin {
     let allow_remote = section.flag("allow_remote", false);
     let rate_limit = u32::try_from(section.count("rate_limit", 600, 1..=1_000_000)).unwrap_or(u32::MAX);
     let address = section.parsed("address", values::address);
@@ -138,8 +138,9 @@ pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
         .parsed("public_url", |text| values::origin_of_service(text, "`https://loginsync.example.com`"))
         .map(|found| found.value);
     let hosts = section.list("hosts", false, values::host_name).unwrap_or_default();
+    let tls = tls(section, warnings);
     section.finish();
-    let admin = |address| Admin { address, allow_remote, rate_limit, public_url, hosts };
+    let admin = |address| Admin { address, allow_remote, rate_limit, public_url, hosts, tls };
     let Some(Found { value: address, span }) = address else { return admin(([127, 0, 0, 1], 9901).into()) };
     if !address.ip().is_loopback() && !allow_remote && !has_clients {
         let message = format!(
@@ -149,6 +150,24 @@ pub fn admin(section: &Section<'_>, has_clients: bool) -> Admin {
         section.raise(&span, "address", message);
     }
     admin(address)
+}
+
+/// The console's sessions are cookies: over a network they need TLS, here or in something before this listener.
+pub fn console(section: &Section<'_>, admin: &Admin) -> Console {
+    let enabled = section.flag("enabled", false);
+    section.finish();
+    let encrypted = admin.tls.is_some() || admin.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    if let (true, false, Some(span)) =
+        (enabled && !admin.address.ip().is_loopback(), encrypted, section.written("enabled"))
+    {
+        let message = format!(
+            "the admin listener at {} is reached over the network without TLS, where a session could be stolen; expected \
+             `admin.tls_certificate` and `admin.tls_key`, or an https `admin.public_url` of what ends TLS before it",
+            admin.address
+        );
+        section.raise(&span, "enabled", message);
+    }
+    Console { enabled }
 }
 
 pub fn assertion(section: &Section<'_>) -> Assertion {

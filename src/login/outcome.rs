@@ -10,8 +10,9 @@
 //! | `denied` | the provider's error code, where it is a usual one, or `other` | the provider logs no person in |
 //! | `not_delivered` | `older`, `shadow` or nothing | committed, and not handed on |
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -41,6 +42,32 @@ pub struct Outcomes {
     logins: Family<Labels, Counter>,
     seconds: Family<ModeLabel, Histogram, fn() -> Histogram>,
     observer: Option<Arc<dyn Observer>>,
+    /// Refusals that the audit does not have, the oldest first; `None`: they are not remembered.
+    refusals: Mutex<Option<VecDeque<Remembered>>>,
+}
+
+/// Refusals that are remembered.
+pub const MOST_REMEMBERED: usize = 10_000;
+/// Characters of the reason of one.
+const MOST_REMEMBERED_REASON: usize = 300;
+
+/// A refused login, for the person who asks about its number.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    pub id: String,
+    pub provider: Option<ProviderName>,
+    pub outcome: &'static str,
+    pub stage: &'static str,
+    pub reason: String,
+    pub at: Instant,
+}
+
+/// How many logins had an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    pub outcome: String,
+    pub detail: String,
+    pub logins: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,7 +137,12 @@ impl Default for Outcomes {
 impl Outcomes {
     pub fn new(observer: Option<Arc<dyn Observer>>) -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
-        Self { logins: Family::default(), seconds: Family::new_with_constructor(seconds), observer }
+        Self {
+            logins: Family::default(),
+            seconds: Family::new_with_constructor(seconds),
+            observer,
+            refusals: Mutex::default(),
+        }
     }
 
     /// Registers everything under its name.
@@ -122,14 +154,60 @@ impl Outcomes {
 
     /// How many logins had this outcome, of all modes and providers.
     pub fn count(&self, outcome: &str) -> u64 {
+        self.counts().iter().filter(|count| count.outcome == outcome).map(|count| count.logins).sum()
+    }
+
+    /// How many logins had which outcome since the process began, of all modes and providers, the most frequent first.
+    pub fn counts(&self) -> Vec<Count> {
         let mut text = String::new();
         let mut registry = Registry::default();
         registry.register("logins", "", self.logins.clone());
         // Writing into a string does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-        let wanted = format!("outcome=\"{outcome}\"");
-        let counts = text.lines().filter(|line| line.contains(&wanted)).filter_map(|line| line.rsplit(' ').next());
-        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+        let mut all: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for line in text.lines() {
+            let label = |name: &str| Some(line.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned());
+            let number = line.rsplit(' ').next().and_then(|count| count.parse::<u64>().ok());
+            if let (Some(outcome), Some(detail), Some(number)) = (label("outcome"), label("detail"), number) {
+                *all.entry((outcome, detail)).or_default() += number;
+            }
+        }
+        let counts = all.into_iter().map(|((outcome, detail), logins)| Count { outcome, detail, logins });
+        let mut counts: Vec<Count> = counts.collect();
+        counts.sort_by_key(|count| std::cmp::Reverse(count.logins));
+        counts
+    }
+
+    /// Begins or ends the memory of refusals.
+    pub fn remember(&self, remembers: bool) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        match (remembers, &*refusals) {
+            (true, None) => *refusals = Some(VecDeque::new()),
+            (false, _) => *refusals = None,
+            (true, Some(_)) => {}
+        }
+    }
+
+    /// The refusal with this id, if it is among the last [`MOST_REMEMBERED`].
+    pub fn remembered(&self, id: &str) -> Option<Remembered> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.as_ref()?.iter().rev().find(|refusal| refusal.id == id).cloned()
+    }
+
+    fn note(&self, about: &About, outcome: &'static str, reason: &Reason) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(refusals) = &mut *refusals else { return };
+        if refusals.len() >= MOST_REMEMBERED {
+            refusals.pop_front();
+        }
+        refusals.push_back(Remembered {
+            id: about.id.clone(),
+            provider: about.provider.clone(),
+            outcome,
+            stage: reason.stage(),
+            reason: reason.to_string().chars().take(MOST_REMEMBERED_REASON).collect(),
+            at: about.started,
+        });
     }
 
     /// A login's plan is durably committed.
@@ -173,6 +251,7 @@ impl Outcomes {
         } else {
             tracing::warn!(%id, mode, provider, outcome, stage, reason = told, seconds, "login refused");
         }
+        self.note(about, outcome, reason);
         if let Some(observer) = &self.observer {
             observer.refused(about.provider.as_ref(), reason);
         }

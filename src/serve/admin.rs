@@ -1,6 +1,7 @@
 //! The admin listener: health, readiness and metrics, for operators, and the APIs, for those who say who they are.
 
 pub mod auth;
+mod console;
 pub mod http;
 mod limit;
 mod odc;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use self::http::Admin;
 use self::service::{Draft, Refused, World};
 use crate::config::{Config, Ready};
+use crate::login::outcome::Outcomes;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::stored::Stored;
@@ -50,6 +52,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn held(&self) -> Arc<Budget>;
     fn rules(&self) -> Arc<RuleSet>;
     fn meters(&self) -> Arc<Meters>;
+    /// What became of logins.
+    fn outcomes(&self) -> Arc<Outcomes>;
     fn config(&self) -> Arc<Config>;
     fn catalogue(&self) -> Arc<dyn Catalogue>;
     /// What the APIs have made.
@@ -79,11 +83,18 @@ pub struct Change {
 
 /// Everything on the admin listener but `/healthz`, which [`server`] answers itself.
 fn pages(inspect: Arc<dyn Inspect>) -> Router {
-    Router::new()
-        .route("/readyz", get(readiness))
-        .route("/metrics", get(metrics))
-        .with_state(Arc::clone(&inspect))
-        .fallback(later(move || apis(inspect)))
+    let admin = Admin::new(Arc::clone(&inspect));
+    let console = {
+        let admin = admin.clone();
+        later(move || console::routes(admin))
+    };
+    let apis = later(move || apis(admin));
+    Router::new().route("/readyz", get(readiness)).route("/metrics", get(metrics)).with_state(inspect).fallback(
+        move |request: Request| match console::is_asked(request.uri().path()) {
+            true => console(request),
+            false => apis(request),
+        },
+    )
 }
 
 /// Makes routes when a client first asks for one. Those of the APIs bring their documents, which take half as long to make, and
@@ -99,8 +110,7 @@ fn later(
 }
 
 /// Our own API and those of the systems whose clients work here, each with the document that describes it.
-fn apis(inspect: Arc<dyn Inspect>) -> Router {
-    let admin = Admin::new(inspect);
+fn apis(admin: Admin) -> Router {
     let faces = [
         ("/api/v1/openapi.json", v1::routes(&admin)),
         ("/openapi/opal.json", opal::routes(&admin)),

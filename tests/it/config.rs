@@ -87,6 +87,7 @@ fn spelled_out(config: &Config) -> String {
         listen,
         app,
         admin,
+        console,
         api_clients,
         relay,
         bearer,
@@ -109,7 +110,7 @@ fn spelled_out(config: &Config) -> String {
     let leases: BTreeMap<_, _> = rules.providers.iter().map(|(name, rules)| (name, rules.lease)).collect();
     let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
-        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {ready:?} {secrets:?} \
+        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {console:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {ready:?} {secrets:?} \
          {log:?} {headers:?} {limits:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -268,6 +269,9 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("admin.rate_limit", "601", Changes),
     ("admin.public_url", r#""https://other.example.com""#, Changes),
     ("admin.hosts", r#"["other.internal"]"#, Changes),
+    ("admin.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
+    ("admin.tls_key", r#""key.pem""#, Fault("`tls_certificate` is missing")),
+    ("console.enabled", "true", Changes),
     ("api_client1.name", r#""ansible""#, Changes),
     ("api_client1.secret_hash", r#""5e884898da28047151d0e56f8dc6292773603d0d6aabbd62a11ef721d1542d80""#, Changes),
     ("api_client1.secret_file", r#""audit.key""#, Fault("expected one of them")),

@@ -19,6 +19,7 @@ mod attacks;
 mod bearer;
 mod claims;
 mod config;
+mod console;
 mod decision;
 mod demo;
 mod deploy;

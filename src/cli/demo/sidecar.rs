@@ -136,6 +136,9 @@ url = "{app}"               # the app itself
 [admin]
 address = "{admin}"
 
+[console]
+enabled = true                # pages for operators at http://{admin}/console/
+
 [store]
 {store}
 

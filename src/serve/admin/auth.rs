@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::Inspect;
 use super::limit::{Left, Limit};
-use super::service::Caller;
+use super::service::{Caller, Through};
 use crate::config::Face;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient};
@@ -23,7 +23,7 @@ use crate::ports::sessions::Digest;
 use crate::ports::store::StoreError;
 
 /// Wrong credentials of one address within a minute.
-const WRONG: u32 = 30;
+pub(super) const WRONG: u32 = 30;
 
 /// What remembers who called how often.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ impl Doorkeeper {
             return Err(Denied::Face(face));
         }
         let left = self.clients.take(&name, inspect.config().admin.rate_limit, now).map_err(Denied::TooMany)?;
-        Ok((Caller { name, face, scopes, secret }, left))
+        Ok((Caller { name, face, scopes, secret, through: Through::Api }, left))
     }
 
     /// What is left of a client's limit.
@@ -248,7 +248,7 @@ pub fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 /// A client with one IPv6 address has a /64.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

@@ -20,10 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::http::MOST_BODY;
-use super::{Inspect, pages};
+use super::{Inspect, console, pages};
 use crate::config;
 use crate::serve::arriving::Arriving;
 use crate::serve::held::{self, Client};
+use crate::serve::listen::Tls;
 use crate::serve::respond::Trouble;
 use crate::serve::side::Side;
 use crate::telemetry::watchdog::{LOOK, Watchdog};
@@ -41,6 +42,7 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// When the system gives no thread, or no runtime for it.
 pub fn spawn(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     inspect: Arc<dyn Inspect>,
     watchdog: Watchdog,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -54,7 +56,7 @@ pub fn spawn(
             let stuck = look_after(watchdog);
             let desk = Desk { pages: pages(Arc::clone(&inspect)), inspect, workers, stuck };
             match TcpListener::from_std(listener) {
-                Ok(listener) => serve(listener, desk, shutdown).await,
+                Ok(listener) => serve(listener, tls, desk, shutdown).await,
                 Err(error) => tracing::error!(%error, "the admin listener cannot be served"),
             }
         });
@@ -65,12 +67,12 @@ pub fn spawn(
     })
 }
 
-async fn serve(listener: TcpListener, desk: Desk, shutdown: impl Future<Output = ()>) {
+async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, desk: Desk, shutdown: impl Future<Output = ()>) {
     let answer = move |address, request| {
         let desk = desk.clone();
         async move { desk.answer(address, request).await }
     };
-    Side { listener, name: "admin", most_connections: MOST_CONNECTIONS, tls: None }.run(answer, shutdown).await;
+    Side { listener, name: "admin", most_connections: MOST_CONNECTIONS, tls }.run(answer, shutdown).await;
 }
 
 /// Looks at the other threads once a second; what comes back says what is stuck.
@@ -129,7 +131,8 @@ impl Desk {
         }
         let (parts, body) = request.into_parts();
         // Who calls is known later; until then a body is a stranger's.
-        let limit = if parts.headers.contains_key(header::AUTHORIZATION) { MOST_BODY } else { UNKNOWN_BODY };
+        let asks_as = if parts.uri.path().starts_with(console::ROOT) { header::COOKIE } else { header::AUTHORIZATION };
+        let limit = if parts.headers.contains_key(asks_as) { MOST_BODY } else { UNKNOWN_BODY };
         let held = self.inspect.held().open(Some(Client::of(address.ip())));
         let body = match held::read(body, limit, BODY_TIME, held).await {
             Ok(body) => Body::from(body),

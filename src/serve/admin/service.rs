@@ -7,6 +7,7 @@
 mod bulk;
 mod exposures;
 mod groups;
+mod history;
 mod looks;
 mod lookup;
 mod mappings;
@@ -24,8 +25,9 @@ use serde_json::json;
 pub use self::bulk::{Bulk, BulkChange, BulkResult, ReadChanges};
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
+pub use self::history::{Backwards, SCANNED};
 use self::looks::Turns;
-pub use self::looks::{BUDGET, Candidate, MOST_FAULTS, Planned, Question, Unlooked};
+pub use self::looks::{BUDGET, Candidate, MOST_FAULTS, Past, Planned, Question, Unlooked};
 use self::lookup::{Index, Lookup};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};
@@ -51,6 +53,14 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// By which its tokens are known.
     pub secret: Digest,
+    pub through: Through,
+}
+
+/// Which way a caller came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    Api,
+    Console,
 }
 
 impl Caller {
@@ -59,7 +69,10 @@ impl Caller {
     pub fn may(&self, scope: Scope) -> Result<(), Refused> {
         match self.scopes.contains(&scope) || self.is_admin() {
             true => Ok(()),
-            false => Err(Refused::Forbidden(format!("this takes scope `{}`, which the client lacks", scope.word()))),
+            false => Err(Refused::Forbidden(match self.through {
+                Through::Api => format!("this takes scope `{}`, which the client lacks", scope.word()),
+                Through::Console => format!("this takes scope `{}`, which your session does not have", scope.word()),
+            })),
         }
     }
 
@@ -69,7 +82,10 @@ impl Caller {
 
     /// As the audit names it.
     pub fn by(&self) -> String {
-        format!("api client `{}` ({})", self.name, self.face.word())
+        match self.through {
+            Through::Api => format!("api client `{}` ({})", self.name, self.face.word()),
+            Through::Console => format!("`{}` in the console", self.name),
+        }
     }
 
     /// Who acts, by what these rules let them.

@@ -17,6 +17,7 @@ use super::{Reference, Refused, Service, World};
 use crate::config::{Face, ProviderSettings};
 use crate::explain::{Input, Surroundings, explain};
 use crate::forecast::forecast;
+use crate::login::outcome::Remembered;
 use crate::pipeline::explain::Report;
 use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::{MappingId, Timestamp};
@@ -73,6 +74,14 @@ pub enum Candidate {
     Claims(Map<String, Value>),
 }
 
+/// A login that has been decided.
+pub enum Past {
+    /// Its signature held: the audit has it.
+    Recorded(AuditRow),
+    /// No signature vouched for it, so that it is in the memory of this process alone.
+    Remembered(Remembered),
+}
+
 /// Mappings as they might be. One with a reference stands in place of that one.
 pub enum Planned {
     /// All that there would be, those of the file included, in the order in which they would run.
@@ -112,15 +121,20 @@ impl Service {
         .await
     }
 
-    /// What the audit has of a past login.
+    /// What the audit has of a past login, else what this process remembers of a refused one.
     ///
     /// # Errors
-    /// When it has none of this id, or the store cannot be read.
-    pub async fn recorded_login(&self, id: String) -> Result<AuditRow, Unlooked> {
-        let store = self.inspect.store();
+    /// When there is none of this id, or the store cannot be read.
+    pub async fn past_login(&self, id: String) -> Result<Past, Unlooked> {
+        let (store, outcomes) = (self.inspect.store(), self.inspect.outcomes());
         aside(&self.turns.explaining, PATIENCE, async move {
-            let row = store.audit_of(id).await?;
-            row.ok_or_else(|| Refused::NotFound("the audit has no such login".into()))
+            if let Some(row) = store.audit_of(id.clone()).await? {
+                return Ok(Past::Recorded(row));
+            }
+            let remembered = outcomes.remembered(&id).map(Past::Remembered);
+            remembered.ok_or_else(|| {
+                Refused::NotFound("neither the audit nor the memory of refusals has such a login".into())
+            })
         })
         .await
     }

@@ -12,11 +12,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::http::{Admin, Head, json};
-use super::super::service::{Candidate, Planned, Question, Reference, Refused};
+use super::super::service::{Candidate, Past, Planned, Question, Reference, Refused};
 use super::people::moment;
 use super::problem::{Problem, Problems};
 use super::{MOST, PAGE, Reading};
 use crate::config::{ProviderSettings, Scope};
+use crate::login::outcome::Remembered;
 use crate::pipeline::explain::Report;
 use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::Timestamp;
@@ -72,6 +73,30 @@ enum Explained {
     Report(Report),
     /// With `id`.
     Recorded(AuditRow),
+    /// With `id`, where no signature vouched for it.
+    Remembered(RememberedRefusal),
+}
+
+/// A refused login that no signature vouched for, as this process remembers it: the last 10,000 of them, while the console is on.
+#[derive(Debug, Serialize, ToSchema)]
+struct RememberedRefusal {
+    login: String,
+    /// Absent while it was not known whose token it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    outcome: &'static str,
+    stage: &'static str,
+    reason: String,
+    /// How long ago.
+    seconds_ago: u64,
+}
+
+impl From<Remembered> for RememberedRefusal {
+    fn from(login: Remembered) -> Self {
+        let Remembered { id, provider, outcome, stage, reason, at } = login;
+        let provider = provider.map(|provider| provider.to_string());
+        Self { login: id, provider, outcome, stage, reason, seconds_ago: at.elapsed().as_secs() }
+    }
 }
 
 /// Tells how a login is decided, from its token to its plan
@@ -86,7 +111,10 @@ enum Explained {
 async fn explain(_: Reading, State(admin): State<Admin>, body: Bytes) -> Result<Json<Explained>, Problem> {
     let wanted = wanted(&admin, &body)?;
     let explained = match wanted {
-        Wanted::Recorded(id) => admin.service.recorded_login(id).await.map(Explained::Recorded),
+        Wanted::Recorded(id) => admin.service.past_login(id).await.map(|past| match past {
+            Past::Recorded(row) => Explained::Recorded(row),
+            Past::Remembered(login) => Explained::Remembered(login.into()),
+        }),
         Wanted::Decided(question, limit) => admin.service.explain(question, limit).await.map(Explained::Report),
     };
     explained.map(Json).map_err(|why| Problem::unlooked(&why))

@@ -1,0 +1,77 @@
+//! The console: pages for operators, at [`ROOT`] on the admin listener.
+//!
+//! Every page is made on the server, is asked for by an address that a colleague can open as well, and works without script. What the
+//! pages show and do comes from [`super::service`], with the same scopes and the same rows of the audit as the APIs, so that nothing
+//! is possible here that `/api/v1` could not do.
+//!
+//! ```text
+//! door       who is signed in, and whether a form is one of ours
+//! page       the frame of a page, its headers, and what is said when something fails
+//! assets     stylesheet and script, from the binary
+//! the rest   one file a page
+//! ```
+
+mod assets;
+mod door;
+mod explain;
+mod logins;
+mod overview;
+mod page;
+mod people;
+mod sign_in;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::middleware;
+use axum::response::Redirect;
+use axum::routing::{get, post};
+
+use self::door::Door;
+use super::http::{Admin, MOST_BODY};
+
+/// Below which all pages are.
+pub const ROOT: &str = "/console/";
+
+/// Whether a path is one of a page, or of what is not there below [`ROOT`].
+pub fn is_asked(path: &str) -> bool {
+    path.starts_with(ROOT) || path == ROOT.trim_end_matches('/')
+}
+
+/// What every page has.
+#[derive(Clone)]
+pub struct Console {
+    admin: Admin,
+    door: Arc<Door>,
+}
+
+impl FromRef<Console> for Admin {
+    fn from_ref(console: &Console) -> Self {
+        console.admin.clone()
+    }
+}
+
+/// All pages.
+pub fn routes(admin: Admin) -> Router {
+    let console = Console { admin, door: Arc::default() };
+    let guarded = Router::new()
+        .route("/console/", get(overview::show))
+        .route("/console/people", get(people::list))
+        .route("/console/people/{number}", get(people::show))
+        .route("/console/logins", get(logins::list))
+        .route("/console/explain", get(explain::ask).post(explain::answer))
+        .route("/console/leave", post(sign_in::leave))
+        .route("/console/{*path}", get(page::nowhere))
+        .layer(middleware::from_fn_with_state(console.clone(), door::guard));
+    Router::new()
+        .route("/console", get(|| async { Redirect::permanent(ROOT) }))
+        .route("/console/enter", get(sign_in::offer).post(sign_in::enter))
+        .route("/console/icon.svg", get(assets::icon))
+        .route("/console/style.css", get(assets::style))
+        .route("/console/script.js", get(assets::script))
+        .merge(guarded)
+        .layer(middleware::from_fn_with_state(console.clone(), door::only_if_enabled))
+        .layer(DefaultBodyLimit::max(MOST_BODY))
+        .with_state(console)
+}

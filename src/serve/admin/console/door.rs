@@ -1,0 +1,251 @@
+//! Who is signed in, and whether a form is one of ours.
+//!
+//! A session is a cookie of 256 random bits. Cookies know no ports (RFC 6265 section 8.5), so that any other server of the same host
+//! receives and may set it: it is sent below `/console/` alone, and by itself it changes nothing. What changes something also needs
+//! the token that our own page of this session has in its form, and a browser that says that the form came from here.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{COOKIE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use url::Url;
+
+use super::super::auth::{WRONG, network};
+use super::super::http::peer;
+use super::super::limit::{Left, Limit};
+use super::super::service::{Caller, Through};
+use super::page::{self, Failure, Shell};
+use super::{Console, ROOT, sign_in};
+use crate::config::{Admin, Face, Scope};
+use crate::ports::console::SignIn;
+use crate::ports::sessions::Digest;
+
+/// How long a session lasts without a request, and at most.
+pub const IDLE: Duration = Duration::from_secs(15 * 60);
+pub const LONGEST: Duration = Duration::from_secs(8 * 3600);
+/// How much later a session has to end before that is written down: not every request is a write.
+const EXTENDED: Duration = Duration::from_secs(60);
+/// Cookies of our name that are looked up; another server of this host may have set some.
+const MOST_COOKIES: usize = 4;
+
+/// What remembers who asks how often.
+#[derive(Debug, Default)]
+pub struct Door {
+    visits: Limit<Digest>,
+    wrong: Limit<IpAddr>,
+}
+
+impl Door {
+    /// Counts a wrong link, or a session that does not exist.
+    ///
+    /// # Errors
+    /// When there were too many of this address.
+    pub fn wrong(&self, console: &Console, address: IpAddr) -> Result<(), Left> {
+        self.wrong.take(&network(address), WRONG, console.admin.inspect().now()).map(drop)
+    }
+}
+
+/// Who is signed in, for the pages behind [`guard`].
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    pub sign_in: SignIn,
+    pub caller: Caller,
+    /// Stands in every form of this session.
+    pub token: String,
+}
+
+impl Visitor {
+    fn new(sign_in: SignIn, cookie: &str) -> Self {
+        let caller = Caller {
+            name: sign_in.operator.name.clone(),
+            face: Face::V1,
+            scopes: sign_in.operator.scopes.clone(),
+            secret: sign_in.key,
+            through: Through::Console,
+        };
+        Self { sign_in, caller, token: form_token(cookie) }
+    }
+
+    pub fn may(&self, scope: Scope) -> bool {
+        self.caller.may(scope).is_ok()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        // Without the layer that knows who is signed in no page is shown.
+        parts.extensions.get::<Self>().cloned().ok_or_else(Failure::signed_out)
+    }
+}
+
+/// A page of another site can neither read the cookie nor guess what is made of it.
+fn form_token(cookie: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Digest::of(format!("form of the console {cookie}").as_bytes()).0)
+}
+
+/// Without `console.enabled` there is nothing here.
+pub async fn only_if_enabled(State(console): State<Console>, request: Request, next: Next) -> Response {
+    match console.admin.inspect().config().console.enabled {
+        true => next.run(request).await,
+        false => {
+            (StatusCode::NOT_FOUND, "the console is off; `[console] enabled = true` turns it on\n").into_response()
+        }
+    }
+}
+
+/// Lets those through who are signed in.
+pub async fn guard(State(console): State<Console>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let outcome = admit(&console, &mut parts).await;
+    let visitor = match outcome {
+        Ok(visitor) => visitor,
+        Err(response) => return response,
+    };
+    let shell = Shell::of(&visitor, parts.uri.path());
+    parts.extensions.insert(visitor);
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    match response.extensions_mut().remove::<Failure>() {
+        Some(failure) => page::failed(shell, &failure),
+        None => response,
+    }
+}
+
+async fn admit(console: &Console, parts: &mut Parts) -> Result<Visitor, Response> {
+    let inspect = console.admin.inspect();
+    let (now, config) = (inspect.now(), inspect.config());
+    let address = peer(parts).ip();
+    let changes = !matches!(parts.method, Method::GET | Method::HEAD);
+    if changes && !is_same_origin(&parts.headers, &parts.uri) {
+        return Err(page::bare(&Failure::foreign()));
+    }
+    let cookies = cookies(&parts.headers, cookie_name(&config.admin));
+    for cookie in &cookies {
+        let key = Digest::of(cookie.as_bytes());
+        let found = inspect.store().console().session(key, now).await;
+        let Some(sign_in) = found.map_err(|error| page::bare(&Failure::from(error)))? else { continue };
+        if let Err(left) = console.door.visits.take(&key, config.admin.rate_limit, now) {
+            return Err(too_many(left));
+        }
+        let idle_until = now.plus(IDLE).min(sign_in.expires_at);
+        if idle_until > sign_in.idle_until.plus(EXTENDED) {
+            let extended = inspect.store().console().extend(key, idle_until).await;
+            extended.map_err(|error| page::bare(&Failure::from(error)))?;
+        }
+        return Ok(Visitor::new(sign_in, cookie));
+    }
+    if !cookies.is_empty()
+        && let Err(left) = console.door.wrong(console, address)
+    {
+        return Err(too_many(left));
+    }
+    Err(sign_in::needed(changes))
+}
+
+pub fn too_many(left: Left) -> Response {
+    let mut response = page::bare(&Failure::too_many());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(left.seconds.max(1)));
+    response
+}
+
+/// Whether a browser says that one of our own pages sent this. Browsers that do not send `Sec-Fetch-Site` (Fetch Metadata) send
+/// `Origin` with a form.
+pub fn is_same_origin(headers: &HeaderMap, uri: &Uri) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let asked = headers.get(HOST).and_then(|host| host.to_str().ok()).or(uri.authority().map(|found| found.as_str()));
+    let origin = headers.get(ORIGIN).and_then(|origin| Url::parse(origin.to_str().ok()?).ok());
+    match (asked, origin) {
+        (Some(asked), Some(origin)) => {
+            // The default port is in neither, or the URL has left it out.
+            let port = origin.port().map(|port| format!(":{port}")).unwrap_or_default();
+            let default = if origin.scheme() == "https" { ":443" } else { ":80" };
+            let asked = asked.to_ascii_lowercase();
+            let host = origin.host_str().unwrap_or_default();
+            !host.is_empty() && asked.strip_suffix(default).unwrap_or(&asked) == format!("{host}{port}")
+        }
+        _ => false,
+    }
+}
+
+fn is_secure(admin: &Admin) -> bool {
+    admin.tls.is_some() || admin.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+}
+
+fn cookie_name(admin: &Admin) -> &'static str {
+    if is_secure(admin) { "__Secure-loginsync-console" } else { "loginsync-console" }
+}
+
+/// The cookie that holds a session, or that ends it.
+pub fn set_cookie(admin: &Admin, value: Option<&str>) -> (http::HeaderName, String) {
+    let (name, secure) = (cookie_name(admin), if is_secure(admin) { "; Secure" } else { "" });
+    let (value, age) = value.map_or(("", 0), |value| (value, LONGEST.as_secs()));
+    (SET_COOKIE, format!("{name}={value}; Path={ROOT}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"))
+}
+
+fn cookies(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.to_owned()).take(MOST_COOKIES).collect()
+}
+
+/// The fields of a form.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    pub fn read(text: &[u8]) -> Self {
+        Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// What a field says, without blanks around it; empty when it is not there.
+    pub fn get(&self, name: &str) -> &str {
+        self.raw(name).trim()
+    }
+
+    pub fn raw(&self, name: &str) -> &str {
+        self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// A form that one of our pages has sent, in this session.
+pub struct Posted(pub Fields);
+
+impl<S: Send + Sync> FromRequest<S> for Posted {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let visitor = request.extensions().get::<Visitor>().cloned().ok_or_else(Failure::signed_out)?;
+        let body = Bytes::from_request(request, state).await.map_err(|_| Failure::too_large())?;
+        let fields = Fields::read(&body);
+        // What is compared is made of the cookie, so that the time of a comparison helps no one who lacks it.
+        match aws_lc_rs::constant_time::verify_slices_are_equal(
+            fields.raw("token").as_bytes(),
+            visitor.token.as_bytes(),
+        ) {
+            Ok(()) => Ok(Self(fields)),
+            Err(_) => Err(Failure::foreign()),
+        }
+    }
+}
+
+/// What stands behind the `?`.
+pub struct Asked(pub Fields);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(Fields::read(parts.uri.query().unwrap_or_default().as_bytes())))
+    }
+}

@@ -1,0 +1,281 @@
+//! The frame of every page, its headers, and what is said when something fails.
+
+use askama::Template;
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
+use http::header::{X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::request::Parts;
+use http::{HeaderName, StatusCode};
+
+use super::door::Visitor;
+use crate::config::Scope;
+use crate::pipeline::ids::Timestamp;
+use crate::ports::store::StoreError;
+use crate::serve::admin::service::{BUDGET, Refused, Unlooked};
+
+/// Everything comes from here, forms go nowhere else, and no page of another site shows ours in a frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The parts of the console, in the order of the questions that people ask.
+const PARTS: [(&str, &str); 4] = [
+    ("/console/", "Overview"),
+    ("/console/people", "People"),
+    ("/console/logins", "Logins"),
+    ("/console/explain", "Explain"),
+];
+
+/// What stands around the content of a page.
+#[derive(Debug, Clone)]
+pub struct Shell {
+    pub operator: String,
+    /// May change something.
+    pub writes: bool,
+    pub token: String,
+    pub until: Moment,
+    path: String,
+}
+
+/// A link of the navigation.
+pub struct Part {
+    pub address: &'static str,
+    pub name: &'static str,
+    pub current: bool,
+}
+
+impl Shell {
+    pub fn of(visitor: &Visitor, path: &str) -> Self {
+        Self {
+            operator: visitor.caller.name.clone(),
+            writes: visitor.may(Scope::Admin) || visitor.may(Scope::WriteMembers) || visitor.may(Scope::WriteMappings),
+            token: visitor.token.clone(),
+            until: Moment::of(visitor.sign_in.expires_at),
+            path: path.to_owned(),
+        }
+    }
+
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        PARTS.iter().map(|(address, name)| Part {
+            address,
+            name,
+            current: match *address {
+                "/console/" => self.path == *address,
+                below => self.path.starts_with(below),
+            },
+        })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Shell {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let visitor = Visitor::from_request_parts(parts, state).await?;
+        Ok(Self::of(&visitor, parts.uri.path()))
+    }
+}
+
+/// A moment as pages show it: UTC, which a script turns into the reader's own zone.
+#[derive(Debug, Clone, Template)]
+#[template(source = r#"<time datetime="{{ exact }}">{{ text }}</time>"#, ext = "html")]
+pub struct Moment {
+    /// RFC 3339.
+    pub exact: String,
+    pub text: String,
+}
+
+impl Moment {
+    pub fn of(at: Timestamp) -> Self {
+        Self::read(&at.to_string())
+    }
+
+    /// From RFC 3339, as views have it.
+    pub fn read(exact: &str) -> Self {
+        let minute = exact.get(..16).map(|text| text.replace('T', " "));
+        Self {
+            text: minute.map_or_else(|| exact.to_owned(), |minute| format!("{minute} UTC")),
+            exact: exact.to_owned(),
+        }
+    }
+}
+
+/// Why a page cannot be shown, or a form not be carried out.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    status: StatusCode,
+    title: &'static str,
+    text: String,
+    /// Each fault at its place.
+    faults: Vec<String>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
+        Self { status, title, text: text.into(), faults: Vec::new() }
+    }
+
+    pub fn signed_out() -> Self {
+        let text =
+            "Sign in first: run `loginsync console` on the machine of this sidecar, and open the link that it prints.";
+        Self::new(StatusCode::UNAUTHORIZED, "You are not signed in", text)
+    }
+
+    /// What was sent came too late; the browser still has it.
+    pub fn ended() -> Self {
+        let text = "Nothing was changed. Sign in again in another tab: run `loginsync console`, and open the link that it prints. \
+                    Then go back in this tab, which brings back what you typed, load the page again, and send it once more.";
+        Self::new(StatusCode::UNAUTHORIZED, "Your session has ended", text)
+    }
+
+    /// A link that opens nothing.
+    pub fn spent() -> Self {
+        let text = "It was used before, or is older than a minute. Run `loginsync console` again, and open the link that it prints.";
+        Self::new(StatusCode::UNAUTHORIZED, "This link opens no session", text)
+    }
+
+    /// Not a failure: the page that a browser sees last.
+    pub fn left() -> Self {
+        let text = "This session has ended. `loginsync console` makes a link for another.";
+        Self::new(StatusCode::OK, "You are signed out", text)
+    }
+
+    pub fn foreign() -> Self {
+        let text = "The form that was sent is not one of this session. Nothing was changed. Go back, which brings back what you \
+                    typed, load the page again, and send it once more.";
+        Self::new(StatusCode::FORBIDDEN, "This form is not accepted", text)
+    }
+
+    pub fn too_many() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "Wait a moment, then try again.")
+    }
+
+    pub fn too_large() -> Self {
+        let text = "What was sent is longer than 1 MiB. Use the command `loginsync explain` for it.";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "This is too long", text)
+    }
+
+    pub fn not_found(text: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Not found", text)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        let (status, text) = refused.told();
+        let title = match &refused {
+            Refused::Invalid(_) => "Something in it is wrong",
+            Refused::NotFound(_) => "Not found",
+            Refused::Conflict(_) | Refused::Store(StoreError::Invalid(_)) => "This conflicts with what is there",
+            Refused::ReadOnly(_) => "The configuration file declares this",
+            Refused::Forbidden(_) => "Your session may not do this",
+            Refused::Stale => "It was changed meanwhile",
+            Refused::Braked(_) => "This would revoke too much at once",
+            Refused::Store(_) => "The store does not answer",
+        };
+        match refused {
+            Refused::Invalid(faults) => {
+                let faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+                Self { faults, ..Self::new(status, title, "Nothing was changed.") }
+            }
+            _ => Self::new(status, title, text),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Refused::from(error).into()
+    }
+}
+
+impl From<Unlooked> for Failure {
+    fn from(why: Unlooked) -> Self {
+        match why {
+            Unlooked::Refused(refused) => refused.into(),
+            Unlooked::Busy => {
+                let text = "As many such looks as are made at once are being made. Try again in a moment.";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "Others are looking", text)
+            }
+            Unlooked::TooLong => {
+                let text = format!("It took longer than {} seconds. The command has no such limit.", BUDGET.as_secs());
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "This took too long", text)
+            }
+        }
+    }
+}
+
+/// The guard makes the page, since it knows who is signed in.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What a handler answers.
+pub type Answer = Result<Response, Failure>;
+
+/// A page with its headers.
+pub fn render(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => with_headers((status, text).into_response()),
+        Err(error) => {
+            tracing::error!(%error, "a page of the console cannot be made");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn with_headers(mut response: Response) -> Response {
+    let fields: [(HeaderName, &'static str); 6] = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (CACHE_CONTROL, "no-store"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
+        // Under `no-referrer` browsers send `Origin: null` with a form, which does not say whose it is.
+        (REFERRER_POLICY, "same-origin"),
+    ];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[derive(Template)]
+#[template(path = "console/failed.html")]
+struct Failed<'a> {
+    shell: Shell,
+    failure: &'a Failure,
+}
+
+pub fn failed(shell: Shell, failure: &Failure) -> Response {
+    render(failure.status, &Failed { shell, failure })
+}
+
+#[derive(Template)]
+#[template(path = "console/bare.html")]
+struct Bare<'a> {
+    title: &'a str,
+    text: &'a str,
+    /// A link to sign in by, which a button spends.
+    link: Option<&'a str>,
+}
+
+/// A page for those who are not signed in.
+pub fn bare(failure: &Failure) -> Response {
+    render(failure.status, &Bare { title: failure.title, text: &failure.text, link: None })
+}
+
+/// The page of a link.
+pub fn offer(link: &str) -> Response {
+    let text = "This link works once. It opens a session of this browser, which ends after 15 minutes without a request, and after \
+                8 hours at the latest.";
+    render(StatusCode::OK, &Bare { title: "Sign in to the console", text, link: Some(link) })
+}
+
+pub async fn nowhere() -> Failure {
+    Failure::not_found("There is no page at this address.")
+}
