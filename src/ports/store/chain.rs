@@ -130,6 +130,7 @@ pub(super) struct Walk<'a> {
     numbers: Option<Numbers>,
     first_format: u64,
     unkeyed: i64,
+    unsealed: u64,
     /// The seal of the last row without a key.
     unkeyed_head: Vec<u8>,
     keyed: bool,
@@ -156,6 +157,7 @@ impl<'a> Walk<'a> {
             numbers: Some(Numbers::new()),
             first_format: 0,
             unkeyed: 0,
+            unsealed: 0,
             unkeyed_head: Vec::new(),
             keyed: false,
             accepted: false,
@@ -246,6 +248,19 @@ impl<'a> Walk<'a> {
     }
 
     fn check_current(&mut self, row: &Stored) -> Step {
+        let mac = self.check_mac(row)?;
+        if self.sealer.link(row.keyed, row.sequence, &self.before, &mac) != row.seal {
+            return fault(
+                row.sequence,
+                "does not fit its seal: rows up to here were removed, put in or moved, or the seal was altered",
+            );
+        }
+        self.check_continued(row)?;
+        self.check_accepted(row)
+    }
+
+    /// Whether it says what was written, whatever stands beside it.
+    fn check_mac(&self, row: &Stored) -> Result<Vec<u8>, Broken> {
         if row.keyed != row.key.is_some() {
             return fault(row.sequence, "contradicts itself about its key: it was altered");
         }
@@ -264,20 +279,28 @@ impl<'a> Walk<'a> {
             person: row.person.as_deref(),
         };
         let mac = self.sealer.mac(row.keyed, &content);
-        if row.mac.as_deref() != Some(mac.as_slice()) {
-            return fault(
-                row.sequence,
-                "does not fit its MAC: its time, event, detail, login, user number or the hash of its personal fields was altered",
-            );
+        if row.mac.as_deref() == Some(mac.as_slice()) {
+            return Ok(mac);
         }
-        if self.sealer.link(row.keyed, row.sequence, &self.before, &mac) != row.seal {
-            return fault(
-                row.sequence,
-                "does not fit its seal: rows up to here were removed, put in or moved, or the seal was altered",
-            );
+        fault(
+            row.sequence,
+            "does not fit its MAC: its time, event, detail, login, user number or the hash of its personal fields was altered",
+        )
+    }
+
+    /// A row that has no seal yet, after all that have one, at the place that it will have. What it says of users counts.
+    pub(super) fn unsealed(&mut self, row: &Stored) -> Step {
+        self.check_key(row)?;
+        if row.format != CURRENT {
+            return fault(row.sequence, "is of the first format and has no seal: it was put in");
         }
+        self.check_mac(row)?;
         self.check_continued(row)?;
-        self.check_accepted(row)
+        self.check_accepted(row)?;
+        self.check_fields(row)?;
+        self.note_user(row)?;
+        self.unsealed += 1;
+        Ok(())
     }
 
     /// The first row after those of the first format says how many they are, how they end, and whom they are about.
@@ -376,7 +399,7 @@ impl<'a> Walk<'a> {
     /// What only shows when every row was seen.
     pub(super) fn end(&self, users: &BTreeSet<i64>) -> Option<Broken> {
         let whole = |fault: String| Some(Broken { row: None, fault });
-        if self.rows == 0 && !users.is_empty() {
+        if self.rows == 0 && self.unsealed == 0 && !users.is_empty() {
             return whole(format!("the chain is empty, though there are {} users: its rows were removed", users.len()));
         }
         if self.numbers.is_some() && self.first_format > 0 {

@@ -130,6 +130,26 @@ async fn rows_are_sealed_in_the_order_of_their_transactions_whatever_their_digit
     assert_eq!(store.verify_audit().await.unwrap().broken, None);
 }
 
+/// Another transaction of the server keeps what is written after it without a seal: a user of whom such rows alone tell is in order, and
+/// a row that was altered is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_wait_for_their_seal_are_verified_too() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let mut settings = database.settings(Some(b"an audit key for tests, 32 bytes"));
+    settings.timeout = Duration::from_secs(1);
+    let store = Store::from(postgres::Shared::open(settings).await.unwrap());
+    let (rules, client) = (Arc::new(rules()), database.client().await);
+    client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    plan(&store, &rules, Case { token: "1", issued: 1, values: &["b"], ..Case::default() }).await;
+    assert_eq!(store.audit(0, 10).await.unwrap().len(), 0, "none has a seal");
+    assert_eq!(store.verify_audit().await.unwrap().broken, None);
+    let other = database.client().await;
+    assert_eq!(other.execute("UPDATE loginsync.audit SET at = at + 1", &[]).await.unwrap(), 1);
+    let broken = store.verify_audit().await.unwrap().broken.unwrap();
+    assert_eq!(broken.row, Some(1));
+    assert!(broken.fault.contains("MAC"), "{broken:?}");
+}
+
 /// A dump names transactions of the server that it was made at, which mean nothing elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_of_another_server_is_refused_until_it_is_told_so_and_its_chain_goes_on() {

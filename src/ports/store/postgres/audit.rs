@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use super::super::chain::{
     ACCEPTED, Accepted, CURRENT, Content, FIRST, Last, Sealer, Stored, Walk, conceal, hexadecimal,
 };
-use super::super::{AuditRow, ChainReport, StoreError};
+use super::super::{AuditRow, Broken, ChainReport, StoreError};
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::{PgStore, locks};
 use crate::pipeline::ids::{Timestamp, UserId};
@@ -227,24 +227,23 @@ fn read_row(row: &Row) -> Result<AuditRow, Failed> {
     })
 }
 
-/// Walks the whole chain, and stops at the first row that does not fit. A row that should have a seal and has none is a fault.
+/// What a walk reads of a row, after its place and its seal.
+const WALKED: &str = "at, event, detail, person, audit.user_id, login, mac, key, salt, fields, first_keyed";
+
+/// Walks the whole chain, and what waits for its seal; stops at the first row that does not fit. A row that should have a seal and has
+/// none is a fault.
 pub(super) async fn verify(store: &PgStore) -> Result<ChainReport, Failed> {
     seal_all(store).await?;
     let look = store.view().await?;
     let mut walk = Walk::new(&store.sealer);
     let mut after = 0_i64;
+    let sealed = format!(
+        "SELECT sequence, seal, {WALKED} FROM loginsync.seals LEFT JOIN loginsync.audit ON audit.id = seals.audit_id
+         LEFT JOIN loginsync.audit_people ON audit_people.audit_id = audit.id
+         WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+    );
     loop {
-        let rows = look
-            .pipe
-            .rows(
-                "SELECT sequence, seal, at, event, detail, person, audit.user_id, login, mac, key, salt, fields,
-                        first_keyed
-                 FROM loginsync.seals LEFT JOIN loginsync.audit ON audit.id = seals.audit_id
-                 LEFT JOIN loginsync.audit_people ON audit_people.audit_id = audit.id
-                 WHERE sequence > $1 ORDER BY sequence LIMIT $2",
-                &values![after, BATCH],
-            )
-            .await?;
+        let rows = look.pipe.rows(&sealed, &values![after, BATCH]).await?;
         if rows.is_empty() {
             break;
         }
@@ -271,9 +270,39 @@ pub(super) async fn verify(store: &PgStore) -> Result<ChainReport, Failed> {
     if late > 0 {
         return report(look, walk.broken_at_next("is followed by rows that were put in without a seal")).await;
     }
+    if let Err(fault) = walk_unsealed(&look, &mut walk, after).await? {
+        return report(look, walk.report(Some(fault))).await;
+    }
     let users: BTreeSet<i64> = look.pipe.numbers("SELECT id FROM loginsync.users", &[]).await?.into_iter().collect();
     let fault = walk.end(&users);
     report(look, walk.report(fault)).await
+}
+
+/// While another transaction of the server runs for long, nothing that was written since has a seal, and users may be there whom
+/// such rows alone tell of.
+async fn walk_unsealed(
+    look: &super::facts::Look,
+    walk: &mut Walk<'_>,
+    sealed: i64,
+) -> Result<Result<(), Broken>, Failed> {
+    let text = format!(
+        "SELECT $1 + row_number() OVER (ORDER BY audit.xid, audit.id), ''::bytea, {WALKED}, audit.xid::text, audit.id
+         FROM loginsync.audit LEFT JOIN loginsync.audit_people ON audit_people.audit_id = audit.id
+         WHERE (audit.xid, audit.id) > ($2::text::xid8, $3)
+           AND NOT EXISTS (SELECT 1 FROM loginsync.seals WHERE seals.audit_id = audit.id)
+         ORDER BY audit.xid, audit.id LIMIT $4"
+    );
+    let (mut place, mut xid, mut id) = (sealed, String::from("0"), 0_i64);
+    loop {
+        let rows = look.pipe.rows(&text, &values![place, xid, id, BATCH]).await?;
+        let Some(last) = rows.last() else { return Ok(Ok(())) };
+        (place, xid, id) = (get(last, 0)?, get(last, 13)?, get(last, 14)?);
+        for row in &rows {
+            if let Err(fault) = walk.unsealed(&stored(row)?) {
+                return Ok(Err(fault));
+            }
+        }
+    }
 }
 
 async fn report(look: super::facts::Look, report: ChainReport) -> Result<ChainReport, Failed> {
