@@ -239,7 +239,8 @@ async fn one_replica_leads_and_another_takes_over() {
     within(Duration::from_secs(40), "the other takes over", async || leads(&other).await).await;
     // And seals: a login's row gets its place without being asked for.
     assert_eq!(scene.log_in(&other, "alice", &["staff"]).await.0, 200);
-    assert!(other.store().verify_audit().await.unwrap().broken.is_none());
+    let report = other.store().verify_audit().await.unwrap();
+    assert!(report.broken.is_none(), "{report:?}");
 }
 
 /// A replica that was not heard of, as one that was paused: what it decides counts again once it has announced itself.

@@ -102,7 +102,7 @@ impl Opened {
 fn settings(key: Option<&[u8]>) -> Settings {
     Settings {
         synchronous: Synchronous::Normal,
-        timeout: Duration::from_secs(2),
+        timeout: Duration::from_secs(20),
         audit_key: key.map(|key| Secret::new(key.to_vec())),
     }
 }
@@ -112,8 +112,12 @@ fn open() -> Opened {
 }
 
 fn open_with(key: Option<&[u8]>) -> Opened {
+    open_by(settings(key))
+}
+
+fn open_by(settings: Settings) -> Opened {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("store.db"), settings(key)).unwrap();
+    let store = SqliteStore::open(&folder.path().join("store.db"), settings).unwrap();
     let store = Arc::new(Store::from(store));
     Opened { sessions: store.sessions(), _checked: Checked(Some(Arc::clone(&store))), store, folder }
 }
@@ -613,7 +617,7 @@ async fn the_database_is_for_its_owner_alone() {
 
 #[tokio::test]
 async fn a_locked_store_refuses_in_time() {
-    let opened = open();
+    let opened = open_by(Settings { timeout: Duration::from_secs(2), ..settings(None) });
     let rules = Arc::new(rules());
     let intruder = opened.intruder();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
