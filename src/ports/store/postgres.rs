@@ -199,6 +199,21 @@ impl Shared {
         })
     }
 
+    /// The same for what takes as long as there are users, or rows of the audit: no login waits for it, and its statements alone have
+    /// a limit.
+    fn aside<T, F, W>(&self, work: W) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+        W: FnOnce(Arc<PgStore>) -> F,
+    {
+        let task = tokio::spawn(work(Arc::clone(&self.0)));
+        Box::pin(async move {
+            let ended = |_| StoreError::Unavailable("the work on the store ended".into());
+            Ok(task.await.map_err(ended)??)
+        })
+    }
+
     /// The same for one or several statements that read one moment, and need names.
     fn look<T, F, W>(&self, work: W) -> BoxFuture<'static, Result<T, StoreError>>
     where
@@ -245,19 +260,18 @@ impl PgStore {
     /// What begins a transaction, with its limits.
     fn begin(&self, how: &'static str) -> Vec<Statement> {
         // Under the caller's own limit, so that the server decides and tells.
-        let limit = (self.timeout.as_millis() * 9 / 10).max(1).to_string();
-        let limits = "SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', $1, true),
-                             set_config('idle_in_transaction_session_timeout', $1, true)";
-        vec![
-            Statement { text: how.into(), values: Vec::new() },
-            Statement { text: limits.into(), values: values![limit] },
-        ]
+        begin(how, self.timeout * 9 / 10)
     }
 
     /// The database as it is at one moment.
     async fn view(&self) -> Result<Look, Failed> {
+        self.view_within(self.timeout * 9 / 10).await
+    }
+
+    /// The same, where each statement may take so long.
+    async fn view_within(&self, limit: Duration) -> Result<Look, Failed> {
         let pipe = self.pipe().await?;
-        let mut statements = self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+        let mut statements = begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", limit);
         statements.push(Statement { text: "SELECT generation FROM loginsync.rules".into(), values: Vec::new() });
         let told = pipe.all(&statements).await?;
         let generation = told.last().and_then(|rows| rows.first()).map_or(Ok(0), |row| get(row, 0))?;
@@ -351,6 +365,16 @@ impl PgStore {
     }
 }
 
+/// What begins a transaction, each of whose statements may take so long.
+fn begin(how: &'static str, limit: Duration) -> Vec<Statement> {
+    let limits = "SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', $1, true),
+                         set_config('idle_in_transaction_session_timeout', $1, true)";
+    vec![
+        Statement { text: how.into(), values: Vec::new() },
+        Statement { text: limits.into(), values: values![limit.as_millis().max(1).to_string()] },
+    ]
+}
+
 impl From<Shared> for Store {
     fn from(store: Shared) -> Self {
         Self::new(Arc::new(store))
@@ -407,7 +431,7 @@ impl Users for Shared {
     }
 
     fn check(&self, repair: bool) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {
-        self.run(move |store| async move { check::check(&store, repair).await })
+        self.aside(move |store| async move { check::check(&store, repair).await })
     }
 }
 
@@ -429,11 +453,11 @@ impl Journal for Shared {
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
-        self.run(move |store| async move { audit::verify(&store).await })
+        self.aside(move |store| async move { audit::verify(&store).await })
     }
 
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.run(move |store| async move { audit::accept_unkeyed(&store, &by, now).await })
+        self.aside(move |store| async move { audit::accept_unkeyed(&store, &by, now).await })
     }
 }
 
@@ -448,7 +472,7 @@ impl Upkeep for Shared {
     }
 
     fn settle(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |store| async move { audit::settle(&store).await })
+        self.aside(move |store| async move { audit::settle(&store).await })
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -1,5 +1,7 @@
 //! Several sidecars on one PostgreSQL: each promise of one store holds between them. Skipped where no server is installed.
 
+use std::time::Instant;
+
 use super::*;
 
 /// Two sidecars of one database.
@@ -148,6 +150,26 @@ async fn rows_that_wait_for_their_seal_are_verified_too() {
     let broken = store.verify_audit().await.unwrap().broken.unwrap();
     assert_eq!(broken.row, Some(1));
     assert!(broken.fault.contains("MAC"), "{broken:?}");
+}
+
+/// It has as long as it takes, and not as long as a login may.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_users_are_checked_however_long_it_takes() {
+    let Some(database) = crate::support::postgres::database().await else { return };
+    let mut settings = database.settings(None);
+    settings.timeout = Duration::from_secs(1);
+    let store = Store::from(postgres::Shared::open(settings).await.unwrap());
+    plan(&store, &Arc::new(rules()), Case { token: "1", issued: 1, values: &["b"], ..Case::default() }).await;
+    let copies = "INSERT INTO loginsync.users (id, namespace, subject, created_at, disabled, last_login_at, logins, record)
+                      SELECT 1000 + copy, namespace, 'copy-' || copy, created_at, disabled, last_login_at, logins, record
+                      FROM loginsync.users, generate_series(1, 30000) AS copy;
+                  INSERT INTO loginsync.holdings SELECT kind, target, provider, mapping, 1000 + copy, at
+                      FROM loginsync.holdings, generate_series(1, 30000) AS copy";
+    database.client().await.batch_execute(copies).await.unwrap();
+    let began = Instant::now();
+    let faults = store.check(false).await.unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    assert!(began.elapsed() > Duration::from_secs(1), "too few users for this test");
 }
 
 /// A dump names transactions of the server that it was made at, which mean nothing elsewhere.
