@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test torture-postgres oracle fuzz interop traffic bench fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -24,6 +24,9 @@ test: setup ## formatting, lints and every test
 torture-postgres: ## three sidecars over one PostgreSQL, killed, paused and crashed for five minutes while people log in (ARGS=3600: seconds)
 	@scripts/setup torture
 	@TORTURE_SECONDS=$(or $(ARGS),300) cargo test --quiet --locked --test it -- --ignored --nocapture torture::
+
+postgres-versions: setup ## the tests of the store on PostgreSQL 14, 16, 17 and 18 (ARGS=VERSION: of the npm package)
+	@scripts/postgres-versions $(ARGS)
 
 oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree on every mutant (ARGS=1000000)
 	@scripts/setup oracle
@@ -46,6 +49,10 @@ traffic: setup ## twenty minutes of uploads, downloads, events, WebSockets and l
 
 bench: setup ## ratios against nginx and against the floor of the work a login needs
 	@benches/run.sh $(ARGS)
+
+scale: ## what logins cost with 1,000, 100,000 and a million users, over SQLite and PostgreSQL (ARGS="1000 100000")
+	@scripts/setup torture
+	@cargo bench --quiet --locked --bench scale -- $(ARGS)
 
 fixtures: setup ## write the expected plans and the fixtures anew; look at the difference before you commit it
 	@BLESS=1 cargo test --quiet --locked --test it $(ARGS)

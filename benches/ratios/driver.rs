@@ -55,7 +55,8 @@ pub const HOST: &str = "app.example.com";
 
 /// What to send, and how.
 pub struct Load<'a> {
-    pub target: SocketAddr,
+    /// Connections go to them by turns.
+    pub targets: &'a [SocketAddr],
     pub connections: usize,
     pub messages: &'a [Message],
     pub until: Until,
@@ -207,8 +208,8 @@ impl Driver {
         if load.keep_heads {
             progress.outcome.heads = vec![String::new(); load.messages.len()];
         }
-        for _ in 0..load.connections {
-            let stream = std::net::TcpStream::connect(load.target)?;
+        for target in load.targets.iter().cycle().take(load.connections) {
+            let stream = std::net::TcpStream::connect(target)?;
             stream.set_nonblocking(true)?;
             let at = self.add(TcpStream::from_std(stream), Side::Browser)?;
             progress.idle.push(at);

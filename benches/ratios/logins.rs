@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -81,11 +81,12 @@ impl Issuer {
 
 /// A loginsync with a store of its own, and what its store should hold.
 pub struct House {
-    pub target: Target,
+    pub targets: Vec<Target>,
     protocol: Protocol,
     pub mappings: usize,
-    store: PathBuf,
-    serial: usize,
+    folder: PathBuf,
+    /// Of the last login. No two of one store have the same.
+    pub serial: usize,
     expected: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -97,8 +98,16 @@ pub struct Setup<'a> {
     pub protocol: Protocol,
     /// All of them for the provider of this protocol.
     pub mappings: usize,
-    pub synchronous: &'a str,
+    /// The lines of `[store]`.
+    pub store: &'a str,
+    /// How many of them share it.
+    pub replicas: usize,
 }
+
+/// The database that [`NORMAL`] names.
+pub const FILE: &str = "store.db";
+/// A file that is synced at checkpoints alone.
+pub const NORMAL: &str = "path = \"store.db\"\nsynchronous = \"normal\"";
 
 /// Writes a configuration; returns its path, and where it listens.
 pub fn configuration(
@@ -107,7 +116,7 @@ pub fn configuration(
     issuer: &Issuer,
     setup: Setup<'_>,
 ) -> Result<(PathBuf, SocketAddr), Failure> {
-    let Setup { name, protocol, mappings, synchronous } = setup;
+    let Setup { name, protocol, mappings, store, replicas: _ } = setup;
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder)?;
     let (listen, admin) = (process::free_address()?, process::free_address()?);
@@ -126,8 +135,7 @@ url = "http://{app}"
 address = "{admin}"
 
 [store]
-path = "store.db"
-synchronous = "{synchronous}"
+{store}
 
 # Every repeat login takes a membership away, which is what the brake is there to stop; it counts all the same.
 [brake]
@@ -183,14 +191,19 @@ impl House {
         issuer: &Issuer,
         setup: Setup<'_>,
     ) -> Result<Self, Failure> {
-        let (path, listen) = configuration(folder, driver.address, issuer, setup)?;
-        let mut target = process::loginsync(cores, folder, setup.name, &path, listen)?;
-        process::await_answer(&mut target, driver, Instant::now())?;
+        let mut targets = Vec::new();
+        for _ in 0..setup.replicas {
+            let (path, listen) = configuration(folder, driver.address, issuer, setup)?;
+            let mut target = process::loginsync(cores, folder, setup.name, &path, listen)?;
+            // It has read its configuration, and the next one is written over it.
+            process::await_answer(&mut target, driver, Instant::now())?;
+            targets.push(target);
+        }
         Ok(Self {
-            target,
+            targets,
             protocol: setup.protocol,
             mappings: setup.mappings,
-            store: path.with_file_name("store.db"),
+            folder: folder.join(setup.name),
             serial: 0,
             expected: BTreeMap::new(),
         })
@@ -201,12 +214,13 @@ impl House {
         &mut self,
         driver: &mut Driver,
         issuer: &Issuer,
-        users: usize,
+        users: impl IntoIterator<Item = usize>,
         round: usize,
         values: usize,
     ) -> Result<Vec<Message>, Failure> {
         let protocol = self.protocol;
-        let logins: Vec<Login> = (0..users)
+        let logins: Vec<Login> = users
+            .into_iter()
             .map(|user| {
                 let left_out = (user + round) % MATCHED;
                 let positions: Vec<usize> =
@@ -260,7 +274,7 @@ impl House {
             .map(|login| Ok(Message::get(&leave_path(&login.departure(self.protocol)?))))
             .collect::<Result<Vec<Message>, Failure>>()?;
         let outcome = driver.run(&Load {
-            target: self.target.address,
+            targets: &self.addresses(),
             connections: 8,
             messages: &messages,
             until: Until::Each,
@@ -275,10 +289,19 @@ impl House {
         cookies.ok_or_else(|| format!("no binding cookie at a start leg: {:?}", outcome.statuses).into())
     }
 
-    pub fn send(&self, driver: &mut Driver, messages: &[Message]) -> io::Result<Outcome> {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.targets.iter().map(|target| target.address).collect()
+    }
+
+    /// Processor time so far.
+    pub fn cpu(&self) -> Duration {
+        self.targets.iter().map(Target::cpu).sum()
+    }
+
+    pub fn send(&self, driver: &mut Driver, messages: &[Message], connections: usize) -> io::Result<Outcome> {
         driver.run(&Load {
-            target: self.target.address,
-            connections: 8,
+            targets: &self.addresses(),
+            connections,
             messages,
             until: Until::Each,
             rate: None,
@@ -289,7 +312,7 @@ impl House {
     /// Compares the memberships in the database with those that the last logins should have left; returns how many users.
     pub fn read_back(&self) -> Result<usize, Failure> {
         let connection =
-            rusqlite::Connection::open_with_flags(&self.store, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            rusqlite::Connection::open_with_flags(self.folder.join(FILE), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut select = connection.prepare("SELECT subject, name FROM grants WHERE kind = 'group'")?;
         let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut rows = select.query([])?;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::driver::{Driver, Load, Message, Outcome, Until};
-use self::logins::{House, Issuer, Protocol, Setup};
+use self::logins::{House, Issuer, NORMAL, Protocol, Setup};
 use self::process::{Cores, Target};
 use self::report::{Bar, Report, Rounds};
 
@@ -32,6 +32,8 @@ const ROUNDS: usize = 5;
 const OPENIDC: f64 = 400.0 / 13.5;
 const MELLON: f64 = 2725.0 / 13.5;
 const USERS: usize = 1000;
+/// A file that is synced at each commit.
+const FULL: &str = "path = \"store.db\"\nsynchronous = \"full\"";
 const MIB: usize = 1 << 20;
 
 fn main() -> ExitCode {
@@ -135,7 +137,7 @@ impl Bench<'_> {
         let messages = [message];
         let run = self.load(
             target,
-            &Load { target: target.address, connections, messages: &messages, until, rate, keep_heads: false },
+            &Load { targets: &[target.address], connections, messages: &messages, until, rate, keep_heads: false },
         )?;
         if run.outcome.all(200) {
             Ok(run)
@@ -152,12 +154,12 @@ impl Bench<'_> {
     fn proxy(&mut self, nginx: &Target) -> Result<(), Failure> {
         let direct = process::direct(self.cores)?;
         let house =
-            self.house(Setup { name: "proxy", protocol: Protocol::Oidc, mappings: 10, synchronous: "normal" })?;
+            self.house(Setup { name: "proxy", protocol: Protocol::Oidc, mappings: 10, store: NORMAL, replicas: 1 })?;
         let mut haproxy = process::haproxy(self.cores, self.folder, self.driver.address)?;
         if let Some(haproxy) = &mut haproxy {
             process::await_answer(haproxy, &mut self.driver, Instant::now())?;
         }
-        let ours = &house.target;
+        let [ours] = house.targets.as_slice() else { return Err("one sidecar was to start".into()) };
         let small = || Message::get("/b/1024");
         let mut get = Pair::default();
         let mut cost = Pair::default();
@@ -222,11 +224,11 @@ impl Bench<'_> {
         let direct = process::direct(self.cores)?;
         let leg = self.same(&direct, Message::get("/b/16"), 8, 1.0, None)?.cost();
         drop(direct);
-        let setup = |name, protocol, synchronous| Setup { name, protocol, mappings: 1000, synchronous };
+        let setup = |name, protocol, store| Setup { name, protocol, mappings: 1000, store, replicas: 1 };
         let mut houses = [
-            self.house(setup("oidc", Protocol::Oidc, "normal"))?,
-            self.house(setup("oidc-full", Protocol::Oidc, "full"))?,
-            self.house(setup("saml", Protocol::Saml, "normal"))?,
+            self.house(setup("oidc", Protocol::Oidc, NORMAL))?,
+            self.house(setup("oidc-full", Protocol::Oidc, FULL))?,
+            self.house(setup("saml", Protocol::Saml, NORMAL))?,
         ];
         let mut unit = Rounds::default();
         let mut costs = [(); 3].map(|()| Rounds::default());
@@ -234,7 +236,7 @@ impl Bench<'_> {
         for round in 0..=ROUNDS {
             let peer = self.same(nginx, Message::get("/b/1024"), 64, 0.5, None)?.cost();
             for ((house, costs), rates) in houses.iter_mut().zip(&mut costs).zip(&mut rates) {
-                let messages = house.prepare(&mut self.driver, &self.issuer, USERS, round, 20)?;
+                let messages = house.prepare(&mut self.driver, &self.issuer, 0..USERS, round, 20)?;
                 let run = self.callbacks(house, &messages)?;
                 // The first round are first logins, with nine memberships to write.
                 if round > 0 {
@@ -287,9 +289,9 @@ impl Bench<'_> {
 
     /// Timed callbacks, each of which must reach the app.
     fn callbacks(&mut self, house: &House, messages: &[Message]) -> Result<Run, Failure> {
-        let (before, own, arrived) = (house.target.cpu(), process::own_cpu(), self.driver.logins);
-        let outcome = house.send(&mut self.driver, messages)?;
-        let cpu = house.target.cpu().saturating_sub(before);
+        let (before, own, arrived) = (house.cpu(), process::own_cpu(), self.driver.logins);
+        let outcome = house.send(&mut self.driver, messages, 8)?;
+        let cpu = house.cpu().saturating_sub(before);
         if !outcome.all(302) || self.driver.logins - arrived != messages.len() as u64 {
             return Err(format!("not every login passed: {:?}", outcome.statuses).into());
         }
@@ -302,7 +304,7 @@ impl Bench<'_> {
         messages.extend(passed.iter().take(1).cloned());
         let arrived = self.driver.logins;
         for (message, what) in messages.into_iter().zip(["forged", "expired", "replayed"]) {
-            let outcome = house.send(&mut self.driver, &[message])?;
+            let outcome = house.send(&mut self.driver, &[message], 8)?;
             let refused = outcome.broken == 0 && outcome.statuses.keys().all(|status| (400..500).contains(status));
             if !refused || self.driver.logins != arrived {
                 return Err(format!("a {what} token was not refused: {:?}", outcome.statuses).into());
@@ -314,14 +316,14 @@ impl Bench<'_> {
     /// Whether a login's cost follows the number of mappings.
     fn mappings(&mut self) -> Result<(), Failure> {
         const USERS: usize = 500;
-        let setup = |name, mappings| Setup { name, protocol: Protocol::Oidc, mappings, synchronous: "normal" };
+        let setup = |name, mappings| Setup { name, protocol: Protocol::Oidc, mappings, store: NORMAL, replicas: 1 };
         let mut houses =
             [self.house(setup("m10", 10))?, self.house(setup("m1000", 1000))?, self.house(setup("m100000", 100_000))?];
         let mut costs = [(); 6].map(|()| Rounds::default());
         for round in 0..=ROUNDS {
             for (at, house) in houses.iter_mut().enumerate() {
                 for (many, values) in [20, 200].into_iter().enumerate() {
-                    let messages = house.prepare(&mut self.driver, &self.issuer, USERS, 2 * round + many, values)?;
+                    let messages = house.prepare(&mut self.driver, &self.issuer, 0..USERS, 2 * round + many, values)?;
                     let cost = self.callbacks(house, &messages)?.cost();
                     if let (true, Some(costs)) = (round > 0, costs.get_mut(2 * at + many)) {
                         costs.add(cost);
@@ -358,7 +360,7 @@ impl Bench<'_> {
             drop(nginx);
             for (mappings, times, sizes) in [(10, &mut few, &mut small), (100_000, &mut many, &mut large)] {
                 let name = format!("start-{mappings}");
-                let setup = Setup { name: &name, protocol: Protocol::Oidc, mappings, synchronous: "normal" };
+                let setup = Setup { name: &name, protocol: Protocol::Oidc, mappings, store: NORMAL, replicas: 1 };
                 let (path, listen) = logins::configuration(self.folder, self.driver.address, &self.issuer, setup)?;
                 if round == 0 {
                     // Makes the database, which no later start does.

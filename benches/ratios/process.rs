@@ -70,7 +70,7 @@ impl Target {
 }
 
 /// By the scheduler's own account of each thread, which is exact where the usual one counts hundredths of a second.
-fn cpu_of(process: u32) -> Duration {
+pub fn cpu_of(process: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let nanoseconds = threads.filter_map(|thread| {
         let account = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -94,7 +94,7 @@ pub fn await_answer(target: &mut Target, driver: &mut Driver, started: Instant) 
     let message = [Message::get("/b/16")];
     loop {
         let load = Load {
-            target: target.address,
+            targets: &[target.address],
             connections: 1,
             messages: &message,
             until: Until::Each,
