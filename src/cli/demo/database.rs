@@ -33,8 +33,14 @@ pub struct Database {
     shell: Child,
 }
 
+/// Names the folder of the programs of a server, where another than the newest is wanted.
+const PROGRAMS: &str = "LOGINSYNC_POSTGRES_BIN";
+
 /// Where the programs of a server are: Debian keeps each version apart, others have one on the path.
 pub fn programs() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os(PROGRAMS) {
+        return Some(PathBuf::from(named)).filter(|folder| is_complete(folder));
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions.map(|version| version.path().join("bin")).filter(|folder| is_complete(folder)).max();
     let path = std::env::var_os("PATH").unwrap_or_default();
