@@ -1,5 +1,6 @@
 //! Wiring: the one place that picks a concrete store, key source and clock, and puts them under the listeners.
 
+mod delivery;
 mod descriptors;
 mod replicas;
 mod store;
@@ -18,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use self::delivery::Deliveries;
+pub use self::delivery::webhook_of;
 use self::replicas::Place;
 pub use self::store::{
     Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_to_act, rules_with_store, side,
@@ -128,6 +131,8 @@ struct Core {
     registry: Arc<Registry>,
     verifiers: Arc<Semaphore>,
     site: Arc<ArcSwap<Site>>,
+    /// Who hears of what changes.
+    deliveries: Deliveries,
     tls: Option<Arc<Tls>>,
     admin_tls: Option<Arc<Tls>>,
     relay: Option<RelayCore>,
@@ -208,6 +213,8 @@ pub async fn start(
     let Opened { store, catalogue, pulse, shared } = store::open_to_serve(&config).await?;
     let watchdog = Watchdog::new(&tokio::runtime::Handle::current().metrics(), pulse, config.store.timeout);
     let (sessions, store) = (store.sessions(), Arc::new(store));
+    // Before rules are adopted, which may end what receivers were told.
+    store.follow(&config.receivers()).await?;
     let mut registry = Registry::with_prefix("loginsync");
     let place = Place::new(shared, &mut registry);
     place.announce(&config.rules, clock.now()).await?;
@@ -228,6 +235,7 @@ pub async fn start(
     counters.register(&mut registry);
     outcomes.register(&mut registry);
     meters.register(&mut registry);
+    let deliveries = Deliveries::new(delivery::receivers(&config, &store).await?, &mut registry);
     #[cfg(feature = "samael")]
     crate::telemetry::second_verifier::register(&mut registry);
 
@@ -263,6 +271,7 @@ pub async fn start(
         registry: Arc::new(registry),
         verifiers,
         site: Arc::new(ArcSwap::from_pointee(site)),
+        deliveries,
         tls,
         admin_tls,
         relay,
@@ -324,6 +333,7 @@ fn run(
         tokio::spawn(reload_on_change(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(log_audit_head(Arc::clone(&core), until(stopping.clone()))),
         tokio::spawn(reap(Arc::clone(&core), until(stopping.clone()))),
+        tokio::spawn(delivery::deliver(Arc::clone(&core), until(stopping.clone()))),
     ];
     if let (Some(listener), Some(RelayCore { relay, tls })) = (relay_listener, &core.relay) {
         let (relay, tls) = (Arc::clone(relay), tls.clone());
@@ -422,6 +432,8 @@ impl Core {
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, &self.verifiers)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
+        let receivers = delivery::receivers(&config, &self.store).await?;
+        self.store.follow(&config.receivers()).await?;
         let cookie_keys = cookie_keys(&config, &self.store).await?;
         let asserter = asserter(&config, &self.store).await?;
         let site = Site::new(
@@ -455,6 +467,7 @@ impl Core {
             }
         };
         self.rules.replace(Arc::clone(&merged), providers(&config));
+        self.deliveries.replace(receivers);
         self.stored.store(stored);
         self.told.meters.retain(&merged);
         self.told.outcomes.remember(config.console.enabled);

@@ -9,6 +9,7 @@ pub mod check;
 pub mod client;
 pub mod console;
 pub mod db;
+pub mod delivery;
 pub mod demo;
 pub mod explain;
 pub mod group;
@@ -70,6 +71,8 @@ enum Command {
     Mapping(mapping::MappingCommand),
     /// List, release or discard revocations that the brake holds
     Hold(hold::HoldCommand),
+    /// List receivers and what they have still to hear; test, retry, pause, resync
+    Delivery(delivery::DeliveryCommand),
     /// List leases, and end those that have expired
     Lease(lease::LeaseCommand),
     /// Check whether the running proxy is healthy
@@ -208,6 +211,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Lint(lint) => return finish(lint.run()),
         Command::Mapping(mapping) => mapping.run(),
         Command::Hold(hold) => hold.run(),
+        Command::Delivery(delivery) => delivery.run(),
         Command::Lease(lease) => lease.run(),
         Command::Health(health) => health.run(),
         Command::User(user) => user.run(),

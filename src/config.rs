@@ -14,6 +14,7 @@ pub mod problem;
 mod providers;
 mod raw;
 mod reader;
+mod receivers;
 mod relying_party;
 mod rules;
 mod sessions;
@@ -38,13 +39,14 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
+pub use self::receivers::{Event, Filter, SECRET_PREFIX, Webhook};
 pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
 pub use self::values::is_private;
 use crate::pipeline::capture::bearer::Form;
-use crate::pipeline::ids::{Timestamp, UserId};
+use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::provider::{Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::saml::CertificateSet;
@@ -62,6 +64,10 @@ pub struct Config {
     pub bearer: Bearer,
     /// `None`: the app trusts headers, or the tokens themselves.
     pub assertion: Option<Assertion>,
+    /// Who hears of what changes.
+    pub webhooks: Vec<Webhook>,
+    /// The proxy on the way out.
+    pub egress: Option<Arc<Egress>>,
     /// Who may call the APIs, beside those that the store knows.
     pub api_clients: Vec<ApiClientSettings>,
     pub store: StoreSettings,
@@ -110,6 +116,11 @@ impl Config {
         let mut config = Self::from_text(&text, &Surroundings { file: path, read: &read, environment, now })?;
         config.warnings.extend(files::writable_by_all(&named.into_inner()));
         Ok(config)
+    }
+
+    /// The names of all who hear of what changes.
+    pub fn receivers(&self) -> BTreeSet<String> {
+        self.webhooks.iter().map(|webhook| webhook.name.clone()).collect()
     }
 
     /// Whether some provider can log in a user of this namespace.
@@ -208,6 +219,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let mut declared = providers::read(&root, (public_url.as_ref(), &own), &limits, claim_limits, &mut warnings);
     let egress = egress::read(&root.section("egress"));
     declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
+    let names: Vec<&ProviderName> = declared.settings.iter().map(|settings| &settings.provider.name).collect();
+    let webhooks = receivers::read(&root, &names);
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings, &headers);
     check_bearer(&root, &bearer, &declared.settings);
@@ -233,6 +246,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         relay,
         bearer,
         assertion,
+        webhooks,
+        egress,
         api_clients,
         store,
         audit_key,

@@ -7,6 +7,7 @@ pub mod directory;
 pub mod http;
 pub mod keys;
 pub mod outbox;
+pub mod publish;
 pub mod rules;
 pub mod sessions;
 pub mod store;

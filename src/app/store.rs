@@ -58,10 +58,12 @@ impl From<postgres::Shared> for Opened {
 /// # Errors
 /// When the database cannot be opened, or is of a newer version.
 pub async fn open(config: &Config) -> Result<Opened, StoreError> {
-    match &config.store.place {
+    let opened = match &config.store.place {
         Place::File(path) => SqliteStore::open(path, of_file(config)).map(Opened::from),
         Place::Server(server) => postgres::Shared::open(of_server(config, server)?).await.map(Opened::from),
-    }
+    }?;
+    opened.store.follow_served().await?;
+    Ok(opened)
 }
 
 /// The same where there is a database: none is made.
@@ -73,7 +75,11 @@ pub async fn open_if_there(config: &Config) -> Result<Option<Opened>, StoreError
         Place::File(path) if !path.exists() => Ok(None),
         Place::File(_) => open(config).await.map(Some),
         Place::Server(server) => {
-            Ok(postgres::Shared::open_if_there(of_server(config, server)?).await?.map(Opened::from))
+            let opened = postgres::Shared::open_if_there(of_server(config, server)?).await?.map(Opened::from);
+            if let Some(opened) = &opened {
+                opened.store.follow_served().await?;
+            }
+            Ok(opened)
         }
     }
 }

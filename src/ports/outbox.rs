@@ -48,8 +48,8 @@ pub struct Due {
 /// What became of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The receiver has confirmed a version, and was told this.
-    Confirmed { version: i64, state: String },
+    /// The receiver has confirmed a version, and was told this; `None`: nothing, since it is not to hear of the user.
+    Confirmed { version: i64, state: Option<String> },
     /// It has confirmed that the user is gone: nothing is kept of them.
     Gone,
     /// It did not confirm.
@@ -120,6 +120,13 @@ impl Round {
     }
 }
 
+impl Round {
+    /// Its number, where there are receivers; else 0.
+    pub fn in_force(&self) -> i64 {
+        if self.receivers.is_empty() { 0 } else { self.number }
+    }
+}
+
 /// The outbox of a store. The suite of the stores runs on every implementation.
 pub trait Outbox: Send + Sync {
     /// Has versions raised from now on: by which round of receivers; 0: not at all, since there are none. In another round each
@@ -137,6 +144,12 @@ pub trait Outbox: Send + Sync {
 
     /// Notes what became of a delivery.
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Lets what was put off be due now: of one user, or what waits for its time of all.
+    fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Takes back what a receiver was told, of one user or of all who are there.
+    fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// How one user stands.
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>>;

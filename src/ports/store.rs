@@ -10,6 +10,7 @@ mod logins;
 mod look;
 pub mod memory;
 pub mod postgres;
+mod receivers;
 mod rows;
 mod rules;
 pub mod sqlite;
@@ -19,15 +20,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use self::look::view;
+pub use self::receivers::{PendingView, ReceiverView};
 use super::BoxFuture;
 use super::catalogue::{Found, Search};
 use super::console::ConsoleSessions;
 use super::outbox::{Outbox, Round};
 use super::sessions::Sessions;
+use crate::config::Secret;
 use crate::pipeline::claims::arrived::ArrivedNames;
 use crate::pipeline::decision::{self, Facts, Kept, Needs, Save};
 pub use crate::pipeline::decision::{
@@ -474,7 +478,17 @@ impl Store {
         if round.welcome(receivers) {
             self.outbox.set_note(Round::NOTE.into(), round.text()).await?;
         }
-        self.outbox.follow(if receivers.is_empty() { 0 } else { round.number });
+        self.outbox.follow(round.in_force());
+        Ok(())
+    }
+
+    /// The same for those that are served: what a command changes is for them as well.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn follow_served(&self) -> Result<(), StoreError> {
+        let round = Round::read(self.outbox.note(Round::NOTE.into()).await?.as_deref());
+        self.outbox.follow(round.in_force());
         Ok(())
     }
 
@@ -537,6 +551,13 @@ impl Store {
     /// The key that signs assertions: the one that is kept, else what `make` returns, which is kept from now on.
     pub async fn assertion_key(&self, make: Make) -> Result<Vec<u8>, StoreError> {
         self.upkeep.secret("assertion_key", make).await
+    }
+
+    /// What signs messages to a receiver: one for each, of a key that is made at first use and kept.
+    pub async fn webhook_secret(&self, receiver: &str) -> Result<Secret, StoreError> {
+        let key = Secret::new(self.upkeep.secret("webhook_key", random_key).await?);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+        Ok(Secret::new(hmac::sign(&key, receiver.as_bytes()).as_ref().to_vec()))
     }
 
     /// After the store was restored from a backup: refuses tokens that were issued before now, ends sessions and access tokens, and

@@ -49,6 +49,8 @@ fn made_files() -> &'static HashMap<&'static str, Vec<u8>> {
             ("not-a-certificate.pem", b"-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n".to_vec()),
             ("audit.key", b"0123456789abcdef0123456789abcdef\n".to_vec()),
             ("short.key", b"hunter2".to_vec()),
+            ("webhook.secret", b"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
+            ("bad-webhook.secret", b"hunter2\nwhsec_aHVudGVyMg==\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
             ("cookie.keys", b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
         ])
     })
@@ -66,6 +68,7 @@ fn read_made(path: &Path) -> io::Result<Vec<u8>> {
 fn variable(name: &str) -> Option<String> {
     let value = match name {
         "AUDIT_KEY" | "LOGINSYNC_AUDIT_KEY" => "fedcba9876543210fedcba9876543210",
+        "LOGINSYNC_WEBHOOK_SECRET" => "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
         "LOGINSYNC_COOKIE_KEYS" => "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA",
         "BAD_COOKIE_KEYS" => {
             "aHVudGVyMg==\nhunter2!\n\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
@@ -92,6 +95,8 @@ fn spelled_out(config: &Config) -> String {
         relay,
         bearer,
         assertion,
+        webhooks,
+        egress: _,
         store,
         ready,
         audit_key,
@@ -110,7 +115,7 @@ fn spelled_out(config: &Config) -> String {
     let leases: BTreeMap<_, _> = rules.providers.iter().map(|(name, rules)| (name, rules.lease)).collect();
     let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
-        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {console:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {store:?} {ready:?} {secrets:?} \
+        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {console:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {webhooks:?} {store:?} {ready:?} {secrets:?} \
          {log:?} {headers:?} {limits:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )
@@ -278,6 +283,16 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("api_client1.secret_env", r#""LOGINSYNC_API_SECRET""#, Fault("environment variable not set")),
     ("api_client1.scopes", r#"["read"]"#, Changes),
     ("api_client1.faces", r#"["odc"]"#, Changes),
+    ("webhook1.name", r#""other""#, Changes),
+    ("webhook1.url", r#""https://app.internal/other""#, Changes),
+    ("webhook1.secret_file", r#""webhook.secret""#, Changes),
+    ("webhook1.secret_env", r#""LOGINSYNC_WEBHOOK_SECRET""#, Changes),
+    ("webhook1.events", r#"["user.erased"]"#, Changes),
+    ("webhook1.providers", r#"["entra"]"#, Changes),
+    ("webhook1.groups", r#"["Marketing"]"#, Changes),
+    ("webhook1.roles", r#"[]"#, Changes),
+    ("webhook1.ca_file", r#""certificate.pem""#, Changes),
+    ("webhook1.timeout", r#""2s""#, Changes),
     ("relay.address", r#""127.0.0.1:8091""#, Changes),
     ("relay.allow_remote", "true", Changes),
     ("relay.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),

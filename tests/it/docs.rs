@@ -44,6 +44,7 @@ fn the_metrics_page_has_every_metric() {
         "src/login/outcome.rs",
         "src/telemetry/meters.rs",
         "src/app.rs",
+        "src/app/delivery.rs",
         "src/app/replicas.rs",
     ] {
         let source = read(file);

@@ -21,6 +21,7 @@ mod claims;
 mod config;
 mod console;
 mod decision;
+mod delivery;
 mod demo;
 mod deploy;
 mod deployments;

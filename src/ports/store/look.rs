@@ -111,7 +111,8 @@ struct Reasons {
     words: Vec<String>,
 }
 
-fn view(Known { user, record, .. }: &Known, rules: &RuleSet, now: Timestamp) -> UserView {
+/// A user as of `now`.
+pub fn view(Known { user, record, .. }: &Known, rules: &RuleSet, now: Timestamp) -> UserView {
     let reasons = reasons(record, rules, now);
     let effective = effective(record, rules, now);
     UserView {

@@ -729,6 +729,9 @@ impl Outbox for Memory {
             if let Some(followed) = world.followed.get_mut(number) {
                 followed.open = false;
             }
+            // Of a user who is gone nothing is kept for receivers that are gone.
+            let World { users, delivered, .. } = &mut *world;
+            delivered.retain(|(name, of), _| of != number || users.contains_key(of) || receivers.contains(name));
         }
         Self::now(Ok(open.len() as u64))
     }
@@ -750,7 +753,7 @@ impl Outbox for Memory {
         let key = (receiver, number);
         match (settled, world.delivered.get_mut(&key)) {
             (Settled::Confirmed { version, state }, Some(row)) => {
-                (row.confirmed, row.state, row.failures, row.fault) = (version, Some(state), 0, None);
+                (row.confirmed, row.state, row.failures, row.fault) = (version, state, 0, None);
             }
             (Settled::Failed { fault, due }, Some(row)) => {
                 (row.failures, row.fault, row.due) = (row.failures + 1, Some(fault), due);
@@ -764,6 +767,28 @@ impl Outbox for Memory {
                 }
             }
             (_, None) => {}
+        }
+        Self::now(Ok(()))
+    }
+
+    fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut world = self.world();
+        let meant = |of: i64, row: &Delivered| number.map_or(row.due != STUCK, |number| number == of);
+        let late = world.delivered.iter_mut().filter(|((name, of), row)| {
+            *name == receiver && row.confirmed < row.wanted && row.due > now && meant(*of, row)
+        });
+        let hurried = late.map(|(_, row)| row.due = now).count();
+        Self::now(Ok(hurried as u64))
+    }
+
+    fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut world = self.world();
+        let World { users, delivered, .. } = &mut *world;
+        let told = delivered.iter_mut().filter(|((name, of), _)| {
+            *name == receiver && number.is_none_or(|number| number == *of) && users.contains_key(of)
+        });
+        for (_, row) in told {
+            (row.confirmed, row.state, row.failures, row.fault) = (0, None, 0, None);
         }
         Self::now(Ok(()))
     }

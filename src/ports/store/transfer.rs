@@ -277,7 +277,7 @@ pub(super) const OWN: [&str; 3] = ["probe", "cluster", MARK];
 /// Settings that are numbers. SQLite keeps them as such, PostgreSQL as digits; digits travel.
 pub(super) const NUMBERS: [&str; 3] = ["last_number", "generation", LAST_USER];
 /// Settings that PostgreSQL keeps sealed. They travel in memory, as they are.
-pub(super) const SECRETS: [&str; 3] = ["cookie_keys", "assertion_key", "erased_key"];
+pub(super) const SECRETS: [&str; 4] = ["cookie_keys", "assertion_key", "erased_key", "webhook_key"];
 
 /// What a store says of itself while it is moved, and after that. Nothing starts on a store that says something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -156,7 +156,7 @@ async fn fill(place: &Place) -> Store {
     let outbox = store.outbox();
     outbox.spread(vec!["app".into()], NOW, 3).await.unwrap();
     let waiting = outbox.due("app".into(), NOW, 2).await.unwrap();
-    let confirmed = Settled::Confirmed { version: waiting[0].wanted, state: "{}".into() };
+    let confirmed = Settled::Confirmed { version: waiting[0].wanted, state: Some("{}".into()) };
     outbox.settle("app".into(), waiting[0].number, confirmed).await.unwrap();
     let failed = Settled::Failed { fault: "it says no".into(), due: Timestamp(NOW.0 + 1) };
     outbox.settle("app".into(), waiting[1].number, failed).await.unwrap();

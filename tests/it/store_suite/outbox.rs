@@ -37,7 +37,7 @@ fn told(due: &[Due]) -> Vec<(String, i64, String)> {
 async fn confirm_all(opened: &Opened, receiver: &str) {
     for due in due(opened, receiver).await {
         let settled = match due.known {
-            Some(_) => Settled::Confirmed { version: due.wanted, state: format!("v{}", due.wanted) },
+            Some(_) => Settled::Confirmed { version: due.wanted, state: Some(format!("v{}", due.wanted)) },
             None => Settled::Gone,
         };
         opened.store.outbox().settle(receiver.into(), due.number, settled).await.unwrap();
@@ -91,14 +91,20 @@ async fn every_way_to_change_what_a_user_holds_raises_the_version(opened: &Opene
         assert_eq!(due[0].wanted, version, "{act:?}");
         confirm_all(opened, "app").await;
     }
-    // A person who is erased goes with all that is kept about delivering to them.
+    // A person who is erased goes with all that is kept about delivering to them, for a receiver that is gone as well.
+    let gone_receiver = async || opened.store.outbox().due("gone".into(), STUCK, 10).await.unwrap();
+    opened.store.outbox().raise(Whom::Everyone, "asked", NOW).await.unwrap();
+    opened.store.outbox().spread(vec!["gone".into(), "app".into(), "mail".into()], NOW, 10).await.unwrap();
+    assert_eq!(gone_receiver().await.len(), 1);
+    confirm_all(opened, "app").await;
     opened.store.act(user("alice"), Act::Erase, "root".into(), NOW).await.unwrap();
     let gone = due(opened, "app").await;
-    assert_eq!(told(&gone), [row("gone", 8, "user_erased")]);
-    assert_eq!(gone[0].state.as_deref(), Some("v7"));
+    assert_eq!(told(&gone), [row("gone", 9, "user_erased")]);
+    assert_eq!(gone[0].state.as_deref(), Some("v8"));
+    assert!(gone_receiver().await.is_empty());
     let outbox = opened.store.outbox();
     outbox.settle("app".into(), gone[0].number, Settled::Gone).await.unwrap();
-    assert_eq!(told(&due(opened, "mail").await), [row("gone", 8, "user_erased")]);
+    assert_eq!(told(&due(opened, "mail").await), [row("gone", 9, "user_erased")]);
     outbox.settle("mail".into(), gone[0].number, Settled::Gone).await.unwrap();
     assert!(due(opened, "app").await.is_empty() && due(opened, "mail").await.is_empty());
 }
@@ -207,7 +213,7 @@ async fn a_receiver_that_comes_later_hears_of_users_at_their_next_login(opened: 
     let outbox = opened.store.outbox();
     assert_eq!(outbox.spread(vec!["app".into()], NOW, 10).await.unwrap(), 2);
     for due in outbox.due("app".into(), NOW, 10).await.unwrap() {
-        let settled = Settled::Confirmed { version: due.wanted, state: "told".into() };
+        let settled = Settled::Confirmed { version: due.wanted, state: Some("told".into()) };
         outbox.settle("app".into(), due.number, settled).await.unwrap();
     }
     follow(opened, &RECEIVERS).await;

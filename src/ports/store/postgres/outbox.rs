@@ -65,6 +65,11 @@ const SPREAD: &str = "WITH opened AS (
         ON CONFLICT (receiver, user_id) DO UPDATE
         SET wanted = excluded.wanted,
             due = CASE WHEN d.confirmed >= d.wanted OR d.due = $4 THEN excluded.due ELSE d.due END
+    ), forgotten AS (
+        -- Of a user who is gone nothing is kept for receivers that are gone.
+        DELETE FROM loginsync.delivered USING opened
+        WHERE delivered.user_id = opened.user_id AND receiver <> ALL ($1)
+          AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = opened.user_id)
     ), done AS (
         UPDATE loginsync.followed SET open = false FROM opened WHERE followed.user_id = opened.user_id RETURNING 1
     )
@@ -105,6 +110,12 @@ async fn due(look: &Look, receiver: &str, now: Timestamp, limit: i64) -> Result<
     }
     Ok(found)
 }
+
+const HURRY: &str = "UPDATE loginsync.delivered SET due = $3 WHERE receiver = $1 AND confirmed < wanted AND due > $3
+    AND CASE WHEN $2 IS NULL THEN due <> $4 ELSE user_id = $2 END";
+
+const FORGET: &str = "UPDATE loginsync.delivered SET confirmed = 0, state = NULL, failures = 0, fault = NULL
+    WHERE receiver = $1 AND coalesce(user_id = $2, true) AND user_id IN (SELECT id FROM loginsync.users)";
 
 async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> Result<(), Failed> {
     match settled {
@@ -237,6 +248,19 @@ impl Outbox for Shared {
 
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {
         self.alone(move |pipe| async move { Ok((settle(&pipe, &receiver, number, settled).await?, pipe)) })
+    }
+
+    fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.alone(
+            move |pipe| async move { Ok((pipe.run(HURRY, &values![receiver, number, now.0, STUCK.0]).await?, pipe)) },
+        )
+    }
+
+    fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.alone(move |pipe| async move {
+            pipe.run(FORGET, &values![receiver, number]).await?;
+            Ok(((), pipe))
+        })
     }
 
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {

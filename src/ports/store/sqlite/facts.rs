@@ -29,7 +29,7 @@ impl Look<'_> {
             .map_err(unavailable)
     }
 
-    fn number(&self, statement: &str, values: &[&dyn rusqlite::ToSql]) -> Result<i64, StoreError> {
+    pub(super) fn number(&self, statement: &str, values: &[&dyn rusqlite::ToSql]) -> Result<i64, StoreError> {
         self.connection
             .prepare_cached(statement)
             .and_then(|mut select| select.query_row(values, |row| row.get(0)))

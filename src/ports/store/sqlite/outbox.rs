@@ -64,6 +64,7 @@ impl Session<'_> {
             .statement("SELECT user_id, version FROM followed WHERE open ORDER BY at LIMIT ?1")
             .and_then(|mut select| select.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
             .map_err(unavailable)?;
+        let names = serde_json::to_string(receivers).map_err(|error| StoreError::Invalid(error.to_string()))?;
         for (number, version) in &open {
             for receiver in receivers {
                 self.run(
@@ -75,8 +76,32 @@ impl Session<'_> {
                 )?;
             }
             self.run("UPDATE followed SET open = 0 WHERE user_id = ?1", &[number])?;
+            // Of a user who is gone nothing is kept for receivers that are gone.
+            self.run(
+                "DELETE FROM delivered WHERE user_id = ?1 AND receiver NOT IN (SELECT value FROM json_each(?2))
+                 AND user_id NOT IN (SELECT id FROM users)",
+                &[number, &names],
+            )?;
         }
         Ok(open.len() as u64)
+    }
+
+    fn hurry(&self, receiver: &str, number: Option<i64>, now: Timestamp) -> Result<u64, StoreError> {
+        let hurried = self.run(
+            "UPDATE delivered SET due = ?3 WHERE receiver = ?1 AND confirmed < wanted AND due > ?3
+             AND CASE WHEN ?2 IS NULL THEN due <> ?4 ELSE user_id = ?2 END",
+            &[&receiver, &number, &now.0, &STUCK.0],
+        )?;
+        Ok(hurried as u64)
+    }
+
+    fn forget(&self, receiver: &str, number: Option<i64>) -> Result<(), StoreError> {
+        self.run(
+            "UPDATE delivered SET confirmed = 0, state = NULL, failures = 0, fault = NULL
+             WHERE receiver = ?1 AND coalesce(user_id = ?2, true) AND user_id IN (SELECT id FROM users)",
+            &[&receiver, &number],
+        )
+        .map(drop)
     }
 
     fn settle(&self, receiver: &str, number: i64, settled: &Settled) -> Result<(), StoreError> {
@@ -184,7 +209,14 @@ impl Outbox for SqliteStore {
     }
 
     fn spread(&self, receivers: Vec<String>, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.write(move |session| session.spread(&receivers, now, limit_of(limit))))
+        Box::pin(async move {
+            // Most often there is nothing to do, and then the writer is not asked.
+            let any = self.read(|look| look.number("SELECT EXISTS (SELECT 1 FROM followed WHERE open)", &[])).await?;
+            match any {
+                0 => Ok(0),
+                _ => self.write(move |session| session.spread(&receivers, now, limit_of(limit))).await,
+            }
+        })
     }
 
     fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
@@ -193,6 +225,14 @@ impl Outbox for SqliteStore {
 
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.write(move |session| session.settle(&receiver, number, &settled)))
+    }
+
+    fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.write(move |session| session.hurry(&receiver, number, now)))
+    }
+
+    fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| session.forget(&receiver, number)))
     }
 
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {

@@ -1,0 +1,221 @@
+//! `loginsync delivery`: what receivers have still to hear.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+
+use super::{ConfigArgument, Failure, block_on, parse_user, print_json, undeclared};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Config, SECRET_PREFIX, Webhook};
+use crate::ports::publish::Receiver as _;
+use crate::ports::store::{PendingView, ReceiverView};
+
+#[derive(Debug, Args)]
+pub struct DeliveryCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List receivers, and how they are doing
+    List(List),
+    /// Show a receiver, and what it has still to hear
+    Show(Named),
+    /// Send a receiver a `ping`
+    Test(Named),
+    /// Print the secrets that sign messages to a receiver
+    Secret(Named),
+    /// Try deliveries now that failed
+    Retry(Act),
+    /// Tell a receiver everything anew
+    Resync(Act),
+    /// Deliver nothing to a receiver
+    Pause(Act),
+    /// Deliver again to a receiver that was paused or disabled
+    Resume(Act),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The `name` of a receiver
+    name: String,
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Act {
+    #[command(flatten)]
+    named: Named,
+    /// Only this user, such as okta/alice (`retry` and `resync`)
+    #[arg(long, value_name = "NAMESPACE/SUBJECT")]
+    user: Option<String>,
+    /// Name of the operator, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+/// Deliveries that `show` lists.
+const MOST: usize = 100;
+
+impl DeliveryCommand {
+    /// # Errors
+    /// Faults of the configuration, of the store, or of what was asked.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.action {
+            Action::List(list) => list.run(),
+            Action::Show(named) => named.show(),
+            Action::Test(named) => named.test(),
+            Action::Secret(named) => named.secret(),
+            Action::Retry(act) => act.count("retried", async |store, name, user, by| {
+                store.retry(name, user, by, Clock::system().now()).await
+            }),
+            Action::Resync(act) => act.count("to be told anew", async |store, name, user, by| {
+                store.resync(name, user, by, Clock::system().now()).await
+            }),
+            Action::Pause(act) => act.pause(true),
+            Action::Resume(act) => act.pause(false),
+        }
+    }
+}
+
+fn line(view: &ReceiverView) -> String {
+    let ReceiverView { name, state, pending, stuck, oldest, fault, .. } = view;
+    let since = oldest.as_ref().map(|oldest| format!(", the oldest of {oldest}")).unwrap_or_default();
+    let why = fault.as_ref().map(|fault| format!("; last failure: {fault}")).unwrap_or_default();
+    format!("{name}  {state}  {pending} pending{since}, {stuck} stuck{why}")
+}
+
+impl List {
+    fn run(&self) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let mut views = Vec::new();
+        for webhook in &config.webhooks {
+            views.push(block_on(async { store.receiver(&webhook.name).await.map_err(Failure::new) })?);
+        }
+        if self.json {
+            return print_json(&views);
+        }
+        views.iter().for_each(|view| println!("{}", line(view)));
+        Ok(())
+    }
+}
+
+impl Named {
+    fn webhook<'c>(&self, config: &'c Config) -> Result<&'c Webhook, Failure> {
+        let found = config.webhooks.iter().find(|webhook| webhook.name == self.name);
+        let names = || config.webhooks.iter().map(|webhook| webhook.name.as_str());
+        found.ok_or_else(|| undeclared("receiver", &self.name, names()))
+    }
+
+    fn show(&self) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let name = &self.webhook(&config)?.name;
+        let (view, pending) = block_on(async {
+            let view = store.receiver(name).await.map_err(Failure::new)?;
+            Ok((view, store.pending(name, MOST).await.map_err(Failure::new)?))
+        })?;
+        if self.json {
+            return print_json(&serde_json::json!({ "receiver": view, "pending": pending }));
+        }
+        println!("{}", line(&view));
+        for PendingView { user, namespace, subject, version, confirmed, changed_at, cause, failures, fault, next } in
+            &pending
+        {
+            let who = namespace.as_ref().zip(subject.as_ref());
+            let who = who.map_or_else(|| format!("erased user {user}"), |(space, name)| format!("{space}/{name}"));
+            let fault = fault.as_ref().map(|fault| format!(", {failures} failures: {fault}")).unwrap_or_default();
+            let next = next.as_ref().map_or_else(|| "stuck".into(), |next| format!("next {next}"));
+            println!("{changed_at}  {who}  version {version} ({cause}), confirmed {confirmed}; {next}{fault}");
+        }
+        Ok(())
+    }
+
+    fn test(&self) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let webhook = self.webhook(&config)?;
+        block_on(async {
+            let receiver = app::webhook_of(&config, webhook, &store).await.map_err(Failure::new)?;
+            receiver.ping(Clock::system().now()).await.map_err(Failure::new)
+        })?;
+        match self.json {
+            true => print_json(&serde_json::json!({ "taken": true })),
+            false => {
+                println!("`{}` has taken a ping", self.name);
+                Ok(())
+            }
+        }
+    }
+
+    fn secret(&self) -> Result<(), Failure> {
+        let (config, store) = self.config.open()?;
+        let webhook = self.webhook(&config)?;
+        let mut secrets = webhook.secrets.clone();
+        if secrets.is_empty() {
+            secrets.push(block_on(async { store.webhook_secret(&webhook.name).await.map_err(Failure::new) })?);
+        }
+        let secrets: Vec<String> =
+            secrets.iter().map(|secret| format!("{SECRET_PREFIX}{}", STANDARD.encode(secret.expose()))).collect();
+        if self.json {
+            return print_json(&serde_json::json!({ "secrets": secrets }));
+        }
+        secrets.iter().for_each(|secret| println!("{secret}"));
+        Ok(())
+    }
+}
+
+impl Act {
+    fn count(
+        self,
+        done: &str,
+        act: impl AsyncFn(
+            &crate::ports::store::Store,
+            &str,
+            Option<crate::pipeline::ids::UserId>,
+            &str,
+        ) -> Result<u64, crate::ports::store::StoreError>,
+    ) -> Result<(), Failure> {
+        let (config, store) = self.named.config.open()?;
+        let name = &self.named.webhook(&config)?.name;
+        let user = self.user.as_deref().map(parse_user).transpose()?;
+        let by = format!("cli:{}", self.by);
+        let count = block_on(async { act(&store, name, user, &by).await.map_err(Failure::new) })?;
+        match self.named.json {
+            true => print_json(&serde_json::json!({ "users": count })),
+            false => {
+                println!("{count} {done}");
+                Ok(())
+            }
+        }
+    }
+
+    fn pause(self, paused: bool) -> Result<(), Failure> {
+        if self.user.is_some() {
+            return Err(Failure("`--user` is of use with `retry` and `resync` alone".into()));
+        }
+        let (config, store) = self.named.config.open()?;
+        let name = &self.named.webhook(&config)?.name;
+        let (by, now) = (format!("cli:{}", self.by), Clock::system().now());
+        block_on(async { store.pause(name, paused, &by, now).await.map_err(Failure::new) })?;
+        let view = block_on(async { store.receiver(name).await.map_err(Failure::new) })?;
+        match self.named.json {
+            true => print_json(&view),
+            false => {
+                println!("{}", line(&view));
+                Ok(())
+            }
+        }
+    }
+}

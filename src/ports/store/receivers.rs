@@ -1,0 +1,176 @@
+//! How receivers are doing, and what operators do about them.
+
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::{Ask, Store, StoreError};
+use crate::pipeline::decision::{Entry, Save, Shared};
+use crate::pipeline::ids::{Timestamp, UserId};
+use crate::ports::outbox::{Due, STUCK, Whom};
+use crate::ports::publish::health::{Control, Health};
+
+/// How a receiver is doing.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ReceiverView {
+    pub name: String,
+    /// `delivers`, `fails`, `disabled` or `paused`.
+    pub state: &'static str,
+    /// Users of whom it has not heard the newest.
+    pub pending: u64,
+    /// Those of them that are not tried again by themselves.
+    pub stuck: u64,
+    /// When the user of the longest pending delivery has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
+    /// Failures since the last delivery that was taken.
+    pub failures: u32,
+    /// The last failure since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<String>,
+    /// Who paused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
+}
+
+/// A delivery that is not confirmed.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PendingView {
+    /// The user's number.
+    pub user: i64,
+    /// `None`: they were erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    pub version: i64,
+    pub confirmed: i64,
+    pub changed_at: String,
+    pub cause: String,
+    pub failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Absent: not before the user changes, or an operator asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl From<Due> for PendingView {
+    fn from(due: Due) -> Self {
+        let user = due.known.map(|known| known.user);
+        Self {
+            user: due.number,
+            namespace: user.as_ref().map(|user| user.namespace.to_string()),
+            subject: user.as_ref().map(|user| user.subject.to_string()),
+            version: due.wanted,
+            confirmed: due.confirmed,
+            changed_at: due.raised_at.to_string(),
+            cause: due.cause,
+            failures: due.failures,
+            fault: due.fault,
+            next: (due.due != STUCK).then(|| due.due.to_string()),
+        }
+    }
+}
+
+impl Store {
+    /// How a receiver is doing.
+    ///
+    /// # Errors
+    /// When the store cannot be read; so below.
+    pub async fn receiver(&self, name: &str) -> Result<ReceiverView, StoreError> {
+        let tally = self.outbox.tally(name.to_owned()).await?;
+        let mut health = Health::read(self.outbox.note(Health::note_of(name)).await?.as_deref());
+        let control = Control::read(self.outbox.note(Control::note_of(name)).await?.as_deref());
+        // The worker hears of it in a moment.
+        health.hear(&control);
+        let state = match (control.paused, health.disabled_at.is_some(), health.is_failing()) {
+            (true, ..) => "paused",
+            (_, true, _) => "disabled",
+            (_, _, true) => "fails",
+            _ => "delivers",
+        };
+        Ok(ReceiverView {
+            name: name.to_owned(),
+            state,
+            pending: tally.pending,
+            stuck: tally.stuck,
+            oldest: tally.oldest.map(|at| at.to_string()),
+            failures: health.failures,
+            fault: health.fault,
+            taken_at: health.taken_at.map(|at| Timestamp(at).to_string()),
+            paused_by: control.paused.then_some(control.by),
+        })
+    }
+
+    /// What a receiver has still to hear, the longest due first.
+    pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, StoreError> {
+        let due = self.outbox.due(name.to_owned(), STUCK, limit).await?;
+        Ok(due.into_iter().map(PendingView::from).collect())
+    }
+
+    /// Lets nothing be delivered to a receiver, or lets it go on, also where it was disabled.
+    pub async fn pause(&self, name: &str, paused: bool, by: &str, now: Timestamp) -> Result<(), StoreError> {
+        let control = Control { paused, at: now.0, by: by.to_owned() };
+        self.outbox.set_note(Control::note_of(name), control.text()).await?;
+        self.note_act(if paused { "delivery_paused" } else { "delivery_resumed" }, name, None, by, now).await
+    }
+
+    /// Lets deliveries be tried now: of one user, also where it is stuck, or all that wait. Returns how many.
+    ///
+    /// # Errors
+    /// When there is no such user, and as above.
+    pub async fn retry(&self, name: &str, user: Option<UserId>, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let number = self.number_of(user.as_ref()).await?;
+        let mut hurried = self.outbox.hurry(name.to_owned(), number, now).await?;
+        if number.is_none() {
+            for due in self.outbox.due(name.to_owned(), STUCK, usize::MAX).await? {
+                if due.due == STUCK {
+                    hurried += self.outbox.hurry(name.to_owned(), Some(due.number), now).await?;
+                }
+            }
+        }
+        self.note_act("delivery_retried", name, user, by, now).await?;
+        Ok(hurried)
+    }
+
+    /// Tells a receiver everything anew, of one user or of all, as if it had heard of none. Returns how many users that are.
+    ///
+    /// # Errors
+    /// When there is no such user, and as above.
+    pub async fn resync(&self, name: &str, user: Option<UserId>, by: &str, now: Timestamp) -> Result<u64, StoreError> {
+        let number = self.number_of(user.as_ref()).await?;
+        self.outbox.forget(name.to_owned(), number).await?;
+        let raised = self.outbox.raise(user.clone().map_or(Whom::Everyone, Whom::User), "resync", now).await?;
+        self.note_act("delivery_resynced", name, user, by, now).await?;
+        Ok(raised)
+    }
+
+    async fn number_of(&self, user: Option<&UserId>) -> Result<Option<i64>, StoreError> {
+        let Some(user) = user else { return Ok(None) };
+        match self.users.user(user.clone()).await? {
+            Some(known) => Ok(Some(known.number)),
+            None => Err(StoreError::Invalid(format!("there is no user `{user}`"))),
+        }
+    }
+
+    async fn note_act(
+        &self,
+        event: &'static str,
+        receiver: &str,
+        user: Option<UserId>,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let number = self.number_of(user.as_ref()).await?;
+        let entry = Entry::told(event, &json!({ "by": by, "receiver": receiver, "user": number }));
+        let ask = Ask { now: Some(now), ..Ask::default() };
+        let step = move |_: &[_], _: &_| {
+            let shared = Shared { audit: vec![entry.clone()], ..Shared::default() };
+            Ok(((), Save { people: Vec::new(), shared }))
+        };
+        self.decide(ask, step).await
+    }
+}
