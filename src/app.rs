@@ -44,6 +44,7 @@ use crate::ports::directory::graph::Graph;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
+use crate::ports::publish::followers::Followers;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
 use crate::ports::store::postgres::replicas::Following;
@@ -252,7 +253,8 @@ pub async fn start(
         None => None,
     };
     let told = Told { meters: Arc::clone(&meters), outcomes };
-    let services = services(&config, &keys, &store, &rules, &clock, &told, &verifiers)?;
+    let followers = Arc::new(deliveries.followers(&config, &store));
+    let services = services(&config, &keys, &store, &rules, &clock, &told, (&verifiers, &followers))?;
     let relay = relay(&config, &services, &counters)?;
     let cookie_keys = cookie_keys(&config, &store).await?;
     let asserter = asserter(&config, &store).await?;
@@ -430,7 +432,9 @@ impl Core {
         set_epoch(&mut config, epoch);
         prepare_saml(&config)?;
         let keys = Arc::new(FetchedKeys::start(&config.providers, &self.clock, Some(&before.keys))?);
-        let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, &self.verifiers)?;
+        let followers = Arc::new(self.deliveries.followers(&config, &self.store));
+        let beside = (&self.verifiers, &followers);
+        let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, beside)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let receivers = delivery::receivers(&config, &self.store).await?;
         self.store.follow(&config.receivers()).await?;
@@ -702,7 +706,7 @@ fn services(
     rules: &Arc<Rules>,
     clock: &Clock,
     told: &Told,
-    verifiers: &Arc<Semaphore>,
+    (verifiers, followers): (&Arc<Semaphore>, &Arc<Followers>),
 ) -> Result<Services, FetchError> {
     let keys: Arc<dyn KeySource> = Arc::<FetchedKeys>::clone(keys);
     Ok(Services {
@@ -715,6 +719,7 @@ fn services(
         meters: Arc::clone(&told.meters),
         outcomes: Arc::clone(&told.outcomes),
         verifiers: Arc::clone(verifiers),
+        followers: Arc::clone(followers),
     })
 }
 

@@ -39,7 +39,7 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
-pub use self::receivers::{Event, Filter, SECRET_PREFIX, Webhook};
+pub use self::receivers::{BeforeEntry, Event, Filter, SECRET_PREFIX, Unconfirmed, Webhook};
 pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
@@ -220,7 +220,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let egress = egress::read(&root.section("egress"));
     declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
     let names: Vec<&ProviderName> = declared.settings.iter().map(|settings| &settings.provider.name).collect();
-    let webhooks = receivers::read(&root, &names);
+    let webhooks = receivers::read(&root, &names, &limits);
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings, &headers);
     check_bearer(&root, &bearer, &declared.settings);

@@ -35,6 +35,7 @@ use crate::pipeline::verify::{Assertion, BindingVerdict, Fault, Origin, Remember
 use crate::ports::back_channel::BackChannel;
 use crate::ports::directory::{Directory, DirectoryError};
 use crate::ports::keys::{KeySource, KeysError};
+use crate::ports::publish::followers::Followers;
 use crate::ports::rules::Rules;
 use crate::ports::store::{Applied, ClaimSummary, Login, Refusal, Store, StoreError};
 use crate::telemetry::meters::Meters;
@@ -50,6 +51,8 @@ pub struct Services {
     pub clock: Clock,
     pub meters: Arc<Meters>,
     pub outcomes: Arc<Outcomes>,
+    /// Who has to hear of a login before it goes on.
+    pub followers: Arc<Followers>,
     /// Long SAML documents take a core for milliseconds: this many are verified at once, on threads that may block.
     pub verifiers: Arc<tokio::sync::Semaphore>,
 }
@@ -180,6 +183,10 @@ pub enum Reason {
     Reconfigured,
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(
+        "receiver `{receiver}` has not confirmed what this user holds; the login was committed, and goes on once it has"
+    )]
+    Unconfirmed { receiver: String },
     #[error("the login took longer than `limits.login_timeout`")]
     Timeout,
 }
@@ -210,8 +217,8 @@ impl Reason {
 
     /// Whether a login was looked at and refused, and not merely kept from being decided, or not believed.
     pub fn is_verdict(&self) -> bool {
-        let undecided =
-            matches!(self.stage(), "store" | "keys" | "timeout") || matches!(self, Self::Verify(Fault::Internal));
+        let undecided = matches!(self.stage(), "store" | "keys" | "timeout" | "delivery")
+            || matches!(self, Self::Verify(Fault::Internal));
         self.is_of_another() || !(self.is_disbelief() || undecided || matches!(self, Self::NoIdToken))
     }
 
@@ -227,6 +234,7 @@ impl Reason {
             Self::Gate { .. } => "gate",
             Self::Denied(_) => "provider",
             Self::Store(_) => "store",
+            Self::Unconfirmed { .. } => "delivery",
             Self::Timeout => "timeout",
         }
     }
@@ -490,9 +498,12 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
         services.meters.note_missing(&about.id, rules, provider, &claims, &near, believed.now);
         match services.store.apply(login, candidates, Arc::clone(&believed.pair.rules)).await? {
             Applied::Committed(plan) => {
-                let delivery = services.outcomes.committed(about, &plan);
                 services.meters.committed(&about.id, &plan, believed.now);
                 services.meters.observe(&believed.pair.rules, &believed.provider.name, &claims);
+                if let Some(receiver) = services.followers.wait(&plan.user, &plan.after).await? {
+                    return Err(Reason::Unconfirmed { receiver });
+                }
+                let delivery = services.outcomes.committed(about, &plan);
                 return Ok(Entered { plan: *plan, claims, assertion: believed.assertion, delivery });
             }
             Applied::Replay => return Err(Reason::Replay { token: believed.assertion.get().token_id.clone() }),

@@ -23,6 +23,7 @@ use crate::pipeline::ids::{GroupName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::http::HttpClient;
 use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Whom};
+use crate::ports::publish::followers::Followers;
 use crate::ports::publish::health::{Control, Health, LAST, Turn, again};
 use crate::ports::publish::webhook::WebhookReceiver;
 use crate::ports::publish::{Fault, FaultKind, Notice, Receiver, Sent};
@@ -45,6 +46,8 @@ const COMPOSITION: &str = "composition";
 /// The receivers of a configuration, and what is counted about them.
 pub(super) struct Deliveries {
     receivers: Mutex<Arc<Vec<Arc<dyn Receiver>>>>,
+    /// Users have changed, and a login waits until receivers have heard of it.
+    raised: Arc<Notify>,
     /// Rows are there for workers to look at.
     spread: Notify,
     taken: Family<Of, Counter>,
@@ -70,6 +73,7 @@ impl Deliveries {
     pub(super) fn new(receivers: Vec<Arc<dyn Receiver>>, registry: &mut Registry) -> Self {
         let it = Self {
             receivers: Mutex::new(Arc::new(receivers)),
+            raised: Arc::default(),
             spread: Notify::new(),
             taken: Family::default(),
             failed: Family::default(),
@@ -90,6 +94,12 @@ impl Deliveries {
         registry.register("delivery_lag_seconds", lag, it.lag.clone());
         registry.register("receiver_failing", "Whether a receiver fails at every delivery", it.failing.clone());
         it
+    }
+
+    /// For whom logins of a configuration wait.
+    pub(super) fn followers(&self, config: &Config, store: &Store) -> Followers {
+        let waits = config.webhooks.iter().filter_map(|webhook| Some((webhook.name.clone(), webhook.before_entry?)));
+        Followers::new(waits.collect(), store.outbox(), Arc::clone(&self.raised))
     }
 
     fn current(&self) -> Arc<Vec<Arc<dyn Receiver>>> {
@@ -186,7 +196,7 @@ async fn spread(core: Arc<Core>, receivers: Vec<String>) {
                 Err(_) => {}
             }
         }
-        tokio::time::sleep(LOOK).await;
+        let _ = tokio::time::timeout(LOOK, core.deliveries.raised.notified()).await;
     }
 }
 

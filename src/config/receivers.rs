@@ -14,7 +14,7 @@ use super::clients::valid_name;
 use super::problem::{alternatives, nearest};
 use super::reader::{Section, shown};
 use super::values::{self, Wrong};
-use super::{Secret, files};
+use super::{Limits, Secret, files};
 use crate::pipeline::ids::{GroupName, ProviderName, RoleName};
 
 /// A receiver of signed messages.
@@ -29,6 +29,24 @@ pub struct Webhook {
     pub ca_file: Option<PathBuf>,
     /// For one request with its answer.
     pub timeout: Duration,
+    /// Logins wait for it. `None`: they go on at once.
+    pub before_entry: Option<BeforeEntry>,
+}
+
+/// How logins wait for a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BeforeEntry {
+    pub timeout: Duration,
+    pub when_unconfirmed: Unconfirmed,
+}
+
+/// What becomes of a login of which a receiver has not confirmed everything in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconfirmed {
+    Enter,
+    Refuse,
+    /// Refused where the receiver knows of something that the user has lost.
+    RefuseIfRevoking,
 }
 
 /// What a receiver hears of.
@@ -87,7 +105,7 @@ pub const SECRET_PREFIX: &str = "whsec_";
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads every `[[webhook]]`. `providers`: those that the file declares.
-pub fn read(root: &Section<'_>, providers: &[&ProviderName]) -> Vec<Webhook> {
+pub fn read(root: &Section<'_>, providers: &[&ProviderName], limits: &Limits) -> Vec<Webhook> {
     let mut webhooks: Vec<Webhook> = Vec::new();
     for section in root.sections("webhook") {
         let name = section.required("name", "audit");
@@ -108,6 +126,7 @@ pub fn read(root: &Section<'_>, providers: &[&ProviderName]) -> Vec<Webhook> {
             section.raise(&file.span, "ca_file", "expected an https `url` beside it");
         }
         let timeout = section.duration("timeout", LONGEST_TIMEOUT, Duration::from_millis(100)..=LONGEST_TIMEOUT);
+        let before_entry = before_entry(&section, limits);
         section.finish();
         let Some(name) = name else { continue };
         if let Err(why) = valid_name(name.value) {
@@ -127,9 +146,30 @@ pub fn read(root: &Section<'_>, providers: &[&ProviderName]) -> Vec<Webhook> {
             filter,
             ca_file: ca_file.map(|file| file.value),
             timeout,
+            before_entry,
         });
     }
     webhooks
+}
+
+/// `deliver` and what goes with it.
+fn before_entry(section: &Section<'_>, limits: &Limits) -> Option<BeforeEntry> {
+    let is_before = section.word("deliver", &[("after-entry", false), ("before-entry", true)], false);
+    let longest = limits.login_timeout / 2;
+    let usual = Duration::from_secs(2).min(longest);
+    let timeout = section.duration("entry_timeout", usual, Duration::from_millis(50)..=longest);
+    let words = [
+        ("refuse-if-revoking", Unconfirmed::RefuseIfRevoking),
+        ("refuse", Unconfirmed::Refuse),
+        ("enter", Unconfirmed::Enter),
+    ];
+    let when_unconfirmed = section.word("when_unconfirmed", &words, Unconfirmed::RefuseIfRevoking);
+    for key in ["entry_timeout", "when_unconfirmed"] {
+        if let (Some(span), false) = (section.written(key), is_before) {
+            section.raise(&span, key, "is of use with `deliver = \"before-entry\"` alone");
+        }
+    }
+    is_before.then_some(BeforeEntry { timeout, when_unconfirmed })
 }
 
 fn filter(section: &Section<'_>, providers: &[&ProviderName]) -> Filter {

@@ -6,7 +6,7 @@
 //! | `refused` | the stage: `capture`, `verify`, `claims` | not believed, or the claims refuse it |
 //! | `replay` | | the token was used before |
 //! | `disabled`, `gated` | | a decision against the person |
-//! | `unavailable` | `keys`, `store`, `timeout`, `verify` | no fault of the person's: the same login may pass in a moment |
+//! | `unavailable` | `keys`, `store`, `timeout`, `verify`, `delivery` | no fault of the person's: the same login may pass in a moment |
 //! | `denied` | the provider's error code, where it is a usual one, or `other` | the provider logs no person in |
 //! | `not_delivered` | `older`, `shadow` or nothing | committed, and not handed on |
 
@@ -118,9 +118,12 @@ fn of(reason: &Reason) -> (&'static str, &'static str) {
         Reason::Gate { .. } => ("gated", ""),
         Reason::Denied(denial) if denial.is_fault_of_provider() => unavailable,
         Reason::Denied(denial) => ("denied", denial.label()),
-        Reason::Keys(_) | Reason::Userinfo(_) | Reason::Reconfigured | Reason::Store(_) | Reason::Timeout => {
-            unavailable
-        }
+        Reason::Keys(_)
+        | Reason::Userinfo(_)
+        | Reason::Reconfigured
+        | Reason::Store(_)
+        | Reason::Unconfirmed { .. }
+        | Reason::Timeout => unavailable,
     }
 }
 

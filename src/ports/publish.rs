@@ -3,6 +3,7 @@
 //! A [`Receiver`] is told what a user holds now, beside what it was told before. It says whether it has taken that; what it was
 //! told is then kept as what it knows.
 
+pub mod followers;
 pub mod health;
 pub mod webhook;
 

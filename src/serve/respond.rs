@@ -440,6 +440,7 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         | Reason::Store(_)
         | Reason::Reconfigured
         | Reason::Timeout
+        | Reason::Unconfirmed { .. }
         | Reason::Verify(Fault::Internal) => login_later(),
         Reason::Denied(denial) if denial.is_fault_of_provider() => Page {
             advice: "The login service has a fault of its own at present. Please wait a moment, then start again.",

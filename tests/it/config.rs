@@ -293,6 +293,9 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("webhook1.roles", r#"[]"#, Changes),
     ("webhook1.ca_file", r#""certificate.pem""#, Changes),
     ("webhook1.timeout", r#""2s""#, Changes),
+    ("webhook1.deliver", r#""before-entry""#, Changes),
+    ("webhook1.entry_timeout", r#""3s""#, Fault("is of use with `deliver")),
+    ("webhook1.when_unconfirmed", r#""enter""#, Fault("is of use with `deliver")),
     ("relay.address", r#""127.0.0.1:8091""#, Changes),
     ("relay.allow_remote", "true", Changes),
     ("relay.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),
@@ -707,6 +710,11 @@ fn keys_that_need_another_key_have_an_effect_beside_it() {
             "\"127.0.0.1:9901\"         # /healthz /readyz /metrics, and the APIs (docs/api.md)\nallow_remote = false",
             "\"0.0.0.0:9901\"\nallow_remote = true",
             "0.0.0.0:9901",
+        ),
+        (
+            "\"after-entry\"",
+            "\"before-entry\"\nentry_timeout = \"3s\"\nwhen_unconfirmed = \"enter\"\n#",
+            "BeforeEntry { timeout: 3s, when_unconfirmed: Enter }",
         ),
         (
             STORE_PATH,

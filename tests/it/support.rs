@@ -184,6 +184,7 @@ impl Proxy {
             clock: clock.clone(),
             meters: Arc::default(),
             outcomes: Arc::clone(&outcomes),
+            followers: Arc::default(),
             verifiers: Arc::new(Semaphore::new(2)),
         };
         let counters = Arc::new(Counters::default());

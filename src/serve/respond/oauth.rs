@@ -140,6 +140,7 @@ fn meaning(trouble: &Trouble) -> (StatusCode, &'static str) {
             | Reason::Store(_)
             | Reason::Reconfigured
             | Reason::Timeout
+            | Reason::Unconfirmed { .. }
             | Reason::Verify(Fault::Internal) => unavailable,
             Reason::NoIdToken => (StatusCode::BAD_REQUEST, "invalid_scope"),
             _ => (StatusCode::BAD_REQUEST, "invalid_grant"),

@@ -144,6 +144,7 @@ impl Impatient {
             clock,
             meters: Arc::default(),
             outcomes: Arc::default(),
+            followers: Arc::default(),
             verifiers: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         Self { services, config, _folder: folder }

@@ -169,6 +169,7 @@ impl Overtaken {
             clock: Clock::fixed(NOW),
             meters: Arc::default(),
             outcomes: Arc::default(),
+            followers: Arc::default(),
             verifiers: Arc::new(Semaphore::new(1)),
         };
         Self { services, before, after, key, _folder: folder, fake, directory }
