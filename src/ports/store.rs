@@ -179,6 +179,13 @@ pub struct UserView {
     pub roles_through_groups: Vec<RoleThroughGroups>,
 }
 
+/// What a user would effectively gain and lose, such as group `Staff`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreseen {
+    pub gains: Vec<String>,
+    pub loses: Vec<String>,
+}
+
 /// What takes access from a user, and outlives the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Binding {

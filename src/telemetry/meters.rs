@@ -209,6 +209,12 @@ impl Meters {
         all
     }
 
+    /// How often each mapping that ever held did, and when last, since the process began.
+    pub fn hits_by_id(&self) -> HashMap<MappingId, (u64, Timestamp)> {
+        let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
+        hits.iter().map(|(id, hits)| (*id, (hits.count, hits.last))).collect()
+    }
+
     pub fn unmapped(&self) -> Vec<Unmapped> {
         let all = self.unmapped.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<Unmapped> = all

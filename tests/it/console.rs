@@ -1,6 +1,8 @@
 //! The console through its front door: who gets in, what a form needs, and what pages say.
 
+mod acts;
 mod pages;
+mod program;
 
 use std::time::Duration;
 
@@ -51,7 +53,7 @@ impl Desk {
 
     /// Sends a form of this session as a browser does.
     pub async fn post(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
-        let token = token(&self.get("/console/").await);
+        let token = token(&self.ask("GET", "/console/", &[], "").await.body);
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("token", &token).extend_pairs(fields);
         let kind = ("content-type", "application/x-www-form-urlencoded");

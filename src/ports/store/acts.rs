@@ -1,13 +1,15 @@
 //! What operators and clients of the APIs do about users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Act, Ask, By, DisabledView, HoldFilter, HoldView, Rekeyed, Store, StoreError, Through, only};
+use super::look::effective;
+use super::{Act, Ask, By, DisabledView, Foreseen, HoldFilter, HoldView, Rekeyed, Store, StoreError, Through, only};
 use crate::pipeline::decision::{self, Held, Kept, Save, Selector, Settled};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Source;
+use crate::pipeline::record::Record;
 
 /// Users in one transaction of something that goes over many, so that logins do not wait for all of them.
 pub(super) const AT_ONCE: usize = 100;
@@ -32,6 +34,43 @@ impl Store {
         let step = move |kept: &[Kept], _: &_| Ok(((), decision::acts(kept, &acts, &by, now)?));
         self.decide(ask, step).await?;
         if erases { self.upkeep.settle().await } else { Ok(()) }
+    }
+
+    /// What an act would change of what a user effectively holds; nothing is written.
+    ///
+    /// # Errors
+    /// As for [`Store::act`].
+    pub async fn foresee_act(
+        &self,
+        user: UserId,
+        act: Act,
+        by: By,
+        rules: Arc<RuleSet>,
+        now: Timestamp,
+    ) -> Result<Foreseen, StoreError> {
+        let ask = Ask { users: vec![user.clone()], token: None, now: Some(now) };
+        let acts = vec![(user, act)];
+        self.foresee(ask, move |kept, _| {
+            let save = decision::acts(kept, &acts, &by, now)?;
+            let before = kept.first().and_then(|kept| kept.record.as_ref());
+            let after = match save.people.first() {
+                Some(changes) if changes.erased.is_some() => None,
+                Some(changes) => changes.record.as_ref().or(before),
+                None => before,
+            };
+            let holds = |record: Option<&Record>| -> BTreeSet<String> {
+                let Some(record) = record else { return BTreeSet::new() };
+                let effective = effective(record, &rules, now);
+                let groups = effective.groups.iter().map(|name| format!("group `{name}`"));
+                groups.chain(effective.roles.iter().map(|name| format!("role `{name}`"))).collect()
+            };
+            let (before, after) = (holds(before), holds(after));
+            Ok(Foreseen {
+                gains: after.difference(&before).cloned().collect(),
+                loses: before.difference(&after).cloned().collect(),
+            })
+        })
+        .await
     }
 
     /// Gives users new keys, all of them or none. What they are denied, that they are disabled, and what they hold goes with

@@ -11,10 +11,14 @@
 //! the rest   one file a page
 //! ```
 
+mod acts;
 mod assets;
 mod door;
 mod explain;
+mod groups;
+mod holds;
 mod logins;
+mod mappings;
 mod overview;
 mod page;
 mod people;
@@ -59,6 +63,14 @@ pub fn routes(admin: Admin) -> Router {
         .route("/console/", get(overview::show))
         .route("/console/people", get(people::list))
         .route("/console/people/{number}", get(people::show))
+        .route("/console/people/{number}/preview", post(acts::preview))
+        .route("/console/people/{number}/act", post(acts::carry_out))
+        .route("/console/groups", get(groups::list))
+        .route("/console/groups/{kind}", get(groups::show))
+        .route("/console/mappings", get(mappings::list))
+        .route("/console/mappings/new", get(mappings::begin).post(mappings::make))
+        .route("/console/mappings/{id}", get(mappings::show).post(mappings::change))
+        .route("/console/holds", get(holds::list).post(holds::settle))
         .route("/console/logins", get(logins::list))
         .route("/console/explain", get(explain::ask).post(explain::answer))
         .route("/console/leave", post(sign_in::leave))

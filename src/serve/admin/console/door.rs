@@ -21,7 +21,7 @@ use url::Url;
 use super::super::auth::{WRONG, network};
 use super::super::http::peer;
 use super::super::limit::{Left, Limit};
-use super::super::service::{Caller, Through};
+use super::super::service::{Call, Caller, Through};
 use super::page::{self, Failure, Shell};
 use super::{Console, ROOT, sign_in};
 use crate::config::{Admin, Face, Scope};
@@ -72,6 +72,10 @@ impl Visitor {
             through: Through::Console,
         };
         Self { sign_in, caller, token: form_token(cookie) }
+    }
+
+    pub fn call(&self) -> Call {
+        Call { caller: self.caller.clone(), expected: None, confirmed: false }
     }
 
     pub fn may(&self, scope: Scope) -> bool {

@@ -19,11 +19,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The parts of the console, in the order of the questions that people ask.
-const PARTS: [(&str, &str); 4] = [
+const PARTS: [(&str, &str); 7] = [
     ("/console/", "Overview"),
     ("/console/people", "People"),
     ("/console/logins", "Logins"),
     ("/console/explain", "Explain"),
+    ("/console/mappings", "Mappings"),
+    ("/console/groups", "Groups and roles"),
+    ("/console/holds", "Holds"),
 ];
 
 /// What stands around the content of a page.
@@ -100,6 +103,40 @@ impl Moment {
     }
 }
 
+/// A sentence of ours with moments in it, each of which a page shows as one.
+#[derive(Debug, Clone, Template)]
+#[template(
+    source = "{% for part in parts %}<bdi>{{ part.0 }}</bdi>{% if let Some(at) = part.1 %}{{ at|safe }}{% endif %}{% endfor %}",
+    ext = "html"
+)]
+pub struct Sentence {
+    parts: Vec<(String, Option<Moment>)>,
+}
+
+/// Characters of a moment as the store's views write it: `2026-01-31T12:00:00.000Z`.
+const MOMENT: usize = 24;
+
+impl Sentence {
+    pub fn read(text: &str) -> Self {
+        let is_moment = |text: &str| {
+            let digits = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
+            let shape = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+            let marks = shape.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark));
+            marks && (0..MOMENT).all(|at| digits(at) || shape.iter().any(|(mark, _)| *mark == at))
+        };
+        let (mut parts, mut begin) = (Vec::new(), 0);
+        for (at, _) in text.char_indices() {
+            let found = text.get(at..at + MOMENT).filter(|found| at >= begin && is_moment(found));
+            if let (Some(found), Some(before)) = (found, text.get(begin..at)) {
+                parts.push((before.to_owned(), Some(Moment::read(found))));
+                begin = at + MOMENT;
+            }
+        }
+        parts.push((text.get(begin..).unwrap_or_default().to_owned(), None));
+        Self { parts }
+    }
+}
+
 /// Why a page cannot be shown, or a form not be carried out.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -153,6 +190,16 @@ impl Failure {
     pub fn too_large() -> Self {
         let text = "What was sent is longer than 1 MiB. Use the command `loginsync explain` for it.";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "This is too long", text)
+    }
+
+    /// A form that says something that cannot be done.
+    pub fn wrong(text: &str) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Something in it is wrong", text)
+    }
+
+    /// Where a page has a place of its own for it.
+    pub fn line(&self) -> String {
+        format!("{}: {}", self.title, self.text)
     }
 
     pub fn not_found(text: &str) -> Self {
@@ -278,4 +325,18 @@ pub fn offer(link: &str) -> Response {
 
 pub async fn nowhere() -> Failure {
     Failure::not_found("There is no page at this address.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_in_a_sentence_are_told_apart_from_what_only_looks_like_one() {
+        let text = "given \u{e4}t 2026-01-31T12:00:00.000Z: <b> 2026-01-31T12:00, 2026-01-31T12:00:00.000Z";
+        let shown = Sentence::read(text).to_string();
+        assert_eq!(shown.matches("<time datetime=\"2026-01-31T12:00:00.000Z\">2026-01-31 12:00 UTC</time>").count(), 2);
+        assert!(shown.contains("&#60;b&#62; 2026-01-31T12:00, ") && !shown.contains("<b>"), "{shown}");
+        assert_eq!(Sentence::read("no moment").to_string(), "<bdi>no moment</bdi>");
+    }
 }

@@ -7,11 +7,12 @@ use http::StatusCode;
 use super::Console;
 use super::door::{Asked, Visitor};
 use super::logins::{EventRow, events};
-use super::page::{Answer, Failure, Moment, Shell, render};
+use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
 use crate::config::Scope;
 use crate::pipeline::claims::ClaimState;
+use crate::pipeline::mapping::RuleSet;
 use crate::ports::catalogue::{Person, RecordedClaims, Search, Sort};
-use crate::ports::store::UserView;
+use crate::ports::store::{MembershipView, UserView};
 
 /// People on one page.
 const PAGE: usize = 50;
@@ -34,13 +35,13 @@ struct List {
 }
 
 /// A person in a list.
-struct Row {
-    number: i64,
-    name: String,
-    email: String,
-    key: String,
-    enabled: bool,
-    last_login: Option<Moment>,
+pub struct Row {
+    pub number: i64,
+    pub name: String,
+    pub email: String,
+    pub key: String,
+    pub enabled: bool,
+    pub last_login: Option<Moment>,
 }
 
 impl From<Person> for Row {
@@ -80,6 +81,7 @@ struct Page {
     shell: Shell,
     person: Row,
     view: UserView,
+    memberships: Vec<Membership>,
     created: Moment,
     logins: Vec<(String, Moment)>,
     claims: Vec<ClaimsOf>,
@@ -87,6 +89,12 @@ struct Page {
     sessions: Vec<SessionRow>,
     events: Vec<EventRow>,
     events_left_out: usize,
+    /// This session may act on the person.
+    acts: bool,
+    /// And erase them.
+    erases: bool,
+    /// Groups and roles as forms name them, and as people do.
+    targets: Vec<(String, String)>,
 }
 
 /// What the last login through one provider brought.
@@ -100,6 +108,30 @@ struct ClaimRow {
     state: String,
     values: Vec<String>,
     left_out: usize,
+}
+
+/// One group or role that a person has a reason to hold, or is denied.
+struct Membership {
+    kind: &'static str,
+    name: String,
+    denied: bool,
+    effective: bool,
+    /// Given by hand, perhaps by a mapping too.
+    by_hand: bool,
+    reasons: Vec<Sentence>,
+}
+
+impl From<&MembershipView> for Membership {
+    fn from(view: &MembershipView) -> Self {
+        Self {
+            kind: view.kind,
+            name: view.name.clone(),
+            denied: view.denied,
+            effective: view.effective,
+            by_hand: matches!(view.membership, "assigned" | "both"),
+            reasons: view.reasons.iter().map(|reason| Sentence::read(reason)).collect(),
+        }
+    }
 }
 
 struct SessionRow {
@@ -136,9 +168,14 @@ pub async fn show(
     let rows = store.audit_about(person.number).await?;
     let events_left_out = rows.len().saturating_sub(MOST_EVENTS);
     let rows = rows.into_iter().skip(events_left_out).rev();
+    let acts = visitor.may(Scope::WriteMembers);
     let page = Page {
         shell,
+        acts,
+        erases: visitor.may(Scope::Admin),
+        targets: if acts { targets(&inspect.rules()) } else { Vec::new() },
         created: Moment::read(&view.created_at),
+        memberships: view.memberships.iter().map(Membership::from).collect(),
         view,
         person: person.into(),
         logins: logins.into_iter().map(|(provider, at)| (provider, Moment::of(at))).collect(),
@@ -156,6 +193,15 @@ pub async fn show(
         events_left_out,
     };
     Ok(render(StatusCode::OK, &page))
+}
+
+/// All groups and roles, for a form to choose from.
+pub fn targets(rules: &RuleSet) -> Vec<(String, String)> {
+    let groups = rules.groups.keys().map(|name| (format!("group:{name}"), format!("group {name}")));
+    let roles = rules.roles.keys().map(|name| (format!("role:{name}"), format!("role {name}")));
+    let mut targets: Vec<(String, String)> = groups.chain(roles).collect();
+    targets.sort();
+    targets
 }
 
 fn claims_of((provider, claims): &RecordedClaims, shows_values: bool) -> ClaimsOf {

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{Call, Refused, Service};
 use crate::config::Scope;
 use crate::pipeline::ids::{ProviderName, Target, UserId};
-use crate::ports::store::{Act, Rekeyed, StoreError, UserView};
+use crate::pipeline::mapping::RuleSet;
+use crate::ports::store::{Act, Foreseen, HoldFilter, Rekeyed, StoreError, UserView};
 
 /// Acts on people that are carried out together or not at all.
 pub type MembersChange = Vec<(UserId, Act)>;
@@ -26,41 +27,75 @@ impl Service {
         call.caller.may(Scope::WriteMembers)?;
         let rules = self.inspect.rules();
         for (user, act) in &acts {
-            self.check_namespace(user, act).await?;
-            let target = match act {
-                Act::Assign(target) | Act::Deny { target, .. } => {
-                    if !rules.declares(target) {
-                        return Err(Refused::NotFound(format!("there is no {target}")));
-                    }
-                    Some(target)
-                }
-                Act::Unassign(target) => Some(target),
-                // What will bear the name of something that is gone is not known.
-                Act::Undeny(target) if !rules.declares(target) => {
-                    call.caller.may(Scope::Admin)?;
-                    None
-                }
-                Act::Undeny(target) => Some(target),
-                Act::Erase | Act::Forget => {
-                    call.caller.may(Scope::Admin)?;
-                    None
-                }
-                Act::Create { .. } | Act::Rename(_) => None,
-                Act::Disable | Act::Enable => {
-                    self.check_disabling(call, user).await?;
-                    None
-                }
-            };
-            if target.is_some_and(|target| rules.is_privileged(target)) && !call.caller.is_admin() {
-                return Err(Refused::Forbidden("what is privileged takes scope `admin`".into()));
-            }
+            self.check(call, &rules, user, act).await?;
         }
         let outcome = self.inspect.store().act_all(acts, call.caller.acts(&rules), self.inspect.now()).await;
-        outcome.map_err(|error| match error {
-            StoreError::Invalid(why) if why.starts_with("there is no user") => Refused::NotFound(why),
-            StoreError::Invalid(why) => Refused::Conflict(why),
-            other => other.into(),
-        })
+        outcome.map_err(undone)
+    }
+
+    /// What an act would come to. Nothing is written; who may not act learns nothing.
+    ///
+    /// # Errors
+    /// As for [`Self::act`].
+    pub async fn foresee(&self, call: &Call, user: UserId, act: Act) -> Result<Foreseen, Refused> {
+        call.caller.may(Scope::WriteMembers)?;
+        let rules = self.inspect.rules();
+        self.check(call, &rules, &user, &act).await?;
+        let (by, now) = (call.caller.acts(&rules), self.inspect.now());
+        self.inspect.store().foresee_act(user, act, by, rules, now).await.map_err(undone)
+    }
+
+    /// Whether a caller may do something to a user.
+    async fn check(&self, call: &Call, rules: &RuleSet, user: &UserId, act: &Act) -> Result<(), Refused> {
+        self.check_namespace(user, act).await?;
+        let target = match act {
+            Act::Assign(target) | Act::Deny { target, .. } => {
+                if !rules.declares(target) {
+                    return Err(Refused::NotFound(format!("there is no {target}")));
+                }
+                Some(target)
+            }
+            Act::Unassign(target) => Some(target),
+            // What will bear the name of something that is gone is not known.
+            Act::Undeny(target) if !rules.declares(target) => {
+                call.caller.may(Scope::Admin)?;
+                None
+            }
+            Act::Undeny(target) => Some(target),
+            Act::Erase | Act::Forget => {
+                call.caller.may(Scope::Admin)?;
+                None
+            }
+            Act::Create { .. } | Act::Rename(_) => None,
+            Act::Disable | Act::Enable => {
+                self.check_disabling(call, user).await?;
+                None
+            }
+        };
+        match target.is_some_and(|target| rules.is_privileged(target)) && !call.caller.is_admin() {
+            true => Err(Refused::Forbidden("what is privileged takes scope `admin`".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// Plans what is held anew, without the brake. Answers how many holds that were.
+    ///
+    /// # Errors
+    /// When the caller may not, or the store is not available; what was released before that stays so.
+    pub async fn release_holds(&self, call: &Call, filter: HoldFilter) -> Result<u64, Refused> {
+        call.caller.may(Scope::Admin)?;
+        let (rules, by) = (self.inspect.rules(), call.caller.by());
+        Ok(self.inspect.store().release(filter, rules, by, self.inspect.now()).await?)
+    }
+
+    /// Forgets what is held: the grants stay until a login says otherwise. Answers how many holds that were.
+    ///
+    /// # Errors
+    /// As for [`Self::release_holds`].
+    pub async fn discard_holds(&self, call: &Call, filter: HoldFilter) -> Result<u64, Refused> {
+        call.caller.may(Scope::Admin)?;
+        let (rules, by) = (self.inspect.rules(), call.caller.by());
+        Ok(self.inspect.store().discard(filter, rules, by, self.inspect.now()).await?)
     }
 
     /// A user whom nothing could log in as is not made: what is denied or given to them would reach no one.
@@ -128,6 +163,14 @@ impl Service {
             true => Err(Refused::Forbidden(format!("{target} is privileged: this takes scope `admin`"))),
             false => Ok(()),
         }
+    }
+}
+
+fn undone(error: StoreError) -> Refused {
+    match error {
+        StoreError::Invalid(why) if why.starts_with("there is no user") => Refused::NotFound(why),
+        StoreError::Invalid(why) => Refused::Conflict(why),
+        other => other.into(),
     }
 }
 

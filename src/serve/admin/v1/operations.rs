@@ -251,9 +251,7 @@ async fn holds(
 ))]
 async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = chosen(&body)?;
-    let inspect = admin.inspect();
-    let holds = inspect.store().release(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
+    let holds = admin.service.release_holds(&call, chosen(&body)?).await?;
     Ok(Json(Count { holds }))
 }
 
@@ -264,9 +262,7 @@ async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
 ))]
 async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
-    let filter = chosen(&body)?;
-    let inspect = admin.inspect();
-    let holds = inspect.store().discard(filter, inspect.rules(), call.caller.by(), inspect.now()).await?;
+    let holds = admin.service.discard_holds(&call, chosen(&body)?).await?;
     Ok(Json(Count { holds }))
 }
 

@@ -1,0 +1,352 @@
+//! Mappings: those of the file to look at, those of the store to change; each tried before it is saved.
+//!
+//! A mapping is edited as the JSON that `/api/v1` takes, with a short form that writes it for the usual case. What was typed comes
+//! back whatever becomes of it. Saving says which version was seen: the second of two editors gets both texts. What would revoke
+//! over the brake's limit takes another step.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::Console;
+use super::acts::go;
+use super::door::{Asked, Fields, Posted, Visitor};
+use super::page::{Answer, Failure, Moment, Shell, render};
+use super::people::targets;
+use crate::config::Scope;
+use crate::pipeline::forecast::Forecast;
+use crate::pipeline::ids::MappingId;
+use crate::pipeline::mapping::Mapping;
+use crate::pipeline::mapping::definition::Definition;
+use crate::ports::store::Excess;
+use crate::serve::admin::http::json;
+use crate::serve::admin::service::{Call, MappingView, NewMapping, Place, Planned, Reference, Refused, Unlooked};
+
+/// Mappings on one page.
+const PAGE: usize = 50;
+/// People whom a trial names.
+const MOST_PEOPLE: usize = 50;
+
+#[derive(Template)]
+#[template(path = "console/mappings.html")]
+struct List {
+    shell: Shell,
+    query: String,
+    rows: Vec<Row>,
+    /// The page with what comes next.
+    next: Option<usize>,
+    first: bool,
+    writes: bool,
+}
+
+struct Row {
+    id: String,
+    label: String,
+    provider: String,
+    gives: Vec<String>,
+    activity: &'static str,
+    reason: Option<String>,
+    origin: &'static str,
+    position: Option<u32>,
+    hits: u64,
+    last: Option<Moment>,
+}
+
+/// By which the rules know a mapping.
+fn identity(id: &str) -> Option<MappingId> {
+    Some(match Reference::parse(id)? {
+        Reference::Number(number) => Mapping::id_of_number(number),
+        Reference::File(id) => id,
+    })
+}
+
+/// What a mapping gives, as lines.
+fn gives(definition: &Definition) -> Vec<String> {
+    let each = definition.then.iter().flat_map(|action| {
+        let group = action.add_group.iter().map(|name| format!("group {name}"));
+        let role = action.add_role.iter().map(|name| format!("role {name}"));
+        let disables = action.disable_user.then(|| String::from("disables the person"));
+        group.chain(role).chain(disables)
+    });
+    each.collect()
+}
+
+pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell, Asked(asked): Asked) -> Answer {
+    visitor.caller.may(Scope::Read)?;
+    let (service, inspect) = (&console.admin.service, console.admin.inspect());
+    let rules = inspect.rules();
+    let query = asked.get("q").to_owned();
+    let from: usize = asked.get("from").parse().unwrap_or_default();
+    let counts = inspect.meters().hits_by_id();
+    let row = |view: MappingView| {
+        let id = identity(&view.id);
+        let label = id.and_then(|id| rules.mapping(id)).map(Mapping::label);
+        let hits = id.and_then(|id| counts.get(&id));
+        Row {
+            label: label.or_else(|| view.definition.name.clone()).unwrap_or_else(|| format!("mapping {}", view.id)),
+            provider: view.definition.provider.clone().unwrap_or_default(),
+            gives: gives(&view.definition),
+            activity: view.activity,
+            reason: view.reason,
+            origin: view.origin,
+            position: view.position,
+            hits: hits.map_or(0, |(count, _)| *count),
+            last: hits.map(|(_, last)| Moment::of(*last)),
+            id: view.id,
+        }
+    };
+    let wanted = query.to_lowercase();
+    let takes = |row: &Row| {
+        let texts = [&row.label, &row.provider].into_iter().chain(&row.gives);
+        wanted.is_empty() || texts.into_iter().any(|text| text.to_lowercase().contains(&wanted))
+    };
+    let all = service.file_mappings().into_iter().chain(service.stored_mappings()).map(row);
+    let mut rows: Vec<Row> = all.filter(takes).skip(from).take(PAGE + 1).collect();
+    let next = (rows.len() > PAGE).then_some(from + PAGE);
+    rows.truncate(PAGE);
+    let writes = visitor.may(Scope::WriteMappings);
+    Ok(render(StatusCode::OK, &List { shell, query, rows, next, first: from == 0, writes }))
+}
+
+#[derive(Template)]
+#[template(path = "console/mapping.html")]
+struct Page {
+    shell: Shell,
+    /// `None`: a new one.
+    view: Option<MappingView>,
+    /// What people call it.
+    label: Option<String>,
+    /// The definition as JSON: as it is, or as it was typed.
+    text: String,
+    /// The version that was seen.
+    version: i64,
+    position: String,
+    /// May be changed by this session.
+    writes: bool,
+    faults: Vec<String>,
+    /// The definition as another editor has left it, meanwhile.
+    others: Option<String>,
+    forecast: Option<Forecast>,
+    /// A trial of its removal.
+    removes: bool,
+    /// What the brake stops, unless it is confirmed.
+    braked: Vec<Excess>,
+    /// Choices of the short form.
+    providers: Vec<String>,
+    targets: Vec<(String, String)>,
+}
+
+/// What was typed, or is there.
+struct Draft {
+    view: Option<MappingView>,
+    text: String,
+    version: i64,
+    position: String,
+}
+
+impl Page {
+    fn new(console: &Console, visitor: &Visitor, shell: Shell, draft: Draft) -> Self {
+        let Draft { view, text, version, position } = draft;
+        let rules = console.admin.inspect().rules();
+        Self {
+            shell,
+            writes: visitor.may(Scope::WriteMappings) && view.as_ref().is_none_or(|view| view.origin == "store"),
+            label: view.as_ref().and_then(|view| Some(rules.mapping(identity(&view.id)?)?.label())),
+            view,
+            text,
+            version,
+            position,
+            faults: Vec::new(),
+            others: None,
+            forecast: None,
+            removes: false,
+            braked: Vec::new(),
+            providers: console.admin.inspect().providers().iter().map(ToString::to_string).collect(),
+            targets: targets(&rules),
+        }
+    }
+
+    fn answer(&self, status: StatusCode) -> Response {
+        render(status, self)
+    }
+
+    fn title(&self) -> String {
+        match (&self.view, &self.label) {
+            (None, _) => "New mapping".into(),
+            (Some(_), Some(label)) => label.clone(),
+            (Some(view), None) => view.definition.name.clone().unwrap_or_else(|| format!("Mapping {}", view.id)),
+        }
+    }
+}
+
+fn written(definition: &Definition) -> String {
+    serde_json::to_string_pretty(definition).unwrap_or_default()
+}
+
+fn found(console: &Console, id: &str) -> Result<(Reference, MappingView), Failure> {
+    let reference = Reference::parse(id).ok_or_else(|| Failure::not_found("There is no such mapping."))?;
+    Ok((reference, console.admin.service.mapping(reference)?))
+}
+
+/// A new mapping: empty, or from the short form.
+pub async fn begin(State(console): State<Console>, visitor: Visitor, shell: Shell, Asked(asked): Asked) -> Answer {
+    visitor.caller.may(Scope::WriteMappings)?;
+    let text = match super::acts::target(asked.get("target")) {
+        Ok(target) if !asked.get("claim").is_empty() => {
+            written(&Definition::of_value(asked.get("provider"), asked.get("claim"), asked.get("value"), None, &target))
+        }
+        _ => String::new(),
+    };
+    let draft = Draft { view: None, text, version: 0, position: String::new() };
+    Ok(Page::new(&console, &visitor, shell, draft).answer(StatusCode::OK))
+}
+
+pub async fn show(State(console): State<Console>, visitor: Visitor, shell: Shell, Path(id): Path<String>) -> Answer {
+    visitor.caller.may(Scope::Read)?;
+    let (_, view) = found(&console, &id)?;
+    let text = written(&view.definition);
+    let position = view.position.map(|position| position.to_string()).unwrap_or_default();
+    let draft = Draft { version: view.version, view: Some(view), text, position };
+    Ok(Page::new(&console, &visitor, shell, draft).answer(StatusCode::OK))
+}
+
+/// Tries, saves or removes a mapping.
+pub async fn change(
+    State(console): State<Console>,
+    visitor: Visitor,
+    shell: Shell,
+    Path(id): Path<String>,
+    Posted(fields): Posted,
+) -> Answer {
+    let (reference, view) = found(&console, &id)?;
+    edit(&console, &visitor, shell, Some((reference, view)), &fields).await
+}
+
+/// The same for a new one.
+pub async fn make(State(console): State<Console>, visitor: Visitor, shell: Shell, Posted(fields): Posted) -> Answer {
+    edit(&console, &visitor, shell, None, &fields).await
+}
+
+async fn edit(
+    console: &Console,
+    visitor: &Visitor,
+    shell: Shell,
+    there: Option<(Reference, MappingView)>,
+    fields: &Fields,
+) -> Answer {
+    visitor.caller.may(Scope::WriteMappings)?;
+    let reference = there.as_ref().map(|(reference, _)| *reference);
+    let version: i64 = fields.get("version").parse().unwrap_or_default();
+    let draft = Draft {
+        view: there.map(|(_, view)| view),
+        text: fields.raw("definition").to_owned(),
+        version,
+        position: fields.get("position").to_owned(),
+    };
+    let mut page = Page::new(console, visitor, shell, draft);
+    let act = fields.get("act");
+    let call =
+        Call { expected: reference.map(|_| vec![version]), confirmed: act.ends_with("confirmed"), ..visitor.call() };
+    let outcome = match (act, reference) {
+        ("try-removal", Some(_)) => {
+            page.removes = true;
+            plan(console, reference, None).await.map(Some)
+        }
+        ("remove" | "remove-confirmed", Some(reference)) => {
+            page.removes = true;
+            let removed = console.admin.service.delete_mapping(&call, reference).await;
+            removed.map(|()| None).map_err(Unlooked::from)
+        }
+        (act, _) => match json::<Definition>(&Bytes::copy_from_slice(page.text.as_bytes()), false) {
+            Err(refused) => Err(refused.into()),
+            Ok(definition) if act == "try" => plan(console, reference, Some(definition)).await.map(Some),
+            Ok(definition) => {
+                let enabled = match act {
+                    "disable" => Some(false),
+                    "enable" => Some(true),
+                    _ => None,
+                };
+                let definition = match enabled {
+                    // The text then says what is saved, also where the brake stops it and it is sent again.
+                    Some(enabled) => {
+                        let switched = Definition { enabled, ..definition };
+                        page.text = written(&switched);
+                        switched
+                    }
+                    None => definition,
+                };
+                save(console, &call, reference, definition, &page.position).await.map(|()| None).map_err(Unlooked::from)
+            }
+        },
+    };
+    match outcome {
+        Ok(Some(forecast)) => {
+            page.forecast = Some(forecast);
+            Ok(page.answer(StatusCode::OK))
+        }
+        Ok(None) => Ok(go("/console/mappings")),
+        Err(Unlooked::Refused(Refused::Invalid(faults))) => {
+            page.faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+            Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY))
+        }
+        Err(Unlooked::Refused(Refused::Braked(excesses))) => {
+            page.braked = excesses;
+            Ok(page.answer(StatusCode::CONFLICT))
+        }
+        Err(Unlooked::Refused(Refused::Stale)) => {
+            let Some(view) = &page.view else { return Err(Refused::Stale.into()) };
+            // Saving again stands in place of what the page now shows.
+            page.others = Some(written(&view.definition));
+            page.version = view.version;
+            Ok(page.answer(StatusCode::PRECONDITION_FAILED))
+        }
+        Err(Unlooked::Refused(refused @ (Refused::Conflict(_) | Refused::ReadOnly(_) | Refused::Forbidden(_)))) => {
+            page.faults = vec![refused.text()];
+            Ok(page.answer(refused.told().0))
+        }
+        Err(why) => {
+            // Too long, too busy, or the store is away: what was typed stays.
+            page.faults = vec![Failure::from(why).line()];
+            Ok(page.answer(StatusCode::SERVICE_UNAVAILABLE))
+        }
+    }
+}
+
+async fn plan(
+    console: &Console,
+    reference: Option<Reference>,
+    definition: Option<Definition>,
+) -> Result<Forecast, Unlooked> {
+    console.admin.service.plan(Planned::One(reference, definition), MOST_PEOPLE).await
+}
+
+async fn save(
+    console: &Console,
+    call: &Call,
+    reference: Option<Reference>,
+    definition: Definition,
+    position: &str,
+) -> Result<(), Refused> {
+    let asked: Option<u32> = match position {
+        "" => None,
+        text => {
+            let parsed = text.parse().ok().filter(|position| *position > 0);
+            Some(parsed.ok_or_else(|| Refused::fault("position", None, "expected a place from 1"))?)
+        }
+    };
+    // A disabled mapping has no place, and a default neither.
+    let asked = asked.filter(|_| definition.enabled && definition.unmatched.is_none());
+    let service = &console.admin.service;
+    match reference {
+        None => {
+            let place = asked.map_or(Place::Last, Place::At);
+            service.create_mapping(call, NewMapping { definition, place, guard: None }).await.map(drop)
+        }
+        Some(reference) => {
+            let place = asked.map_or(Place::Keep, Place::At);
+            service.update_mapping(call, reference, move |_, _| Ok((definition, place))).await.map(drop)
+        }
+    }
+}
