@@ -39,6 +39,7 @@ interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs, webhooks an
 	@tests/interop/apis.sh
 	@tests/interop/saml.sh
 	@tests/interop/grpc.sh
+	@tests/interop/console.sh
 	@tests/interop/inside.sh
 	@tests/interop/octoprint.sh
 	@tests/interop/webhooks.sh
