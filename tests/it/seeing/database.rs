@@ -180,13 +180,17 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     done(&["db", "restored", "--config", &owner]);
     // Tables that a later version adds are for the same roles.
     client
-        .batch_execute("DROP TABLE loginsync.followed, loginsync.delivered; UPDATE loginsync.schema SET version = 1")
+        .batch_execute(
+            "DROP TABLE loginsync.followed, loginsync.delivered, loginsync.console; UPDATE loginsync.schema SET version = 1",
+        )
         .await
         .unwrap();
     failed(&["user", "list", "--config", &runs], "loginsync db migrate");
-    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 2"));
-    let may = format!("SELECT has_table_privilege('{role}', 'loginsync.delivered', 'UPDATE')");
-    assert!(client.query_one(&may, &[]).await.unwrap().get::<_, bool>(0));
+    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 3"));
+    for table in ["delivered", "console"] {
+        let may = format!("SELECT has_table_privilege('{role}', 'loginsync.{table}', 'UPDATE')");
+        assert!(client.query_one(&may, &[]).await.unwrap().get::<_, bool>(0), "{table}");
+    }
     assign(&runs, "p/bob");
     client.batch_execute("UPDATE loginsync.schema SET version = 0").await.unwrap();
     failed(&["user", "list", "--config", &runs], "loginsync db migrate");
