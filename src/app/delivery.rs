@@ -389,6 +389,15 @@ impl Worker {
     }
 }
 
+/// Notes first what the receiver may know from now on: an answer that is lost must not be taken for a delivery that was.
+async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<Sent, Fault> {
+    if let Some(all) = notice.spreads() {
+        let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
+        noted.map_err(|error| Fault { why: error.to_string(), kind: FaultKind::Away(None) })?;
+    }
+    receiver.tell(notice).await
+}
+
 /// Tells one receiver of one user.
 async fn tell(core: Arc<Core>, receiver: Arc<dyn Receiver>, due: Due) -> (Due, Notice, Result<Sent, Fault>, Duration) {
     let began = Instant::now();
@@ -396,7 +405,7 @@ async fn tell(core: Arc<Core>, receiver: Arc<dyn Receiver>, due: Due) -> (Due, N
     let view = due.known.as_ref().map(|known| view(known, &rules, now));
     let notice = Notice::new(&due, view.as_ref(), receiver.filter(), now);
     let outcome = match notice.is_for_receiver {
-        true => receiver.tell(&notice).await,
+        true => send(&core, &*receiver, &notice).await,
         false => Ok(Sent::Nothing),
     };
     (due, notice, outcome, began.elapsed())

@@ -32,6 +32,8 @@ pub struct Due {
     pub confirmed: i64,
     /// What it was told with that version.
     pub state: Option<String>,
+    /// What it may know beside that: what was sent since and not confirmed.
+    pub tried: Option<String>,
     /// How often in a row this was tried in vain.
     pub failures: u32,
     /// Not before this moment.
@@ -70,8 +72,18 @@ pub enum Whom {
 pub struct Standing {
     /// The user's version; 0 where none was raised.
     pub version: i64,
-    /// By receiver: the version that it has confirmed, and what it was told with it.
-    pub confirmed: Vec<(String, i64, Option<String>)>,
+    pub receivers: Vec<Confirmed>,
+}
+
+/// What one receiver has confirmed of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    pub receiver: String,
+    pub version: i64,
+    /// What it was told with that version.
+    pub state: Option<String>,
+    /// What it may know beside that.
+    pub tried: Option<String>,
 }
 
 /// How far a receiver is behind.
@@ -141,6 +153,9 @@ pub trait Outbox: Send + Sync {
 
     /// What a receiver has still to hear at a moment, the longest due first.
     fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
+
+    /// Notes what a receiver may know once a delivery is sent, whatever becomes of it.
+    fn attempt(&self, receiver: String, number: i64, tried: String) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Notes what became of a delivery.
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>>;

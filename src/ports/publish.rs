@@ -51,6 +51,13 @@ impl Told {
         }
     }
 
+    /// The same with all that another holds.
+    pub fn with(mut self, other: &Self) -> Self {
+        self.groups.extend(other.groups.iter().cloned());
+        self.roles.extend(other.roles.iter().cloned());
+        self
+    }
+
     /// What was kept as JSON; `None` where a receiver was told nothing yet.
     pub fn read(kept: Option<&str>) -> Option<Self> {
         serde_json::from_str(kept?).ok()
@@ -69,6 +76,8 @@ pub struct Notice {
     pub number: i64,
     pub version: i64,
     pub before: Option<Told>,
+    /// What the receiver may know: of `before`, and of what was sent since and not confirmed.
+    pub known: Option<Told>,
     /// `None`: the user was erased, or became one with another.
     pub after: Option<Told>,
     /// Whether the receiver is to hear of this user.
@@ -103,6 +112,7 @@ impl Notice {
             number: due.number,
             version: due.wanted,
             before: Told::read(due.state.as_deref()),
+            known: Told::read(due.tried.as_deref().or(due.state.as_deref())),
             after: view.map(|view| Told::of(view, name, filter)),
             // Who was told of a user hears how it goes on.
             is_for_receiver: due.state.is_some() || (due.known.is_some() && is_meant),
@@ -111,6 +121,16 @@ impl Notice {
             login: due.login.clone(),
             now,
         }
+    }
+}
+
+impl Notice {
+    /// What the receiver may know once this is sent; `None` where it may know all of that before.
+    pub fn spreads(&self) -> Option<Told> {
+        let after = self.after.as_ref().filter(|_| self.is_for_receiver)?;
+        let all = self.known.as_ref().map_or_else(|| after.clone(), |known| after.clone().with(known));
+        let knew = |known: &Told| known.groups == all.groups && known.roles == all.roles;
+        (!self.known.as_ref().is_some_and(knew)).then_some(all)
     }
 }
 

@@ -226,7 +226,7 @@ impl Scene {
         loop {
             let status = self.log_in(at, who, groups).await;
             let standing = at.store().outbox().standing(person(who)).await.unwrap();
-            if status == 200 && standing.confirmed.iter().any(|(_, version, _)| *version >= standing.version) {
+            if status == 200 && standing.receivers.iter().any(|row| row.version >= standing.version) {
                 return;
             }
             assert!(began.elapsed() < Duration::from_secs(30), "{standing:?}");
@@ -719,6 +719,18 @@ async fn a_login_with_an_unconfirmed_revocation_is_refused_and_so_is_the_next() 
         told(scene.hook.got().iter().rfind(|got| got.json()["user"]["subject"] == "alice").unwrap()).2,
         Vec::<String>::new()
     );
+    house.running.stop().await;
+}
+
+/// A receiver may have taken what it did not confirm.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_and_not_confirmed_counts_as_known_to_the_receiver() {
+    let scene = Scene::new(Clock::fixed(NOW)).await;
+    let house = scene.house("deliver = \"before-entry\"\nentry_timeout = \"300ms\"").await;
+    scene.hook.always(Some(Move::Answers(500, "")));
+    assert_eq!(scene.log_in(&house, "alice", &["admins"]).await, 200);
+    scene.hook.messages(1).await;
+    assert_eq!(scene.log_in(&house, "alice", &[]).await, 503);
     house.running.stop().await;
 }
 

@@ -48,8 +48,8 @@ impl Followers {
             let standing = outbox.standing(user.clone()).await?;
             let mut is_waiting = false;
             for (name, wait) in &self.waits {
-                let row = standing.confirmed.iter().find(|(receiver, ..)| receiver == name);
-                let is_confirmed = row.is_some_and(|(_, confirmed, _)| *confirmed >= standing.version);
+                let row = standing.receivers.iter().find(|row| row.receiver == *name);
+                let is_confirmed = row.is_some_and(|row| row.version >= standing.version);
                 if is_confirmed || given_up.contains(name.as_str()) {
                     continue;
                 }
@@ -57,7 +57,8 @@ impl Followers {
                     is_waiting = true;
                     continue;
                 }
-                let told = row.and_then(|(.., state)| Told::read(state.as_deref()));
+                // What was sent and not confirmed may have been taken.
+                let told = row.and_then(|row| Told::read(row.tried.as_deref().or(row.state.as_deref())));
                 let refuses = match wait.when_unconfirmed {
                     Unconfirmed::Enter => false,
                     Unconfirmed::Refuse => true,
@@ -85,7 +86,7 @@ async fn is_well(outbox: &dyn Outbox, name: &str) -> Result<bool, StoreError> {
     Ok(!control.paused && !health.is_failing())
 }
 
-/// Whether a receiver was told of something that the user does not hold any more.
+/// Whether a receiver may know of something that the user does not hold any more.
 fn loses(told: &Told, holds: &Effective) -> bool {
     told.groups.iter().any(|group| !holds.groups.iter().any(|held| held.as_str() == group))
         || told.roles.iter().any(|role| !holds.roles.iter().any(|held| held.as_str() == role))

@@ -21,7 +21,7 @@ use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
 use crate::ports::console::{ConsoleSessions, MOST, SignIn};
-use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
 /// The store in memory.
@@ -72,6 +72,7 @@ struct Delivered {
     wanted: i64,
     confirmed: i64,
     state: Option<String>,
+    tried: Option<String>,
     due: Timestamp,
     failures: u32,
     fault: Option<String>,
@@ -380,6 +381,7 @@ impl World {
             wanted: followed.version,
             confirmed: row.confirmed,
             state: row.state.clone(),
+            tried: row.tried.clone(),
             failures: row.failures,
             due: row.due,
             fault: row.fault.clone(),
@@ -719,7 +721,8 @@ impl Outbox for Memory {
         let open: Vec<(i64, i64)> = open.map(|(number, followed)| (*number, followed.version)).collect();
         for (number, version) in &open {
             for receiver in &receivers {
-                let fresh = Delivered { wanted: 0, confirmed: 0, state: None, due: now, failures: 0, fault: None };
+                let fresh =
+                    Delivered { wanted: 0, confirmed: 0, state: None, tried: None, due: now, failures: 0, fault: None };
                 let row = world.delivered.entry((receiver.clone(), *number)).or_insert(fresh);
                 if row.confirmed >= row.wanted || row.due == STUCK {
                     row.due = now;
@@ -748,12 +751,20 @@ impl Outbox for Memory {
         Self::now(Ok(due))
     }
 
+    fn attempt(&self, receiver: String, number: i64, tried: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        if let Some(row) = self.world().delivered.get_mut(&(receiver, number)) {
+            row.tried = Some(tried);
+        }
+        Self::now(Ok(()))
+    }
+
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {
         let mut world = self.world();
         let key = (receiver, number);
         match (settled, world.delivered.get_mut(&key)) {
             (Settled::Confirmed { version, state }, Some(row)) => {
-                (row.confirmed, row.state, row.failures, row.fault) = (version, state, 0, None);
+                (row.confirmed, row.state, row.tried) = (version, state, None);
+                (row.failures, row.fault) = (0, None);
             }
             (Settled::Failed { fault, due }, Some(row)) => {
                 (row.failures, row.fault, row.due) = (row.failures + 1, Some(fault), due);
@@ -788,7 +799,10 @@ impl Outbox for Memory {
             *name == receiver && number.is_none_or(|number| number == *of) && users.contains_key(of)
         });
         for (_, row) in told {
-            (row.confirmed, row.state, row.failures, row.fault) = (0, None, 0, None);
+            // What it was told it may still know.
+            let told = row.state.take();
+            row.tried = row.tried.take().or(told);
+            (row.confirmed, row.failures, row.fault) = (0, 0, None);
         }
         Self::now(Ok(()))
     }
@@ -798,8 +812,13 @@ impl Outbox for Memory {
         let Some(number) = world.numbers.get(&user).copied() else { return Self::now(Ok(Standing::default())) };
         let version = world.followed.get(&number).map_or(0, |followed| followed.version);
         let theirs = world.delivered.iter().filter(|((_, of), _)| *of == number);
-        let confirmed = theirs.map(|((receiver, _), row)| (receiver.clone(), row.confirmed, row.state.clone()));
-        Self::now(Ok(Standing { version, confirmed: confirmed.collect() }))
+        let receivers = theirs.map(|((receiver, _), row)| Confirmed {
+            receiver: receiver.clone(),
+            version: row.confirmed,
+            state: row.state.clone(),
+            tried: row.tried.clone(),
+        });
+        Self::now(Ok(Standing { version, receivers: receivers.collect() }))
     }
 
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>> {

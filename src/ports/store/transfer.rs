@@ -246,6 +246,7 @@ pub static TABLES: [Table; 20] = [
             ("wanted", Int),
             ("confirmed", Int),
             ("state", Text),
+            ("tried", Text),
             ("due", Int),
             ("failures", Int),
             ("fault", Text),

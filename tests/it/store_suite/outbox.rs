@@ -68,7 +68,30 @@ async fn a_version_rises_with_what_a_user_holds_and_not_with_a_login(opened: &Op
     assert_eq!(held.collect::<Vec<_>>(), [group("A")]);
     let standing = opened.store.outbox().standing(user("alice")).await.unwrap();
     assert_eq!(standing.version, 3);
-    assert_eq!(standing.confirmed, [("app".into(), 1, Some("v1".into())), ("mail".into(), 0, None)],);
+    let confirmed: Vec<_> =
+        standing.receivers.iter().map(|row| (row.receiver.as_str(), row.version, row.state.as_deref())).collect();
+    assert_eq!(confirmed, [("app", 1, Some("v1")), ("mail", 0, None)]);
+}
+
+on_every_store!(what_was_sent_is_kept_until_something_is_confirmed);
+async fn what_was_sent_is_kept_until_something_is_confirmed(opened: &Opened) {
+    follow(opened, &["app"]).await;
+    let outbox = opened.store.outbox();
+    log_in(opened, "alice", "1", &["a"]).await;
+    let number = due(opened, "app").await[0].number;
+    let known = async || {
+        let row = outbox.standing(user("alice")).await.unwrap().receivers.remove(0);
+        (row.version, row.state, row.tried)
+    };
+    outbox.attempt("app".into(), number, "sent".into()).await.unwrap();
+    outbox.settle("app".into(), number, Settled::Failed { fault: "away".into(), due: NOW }).await.unwrap();
+    assert_eq!(known().await, (0, None, Some("sent".into())));
+    assert_eq!(due(opened, "app").await[0].tried.as_deref(), Some("sent"));
+    confirm_all(opened, "app").await;
+    assert_eq!(known().await, (1, Some("v1".into()), None));
+    // It is told anew, and may still know what it was told.
+    outbox.forget("app".into(), None).await.unwrap();
+    assert_eq!(known().await, (0, None, Some("v1".into())));
 }
 
 on_every_store!(every_way_to_change_what_a_user_holds_raises_the_version);

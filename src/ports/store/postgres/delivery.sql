@@ -13,14 +13,15 @@ CREATE TABLE loginsync.followed (
 ) WITH (fillfactor = 75);
 CREATE INDEX followed_open ON loginsync.followed (at) WHERE open;
 
--- What each receiver has confirmed of each user: the version, and in `state` what it was told with it, as JSON. `due`: not tried before
--- this moment.
+-- What each receiver has confirmed of each user: the version, and in `state` what it was told with it, as JSON; in `tried` what it
+-- may know since, of deliveries that it did not confirm. `due`: not before this moment.
 CREATE TABLE loginsync.delivered (
     receiver  text COLLATE "C" NOT NULL,
     user_id   bigint NOT NULL,
     wanted    bigint NOT NULL,
     confirmed bigint NOT NULL,
     state     text,
+    tried     text,
     due       bigint NOT NULL,
     failures  bigint NOT NULL,
     fault     text,

@@ -10,7 +10,7 @@ use super::{Shared, catalogue};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::names::Names;
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -87,6 +87,7 @@ fn due_row(row: &Row) -> Result<Due, Failed> {
         raised_at: Timestamp(get(row, 7)?),
         cause: get(row, 8)?,
         login: get(row, 9)?,
+        tried: get(row, 10)?,
         known: None,
     })
 }
@@ -95,7 +96,7 @@ async fn due(look: &Look, receiver: &str, now: Timestamp, limit: i64) -> Result<
     let rows = look
         .pipe
         .rows(
-            "SELECT user_id, followed.version, confirmed, state, failures, due, fault, at, cause, followed.login
+            "SELECT user_id, followed.version, confirmed, state, failures, due, fault, at, cause, followed.login, tried
              FROM loginsync.delivered JOIN loginsync.followed USING (user_id)
              WHERE receiver = $1 AND confirmed < wanted AND due <= $2 ORDER BY due, user_id LIMIT $3",
             &values![receiver, now.0, limit],
@@ -114,13 +115,16 @@ async fn due(look: &Look, receiver: &str, now: Timestamp, limit: i64) -> Result<
 const HURRY: &str = "UPDATE loginsync.delivered SET due = $3 WHERE receiver = $1 AND confirmed < wanted AND due > $3
     AND CASE WHEN $2 IS NULL THEN due <> $4 ELSE user_id = $2 END";
 
-const FORGET: &str = "UPDATE loginsync.delivered SET confirmed = 0, state = NULL, failures = 0, fault = NULL
+/// What it was told it may still know.
+const FORGET: &str = "UPDATE loginsync.delivered
+    SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
     WHERE receiver = $1 AND coalesce(user_id = $2, true) AND user_id IN (SELECT id FROM loginsync.users)";
 
 async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> Result<(), Failed> {
     match settled {
         Settled::Confirmed { version, state } => {
-            let confirmed = "UPDATE loginsync.delivered SET confirmed = $3, state = $4, failures = 0, fault = NULL
+            let confirmed = "UPDATE loginsync.delivered SET confirmed = $3, state = $4, tried = NULL, failures = 0,
+                             fault = NULL
                              WHERE receiver = $1 AND user_id = $2 AND confirmed <= $3";
             pipe.run(confirmed, &values![receiver, number, version, state]).await?;
         }
@@ -144,7 +148,7 @@ async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> R
 async fn standing(pipe: &Pipe, user: &UserId) -> Result<Standing, Failed> {
     let rows = pipe
         .rows(
-            "SELECT coalesce(followed.version, 0), receiver, confirmed, state FROM loginsync.users
+            "SELECT coalesce(followed.version, 0), receiver, confirmed, state, tried FROM loginsync.users
              LEFT JOIN loginsync.followed ON followed.user_id = users.id
              LEFT JOIN loginsync.delivered ON delivered.user_id = users.id
              WHERE namespace = $1 AND subject = $2 ORDER BY receiver",
@@ -155,7 +159,8 @@ async fn standing(pipe: &Pipe, user: &UserId) -> Result<Standing, Failed> {
     for row in &rows {
         standing.version = get(row, 0)?;
         if let Some(receiver) = get(row, 1)? {
-            standing.confirmed.push((receiver, get(row, 2)?, get(row, 3)?));
+            let confirmed = Confirmed { receiver, version: get(row, 2)?, state: get(row, 3)?, tried: get(row, 4)? };
+            standing.receivers.push(confirmed);
         }
     }
     Ok(standing)
@@ -244,6 +249,14 @@ impl Outbox for Shared {
 
     fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
         self.look(move |look| async move { Ok((due(&look, &receiver, now, limit_of(limit)).await?, look)) })
+    }
+
+    fn attempt(&self, receiver: String, number: i64, tried: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.alone(move |pipe| async move {
+            let noted = "UPDATE loginsync.delivered SET tried = $3 WHERE receiver = $1 AND user_id = $2";
+            pipe.run(noted, &values![receiver, number, tried]).await?;
+            Ok(((), pipe))
+        })
     }
 
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {

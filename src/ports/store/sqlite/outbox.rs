@@ -8,7 +8,7 @@ use super::facts::{Look, setting};
 use super::{Session, SqliteStore, kind_of, records, unavailable};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -97,7 +97,8 @@ impl Session<'_> {
 
     fn forget(&self, receiver: &str, number: Option<i64>) -> Result<(), StoreError> {
         self.run(
-            "UPDATE delivered SET confirmed = 0, state = NULL, failures = 0, fault = NULL
+            // What it was told it may still know.
+            "UPDATE delivered SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
              WHERE receiver = ?1 AND coalesce(user_id = ?2, true) AND user_id IN (SELECT id FROM users)",
             &[&receiver, &number],
         )
@@ -107,7 +108,7 @@ impl Session<'_> {
     fn settle(&self, receiver: &str, number: i64, settled: &Settled) -> Result<(), StoreError> {
         match settled {
             Settled::Confirmed { version, state } => self.run(
-                "UPDATE delivered SET confirmed = ?3, state = ?4, failures = 0, fault = NULL
+                "UPDATE delivered SET confirmed = ?3, state = ?4, tried = NULL, failures = 0, fault = NULL
                  WHERE receiver = ?1 AND user_id = ?2",
                 &[&receiver, &number, version, state],
             )?,
@@ -141,6 +142,7 @@ fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
         raised_at: Timestamp(row.get(7)?),
         cause: row.get(8)?,
         login: row.get(9)?,
+        tried: row.get(10)?,
         known: None,
     })
 }
@@ -149,7 +151,7 @@ fn due(look: &Look<'_>, receiver: &str, now: Timestamp, limit: i64) -> Result<Ve
     let found: Result<Vec<Due>, rusqlite::Error> = look
         .connection
         .prepare_cached(
-            "SELECT user_id, followed.version, confirmed, state, failures, due, fault, at, cause, followed.login
+            "SELECT user_id, followed.version, confirmed, state, failures, due, fault, at, cause, followed.login, tried
              FROM delivered JOIN followed USING (user_id)
              WHERE receiver = ?1 AND confirmed < wanted AND due <= ?2 ORDER BY due, user_id LIMIT ?3",
         )
@@ -171,12 +173,13 @@ fn standing(connection: &Connection, user: &UserId) -> Result<Standing, StoreErr
         .prepare_cached("SELECT version FROM followed WHERE user_id = ?1")
         .and_then(|mut select| select.query_row([number], |row| row.get(0)).optional())
         .map_err(unavailable)?;
-    let confirmed: Result<_, rusqlite::Error> = connection
-        .prepare_cached("SELECT receiver, confirmed, state FROM delivered WHERE user_id = ?1 ORDER BY receiver")
-        .and_then(|mut select| {
-            select.query_map([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-        });
-    Ok(Standing { version: version.unwrap_or_default(), confirmed: confirmed.map_err(unavailable)? })
+    let read = |row: &Row<'_>| {
+        Ok(Confirmed { receiver: row.get(0)?, version: row.get(1)?, state: row.get(2)?, tried: row.get(3)? })
+    };
+    let receivers: Result<_, rusqlite::Error> = connection
+        .prepare_cached("SELECT receiver, confirmed, state, tried FROM delivered WHERE user_id = ?1 ORDER BY receiver")
+        .and_then(|mut select| select.query_map([number], read)?.collect());
+    Ok(Standing { version: version.unwrap_or_default(), receivers: receivers.map_err(unavailable)? })
 }
 
 fn tally(connection: &Connection, receiver: &str) -> Result<Tally, StoreError> {
@@ -221,6 +224,13 @@ impl Outbox for SqliteStore {
 
     fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>> {
         Box::pin(self.read_aside(move |look| due(&look, &receiver, now, limit_of(limit))))
+    }
+
+    fn attempt(&self, receiver: String, number: i64, tried: String) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| {
+            let noted = "UPDATE delivered SET tried = ?3 WHERE receiver = ?1 AND user_id = ?2";
+            session.run(noted, &[&receiver, &number, &tried]).map(drop)
+        }))
     }
 
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -13,14 +13,15 @@ CREATE TABLE followed (
 );
 CREATE INDEX followed_open ON followed (at) WHERE open;
 
--- What each receiver has confirmed of each user: the version, and in `state` what it was told with it, as JSON. `due`: not tried before
--- this moment.
+-- What each receiver has confirmed of each user: the version, and in `state` what it was told with it, as JSON; in `tried` what it
+-- may know since, of deliveries that it did not confirm. `due`: not before this moment.
 CREATE TABLE delivered (
     receiver  TEXT NOT NULL,
     user_id   INTEGER NOT NULL,
     wanted    INTEGER NOT NULL,
     confirmed INTEGER NOT NULL,
     state     TEXT,
+    tried     TEXT,
     due       INTEGER NOT NULL,
     failures  INTEGER NOT NULL,
     fault     TEXT,
