@@ -212,7 +212,7 @@ fn secrets(section: &Section<'_>) -> Option<Vec<Secret>> {
         match bytes.map(Zeroizing::new).filter(|bytes| SECRET_BYTES.contains(&bytes.len())) {
             Some(bytes) => secrets.push(Secret::new(bytes.to_vec())),
             None => {
-                complain(&found.span, format!("line {line} is no secret of a webhook"));
+                complain(&found.span, format!("line {line} is not a webhook secret"));
                 is_whole = false;
             }
         }

@@ -58,11 +58,11 @@ impl Followers {
                     continue;
                 }
                 // What was sent and not confirmed may have been taken.
-                let told = row.and_then(|row| Told::read(row.tried.as_deref().or(row.state.as_deref())));
+                let told = row.and_then(|row| row.tried.as_deref().or(row.state.as_deref()));
                 let refuses = match wait.when_unconfirmed {
                     Unconfirmed::Enter => false,
                     Unconfirmed::Refuse => true,
-                    Unconfirmed::RefuseIfRevoking => told.is_some_and(|told| loses(&told, holds)),
+                    Unconfirmed::RefuseIfRevoking => told.is_some_and(|told| loses(told, holds)),
                 };
                 if refuses {
                     return Ok(Some(name.clone()));
@@ -86,8 +86,21 @@ async fn is_well(outbox: &dyn Outbox, name: &str) -> Result<bool, StoreError> {
     Ok(!control.paused && !health.is_failing())
 }
 
-/// Whether a receiver may know of something that the user does not hold any more.
-fn loses(told: &Told, holds: &Effective) -> bool {
+/// Whether a receiver may know of something that the user does not hold any more. What cannot be read may be anything.
+fn loses(told: &str, holds: &Effective) -> bool {
+    let Some(told) = Told::read(Some(told)) else { return true };
     told.groups.iter().any(|group| !holds.groups.iter().any(|held| held.as_str() == group))
         || told.roles.iter().any(|role| !holds.roles.iter().any(|held| held.as_str() == role))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receiver_was_told_and_cannot_be_read_counts_as_lost() {
+        let nothing = Effective::default();
+        assert!(!loses(&Told::default().text(), &nothing));
+        assert!(loses(r#"{"of":"a newer version"}"#, &nothing));
+    }
 }
