@@ -437,7 +437,6 @@ impl Core {
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, beside)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
         let receivers = delivery::receivers(&config, &self.store).await?;
-        self.store.follow(&config.receivers()).await?;
         let cookie_keys = cookie_keys(&config, &self.store).await?;
         let asserter = asserter(&config, &self.store).await?;
         let site = Site::new(
@@ -461,15 +460,24 @@ impl Core {
             }
         }
         let now = self.clock.now();
-        self.place.announce(&config.rules, now).await?;
-        let begun = begin(&config, &self.place, (&*self.catalogue, &self.store), now).await;
-        let (stored, merged) = match begun {
+        // Of either: what the rules end is told to those who stay and to those who come.
+        let (following, followed) = (config.receivers(), before.config.receivers());
+        let begun = async {
+            self.store.follow(&following.union(&followed).cloned().collect()).await?;
+            self.place.announce(&config.rules, now).await?;
+            begin(&config, &self.place, (&*self.catalogue, &self.store), now).await
+        };
+        let (stored, merged) = match begun.await {
             Ok(begun) => begun,
             Err(error) => {
+                self.store.follow(&followed).await?;
                 self.place.announce(&before.config.rules, now).await?;
                 return Err(error);
             }
         };
+        if let Err(error) = self.store.follow(&following).await {
+            tracing::warn!(%error, "changes are still noted for receivers that are gone; the next reload ends that");
+        }
         self.rules.replace(Arc::clone(&merged), providers(&config));
         self.deliveries.replace(receivers);
         self.stored.store(stored);

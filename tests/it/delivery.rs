@@ -690,6 +690,21 @@ async fn the_app_sees_a_login_after_the_receiver_has_heard_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_that_is_refused_leaves_the_receivers() {
+    let scene = Scene::new(Clock::fixed(NOW)).await;
+    let text = scene.text("").replace("minimum = 100", "minimum = 0");
+    let house = scene.house_at(Place::File(scene.folder.path().join("store.db")), &text).await;
+    assert_eq!(scene.log_in(&house, "alice", &["staff"]).await, 200);
+    scene.hook.messages(1).await;
+    let without = text.split("[[webhook]]").next().unwrap().replace("value = \"staff\"", "value = \"other\"");
+    std::fs::write(scene.file(), without).unwrap();
+    house.running.reload().await;
+    assert_eq!(scene.log_in(&house, "alice", &["staff", "admins"]).await, 200);
+    assert_eq!(told(&scene.hook.messages(2).await[1]).3, ["Admins"]);
+    house.running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_with_an_unconfirmed_revocation_is_refused_and_so_is_the_next() {
     let scene = Scene::new(Clock::fixed(NOW)).await;
     let house = scene.house("deliver = \"before-entry\"\nentry_timeout = \"300ms\"").await;
