@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use self::delivery::Deliveries;
-pub use self::delivery::webhook_of;
+pub use self::delivery::receiver_of;
 use self::replicas::Place;
 pub use self::store::{
     Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_to_act, rules_with_store, side,
@@ -215,7 +215,7 @@ pub async fn start(
     let watchdog = Watchdog::new(&tokio::runtime::Handle::current().metrics(), pulse, config.store.timeout);
     let (sessions, store) = (store.sessions(), Arc::new(store));
     // Before rules are adopted, which may end what receivers were told.
-    store.follow(&config.receivers()).await?;
+    store.follow(&config.receiver_names()).await?;
     let mut registry = Registry::with_prefix("loginsync");
     let place = Place::new(shared, &mut registry);
     place.announce(&config.rules, clock.now()).await?;
@@ -236,7 +236,7 @@ pub async fn start(
     counters.register(&mut registry);
     outcomes.register(&mut registry);
     meters.register(&mut registry);
-    let deliveries = Deliveries::new(delivery::receivers(&config, &store).await?, &mut registry);
+    let deliveries = Deliveries::new(delivery::receivers(&config, &store, &clock).await?, &mut registry);
     #[cfg(feature = "samael")]
     crate::telemetry::second_verifier::register(&mut registry);
 
@@ -436,7 +436,7 @@ impl Core {
         let beside = (&self.verifiers, &followers);
         let services = services(&config, &keys, &self.store, &self.rules, &self.clock, &self.told, beside)?;
         let relay = Relay::new(&config, services.clone(), Arc::clone(&self.counters));
-        let receivers = delivery::receivers(&config, &self.store).await?;
+        let receivers = delivery::receivers(&config, &self.store, &self.clock).await?;
         let cookie_keys = cookie_keys(&config, &self.store).await?;
         let asserter = asserter(&config, &self.store).await?;
         let site = Site::new(
@@ -461,7 +461,7 @@ impl Core {
         }
         let now = self.clock.now();
         // Of either: what the rules end is told to those who stay and to those who come.
-        let (following, followed) = (config.receivers(), before.config.receivers());
+        let (following, followed) = (config.receiver_names(), before.config.receiver_names());
         let begun = async {
             self.store.follow(&following.union(&followed).cloned().collect()).await?;
             self.place.announce(&config.rules, now).await?;

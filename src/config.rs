@@ -4,6 +4,7 @@
 //! The text goes from [`raw`] (what is written) through [`reader`] (by key and type) and [`values`] (what it means) to the
 //! sections: [`settings`] of the sidecar itself, [`providers`], and the [`rules`] of the app.
 
+mod client_credentials;
 mod clients;
 mod egress;
 mod files;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 use url::Url;
 
+pub use self::client_credentials::ClientCredentials;
 pub use self::clients::{ApiClientSettings, Face, SECRET_CHARACTERS, Scope, valid_name};
 pub use self::egress::Egress;
 pub use self::headers::{HeaderPreset, Headers, Names as HeaderNames, Roles as HeaderRoles, Unfit};
@@ -39,7 +41,10 @@ pub use self::overage::{GroupAttribute, LookUp, OverageSettings};
 use self::problem::Faults;
 use self::raw::{MAX_TEXT, Split};
 use self::reader::{Context, Section};
-pub use self::receivers::{BeforeEntry, Event, Filter, SECRET_PREFIX, Unconfirmed, Webhook};
+pub use self::receivers::{
+    BeforeEntry, Event, Filter, ReceiverKind, ReceiverSettings, SECRET_PREFIX, Scim, ScimLogin, ScimUsers, Unconfirmed,
+    UserNameSource, Webhook,
+};
 pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
@@ -65,7 +70,7 @@ pub struct Config {
     /// `None`: the app trusts headers, or the tokens themselves.
     pub assertion: Option<Assertion>,
     /// Who hears of what changes.
-    pub webhooks: Vec<Webhook>,
+    pub receivers: Vec<ReceiverSettings>,
     /// The proxy on the way out.
     pub egress: Option<Arc<Egress>>,
     /// Who may call the APIs, beside those that the store knows.
@@ -119,8 +124,8 @@ impl Config {
     }
 
     /// The names of all who hear of what changes.
-    pub fn receivers(&self) -> BTreeSet<String> {
-        self.webhooks.iter().map(|webhook| webhook.name.clone()).collect()
+    pub fn receiver_names(&self) -> BTreeSet<String> {
+        self.receivers.iter().map(|receiver| receiver.name.clone()).collect()
     }
 
     /// Whether some provider can log in a user of this namespace.
@@ -220,7 +225,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let egress = egress::read(&root.section("egress"));
     declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
     let names: Vec<&ProviderName> = declared.settings.iter().map(|settings| &settings.provider.name).collect();
-    let webhooks = receivers::read(&root, &names, &limits);
+    let receivers = receivers::read(&root, &names, &limits);
     check_relay(&root, &declared.settings);
     check_trusted(&root, &listen, &declared.settings, &headers);
     check_bearer(&root, &bearer, &declared.settings);
@@ -246,7 +251,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         relay,
         bearer,
         assertion,
-        webhooks,
+        receivers,
         egress,
         api_clients,
         store,

@@ -2,6 +2,7 @@
 
 pub mod back_channel;
 pub mod catalogue;
+pub mod client_credentials;
 pub mod console;
 pub mod directory;
 pub mod http;

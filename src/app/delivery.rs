@@ -18,15 +18,17 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Core, StartError};
-use crate::config::{Config, Secret};
+use crate::clock::Clock;
+use crate::config::{Config, ReceiverKind, ReceiverSettings, Secret};
 use crate::pipeline::ids::{GroupName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::http::HttpClient;
 use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Whom};
 use crate::ports::publish::followers::Followers;
 use crate::ports::publish::health::{Control, Health, LAST, Turn, again};
+use crate::ports::publish::scim::ScimReceiver;
 use crate::ports::publish::webhook::WebhookReceiver;
-use crate::ports::publish::{Fault, FaultKind, Notice, Receiver, Sent};
+use crate::ports::publish::{Fault, FaultKind, Notice, Receiver, Sent, Told};
 use crate::ports::store::{Store, StoreError, view};
 
 /// How often raised users are looked for, and how often a worker looks at due deliveries by itself.
@@ -98,7 +100,7 @@ impl Deliveries {
 
     /// For whom logins of a configuration wait.
     pub(super) fn followers(&self, config: &Config, store: &Store) -> Followers {
-        let waits = config.webhooks.iter().filter_map(|webhook| Some((webhook.name.clone(), webhook.before_entry?)));
+        let waits = config.receivers.iter().filter_map(|it| Some((it.name.clone(), it.before_entry?)));
         Followers::new(waits.collect(), store.outbox(), Arc::clone(&self.raised))
     }
 
@@ -119,10 +121,14 @@ impl Deliveries {
 ///
 /// # Errors
 /// When a file that they need is gone, or the store cannot keep their secrets.
-pub(super) async fn receivers(config: &Config, store: &Store) -> Result<Vec<Arc<dyn Receiver>>, StartError> {
-    let mut receivers: Vec<Arc<dyn Receiver>> = Vec::new();
-    for webhook in &config.webhooks {
-        receivers.push(Arc::new(webhook_of(config, webhook, store).await?));
+pub(super) async fn receivers(
+    config: &Config,
+    store: &Store,
+    clock: &Clock,
+) -> Result<Vec<Arc<dyn Receiver>>, StartError> {
+    let mut receivers = Vec::new();
+    for settings in &config.receivers {
+        receivers.push(receiver_of(config, settings, store, clock).await?);
     }
     Ok(receivers)
 }
@@ -131,17 +137,26 @@ pub(super) async fn receivers(config: &Config, store: &Store) -> Result<Vec<Arc<
 ///
 /// # Errors
 /// As for [`receivers`].
-pub async fn webhook_of(
+pub async fn receiver_of(
     config: &Config,
-    webhook: &crate::config::Webhook,
+    settings: &ReceiverSettings,
     store: &Store,
-) -> Result<WebhookReceiver, StartError> {
-    let client = HttpClient::new(webhook.ca_file.as_deref(), None, config.egress.as_ref())?;
-    let own = match webhook.secrets.is_empty() {
-        true => store.webhook_secret(&webhook.name).await?,
-        false => Secret::new(Vec::new()),
-    };
-    Ok(WebhookReceiver::new(webhook.clone(), client, &own, &config.public_url.root()))
+    clock: &Clock,
+) -> Result<Arc<dyn Receiver>, StartError> {
+    let client = HttpClient::new(settings.ca_file.as_deref(), None, config.egress.as_ref())?;
+    Ok(match &settings.kind {
+        ReceiverKind::Webhook(webhook) => {
+            let own = match webhook.secrets.is_empty() {
+                true => store.webhook_secret(&settings.name).await?,
+                false => Secret::new(Vec::new()),
+            };
+            let source = config.public_url.root();
+            Arc::new(WebhookReceiver::new(settings.clone(), webhook, client, &own, &source))
+        }
+        ReceiverKind::Scim(scim) => {
+            Arc::new(ScimReceiver::new(settings.clone(), scim.clone(), client, store.outbox(), clock.clone()))
+        }
+    })
 }
 
 /// Delivers for as long as this process serves. What is under way at the end is told again by the next.
@@ -323,8 +338,15 @@ impl Worker {
         let of = Of::new(&name);
         let (user, version, seconds) = (due.number, due.wanted, took.as_secs_f64());
         let settled = match outcome {
+            Ok(Sent::Absent) => {
+                tracing::debug!(receiver = name, user, version, "there is no such user at the receiver yet");
+                self.health.taken(now);
+                let next = again(due.failures.min(LAST), user.unsigned_abs(), now);
+                let fault = String::from("the user does not exist there yet, and is not to be created");
+                Settled::Failed { fault, due: next.unwrap_or(STUCK) }
+            }
             Ok(sent) => {
-                if sent == Sent::Taken {
+                if let Sent::Taken { .. } = &sent {
                     self.core.deliveries.taken.get_or_create(&of).inc();
                     tracing::info!(receiver = name, user, version, cause = due.cause, seconds, "delivered");
                     if self.health.taken(now) {
@@ -332,13 +354,22 @@ impl Worker {
                         self.outbox.hurry(name.clone(), None, now).await?;
                     }
                 }
-                match &notice.after {
-                    None => Settled::Gone,
+                match (&notice.after, sent) {
+                    (None, _) => Settled::Gone,
                     // One who is kept from the receiver stays unknown to it.
-                    Some(_) if sent == Sent::Nothing && notice.before.is_none() && !notice.is_for_receiver => {
+                    (Some(_), Sent::Nothing) if notice.before.is_none() && !notice.is_for_receiver => {
                         Settled::Confirmed { version, state: None }
                     }
-                    Some(after) => Settled::Confirmed { version, state: Some(after.text()) },
+                    (Some(after), Sent::Taken { foreign }) => {
+                        let state = Told { foreign, ..after.clone() };
+                        Settled::Confirmed { version, state: Some(state.text()) }
+                    }
+                    (Some(after), _) => {
+                        let foreign = notice.known.as_ref().map(|known| known.foreign.clone()).unwrap_or_default();
+                        let foreign = foreign.intersection(&after.groups).cloned().collect();
+                        let state = Told { foreign, ..after.clone() };
+                        Settled::Confirmed { version, state: Some(state.text()) }
+                    }
                 }
             }
             Err(fault) => {
@@ -393,9 +424,15 @@ impl Worker {
 async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<Sent, Fault> {
     if let Some(all) = notice.spreads() {
         let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
-        noted.map_err(|error| Fault { why: error.to_string(), kind: FaultKind::Away(None) })?;
+        noted?;
     }
-    receiver.tell(notice).await
+    let sent = receiver.tell(notice).await?;
+    if let (Sent::Absent, Some(after)) = (&sent, &notice.after) {
+        let nothing = Told { groups: BTreeSet::new(), roles: BTreeSet::new(), absent: Some(notice.version), ..after.clone() };
+        let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, nothing.text()).await;
+        noted?;
+    }
+    Ok(sent)
 }
 
 /// Tells one receiver of one user.

@@ -7,8 +7,7 @@ use clap::{Args, Subcommand};
 use super::{ConfigArgument, Failure, block_on, parse_user, print_json, undeclared};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Config, SECRET_PREFIX, Webhook};
-use crate::ports::publish::Receiver as _;
+use crate::config::{Config, ReceiverKind, ReceiverSettings, SECRET_PREFIX};
 use crate::ports::store::{PendingView, ReceiverView};
 
 #[derive(Debug, Args)]
@@ -23,7 +22,7 @@ enum Action {
     List(List),
     /// Show a receiver, and what it has still to hear
     Show(Named),
-    /// Send a receiver a `ping`
+    /// Send a webhook a `ping`, or learn what a SCIM server can, by a user and a group that are made and removed
     Test(Named),
     /// Print the secrets that sign messages to a receiver
     Secret(Named),
@@ -102,8 +101,8 @@ impl List {
     fn run(&self) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
         let mut views = Vec::new();
-        for webhook in &config.webhooks {
-            views.push(block_on(async { store.receiver(&webhook.name).await.map_err(Failure::new) })?);
+        for receiver in &config.receivers {
+            views.push(block_on(async { store.receiver(&receiver.name).await.map_err(Failure::new) })?);
         }
         if self.json {
             return print_json(&views);
@@ -114,15 +113,15 @@ impl List {
 }
 
 impl Named {
-    fn webhook<'c>(&self, config: &'c Config) -> Result<&'c Webhook, Failure> {
-        let found = config.webhooks.iter().find(|webhook| webhook.name == self.name);
-        let names = || config.webhooks.iter().map(|webhook| webhook.name.as_str());
+    fn receiver<'c>(&self, config: &'c Config) -> Result<&'c ReceiverSettings, Failure> {
+        let found = config.receivers.iter().find(|receiver| receiver.name == self.name);
+        let names = || config.receivers.iter().map(|receiver| receiver.name.as_str());
         found.ok_or_else(|| undeclared("receiver", &self.name, names()))
     }
 
     fn show(&self) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
-        let name = &self.webhook(&config)?.name;
+        let name = &self.receiver(&config)?.name;
         let (view, pending) = block_on(async {
             let view = store.receiver(name).await.map_err(Failure::new)?;
             Ok((view, store.pending(name, MOST).await.map_err(Failure::new)?))
@@ -145,26 +144,31 @@ impl Named {
 
     fn test(&self) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
-        let webhook = self.webhook(&config)?;
-        block_on(async {
-            let receiver = app::webhook_of(&config, webhook, &store).await.map_err(Failure::new)?;
-            receiver.ping(Clock::system().now()).await.map_err(Failure::new)
+        let settings = self.receiver(&config)?;
+        let found = block_on(async {
+            let clock = Clock::system();
+            let receiver = app::receiver_of(&config, settings, &store, &clock).await.map_err(Failure::new)?;
+            receiver.test(clock.now()).await.map_err(Failure::new)
         })?;
-        match self.json {
-            true => print_json(&serde_json::json!({ "taken": true })),
-            false => {
-                println!("`{}` has taken a ping", self.name);
-                Ok(())
-            }
+        if self.json {
+            let found: serde_json::Map<_, _> =
+                found.into_iter().map(|(what, how)| (what.to_owned(), serde_json::Value::String(how))).collect();
+            return print_json(&found);
         }
+        let width = found.iter().map(|(what, _)| what.len()).max().unwrap_or_default();
+        found.iter().for_each(|(what, how)| println!("{what:width$}  {how}"));
+        Ok(())
     }
 
     fn secret(&self) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
-        let webhook = self.webhook(&config)?;
+        let settings = self.receiver(&config)?;
+        let ReceiverKind::Webhook(webhook) = &settings.kind else {
+            return Err(Failure(format!("`{}` is told by SCIM, which signs nothing; expected a `[[webhook]]`", self.name)));
+        };
         let mut secrets = webhook.secrets.clone();
         if secrets.is_empty() {
-            secrets.push(block_on(async { store.webhook_secret(&webhook.name).await.map_err(Failure::new) })?);
+            secrets.push(block_on(async { store.webhook_secret(&settings.name).await.map_err(Failure::new) })?);
         }
         let secrets: Vec<String> =
             secrets.iter().map(|secret| format!("{SECRET_PREFIX}{}", STANDARD.encode(secret.expose()))).collect();
@@ -188,7 +192,7 @@ impl Act {
         ) -> Result<u64, crate::ports::store::StoreError>,
     ) -> Result<(), Failure> {
         let (config, store) = self.named.config.open()?;
-        let name = &self.named.webhook(&config)?.name;
+        let name = &self.named.receiver(&config)?.name;
         let user = self.user.as_deref().map(parse_user).transpose()?;
         let by = format!("cli:{}", self.by);
         let count = block_on(async { act(&store, name, user, &by).await.map_err(Failure::new) })?;
@@ -206,7 +210,7 @@ impl Act {
             return Err(Failure("`--user` is of use with `retry` and `resync` alone".into()));
         }
         let (config, store) = self.named.config.open()?;
-        let name = &self.named.webhook(&config)?.name;
+        let name = &self.named.receiver(&config)?.name;
         let (by, now) = (format!("cli:{}", self.by), Clock::system().now());
         block_on(async { store.pause(name, paused, &by, now).await.map_err(Failure::new) })?;
         let view = block_on(async { store.receiver(name).await.map_err(Failure::new) })?;

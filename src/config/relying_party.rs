@@ -4,6 +4,7 @@ mod authorization;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 pub use self::authorization::Authorization;
 use super::reader::{Found, Section};
@@ -91,7 +92,7 @@ pub fn read(section: &Section<'_>, mode: Mode, name: &str) -> Option<RelyingPart
 }
 
 /// RFC 6749 section 3.3.
-fn scope(text: &str) -> Result<String, Wrong> {
+pub fn scope(text: &str) -> Result<String, Wrong> {
     let allowed = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
     match !text.is_empty() && text.bytes().all(allowed) {
         true => Ok(text.to_owned()),
@@ -150,15 +151,20 @@ fn client_auth(section: &Section<'_>) -> Option<ClientAuth> {
                     "or `client_secret_env`; a public client says `client_auth = \"none\"`",
                 );
             }
-            let Found { value, span } = secret?;
-            if value.is_empty() || std::str::from_utf8(&value).is_err() {
-                section.context.raise(&span, section.name.clone(), "the client secret is empty or no text");
-                return None;
-            }
-            let secret = Secret::new(value.to_vec());
+            let secret = secret_of(section, secret?)?;
             Some(if way == Way::Basic { ClientAuth::Basic(secret) } else { ClientAuth::Post(secret) })
         }
     }
+}
+
+/// A client's secret as its server has it.
+pub fn secret_of(section: &Section<'_>, found: Found<Zeroizing<Vec<u8>>>) -> Option<Secret> {
+    let Found { value, span } = found;
+    if value.is_empty() || std::str::from_utf8(&value).is_err() {
+        section.context.raise(&span, section.name.clone(), "the client secret is empty or no text");
+        return None;
+    }
+    Some(Secret::new(value.to_vec()))
 }
 
 fn client_key(section: &Section<'_>) -> Option<ClientKey> {

@@ -52,7 +52,7 @@ pub struct Due {
 pub enum Settled {
     /// The receiver has confirmed a version, and was told this; `None`: nothing, since it is not to hear of the user.
     Confirmed { version: i64, state: Option<String> },
-    /// It has confirmed that the user is gone: nothing is kept of them.
+    /// It has confirmed that the user is gone: nothing is kept of them, nor under which id it knew them.
     Gone,
     /// It did not confirm.
     Failed { fault: String, due: Timestamp },
@@ -84,6 +84,33 @@ pub struct Confirmed {
     pub state: Option<String>,
     /// What it may know beside that.
     pub tried: Option<String>,
+}
+
+/// What a receiver knows under an id of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Local {
+    /// A user, by number.
+    User(i64),
+    /// A group, by name.
+    Group(String),
+}
+
+impl Local {
+    /// How it is written down: 0 for users, 1 for groups; and which.
+    pub fn key(&self) -> (i64, String) {
+        match self {
+            Self::User(number) => (0, number.to_string()),
+            Self::Group(name) => (1, name.clone()),
+        }
+    }
+
+    pub fn read(kind: i64, name: &str) -> Option<Self> {
+        match kind {
+            0 => name.parse().ok().map(Self::User),
+            1 => Some(Self::Group(name.to_owned())),
+            _ => None,
+        }
+    }
 }
 
 /// How far a receiver is behind.
@@ -163,7 +190,7 @@ pub trait Outbox: Send + Sync {
     /// Lets what was put off be due now: of one user, or what waits for its time of all.
     fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Takes back what a receiver was told, of one user or of all who are there.
+    /// Takes back what a receiver was told, of one user or of all who are there, and under which ids it knows them, and groups.
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// How one user stands.
@@ -171,6 +198,21 @@ pub trait Outbox: Send + Sync {
 
     /// How far a receiver is behind.
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>>;
+
+    /// Under which id a receiver knows something.
+    fn remote(&self, receiver: String, local: Local) -> BoxFuture<'_, Result<Option<String>, StoreError>>;
+
+    /// All of them.
+    fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>>;
+
+    /// Notes an id, or that there is none. Returns whether that was done: a receiver's user is one user here, the first; a group of
+    /// the receiver is the last that was noted.
+    fn set_remote(
+        &self,
+        receiver: String,
+        local: Local,
+        remote: Option<String>,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// What is kept about delivery under a name, such as how a receiver is doing.
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>>;

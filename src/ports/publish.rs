@@ -5,15 +5,19 @@
 
 pub mod followers;
 pub mod health;
+pub mod scim;
 pub mod webhook;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use http::{Request, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
+use super::http::{FetchError, HttpClient};
 use super::outbox::Due;
-use super::store::{RoleThroughGroups, UserView};
+use super::store::{RoleThroughGroups, StoreError, UserView};
 use crate::config::Filter;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 
@@ -29,6 +33,12 @@ pub struct Told {
     pub enabled: bool,
     pub groups: BTreeSet<String>,
     pub roles: BTreeSet<String>,
+    /// Those of the groups in which the user was there before we said so: they are not ours to take away.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub foreign: BTreeSet<String>,
+    /// By this version the user did not exist there, and was not to be created: they hold nothing there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent: Option<i64>,
 }
 
 impl Told {
@@ -48,6 +58,8 @@ impl Told {
             enabled: view.enabled,
             groups: all(&view.groups, &group),
             roles: all(&view.roles, &role),
+            foreign: BTreeSet::new(),
+            absent: None,
         }
     }
 
@@ -55,6 +67,7 @@ impl Told {
     pub fn with(mut self, other: &Self) -> Self {
         self.groups.extend(other.groups.iter().cloned());
         self.roles.extend(other.roles.iter().cloned());
+        self.foreign.extend(other.foreign.iter().cloned());
         self
     }
 
@@ -78,6 +91,8 @@ pub struct Notice {
     pub before: Option<Told>,
     /// What the receiver may know: of `before`, and of what was sent since and not confirmed.
     pub known: Option<Told>,
+    /// Something was sent since `before` was confirmed, and it is not known what became of it.
+    pub is_uncertain: bool,
     /// `None`: the user was erased, or became one with another.
     pub after: Option<Told>,
     /// Whether the receiver is to hear of this user.
@@ -113,9 +128,10 @@ impl Notice {
             version: due.wanted,
             before: Told::read(due.state.as_deref()),
             known: Told::read(due.tried.as_deref().or(due.state.as_deref())),
+            is_uncertain: due.tried.is_some(),
             after: view.map(|view| Told::of(view, name, filter)),
-            // Who was told of a user hears how it goes on.
-            is_for_receiver: due.state.is_some() || (due.known.is_some() && is_meant),
+            // Who was told of a user, or may have been, hears how it goes on.
+            is_for_receiver: due.state.is_some() || due.tried.is_some() || (due.known.is_some() && is_meant),
             reasons,
             cause: due.cause.clone(),
             login: due.login.clone(),
@@ -125,12 +141,21 @@ impl Notice {
 }
 
 impl Notice {
-    /// What the receiver may know once this is sent; `None` where it may know all of that before.
+    /// What the receiver may know once this is sent, which is noted before: an answer that is lost leaves open what it has taken.
+    /// `None` where that is noted already, or nothing changes.
     pub fn spreads(&self) -> Option<Told> {
-        let after = self.after.as_ref().filter(|_| self.is_for_receiver)?;
-        let all = self.known.as_ref().map_or_else(|| after.clone(), |known| after.clone().with(known));
-        let knew = |known: &Told| known.groups == all.groups && known.roles == all.roles;
-        (!self.known.as_ref().is_some_and(knew)).then_some(all)
+        if !self.is_for_receiver {
+            return None;
+        }
+        let Some(after) = &self.after else {
+            return self.known.clone().filter(|_| !self.is_uncertain);
+        };
+        let Some(known) = &self.known else { return Some(after.clone()) };
+        let says = |told: &Told| Told { foreign: BTreeSet::new(), absent: None, ..told.clone() };
+        let all = Told { absent: None, ..after.clone().with(known) };
+        let is_noted = self.is_uncertain && says(known) == says(&all);
+        let is_same = !self.is_uncertain && says(known) == says(after);
+        (!is_noted && !is_same).then_some(all)
     }
 }
 
@@ -146,11 +171,65 @@ pub struct Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// The receiver is away or overloaded; any other delivery would fail as well. With how long it asks to be left alone.
-    Away(Option<std::time::Duration>),
+    Away(Option<Duration>),
+    /// It does not know us any more, and takes nothing until that is mended.
+    Barred,
     /// It refuses this delivery, and may take others.
     Refused,
     /// It is no longer there, and says so.
     Gone,
+}
+
+impl From<FetchError> for Fault {
+    fn from(error: FetchError) -> Self {
+        Self::new(FaultKind::Away(None), error.to_string())
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::new(FaultKind::Away(None), error.to_string())
+    }
+}
+
+impl Fault {
+    pub fn new(kind: FaultKind, why: impl Into<String>) -> Self {
+        Self { why: why.into(), kind }
+    }
+}
+
+/// The longest that a receiver may ask to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What a status means, unless it says that all is well.
+fn judge(status: StatusCode, retry_after: Option<&str>) -> Result<(), FaultKind> {
+    if status.is_success() {
+        return Ok(());
+    }
+    // RFC 9110 section 10.2.3, in seconds; a date reads as no word at all.
+    let asked = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+    Err(match status.as_u16() {
+        410 => FaultKind::Gone,
+        429 | 502..=504 => FaultKind::Away(asked.map(|asked| asked.min(LONGEST_PAUSE))),
+        400 | 409 | 413 | 415 | 422 => FaultKind::Refused,
+        _ => FaultKind::Away(None),
+    })
+}
+
+/// One exchange, and its answer within `timeout`.
+async fn exchange(
+    client: &HttpClient,
+    request: Request<Vec<u8>>,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Response<Vec<u8>>, FetchError> {
+    let late = || FetchError::Transport(format!("no answer within {} ms", timeout.as_millis()));
+    tokio::time::timeout(timeout, client.exchange(request, limit)).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// What an answer asks us to wait, as it was written.
+fn retry_after(answer: &Response<Vec<u8>>) -> Option<&str> {
+    answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok())
 }
 
 /// Who is told.
@@ -162,15 +241,47 @@ pub trait Receiver: Send + Sync {
     /// Tells what a user holds now. What needs no telling is taken at once.
     fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>>;
 
-    /// Tells nothing, and asks whether telling would work.
-    fn ping(&self, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Tells of no user, and finds out whether telling would work, and how. Returns what was found, in words.
+    fn test(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Finding>, Fault>>;
 }
 
+/// What a test has found: what was looked at, and how it is.
+pub type Finding = (&'static str, String);
+
 /// What became of a notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// It was sent and taken.
-    Taken,
+    /// It was sent and taken. With the groups in which the user was there before we said so.
+    Taken { foreign: BTreeSet<String> },
     /// There was nothing in it that the receiver is to hear.
     Nothing,
+    /// The user does not exist there, and is not to be created: they hold nothing there.
+    Absent,
+}
+
+impl Sent {
+    /// It was sent and taken.
+    pub fn taken() -> Self {
+        Self::Taken { foreign: BTreeSet::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_what_comes_next() {
+        let kind = |status: u16, after: Option<&str>| {
+            judge(StatusCode::from_u16(status).unwrap(), after)
+        };
+        assert_eq!(kind(204, None), Ok(()));
+        assert_eq!(kind(302, None), Err(FaultKind::Away(None)));
+        assert_eq!(kind(410, None), Err(FaultKind::Gone));
+        assert_eq!(kind(422, None), Err(FaultKind::Refused));
+        assert_eq!(kind(429, Some("7")), Err(FaultKind::Away(Some(Duration::from_secs(7)))));
+        assert_eq!(kind(503, Some("999999")), Err(FaultKind::Away(Some(LONGEST_PAUSE))));
+        assert_eq!(kind(503, Some("Wed, 21 Oct 2015 07:28:00 GMT")), Err(FaultKind::Away(None)));
+        assert_eq!(kind(401, Some("7")), Err(FaultKind::Away(None)));
+    }
 }

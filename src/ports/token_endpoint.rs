@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::back_channel::{AskError, BackChannel};
+use super::client_credentials::basic;
 use crate::config::{AssertionAudience, ClientAuth, ClientKey, ClientKeyKind, Endpoint};
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::AccessToken;
@@ -151,7 +152,7 @@ impl TokenClient {
             ClientAuth::None | ClientAuth::Tls => {
                 form.append_pair("client_id", &self.client_id);
             }
-            ClientAuth::Basic(secret) => request = request.header(header::AUTHORIZATION, self.basic(secret.expose())),
+            ClientAuth::Basic(secret) => request = request.header(header::AUTHORIZATION, basic(&self.client_id, secret.expose())),
             ClientAuth::Post(secret) => {
                 form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_secret", &String::from_utf8_lossy(secret.expose()));
@@ -178,13 +179,6 @@ impl TokenClient {
         };
         let clean = |text: &&str| [first, second, &secret].iter().all(|sent| !text.contains(*sent));
         Denial::new(word(&refusal.error), refusal.error_description.as_deref().filter(clean))
-    }
-
-    /// RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
-    fn basic(&self, secret: &[u8]) -> String {
-        let encode = |bytes: &[u8]| form_urlencoded::byte_serialize(bytes).collect::<String>();
-        let pair = Zeroizing::new(format!("{}:{}", encode(self.client_id.as_bytes()), encode(secret)));
-        format!("Basic {}", STANDARD.encode(pair.as_bytes()))
     }
 
     fn assertion(&self, key: &ClientKey, endpoint: Option<&str>, now: Timestamp) -> Result<String, ExchangeError> {

@@ -95,7 +95,7 @@ fn spelled_out(config: &Config) -> String {
         relay,
         bearer,
         assertion,
-        webhooks,
+        receivers,
         egress: _,
         store,
         ready,
@@ -115,7 +115,7 @@ fn spelled_out(config: &Config) -> String {
     let leases: BTreeMap<_, _> = rules.providers.iter().map(|(name, rules)| (name, rules.lease)).collect();
     let (gates, sync) = (&rules.gates, &rules.sync);
     format!(
-        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {console:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {webhooks:?} {store:?} {ready:?} {secrets:?} \
+        "{leases:?} {gates:?} {sync:?} {public_url:?} {listen:?} {app:?} {admin:?} {console:?} {api_clients:?} {relay:?} {bearer:?} {assertion:?} {receivers:?} {store:?} {ready:?} {secrets:?} \
          {log:?} {headers:?} {limits:?} {sessions:?} {providers:?} {groups:?} {roles:?} {:?}",
         rules.mappings()
     )

@@ -5,7 +5,6 @@
 //! of a person's groups would revoke the others.
 
 mod answer;
-mod token;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,13 +16,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::answer::Page;
-use self::token::Tokens;
 use super::{Directory, DirectoryError};
 use crate::clock::Clock;
-use crate::config::{GroupAttribute, LookUp, OverageSettings, ProviderSettings};
+use crate::config::{ClientCredentials, GroupAttribute, LookUp, OverageSettings, ProviderSettings};
 use crate::pipeline::claims::overage::Person;
 use crate::pipeline::ids::ProviderName;
 use crate::ports::BoxFuture;
+use crate::ports::client_credentials::{AccessToken, Tokens};
 use crate::ports::http::{FetchError, HttpClient};
 
 /// Pages of one look-up. Graph's largest page has 999 groups, so that the cap on values is met first.
@@ -68,13 +67,24 @@ impl Graph {
             let tenant = Tenant {
                 settings: settings.clone(),
                 most_values: provider.provider.limits.values,
-                tokens: Tokens::new(clock.clone()),
+                tokens: Tokens::new(credentials(settings), clock.clone()),
                 client,
                 permits: Semaphore::new(AT_ONCE),
             };
             tenants.insert(provider.provider.name.clone(), tenant);
         }
         Ok(Self { tenants })
+    }
+}
+
+/// The application, with the scope that stands for everything that it was given.
+fn credentials(settings: &OverageSettings) -> ClientCredentials {
+    ClientCredentials {
+        token_endpoint: settings.token_endpoint.clone(),
+        client_id: settings.client_id.clone(),
+        secret: settings.credential.clone(),
+        in_form: true,
+        scopes: vec![format!("{}/.default", settings.endpoint.origin().ascii_serialization())],
     }
 }
 
@@ -187,7 +197,8 @@ impl Tenant {
         let mut renewed = false;
         let mut repeated = 0;
         loop {
-            let token = self.tokens.current(&self.client, &self.settings).await?;
+            let token = self.tokens.current(&self.client).await;
+            let token = token.map_err(|error| DirectoryError::Token(error.to_string()))?;
             let answer = self.client.exchange(question.request(&token)?, MOST_PAGE).await?;
             match answer.status() {
                 StatusCode::OK => return Ok(answer),
@@ -229,7 +240,7 @@ fn select(attribute: GroupAttribute) -> Vec<(&'static str, String)> {
 }
 
 impl Question {
-    fn request(&self, token: &token::AccessToken) -> Result<Request<Vec<u8>>, DirectoryError> {
+    fn request(&self, token: &AccessToken) -> Result<Request<Vec<u8>>, DirectoryError> {
         let mut request = Request::builder()
             .method(self.method.clone())
             .uri(self.address.as_str())

@@ -49,7 +49,11 @@ impl Followers {
             let mut is_waiting = false;
             for (name, wait) in &self.waits {
                 let row = standing.receivers.iter().find(|row| row.receiver == *name);
-                let is_confirmed = row.is_some_and(|row| row.version >= standing.version);
+                let is_confirmed = row.is_some_and(|row| {
+                    // One who is not there yet holds nothing there.
+                    let absent = || Told::read(row.tried.as_deref()).and_then(|told| told.absent);
+                    row.version >= standing.version || absent() == Some(standing.version)
+                });
                 if is_confirmed || given_up.contains(name.as_str()) {
                     continue;
                 }

@@ -126,6 +126,11 @@ impl Health {
                 self.disabled_at = Some(now.0);
                 None
             }
+            // Each further delivery would be refused as well.
+            FaultKind::Barred => {
+                self.failures = self.failures.max(OPENS_AFTER - 1);
+                None
+            }
             FaultKind::Away(asked) => asked,
         };
         self.failures = self.failures.saturating_add(1);
@@ -204,6 +209,9 @@ mod tests {
         let mut health = Health::default();
         (0..9).for_each(|_| health.failed(&Fault { why: "no".into(), kind: FaultKind::Refused }, at(0)));
         assert_eq!((health.turn(at(0)), health.fault.as_deref()), (Turn::All, Some("no")));
+        let mut barred = Health::default();
+        barred.failed(&Fault { why: "who?".into(), kind: FaultKind::Barred }, at(0));
+        assert_eq!((barred.turn(at(59)), barred.turn(at(60))), (Turn::Nothing, Turn::Probe));
         health.failed(&Fault { why: "gone".into(), kind: FaultKind::Gone }, at(0));
         assert_eq!(health.turn(at(999)), Turn::Nothing);
     }

@@ -4,30 +4,28 @@
 //! lower ones. `webhook-id` is the same for each try of one version, so that a repeat is known as one.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{Request, StatusCode, header};
+use http::{Request, header};
 use serde_json::{Map, Value, json};
 
 use super::super::BoxFuture;
 use super::super::http::HttpClient;
-use super::{Fault, FaultKind, Notice, Receiver, Sent, Told};
-use crate::config::{Event, Filter, Secret, Webhook};
+use super::{Fault, FaultKind, Finding, Notice, Receiver, Sent, Told, exchange, judge, retry_after};
+use crate::config::{Event, Filter, ReceiverSettings, Secret, Webhook};
 use crate::pipeline::ids::Timestamp;
 
 /// Bytes of a body at most ("Payload size").
 const MOST_BODY: usize = 20_000;
 /// Bytes of an answer at most, of which nothing but the status counts.
 const MOST_ANSWER: usize = 16 * 1024;
-/// The longest that a receiver may ask to be left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A `[[webhook]]` that can be told.
 pub struct WebhookReceiver {
-    settings: Webhook,
+    settings: ReceiverSettings,
+    events: BTreeSet<Event>,
     client: HttpClient,
     /// The secrets that sign.
     keys: Vec<hmac::Key>,
@@ -42,19 +40,30 @@ impl WebhookReceiver {
     ///
     /// # Errors
     /// When the file of authorities cannot be read.
-    pub fn new(settings: Webhook, client: HttpClient, own: &Secret, source: &str) -> Self {
-        let secrets = if settings.secrets.is_empty() { std::slice::from_ref(own) } else { &settings.secrets };
+    pub fn new(
+        settings: ReceiverSettings,
+        webhook: &Webhook,
+        client: HttpClient,
+        own: &Secret,
+        source: &str,
+    ) -> Self {
+        let secrets = if webhook.secrets.is_empty() { std::slice::from_ref(own) } else { &webhook.secrets };
         let keys = secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose())).collect();
         let mark = digest::digest(&digest::SHA256, format!("{source}\0{}", settings.name).as_bytes());
         let prefix = mark.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        Self { settings, client, keys, source: source.to_owned(), prefix }
+        Self { settings, events: webhook.events.clone(), client, keys, source: source.to_owned(), prefix }
     }
 
     /// What a message is about, if the receiver wants to hear of it: the most particular first.
     fn event(&self, notice: &Notice) -> Option<Event> {
-        events(notice.before.as_ref(), notice.after.as_ref())
+        let mut found = events(notice.before.as_ref(), notice.after.as_ref());
+        if found.is_empty() && notice.is_uncertain && notice.after.is_some() {
+            // It may have taken something else since.
+            found.push(Event::MembershipsChanged);
+        }
+        found
             .into_iter()
-            .find(|event| self.settings.events.contains(event))
+            .find(|event| self.events.contains(event))
     }
 
     fn body(&self, event: Event, id: &str, notice: &Notice) -> Vec<u8> {
@@ -108,33 +117,11 @@ impl WebhookReceiver {
             .header("webhook-signature", signatures(&self.keys, id, &seconds, &body))
             .body(body)
             .map_err(|error| Fault { why: error.to_string(), kind: FaultKind::Refused })?;
-        let exchange = self.client.exchange(request, MOST_ANSWER);
-        let answer = match tokio::time::timeout(self.settings.timeout, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(Fault { why: error.to_string(), kind: FaultKind::Away(None) }),
-            Err(_) => {
-                let why = format!("no answer within {} ms", self.settings.timeout.as_millis());
-                return Err(Fault { why, kind: FaultKind::Away(None) });
-            }
-        };
-        judge(answer.status(), answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()))
+        let answer = exchange(&self.client, request, MOST_ANSWER, self.settings.timeout).await?;
+        judge(answer.status(), retry_after(&answer)).map_err(|kind| {
+            Fault::new(kind, format!("the receiver answers with status {}; expected 2xx", answer.status().as_u16()))
+        })
     }
-}
-
-/// What a status means.
-fn judge(status: StatusCode, retry_after: Option<&str>) -> Result<(), Fault> {
-    if status.is_success() {
-        return Ok(());
-    }
-    let why = format!("the receiver answers with status {}; expected 2xx", status.as_u16());
-    let asked = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    let kind = match status.as_u16() {
-        410 => FaultKind::Gone,
-        429 | 502..=504 => FaultKind::Away(asked.map(|asked| asked.min(LONGEST_PAUSE))),
-        400 | 409 | 413 | 415 | 422 => FaultKind::Refused,
-        _ => FaultKind::Away(None),
-    };
-    Err(Fault { why, kind })
 }
 
 /// One signature for each secret, with a space between them.
@@ -209,17 +196,18 @@ impl Receiver for WebhookReceiver {
         Box::pin(async move {
             let Some(event) = self.event(notice) else { return Ok(Sent::Nothing) };
             let id = format!("{}-{}-{}", self.prefix, notice.number, notice.version);
-            self.send(&id, self.body(event, &id, notice), notice.now).await.map(|()| Sent::Taken)
+            self.send(&id, self.body(event, &id, notice), notice.now).await.map(|()| Sent::taken())
         })
     }
 
-    fn ping(&self, now: Timestamp) -> BoxFuture<'_, Result<(), Fault>> {
+    fn test(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Finding>, Fault>> {
         Box::pin(async move {
             let id = format!("{}-ping-{}", self.prefix, now.0);
             let body = json!({
                 "type": "ping", "timestamp": now.to_string(), "id": id, "schema": 1, "source": self.source, "data": {},
             });
-            self.send(&id, body.to_string().into_bytes(), now).await
+            self.send(&id, body.to_string().into_bytes(), now).await?;
+            Ok(vec![("ping", "taken".into())])
         })
     }
 }
@@ -259,20 +247,5 @@ mod tests {
         ] {
             assert_eq!(events(before.as_ref(), after.as_ref()), expected, "{before:?} {after:?}");
         }
-    }
-
-    #[test]
-    fn a_status_says_what_comes_next() {
-        let kind = |status: u16, after: Option<&str>| {
-            judge(StatusCode::from_u16(status).unwrap(), after).map_err(|fault| fault.kind)
-        };
-        assert_eq!(kind(204, None), Ok(()));
-        assert_eq!(kind(302, None), Err(FaultKind::Away(None)));
-        assert_eq!(kind(410, None), Err(FaultKind::Gone));
-        assert_eq!(kind(422, None), Err(FaultKind::Refused));
-        assert_eq!(kind(429, Some("7")), Err(FaultKind::Away(Some(Duration::from_secs(7)))));
-        assert_eq!(kind(503, Some("999999")), Err(FaultKind::Away(Some(LONGEST_PAUSE))));
-        assert_eq!(kind(503, Some("Wed, 21 Oct 2015 07:28:00 GMT")), Err(FaultKind::Away(None)));
-        assert_eq!(kind(401, Some("7")), Err(FaultKind::Away(None)));
     }
 }

@@ -21,7 +21,7 @@ use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
 use crate::ports::console::{ConsoleSessions, MOST, SignIn};
-use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
 /// The store in memory.
@@ -53,6 +53,7 @@ struct World {
     round: i64,
     followed: BTreeMap<i64, Followed>,
     delivered: BTreeMap<(String, i64), Delivered>,
+    remote: BTreeMap<(String, Local), String>,
 }
 
 /// The version of a user.
@@ -733,8 +734,10 @@ impl Outbox for Memory {
                 followed.open = false;
             }
             // Of a user who is gone nothing is kept for receivers that are gone.
-            let World { users, delivered, .. } = &mut *world;
-            delivered.retain(|(name, of), _| of != number || users.contains_key(of) || receivers.contains(name));
+            let World { users, delivered, remote, .. } = &mut *world;
+            let stays = |name: &String, of: i64| of != *number || users.contains_key(&of) || receivers.contains(name);
+            delivered.retain(|(name, of), _| stays(name, *of));
+            remote.retain(|(name, local), _| !matches!(local, Local::User(of) if !stays(name, *of)));
         }
         Self::now(Ok(open.len() as u64))
     }
@@ -771,6 +774,7 @@ impl Outbox for Memory {
             }
             (Settled::Gone, _) => {
                 world.delivered.remove(&key);
+                world.remote.remove(&(key.0, Local::User(number)));
                 let is_open = world.followed.get(&number).is_some_and(|followed| followed.open);
                 let is_left = world.delivered.keys().any(|(_, of)| *of == number) || world.users.contains_key(&number);
                 if !is_open && !is_left {
@@ -804,6 +808,8 @@ impl Outbox for Memory {
             row.tried = row.tried.take().or(told);
             (row.confirmed, row.failures, row.fault) = (0, 0, None);
         }
+        let is_meant = |local: &Local| number.is_none_or(|number| *local == Local::User(number));
+        world.remote.retain(|(name, local), _| *name != receiver || !is_meant(local));
         Self::now(Ok(()))
     }
 
@@ -833,6 +839,41 @@ impl Outbox for Memory {
             tally.oldest = tally.oldest.into_iter().chain(raised).min();
         }
         Self::now(Ok(tally))
+    }
+
+    fn remote(&self, receiver: String, local: Local) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        Self::now(Ok(self.world().remote.get(&(receiver, local)).cloned()))
+    }
+
+    fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>> {
+        let world = self.world();
+        let all = world.remote.iter().filter(|((of, _), _)| *of == receiver);
+        Self::now(Ok(all.map(|((_, local), remote)| (local.clone(), remote.clone())).collect()))
+    }
+
+    fn set_remote(
+        &self,
+        receiver: String,
+        local: Local,
+        remote: Option<String>,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let mut world = self.world();
+        let key = (receiver, local);
+        let Some(id) = remote else {
+            world.remote.remove(&key);
+            return Self::now(Ok(true));
+        };
+        let is_group = |local: &Local| matches!(local, Local::Group(_));
+        let other = |(of, local): &(String, Local), found: &String| {
+            *of == key.0 && *found == id && *local != key.1 && is_group(local) == is_group(&key.1)
+        };
+        if is_group(&key.1) {
+            world.remote.retain(|of, found| !other(of, found));
+        } else if world.remote.iter().any(|(of, found)| other(of, found)) {
+            return Self::now(Ok(false));
+        }
+        world.remote.insert(key, id);
+        Self::now(Ok(true))
     }
 
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {

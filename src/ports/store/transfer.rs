@@ -72,7 +72,7 @@ pub(super) const HOUR: i64 = 3_600_000;
 use Kind::{Bytes, Flag, Int, Text};
 
 /// All that is moved, in an order in which no row comes before one that it refers to.
-pub static TABLES: [Table; 20] = [
+pub static TABLES: [Table; 21] = [
     Table { name: "targets", key: 1, columns: &[("number", Int), ("kind", Int), ("name", Text), ("gone", Flag)] },
     Table {
         name: "users",
@@ -251,6 +251,11 @@ pub static TABLES: [Table; 20] = [
             ("failures", Int),
             ("fault", Text),
         ],
+    },
+    Table {
+        name: "remote",
+        key: 3,
+        columns: &[("receiver", Text), ("kind", Int), ("local", Text), ("remote", Text)],
     },
 ];
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::DirectoryError;
 use crate::config::{GroupAttribute, LookUp};
+use crate::ports::client_credentials::word;
 
 /// The values of one page.
 pub struct Page {
@@ -79,12 +80,4 @@ pub fn error_code(body: &[u8]) -> Option<String> {
     let answer: Value = serde_json::from_slice(body).ok()?;
     let code = answer.get("error")?.get("code")?.as_str()?;
     word(code)
-}
-
-/// Short and plain, so that nothing else is ever logged in its place.
-pub fn word(text: &str) -> Option<String> {
-    let is_word = |text: &&str| {
-        !text.is_empty() && text.len() <= 80 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    Some(text).filter(is_word).map(str::to_owned)
 }

@@ -10,7 +10,7 @@ use super::{Shared, catalogue};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::names::Names;
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -70,6 +70,10 @@ const SPREAD: &str = "WITH opened AS (
         DELETE FROM loginsync.delivered USING opened
         WHERE delivered.user_id = opened.user_id AND receiver <> ALL ($1)
           AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = opened.user_id)
+    ), unknown AS (
+        DELETE FROM loginsync.remote USING opened
+        WHERE kind = 0 AND local = opened.user_id::text AND receiver <> ALL ($1)
+          AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = opened.user_id)
     ), done AS (
         UPDATE loginsync.followed SET open = false FROM opened WHERE followed.user_id = opened.user_id RETURNING 1
     )
@@ -120,6 +124,38 @@ const FORGET: &str = "UPDATE loginsync.delivered
     SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
     WHERE receiver = $1 AND coalesce(user_id = $2, true) AND user_id IN (SELECT id FROM loginsync.users)";
 
+const FORGET_IDS: &str = "DELETE FROM loginsync.remote
+    WHERE receiver = $1 AND ($2::bigint IS NULL OR (kind = 0 AND local = $2::bigint::text))";
+
+const REMEMBER: &str = "INSERT INTO loginsync.remote AS r (receiver, kind, local, remote)
+    SELECT $1::text, $2::bigint, $3::text, $4::text
+    WHERE NOT EXISTS (SELECT 1 FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND remote = $4 AND local <> $3)
+    ON CONFLICT (receiver, kind, local) DO UPDATE SET remote = excluded.remote";
+
+async fn set_remote(pipe: &Pipe, receiver: &str, local: &Local, remote: Option<String>) -> Result<bool, Failed> {
+    let (kind, name) = local.key();
+    let Some(remote) = remote else {
+        let gone = "DELETE FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND local = $3";
+        return pipe.run(gone, &values![receiver, kind, name]).await.map(|_| true);
+    };
+    if matches!(local, Local::Group(_)) {
+        let other = "DELETE FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND local <> $3 AND remote = $4";
+        pipe.run(other, &values![receiver, kind, name.clone(), remote.clone()]).await?;
+    }
+    pipe.run(REMEMBER, &values![receiver, kind, name, remote]).await.map(|noted| noted > 0)
+}
+
+async fn remotes(pipe: &Pipe, receiver: &str) -> Result<Vec<(Local, String)>, Failed> {
+    let all = "SELECT kind, local, remote FROM loginsync.remote WHERE receiver = $1 ORDER BY kind, local";
+    let mut found = Vec::new();
+    for row in pipe.rows(all, &values![receiver]).await? {
+        if let Some(local) = Local::read(get(&row, 0)?, &get::<String>(&row, 1)?) {
+            found.push((local, get(&row, 2)?));
+        }
+    }
+    Ok(found)
+}
+
 async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> Result<(), Failed> {
     match settled {
         Settled::Confirmed { version, state } => {
@@ -131,6 +167,7 @@ async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> R
         Settled::Gone => {
             let gone = "DELETE FROM loginsync.delivered WHERE receiver = $1 AND user_id = $2";
             pipe.run(gone, &values![receiver, number]).await?;
+            set_remote(pipe, receiver, &Local::User(number), None).await?;
             let forgotten = "DELETE FROM loginsync.followed WHERE user_id = $1 AND NOT open
                              AND NOT EXISTS (SELECT 1 FROM loginsync.delivered WHERE user_id = $1)
                              AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = $1)";
@@ -271,7 +308,8 @@ impl Outbox for Shared {
 
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.alone(move |pipe| async move {
-            pipe.run(FORGET, &values![receiver, number]).await?;
+            pipe.run(FORGET, &values![receiver.clone(), number]).await?;
+            pipe.run(FORGET_IDS, &values![receiver, number]).await?;
             Ok(((), pipe))
         })
     }
@@ -282,6 +320,28 @@ impl Outbox for Shared {
 
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>> {
         self.alone(move |pipe| async move { Ok((tally(&pipe, &receiver).await?, pipe)) })
+    }
+
+    fn remote(&self, receiver: String, local: Local) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        self.alone(move |pipe| async move {
+            let (kind, name) = local.key();
+            let known = "SELECT remote FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND local = $3";
+            let row = pipe.row(known, &values![receiver, kind, name]).await?;
+            Ok((row.map(|row| get(&row, 0)).transpose()?, pipe))
+        })
+    }
+
+    fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>> {
+        self.alone(move |pipe| async move { Ok((remotes(&pipe, &receiver).await?, pipe)) })
+    }
+
+    fn set_remote(
+        &self,
+        receiver: String,
+        local: Local,
+        remote: Option<String>,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.alone(move |pipe| async move { Ok((set_remote(&pipe, &receiver, &local, remote).await?, pipe)) })
     }
 
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {

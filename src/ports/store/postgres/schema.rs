@@ -4,10 +4,11 @@ use super::super::StoreError;
 use super::pipe::{Failed, Pipe, get, values};
 use super::{PgStore, locks};
 
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 const TABLES: &str = include_str!("schema.sql");
 /// What later versions add, and which do.
-const ADDED: [(i64, &str); 2] = [(2, include_str!("delivery.sql")), (3, include_str!("console.sql"))];
+const ADDED: [(i64, &str); 3] =
+    [(2, include_str!("delivery.sql")), (3, include_str!("console.sql")), (4, include_str!("remote.sql"))];
 /// For queries by hand.
 const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 

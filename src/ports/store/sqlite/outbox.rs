@@ -8,7 +8,7 @@ use super::facts::{Look, setting};
 use super::{Session, SqliteStore, kind_of, records, unavailable};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Confirmed, Due, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -82,6 +82,11 @@ impl Session<'_> {
                  AND user_id NOT IN (SELECT id FROM users)",
                 &[number, &names],
             )?;
+            self.run(
+                "DELETE FROM remote WHERE kind = 0 AND local = CAST(?1 AS TEXT)
+                 AND receiver NOT IN (SELECT value FROM json_each(?2)) AND ?1 NOT IN (SELECT id FROM users)",
+                &[number, &names],
+            )?;
         }
         Ok(open.len() as u64)
     }
@@ -101,8 +106,9 @@ impl Session<'_> {
             "UPDATE delivered SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
              WHERE receiver = ?1 AND coalesce(user_id = ?2, true) AND user_id IN (SELECT id FROM users)",
             &[&receiver, &number],
-        )
-        .map(drop)
+        )?;
+        let ids = "DELETE FROM remote WHERE receiver = ?1 AND (?2 IS NULL OR (kind = 0 AND local = CAST(?2 AS TEXT)))";
+        self.run(ids, &[&receiver, &number]).map(drop)
     }
 
     fn settle(&self, receiver: &str, number: i64, settled: &Settled) -> Result<(), StoreError> {
@@ -114,6 +120,7 @@ impl Session<'_> {
             )?,
             Settled::Gone => {
                 self.run("DELETE FROM delivered WHERE receiver = ?1 AND user_id = ?2", &[&receiver, &number])?;
+                self.set_remote(receiver, &Local::User(number), None)?;
                 self.run(
                     "DELETE FROM followed WHERE user_id = ?1 AND NOT open
                      AND NOT EXISTS (SELECT 1 FROM delivered WHERE user_id = ?1)
@@ -128,6 +135,44 @@ impl Session<'_> {
         };
         Ok(())
     }
+}
+
+impl Session<'_> {
+    fn set_remote(&self, receiver: &str, local: &Local, remote: Option<&str>) -> Result<bool, StoreError> {
+        let (kind, name) = local.key();
+        let Some(remote) = remote else {
+            let gone = "DELETE FROM remote WHERE receiver = ?1 AND kind = ?2 AND local = ?3";
+            return self.run(gone, &[&receiver, &kind, &name]).map(|_| true);
+        };
+        if matches!(local, Local::Group(_)) {
+            let other = "DELETE FROM remote WHERE receiver = ?1 AND kind = ?2 AND remote = ?4 AND local <> ?3";
+            self.run(other, &[&receiver, &kind, &name, &remote])?;
+        }
+        let noted = self.run(
+            "INSERT INTO remote (receiver, kind, local, remote) SELECT ?1, ?2, ?3, ?4
+             WHERE NOT EXISTS (SELECT 1 FROM remote WHERE receiver = ?1 AND kind = ?2 AND remote = ?4 AND local <> ?3)
+             ON CONFLICT (receiver, kind, local) DO UPDATE SET remote = excluded.remote",
+            &[&receiver, &kind, &name, &remote],
+        )?;
+        Ok(noted > 0)
+    }
+}
+
+fn remote(connection: &Connection, receiver: &str, local: &Local) -> Result<Option<String>, StoreError> {
+    let (kind, name) = local.key();
+    connection
+        .prepare_cached("SELECT remote FROM remote WHERE receiver = ?1 AND kind = ?2 AND local = ?3")
+        .and_then(|mut select| select.query_row(params![receiver, kind, name], |row| row.get(0)).optional())
+        .map_err(unavailable)
+}
+
+fn remotes(connection: &Connection, receiver: &str) -> Result<Vec<(Local, String)>, StoreError> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?));
+    let rows: Result<Vec<(i64, String, String)>, rusqlite::Error> = connection
+        .prepare_cached("SELECT kind, local, remote FROM remote WHERE receiver = ?1 ORDER BY kind, local")
+        .and_then(|mut select| select.query_map([receiver], read)?.collect());
+    let rows = rows.map_err(unavailable)?.into_iter();
+    Ok(rows.filter_map(|(kind, name, remote)| Some((Local::read(kind, &name)?, remote))).collect())
 }
 
 fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
@@ -251,6 +296,23 @@ impl Outbox for SqliteStore {
 
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>> {
         Box::pin(self.read_aside(move |look| tally(look.connection, &receiver)))
+    }
+
+    fn remote(&self, receiver: String, local: Local) -> BoxFuture<'_, Result<Option<String>, StoreError>> {
+        Box::pin(self.read(move |look| remote(look.connection, &receiver, &local)))
+    }
+
+    fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>> {
+        Box::pin(self.read_aside(move |look| remotes(look.connection, &receiver)))
+    }
+
+    fn set_remote(
+        &self,
+        receiver: String,
+        local: Local,
+        remote: Option<String>,
+    ) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.write(move |session| session.set_remote(&receiver, &local, remote.as_deref())))
     }
 
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {

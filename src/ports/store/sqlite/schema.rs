@@ -11,14 +11,17 @@ use super::file::Claim;
 use super::{cannot_open, migrate, unavailable};
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 11;
+pub(super) const VERSION: i64 = 12;
 /// The first version with records. What came later stands beside it, and is added in place.
 pub(super) const RECORDS: i64 = 9;
 /// Its tables.
 pub(super) const TABLES: &str = include_str!("schema/current.sql");
 /// What later versions add, and which do.
-pub(super) const ADDED: [(i64, &str); 2] =
-    [(10, include_str!("schema/10-delivery.sql")), (11, include_str!("schema/11-console.sql"))];
+pub(super) const ADDED: [(i64, &str); 3] = [
+    (10, include_str!("schema/10-delivery.sql")),
+    (11, include_str!("schema/11-console.sql")),
+    (12, include_str!("schema/12-remote.sql")),
+];
 /// What stands on the tables, once they are filled.
 pub(super) const VIEWS: &str = include_str!("schema/views.sql");
 /// How long a command waits for another process that is bringing the database up to date: what is large takes a while.

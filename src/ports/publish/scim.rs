@@ -1,0 +1,337 @@
+//! Apps with users and groups of their own, kept by SCIM 2.0 (RFC 7643, RFC 7644).
+//!
+//! A delivery brings one user's state to the app: the user is found or made, taken out of groups, and put into others. A status of
+//! 200 proves nothing, so what was done is looked at where the app shows it. What is remembered of ids saves searches; what is not
+//! there any more is learned anew.
+//!
+//! ```text
+//! connection   the way to a server
+//! message      requests and answers, without reaching out
+//! users        find, create, activate
+//! groups       find, create, put in, take out
+//! canary       learns what a server can, by a user and a group of its own
+//! quirks       what was learned
+//! survey       who would gain and lose what there
+//! ```
+
+mod canary;
+mod connection;
+mod groups;
+mod message;
+mod quirks;
+mod survey;
+mod users;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use self::connection::{Connection, Server};
+use self::groups::Put;
+use self::message::{Member, Person};
+use self::quirks::Quirks;
+use self::users::There;
+use super::super::BoxFuture;
+use super::super::http::HttpClient;
+use super::super::outbox::{Local, Outbox};
+use super::{Fault, FaultKind, Finding, Notice, Receiver, Sent, Told};
+use crate::clock::Clock;
+use crate::config::{Filter, ReceiverSettings, Scim, ScimUsers, UserNameSource};
+use crate::pipeline::ids::Timestamp;
+
+/// Locks for groups: two that share one wait for each other, and nothing else comes of it.
+const LOCKS: usize = 64;
+
+/// A `[[scim]]` that can be told.
+pub struct ScimReceiver {
+    settings: ReceiverSettings,
+    scim: Scim,
+    server: Box<dyn Server>,
+    /// For addresses in what is sent.
+    addresses: Addresses,
+    outbox: Arc<dyn Outbox>,
+    /// One change of a group at a time: many servers lose one of two.
+    locks: [Mutex<()>; LOCKS],
+}
+
+/// How a server names its own resources.
+struct Addresses(String);
+
+impl Addresses {
+    fn of_user(&self, id: &str) -> String {
+        format!("{}/Users/{id}", self.0)
+    }
+}
+
+impl ScimReceiver {
+    pub fn new(
+        settings: ReceiverSettings,
+        scim: Scim,
+        client: HttpClient,
+        outbox: Arc<dyn Outbox>,
+        clock: Clock,
+    ) -> Self {
+        let login = scim.login.clone();
+        let addresses = Addresses(settings.url.as_str().trim_end_matches('/').to_owned());
+        let server = Box::new(Connection::new(settings.url.clone(), client, login, clock, settings.timeout));
+        Self { settings, scim, server, addresses, outbox, locks: std::array::from_fn(|_| Mutex::new(())) }
+    }
+
+    async fn quirks(&self) -> Result<Quirks, Fault> {
+        Ok(Quirks::read(self.outbox.note(Quirks::note_of(&self.settings.name)).await?.as_deref()))
+    }
+
+    /// Who a user is there; `None` where what their name should be is not known.
+    fn person(&self, told: &Told, before: Option<&Told>) -> Option<Person> {
+        let user_name = |told: &Told| match self.scim.user_name {
+            UserNameSource::Subject => Some(told.subject.clone()),
+            UserNameSource::Email => told.email.clone(),
+            UserNameSource::Name => told.name.clone(),
+        };
+        Some(Person {
+            external_id: format!("{}/{}", told.namespace, told.subject),
+            user_name: user_name(told).filter(|name| !name.trim().is_empty())?,
+            former_name: before.and_then(user_name),
+            display_name: told.name.clone(),
+            email: told.email.clone(),
+        })
+    }
+
+    /// The user at the receiver. `may_create`: one who is not there is made, if such are made at all.
+    async fn user(&self, number: i64, person: &Person, may_create: bool) -> Result<Option<There>, Fault> {
+        let (name, local) = (&self.settings.name, Local::User(number));
+        let takes_over = self.scim.users == ScimUsers::Match;
+        if let Some(id) = self.outbox.remote(name.clone(), local.clone()).await? {
+            if let Some(there) = users::remembered(&*self.server, person, takes_over, &id).await? {
+                return Ok(Some(there));
+            }
+            self.outbox.set_remote(name.clone(), local.clone(), None).await?;
+        }
+        let mut found = users::find(&*self.server, person, takes_over).await?;
+        if found.is_none() && may_create && self.scim.users.creates() {
+            found = match users::create(&*self.server, person).await? {
+                Some(made) => Some(made),
+                // Another was faster, or a search shows it late.
+                None => users::find(&*self.server, person, takes_over).await?,
+            };
+            if found.is_none() {
+                let why = "the receiver says that it has the user, and does not find it";
+                return Err(Fault::new(FaultKind::Refused, why));
+            }
+        }
+        let Some(there) = found else { return Ok(None) };
+        match self.outbox.set_remote(name.clone(), local, Some(there.id.clone())).await? {
+            true => Ok(Some(there)),
+            false => {
+                let why = "the user of this `userName` there is another user of ours";
+                Err(Fault::new(FaultKind::Refused, why))
+            }
+        }
+    }
+
+    /// The id of a group, and whether we have just made it; `None` where it is not there and not made.
+    async fn group(&self, quirks: &Quirks, name: &str, first: Option<&Member>) -> Result<Option<(String, bool)>, Fault> {
+        let (receiver, local) = (&self.settings.name, Local::Group(name.to_owned()));
+        if let Some(id) = self.outbox.remote(receiver.clone(), local.clone()).await? {
+            return Ok(Some((id, false)));
+        }
+        let mut found = groups::find(&*self.server, name).await?.map(|id| (id, false));
+        if let (None, Some(first), true) = (&found, first, self.scim.create_groups) {
+            found = match groups::create(&*self.server, quirks, name, first).await? {
+                Some(id) => Some((id, true)),
+                None => groups::find(&*self.server, name).await?.map(|id| (id, false)),
+            };
+        }
+        if let Some((id, _)) = &found {
+            self.outbox.set_remote(receiver.clone(), local, Some(id.clone())).await?;
+        }
+        Ok(found)
+    }
+
+    /// Puts a user into a group, or takes them out. Returns whether they were there, or not there, before.
+    async fn set_member(&self, quirks: &Quirks, name: &str, member: &Member, is_in: bool) -> Result<Put, Fault> {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let lock = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or_default();
+        let _alone = match self.locks.get(lock) {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        // An id that is good no more is learned anew, once.
+        for _ in 0..2 {
+            let Some((id, is_ours)) = self.group(quirks, name, is_in.then_some(member)).await? else {
+                return match is_in {
+                    false => Ok(Put::Already),
+                    true => Err(Fault::new(FaultKind::Refused, self.missing(name))),
+                };
+            };
+            match groups::set_member(&*self.server, quirks, (&id, name), member, is_in).await? {
+                // A group of ours may have been made with its first member.
+                Some(_) if is_ours => return Ok(Put::Done),
+                Some(put) => return Ok(put),
+                None => {
+                    self.outbox.set_remote(self.settings.name.clone(), Local::Group(name.to_owned()), None).await?;
+                }
+            }
+        }
+        match is_in {
+            false => Ok(Put::Already),
+            true => Err(Fault::new(FaultKind::Refused, format!("group `{name}` is there, and the receiver does not find it"))),
+        }
+    }
+
+    fn missing(&self, name: &str) -> String {
+        match self.scim.create_groups {
+            true => format!("the receiver says that it has group `{name}`, and does not find it"),
+            false => format!("there is no group `{name}` there: make it, or set `create_groups = true`"),
+        }
+    }
+
+    async fn bring(&self, notice: &Notice) -> Result<Sent, Fault> {
+        let Some(work) = Work::of(notice, &self.scim) else { return Ok(Sent::Nothing) };
+        let (number, wants) = (notice.number, !work.wanted.is_empty());
+        let Some(person) = self.person(work.told, notice.before.as_ref()) else {
+            let why = "the user has no e-mail address or name, which is to be their `userName` there";
+            return if wants { Err(Fault::new(FaultKind::Refused, why)) } else { Ok(Sent::taken()) };
+        };
+        let Some(there) = self.user(number, &person, wants).await? else {
+            // Who is not there holds nothing there.
+            return Ok(if wants { Sent::Absent } else { Sent::taken() });
+        };
+        let quirks = self.quirks().await?;
+        if let Some(active) = work.active
+            && there.active != Some(active)
+        {
+            if quirks.active == Some(false) {
+                let why = "the receiver knows no `active`, by its last `loginsync delivery test`";
+                return Err(Fault::new(FaultKind::Refused, why));
+            }
+            users::set_active(&*self.server, &there.id, active).await?;
+        }
+        let member = Member {
+            display: person.user_name.clone(),
+            address: self.addresses.of_user(&there.id),
+            id: there.id.clone(),
+        };
+        let (mut refused, mut foreign) = (None, work.foreign.clone());
+        for (name, is_in) in work.steps(there.is_new) {
+            match self.set_member(&quirks, name, &member, is_in).await {
+                Ok(Put::Already) if is_in && work.may_be_foreign(name) => {
+                    foreign.insert(name.clone());
+                    // Before anything else can go wrong: a second try must not take it for ours.
+                    let known = notice.known.clone().unwrap_or_default();
+                    let known = Told { foreign: foreign.clone(), ..work.told.clone().with(&known) };
+                    self.outbox.attempt(self.settings.name.clone(), number, known.text()).await?;
+                }
+                Ok(_) => {}
+                // Of one group; others may go well.
+                Err(fault) if fault.kind == FaultKind::Refused => drop(refused.get_or_insert(fault)),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if let Some(fault) = refused {
+            return Err(fault);
+        }
+        if !there.is_new && self.scim.users.creates() && person.former_name.as_ref().is_some_and(|it| *it != person.user_name) {
+            users::rename(&*self.server, &there.id, &person).await?;
+        }
+        foreign.retain(|name| work.wanted.contains(name));
+        Ok(Sent::Taken { foreign })
+    }
+}
+
+/// What is to be done about one user.
+struct Work<'n> {
+    told: &'n Told,
+    /// The groups that they hold.
+    wanted: BTreeSet<String>,
+    /// Those of which the receiver has confirmed that they are in.
+    confirmed: BTreeSet<String>,
+    /// Those that they hold no more, and were put into by us.
+    lost: BTreeSet<String>,
+    /// Those of the wanted ones that others put them into.
+    foreign: BTreeSet<String>,
+    /// Those of which the receiver may know by us.
+    known: BTreeSet<String>,
+    active: Option<bool>,
+    authoritative: bool,
+    adopts: bool,
+}
+
+impl<'n> Work<'n> {
+    /// `None` where nothing is to be done.
+    fn of(notice: &'n Notice, scim: &Scim) -> Option<Self> {
+        let told = notice.after.as_ref().or(notice.before.as_ref()).or(notice.known.as_ref())?;
+        let wanted = notice.after.as_ref().map(|after| after.groups.clone()).unwrap_or_default();
+        let known = notice.known.as_ref();
+        let (knows, foreign) = known.map(|it| (it.groups.clone(), it.foreign.clone())).unwrap_or_default();
+        let confirmed = match &notice.before {
+            Some(before) if !notice.is_uncertain => before.groups.clone(),
+            _ => BTreeSet::new(),
+        };
+        let stays = |name: &&String| wanted.contains(*name) || (foreign.contains(*name) && !scim.authoritative);
+        let lost = knows.iter().filter(|name| !stays(name)).cloned().collect();
+        let enabled = notice.after.as_ref().is_some_and(|after| after.enabled);
+        let was = |enabled: bool| {
+            notice.before.iter().chain(known).any(|told| told.enabled == enabled)
+        };
+        let active = (scim.users == ScimUsers::CreateAndDeactivate && was(!enabled)).then_some(enabled);
+        let renamed = match (&notice.before, &notice.after) {
+            (Some(before), Some(after)) => match scim.user_name {
+                UserNameSource::Subject => before.subject != after.subject,
+                UserNameSource::Email => before.email != after.email,
+                UserNameSource::Name => before.name != after.name,
+            },
+            _ => false,
+        };
+        let work = Self {
+            told,
+            confirmed,
+            lost,
+            foreign: foreign.intersection(&wanted).cloned().collect(),
+            known: knows,
+            active,
+            authoritative: scim.authoritative,
+            // A group that was renamed here had its members from us.
+            adopts: notice.cause == "renamed",
+            wanted,
+        };
+        let is_done = work.lost.is_empty() && work.wanted.is_subset(&work.confirmed) && work.active.is_none();
+        (!is_done || renamed).then_some(work)
+    }
+
+    /// Losses first, so that nobody has both.
+    fn steps(&self, is_new: bool) -> impl Iterator<Item = (&String, bool)> {
+        let missing = self.wanted.iter().filter(move |name| is_new || !self.confirmed.contains(*name));
+        self.lost.iter().map(|name| (name, false)).chain(missing.map(|name| (name, true)))
+    }
+
+    /// Whether a membership that is there already may be another's.
+    fn may_be_foreign(&self, name: &String) -> bool {
+        !self.authoritative && !self.adopts && !self.known.contains(name)
+    }
+}
+
+impl Receiver for ScimReceiver {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn filter(&self) -> &Filter {
+        &self.settings.filter
+    }
+
+    fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>> {
+        Box::pin(self.bring(notice))
+    }
+
+    fn test(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Finding>, Fault>> {
+        Box::pin(async move {
+            let (quirks, findings) = canary::learn(&*self.server, &self.addresses, now).await?;
+            self.outbox.set_note(Quirks::note_of(&self.settings.name), quirks.text()).await?;
+            Ok(findings)
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! Users at a receiver: found, made, and switched off.
+
+use serde_json::Value;
+
+use super::super::{Fault, FaultKind};
+use super::connection::Server;
+use super::message::{Answer, Kind, Person, Request, id, page, replace, text};
+
+/// Pages of a server that ignores what it is asked for, at most.
+const MOST_PAGES: usize = 50;
+
+/// A user at the receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct There {
+    pub id: String,
+    /// What it says of their access, if anything.
+    pub active: Option<bool>,
+    /// It was not known before, or has another id now: what they hold there has to be looked at.
+    pub is_new: bool,
+}
+
+impl There {
+    fn read(resource: &Value, is_new: bool) -> Option<Self> {
+        Some(Self { id: id(resource)?, active: resource.get("active").and_then(Value::as_bool), is_new })
+    }
+}
+
+/// The user behind an id that was learned; `None`: there is no longer one.
+///
+/// # Errors
+/// When it is another user, and when the server fails.
+pub async fn remembered(
+    server: &dyn Server,
+    person: &Person,
+    takes_over: bool,
+    id: &str,
+) -> Result<Option<There>, Fault> {
+    let what = "failed to read the user";
+    let answer = server.ask(Request::get(Kind::Users, id)).await?;
+    match &answer {
+        answer if answer.is_gone() => Ok(None),
+        // It shows none.
+        answer if answer.is_unsupported() => Ok(Some(There { id: id.to_owned(), active: None, is_new: false })),
+        Answer { body, .. } if answer.is_success() && body.is_object() => {
+            let is_same = super::message::id(body).is_none_or(|found| found == id) && person.is(body, takes_over);
+            let other = "the user who was known there is another one now: run `loginsync delivery resync`";
+            let there = There { id: id.to_owned(), ..There::read(body, false).unwrap_or(unknown(id)) };
+            is_same.then_some(Some(there)).ok_or_else(|| Fault::new(FaultKind::Refused, other))
+        }
+        answer => Err(answer.fault(what)),
+    }
+}
+
+fn unknown(id: &str) -> There {
+    There { id: id.to_owned(), active: None, is_new: false }
+}
+
+/// Looks for a user by name.
+///
+/// # Errors
+/// When two have it, or one whom we call otherwise; and when the server fails.
+pub async fn find(server: &dyn Server, person: &Person, takes_over: bool) -> Result<Option<There>, Fault> {
+    let is_ours = |resource: &Value| text(resource, "externalId") == Some(&person.external_id);
+    let is_named = |resource: &Value| text(resource, "userName") == Some(&person.user_name);
+    let found = search(server, Kind::Users, &person.user_name, |it| is_ours(it) || is_named(it)).await?;
+    let found = match found.iter().find(|resource| is_ours(resource)) {
+        Some(ours) => vec![ours.clone()],
+        None => found,
+    };
+    let refused = |why: &str| Err(Fault::new(FaultKind::Refused, why));
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => {
+            let other = text(one, "externalId").is_some_and(|id| !id.is_empty() && id != person.external_id);
+            match There::read(one, true) {
+                Some(_) if other && !takes_over => refused(
+                    "the user of this `userName` there has another `externalId`: set `users = \"match\"` to take such users over",
+                ),
+                Some(there) => Ok(Some(there)),
+                None => refused("the user there has no `id`"),
+            }
+        }
+        _ => refused("two users there have this `userName`"),
+    }
+}
+
+/// What has this name: the server is asked for it, and what it returns is compared, since some return everything.
+///
+/// # Errors
+/// When the server fails, or has more than can be looked through.
+pub async fn search(
+    server: &dyn Server,
+    kind: Kind,
+    name: &str,
+    accepts: impl Fn(&Value) -> bool + Send + Sync,
+) -> Result<Vec<Value>, Fault> {
+    let what = match kind {
+        Kind::Users => "failed to look for the user",
+        Kind::Groups => "failed to look for the group",
+    };
+    let (mut found, mut seen): (Vec<Value>, usize) = (Vec::new(), 0);
+    for _ in 0..MOST_PAGES {
+        let answer = server.ask(Request::find(kind, kind.name(), name, seen + 1)).await?;
+        if answer.is_gone() {
+            return Ok(found);
+        }
+        let Some((resources, total)) = page(&answer.body).filter(|_| answer.is_success()) else {
+            return Err(answer.fault(what));
+        };
+        seen += resources.len();
+        found.extend(resources.iter().filter(|resource| accepts(resource)).cloned());
+        if resources.is_empty() || seen >= total || found.len() > 1 {
+            return Ok(found);
+        }
+    }
+    Err(Fault::new(FaultKind::Refused, format!("{what}: the receiver ignores what it is asked for, and has too many")))
+}
+
+/// Makes a user. `None`: there is one already.
+///
+/// # Errors
+/// When the server does not make it.
+pub async fn create(server: &dyn Server, person: &Person) -> Result<Option<There>, Fault> {
+    let mut answer = Answer::default();
+    // First with all that an app may want to show; then with as little as there must be.
+    for whole in [true, false] {
+        answer = server.ask(Request::create(Kind::Users, person.body(whole))).await?;
+        if !matches!(answer.status, 400 | 422) {
+            break;
+        }
+    }
+    match There::read(&answer.body, true).filter(|_| answer.is_success()) {
+        Some(there) => Ok(Some(there)),
+        None if answer.status == 409 => Ok(None),
+        None => Err(answer.fault("failed to create the user")),
+    }
+}
+
+/// Gives a user access, or takes it away, and looks whether that was done.
+///
+/// # Errors
+/// When it was not.
+pub async fn set_active(server: &dyn Server, id: &str, active: bool) -> Result<(), Fault> {
+    let what = if active { "failed to activate the user" } else { "failed to deactivate the user" };
+    let answer = server.ask(Request::patch(Kind::Users, id, replace("active", active.into()))).await?;
+    if answer.is_gone() && !active {
+        return Ok(());
+    }
+    if !answer.is_success() {
+        return Err(answer.fault(what));
+    }
+    let answer = server.ask(Request::get(Kind::Users, id)).await?;
+    let found = answer.body.get("active").and_then(Value::as_bool);
+    match found {
+        Some(found) if found == active => Ok(()),
+        None if active || answer.is_gone() => Ok(()),
+        _ => Err(Fault::new(FaultKind::Refused, format!("{what}: the receiver says that it has, and has not"))),
+    }
+}
+
+/// Gives a user another name.
+///
+/// # Errors
+/// When the server does not.
+pub async fn rename(server: &dyn Server, id: &str, person: &Person) -> Result<(), Fault> {
+    let operation = replace(Kind::Users.name(), person.user_name.as_str().into());
+    let answer = server.ask(Request::patch(Kind::Users, id, operation)).await?;
+    match answer.is_success() {
+        true => Ok(()),
+        false => Err(answer.fault("failed to change the `userName`")),
+    }
+}
