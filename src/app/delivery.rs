@@ -428,7 +428,8 @@ async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<S
     }
     let sent = receiver.tell(notice).await?;
     if let (Sent::Absent, Some(after)) = (&sent, &notice.after) {
-        let nothing = Told { groups: BTreeSet::new(), roles: BTreeSet::new(), absent: Some(notice.version), ..after.clone() };
+        let nothing =
+            Told { groups: BTreeSet::new(), roles: BTreeSet::new(), absent: Some(notice.version), ..after.clone() };
         let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, nothing.text()).await;
         noted?;
     }

@@ -164,7 +164,10 @@ impl Named {
         let (config, store) = self.config.open()?;
         let settings = self.receiver(&config)?;
         let ReceiverKind::Webhook(webhook) = &settings.kind else {
-            return Err(Failure(format!("`{}` is told by SCIM, which signs nothing; expected a `[[webhook]]`", self.name)));
+            return Err(Failure(format!(
+                "`{}` is told by SCIM, which signs nothing; expected a `[[webhook]]`",
+                self.name
+            )));
         };
         let mut secrets = webhook.secrets.clone();
         if secrets.is_empty() {

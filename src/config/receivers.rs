@@ -71,7 +71,9 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads every receiver. `providers`: those that the file declares.
 pub fn read(root: &Section<'_>, providers: &[&ProviderName], limits: &Limits) -> Vec<ReceiverSettings> {
     let mut receivers: Vec<ReceiverSettings> = Vec::new();
-    for (table, example) in [("webhook", "https://hooks.example.com/loginsync"), ("scim", "https://app.example.com/scim/v2")] {
+    for (table, example) in
+        [("webhook", "https://hooks.example.com/loginsync"), ("scim", "https://app.example.com/scim/v2")]
+    {
         let is_webhook = table == "webhook";
         for section in root.sections(table) {
             let name = section.required("name", if is_webhook { "audit" } else { "app" });

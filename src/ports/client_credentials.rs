@@ -23,7 +23,7 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// However long a token is said to live, it is renewed after a day.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// Why there is no token. It holds nothing of a credential.
+/// Why no token was issued. It holds nothing of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TokenError(String);

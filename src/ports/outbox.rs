@@ -205,13 +205,14 @@ pub trait Outbox: Send + Sync {
     /// All of them.
     fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>>;
 
-    /// Notes an id, or that there is none. Returns whether that was done: a receiver's user is one user here, the first; a group of
-    /// the receiver is the last that was noted.
+    /// Notes an id, or that there is none. Returns whether that was done: what has one id at a receiver is one here. `takes`: it is
+    /// taken from what had it before, which is known to be something else now.
     fn set_remote(
         &self,
         receiver: String,
         local: Local,
         remote: Option<String>,
+        takes: bool,
     ) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// What is kept about delivery under a name, such as how a receiver is doing.

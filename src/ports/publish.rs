@@ -272,9 +272,7 @@ mod tests {
 
     #[test]
     fn a_status_says_what_comes_next() {
-        let kind = |status: u16, after: Option<&str>| {
-            judge(StatusCode::from_u16(status).unwrap(), after)
-        };
+        let kind = |status: u16, after: Option<&str>| judge(StatusCode::from_u16(status).unwrap(), after);
         assert_eq!(kind(204, None), Ok(()));
         assert_eq!(kind(302, None), Err(FaultKind::Away(None)));
         assert_eq!(kind(410, None), Err(FaultKind::Gone));

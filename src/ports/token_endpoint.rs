@@ -152,7 +152,9 @@ impl TokenClient {
             ClientAuth::None | ClientAuth::Tls => {
                 form.append_pair("client_id", &self.client_id);
             }
-            ClientAuth::Basic(secret) => request = request.header(header::AUTHORIZATION, basic(&self.client_id, secret.expose())),
+            ClientAuth::Basic(secret) => {
+                request = request.header(header::AUTHORIZATION, basic(&self.client_id, secret.expose()))
+            }
             ClientAuth::Post(secret) => {
                 form.append_pair("client_id", &self.client_id);
                 form.append_pair("client_secret", &String::from_utf8_lossy(secret.expose()));

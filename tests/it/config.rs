@@ -51,6 +51,7 @@ fn made_files() -> &'static HashMap<&'static str, Vec<u8>> {
             ("short.key", b"hunter2".to_vec()),
             ("webhook.secret", b"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
             ("bad-webhook.secret", b"hunter2\nwhsec_aHVudGVyMg==\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
+            ("scim.token", b"a-token-of-the-app\n".to_vec()),
             ("cookie.keys", b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n".to_vec()),
         ])
     })
@@ -69,6 +70,7 @@ fn variable(name: &str) -> Option<String> {
     let value = match name {
         "AUDIT_KEY" | "LOGINSYNC_AUDIT_KEY" => "fedcba9876543210fedcba9876543210",
         "LOGINSYNC_WEBHOOK_SECRET" => "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
+        "LOGINSYNC_SCIM_TOKEN" => "another-token-of-the-app",
         "LOGINSYNC_COOKIE_KEYS" => "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA",
         "BAD_COOKIE_KEYS" => {
             "aHVudGVyMg==\nhunter2!\n\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\nMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
@@ -296,6 +298,27 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("webhook1.deliver", r#""before-entry""#, Changes),
     ("webhook1.entry_timeout", r#""3s""#, Fault("is of use with `deliver")),
     ("webhook1.when_unconfirmed", r#""enter""#, Fault("is of use with `deliver")),
+    ("scim1.name", r#""other""#, Changes),
+    ("scim1.url", r#""https://app.internal/other""#, Changes),
+    ("scim1.token_file", r#""webhook.secret""#, Changes),
+    ("scim1.token_env", r#""LOGINSYNC_SCIM_TOKEN""#, Fault("is set too")),
+    ("scim1.token_endpoint", r#""https://login.example.com/token""#, Fault("is set too")),
+    ("scim1.client_id", r#""loginsync""#, Fault("is of use with `token_endpoint`")),
+    ("scim1.client_secret_file", r#""scim.token""#, Fault("is of use with `token_endpoint`")),
+    ("scim1.client_secret_env", r#""LOGINSYNC_SCIM_TOKEN""#, Fault("is of use with `token_endpoint`")),
+    ("scim1.client_auth", r#""post""#, Fault("is of use with `token_endpoint`")),
+    ("scim1.scopes", r#"["scim"]"#, Fault("is of use with `token_endpoint`")),
+    ("scim1.user_name", r#""email""#, Changes),
+    ("scim1.users", r#""match""#, Changes),
+    ("scim1.groups", r#""all""#, Changes),
+    ("scim1.create_groups", "true", Changes),
+    ("scim1.authoritative", "true", Changes),
+    ("scim1.providers", r#"["entra"]"#, Changes),
+    ("scim1.ca_file", r#""certificate.pem""#, Changes),
+    ("scim1.timeout", r#""2s""#, Changes),
+    ("scim1.deliver", r#""before-entry""#, Changes),
+    ("scim1.entry_timeout", r#""3s""#, Fault("is of use with `deliver")),
+    ("scim1.when_unconfirmed", r#""enter""#, Fault("is of use with `deliver")),
     ("relay.address", r#""127.0.0.1:8091""#, Changes),
     ("relay.allow_remote", "true", Changes),
     ("relay.tls_certificate", r#""certificate.pem""#, Fault("`tls_key` is missing")),

@@ -1,5 +1,7 @@
 //! Receivers follow what users hold: signed messages, through the front door.
 
+mod scim;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -191,7 +193,12 @@ impl Scene {
 
     fn text_with(&self, webhook: &str, roles: &str) -> String {
         let webhook = format!("[[webhook]]\nname = \"app\"\nsecret_file = \"hook.secret\"\n{webhook}\n");
-        CONFIG.replace("ISSUER", &self.idp.issuer()).replace("STAFFROLES", roles) + &webhook
+        self.base(roles) + &webhook
+    }
+
+    /// Without a receiver.
+    fn base(&self, roles: &str) -> String {
+        CONFIG.replace("ISSUER", &self.idp.issuer()).replace("STAFFROLES", roles)
     }
 
     fn file(&self) -> PathBuf {

@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod graph;
 pub mod idp;
 pub mod postgres;
+pub mod scim;
 pub mod wire;
 
 use std::net::SocketAddr;

@@ -66,11 +66,8 @@ pub fn read(section: &Section<'_>, url: Option<&Url>) -> Option<Scim> {
         section.raise(&span, "url", "has a query; expected the address below which `/Users` and `/Groups` are");
     }
     let login = login(section);
-    let sources = [
-        ("subject", UserNameSource::Subject),
-        ("email", UserNameSource::Email),
-        ("name", UserNameSource::Name),
-    ];
+    let sources =
+        [("subject", UserNameSource::Subject), ("email", UserNameSource::Email), ("name", UserNameSource::Name)];
     let user_name = section.word("user_name", &sources, UserNameSource::Subject);
     let words = [
         ("create", ScimUsers::Create),
@@ -86,16 +83,19 @@ pub fn read(section: &Section<'_>, url: Option<&Url>) -> Option<Scim> {
 /// A token, or the way to one.
 fn login(section: &Section<'_>) -> Option<ScimLogin> {
     let fixed = files::checked_file(section, "token_file", check_token).map(|file| ScimLogin::TokenFile(file.value));
-    let variable = files::text_variable(section, "token_env").and_then(|found| match check_token(found.value.as_bytes()) {
-        Ok(()) => Some(ScimLogin::Token(Secret::new(found.value.trim().as_bytes().to_vec()))),
-        Err(why) => {
-            section.context.raise(&found.span, section.name.clone(), format!("what the variable holds {why}"));
-            None
-        }
-    });
+    let variable =
+        files::text_variable(section, "token_env").and_then(|found| match check_token(found.value.as_bytes()) {
+            Ok(()) => Some(ScimLogin::Token(Secret::new(found.value.trim().as_bytes().to_vec()))),
+            Err(why) => {
+                section.context.raise(&found.span, section.name.clone(), format!("what the variable holds {why}"));
+                None
+            }
+        });
     let client = client_credentials::read(section);
-    let written: Vec<&str> =
-        ["token_file", "token_env", "token_endpoint"].into_iter().filter(|key| section.written(key).is_some()).collect();
+    let written: Vec<&str> = ["token_file", "token_env", "token_endpoint"]
+        .into_iter()
+        .filter(|key| section.written(key).is_some())
+        .collect();
     match written.as_slice() {
         [] => {
             let message = format!(

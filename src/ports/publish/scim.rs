@@ -107,7 +107,7 @@ impl ScimReceiver {
             if let Some(there) = users::remembered(&*self.server, person, takes_over, &id).await? {
                 return Ok(Some(there));
             }
-            self.outbox.set_remote(name.clone(), local.clone(), None).await?;
+            self.outbox.set_remote(name.clone(), local.clone(), None, false).await?;
         }
         let mut found = users::find(&*self.server, person, takes_over).await?;
         if found.is_none() && may_create && self.scim.users.creates() {
@@ -122,7 +122,7 @@ impl ScimReceiver {
             }
         }
         let Some(there) = found else { return Ok(None) };
-        match self.outbox.set_remote(name.clone(), local, Some(there.id.clone())).await? {
+        match self.outbox.set_remote(name.clone(), local, Some(there.id.clone()), there.is_certain).await? {
             true => Ok(Some(there)),
             false => {
                 let why = "the user of this `userName` there is another user of ours";
@@ -132,7 +132,12 @@ impl ScimReceiver {
     }
 
     /// The id of a group, and whether we have just made it; `None` where it is not there and not made.
-    async fn group(&self, quirks: &Quirks, name: &str, first: Option<&Member>) -> Result<Option<(String, bool)>, Fault> {
+    async fn group(
+        &self,
+        quirks: &Quirks,
+        name: &str,
+        first: Option<&Member>,
+    ) -> Result<Option<(String, bool)>, Fault> {
         let (receiver, local) = (&self.settings.name, Local::Group(name.to_owned()));
         if let Some(id) = self.outbox.remote(receiver.clone(), local.clone()).await? {
             return Ok(Some((id, false)));
@@ -145,7 +150,7 @@ impl ScimReceiver {
             };
         }
         if let Some((id, _)) = &found {
-            self.outbox.set_remote(receiver.clone(), local, Some(id.clone())).await?;
+            self.outbox.set_remote(receiver.clone(), local, Some(id.clone()), true).await?;
         }
         Ok(found)
     }
@@ -172,13 +177,17 @@ impl ScimReceiver {
                 Some(_) if is_ours => return Ok(Put::Done),
                 Some(put) => return Ok(put),
                 None => {
-                    self.outbox.set_remote(self.settings.name.clone(), Local::Group(name.to_owned()), None).await?;
+                    let (receiver, group) = (self.settings.name.clone(), Local::Group(name.to_owned()));
+                    self.outbox.set_remote(receiver, group, None, false).await?;
                 }
             }
         }
         match is_in {
             false => Ok(Put::Already),
-            true => Err(Fault::new(FaultKind::Refused, format!("group `{name}` is there, and the receiver does not find it"))),
+            true => Err(Fault::new(
+                FaultKind::Refused,
+                format!("group `{name}` is there, and the receiver does not find it"),
+            )),
         }
     }
 
@@ -205,7 +214,7 @@ impl ScimReceiver {
             && there.active != Some(active)
         {
             if quirks.active == Some(false) {
-                let why = "the receiver knows no `active`, by its last `loginsync delivery test`";
+                let why = "the receiver has no `active`, by its last `loginsync delivery test`";
                 return Err(Fault::new(FaultKind::Refused, why));
             }
             users::set_active(&*self.server, &there.id, active).await?;
@@ -234,7 +243,10 @@ impl ScimReceiver {
         if let Some(fault) = refused {
             return Err(fault);
         }
-        if !there.is_new && self.scim.users.creates() && person.former_name.as_ref().is_some_and(|it| *it != person.user_name) {
+        if !there.is_new
+            && self.scim.users.creates()
+            && person.former_name.as_ref().is_some_and(|it| *it != person.user_name)
+        {
             users::rename(&*self.server, &there.id, &person).await?;
         }
         foreign.retain(|name| work.wanted.contains(name));
@@ -274,9 +286,7 @@ impl<'n> Work<'n> {
         let stays = |name: &&String| wanted.contains(*name) || (foreign.contains(*name) && !scim.authoritative);
         let lost = knows.iter().filter(|name| !stays(name)).cloned().collect();
         let enabled = notice.after.as_ref().is_some_and(|after| after.enabled);
-        let was = |enabled: bool| {
-            notice.before.iter().chain(known).any(|told| told.enabled == enabled)
-        };
+        let was = |enabled: bool| notice.before.iter().chain(known).any(|told| told.enabled == enabled);
         let active = (scim.users == ScimUsers::CreateAndDeactivate && was(!enabled)).then_some(enabled);
         let renamed = match (&notice.before, &notice.after) {
             (Some(before), Some(after)) => match scim.user_name {
@@ -302,7 +312,7 @@ impl<'n> Work<'n> {
         (!is_done || renamed).then_some(work)
     }
 
-    /// Losses first, so that nobody has both.
+    /// Losses first, so that no user has both.
     fn steps(&self, is_new: bool) -> impl Iterator<Item = (&String, bool)> {
         let missing = self.wanted.iter().filter(move |name| is_new || !self.confirmed.contains(*name));
         self.lost.iter().map(|name| (name, false)).chain(missing.map(|name| (name, true)))

@@ -40,13 +40,7 @@ impl WebhookReceiver {
     ///
     /// # Errors
     /// When the file of authorities cannot be read.
-    pub fn new(
-        settings: ReceiverSettings,
-        webhook: &Webhook,
-        client: HttpClient,
-        own: &Secret,
-        source: &str,
-    ) -> Self {
+    pub fn new(settings: ReceiverSettings, webhook: &Webhook, client: HttpClient, own: &Secret, source: &str) -> Self {
         let secrets = if webhook.secrets.is_empty() { std::slice::from_ref(own) } else { &webhook.secrets };
         let keys = secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose())).collect();
         let mark = digest::digest(&digest::SHA256, format!("{source}\0{}", settings.name).as_bytes());
@@ -61,9 +55,7 @@ impl WebhookReceiver {
             // It may have taken something else since.
             found.push(Event::MembershipsChanged);
         }
-        found
-            .into_iter()
-            .find(|event| self.events.contains(event))
+        found.into_iter().find(|event| self.events.contains(event))
     }
 
     fn body(&self, event: Event, id: &str, notice: &Notice) -> Vec<u8> {

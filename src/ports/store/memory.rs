@@ -856,6 +856,7 @@ impl Outbox for Memory {
         receiver: String,
         local: Local,
         remote: Option<String>,
+        takes: bool,
     ) -> BoxFuture<'_, Result<bool, StoreError>> {
         let mut world = self.world();
         let key = (receiver, local);
@@ -867,7 +868,7 @@ impl Outbox for Memory {
         let other = |(of, local): &(String, Local), found: &String| {
             *of == key.0 && *found == id && *local != key.1 && is_group(local) == is_group(&key.1)
         };
-        if is_group(&key.1) {
+        if takes {
             world.remote.retain(|of, found| !other(of, found));
         } else if world.remote.iter().any(|(of, found)| other(of, found)) {
             return Self::now(Ok(false));

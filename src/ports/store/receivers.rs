@@ -144,6 +144,7 @@ impl Store {
         let number = self.number_of(user.as_ref()).await?;
         self.outbox.forget(name.to_owned(), number).await?;
         let raised = self.outbox.raise(user.clone().map_or(Whom::Everyone, Whom::User), "resync", now).await?;
+        self.outbox.hurry(name.to_owned(), number, now).await?;
         self.note_act("delivery_resynced", name, user, by, now).await?;
         Ok(raised)
     }

@@ -252,11 +252,7 @@ pub static TABLES: [Table; 21] = [
             ("fault", Text),
         ],
     },
-    Table {
-        name: "remote",
-        key: 3,
-        columns: &[("receiver", Text), ("kind", Int), ("local", Text), ("remote", Text)],
-    },
+    Table { name: "remote", key: 3, columns: &[("receiver", Text), ("kind", Int), ("local", Text), ("remote", Text)] },
 ];
 
 /// Tables that do not travel by themselves, and why. A test fails for any other.

@@ -5,7 +5,7 @@ use loginsync::config::{Config, Surroundings};
 use crate::kit::NOW;
 
 /// Pages with examples, each after a line `<!-- loads: KIND -->`.
-const PAGES: [&str; 5] = ["README", "docs/claims", "docs/deploy", "docs/gateways", "docs/modes"];
+const PAGES: [&str; 6] = ["README", "docs/claims", "docs/delivery", "docs/deploy", "docs/gateways", "docs/modes"];
 
 const HEAD: &str = "public_url = \"https://app.example.com\"\n[app]\nurl = \"http://127.0.0.1:3000\"\n";
 
@@ -38,7 +38,9 @@ fn every_example_that_says_so_loads() {
             let around = Surroundings {
                 file: &file,
                 read: &|path| std::fs::read(path),
-                environment: &|_| Some("a secret of a variable".into()),
+                environment: &|name| {
+                    Some(if name.ends_with("TOKEN") { "a-token" } else { "a secret of a variable" }.into())
+                },
                 now: NOW,
             };
             let text = format!("{}{example}", before(kind));

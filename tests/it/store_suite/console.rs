@@ -86,7 +86,7 @@ async fn a_restored_store_has_no_operators(opened: &Opened) {
 async fn a_file_of_schema_version_10_gets_the_table_in_place() {
     let opened = open();
     let path = opened.path();
-    opened.intruder().execute_batch("DROP TABLE console; PRAGMA user_version = 10;").unwrap();
+    opened.intruder().execute_batch("DROP TABLE console; DROP TABLE remote; PRAGMA user_version = 10;").unwrap();
     let again = Store::from(SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap());
     again.console().add(sign_in("s", false, MINUTE, MINUTE)).await.unwrap();
     assert_eq!(again.console().list(NOW).await.unwrap().len(), 1);
@@ -97,7 +97,12 @@ async fn a_database_of_schema_version_2_gets_the_table_in_place() {
     let Some(database) = crate::support::postgres::database().await else { return };
     drop(Shared::open(database.settings(None)).await.unwrap());
     let client = database.client().await;
-    client.batch_execute("DROP TABLE loginsync.console; UPDATE loginsync.schema SET version = 2").await.unwrap();
+    client
+        .batch_execute(
+            "DROP TABLE loginsync.console; DROP TABLE loginsync.remote; UPDATE loginsync.schema SET version = 2",
+        )
+        .await
+        .unwrap();
     let again = Store::from(Shared::open(database.settings(None)).await.unwrap());
     again.console().add(sign_in("s", false, MINUTE, MINUTE)).await.unwrap();
     assert_eq!(again.console().list(NOW).await.unwrap().len(), 1);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use loginsync::ports::outbox::{Due, STUCK, Settled, Whom};
+use loginsync::ports::outbox::{Due, Local, STUCK, Settled, Whom};
 
 use super::*;
 
@@ -255,12 +255,12 @@ async fn a_file_of_schema_version_9_gets_the_outbox_in_place() {
     let path = opened.path();
     let older = rusqlite::Connection::open(&path).unwrap();
     older
-        .execute_batch("DROP TABLE followed; DROP TABLE delivered; DROP TABLE console; PRAGMA user_version = 9;")
+        .execute_batch("DROP TABLE followed; DROP TABLE delivered; DROP TABLE console; DROP TABLE remote; PRAGMA user_version = 9;")
         .unwrap();
     drop(older);
     let store = Store::from(SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap());
     let version: i64 = opened.intruder().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 11);
+    assert_eq!(version, 12);
     assert_eq!(groups(&store, &Arc::new(rules()), "alice").await, ["A"]);
     assert_eq!(store.outbox().raise(Whom::Everyone, "asked", NOW).await.unwrap(), 1);
     let beside = std::fs::read_dir(opened.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -274,4 +274,41 @@ async fn notes_are_kept_by_name(opened: &Opened) {
     outbox.set_note("app".into(), b"one".to_vec()).await.unwrap();
     outbox.set_note("app".into(), b"two".to_vec()).await.unwrap();
     assert_eq!(outbox.note("app".into()).await.unwrap().as_deref(), Some(b"two".as_slice()));
+}
+
+on_every_store!(ids_of_a_receiver_are_kept_and_each_is_one_here);
+async fn ids_of_a_receiver_are_kept_and_each_is_one_here(opened: &Opened) {
+    follow(opened, &RECEIVERS).await;
+    log_in(opened, "alice", "1", &["a"]).await;
+    let outbox = opened.store.outbox();
+    let alice = Local::User(due(opened, "app").await[0].number);
+    let (bob, staff) = (Local::User(4711), Local::Group("Staff".into()));
+    let set = async |receiver: &str, local: &Local, remote: Option<&str>, takes| {
+        outbox.set_remote(receiver.into(), local.clone(), remote.map(str::to_owned), takes).await.unwrap()
+    };
+    let get = async |receiver: &str, local: &Local| outbox.remote(receiver.into(), local.clone()).await.unwrap();
+    assert_eq!(get("app", &alice).await, None);
+    assert!(set("app", &alice, Some("1"), false).await && set("app", &staff, Some("1"), false).await);
+    assert!(set("mail", &bob, Some("1"), false).await && set("app", &alice, Some("1"), false).await);
+    assert!(!set("app", &bob, Some("1"), false).await, "another user has it");
+    assert_eq!((get("app", &alice).await.as_deref(), get("app", &bob).await), (Some("1"), None));
+    assert!(set("app", &bob, Some("1"), true).await);
+    assert_eq!((get("app", &alice).await, get("app", &bob).await.as_deref()), (None, Some("1")));
+    assert!(set("app", &alice, Some("2"), false).await && set("app", &bob, None, false).await);
+    let all = outbox.remotes("app".into()).await.unwrap();
+    assert_eq!(all, [(alice.clone(), "2".into()), (staff.clone(), "1".into())]);
+    // What is told anew is looked for anew: of one user, then of all and of groups.
+    let Local::User(number) = alice else { return };
+    outbox.forget("app".into(), Some(number)).await.unwrap();
+    assert_eq!(outbox.remotes("app".into()).await.unwrap(), [(staff, "1".into())]);
+    outbox.forget("app".into(), None).await.unwrap();
+    assert!(outbox.remotes("app".into()).await.unwrap().is_empty());
+    // Of a user who is gone nothing is kept.
+    for receiver in ["app", "mail", "gone"] {
+        set(receiver, &alice, Some("9"), false).await;
+    }
+    opened.store.act(user("alice"), Act::Erase, "root".into(), NOW).await.unwrap();
+    confirm_all(opened, "app").await;
+    assert_eq!((get("app", &alice).await, get("gone", &alice).await), (None, None));
+    assert_eq!(get("mail", &alice).await.as_deref(), Some("9"), "it has to hear of it yet");
 }

@@ -32,7 +32,8 @@ pub(super) async fn learn(
     };
     let made = users::create(server, &person).await?;
     let user = made.ok_or_else(|| Fault::new(FaultKind::Refused, "the canary exists already"))?.id;
-    let mut canary = Canary { server, findings: Vec::new(), quirks: Quirks { tested_at: Some(now.0), ..Quirks::default() } };
+    let mut canary =
+        Canary { server, findings: Vec::new(), quirks: Quirks { tested_at: Some(now.0), ..Quirks::default() } };
     let member = Member { display: person.user_name.clone(), address: addresses.of_user(&user), id: user.clone() };
     let outcome = canary.look(&person, &member, &tag).await;
     // Whatever has happened, nothing is left there.
@@ -64,7 +65,7 @@ impl Canary<'_> {
     /// Returns the group that was made.
     async fn look(&mut self, person: &Person, member: &Member, tag: &str) -> Result<Option<String>, Fault> {
         self.found("user created", "yes");
-        self.search(person).await?;
+        self.search(person, &member.id).await?;
         self.access(&member.id).await?;
         let name = format!("loginsync-canary-{tag}");
         let mut place = None;
@@ -93,23 +94,20 @@ impl Canary<'_> {
         Ok(Some(place))
     }
 
-    async fn search(&mut self, person: &Person) -> Result<(), Fault> {
+    async fn search(&mut self, person: &Person, id: &str) -> Result<(), Fault> {
         let answer = self.server.ask(Request::find(Kind::Users, "userName", &person.user_name, 1)).await?;
         let how = match page(&answer.body).filter(|_| answer.is_success()) {
             None => format!("no (status {})", answer.status),
-            Some((found, _)) => {
-                let ours = found.iter().find(|it| text(it, "userName") == Some(&person.user_name));
-                let keeps = ours.is_some_and(|it| text(it, "externalId") == Some(&person.external_id));
-                let external = if keeps { "kept" } else { "not kept" };
-                self.found("externalId", external);
-                match (ours, found.len()) {
-                    (Some(_), 1) => "yes".into(),
-                    (Some(_), count) => format!("ignored: {count} were returned, and are looked through"),
-                    (None, count) => format!("no: {count} were returned, and not the one"),
-                }
-            }
+            Some((found, total)) => match found.iter().any(|it| text(it, "userName") == Some(&person.user_name)) {
+                true if total == 1 => "yes".into(),
+                _ if total > 0 => format!("ignored: {total} were returned, and are looked through"),
+                _ => "no: it finds nothing".into(),
+            },
         };
         self.found("filter by userName", how);
+        let answer = self.server.ask(Request::get(Kind::Users, id)).await?;
+        let keeps = text(&answer.body, "externalId") == Some(&person.external_id);
+        self.found("externalId", if keeps { "kept" } else { "not kept" });
         Ok(())
     }
 
@@ -184,7 +182,9 @@ impl Canary<'_> {
 fn tolerant(done: Result<(), Fault>) -> Result<Option<String>, Fault> {
     match done {
         Ok(()) => Ok(None),
-        Err(fault) if matches!(fault.kind, FaultKind::Refused | FaultKind::Away(None)) => Ok(Some(format!("no: {fault}"))),
+        Err(fault) if matches!(fault.kind, FaultKind::Refused | FaultKind::Away(None)) => {
+            Ok(Some(format!("no: {fault}")))
+        }
         Err(fault) => Err(fault),
     }
 }

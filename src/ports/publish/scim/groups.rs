@@ -46,7 +46,8 @@ pub async fn read(server: &dyn Server, quirks: &Quirks, place: &str, name: &str)
     if answer.is_too_long || answer.is_unsupported() {
         return Ok(Some(unseen));
     }
-    if !answer.is_success() || !answer.body.is_object() {
+    // Another document would read as a group without members.
+    if !answer.is_success() || id(&answer.body).as_deref() != Some(place) {
         return Err(answer.fault(&format!("failed to read group `{name}`")));
     }
     Ok(Some(Shown {
@@ -74,12 +75,7 @@ pub async fn find(server: &dyn Server, name: &str) -> Result<Option<String>, Fau
 ///
 /// # Errors
 /// When the server does not make it.
-pub async fn create(
-    server: &dyn Server,
-    quirks: &Quirks,
-    name: &str,
-    first: &Member,
-) -> Result<Option<String>, Fault> {
+pub async fn create(server: &dyn Server, quirks: &Quirks, name: &str, first: &Member) -> Result<Option<String>, Fault> {
     let mut answer = Answer::default();
     let ways: &[Option<&Member>] = match quirks.empty_groups {
         Some(false) => &[Some(first)],
@@ -111,7 +107,8 @@ pub async fn set_member(
 ) -> Result<Option<Put>, Fault> {
     let Some(shown) = read(server, quirks, place, name).await? else { return Ok(None) };
     if is_in && shown.name.as_ref().is_some_and(|there| there != name) {
-        let why = format!("group `{name}` is called otherwise there now: rename it back, or run `loginsync delivery resync`");
+        let why =
+            format!("group `{name}` is called otherwise there now: rename it back, or run `loginsync delivery resync`");
         return Err(Fault::new(FaultKind::Refused, why));
     }
     if shown.has(member) == Some(is_in) {

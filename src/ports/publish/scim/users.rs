@@ -17,11 +17,14 @@ pub struct There {
     pub active: Option<bool>,
     /// It was not known before, or has another id now: what they hold there has to be looked at.
     pub is_new: bool,
+    /// It has the name that we give users, or we have just made it: no other user of ours can be meant.
+    pub is_certain: bool,
 }
 
 impl There {
-    fn read(resource: &Value, is_new: bool) -> Option<Self> {
-        Some(Self { id: id(resource)?, active: resource.get("active").and_then(Value::as_bool), is_new })
+    fn read(resource: &Value, is_certain: bool) -> Option<Self> {
+        let active = resource.get("active").and_then(Value::as_bool);
+        Some(Self { id: id(resource)?, active, is_new: true, is_certain })
     }
 }
 
@@ -40,19 +43,19 @@ pub async fn remembered(
     match &answer {
         answer if answer.is_gone() => Ok(None),
         // It shows none.
-        answer if answer.is_unsupported() => Ok(Some(There { id: id.to_owned(), active: None, is_new: false })),
-        Answer { body, .. } if answer.is_success() && body.is_object() => {
-            let is_same = super::message::id(body).is_none_or(|found| found == id) && person.is(body, takes_over);
+        answer if answer.is_unsupported() => Ok(Some(known(id, None))),
+        Answer { body, .. } if answer.is_success() && super::message::id(body).as_deref() == Some(id) => {
+            let is_same = person.is(body, takes_over);
             let other = "the user who was known there is another one now: run `loginsync delivery resync`";
-            let there = There { id: id.to_owned(), ..There::read(body, false).unwrap_or(unknown(id)) };
-            is_same.then_some(Some(there)).ok_or_else(|| Fault::new(FaultKind::Refused, other))
+            let active = body.get("active").and_then(Value::as_bool);
+            is_same.then(|| Some(known(id, active))).ok_or_else(|| Fault::new(FaultKind::Refused, other))
         }
         answer => Err(answer.fault(what)),
     }
 }
 
-fn unknown(id: &str) -> There {
-    There { id: id.to_owned(), active: None, is_new: false }
+fn known(id: &str, active: Option<bool>) -> There {
+    There { id: id.to_owned(), active, is_new: false, is_certain: false }
 }
 
 /// Looks for a user by name.
@@ -72,7 +75,7 @@ pub async fn find(server: &dyn Server, person: &Person, takes_over: bool) -> Res
         [] => Ok(None),
         [one] => {
             let other = text(one, "externalId").is_some_and(|id| !id.is_empty() && id != person.external_id);
-            match There::read(one, true) {
+            match There::read(one, is_ours(one)) {
                 Some(_) if other && !takes_over => refused(
                     "the user of this `userName` there has another `externalId`: set `users = \"match\"` to take such users over",
                 ),
@@ -153,6 +156,7 @@ pub async fn set_active(server: &dyn Server, id: &str, active: bool) -> Result<(
     let found = answer.body.get("active").and_then(Value::as_bool);
     match found {
         Some(found) if found == active => Ok(()),
+        _ if !answer.is_success() && !answer.is_gone() => Err(answer.fault(what)),
         None if active || answer.is_gone() => Ok(()),
         _ => Err(Fault::new(FaultKind::Refused, format!("{what}: the receiver says that it has, and has not"))),
     }

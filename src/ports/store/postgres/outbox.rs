@@ -132,13 +132,19 @@ const REMEMBER: &str = "INSERT INTO loginsync.remote AS r (receiver, kind, local
     WHERE NOT EXISTS (SELECT 1 FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND remote = $4 AND local <> $3)
     ON CONFLICT (receiver, kind, local) DO UPDATE SET remote = excluded.remote";
 
-async fn set_remote(pipe: &Pipe, receiver: &str, local: &Local, remote: Option<String>) -> Result<bool, Failed> {
+async fn set_remote(
+    pipe: &Pipe,
+    receiver: &str,
+    local: &Local,
+    remote: Option<String>,
+    takes: bool,
+) -> Result<bool, Failed> {
     let (kind, name) = local.key();
     let Some(remote) = remote else {
         let gone = "DELETE FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND local = $3";
         return pipe.run(gone, &values![receiver, kind, name]).await.map(|_| true);
     };
-    if matches!(local, Local::Group(_)) {
+    if takes {
         let other = "DELETE FROM loginsync.remote WHERE receiver = $1 AND kind = $2 AND local <> $3 AND remote = $4";
         pipe.run(other, &values![receiver, kind, name.clone(), remote.clone()]).await?;
     }
@@ -167,7 +173,7 @@ async fn settle(pipe: &Pipe, receiver: &str, number: i64, settled: Settled) -> R
         Settled::Gone => {
             let gone = "DELETE FROM loginsync.delivered WHERE receiver = $1 AND user_id = $2";
             pipe.run(gone, &values![receiver, number]).await?;
-            set_remote(pipe, receiver, &Local::User(number), None).await?;
+            set_remote(pipe, receiver, &Local::User(number), None, false).await?;
             let forgotten = "DELETE FROM loginsync.followed WHERE user_id = $1 AND NOT open
                              AND NOT EXISTS (SELECT 1 FROM loginsync.delivered WHERE user_id = $1)
                              AND NOT EXISTS (SELECT 1 FROM loginsync.users WHERE id = $1)";
@@ -340,8 +346,9 @@ impl Outbox for Shared {
         receiver: String,
         local: Local,
         remote: Option<String>,
+        takes: bool,
     ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.alone(move |pipe| async move { Ok((set_remote(&pipe, &receiver, &local, remote).await?, pipe)) })
+        self.alone(move |pipe| async move { Ok((set_remote(&pipe, &receiver, &local, remote, takes).await?, pipe)) })
     }
 
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {

@@ -120,7 +120,7 @@ impl Session<'_> {
             )?,
             Settled::Gone => {
                 self.run("DELETE FROM delivered WHERE receiver = ?1 AND user_id = ?2", &[&receiver, &number])?;
-                self.set_remote(receiver, &Local::User(number), None)?;
+                self.set_remote(receiver, &Local::User(number), None, false)?;
                 self.run(
                     "DELETE FROM followed WHERE user_id = ?1 AND NOT open
                      AND NOT EXISTS (SELECT 1 FROM delivered WHERE user_id = ?1)
@@ -138,13 +138,13 @@ impl Session<'_> {
 }
 
 impl Session<'_> {
-    fn set_remote(&self, receiver: &str, local: &Local, remote: Option<&str>) -> Result<bool, StoreError> {
+    fn set_remote(&self, receiver: &str, local: &Local, remote: Option<&str>, takes: bool) -> Result<bool, StoreError> {
         let (kind, name) = local.key();
         let Some(remote) = remote else {
             let gone = "DELETE FROM remote WHERE receiver = ?1 AND kind = ?2 AND local = ?3";
             return self.run(gone, &[&receiver, &kind, &name]).map(|_| true);
         };
-        if matches!(local, Local::Group(_)) {
+        if takes {
             let other = "DELETE FROM remote WHERE receiver = ?1 AND kind = ?2 AND remote = ?4 AND local <> ?3";
             self.run(other, &[&receiver, &kind, &name, &remote])?;
         }
@@ -311,8 +311,9 @@ impl Outbox for SqliteStore {
         receiver: String,
         local: Local,
         remote: Option<String>,
+        takes: bool,
     ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(self.write(move |session| session.set_remote(&receiver, &local, remote.as_deref())))
+        Box::pin(self.write(move |session| session.set_remote(&receiver, &local, remote.as_deref(), takes)))
     }
 
     fn note(&self, name: String) -> BoxFuture<'_, Result<Option<Vec<u8>>, StoreError>> {
