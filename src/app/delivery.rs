@@ -72,9 +72,9 @@ impl Of {
 }
 
 impl Deliveries {
-    pub(super) fn new(receivers: Vec<Arc<dyn Receiver>>, registry: &mut Registry) -> Self {
+    pub(super) fn new(registry: &mut Registry) -> Self {
         let it = Self {
-            receivers: Mutex::new(Arc::new(receivers)),
+            receivers: Mutex::default(),
             raised: Arc::default(),
             spread: Notify::new(),
             taken: Family::default(),
@@ -163,7 +163,7 @@ pub async fn receiver_of(
 pub(super) async fn deliver(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let all = async {
         loop {
-            let receivers = core.deliveries.current();
+            let receivers = core.parts.deliveries.current();
             let mut workers = JoinSet::new();
             if !receivers.is_empty() {
                 workers.spawn(spread(Arc::clone(&core), receivers.iter().map(|it| it.name().to_owned()).collect()));
@@ -171,7 +171,7 @@ pub(super) async fn deliver(core: Arc<Core>, shutdown: impl Future<Output = ()>)
             for receiver in receivers.iter() {
                 workers.spawn(work(Arc::clone(&core), Arc::clone(receiver)));
             }
-            while Arc::ptr_eq(&receivers, &core.deliveries.current()) {
+            while Arc::ptr_eq(&receivers, &core.parts.deliveries.current()) {
                 tokio::time::sleep(LOOK).await;
             }
         }
@@ -184,16 +184,16 @@ pub(super) async fn deliver(core: Arc<Core>, shutdown: impl Future<Output = ()>)
 
 /// Gives each receiver a row for the users who have changed.
 async fn spread(core: Arc<Core>, receivers: Vec<String>) {
-    let (outbox, mut is_told, mut seen) = (core.store.outbox(), false, None);
+    let (outbox, mut is_told, mut seen) = (core.parts.store.outbox(), false, None);
     loop {
-        if core.place.leads() {
-            let rules = core.rules.current();
+        if core.parts.place.leads() {
+            let rules = core.parts.rules.current();
             let is_new = seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &rules));
-            let composed = if is_new { compose(&*outbox, &rules, core.clock.now()).await } else { Ok(()) };
+            let composed = if is_new { compose(&*outbox, &rules, core.parts.clock.now()).await } else { Ok(()) };
             let found = match composed {
                 Ok(()) => {
                     seen = Some(rules);
-                    outbox.spread(receivers.clone(), core.clock.now(), AT_ONCE).await
+                    outbox.spread(receivers.clone(), core.parts.clock.now(), AT_ONCE).await
                 }
                 Err(error) => Err(error),
             };
@@ -201,7 +201,7 @@ async fn spread(core: Arc<Core>, receivers: Vec<String>) {
                 Ok(found) => {
                     is_told = false;
                     if found > 0 {
-                        core.deliveries.spread.notify_waiters();
+                        core.parts.deliveries.spread.notify_waiters();
                         continue;
                     }
                 }
@@ -211,7 +211,7 @@ async fn spread(core: Arc<Core>, receivers: Vec<String>) {
                 Err(_) => {}
             }
         }
-        let _ = tokio::time::timeout(LOOK, core.deliveries.raised.notified()).await;
+        let _ = tokio::time::timeout(LOOK, core.parts.deliveries.raised.notified()).await;
     }
 }
 
@@ -251,16 +251,16 @@ struct Worker {
 }
 
 async fn work(core: Arc<Core>, receiver: Arc<dyn Receiver>) {
-    let outbox = core.store.outbox();
+    let outbox = core.parts.store.outbox();
     let mut worker = Worker { core, outbox, receiver, health: Health::default(), tallied: None };
     let (mut leads, mut is_told) = (false, false);
     loop {
         // Before it looks, so that no row comes in between unseen.
         let core = Arc::clone(&worker.core);
-        let spread = core.deliveries.spread.notified();
+        let spread = core.parts.deliveries.spread.notified();
         tokio::pin!(spread);
         spread.as_mut().enable();
-        let led = std::mem::replace(&mut leads, core.place.leads());
+        let led = std::mem::replace(&mut leads, core.parts.place.leads());
         let round = match (led, leads) {
             (_, false) => Ok(false),
             (false, true) => worker.begin().await.map(|()| true),
@@ -298,9 +298,9 @@ impl Worker {
         if self.health.hear(&control) {
             tracing::info!(receiver = name, by = control.by, "deliveries go on");
             self.keep_health().await?;
-            self.outbox.hurry(name.clone(), None, self.core.clock.now()).await?;
+            self.outbox.hurry(name.clone(), None, self.core.parts.clock.now()).await?;
         }
-        let now = self.core.clock.now();
+        let now = self.core.parts.clock.now();
         let due = match self.health.turn(now) {
             _ if control.paused => return Ok(false),
             Turn::Nothing => return Ok(false),
@@ -334,7 +334,7 @@ impl Worker {
         outcome: Result<Sent, Fault>,
         took: Duration,
     ) -> Result<(), StoreError> {
-        let (name, now) = (self.receiver.name().to_owned(), self.core.clock.now());
+        let (name, now) = (self.receiver.name().to_owned(), self.core.parts.clock.now());
         let of = Of::new(&name);
         let (user, version, seconds) = (due.number, due.wanted, took.as_secs_f64());
         let settled = match outcome {
@@ -347,7 +347,7 @@ impl Worker {
             }
             Ok(sent) => {
                 if let Sent::Taken { .. } = &sent {
-                    self.core.deliveries.taken.get_or_create(&of).inc();
+                    self.core.parts.deliveries.taken.get_or_create(&of).inc();
                     tracing::info!(receiver = name, user, version, cause = due.cause, seconds, "delivered");
                     if self.health.taken(now) {
                         tracing::info!(receiver = name, "the receiver takes deliveries again");
@@ -373,7 +373,7 @@ impl Worker {
                 }
             }
             Err(fault) => {
-                self.core.deliveries.failed.get_or_create(&of).inc();
+                self.core.parts.deliveries.failed.get_or_create(&of).inc();
                 let (was_failing, was_disabled) = (self.health.is_failing(), self.health.disabled_at.is_some());
                 self.health.failed(&fault, now);
                 // What is no fault of this delivery is tried until the receiver is disabled.
@@ -410,8 +410,8 @@ impl Worker {
         self.tallied = Some(Instant::now());
         let name = self.receiver.name();
         let tally = self.outbox.tally(name.to_owned()).await?;
-        let (deliveries, of) = (&self.core.deliveries, Of::new(name));
-        let lag = tally.oldest.map_or(0, |oldest| (self.core.clock.now().0 - oldest.0).max(0) / 1000);
+        let (deliveries, of) = (&self.core.parts.deliveries, Of::new(name));
+        let lag = tally.oldest.map_or(0, |oldest| (self.core.parts.clock.now().0 - oldest.0).max(0) / 1000);
         deliveries.pending.get_or_create(&of).set(i64::try_from(tally.pending).unwrap_or(i64::MAX));
         deliveries.stuck.get_or_create(&of).set(i64::try_from(tally.stuck).unwrap_or(i64::MAX));
         deliveries.lag.get_or_create(&of).set(lag);
@@ -423,14 +423,14 @@ impl Worker {
 /// Notes first what the receiver may know from now on: an answer that is lost must not be taken for a delivery that was.
 async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<Sent, Fault> {
     if let Some(all) = notice.spreads() {
-        let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
+        let noted = core.parts.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
         noted?;
     }
     let sent = receiver.tell(notice).await?;
     if let (Sent::Absent, Some(after)) = (&sent, &notice.after) {
         let nothing =
             Told { groups: BTreeSet::new(), roles: BTreeSet::new(), absent: Some(notice.version), ..after.clone() };
-        let noted = core.store.outbox().attempt(receiver.name().to_owned(), notice.number, nothing.text()).await;
+        let noted = core.parts.store.outbox().attempt(receiver.name().to_owned(), notice.number, nothing.text()).await;
         noted?;
     }
     Ok(sent)
@@ -439,7 +439,7 @@ async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<S
 /// Tells one receiver of one user.
 async fn tell(core: Arc<Core>, receiver: Arc<dyn Receiver>, due: Due) -> (Due, Notice, Result<Sent, Fault>, Duration) {
     let began = Instant::now();
-    let (now, rules) = (core.clock.now(), core.rules.current());
+    let (now, rules) = (core.parts.clock.now(), core.parts.rules.current());
     let view = due.known.as_ref().map(|known| view(known, &rules, now));
     let notice = Notice::new(&due, view.as_ref(), receiver.filter(), now);
     let outcome = match notice.is_for_receiver {

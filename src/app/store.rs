@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{StartError, merged};
+use super::StartError;
+use super::rules::merged;
 use crate::config::{Config, Place, Server, ServerPassword};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::elsewhere::Announced;
