@@ -44,13 +44,14 @@ use crate::ports::rules::Rules;
 use crate::ports::store::{Store, StoreError};
 use crate::serve::admin::{self, Inspect};
 use crate::serve::assertion::KeyError;
+use crate::serve::counters::Counters;
 use crate::serve::door::Door;
-use crate::serve::listen::{self, Drained, Tls, TlsError};
-use crate::serve::proxy::counters::Counters;
+use crate::serve::listen::{self, Drained};
 use crate::serve::proxy::{Site, SiteError};
 use crate::serve::relay::{self, Relay};
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
+use crate::serve::tls::{Tls, TlsError};
 use crate::telemetry::meters::Meters;
 use crate::telemetry::watchdog::Watchdog;
 

@@ -590,3 +590,15 @@ async fn record(
         tracing::error!(%id, provider = %provider.name, %error, "a refusal could not be recorded");
     }
 }
+
+/// A name for a login, in the log and in the audit: 96 random bits in hexadecimal.
+pub fn new_id() -> String {
+    let mut bytes = [0; 12];
+    // Without randomness nothing else works either; an id of zeros then still pairs a page with its log line by time.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().fold(String::with_capacity(24), |mut text, byte| {
+        use std::fmt::Write as _;
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -30,8 +30,8 @@ use crate::ports::sessions::Sessions;
 use crate::ports::store::postgres::replicas::Following;
 use crate::ports::store::{Store, StoreError};
 use crate::serve::assertion::{self, Asserter};
+use crate::serve::counters::Counters;
 use crate::serve::proxy::Site;
-use crate::serve::proxy::counters::Counters;
 use crate::serve::relay::Relay;
 
 /// What outlives a reload, and what the site of each configuration is made of.

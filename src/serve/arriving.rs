@@ -16,7 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::listen::{PartialBody, Peer};
+use super::peer::{PartialBody, Peer};
 
 /// Bytes of a rest that are read, for how long, and how long its next piece may take. Then the connection is closed.
 const MOST: usize = 8 << 20;

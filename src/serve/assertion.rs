@@ -18,7 +18,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response};
 use serde_json::{Map, Value, json};
 
-use super::proxy::headers::identity::Identity;
+use super::identity::Identity;
 use crate::config::{self, PublicUrl, Secret};
 use crate::pipeline::ids::Timestamp;
 

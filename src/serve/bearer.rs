@@ -22,10 +22,9 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use http::header::{self, HeaderMap};
 
-use super::proxy::new_id;
 use super::respond::Trouble;
 use crate::config::{self, Config};
-use crate::login::{self, Attempt, Entered, Reason, Recognised, Refused, Services};
+use crate::login::{self, Attempt, Entered, Reason, Recognised, Refused, Services, new_id};
 use crate::pipeline::capture::bearer::{self, BearerFault, Borne};
 use crate::pipeline::capture::{Captured, UntrustedToken};
 use crate::pipeline::claims::Claims;

@@ -5,28 +5,22 @@
 //! timer. One that has been idle for a moment gives back everything that hyper keeps for it, its buffer above all, and is
 //! a socket and a timer until its next byte.
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Request;
-use http::header::HeaderValue;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -34,15 +28,16 @@ use tokio_rustls::TlsAcceptor;
 
 use super::alarm::Alarm;
 use super::arriving::Arriving;
+use super::counters::{Counters, StageLabel};
 use super::door::{Door, Taken};
 use super::gather::Gathering;
-use super::held::{Client, Held};
+use super::held::Held;
+use super::peer::{Guard, Peer, Phase};
 use super::proxy::body::Answer;
-use super::proxy::counters::StageLabel;
-use super::proxy::{Counters, Site, USUAL_HEAD, handle};
+use super::proxy::{Site, USUAL_HEAD, handle};
 use super::proxy_protocol;
-use crate::config::{Listen, TlsFiles};
-use crate::pipeline::faults;
+use super::tls::Tls;
+use crate::config::Listen;
 
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,15 +88,6 @@ pub async fn run(
     let cut = most - places.available_permits();
     let _ = phase.send(Phase::Ending);
     Drained::Cut(cut)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-enum Phase {
-    Serving,
-    /// Requests under way finish, and idle connections close.
-    Draining,
-    /// Whatever is left is cut.
-    Ending,
 }
 
 struct Server {
@@ -199,7 +185,9 @@ where
             }
         }
     }
-    let peer = Arc::new(Peer::new(client, place, &server));
+    let client = client.to_canonical();
+    let trusted = server.site.load().trusts(client);
+    let peer = Arc::new(Peer::new(client, trusted, place, server.phase.clone(), Arc::clone(&server.counters)));
     connection(stream, peer, server).await;
 }
 
@@ -339,177 +327,6 @@ fn note_unreadable(error: &hyper::Error, peer: &Peer) {
         peer.counters.refusals.get_or_create(&StageLabel { stage: "http" }).inc();
         let why = if error.is_parse_too_large() { "its head is too long" } else { "it is not HTTP" };
         tracing::info!(client = %peer.address, why, "a request could not be read");
-    }
-}
-
-/// The other end of a connection, for as long as it lasts.
-pub struct Peer {
-    /// Of the socket. No header changes it.
-    pub address: IpAddr,
-    pub forwarded_for: HeaderValue,
-    /// Whose share of what is held its bytes count for; `None` for a trusted hop, which brings many clients.
-    pub client: Option<Client>,
-    /// Requests that were begun; wraps.
-    begun: AtomicU32,
-    in_flight: AtomicU32,
-    /// Bodies of requests that have not arrived whole. An app may answer before it has the body, and then a body outlasts its
-    /// request: what comes next is the rest of it.
-    bodies: AtomicU32,
-    /// Woken when the last of them has arrived, so that the wait for the next request begins.
-    when_whole: Mutex<Option<Waker>>,
-    /// HTTP/2: bytes that come between requests are no head of one.
-    multiplexed: AtomicBool,
-    tunnelled: AtomicBool,
-    /// Nothing has gone on for [`REST`]: hyper is not needed.
-    rests: AtomicBool,
-    /// The head that came last states its length in two ways.
-    two_lengths: AtomicBool,
-    phase: watch::Receiver<Phase>,
-    counters: Arc<Counters>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Peer {
-    fn new(address: IpAddr, place: OwnedSemaphorePermit, server: &Server) -> Self {
-        let address = address.to_canonical();
-        server.counters.connections.inc();
-        Self {
-            address,
-            // An address is digits, dots and colons.
-            forwarded_for: HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
-            client: (!server.site.load().trusts(address)).then(|| Client::of(address)),
-            begun: AtomicU32::new(0),
-            in_flight: AtomicU32::new(0),
-            bodies: AtomicU32::new(0),
-            when_whole: Mutex::new(None),
-            multiplexed: AtomicBool::new(false),
-            tunnelled: AtomicBool::new(false),
-            rests: AtomicBool::new(false),
-            two_lengths: AtomicBool::new(false),
-            phase: server.phase.clone(),
-            counters: Arc::clone(&server.counters),
-            _place: place,
-        }
-    }
-}
-
-impl Peer {
-    /// Whether the head of the request under way has both a Content-Length and a Transfer-Encoding. hyper takes one of them
-    /// away, so it cannot be seen in the request itself. Of a head that came while an earlier request was under way it
-    /// is not known; hyper then reads the chunks, forwards no length and closes, as RFC 9112 section 6.1 asks.
-    pub fn has_two_lengths(&self) -> bool {
-        self.two_lengths.load(Ordering::Relaxed)
-    }
-}
-
-impl Peer {
-    /// A body begins to arrive: until what comes back is dropped, what arrives is no head.
-    pub fn body_arrives(self: Arc<Self>) -> PartialBody {
-        self.bodies.fetch_add(1, Ordering::Relaxed);
-        PartialBody { peer: self }
-    }
-
-    /// Whether no request is under way, nor the body of one.
-    fn is_between_requests(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && self.bodies.load(Ordering::Relaxed) == 0
-    }
-
-    /// Wakes the connection when its last body has arrived, if there is one that outlasts its request.
-    fn wake_when_whole(&self, context: &Context<'_>) {
-        if self.in_flight.load(Ordering::Relaxed) > 0 || self.bodies.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        let waker = context.waker().clone();
-        // The one before is dropped behind the lock: it may be the last that holds a task.
-        let before = self.when_whole.lock().unwrap_or_else(PoisonError::into_inner).replace(waker);
-        drop(before);
-        if self.bodies.load(Ordering::SeqCst) == 0 {
-            context.waker().wake_by_ref();
-        }
-    }
-}
-
-/// See [`Peer::body_arrives`].
-pub struct PartialBody {
-    peer: Arc<Peer>,
-}
-
-impl Drop for PartialBody {
-    fn drop(&mut self) {
-        if self.peer.bodies.fetch_sub(1, Ordering::SeqCst) > 1 {
-            return;
-        }
-        // Locks: it is held for one statement here and in `wake_when_whole`, which drops no body.
-        let waker = self.peer.when_whole.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.counters.connections.dec();
-    }
-}
-
-/// A request under way: from its head to the last byte of its answer.
-pub struct Guard {
-    peer: Arc<Peer>,
-    /// What else lasts as long.
-    held: Vec<Held>,
-}
-
-impl Guard {
-    pub fn new(peer: &Arc<Peer>) -> Self {
-        peer.begun.fetch_add(1, Ordering::Relaxed);
-        peer.in_flight.fetch_add(1, Ordering::Relaxed);
-        peer.counters.in_flight.inc();
-        Self { peer: Arc::clone(peer), held: Vec::new() }
-    }
-
-    /// Keeps what is held until the last byte of the answer.
-    pub fn keep(&mut self, held: Held) {
-        self.held.push(held);
-    }
-
-    /// The connection becomes a tunnel, which watches itself.
-    pub fn tunnel(&self) -> Tunnel {
-        self.peer.tunnelled.store(true, Ordering::Relaxed);
-        self.peer.counters.tunnels.inc();
-        Tunnel { peer: Arc::clone(&self.peer) }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.peer.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.peer.counters.in_flight.dec();
-    }
-}
-
-/// A connection that has switched protocols. Holds its place among the connections.
-pub struct Tunnel {
-    peer: Arc<Peer>,
-}
-
-impl Tunnel {
-    /// Runs the tunnel until it ends, or the process does.
-    pub fn spawn(self, tunnel: impl Future<Output = ()> + Send + 'static) {
-        let mut phase = self.peer.phase.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = tunnel => {}
-                _ = phase.wait_for(|phase| *phase >= Phase::Ending) => {}
-            }
-            drop(self);
-        });
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.peer.counters.tunnels.dec();
     }
 }
 
@@ -792,94 +609,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-}
-
-/// Why a certificate cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    #[error("`listen.tls_certificate` cannot be read: {0}")]
-    Certificate(String),
-    #[error("`listen.tls_key` cannot be read: {0}")]
-    Key(String),
-    #[error("certificate and key do not belong together, or are of no use: {0}")]
-    Pair(String),
-}
-
-/// The certificate that clients are shown; can be read again while connections are open.
-pub struct Tls {
-    current: ArcSwap<CertifiedKey>,
-}
-
-impl Tls {
-    /// # Errors
-    /// When the files are not a certificate chain and its key, in PEM.
-    pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
-        Ok(Self { current: ArcSwap::new(Arc::new(read_pair(files)?)) })
-    }
-
-    /// Reads the files again, for connections yet to come.
-    ///
-    /// # Errors
-    /// As for [`Self::load`]; the present certificate then stays.
-    pub fn reload(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read_pair(files)?));
-        Ok(())
-    }
-
-    #[allow(clippy::expect_used, reason = "a fixed choice of the library's own suites")]
-    pub(super) fn acceptor(self: Arc<Self>) -> TlsAcceptor {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("this provider has the suites of TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(self);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls")
-    }
-}
-
-impl ResolvesServerCert for Tls {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
-    }
-}
-
-fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| TlsError::Certificate(faults::pem(&error));
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate).map_err(unreadable)?.collect();
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| TlsError::Key(faults::pem(&error)))?;
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
-        .map_err(|error| TlsError::Pair(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_with_two_lengths_is_seen_however_it_is_cut() {
-        for (head, expected) in [
-            ("GET / HTTP/1.1\r\ncontent-length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true),
-            ("GET / HTTP/1.1\nTRANSFER-ENCODING:chunked\nContent-Length:1\n\n", true),
-            ("GET / HTTP/1.1\r\ncontent-length: 1\r\n\r\ntransfer-encoding: chunked\r\n", false),
-            ("GET / HTTP/1.1\r\nx-content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
-            ("GET / HTTP/1.1\r\na: content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
-        ] {
-            for cut in 0..head.len() {
-                let mut scan = HeadScan::default();
-                scan.read(&head.as_bytes()[..cut]);
-                scan.read(&head.as_bytes()[cut..]);
-                assert_eq!(scan.length && scan.encoding, expected, "{head:?} cut at {cut}");
-            }
-        }
     }
 }

@@ -12,7 +12,6 @@
 pub mod binding;
 pub mod body;
 mod callback;
-pub mod counters;
 pub mod forward;
 mod gate;
 pub mod headers;
@@ -35,26 +34,27 @@ use hyper::upgrade::OnUpgrade;
 
 use self::binding::Binder;
 use self::body::{Answer, Outgoing, Streamed, Upload, Watch};
-pub use self::counters::Counters;
-use self::counters::{Outcome, StageLabel};
 use self::forward::{App, AppError};
 use self::gate::{Admitted, Gate};
-use self::headers::identity::{self, Identity};
-use self::headers::{Cleaned, Framing, Hygiene, PublicSide};
+use self::headers::{Cleaned, Hygiene, PublicSide};
 use self::route::{Beside, Found, Route, Router};
 use self::upstream::AppBody;
 use super::access;
 use super::assertion::{self, Asserter};
 use super::bearer::{Bearer, Bearers};
 use super::cookies::{self, CookieKeyError, Jar, Sealer};
-use super::held::{self, Client, Held};
-use super::listen::{Guard, Peer};
+use super::counters::{Counters, Outcome, StageLabel};
+use super::framing::Framing;
+use super::held::{Client, Held};
+use super::identity::{self, Identity};
+use super::peer::{Guard, Peer};
 use super::relying_party::Front;
 use super::relying_party::renewal::Renewed;
 use super::respond::{self, Trouble};
 use super::session::Desk;
+use super::whole;
 use crate::config::{self, Config, Limits, Listen, Need, Network, Secret};
-use crate::login::Services;
+use crate::login::{Services, new_id};
 use crate::pipeline::capture::fields::ProtocolFields;
 use crate::pipeline::capture::watch::{BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
@@ -477,7 +477,7 @@ async fn hold_form(
     };
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, request.headers()));
-    let form = held::read(request.body_mut(), site.limits.callback_body, time, held).await?;
+    let form = whole::read(request.body_mut(), site.limits.callback_body, time, held).await?;
     if let Some(scan) = scan {
         scan::check(scan.read_whole(&form), "body")?;
     }
@@ -740,15 +740,3 @@ fn log(id: &str, trouble: &Trouble, status: StatusCode) {
 
 /// Characters of a reason in the log.
 const MOST_REASON: usize = 1000;
-
-/// 96 random bits in hexadecimal.
-pub(super) fn new_id() -> String {
-    let mut bytes = [0; 12];
-    // Without randomness nothing else works either; an id of zeros then still pairs a page with its log line by time.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(24), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}

@@ -24,17 +24,16 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::arriving::Arriving;
-use super::held;
-use super::listen::Tls;
-use super::proxy::counters::StageLabel;
+use super::counters::{Counters, StageLabel};
 use super::proxy::headers::clean_response;
-use super::proxy::{Counters, new_id};
 use super::respond;
 use super::respond::oauth::{self, Trouble};
 use super::side::Side;
+use super::tls::Tls;
+use super::whole;
 use crate::config::{self, Config, Endpoint};
 use crate::login::walk::Message;
-use crate::login::{self, Attempt, Entered, Reason, Refused, Resync, Services};
+use crate::login::{self, Attempt, Entered, Reason, Refused, Resync, Services, new_id};
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::relay::{
@@ -209,7 +208,7 @@ impl Exchange {
         let limit = relay.settings.request_body;
         // Its clients are the app, which has no share but all.
         let held = relay.counters.held.open(None);
-        let read = held::read(body, limit, relay.settings.timeout, held).await;
+        let read = whole::read(body, limit, relay.settings.timeout, held).await;
         let body = read.map_err(|trouble| match trouble {
             respond::Trouble::BodyTooLarge { .. } => Trouble::TooLarge { limit },
             respond::Trouble::BodyStalled => Trouble::Body("the body stopped arriving"),

@@ -38,8 +38,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::framing::Framing;
 use super::held::Full;
-use super::proxy::headers::Framing;
 use crate::login::{Reason, Refused};
 use crate::pipeline::capture::CaptureRefusal;
 use crate::pipeline::capture::bearer::BearerFault;

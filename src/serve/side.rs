@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use super::arriving::Arriving;
-use super::listen::Tls;
+use super::tls::Tls;
 
 /// How long a head may take, a TLS handshake, and a kept connection until its next request.
 const HEAD: Duration = Duration::from_secs(75);

@@ -23,10 +23,11 @@ use super::http::MOST_BODY;
 use super::{Inspect, console, pages};
 use crate::config;
 use crate::serve::arriving::Arriving;
-use crate::serve::held::{self, Client};
-use crate::serve::listen::Tls;
+use crate::serve::held::Client;
 use crate::serve::respond::Trouble;
 use crate::serve::side::Side;
+use crate::serve::tls::Tls;
+use crate::serve::whole;
 use crate::telemetry::watchdog::{LOOK, Watchdog};
 
 /// Connections at a time.
@@ -134,7 +135,7 @@ impl Desk {
         let asks_as = if parts.uri.path().starts_with(console::ROOT) { header::COOKIE } else { header::AUTHORIZATION };
         let limit = if parts.headers.contains_key(asks_as) { MOST_BODY } else { UNKNOWN_BODY };
         let held = self.inspect.held().open(Some(Client::of(address.ip())));
-        let body = match held::read(body, limit, BODY_TIME, held).await {
+        let body = match whole::read(body, limit, BODY_TIME, held).await {
             Ok(body) => Body::from(body),
             // Each API says this in its own words.
             Err(Trouble::BodyTooLarge { .. }) => Body::new(Limited::new(Full::from("{}"), 0)),

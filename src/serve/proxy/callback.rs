@@ -9,10 +9,9 @@ use http::{Request, Response, StatusCode, request};
 use super::body::Outgoing;
 use super::gate::{self, Admitted};
 use super::headers;
-use super::headers::identity::Identity;
 use super::upstream::AppBody;
-use super::{Answered, Failed, HeldForm, Site, client, new_id, remember_redirect, scan};
-use crate::login::{self, Entered, Passed, Reason, Refused, login};
+use super::{Answered, Failed, HeldForm, Site, client, remember_redirect, scan};
+use crate::login::{self, Entered, Passed, Reason, Refused, login, new_id};
 use crate::pipeline::capture::CallbackMessage;
 use crate::pipeline::provider::{Mode, Provider};
 use crate::pipeline::reading::media;
@@ -20,10 +19,12 @@ use crate::pipeline::verify::BindingVerdict;
 use crate::serve::arriving::Arriving;
 use crate::serve::bearer::Bearer;
 use crate::serve::cookies::Jar;
-use crate::serve::held::{self, Client};
-use crate::serve::listen::Peer;
+use crate::serve::held::Client;
+use crate::serve::identity::Identity;
+use crate::serve::peer::Peer;
 use crate::serve::respond::{self, Trouble};
 use crate::serve::session::{Beginning, set_by_app};
+use crate::serve::whole;
 
 /// A message at a callback path: no login, or one that is applied before the app sees it.
 pub(super) async fn take(
@@ -43,7 +44,7 @@ pub(super) async fn take(
         Some(HeldForm(form)) => form,
         None => {
             let held = site.counters.held.open(client(&site, &peer, &parts.headers));
-            held::read(body, site.limits.callback_body, time, held).await?
+            whole::read(body, site.limits.callback_body, time, held).await?
         }
     };
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.

@@ -10,9 +10,9 @@ use http::{Method, Request, Response, StatusCode};
 
 use super::body::Outgoing;
 use super::headers;
-use super::headers::identity::{self, Identity};
-use super::{Answered, Failed, Jar, Site, Trouble, client, new_id, remember_redirect, scan};
+use super::{Answered, Failed, Jar, Site, Trouble, client, remember_redirect, scan};
 use crate::config::{ForwardAuth, Need, PublicUrl, SessionSettings};
+use crate::login::new_id;
 use crate::pipeline::capture::fields::{Field, ProtocolFields};
 use crate::pipeline::capture::watch::Seeks;
 use crate::pipeline::reading::header::{Meaning, folded, meaning};
@@ -23,11 +23,13 @@ use crate::serve::arriving::Arriving;
 use crate::serve::assertion;
 use crate::serve::bearer::Bearer;
 use crate::serve::forward_auth::{self, Question, Wanted};
-use crate::serve::held::{self, Client};
-use crate::serve::listen::Peer;
+use crate::serve::held::Client;
+use crate::serve::identity::{self, Identity};
+use crate::serve::peer::Peer;
 use crate::serve::relying_party::logout::{logout_request, logout_token};
 use crate::serve::relying_party::{Front, OwnRequest};
 use crate::serve::respond;
+use crate::serve::whole;
 
 /// Everything about sessions that one configuration asks for.
 pub struct Gate {
@@ -202,7 +204,7 @@ pub async fn own(site: &Arc<Site>, jar: Jar, peer: &Peer, request: Request<Arriv
     let page = path.strip_prefix(gate.public.own.as_str()).ok_or(Trouble::NoSuchPage)?.to_owned();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, &parts.headers));
-    let body = held::read(body, site.limits.callback_body, time, held).await?;
+    let body = whole::read(body, site.limits.callback_body, time, held).await?;
     let id = new_id();
     let query = parts.uri.query().map(str::to_owned);
     let client = client(site, peer, &parts.headers);
@@ -282,7 +284,7 @@ pub async fn logout_path(
     let (mut parts, body) = request.into_parts();
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);
     let held = site.counters.held.open(client(site, peer, &parts.headers));
-    let body = held::read(body, site.limits.callback_body, time, held).await?;
+    let body = whole::read(body, site.limits.callback_body, time, held).await?;
     if let Some(scan) = scan {
         scan::check(scan.read_whole(&body), "body")?;
     }

@@ -5,7 +5,6 @@
 //! another one (`X_Forwarded_User`) does not pass.
 
 mod dropped;
-pub mod identity;
 
 use std::net::IpAddr;
 
@@ -16,6 +15,8 @@ use self::dropped::Dropped;
 use crate::config::{Headers, ProviderSettings};
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::reading::header::{Meaning, folded, is_plain, meaning};
+use crate::serve::framing::Framing;
+use crate::serve::identity;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -31,17 +32,6 @@ pub struct Wishes {
     pub upgrade: Option<HeaderValue>,
     /// Trailer fields are welcome in the answer (RFC 9110 section 10.1.4).
     pub trailers: bool,
-}
-
-/// Why a request's framing cannot be passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Framing {
-    #[error("a transfer encoding other than one `chunked`")]
-    TransferEncoding,
-    #[error("both `Content-Length` and `Transfer-Encoding`")]
-    TwoLengths,
-    #[error("several differing `Content-Length` fields")]
-    ContentLength,
 }
 
 /// Which names pass that do not by themselves, and what was dropped so far.

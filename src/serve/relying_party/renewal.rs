@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::{Front, Lasting, Party, Way};
-use crate::login::{self, Entered, Reason, Resync};
+use crate::login::{self, Entered, Reason, Resync, new_id};
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::verify::Origin;
 use crate::ports::sessions::{Digest, Session};
 use crate::ports::token_endpoint::ExchangeError;
-use crate::serve::proxy::new_id;
 use crate::serve::respond::Trouble;
 
 /// What became of one renewal.

@@ -223,7 +223,7 @@ async fn prx03_heads_of_hundreds_of_fields_pass_and_what_is_refused_is_counted()
     let answer = get(proxy.address, "/", &fields).await;
     assert_eq!((answer.status, answer.one("x-399")), (200, Some("399")));
     assert_eq!(app.last().one("x-399"), Some("399"));
-    let stage = loginsync::serve::proxy::counters::StageLabel { stage: "http" };
+    let stage = loginsync::serve::counters::StageLabel { stage: "http" };
     assert_eq!(proxy.counters.refusals.get_or_create(&stage).get(), 0);
     let huge = format!("x-long: {}\r\n", "x".repeat(70_000));
     assert_eq!(get(proxy.address, "/", &huge).await.status, 431);

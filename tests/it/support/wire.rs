@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use loginsync::config::TlsFiles;
-use loginsync::serve::listen::Tls;
+use loginsync::serve::tls::Tls;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
