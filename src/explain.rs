@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 
 use self::input::What;
 pub use self::input::{Input, InputError};
-use crate::login::walk::{Asks, Stopped, Trace, walk};
+use crate::login::trace::{Asks, Trace};
+use crate::login::walk::{Stopped, walk};
 use crate::login::{Reason, describe};
 use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::{Captured, UntrustedToken};

@@ -13,14 +13,15 @@
 
 mod enrich;
 pub mod outcome;
+pub mod trace;
 pub mod walk;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::enrich::Unread;
 use self::outcome::{About, Delivery, Outcomes};
-use self::walk::{Asks, Known, Message, Stopped, Trace, again, by_userinfo, walk};
+use self::trace::{Asks, Trace, Unread};
+use self::walk::{Known, Message, Stopped, again, by_userinfo, walk};
 use crate::clock::Clock;
 use crate::pipeline::capture::bearer::BearerFault;
 use crate::pipeline::capture::denial::Denial;

@@ -260,7 +260,7 @@ fn renewal(section: &Section<'_>, found: Found<Duration>, sealed: bool) -> Durat
 
 fn app_cookie(root: &Section<'_>, watches: bool) -> Option<String> {
     let by_session = root.word("identity", &[("callback", false), ("session", true)], false);
-    let cookie = root.parsed("app_session_cookie", cookie_name);
+    let cookie = root.parsed("app_session_cookie", values::cookie_name);
     let span = root.written("identity");
     match (by_session, cookie, span) {
         (true, None, Some(span)) if root.written("app_session_cookie").is_none() => {
@@ -294,17 +294,6 @@ fn follows_app(root: &Section<'_>) -> bool {
         );
     }
     follows
-}
-
-/// A token (RFC 6265 section 4.1.1).
-pub fn cookie_name(text: &str) -> Result<String, Wrong> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    let folded = text.to_ascii_lowercase();
-    let ours = folded.trim_start_matches("__host-").trim_start_matches("__secure-").starts_with("loginsync-");
-    match !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed) && !ours {
-        true => Ok(text.to_owned()),
-        false => Err(Wrong::expected("the name of a cookie of the app, such as `JSESSIONID`")),
-    }
 }
 
 fn logout_paths(root: &Section<'_>, providers: &[ProviderSettings]) -> Vec<String> {

@@ -4,7 +4,6 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Found, Section};
-use super::sessions::cookie_name;
 use super::values::{self, ListenAt};
 use super::{
     Admin, App, AppProtocol, Assertion, Bearer, Console, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay,
@@ -187,7 +186,7 @@ pub fn bearer(section: &Section<'_>) -> Bearer {
         cache_age: section.duration("cache_age", seconds(30), seconds(1)..=seconds(300)),
         cache_entries: section.count("cache_entries", 10_000, 2..=1_000_000),
         form: section.flag("form", false),
-        cookies: section.list("cookies", false, cookie_name).unwrap_or_default(),
+        cookies: section.list("cookies", false, values::cookie_name).unwrap_or_default(),
     };
     section.finish();
     bearer

@@ -425,6 +425,17 @@ pub fn within<T: PartialOrd + Copy>(
     Err(Wrong::expected(format!("{} to {}", written(*range.start()), written(*range.end()))))
 }
 
+/// A token (RFC 6265 section 4.1.1).
+pub fn cookie_name(text: &str) -> Result<String, Wrong> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let folded = text.to_ascii_lowercase();
+    let ours = folded.trim_start_matches("__host-").trim_start_matches("__secure-").starts_with("loginsync-");
+    match !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed) && !ours {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::expected("the name of a cookie of the app, such as `JSESSIONID`")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,16 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::walk::{Asks, Believed, Trace};
+use super::trace::{Asks, Believed, Trace, Unread};
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
 use crate::pipeline::claims::sources::{Brought, Source, Sources};
 use crate::pipeline::claims::{self, ClaimRule, overage};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::provider::Provider;
-use crate::pipeline::verify::{self, Assertion, Fault, Payload, Verified};
+use crate::pipeline::verify::{self, Assertion, Payload, Verified};
 use crate::ports::back_channel::AskError;
 use crate::ports::back_channel::userinfo::{self, Userinfo, UserinfoError};
-use crate::ports::keys::KeysError;
 
 /// Fills in the sources that some claim still needs and that were not fetched, cheapest first.
 pub(super) async fn enrich(asks: Asks<'_>, login: &Believed, mut sources: Sources, trace: &mut dyn Trace) -> Sources {
@@ -32,21 +31,6 @@ pub(super) async fn enrich(asks: Asks<'_>, login: &Believed, mut sources: Source
         }
     }
     complete(asks, login, sources, trace).await
-}
-
-/// Why a source told nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum Unread {
-    #[error(transparent)]
-    Userinfo(#[from] UserinfoError),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error("{0}")]
-    Fault(Fault),
-    #[error("{0}")]
-    Subject(String),
-    #[error("it is not a JWT: {0}")]
-    Opaque(String),
 }
 
 fn brought(

@@ -16,44 +16,21 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::Reason;
-use super::enrich::{Unread, ask_userinfo, enrich};
+use super::enrich::{ask_userinfo, enrich};
+use super::trace::{Asks, Believed, Trace, Unread};
 use crate::pipeline::capture::oidc::{AccessToken, IdTokenError, UntrustedIdToken};
 use crate::pipeline::capture::{self, Arrival, Beside, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
 use crate::pipeline::claims::arrived::{Arrived, arrived, arrived_refused};
 use crate::pipeline::claims::sources::{Brought, Sources};
 use crate::pipeline::claims::{self, ClaimRule, ClaimState, Claims, ClaimsRefusal};
-use crate::pipeline::ids::{ProviderName, Timestamp};
+use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::Candidates;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::settle::settle;
 use crate::pipeline::verify::presented::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, SignedToken, Verified};
-use crate::ports::back_channel::BackChannel;
-use crate::ports::directory::{Directory, DirectoryError};
 use crate::ports::keys::{KeySource, KeysError, Published};
 use crate::ports::rules::Pair;
-
-/// Whom the walk may ask. A look asks fewer than a login: what is not fetched stays unresolved.
-#[derive(Clone, Copy)]
-pub struct Asks<'a> {
-    pub keys: &'a dyn KeySource,
-    pub back_channel: Option<&'a dyn BackChannel>,
-    pub directory: Option<&'a dyn Directory>,
-    /// How many SAML responses are verified at once.
-    pub verifiers: &'a Arc<Semaphore>,
-}
-
-/// Hears what the walk comes to know, for a log or a report.
-pub trait Trace: Send {
-    /// The token is believed.
-    fn verified(&mut self, _assertion: &Verified<Assertion>) {}
-
-    /// A source of claims did not come.
-    fn source_failed(&mut self, _provider: &ProviderName, _source: &'static str, _why: &Unread) {}
-
-    /// The directory was asked for groups that the token left out.
-    fn directory_asked(&mut self, _provider: &ProviderName, _answer: &Result<Vec<String>, DirectoryError>) {}
-}
 
 /// What may carry a login.
 pub enum Message<'a> {
@@ -112,17 +89,6 @@ impl Known {
     pub fn into_candidates(self) -> Candidates {
         self.candidates
     }
-}
-
-/// A login whose token is believed, with what was fetched for it.
-pub(super) struct Believed {
-    pub assertion: Verified<Assertion>,
-    pub provider: Arc<Provider>,
-    /// What it is decided by, from the first step to the last.
-    pub pair: Arc<Pair>,
-    pub sources: Sources,
-    pub access_token: Option<AccessToken>,
-    pub now: Timestamp,
 }
 
 impl Believed {

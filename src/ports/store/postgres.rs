@@ -22,6 +22,7 @@ mod records;
 pub mod replicas;
 mod schema;
 mod sessions;
+mod settings;
 pub mod transfer;
 mod users;
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::Inspect;
 use super::limit::{Left, Limit};
-use super::service::{Caller, Through};
+use super::service::{self, Caller, Through};
 use crate::config::Face;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::catalogue::{AccessToken, ApiClient};
@@ -67,15 +67,9 @@ impl Denied {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this address does not answer this method; `Allow` names those that it does",
             ),
-            Self::Store(error) => store_failed(error),
+            Self::Store(error) => service::store_failed(error),
         }
     }
-}
-
-/// What a face says when the store failed: why is for the log alone.
-pub fn store_failed(error: &StoreError) -> (StatusCode, &'static str) {
-    tracing::error!(%error, "the store failed a call of an API");
-    (StatusCode::SERVICE_UNAVAILABLE, "the store is not available; try again in a moment")
 }
 
 /// A token as its client gets it, once.

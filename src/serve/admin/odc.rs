@@ -12,7 +12,9 @@
 
 mod bulk;
 mod claim_mappings;
+mod claims;
 mod groups;
+mod names;
 mod people;
 mod providers;
 mod token;

@@ -4,6 +4,7 @@
 //! so that of several at once none is lost; then it is written as one transaction. What the configuration file declares is
 //! read-only here.
 
+mod aside;
 mod bulk;
 mod exposures;
 mod groups;
@@ -22,18 +23,18 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
+use self::aside::Turns;
+pub use self::aside::{BUDGET, Unlooked};
 pub use self::bulk::{Bulk, BulkChange, BulkResult, ReadChanges};
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
 pub use self::history::{Backwards, SCANNED};
-use self::looks::Turns;
-pub use self::looks::{BUDGET, Candidate, MOST_FAULTS, Past, Planned, Question, Unlooked};
+pub use self::looks::{Candidate, MOST_FAULTS, Past, Planned, Question};
 use self::lookup::{Index, Lookup};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
 pub use self::trials::Trial;
-use super::auth::store_failed;
 use super::{Change, Inspect};
 use crate::config::{Face, Headers, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
@@ -384,4 +385,10 @@ impl Service {
         self.inspect.change(Change { edit: Box::new(edit), confirmed: call.confirmed, client }).await?;
         receiver.await.map_err(|_| Refused::Store(StoreError::Unavailable("the change was not planned".into())))
     }
+}
+
+/// What a face says when the store failed: why is for the log alone.
+pub fn store_failed(error: &StoreError) -> (StatusCode, &'static str) {
+    tracing::error!(%error, "the store failed a call of an API");
+    (StatusCode::SERVICE_UNAVAILABLE, "the store is not available; try again in a moment")
 }

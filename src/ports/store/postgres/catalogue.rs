@@ -10,7 +10,7 @@ use super::super::StoreError;
 use super::super::rows::kind_of;
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, get, values};
-use super::{PgStore, Shared, clients, outbox};
+use super::{PgStore, Shared, clients, outbox, settings};
 use crate::pipeline::decision::Written;
 use crate::pipeline::ids::{Target, Timestamp};
 use crate::pipeline::mapping::stored::{Entry, Exposure, Stored};
@@ -104,15 +104,6 @@ async fn entries<B: DeserializeOwned>(pipe: &Pipe, kind: i64) -> Result<BTreeMap
     Ok(entries)
 }
 
-pub(super) fn set(name: &str, value: Vec<u8>) -> Statement {
-    Statement {
-        text: "INSERT INTO loginsync.settings (name, value) VALUES ($1, $2)
-               ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-            .into(),
-        values: values![name, value],
-    }
-}
-
 fn statement(text: &'static str, values: Vec<super::pipe::Value>) -> Statement {
     Statement { text: text.into(), values }
 }
@@ -149,7 +140,7 @@ pub(super) async fn write(
     entries_written(MAPPING, &before.mappings, &after.mappings, &mut statements)?;
     exposures_written(before, after, &mut statements);
     for (name, value) in [("last_number", after.last_number), ("generation", after.generation)] {
-        statements.push(set(name, value.to_string().into_bytes()));
+        statements.push(settings::set(name, value.to_string().into_bytes()));
     }
     // Names as they become, one rename after another.
     let (mut names, round) = (names.clone(), store.round());

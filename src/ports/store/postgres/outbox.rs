@@ -6,7 +6,7 @@ use super::super::StoreError;
 use super::super::rows::{News, kind_of, note_of};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
-use super::{Shared, catalogue};
+use super::{Shared, settings};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::names::Names;
 use crate::ports::BoxFuture;
@@ -361,7 +361,7 @@ impl Outbox for Shared {
 
     fn set_note(&self, name: String, value: Vec<u8>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.alone(move |pipe| async move {
-            let Statement { text, values } = catalogue::set(&note_of(&name), value);
+            let Statement { text, values } = settings::set(&note_of(&name), value);
             pipe.run(&text, &values).await?;
             Ok(((), pipe))
         })

@@ -341,7 +341,7 @@ async fn expect(pipe: &Pipe, before: Option<&Mark>) -> Result<(), Failed> {
 }
 
 async fn write_mark(pipe: &Pipe, mark: &Mark) -> Result<(), Failed> {
-    pipe.all(&[super::catalogue::set(MARK, mark.text()?.into_bytes())]).await.map(drop)
+    pipe.all(&[super::settings::set(MARK, mark.text()?.into_bytes())]).await.map(drop)
 }
 
 /// A check that no row passes keeps every process from writing, those too that are running: it waits for what is under way.
@@ -536,7 +536,7 @@ fn settings(store: &PgStore, rows: Vec<Row>) -> Result<Vec<Statement>, Failed> {
             true => store.secrets.seal(&name, &held)?,
             false => held,
         };
-        statements.push(super::catalogue::set(&name, held));
+        statements.push(super::settings::set(&name, held));
     }
     Ok(statements)
 }

@@ -10,7 +10,7 @@ use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
 use super::replicas::Revision;
-use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, outbox, replicas, schema};
+use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, outbox, replicas, schema, settings};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -561,7 +561,7 @@ async fn common(
     }
     for (name, value) in notes {
         statements.push(match value {
-            Some(value) => catalogue::set(name, value.clone()),
+            Some(value) => settings::set(name, value.clone()),
             None => Statement {
                 text: "DELETE FROM loginsync.settings WHERE name = $1".into(),
                 values: values![name.as_str()],
@@ -595,7 +595,7 @@ async fn common(
 fn forget(at: Timestamp) -> Vec<Statement> {
     let statement = |text: &'static str| Statement { text: text.into(), values: Vec::new() };
     vec![
-        catalogue::set(restored::NAME, at.0.to_be_bytes().to_vec()),
+        settings::set(restored::NAME, at.0.to_be_bytes().to_vec()),
         statement("DELETE FROM loginsync.sessions"),
         statement("DELETE FROM loginsync.api_tokens"),
         statement("DELETE FROM loginsync.console"),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::rows::erased_digest;
 use super::super::{StoreError, random_key};
-use super::facts::setting;
+use super::settings::setting;
 use super::{Session, kind_of, target_of, unavailable};
 use crate::pipeline::decision::Bearer;
 use crate::pipeline::ids::{MappingId, Timestamp, UserId};

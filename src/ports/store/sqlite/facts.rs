@@ -9,6 +9,7 @@ use super::super::rows::Live;
 use super::super::rows::{DISABLED, STOPPED};
 use super::super::{Known, StoreError, Through};
 use super::records;
+use super::settings::setting;
 use super::{kind_of, provider_of, target_of, unavailable, user_of};
 use crate::pipeline::decision::{Disablings, Facts, GrantOf, Other, Question, RunningWindow, Window};
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
@@ -379,12 +380,4 @@ impl Look<'_> {
         }
         Ok(users)
     }
-}
-
-/// What is noted under a name.
-pub(super) fn setting(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-    connection
-        .prepare_cached("SELECT value FROM settings WHERE name = ?1")
-        .and_then(|mut select| select.query_row(params![name], |row| row.get(0)).optional())
-        .map_err(unavailable)
 }

@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::super::StoreError;
 use super::super::rows::{News, note_of};
-use super::facts::{Look, setting};
+use super::facts::Look;
+use super::settings::setting;
 use super::{Session, SqliteStore, kind_of, records, unavailable};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::ports::BoxFuture;

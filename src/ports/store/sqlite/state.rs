@@ -15,7 +15,7 @@ use crate::pipeline::ids::{MappingId, ProviderName};
 use crate::pipeline::record::names::Names;
 
 pub(super) fn read(connection: &Connection) -> Result<Live, StoreError> {
-    let restored = super::facts::setting(connection, restored::NAME)?;
+    let restored = super::settings::setting(connection, restored::NAME)?;
     let restored = restored.and_then(|kept| restored::read(&kept));
     let mut live = Live { names: names(connection)?, work: Vec::new(), restored };
     let mut select = connection.prepare_cached("SELECT number, item FROM work ORDER BY number").map_err(unavailable)?;

@@ -50,7 +50,7 @@ pub(super) fn refuse_moved(connection: &Connection, path: &Path) -> Result<(), S
 }
 
 fn mark_of(connection: &Connection) -> Result<Option<Mark>, StoreError> {
-    super::facts::setting(connection, MARK)?.map(|text| Mark::read(&text)).transpose()
+    super::settings::setting(connection, MARK)?.map(|text| Mark::read(&text)).transpose()
 }
 
 impl Side {

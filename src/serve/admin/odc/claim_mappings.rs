@@ -4,12 +4,13 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::claims::{escaped, key_of_file};
 use super::{Errors, Made, Problem, groups, providers};
 use crate::config::Scope;
-use crate::pipeline::ids::{GroupName, MappingId, ProviderName, Target};
+use crate::pipeline::ids::{GroupName, ProviderName, Target};
 use crate::pipeline::mapping::definition::{Definition, Short, ShortTarget};
 use crate::pipeline::mapping::stored::MappingBody;
 use crate::pipeline::mapping::{Group, stages_meet};
@@ -21,30 +22,6 @@ use crate::serve::admin::service::{NewMapping, Place, Reference, Refused, World,
 const NAME: usize = 50;
 const VALUE: usize = 256;
 const DELIMITER: usize = 3;
-
-/// A claim mapping, as a group lists it.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimMappingObject {
-    pub key: String,
-    pub provider_key: String,
-    pub foreign_claim: ClaimObject,
-    /// Absent for one that the configuration file declares.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_updated_date: Option<String>,
-    /// `Active`; or `Inactive`, where the provider and the group are in different stages, or the mapping is switched off.
-    pub status: &'static str,
-}
-
-/// A claim, its texts with `"`, `\` and control characters escaped by a backslash.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ClaimObject {
-    pub name: String,
-    pub value: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value_delimiter: Option<String>,
-}
 
 /// A new claim mapping.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -72,57 +49,6 @@ pub struct ClaimChange {
     value: Option<String>,
     /// Empty: the value is taken whole.
     value_delimiter: Option<String>,
-}
-
-/// The claim mappings of groups: of the file first.
-pub fn of_groups(inspect: &dyn Inspect, wanted: impl Fn(&str) -> bool) -> Vec<(String, ClaimMappingObject)> {
-    let (rules, stored, file) = (inspect.rules(), inspect.stored(), inspect.file_rules());
-    let mut found = Vec::new();
-    for mapping in file.mappings() {
-        if !mapping.then.named().any(|target| matches!(target, Target::Group(name) if wanted(name.as_str()))) {
-            continue;
-        }
-        let definition = Definition::of(mapping);
-        let active = mapping.activity == crate::pipeline::mapping::Activity::Active;
-        if let Some((group, object)) = object(&definition, key_of_file(mapping.id), active) {
-            found.push((group, object));
-        }
-    }
-    for entry in stored.in_order() {
-        let id = crate::pipeline::mapping::Mapping::id_of_number(entry.number);
-        let activity = rules.mapping(id).map(|mapping| mapping.activity);
-        let active = activity == Some(crate::pipeline::mapping::Activity::Active);
-        let Some((group, mut object)) = object(&entry.body.definition, entry.key.clone(), active) else { continue };
-        if wanted(&group) {
-            object.last_updated_date = Some(entry.updated_at.to_string());
-            found.push((group, object));
-        }
-    }
-    found
-}
-
-fn object(definition: &Definition, key: String, active: bool) -> Option<(String, ClaimMappingObject)> {
-    let Short { provider, claim, value, delimiter, target: ShortTarget::Group(group) } = definition.short()? else {
-        return None;
-    };
-    let provider = ProviderName::parse(provider).ok()?;
-    let object = ClaimMappingObject {
-        key,
-        provider_key: provider_key(&provider),
-        foreign_claim: ClaimObject {
-            name: escaped(claim),
-            value: escaped(value),
-            value_delimiter: delimiter.filter(|delimiter| !delimiter.is_empty()).map(escaped),
-        },
-        last_updated_date: None,
-        status: if active { "Active" } else { "Inactive" },
-    };
-    Some((group.to_owned(), object))
-}
-
-/// Mappings of the file have no key in the store: it is made of their identity.
-fn key_of_file(id: MappingId) -> String {
-    uuid::Builder::from_custom_bytes(id.0).into_uuid().to_string()
 }
 
 /// The number of the mapping with a key, if it is one of this group.
@@ -318,9 +244,4 @@ fn unescaped(text: &str) -> Option<String> {
         return None;
     }
     serde_json::from_str(&format!("\"{text}\"")).ok()
-}
-
-fn escaped(text: &str) -> String {
-    let quoted = serde_json::Value::from(text).to_string();
-    quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default().to_owned()
 }

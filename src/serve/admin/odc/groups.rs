@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::claim_mappings::{self, ClaimMappingObject};
+use super::claims::{self, ClaimMappingObject};
 use super::{Errors, Made, Page, Parameters, Problem, users};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Target};
@@ -119,7 +119,7 @@ pub fn found(
     });
     let names: HashSet<&str> = views.iter().map(|view| view.name.as_str()).collect();
     let mut mappings: HashMap<String, Vec<ClaimMappingObject>> = HashMap::new();
-    for (group, mapping) in claim_mappings::of_groups(admin.inspect(), |name| names.contains(name)) {
+    for (group, mapping) in claims::of_groups(admin.inspect(), |name| names.contains(name)) {
         mappings.entry(group).or_default().push(mapping);
     }
     let provider = asked.one("identityProviderKey");
@@ -159,7 +159,7 @@ pub async fn show(
 ) -> Result<Json<GroupObject>, Problem> {
     call.caller.may(Scope::Read)?;
     let view = by_key(&admin, &key)?;
-    let mappings = claim_mappings::of_groups(admin.inspect(), |name| name == view.name);
+    let mappings = claims::of_groups(admin.inspect(), |name| name == view.name);
     Ok(Json(object(view, mappings.into_iter().map(|(_, mapping)| mapping).collect())))
 }
 

@@ -10,17 +10,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::groups::{self, GroupObject, RoleObject};
+use super::names::{ASSIGNED, MAPPED, Names, UserRoleObject, types, types_of};
 use super::users::{self, UserObject};
 use super::{Errors, Page, Parameters, Problem};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, RoleName, Target};
 use crate::ports::catalogue::{Member, Within};
-use crate::ports::store::{Act, MembershipView, UserView};
+use crate::ports::store::Act;
 use crate::serve::admin::http::{Admin, Head, json};
-use crate::serve::admin::service::{Refused, RoleView};
+use crate::serve::admin::service::Refused;
 
-const ASSIGNED: &str = "Assigned";
-const MAPPED: &str = "Mapped";
 const TYPES: [&str; 2] = [ASSIGNED, MAPPED];
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,33 +43,6 @@ pub struct MembersPatch {
 pub struct MembershipObject {
     membership_types: Vec<&'static str>,
     group: GroupObject,
-}
-
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct UserRoleObject {
-    key: String,
-    name: String,
-    is_directly_assigned: bool,
-    assigned_groups: Vec<RoleGroupObject>,
-}
-
-/// A group through which a role comes.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RoleGroupObject {
-    key: String,
-    name: String,
-    membership_type: &'static str,
-}
-
-fn types(mapped: bool, assigned: bool) -> Vec<&'static str> {
-    [(assigned, ASSIGNED), (mapped, MAPPED)].into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
-}
-
-fn types_of(membership: &MembershipView) -> Vec<&'static str> {
-    let word = membership.membership;
-    types(matches!(word, "mapped" | "both"), matches!(word, "assigned" | "both"))
 }
 
 #[utoipa::path(get, path = "/api/identity/v1/groups/{key}/users", operation_id = "list_group_users",
@@ -231,41 +203,6 @@ pub async fn roles(
         found.reverse();
     }
     asked.page(found)
-}
-
-/// All roles and groups, looked up once for however many people.
-pub struct Names {
-    roles: Vec<RoleView>,
-    /// Keys by name.
-    groups: HashMap<String, String>,
-}
-
-impl Names {
-    pub fn of(admin: &Admin) -> Self {
-        let groups = admin.service.groups().into_iter().map(|group| (group.name, group.key));
-        Self { roles: admin.service.roles(), groups: groups.collect() }
-    }
-
-    /// The roles that a user has, and by what.
-    pub fn roles_of(&self, view: &UserView) -> Vec<UserRoleObject> {
-        let has = |role: &&RoleView| view.roles.contains(&role.name);
-        self.roles.iter().filter(has).map(|role| self.role_of(role, view)).collect()
-    }
-
-    fn role_of(&self, role: &RoleView, view: &UserView) -> UserRoleObject {
-        let direct = view.memberships.iter().any(|one| one.kind == "role" && one.name == role.name && one.effective);
-        let through = view.roles_through_groups.iter().filter(|one| one.role == role.name).flat_map(|one| &one.groups);
-        let mut groups = Vec::new();
-        for name in through {
-            let membership = view.memberships.iter().find(|one| one.kind == "group" && one.name == *name);
-            let (Some(key), Some(membership)) = (self.groups.get(name), membership) else { continue };
-            for membership_type in types_of(membership) {
-                groups.push(RoleGroupObject { key: key.clone(), name: name.clone(), membership_type });
-            }
-        }
-        let (key, name) = (role.key.clone(), role.name.clone());
-        UserRoleObject { key, name, is_directly_assigned: direct, assigned_groups: groups }
-    }
 }
 
 #[utoipa::path(post, path = "/api/identity/v1/users/{key}/application-roles/{roleKey}", operation_id = "grant_user_role",

@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::people::{Names, UserRoleObject};
+use super::names::{Names, UserRoleObject};
 use super::{Errors, Made, Page, Parameters, Problem};
 use crate::config::Scope;
 use crate::pipeline::ids::{InvalidText, UserId};

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::looks::{MOST_FAULTS, PATIENCE, aside, below, content};
+use super::aside::{PATIENCE, aside};
+use super::looks::{MOST_FAULTS, below, content};
 use super::mappings::{check_disabling, has_place, own_mapping, placed, set_order};
 use super::{Call, Draft, Place, Reference, Refused, Service, Unlooked, World, check_version, fresh_key};
 use crate::config::Scope;

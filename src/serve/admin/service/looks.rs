@@ -4,14 +4,11 @@
 //! for them. What they read of everybody, the store reads beside what logins and sessions wait for.
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
 
+use super::aside::{PATIENCE, Unlooked, aside};
 use super::mappings::check;
 use super::{Reference, Refused, Service, World};
 use crate::config::{Face, ProviderSettings};
@@ -23,41 +20,10 @@ use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::{MappingId, Timestamp};
 use crate::pipeline::mapping::definition::{Definition, Fault, ShortTarget};
 use crate::pipeline::mapping::{Mapping, RuleSet, Rules};
-use crate::ports::store::{AuditRow, StoreError};
+use crate::ports::store::AuditRow;
 
-/// How long one look may take.
-pub const BUDGET: Duration = Duration::from_secs(60);
-/// How long a call waits for its turn.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Faults that one answer names at most: an answer shall not grow with what was sent.
 pub const MOST_FAULTS: usize = 100;
-
-/// How many looks are made at once.
-pub struct Turns {
-    explaining: Arc<Semaphore>,
-    /// One walks everybody.
-    pub(super) planning: Arc<Semaphore>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self { explaining: Arc::new(Semaphore::new(2)), planning: Arc::new(Semaphore::new(1)) }
-    }
-}
-
-/// Why a look was not made.
-#[derive(Debug)]
-pub enum Unlooked {
-    Refused(Refused),
-    Busy,
-    TooLong,
-}
-
-impl From<Refused> for Unlooked {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
 
 /// A login that a user has in hand.
 pub struct Question {
@@ -153,30 +119,6 @@ impl Service {
         })
         .await
     }
-}
-
-/// Makes a look on a thread that may compute, until it is done, too long, or no caller waits for it.
-pub(super) async fn aside<T: Send + 'static>(
-    turns: &Arc<Semaphore>,
-    patience: Duration,
-    look: impl Future<Output = Result<T, Refused>> + Send + 'static,
-) -> Result<T, Unlooked> {
-    let turn = tokio::time::timeout(patience, Arc::clone(turns).acquire_owned()).await;
-    let Ok(Ok(turn)) = turn else { return Err(Unlooked::Busy) };
-    // Dropped with this call.
-    let (_waiting, gone) = oneshot::channel::<Infallible>();
-    let runtime = Handle::current();
-    let job = move || {
-        let _turn = turn;
-        runtime.block_on(async {
-            tokio::select! {
-                found = tokio::time::timeout(BUDGET, look) => found.map_err(|_| Unlooked::TooLong)?.map_err(Unlooked::from),
-                _ = gone => Err(Unlooked::TooLong),
-            }
-        })
-    };
-    let done = tokio::task::spawn_blocking(job).await;
-    done.unwrap_or_else(|error| Err(Refused::Store(StoreError::Unavailable(error.to_string())).into()))
 }
 
 // ------------------------------------------------------------------------------------------------------ planned rules

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::looks::{PATIENCE, aside};
+use super::aside::{PATIENCE, aside};
 use super::{Call, Draft, Refused, Service, Unlooked, World, check_version, fresh_key};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};

@@ -1,0 +1,12 @@
+//! What the store keeps by name, beside users.
+
+use super::pipe::{Statement, values};
+
+pub(super) fn set(name: &str, value: Vec<u8>) -> Statement {
+    Statement {
+        text: "INSERT INTO loginsync.settings (name, value) VALUES ($1, $2)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            .into(),
+        values: values![name, value],
+    }
+}
