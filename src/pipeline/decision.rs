@@ -22,6 +22,7 @@
 mod act;
 mod adopt;
 mod adopted;
+mod asked;
 mod audit;
 mod brake;
 mod confirmed;
@@ -42,14 +43,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use self::act::{Act, By, ERASED, act, acts};
-pub use self::adopt::{Adopted, Change as RulesChange, Excess, Remarks, adopt, confirm, excesses, expire};
+pub use self::act::{act, acts};
+pub use self::adopt::{Adopted, Change as RulesChange, Remarks, adopt, confirm, excesses, expire};
 pub use self::adopted::{adopted_targets, has_other_leases};
+pub use self::asked::{Act, By, ERASED};
 pub use self::audit::{About, Entry, RefusalDetail, refused};
-pub use self::brake::Window;
 pub use self::confirmed::{Confirmation, confirm as confirm_client};
-pub use self::disabling::{Disablings, Selector, enable, enable_erased, erased_by};
-pub use self::facts::{Facts, GrantOf, Needs, Other, Question, RunningWindow};
+pub use self::disabling::{Selector, enable, enable_erased, erased_by};
+pub use self::facts::{Disablings, Excess, Facts, GrantOf, Needs, Other, Question, RunningWindow, Window};
 pub use self::hold::{Held, Settled, discard, judge, release};
 pub use self::lapse::{Ended, reap, renew};
 pub use self::privileged::{Unvouched, unvouched};

@@ -24,6 +24,17 @@ pub enum Hand {
     Admin,
 }
 
+impl Hand {
+    /// What a record tells of a grant.
+    pub fn of(as_admin: Option<bool>) -> Self {
+        match as_admin {
+            Some(false) => Self::Lesser,
+            Some(true) => Self::Admin,
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// The targets that are privileged under some rules, and which of them were not before.
 #[derive(Debug)]
 pub struct Privileged<'r> {

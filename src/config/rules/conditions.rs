@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use toml::de::DeValue;
 
+use super::super::Limits;
 use super::super::problem::nearest;
 use super::super::providers::{DeclaredProvider, delimiter, within_limit};
 use super::super::reader::{Context, Found, Section, Value, shown};
-use super::mappings::Mappings;
+use super::Targets;
 use crate::pipeline::claims::split::Delimiter;
 use crate::pipeline::ids::ClaimName;
 use crate::pipeline::mapping::Join;
@@ -29,6 +30,14 @@ const OPERATORS: [&str; 12] = [
     "present",
     "absent",
 ];
+
+/// What conditions are read with.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a, 'c> {
+    pub context: &'c Context<'a>,
+    pub limits: &'c Limits,
+    pub targets: &'c Targets,
+}
 
 /// Whose claims conditions read.
 pub(super) struct Readers<'a> {
@@ -54,7 +63,7 @@ pub(super) fn join(context: &Context<'_>, key: &str, text: Option<&Found<&str>>)
 
 /// A list of conditions; a fault when there is none.
 pub(super) fn conditions(
-    reader: &Mappings<'_, '_>,
+    reader: Reader<'_, '_>,
     key: &str,
     value: Value<'_>,
     span: &Range<usize>,
@@ -89,7 +98,7 @@ pub(super) fn conditions(
     all.into_iter().collect()
 }
 
-fn condition(reader: &Mappings<'_, '_>, section: &Section<'_>, readers: &Readers<'_>) -> Option<Condition> {
+fn condition(reader: Reader<'_, '_>, section: &Section<'_>, readers: &Readers<'_>) -> Option<Condition> {
     let subjects = ["claim", "has_role", "lacks_role", "last_login"];
     let written: Vec<&str> = subjects.into_iter().filter(|subject| section.written(subject).is_some()).collect();
     match written.as_slice() {
@@ -137,7 +146,7 @@ fn last_login(section: &Section<'_>) -> Option<Condition> {
     }
 }
 
-fn claim_condition(reader: &Mappings<'_, '_>, section: &Section<'_>, readers: &Readers<'_>) -> Option<ClaimCondition> {
+fn claim_condition(reader: Reader<'_, '_>, section: &Section<'_>, readers: &Readers<'_>) -> Option<ClaimCondition> {
     let claim = claim(section, readers);
     let own = match section.text("delimiter").map(|text| (delimiter(&text, reader.limits), text.span)) {
         None => None,
@@ -181,7 +190,7 @@ fn claim(section: &Section<'_>, readers: &Readers<'_>) -> Option<ClaimName> {
     found.map(|rule| rule.name.clone())
 }
 
-fn test(reader: &Mappings<'_, '_>, section: &Section<'_>, operator: &'static str, ignore_case: bool) -> Option<Test> {
+fn test(reader: Reader<'_, '_>, section: &Section<'_>, operator: &'static str, ignore_case: bool) -> Option<Test> {
     match operator {
         "present" | "absent" => {
             let (value, span) = section.value(operator)?;

@@ -42,8 +42,10 @@ fn gate(section: &Section<'_>, reader: &Mappings<'_, '_>) -> Option<(std::ops::R
     let join = join_of(section, join.as_ref());
     let rule = match (section.value("require"), section.value("deny")) {
         (Some((value, span)), None) => required(section, reader, value, &span),
-        (None, Some((value, span))) => conditions(reader, "gate.deny", value, &span, &reader.readers(provider))
-            .map(|conditions| GateRule::Deny { join, conditions: conditions.into() }),
+        (None, Some((value, span))) => {
+            conditions(reader.reader(), "gate.deny", value, &span, &reader.readers(provider))
+                .map(|conditions| GateRule::Deny { join, conditions: conditions.into() })
+        }
         _ => {
             let message = "expected either `require` (\"any\", or names of mappings) or `deny` (conditions)";
             section.context.raise_absent(&section.span, "gate", message);

@@ -10,7 +10,7 @@ use super::super::Limits;
 use super::super::providers::{Declared, DeclaredProvider, delimiter, within_limit};
 use super::super::raw::Kind;
 use super::super::reader::{Context, Found, Section, Value, shown};
-use super::conditions::{Readers, conditions, join};
+use super::conditions::{Reader, Readers, conditions, join};
 use super::{Entry, Targets, actions};
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::split::Delimiter;
@@ -124,6 +124,11 @@ impl<'a, 'c> Mappings<'a, 'c> {
         let count = context.split.count(Kind::Mapping);
         let (found, places) = (Vec::with_capacity(count), Vec::with_capacity(count));
         Self { context, declared, limits, targets, names: HashMap::new(), found, places }
+    }
+
+    /// To read conditions with.
+    pub fn reader(&self) -> Reader<'a, 'c> {
+        Reader { context: self.context, limits: self.limits, targets: self.targets }
     }
 
     /// The mappings, and where each begins.
@@ -434,7 +439,7 @@ impl<'a, 'c> Mappings<'a, 'c> {
             }
             (Some(when), None) => {
                 let join = join(self.context, "mapping.match", written.join.as_ref());
-                let conditions = conditions(self, "mapping.when", when.value, &when.span, readers)?;
+                let conditions = conditions(self.reader(), "mapping.when", when.value, &when.span, readers)?;
                 Some(When::Conditions { join, conditions: conditions.into() })
             }
             (None, Some(_)) => Some(When::Always),

@@ -258,6 +258,11 @@ fn decode(field: &str, max: usize) -> Result<Vec<u8>, GuardError> {
     if bytes.len() > max { Err(GuardError::TooLong(max)) } else { Ok(bytes) }
 }
 
+/// A stranger's text, short enough for a log line.
+fn short(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,40 +5,15 @@
 //! are refused until an operator confirms them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::Serialize;
 
-use super::facts::all;
+use super::facts::{Excess, all};
 use super::{
     About, Bearer, Entry, Facts, GrantOf, Needs, Question, Shared, Work, adopted, confirmed, denies, privileged,
 };
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::{Activity, Mode, RuleSet};
-
-/// A target from which new rules would take more members than the brake lets pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excess {
-    /// `None`: by hand.
-    pub provider: Option<ProviderName>,
-    pub target: Target,
-    pub losing: u64,
-    pub members: u64,
-    pub allowed: u64,
-}
-
-impl fmt::Display for Excess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, target, losing, members, allowed } = self;
-        match provider {
-            Some(provider) => {
-                write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`")?
-            }
-            None => write!(f, "{target} would go from {losing} of {members} who have it by hand")?,
-        }
-        write!(f, "; the brake lets {allowed} pass")
-    }
-}
 
 /// What ended with rules that were adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

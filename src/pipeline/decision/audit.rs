@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::replan::Why;
-use super::{Act, ClaimSummary, Login};
+use super::asked::{Act, Why};
+use super::{ClaimSummary, Login};
 use crate::pipeline::claims::arrived::ArrivedNames;
 use crate::pipeline::ids::{ProviderName, Target, UserId};
 use crate::pipeline::mapping::{Hit, NearMiss, RuleSet};

@@ -4,20 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::facts::all;
-use super::{Facts, Needs, Question};
+use super::{Facts, Needs, Question, Window};
 use crate::pipeline::ids::{ProviderName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::{Plan, Snapshot};
 use crate::pipeline::record::Record;
-
-/// People who lost a target through a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    pub began_at: Timestamp,
-    /// Mapped members at its beginning.
-    pub members: u64,
-    pub losses: u64,
-}
 
 /// Stops the revocations of targets of which too many were lost lately, and counts the others.
 pub(super) fn hold(

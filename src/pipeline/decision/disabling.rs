@@ -4,7 +4,7 @@
 //! brake counts people who had logged in before: a person whose first login is refused loses nothing.
 
 use super::guard::not_held_by_another;
-use super::{Bearer, Changes, Facts, Kept, Needs, Question, Save, Shared, audit};
+use super::{Bearer, Changes, Disablings, Facts, Kept, Needs, Question, Save, Shared, audit};
 use crate::pipeline::ids::{MappingId, Timestamp};
 use crate::pipeline::mapping::{Disabling, Mapping, RuleSet};
 use crate::pipeline::plan::{Plan, Snapshot, Spared};
@@ -13,17 +13,6 @@ use crate::pipeline::record::{Disabled, Record, Stopped};
 
 /// Under which it is noted since when disablings count, where an operator has judged those before.
 pub(super) const SINCE: &str = "disabling_since";
-
-/// How many mappings have disabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disablings {
-    /// People who had logged in before, within the brake's window and since an operator last judged.
-    pub lately: u64,
-    /// Whether the brake holds a disabling of another user.
-    pub holds: bool,
-    /// All users.
-    pub users: u64,
-}
 
 /// Whether a known user is spared although a mapping would disable them.
 pub(super) fn spared(

@@ -1,10 +1,10 @@
 //! What a decision knows beyond the users whom it is about, and how it asks for that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
-use super::adopt::Excess;
-use super::{Disablings, Seen, Window};
+use super::Seen;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::plan::Grant;
 use crate::pipeline::record::{Bound, Record};
@@ -40,6 +40,50 @@ pub struct Facts {
     pub erased: Option<Vec<(Vec<u8>, Bound)>>,
     /// Erased people of whom a deny has ended.
     pub erased_denies: Option<Vec<(Vec<u8>, Bound)>>,
+}
+
+/// People who lost a target through a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    pub began_at: Timestamp,
+    /// Mapped members at its beginning.
+    pub members: u64,
+    pub losses: u64,
+}
+
+/// How many mappings have disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disablings {
+    /// People who had logged in before, within the brake's window and since an operator last judged.
+    pub lately: u64,
+    /// Whether the brake holds a disabling of another user.
+    pub holds: bool,
+    /// All users.
+    pub users: u64,
+}
+
+/// A target from which new rules would take more members than the brake lets pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excess {
+    /// `None`: by hand.
+    pub provider: Option<ProviderName>,
+    pub target: Target,
+    pub losing: u64,
+    pub members: u64,
+    pub allowed: u64,
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, target, losing, members, allowed } = self;
+        match provider {
+            Some(provider) => {
+                write!(f, "{target} would go from {losing} of {members} who have it through `{provider}`")?
+            }
+            None => write!(f, "{target} would go from {losing} of {members} who have it by hand")?,
+        }
+        write!(f, "; the brake lets {allowed} pass")
+    }
 }
 
 /// The window of a target through a provider.

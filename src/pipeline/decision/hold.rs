@@ -1,6 +1,7 @@
 //! What an operator does with what the brake holds of one user.
 
-use super::replan::{Why, anew};
+use super::asked::Why;
+use super::replan::anew;
 use std::collections::BTreeSet;
 
 use super::facts::all;

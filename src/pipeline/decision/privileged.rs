@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::adopt::Excess;
+use super::facts::Excess;
 use super::facts::{GrantOf, all};
 use super::work::Ending;
 use super::{About, Entry, Facts, Needs, Question, adopted};
@@ -23,15 +23,6 @@ pub struct Unvouched {
     pub mapped: u64,
     /// Assigned grants that stay although it is not known whether they were made with scope `admin`.
     pub unknown: u64,
-}
-
-/// How a record tells with which right something was given.
-pub(super) fn hand(as_admin: Option<bool>) -> Hand {
-    match as_admin {
-        Some(false) => Hand::Lesser,
-        Some(true) => Hand::Admin,
-        None => Hand::Unknown,
-    }
 }
 
 /// Calls `take` with every grant by hand of what is privileged, or is spelled like it, and with every mapped one that ends.
@@ -77,7 +68,7 @@ pub(super) fn endings<'f>(rules: &RuleSet, facts: &'f Facts) -> Result<Vec<&'f G
         return Ok(endings);
     }
     walk(rules, facts, |privileged, it| {
-        if privileged.ends(&it.grant.target, &it.grant.source, hand(it.as_admin)) {
+        if privileged.ends(&it.grant.target, &it.grant.source, Hand::of(it.as_admin)) {
             endings.push(it);
         }
     })?;
@@ -91,7 +82,7 @@ pub(super) fn endings<'f>(rules: &RuleSet, facts: &'f Facts) -> Result<Vec<&'f G
 pub fn unvouched(rules: &RuleSet, facts: &Facts) -> Result<Vec<Unvouched>, Needs> {
     let mut counts: BTreeMap<&Target, Unvouched> = BTreeMap::new();
     walk(rules, facts, |privileged, it| {
-        let (target, hand) = (&it.grant.target, hand(it.as_admin));
+        let (target, hand) = (&it.grant.target, Hand::of(it.as_admin));
         let by_hand = it.grant.source == Source::Assigned;
         let ends = privileged.ends(target, &it.grant.source, hand);
         let stays_unknown = !ends && by_hand && hand == Hand::Unknown;

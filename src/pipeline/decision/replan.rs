@@ -1,19 +1,11 @@
 //! Planning without a login, from recorded claims.
 
+use super::asked::Why;
 use super::{Changes, Facts, Kept, Needs, Shared, audit, brake, guard, recorded, snapshot};
-use crate::pipeline::ids::{ProviderName, Target, Timestamp};
+use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::mapping::{RuleSet, candidates};
 use crate::pipeline::plan::{self, Change, Plan, Snapshot};
 use crate::pipeline::record::Record;
-
-/// Why a user is planned anew.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Why<'a> {
-    /// The rules changed, or an operator asks: the brake watches as it does at a login.
-    Rules { by: Option<&'a str> },
-    /// An operator released these: what was held may go.
-    Released { by: &'a str, targets: &'a [Target] },
-}
 
 /// What a user's recorded claims come to after a change of the rules, or because an operator asks (`by`), and whether anything
 /// changes by that.

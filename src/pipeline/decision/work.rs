@@ -39,7 +39,7 @@ pub struct Ending {
 impl Ending {
     fn ends(&self, source: &Source, holding: &Holding) -> bool {
         match source {
-            Source::Assigned => match super::privileged::hand(holding.as_admin) {
+            Source::Assigned => match Hand::of(holding.as_admin) {
                 Hand::Lesser => true,
                 Hand::Unknown => self.unknown,
                 Hand::Admin => false,

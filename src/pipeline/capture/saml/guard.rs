@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 use super::names::{ASSERTION, ENCRYPTION, PROTOCOL, SIGNATURE, SUCCESS};
 use super::signature::Signature;
 use super::tree::{attribute, elements, is, named, only, parse, plain, text};
-use super::{Content, GuardError, ResponseHead, Structure};
+use super::{Content, GuardError, ResponseHead, Structure, short};
 use crate::pipeline::capture::denial::Denial;
 
 pub(super) enum Inspected {
@@ -277,9 +277,4 @@ fn encrypted(assertion: Node<'_, '_>) -> Result<(), GuardError> {
         return Err(GuardError::Encrypted("is not one EncryptedData with its keys"));
     }
     Ok(())
-}
-
-/// A stranger's text, short enough for a log line.
-pub(super) fn short(text: &str) -> String {
-    text.chars().take(100).collect()
 }

@@ -13,7 +13,7 @@ use super::algorithms::{Hash, SignatureAlgorithm};
 use super::canonical::canonical;
 use super::names::{ENVELOPED_SIGNATURE, EXCLUSIVE_C14N, SIGNATURE};
 use super::tree::{elements, is, plain, text};
-use super::{GuardError, guard::short};
+use super::{GuardError, short};
 
 /// Prefixes that one InclusiveNamespaces may list: each is looked for at every element.
 const MAX_PREFIXES: usize = 32;

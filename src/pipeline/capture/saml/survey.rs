@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::GuardError;
+use super::{GuardError, short};
 
 /// A SAML response is nine levels deep; structured attribute values add a few.
 const MAX_DEPTH: usize = 48;
@@ -269,11 +269,6 @@ fn unfinished() -> GuardError {
 
 fn ill_formed(why: &str) -> GuardError {
     GuardError::Xml(why.to_owned())
-}
-
-/// A stranger's text, short enough for a log line.
-fn short(text: &str) -> String {
-    text.chars().take(40).collect()
 }
 
 #[cfg(test)]
