@@ -6,6 +6,7 @@ pub mod client_credentials;
 pub mod console;
 pub mod directory;
 pub mod http;
+pub mod kept;
 pub mod keys;
 pub mod outbox;
 pub mod publish;

@@ -9,6 +9,7 @@
 //! Provider and app are small; the sidecar is the real one ([`crate::app::start`]) with a real configuration in a temporary
 //! directory, or three of them over one [`database`], with a [`balancer`] before them. [`recording`] tells of each plan, and [`walk`] plays a person's part over HTTP when no person is there to.
 
+mod agreed;
 pub mod app;
 pub mod balancer;
 pub mod browser;
@@ -169,7 +170,7 @@ fn welcome(scene: &Scene, link: &str, voice: &mut Voice<'_>) {
   Every plan appears here as it is committed. Ctrl-C ends it all.",
         addresses.app,
         addresses.admin,
-        sidecar::NAMESPACE,
+        agreed::NAMESPACE,
     ));
 }
 

@@ -29,7 +29,7 @@ use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::settle::settle;
 use crate::pipeline::verify::presented::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, SignedToken, Verified};
-use crate::ports::keys::{KeySource, KeysError, Published};
+use crate::ports::keys::{KeysError, Published};
 use crate::ports::rules::Pair;
 
 /// What may carry a login.

@@ -172,6 +172,19 @@ impl fmt::Debug for MappingId {
 }
 
 impl MappingId {
+    /// What [`fmt::Display`] writes: 32 hexadecimal digits.
+    pub fn from_digits(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// Spreads over a hash table: it is a digest already, and only the operator chooses what of.
     pub fn spread(self) -> u64 {
         self.0.first_chunk().map_or(0, |first| u64::from_ne_bytes(*first))

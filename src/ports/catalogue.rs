@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::BoxFuture;
+use super::kept::StoreError;
 use super::sessions::Digest;
-use super::store::StoreError;
 use crate::config::{Face, Scope};
 use crate::pipeline::claims::Claims;
 pub use crate::pipeline::decision::Confirmation;

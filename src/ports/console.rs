@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
+use super::kept::StoreError;
 use super::sessions::Digest;
-use super::store::StoreError;
 use crate::config::Scope;
 use crate::pipeline::ids::Timestamp;
 

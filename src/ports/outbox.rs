@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::BoxFuture;
-use super::store::{Known, StoreError};
+use super::kept::{Known, StoreError};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 
 /// A delivery that is put off until the user changes again, or an operator asks for it.

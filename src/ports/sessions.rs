@@ -9,7 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 
 use super::BoxFuture;
-use super::store::StoreError;
+use super::kept::StoreError;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 

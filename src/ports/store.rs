@@ -29,6 +29,7 @@ pub use self::receivers::{PendingView, ReceiverView};
 use super::BoxFuture;
 use super::catalogue::{Found, Search};
 use super::console::ConsoleSessions;
+pub use super::kept::{Known, StoreError};
 use super::outbox::{Outbox, Round};
 use super::sessions::Sessions;
 use crate::config::Secret;
@@ -39,7 +40,6 @@ pub use crate::pipeline::decision::{
 };
 use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
-use crate::pipeline::record::Record;
 
 /// A page of users.
 #[derive(Debug)]
@@ -63,33 +63,6 @@ pub struct Refusal {
     pub arrived: Vec<ArrivedNames>,
     /// Until when a second refusal of this token is not recorded again.
     pub remember_until: Timestamp,
-}
-
-/// Why the store did not do what was asked. Nothing was written, except that a commit under way may still succeed after
-/// [`StoreError::Timeout`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    #[error("the store did not answer in time")]
-    Timeout,
-    #[error("the store is full or cannot be written: {0}")]
-    Unavailable(String),
-    #[error("{0}")]
-    Invalid(String),
-    /// New rules would revoke over the brake's limit.
-    #[error("{}", braked(.0))]
-    Braked(Vec<Excess>),
-}
-
-fn braked(excesses: &[Excess]) -> String {
-    let mut text = String::from("the rules revoke too much at once:");
-    for excess in excesses {
-        text.push_str("\n  ");
-        text.push_str(&excess.to_string());
-    }
-    text.push_str(
-        "\n  look with `loginsync plan --config FILE`; if it is meant, `loginsync plan --config FILE --confirm`",
-    );
-    text
 }
 
 /// A mapped grant whose lease ends.
@@ -317,15 +290,6 @@ pub type Step = Box<dyn FnMut(&[Kept], &Facts) -> Result<Save, Needs> + Send>;
 
 /// How often a step may come back with questions. Each of its stages asks all that it has at once.
 pub const ROUNDS: usize = 1000;
-
-/// A user as a store knows them.
-#[derive(Debug, Clone)]
-pub struct Known {
-    /// By which faces and the audit name the user. None is ever used twice.
-    pub number: i64,
-    pub user: UserId,
-    pub record: Record,
-}
 
 /// By what users are found.
 #[derive(Debug, Clone)]

@@ -152,7 +152,7 @@ pub struct Held {
     /// Bytes up to which it is small.
     small: usize,
     bytes: usize,
-    large: bool,
+    pub(super) large: bool,
 }
 
 impl Held {
@@ -189,6 +189,9 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By which requests in these tests grow.
+    const PIECE: usize = 8 << 10;
 
     fn client(last: u8) -> Option<Client> {
         Some(Client::of(IpAddr::from([192, 0, 2, last])))
@@ -227,7 +230,7 @@ mod tests {
         let budget = Arc::new(Budget::default());
         let mut held = budget.open(client(1));
         for _ in 0..16 {
-            held.grow((8 << 10)).unwrap();
+            held.grow(PIECE).unwrap();
         }
         assert_eq!(budget.taken.lock().unwrap().all, Shares { small: 0, large: 128 << 10 });
         budget.set_limit(1024);

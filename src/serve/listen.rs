@@ -33,7 +33,7 @@ use super::door::{Door, Taken};
 use super::gather::Gathering;
 use super::held::Held;
 use super::peer::{Guard, Peer, Phase};
-use super::proxy::body::Answer;
+use super::proxy::answer::Answer;
 use super::proxy::{Site, USUAL_HEAD, handle};
 use super::proxy_protocol;
 use super::tls::Tls;
@@ -609,5 +609,28 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_with_two_lengths_is_seen_however_it_is_cut() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\ncontent-length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            ("GET / HTTP/1.1\nTRANSFER-ENCODING:chunked\nContent-Length:1\n\n", true),
+            ("GET / HTTP/1.1\r\ncontent-length: 1\r\n\r\ntransfer-encoding: chunked\r\n", false),
+            ("GET / HTTP/1.1\r\nx-content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
+        ] {
+            for cut in 0..head.len() {
+                let mut scan = HeadScan::default();
+                scan.read(&head.as_bytes()[..cut]);
+                scan.read(&head.as_bytes()[cut..]);
+                assert_eq!(scan.length && scan.encoding, expected, "{head:?} cut at {cut}");
+            }
+        }
     }
 }

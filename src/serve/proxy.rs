@@ -9,6 +9,7 @@
 //! binding::Binder             on the way back: what the browser must remember of a login it leaves for
 //! ```
 
+pub mod answer;
 pub mod binding;
 pub mod body;
 mod callback;
@@ -32,8 +33,9 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 
+use self::answer::Answer;
 use self::binding::Binder;
-use self::body::{Answer, Outgoing, Streamed, Upload, Watch};
+use self::body::{Outgoing, Streamed, Upload, Watch};
 use self::forward::{App, AppError};
 use self::gate::{Admitted, Gate};
 use self::headers::{Cleaned, Hygiene, PublicSide};

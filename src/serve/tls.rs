@@ -79,26 +79,3 @@ fn read_pair(files: &TlsFiles) -> Result<CertifiedKey, TlsError> {
     CertifiedKey::from_der(chain.map_err(unreadable)?, key, &provider)
         .map_err(|error| TlsError::Pair(error.to_string()))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_with_two_lengths_is_seen_however_it_is_cut() {
-        for (head, expected) in [
-            ("GET / HTTP/1.1\r\ncontent-length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", true),
-            ("GET / HTTP/1.1\nTRANSFER-ENCODING:chunked\nContent-Length:1\n\n", true),
-            ("GET / HTTP/1.1\r\ncontent-length: 1\r\n\r\ntransfer-encoding: chunked\r\n", false),
-            ("GET / HTTP/1.1\r\nx-content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
-            ("GET / HTTP/1.1\r\na: content-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", false),
-        ] {
-            for cut in 0..head.len() {
-                let mut scan = HeadScan::default();
-                scan.read(&head.as_bytes()[..cut]);
-                scan.read(&head.as_bytes()[cut..]);
-                assert_eq!(scan.length && scan.encoding, expected, "{head:?} cut at {cut}");
-            }
-        }
-    }
-}

@@ -151,7 +151,7 @@ mod tests {
                 }
                 let counted = usize::try_from(budget.gauge.get()).unwrap();
                 assert!(counted >= length && counted <= (2 * length).max(PIECE), "{length} by {cut}: {counted}");
-                assert_eq!(length <= SMALL, !held.is_large(), "{length} by {cut}");
+                assert_eq!(length <= SMALL, !held.large, "{length} by {cut}");
                 assert!(gathered.join() == body[..length], "{length} by {cut}");
             }
         }

@@ -22,21 +22,17 @@ use flate2::write::DeflateEncoder;
 use form_urlencoded::Serializer;
 use serde::Deserialize;
 
+use super::agreed::{NAMESPACE, OIDC_CALLBACK, SAML_CALLBACK};
 use super::fresh_id;
 use super::journal::Journal;
 use super::pages::{Links, Message, Party, Span, page, spans};
 use super::provider::Registration;
-use super::sidecar;
 use crate::cli::Failure;
 use crate::clock::Clock;
 use crate::pipeline::ids::{Namespace, Subject, Target, UserId};
 use crate::pipeline::plan::Plan;
 use crate::ports::rules::Rules;
 use crate::ports::store::{Store, StoreError, UserView};
-
-/// Where answers of the provider arrive.
-pub const OIDC_CALLBACK: &str = "/callback/oidc";
-pub const SAML_CALLBACK: &str = "/callback/saml";
 
 const SESSION: &str = "demo_app_session";
 /// What the app remembers of a login that it sent away.
@@ -89,7 +85,7 @@ impl DemoApp {
         Ok(Self {
             registration,
             links,
-            namespace: Namespace::parse(sidecar::NAMESPACE).map_err(Failure::new)?,
+            namespace: Namespace::parse(NAMESPACE).map_err(Failure::new)?,
             store,
             rules,
             journal,

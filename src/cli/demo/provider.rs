@@ -28,10 +28,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 
+use super::agreed::MAPPED;
 use super::mint::{KeyKind, MintError, MintKey};
 use super::pages::{Links, Message, Party, SUBMIT, page};
 use super::people::{People, Person, Unchanged};
-use super::sidecar::MAPPED;
 use crate::clock::Clock;
 
 /// The group that a forged answer claims beside the person's own.

@@ -7,37 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
-use super::app::{OIDC_CALLBACK, SAML_CALLBACK};
+use super::agreed::{CLIENT_ID, MAPPED, Mapped, NAMESPACE, OIDC, OIDC_CALLBACK, SAML, SAML_CALLBACK};
 use super::people::DELIMITER;
 use super::provider::{Provider, Registration};
 use super::{fresh_bytes, fresh_id};
 use crate::cli::Failure;
-
-/// Where users live: both providers speak of the same people.
-pub const NAMESPACE: &str = "staff";
-/// The providers' names, by protocol.
-pub const OIDC: &str = "oidc";
-pub const SAML: &str = "saml";
-
-const CLIENT_ID: &str = "demo-app";
-
-/// One of the provider's groups, and what it gives in the app.
-#[derive(Debug, Clone, Copy)]
-pub struct Mapped {
-    pub value: &'static str,
-    /// `group` or `role`.
-    pub kind: &'static str,
-    pub target: &'static str,
-}
-
-/// What the demo's configuration maps, for both providers.
-pub const MAPPED: [Mapped; 5] = [
-    Mapped { value: "engineering", kind: "group", target: "Engineering" },
-    Mapped { value: "on-call", kind: "group", target: "On-call" },
-    Mapped { value: "marketing", kind: "group", target: "Marketing" },
-    Mapped { value: "editors", kind: "role", target: "author" },
-    Mapped { value: "administrators", kind: "group", target: "Administrators" },
-];
 
 /// Where everybody is: addresses without a trailing slash.
 #[derive(Debug, Clone)]

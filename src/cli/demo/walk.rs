@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+use super::agreed::NAMESPACE;
 use super::balancer::Balancer;
 use super::browser::{Browser, Page};
 use super::journal::Event;
 use super::people::People;
 use super::scene::Scene;
-use super::sidecar::NAMESPACE;
 use super::voice::{Tone, Voice};
 use crate::cli::Failure;
 use crate::clock::Clock;

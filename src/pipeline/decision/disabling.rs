@@ -8,7 +8,6 @@ use super::{Bearer, Changes, Disablings, Facts, Kept, Needs, Question, Save, Sha
 use crate::pipeline::ids::{MappingId, Timestamp};
 use crate::pipeline::mapping::{Disabling, Mapping, RuleSet};
 use crate::pipeline::plan::{Plan, Snapshot, Spared};
-use crate::pipeline::record::text::identity;
 use crate::pipeline::record::{Disabled, Record, Stopped};
 
 /// Under which it is noted since when disablings count, where an operator has judged those before.
@@ -67,7 +66,7 @@ pub struct Selector {
 impl Selector {
     pub fn new(text: &str) -> Self {
         let number = text.parse::<i64>().ok().map(Mapping::id_of_number);
-        Self { label: text.to_owned(), mapping: number.or_else(|| identity(text)) }
+        Self { label: text.to_owned(), mapping: number.or_else(|| MappingId::from_digits(text)) }
     }
 
     /// Whether the mapping that disabled a user is meant.

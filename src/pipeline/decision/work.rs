@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::ids::{GroupName, MappingId, ProviderName, RoleName, Target};
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::privilege::Hand;
-use crate::pipeline::record::text::identity;
 use crate::pipeline::record::{Bound, Deny, Holding, Record};
 
 /// What a change of the rules has left to do.
@@ -152,7 +151,8 @@ impl Work {
     /// Reads what [`Self::text`] writes; `None` where it is something else.
     pub fn read(text: &str) -> Option<Self> {
         let Text { mappings, unvouched, bound, leases } = serde_json::from_str(text).ok()?;
-        let ids = |texts: Vec<String>| texts.iter().map(|text| identity(text)).collect::<Option<BTreeSet<_>>>();
+        let ids =
+            |texts: Vec<String>| texts.iter().map(|text| MappingId::from_digits(text)).collect::<Option<BTreeSet<_>>>();
         let ending = |EndingText { target, unknown, mappings }| {
             Some(Ending { target: target.target()?, unknown, mappings: ids(mappings)? })
         };

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Activity, RuleSet};
 use crate::pipeline::ids::{GroupName, MappingId, RoleName, Target, Timestamp};
-use crate::pipeline::record::text::identity;
 
 /// What other live files say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +94,7 @@ impl Elsewhere {
     pub fn with(mut self, text: &str) -> Option<Self> {
         let Text { mappings, protected, privileged, unbraked } = serde_json::from_str(text).ok()?;
         for (id, until) in mappings {
-            let (id, until) = (identity(&id)?, until.map(Timestamp));
+            let (id, until) = (MappingId::from_digits(&id)?, until.map(Timestamp));
             let latest = match self.mappings.get(&id) {
                 Some(known) => known.zip(until).map(|(one, other)| one.max(other)),
                 None => until,

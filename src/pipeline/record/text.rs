@@ -186,7 +186,7 @@ struct Identity(MappingId);
 impl<'de> Deserialize<'de> for Identity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Key(text) = Key::deserialize(deserializer)?;
-        identity(&text).map(Self).ok_or_else(|| D::Error::custom("expected 32 hexadecimal digits"))
+        MappingId::from_digits(&text).map(Self).ok_or_else(|| D::Error::custom("expected 32 hexadecimal digits"))
     }
 }
 
@@ -194,19 +194,6 @@ impl Serialize for Identity {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
-}
-
-/// An identity from 32 hexadecimal digits.
-pub fn identity(text: &str) -> Option<MappingId> {
-    let digits = text.as_bytes();
-    if digits.len() != 32 {
-        return None;
-    }
-    let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(MappingId(bytes))
 }
 
 // ------------------------------------------------------------------------------------------------------------- written

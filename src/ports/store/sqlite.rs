@@ -9,6 +9,7 @@ mod catalogue;
 mod check;
 mod clients;
 mod console;
+mod current;
 mod erased;
 mod facts;
 mod file;
@@ -174,7 +175,7 @@ impl SqliteStore {
     fn start(path: &Path, settings: Settings, claim: Option<Claim>) -> Result<Self, StoreError> {
         create_private(path)?;
         let sealer = Arc::new(Sealer::new(settings.audit_key.as_ref()));
-        schema::bring_up_to_date(path, claim.is_some(), &sealer)?;
+        current::bring_up_to_date(path, claim.is_some(), &sealer)?;
         let mut writer = Connection::open(path).map_err(|error| cannot_open(path, &error))?;
         writer.busy_timeout(settings.timeout).map_err(|error| cannot_open(path, &error))?;
         schema::patiently(|| prepare(&writer, &settings)).map_err(|error| cannot_open(path, &error))?;
@@ -234,7 +235,7 @@ impl SqliteStore {
     pub fn migrate(path: &Path, settings: &Settings) -> Result<(i64, i64), StoreError> {
         create_private(path)?;
         let before = schema::version_of(path)?;
-        schema::bring_up_to_date(path, false, &Sealer::new(settings.audit_key.as_ref()))?;
+        current::bring_up_to_date(path, false, &Sealer::new(settings.audit_key.as_ref()))?;
         Ok((before, schema::version_of(path)?))
     }
 

@@ -14,7 +14,8 @@ use super::super::{ChainReport, StoreError};
 use super::file::{Claim, create_private, in_use};
 use super::state::State;
 use super::{
-    Session, Settings, audit, blocking, cannot_open, check, open_to_read, prepare, records, schema, unavailable,
+    Session, Settings, audit, blocking, cannot_open, check, current, open_to_read, prepare, records, schema,
+    unavailable,
 };
 use crate::ports::BoxFuture;
 
@@ -68,7 +69,7 @@ impl Side {
             Role::Source | Role::Target => Some(Claim::take(path)?.ok_or_else(|| in_use(path))?),
         };
         if role == Role::Target {
-            schema::bring_up_to_date(path, true, &sealer)?;
+            current::bring_up_to_date(path, true, &sealer)?;
         }
         let connection = match role {
             Role::Look => open_to_read(path, settings.timeout)?,

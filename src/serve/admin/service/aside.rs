@@ -64,3 +64,39 @@ pub(super) async fn aside<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(job).await;
     done.unwrap_or_else(|error| Err(Refused::Store(StoreError::Unavailable(error.to_string())).into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    struct Ended(Arc<AtomicBool>);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_look_ends_with_its_caller_and_then_another_has_its_turn() {
+        let (turns, ended) = (Arc::new(Semaphore::new(1)), Arc::new(AtomicBool::new(false)));
+        let guard = Ended(Arc::clone(&ended));
+        let endless = async move {
+            let _guard = guard;
+            std::future::pending::<Result<(), Refused>>().await
+        };
+        let call = tokio::time::timeout(Duration::from_millis(50), aside(&turns, PATIENCE, endless));
+        assert!(call.await.is_err(), "no caller waits any longer");
+        let next = aside(&turns, PATIENCE, async { Ok(7) }).await;
+        assert!(matches!(next, Ok(7)));
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_for_a_turn_hears_so() {
+        let refused = aside(&Arc::new(Semaphore::new(0)), Duration::ZERO, async { Ok(()) }).await;
+        assert!(matches!(refused, Err(Unlooked::Busy)));
+    }
+}
