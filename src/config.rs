@@ -50,9 +50,9 @@ pub use self::relying_party::{
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
 pub use self::values::is_private;
-use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::provider::Form;
 use crate::pipeline::provider::{Mode, OidcPolicy, Protocol, Provider};
 use crate::pipeline::verify::saml::CertificateSet;
 

@@ -20,8 +20,9 @@ use super::Secret;
 use super::reader::{Found, Section, shown};
 use crate::pipeline::faults;
 use crate::pipeline::ids::Timestamp;
+use crate::pipeline::provider::decryption_key::DecryptionKey;
 use crate::pipeline::verify::oidc::KeySet;
-use crate::pipeline::verify::saml::{CertificateSet, DecryptionKey, metadata};
+use crate::pipeline::verify::saml::{CertificateSet, metadata};
 
 /// How long before its end a certificate is worth a warning.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(30 * 86_400);

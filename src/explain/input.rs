@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::login::walk::{self, Message};
-use crate::pipeline::capture::bearer::{self, BearerFault, Borne, Form};
+use crate::pipeline::capture::bearer::{self, BearerFault, Borne};
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::capture::fields::ProtocolFields;
 use crate::pipeline::capture::oidc::{AccessToken, UntrustedIdToken};
@@ -16,6 +16,7 @@ use crate::pipeline::capture::relay::{ReplyFault, TokenReply, read_reply};
 use crate::pipeline::capture::{Arrival, CallbackMessage, CaptureRefusal, Captured, UntrustedToken};
 use crate::pipeline::explain::dry::WrittenClaims;
 use crate::pipeline::number;
+use crate::pipeline::provider::Form;
 use crate::pipeline::provider::{Mode, Protocol, Provider};
 
 /// What is to be explained.

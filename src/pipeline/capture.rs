@@ -10,6 +10,7 @@ pub mod fields;
 pub mod oidc;
 pub mod relay;
 pub mod saml;
+pub mod token;
 pub mod watch;
 
 use std::sync::Arc;

@@ -28,55 +28,18 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::format::{Elements, Format, Texts};
+use self::format::{Elements, Texts};
 use self::selector::{Element, Found, Selector};
 use self::sources::{Brought, Reading, Source, Sources, Take};
 use self::split::Delimiter;
 use super::ids::{ClaimName, InvalidText, UserId};
 use super::number;
+pub use super::provider::claim::{ClaimRule, WhenMissing};
 use super::provider::{ClaimLimits, Provider, UserClaim, UserTake};
 use super::verify::saml::{SamlStatement, SamlValue};
 use super::verify::{Assertion, Statement, Verified};
 
-/// How one claim of a provider is read.
-#[derive(Debug, Clone)]
-pub struct ClaimRule {
-    /// The name by which mappings speak of it.
-    pub name: ClaimName,
-    pub selector: Selector,
-    /// Where it is looked for, in this order; never empty.
-    pub from: Vec<Source>,
-    pub take: Take,
-    /// Whether a text is a list.
-    pub format: Format,
-    /// `None`: values are not split and not trimmed.
-    pub delimiter: Option<Delimiter>,
-    /// Values that are distinguished names are reduced to the value of their first RDN.
-    pub first_rdn: bool,
-    /// Literal text that values lose at their front, such as the `/` of Keycloak's paths.
-    pub strip_prefix: Option<Arc<str>>,
-    pub when_missing: WhenMissing,
-    /// What no mapping reads of it is worth counting, so that an operator learns what the provider sends.
-    pub observe: bool,
-}
-
 impl ClaimRule {
-    /// A claim of which nothing more is said than where it is.
-    pub fn plain(name: ClaimName, selector: Selector, from: Vec<Source>) -> Self {
-        Self {
-            name,
-            selector,
-            from,
-            take: Take::First,
-            format: Format::Plain,
-            delimiter: None,
-            first_rdn: false,
-            strip_prefix: None,
-            when_missing: WhenMissing::Clear,
-            observe: false,
-        }
-    }
-
     /// Why a login is refused that brings this state; `strict` where the provider is, and something reads the claim.
     pub fn refuses(&self, state: &ClaimState, strict: bool) -> Option<ClaimsRefusal> {
         match state {
@@ -90,73 +53,9 @@ impl ClaimRule {
         }
     }
 
-    /// What of the rule shapes the values before mappings split them, as a text to compare: values that were read by
-    /// another rule say nothing about this one. The words are kept in databases, so that none of them may change.
-    pub fn reading(&self) -> String {
-        let Self { selector, from, take, format, first_rdn, .. } = self;
-        let from: Vec<&str> = from.iter().map(Source::recorded).collect();
-        let take = match take {
-            Take::First => "first",
-            Take::Union => "union",
-        };
-        let mut text = format!("{}; from {}; take {take}", selector.recorded(), from.join(","));
-        match format {
-            Format::Plain => {}
-            Format::Brackets => text.push_str("; format brackets"),
-            Format::Json => text.push_str("; format json"),
-        }
-        if *first_rdn {
-            text.push_str("; first rdn");
-        }
-        if let Some(delimiter) = self.torn_before() {
-            text.push_str(&format!("; between {}", Value::from(delimiter.as_str())));
-        }
-        text
-    }
-
-    /// The same in the words of schema version 8 and earlier, for claims that were recorded then.
-    pub fn reading_before(&self) -> String {
-        let Self { selector, from, take, format, first_rdn, .. } = self;
-        let from: Vec<&str> = from.iter().map(Source::recorded_before).collect();
-        let take = match take {
-            Take::First => "First",
-            Take::Union => "Union",
-        };
-        let between = self
-            .torn_before()
-            .map_or_else(|| String::from("None"), |delimiter| format!("Some(Delimiter({:?}))", delimiter.as_str()));
-        let told = format!("{} [{}] {take} {first_rdn} {between}", selector.recorded_before(), from.join(", "));
-        match format {
-            Format::Plain => told,
-            Format::Brackets => told + " Brackets",
-            Format::Json => told + " Json",
-        }
-    }
-
-    /// What tears values apart before a mapping looks.
-    fn torn_before(&self) -> Option<&Delimiter> {
-        self.delimiter.as_ref().filter(|_| self.is_split())
-    }
-
-    /// Whether values are pieces already before a mapping looks: no delimiter of a mapping's own tears them.
-    pub fn is_split(&self) -> bool {
-        self.first_rdn || self.format != Format::Plain
-    }
-
     fn texts(&self) -> Texts<'_> {
         Texts { format: self.format, between: self.delimiter.as_ref().filter(|_| !self.first_rdn) }
     }
-}
-
-/// What a missing claim means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenMissing {
-    /// The person has none of it. The default: several providers drop the claim with the last group.
-    Clear,
-    /// What was granted stays.
-    Keep,
-    /// The login is refused.
-    Refuse,
 }
 
 /// What a claim brought.

@@ -2,15 +2,19 @@
 //!
 //! A [`Provider`] is built by the configuration, already checked. The stages of the pipeline take it as an argument.
 
+pub mod algorithm;
+pub mod claim;
+pub mod decryption_key;
+pub mod delimiter;
+pub mod selector;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::capture::bearer::Form;
-use super::claims::ClaimRule;
+use self::algorithm::SigningAlgorithm;
+use self::claim::ClaimRule;
+use self::decryption_key::DecryptionKey;
 use super::ids::{InvalidText, Issuer, Namespace, ProviderName, Stage, Subject, UserId};
-use super::reading::issuer;
-use super::verify::oidc::SigningAlgorithm;
-use super::verify::saml::DecryptionKey;
 
 /// One connection to an identity provider.
 #[derive(Debug, Clone)]
@@ -68,11 +72,6 @@ impl Provider {
     /// The names under which it issues tokens, its own first.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.issuer).chain(&self.issuer_aliases).map(Issuer::as_str)
-    }
-
-    /// Whether some reader takes an issuer for this provider.
-    pub fn is_called(&self, found: &str) -> bool {
-        self.issuers().any(|ours| issuer::is_like(found, ours))
     }
 }
 
@@ -141,6 +140,21 @@ pub struct BearerPolicy {
     pub form: Form,
     /// The load balancer's ARN, where one signs.
     pub signer: Option<String>,
+}
+
+/// The header that a provider's tokens come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// RFC 6750 section 2.1.
+    Authorization,
+    /// oauth2-proxy and its like hand on the provider's own access token.
+    ForwardedAccessToken,
+    /// AWS Application Load Balancer.
+    AlbData,
+    /// Cloudflare Access.
+    CloudflareAccess,
+    /// Google Identity-Aware Proxy.
+    GoogleIap,
 }
 
 /// What a SAML response must say beside issuer and times.

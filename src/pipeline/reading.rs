@@ -37,6 +37,6 @@
 pub mod header;
 pub mod issuer;
 pub mod media;
+pub mod name;
 pub mod path;
 pub mod query;
-pub mod token;

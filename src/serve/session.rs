@@ -18,8 +18,8 @@ use super::cookies::{Jar, SameSite, Sealer, random_text};
 use crate::clock::Clock;
 use crate::config::SessionSettings;
 use crate::login::Entered;
-use crate::pipeline::capture::fields;
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
+use crate::pipeline::reading::name;
 use crate::pipeline::verify::Statement;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::{AtProvider, Digest, LoggedOut, Logout, NewSession, Session, Sessions};
@@ -401,7 +401,7 @@ fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     // Some readers divide cookies at commas too, and some trim, unquote and unescape names.
     let alike = lines().flat_map(|line| line.split(|byte| matches!(byte, b';' | b','))).filter(|cookie| {
         let named = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
-        fields::is_like(named, name)
+        name::is_like(named, name)
     });
     if alike.count() != 1 {
         return None;

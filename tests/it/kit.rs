@@ -9,11 +9,12 @@ use loginsync::cli::demo::mint::saml::{self, SamlLogin, Signer, Style};
 use loginsync::cli::demo::mint::{Hash, saml::MintAttribute};
 use loginsync::pipeline::capture::{self, Arrival, CallbackMessage};
 use loginsync::pipeline::ids::{Issuer, Namespace, ProviderName, Timestamp};
+use loginsync::pipeline::provider::decryption_key::DecryptionKey;
 use loginsync::pipeline::provider::{
     Binding, ClaimLimits, Fold, Mode, OidcPolicy, Protocol, Provider, SamlPolicy, UserClaim, UserRule, UserTake,
 };
 use loginsync::pipeline::verify::oidc::SigningAlgorithm;
-use loginsync::pipeline::verify::saml::{CertificateSet, DecryptionKey};
+use loginsync::pipeline::verify::saml::CertificateSet;
 use loginsync::pipeline::verify::{self, Assertion, Origin, ProviderKeys, Remembered, RememberedRequest};
 
 pub const ISSUER: &str = "https://idp.example/saml";

@@ -9,10 +9,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use loginsync::cli::demo::mint::saml as mint;
-use loginsync::pipeline::capture::bearer::{BearerFault, Borne, Form};
+use loginsync::pipeline::capture::bearer::{BearerFault, Borne};
 use loginsync::pipeline::capture::oidc::UntrustedIdToken;
 use loginsync::pipeline::capture::{self, CallbackMessage, bearer, relay, saml};
 use loginsync::pipeline::ids::{Issuer, ProviderName, Timestamp};
+use loginsync::pipeline::provider::Form;
 use loginsync::pipeline::provider::{Mode, Protocol, Provider};
 use loginsync::pipeline::verify::saml::metadata;
 

@@ -6,10 +6,9 @@ use loginsync::cli::demo::mint::saml::{
     self, ContentEncryption, KeyTransport, MintAttribute, MintValue, Recipient, SamlLogin, Signer, Style,
 };
 use loginsync::cli::demo::mint::{Hash, MintKey, pem};
+use loginsync::pipeline::provider::decryption_key::{DecryptionKey, DecryptionKeyError};
 use loginsync::pipeline::provider::{Binding, Provider};
-use loginsync::pipeline::verify::saml::{
-    CertificateError, CertificateSet, DecryptionKey, DecryptionKeyError, NameId, SamlStatement, SamlValue, metadata,
-};
+use loginsync::pipeline::verify::saml::{CertificateError, CertificateSet, NameId, SamlStatement, SamlValue, metadata};
 use loginsync::pipeline::verify::{Assertion, BindingVerdict, Statement};
 
 use crate::kit::{

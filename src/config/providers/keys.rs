@@ -9,8 +9,8 @@ use super::super::values::Wrong;
 use super::super::{Endpoint, KeyOrigin, KeySettings, TlsFiles, files, values};
 use super::KEYS_OF_MODES;
 use super::protocols::region;
-use crate::pipeline::capture::bearer::Form;
 use crate::pipeline::ids::Issuer;
+use crate::pipeline::provider::Form;
 use crate::pipeline::provider::{Binding, Mode, Protocol};
 
 pub(super) fn keys(

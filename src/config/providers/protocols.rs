@@ -8,8 +8,9 @@ use super::super::problem::{alternatives, nearest};
 use super::super::reader::{Found, Section, shown};
 use super::super::values::Wrong;
 use super::KEYS_OF_MODES;
-use crate::pipeline::capture::bearer::{Form, Signer};
+use crate::pipeline::capture::bearer::Signer;
 use crate::pipeline::ids::Issuer;
+use crate::pipeline::provider::Form;
 use crate::pipeline::provider::{BearerPolicy, Mode, OidcPolicy, Protocol, SamlPolicy};
 use crate::pipeline::verify::oidc::SigningAlgorithm;
 

@@ -14,24 +14,10 @@ use http::{HeaderMap, HeaderValue};
 use super::fields::{self, Field};
 use super::oidc::{IdTokenError, UntrustedIdToken};
 use super::{Captured, UntrustedToken};
+use crate::pipeline::capture::token::{self, Found, Reading, Unclear};
 use crate::pipeline::ids::ProviderName;
-use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::reading::token::{self, Found, Reading, Unclear};
-
-/// The header that a provider's tokens come in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// RFC 6750 section 2.1.
-    Authorization,
-    /// oauth2-proxy and its like hand on the provider's own access token.
-    ForwardedAccessToken,
-    /// AWS Application Load Balancer.
-    AlbData,
-    /// Cloudflare Access.
-    CloudflareAccess,
-    /// Google Identity-Aware Proxy.
-    GoogleIap,
-}
+use crate::pipeline::provider::{Form, Protocol, Provider};
+use crate::pipeline::reading::name;
 
 /// Where a token has its issuer and whom it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,7 +282,7 @@ impl Reader<'_> {
             for cookie in line.as_bytes().split(|byte| matches!(byte, b';' | b',')) {
                 let Some(at) = memchr::memchr(b'=', cookie) else { continue };
                 let (name, value) = (cookie.get(..at).unwrap_or_default(), cookie.get(at + 1..).unwrap_or_default());
-                if named.iter().any(|named| fields::is_like(name, named)) {
+                if named.iter().any(|named| name::is_like(name, named)) {
                     if is_escaped(value) {
                         return Err(BearerFault::Unclear { place: Place::Cookie, why: Unclear::Unreadable });
                     }

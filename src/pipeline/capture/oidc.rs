@@ -8,7 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::super::number;
-use super::super::verify::oidc::SigningAlgorithm;
+use super::super::provider::algorithm::SigningAlgorithm;
 
 /// An ID token's length in bytes, at most. A token of 2,000 group names stays well below.
 const MAX_TOKEN: usize = 512 * 1024;

@@ -9,11 +9,11 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
-use super::fields::could_be;
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
+use crate::pipeline::capture::token::{self, Reading};
 use crate::pipeline::provider::Provider;
 use crate::pipeline::reading::media::{has_foreign_charset, is_form};
-use crate::pipeline::reading::token::{self, Reading};
+use crate::pipeline::reading::name::could_be;
 
 /// What the app hands in for tokens (RFC 6749 section 4, RFC 8628 section 3.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use self::json::JsonScan;
 use self::multipart::MultipartScan;
 use self::value::HeldValue;
 use super::fields::{Field, may_hold};
+use crate::pipeline::capture::token::{NotForeign, Unclear};
 use crate::pipeline::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
-use crate::pipeline::reading::token::{NotForeign, Unclear};
 
 /// By these an app may log a person in, alone.
 const LOGIN: [Field; 4] = [Field::IdToken, Field::SamlResponse, Field::Credential, Field::WsResult];

@@ -10,18 +10,7 @@ use serde_json::Value;
 
 use super::split::Delimiter;
 use crate::pipeline::number;
-
-/// How a text says that it is a list.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Not at all: a text is a value.
-    #[default]
-    Plain,
-    /// `[a, b]`, as Amazon Cognito writes a list that another provider sent. A text without brackets is one value.
-    Brackets,
-    /// A JSON text: a list, or one value.
-    Json,
-}
+pub use crate::pipeline::provider::claim::Format;
 
 /// How texts are read: the format, and what stands between two elements in brackets. Without that, what the brackets hold stays
 /// whole, since distinguished names are taken apart later.

@@ -11,45 +11,8 @@
 use serde_json::{Map, Value};
 
 use super::{ClaimState, Unresolved};
+pub use crate::pipeline::provider::claim::{Source, Take};
 use crate::pipeline::verify::{Payload, Verified};
-
-/// A payload that a claim can be read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// What the login itself is: the ID token, the SAML assertion.
-    Assertion,
-    /// The userinfo response (OIDC Core 5.3).
-    Userinfo,
-    /// The access token, where it is a JWT.
-    AccessToken,
-}
-
-impl Source {
-    /// The word for it in recorded claims.
-    pub(super) fn recorded(&self) -> &'static str {
-        match self {
-            Self::Assertion => "assertion",
-            Self::Userinfo => "userinfo",
-            Self::AccessToken => "access token",
-        }
-    }
-
-    /// The word in those of schema version 8 and earlier.
-    pub(super) fn recorded_before(&self) -> &'static str {
-        match self {
-            Self::Assertion => "Assertion",
-            Self::Userinfo => "Userinfo",
-            Self::AccessToken => "AccessToken",
-        }
-    }
-}
-
-/// How several sources make one claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    First,
-    Union,
-}
 
 /// What a login has beside its assertion.
 #[derive(Debug, Clone, Default)]

@@ -1,48 +1,8 @@
 //! Splitting of delimited values.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::sync::Arc;
 
-/// 1 to 3 Unicode scalar values between the pieces of one value.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Delimiter(Arc<str>);
-
-/// Scalar values of a delimiter at most (OutSystems ODC's own limit).
-pub const MAX_DELIMITER: usize = 3;
-
-/// Why a text is no delimiter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("has {found} characters; expected 1 to {MAX_DELIMITER}")]
-pub struct InvalidDelimiter {
-    pub found: usize,
-}
-
-impl Delimiter {
-    /// # Errors
-    /// When the text is empty or longer than [`MAX_DELIMITER`].
-    pub fn parse(text: &str) -> Result<Self, InvalidDelimiter> {
-        match text.chars().count() {
-            1..=MAX_DELIMITER => Ok(Self(Arc::from(text))),
-            found => Err(InvalidDelimiter { found }),
-        }
-    }
-
-    /// No splitting at all: what `delimiter = ""` in a mapping means.
-    pub fn none() -> Self {
-        Self(Arc::from(""))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Delimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
+pub use crate::pipeline::provider::delimiter::{Delimiter, InvalidDelimiter, MAX_DELIMITER};
 
 /// The pieces of all values: trimmed, empty ones dropped, order kept, duplicates merged. Without a delimiter the values
 /// themselves, untrimmed. A piece that begins with the prefix loses it, once.
@@ -50,7 +10,7 @@ pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>, prefix: Op
     let mut seen = HashSet::with_capacity(values.len());
     let bare = |piece: &'a str| prefix.and_then(|prefix| piece.strip_prefix(prefix)).unwrap_or(piece);
     let mut is_new = |piece: &&'a str| !piece.is_empty() && seen.insert(*piece);
-    match delimiter.filter(|delimiter| !delimiter.0.is_empty()) {
+    match delimiter.filter(|delimiter| !delimiter.as_str().is_empty()) {
         None => values.iter().map(|value| bare(value)).filter(|piece| is_new(piece)).collect(),
         Some(delimiter) => values
             .iter()
@@ -64,7 +24,7 @@ pub fn split<'a>(values: &'a [String], delimiter: Option<&Delimiter>, prefix: Op
 /// Whether [`split`] leaves anything.
 pub fn has_pieces(values: &[String], delimiter: Option<&Delimiter>, prefix: Option<&str>) -> bool {
     let is_piece = |piece: &str| !prefix.and_then(|prefix| piece.strip_prefix(prefix)).unwrap_or(piece).is_empty();
-    match delimiter.filter(|delimiter| !delimiter.0.is_empty()) {
+    match delimiter.filter(|delimiter| !delimiter.as_str().is_empty()) {
         None => values.iter().any(|value| is_piece(value)),
         Some(delimiter) => {
             values.iter().flat_map(|value| value.split(delimiter.as_str())).any(|piece| is_piece(piece.trim()))

@@ -1,5 +1,14 @@
 //! Whether two names are one issuer to some app.
 
+use crate::pipeline::provider::Provider;
+
+impl Provider {
+    /// Whether some reader takes an issuer for this provider.
+    pub fn is_called(&self, found: &str) -> bool {
+        self.issuers().any(|ours| is_like(found, ours))
+    }
+}
+
 /// Whether some reader takes two names for one issuer: case, a slash at the end and the scheme aside (Google writes its own in
 /// two ways), and whichever of its names a tenant of Entra ID goes by. Its endpoints of version 1 and 2 issue tokens for the same app
 /// with the same keys, and the person who logs in chooses between them.

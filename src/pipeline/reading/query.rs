@@ -12,8 +12,8 @@
 //! index.php?acs is also          ?acs=1 and ?acs=    an app asks whether it is there
 //! ```
 
+use super::name::may_be_same;
 use super::path::normal_form;
-use crate::pipeline::capture::fields::may_be_same;
 
 /// How often a value may be escaped; as for paths.
 const MAX_DEPTH: usize = 4;

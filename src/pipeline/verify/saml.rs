@@ -30,7 +30,6 @@ use roxmltree::Node;
 
 pub use self::certificates::{CertificateError, CertificateSet};
 use self::conditions::Rules;
-pub use self::decrypt::{DecryptionKey, DecryptionKeyError};
 use self::signature::{Role, Signed, verify};
 #[cfg(feature = "samael")]
 pub use self::xmlsec::{LockDownFailed, lock_down, unjudged};

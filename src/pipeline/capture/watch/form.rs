@@ -8,7 +8,8 @@
 
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
-use crate::pipeline::capture::fields::{field_named, keep_name};
+use crate::pipeline::capture::fields::field_named;
+use crate::pipeline::reading::name::keep_name;
 
 /// Watches one form. Holds the name under its eyes and the values that are looked into.
 #[derive(Debug, Default)]

@@ -10,7 +10,8 @@
 
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
-use crate::pipeline::capture::fields::{field_named, keep_name};
+use crate::pipeline::capture::fields::field_named;
+use crate::pipeline::reading::name::keep_name;
 
 /// Where a scan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

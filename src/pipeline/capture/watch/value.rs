@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::pipeline::capture::fields::Field;
-use crate::pipeline::reading::token::{self, Beginning, HEAD, NotForeign, Unclear};
+use crate::pipeline::capture::token::{self, Beginning, HEAD, NotForeign, Unclear};
 
 /// How much of a value is held, in bytes. A SAML response with all its certificates has some 20,000.
 pub const MOST_HELD: usize = 64 * 1024;

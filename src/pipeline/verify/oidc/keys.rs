@@ -14,8 +14,8 @@ use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use serde_json::{Map, Value};
 
-use super::{Scheme, SigningAlgorithm};
 use crate::pipeline::capture::oidc::kind;
+use crate::pipeline::provider::algorithm::{Scheme, SigningAlgorithm};
 use crate::pipeline::verify::Fault;
 
 /// How many unusable keys are remembered, so that a set of junk stays small.

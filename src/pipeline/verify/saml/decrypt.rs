@@ -3,27 +3,21 @@
 //! Anyone can encrypt to that key, since its public half is published: what comes out is a stranger's text until a
 //! signature over it, inside or around, holds. RSA 1.5 is not offered: its padding answers questions about the key.
 
-use std::fmt;
-
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{self, DecryptingKey, DecryptionContext, UnboundCipherKey};
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rsa::{
-    self, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512, OaepAlgorithm,
-    OaepPrivateDecryptingKey, PrivateDecryptingKey,
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512, OaepAlgorithm,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use roxmltree::Node;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::super::DecryptionFault;
 use crate::pipeline::capture::saml::names::{ENCRYPTION, ENCRYPTION_11, SHA_1, SHA_256, SHA_384, SHA_512, SIGNATURE};
 use crate::pipeline::capture::saml::tree::{is, named, plain, text};
-use crate::pipeline::faults;
+use crate::pipeline::provider::decryption_key::DecryptionKey;
 
 /// Each costs an RSA operation with every key of the app's, before anything is signed.
 const MAX_ENCRYPTED_KEYS: usize = 3;
@@ -33,51 +27,6 @@ const RSA_OAEP: &str = "http://www.w3.org/2009/xmlenc11#rsa-oaep";
 const MGF1_SHA_1: &str = "http://www.w3.org/2009/xmlenc11#mgf1sha1";
 const BLOCK: usize = 16;
 const GCM_NONCE: usize = 12;
-
-/// A private key of the app's, by which assertions encrypted to it are opened.
-pub struct DecryptionKey {
-    key: OaepPrivateDecryptingKey,
-}
-
-/// Prints its size and nothing else.
-impl fmt::Debug for DecryptionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DecryptionKey({} bits)", self.key.key_size_bits())
-    }
-}
-
-/// Why a file is no key for decryption.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecryptionKeyError {
-    #[error("not a PEM file with a private key: {0}")]
-    Pem(String),
-    #[error("not an RSA private key of 2048 to 8192 bits in PKCS#8 or PKCS#1")]
-    Key,
-}
-
-impl DecryptionKey {
-    /// Reads the first private key of a PEM file: PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`), unencrypted.
-    ///
-    /// # Errors
-    /// When there is none, or it is no RSA key of at least 2048 bits.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, DecryptionKeyError> {
-        let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| DecryptionKeyError::Pem(faults::pem(&error)))?;
-        let key = match &key {
-            PrivateKeyDer::Pkcs8(key) => PrivateDecryptingKey::from_pkcs8(key.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(key) => {
-                let pair = rsa::KeyPair::from_der(key.secret_pkcs1_der()).map_err(|_| DecryptionKeyError::Key)?;
-                let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| DecryptionKeyError::Key)?;
-                PrivateDecryptingKey::from_pkcs8(pkcs8.as_ref())
-            }
-            _ => return Err(DecryptionKeyError::Key),
-        };
-        let key = key.map_err(|_| DecryptionKeyError::Key)?;
-        if key.key_size_bits() < 2048 {
-            return Err(DecryptionKeyError::Key);
-        }
-        OaepPrivateDecryptingKey::new(key).map(|key| Self { key }).map_err(|_| DecryptionKeyError::Key)
-    }
-}
 
 /// How the content of an assertion is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Map, Value};
 
-use super::issuer;
 use crate::pipeline::capture::oidc::{UntrustedIdToken, object};
 use crate::pipeline::capture::saml::{self, Message};
+use crate::pipeline::reading::issuer;
 
 /// What an app could make of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

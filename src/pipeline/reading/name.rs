@@ -1,0 +1,124 @@
+//! How apps read the names of fields and of cookies.
+
+/// Whether some reader takes the one raw name, and some reader the other, for the same.
+pub fn may_be_same(raw: &[u8], other: &[u8]) -> bool {
+    let others = readings(other);
+    readings(raw).iter().any(|reading| others.iter().any(|other| reading.eq_ignore_ascii_case(other)))
+}
+
+/// Whether the laxest reader could take a raw name for this one.
+pub fn could_be(raw: &[u8], name: &str) -> bool {
+    readings(raw).iter().any(|reading| reading.eq_ignore_ascii_case(name))
+}
+
+/// The names that the laxest readers take a raw one for.
+pub fn readings(raw: &[u8]) -> [String; 2] {
+    let raw = strip_padding(raw);
+    let decoded = decode_name(whole_escapes(raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default()));
+    let text = String::from_utf8_lossy(&decoded);
+    let text = text.split('\0').next().unwrap_or_default();
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let joined: String = text.chars().map(fold).collect();
+    let bare = joined.trim_start_matches(['[', ']']);
+    [bare.split(['[', ']']).next().unwrap_or_default().to_owned(), joined.replacen('[', "_", 1)]
+}
+
+/// What some reader takes for an underscore, or some comparison without case for an ASCII letter.
+fn fold(c: char) -> char {
+    match c {
+        ' ' | '.' => '_',
+        'ı' | 'İ' => 'i',
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        _ => c,
+    }
+}
+
+/// Decodes a form's name, and `%uXXXX` with it.
+fn decode_name(mut raw: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    while let Some((byte, rest)) = raw.split_first() {
+        let digits = |at: usize, count: usize| {
+            let digits = rest.get(at..at + count).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+            u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        let escaped = (*byte == b'%').then(|| match rest.first() {
+            Some(b'u' | b'U') => digits(1, 4).and_then(char::from_u32).map(|c| (c, 5)),
+            _ => None,
+        });
+        if let Some(Some((c, length))) = escaped {
+            decoded.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            raw = rest.get(length..).unwrap_or_default();
+        } else if let (b'%', Some(value)) = (byte, digits(0, 2).and_then(|value| u8::try_from(value).ok())) {
+            decoded.push(value);
+            raw = rest.get(2..).unwrap_or_default();
+        } else {
+            decoded.push(if *byte == b'+' { b' ' } else { *byte });
+            raw = rest;
+        }
+    }
+    decoded
+}
+
+/// Drops an escape that a cut at [`MAX_RAW_NAME`] left incomplete; it would make a padded name one of its own.
+fn whole_escapes(raw: &[u8]) -> &[u8] {
+    if raw.len() < MAX_RAW_NAME {
+        return raw;
+    }
+    match raw.iter().rposition(|byte| *byte == b'%') {
+        Some(at) if raw.len() - at < ESCAPE => raw.get(..at).unwrap_or_default(),
+        _ => raw,
+    }
+}
+
+/// Drops what some reader drops before a name: white space, brackets, a byte order mark, a question mark (qs, by an option).
+fn strip_padding(mut raw: &[u8]) -> &[u8] {
+    loop {
+        raw = match raw {
+            [b'+' | b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c | b'[' | b']' | b'?', rest @ ..] => rest,
+            [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+            [0, rest @ ..] | [b'%', b'0', b'0', rest @ ..] => rest,
+            [b'%', b'2', b'0', rest @ ..] => rest,
+            [b'%', b'0', b'9' | b'a'..=b'd' | b'A'..=b'D', rest @ ..] => rest,
+            [b'%', b'5', b'b' | b'B' | b'd' | b'D', rest @ ..] => rest,
+            _ => return raw,
+        };
+    }
+}
+
+/// How much of a raw name is looked at: `SAMLResponse` with every byte escaped at the longest takes 72.
+const MAX_RAW_NAME: usize = 96;
+
+/// The longest escape, `%uXXXX`.
+const ESCAPE: usize = 6;
+
+/// Whether some reader takes the name of a cookie or field for this one.
+pub fn is_like(raw: &[u8], named: &str) -> bool {
+    // Nearly all names, so that the cookies of a request cost nothing.
+    let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let bare = raw.trim_ascii();
+    if is_plain(bare) && is_plain(named.as_bytes()) {
+        return bare.eq_ignore_ascii_case(named.as_bytes());
+    }
+    let fold = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
+    let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
+    let text = String::from_utf8_lossy(&decoded);
+    let text = text.split('\0').next().unwrap_or_default().trim_matches(|c: char| c.is_whitespace() || c == '"');
+    let text = text.split(['[', ']']).next().unwrap_or_default();
+    fold(text) == fold(named)
+}
+
+/// How much of a cookie's name is looked at.
+const MAX_COOKIE_NAME: usize = 512;
+
+/// Keeps of a raw name what [`readings`] looks at. Leading padding is dropped at once, however much of it comes.
+pub fn keep_name(name: &mut Vec<u8>, mut bytes: &[u8]) {
+    while name.len() < MAX_RAW_NAME && !bytes.is_empty() {
+        let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - name.len()));
+        name.extend_from_slice(now);
+        let stripped = strip_padding(name).len();
+        name.drain(..name.len() - stripped);
+        bytes = later;
+    }
+}
