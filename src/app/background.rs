@@ -1,4 +1,4 @@
-//! What a sidecar does beside requests: ends what is due, plans people anew, and logs the head of the audit.
+//! What a sidecar does beside requests: ends expired leases and denies, plans people anew, and logs the head of the audit.
 
 use std::sync::Arc;
 use std::time::Duration;

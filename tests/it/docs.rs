@@ -40,12 +40,12 @@ fn the_metrics_page_has_every_metric() {
     let page = read("docs/metrics.md");
     let mut names = Vec::new();
     for file in [
-        "src/serve/proxy/counters.rs",
+        "src/serve/counters.rs",
         "src/login/outcome.rs",
         "src/telemetry/meters.rs",
         "src/app.rs",
         "src/app/delivery.rs",
-        "src/app/replicas.rs",
+        "src/app/place.rs",
     ] {
         let source = read(file);
         for begin in ["registry.register(\"", "registry.register(\n            \"", "register_with_unit(\""] {
