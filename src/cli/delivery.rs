@@ -8,7 +8,7 @@ use super::{ConfigArgument, Failure, block_on, parse_user, print_json, undeclare
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, ReceiverKind, ReceiverSettings, SECRET_PREFIX};
-use crate::ports::store::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView};
 
 #[derive(Debug, Args)]
 pub struct DeliveryCommand {

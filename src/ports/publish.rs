@@ -5,6 +5,7 @@
 
 pub mod followers;
 pub mod health;
+pub mod receivers;
 pub mod scim;
 pub mod webhook;
 

@@ -10,7 +10,6 @@ mod logins;
 mod look;
 pub mod memory;
 pub mod postgres;
-mod receivers;
 mod rows;
 mod rules;
 pub mod sqlite;
@@ -25,7 +24,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::look::view;
-pub use self::receivers::{PendingView, ReceiverView};
 use super::BoxFuture;
 use super::catalogue::{Found, Search};
 use super::console::ConsoleSessions;
@@ -400,7 +398,7 @@ pub trait Upkeep: Send + Sync {
 /// What the program asks of a store, whichever that is.
 #[derive(Clone)]
 pub struct Store {
-    users: Arc<dyn Users>,
+    pub(super) users: Arc<dyn Users>,
     journal: Arc<dyn Journal>,
     upkeep: Arc<dyn Upkeep>,
     sessions: Arc<dyn Sessions>,
@@ -464,7 +462,7 @@ impl Store {
     }
 
     /// Runs a step in a transaction, and hands on what it told.
-    async fn decide<T: Send + 'static>(
+    pub(super) async fn decide<T: Send + 'static>(
         &self,
         ask: Ask,
         step: impl FnMut(&[Kept], &Facts) -> Result<(T, Save), Needs> + Send + 'static,

@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{Ask, Store, StoreError};
 use crate::pipeline::decision::{Entry, Save, Shared};
 use crate::pipeline::ids::{Timestamp, UserId};
 use crate::ports::outbox::{Due, STUCK, Whom};
 use crate::ports::publish::health::{Control, Health};
+use crate::ports::store::{Ask, Store, StoreError};
 
 /// How a receiver is doing.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -81,9 +81,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be read; so below.
     pub async fn receiver(&self, name: &str) -> Result<ReceiverView, StoreError> {
-        let tally = self.outbox.tally(name.to_owned()).await?;
-        let mut health = Health::read(self.outbox.note(Health::note_of(name)).await?.as_deref());
-        let control = Control::read(self.outbox.note(Control::note_of(name)).await?.as_deref());
+        let tally = self.outbox().tally(name.to_owned()).await?;
+        let mut health = Health::read(self.outbox().note(Health::note_of(name)).await?.as_deref());
+        let control = Control::read(self.outbox().note(Control::note_of(name)).await?.as_deref());
         // The worker hears of it in a moment.
         health.hear(&control);
         let state = match (control.paused, health.disabled_at.is_some(), health.is_failing()) {
@@ -107,14 +107,14 @@ impl Store {
 
     /// What a receiver has still to hear, the longest due first.
     pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, StoreError> {
-        let due = self.outbox.due(name.to_owned(), STUCK, limit).await?;
+        let due = self.outbox().due(name.to_owned(), STUCK, limit).await?;
         Ok(due.into_iter().map(PendingView::from).collect())
     }
 
     /// Lets nothing be delivered to a receiver, or lets it go on, also where it was disabled.
     pub async fn pause(&self, name: &str, paused: bool, by: &str, now: Timestamp) -> Result<(), StoreError> {
         let control = Control { paused, at: now.0, by: by.to_owned() };
-        self.outbox.set_note(Control::note_of(name), control.text()).await?;
+        self.outbox().set_note(Control::note_of(name), control.text()).await?;
         self.note_act(if paused { "delivery_paused" } else { "delivery_resumed" }, name, None, by, now).await
     }
 
@@ -124,11 +124,11 @@ impl Store {
     /// When there is no such user, and as above.
     pub async fn retry(&self, name: &str, user: Option<UserId>, by: &str, now: Timestamp) -> Result<u64, StoreError> {
         let number = self.number_of(user.as_ref()).await?;
-        let mut hurried = self.outbox.hurry(name.to_owned(), number, now).await?;
+        let mut hurried = self.outbox().hurry(name.to_owned(), number, now).await?;
         if number.is_none() {
-            for due in self.outbox.due(name.to_owned(), STUCK, usize::MAX).await? {
+            for due in self.outbox().due(name.to_owned(), STUCK, usize::MAX).await? {
                 if due.due == STUCK {
-                    hurried += self.outbox.hurry(name.to_owned(), Some(due.number), now).await?;
+                    hurried += self.outbox().hurry(name.to_owned(), Some(due.number), now).await?;
                 }
             }
         }
@@ -142,9 +142,9 @@ impl Store {
     /// When there is no such user, and as above.
     pub async fn resync(&self, name: &str, user: Option<UserId>, by: &str, now: Timestamp) -> Result<u64, StoreError> {
         let number = self.number_of(user.as_ref()).await?;
-        self.outbox.forget(name.to_owned(), number).await?;
-        let raised = self.outbox.raise(user.clone().map_or(Whom::Everyone, Whom::User), "resync", now).await?;
-        self.outbox.hurry(name.to_owned(), number, now).await?;
+        self.outbox().forget(name.to_owned(), number).await?;
+        let raised = self.outbox().raise(user.clone().map_or(Whom::Everyone, Whom::User), "resync", now).await?;
+        self.outbox().hurry(name.to_owned(), number, now).await?;
         self.note_act("delivery_resynced", name, user, by, now).await?;
         Ok(raised)
     }
