@@ -35,7 +35,7 @@ oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree 
 fuzz: setup ## mutated input at every door that takes a stranger's bytes, a minute each (FUZZ_SECONDS=600, FUZZ_SEED=1)
 	@cargo test --quiet --locked --test it -- --ignored --nocapture fuzz::every_door_for_long
 
-interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs, webhooks and SAML with other people's clients and parsers, attacks on ten real servers
+interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs, webhooks, SCIM and SAML with other people's clients and parsers, attacks on ten real servers
 	@tests/interop/apis.sh
 	@tests/interop/saml.sh
 	@tests/interop/grpc.sh
@@ -43,6 +43,7 @@ interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs, webhooks an
 	@tests/interop/inside.sh
 	@tests/interop/octoprint.sh
 	@tests/interop/webhooks.sh
+	@tests/interop/scim.sh
 	@tests/interop/stacks.sh
 	@tests/interop/run.sh $(ARGS)
 

@@ -91,6 +91,26 @@ install_libraries() {
     touch "$libraries/.ready"
 }
 
+# Keycloak of a version, whose archive has this digest. Unpacked and configured once; a run leaves nothing in it, its database is in
+# memory. Sets `keycloak_home`.
+install_keycloak() {
+    local version=$1 sha256=$2
+    keycloak_home=$cache/keycloak-$version
+    [ -f "$keycloak_home/.ready" ] && return
+    say "fetching Keycloak $version"
+    local fetched=$run/fetched archive
+    archive=$fetched/keycloak-quarkus-dist-$version.tar.gz
+    bounded "$FETCH_LIMIT" mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
+        -Dartifact="org.keycloak:keycloak-quarkus-dist:$version:tar.gz" \
+        -DoutputDirectory="$fetched" -Dmdep.useBaseVersion=true >"$run/maven.log" 2>&1 \
+        || stop_with "Maven could not fetch Keycloak" "$run/maven.log"
+    printf '%s  %s\n' "$sha256" "$archive" | sha256sum -c --quiet - || stop_with "Keycloak's archive is not the expected one"
+    rm -rf "$keycloak_home"
+    tar -xzf "$archive" -C "$cache"
+    rm -rf "$fetched"
+    touch "$keycloak_home/.ready"
+}
+
 build_sidecar() {
     if [ -z "${LOGINSYNC_BIN:-}" ]; then
         say "building the sidecar"

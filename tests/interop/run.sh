@@ -34,7 +34,6 @@ SUITE_LIMIT=840     # for all checks
 
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-keycloak_home=$cache/keycloak-$KEYCLOAK_VERSION
 
 # ---- what the suite needs
 
@@ -46,27 +45,10 @@ install_tools() {
         || stop_with "Node 20 or newer is needed, this is $(node --version)"
 }
 
-# Unpacked and configured once; a run leaves nothing in it, its database is in memory.
-install_keycloak() {
-    [ -f "$keycloak_home/.ready" ] && return
-    say "fetching Keycloak $KEYCLOAK_VERSION"
-    local fetched=$run/fetched archive
-    archive=$fetched/keycloak-quarkus-dist-$KEYCLOAK_VERSION.tar.gz
-    bounded "$FETCH_LIMIT" mvn -B -q org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy \
-        -Dartifact="org.keycloak:keycloak-quarkus-dist:$KEYCLOAK_VERSION:tar.gz" \
-        -DoutputDirectory="$fetched" -Dmdep.useBaseVersion=true >"$run/maven.log" 2>&1 \
-        || stop_with "Maven could not fetch Keycloak" "$run/maven.log"
-    printf '%s  %s\n' "$KEYCLOAK_SHA256" "$archive" | sha256sum -c --quiet - || stop_with "Keycloak's archive is not the expected one"
-    rm -rf "$keycloak_home"
-    tar -xzf "$archive" -C "$cache"
-    rm -rf "$fetched"
-    touch "$keycloak_home/.ready"
-}
-
 install_tools
 [ "${INTEROP_DIRECT:-}" = 1 ] || build_sidecar
 lock_cache
-install_keycloak
+install_keycloak "$KEYCLOAK_VERSION" "$KEYCLOAK_SHA256"
 install_libraries "$here" || stop_with "npm could not install the app's libraries" "$run/npm.log"
 prepared=$SECONDS
 

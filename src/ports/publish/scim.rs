@@ -109,12 +109,12 @@ impl ScimReceiver {
             }
             self.outbox.set_remote(name.clone(), local.clone(), None, false).await?;
         }
-        let mut found = users::find(&*self.server, person, takes_over).await?;
+        let mut found = users::find(&*self.server, person, takes_over, false).await?;
         if found.is_none() && may_create && self.scim.users.creates() {
             found = match users::create(&*self.server, person).await? {
                 Some(made) => Some(made),
-                // Another was faster, or a search shows it late.
-                None => users::find(&*self.server, person, takes_over).await?,
+                // Another was faster, or it writes the name otherwise.
+                None => users::find(&*self.server, person, takes_over, true).await?,
             };
             if found.is_none() {
                 let why = "the receiver says that it has the user, and does not find it";
@@ -222,7 +222,7 @@ impl ScimReceiver {
         let member = Member {
             display: person.user_name.clone(),
             address: self.addresses.of_user(&there.id),
-            id: there.id.clone(),
+            id: if quirks.names_members { person.user_name.clone() } else { there.id.clone() },
         };
         let (mut refused, mut foreign) = (None, work.foreign.clone());
         for (name, is_in) in work.steps(there.is_new) {

@@ -28,14 +28,14 @@ pub(super) async fn learn(
         user_name: format!("loginsync-canary-{tag}"),
         former_name: None,
         display_name: Some("loginsync canary".into()),
-        email: Some(format!("loginsync-canary-{tag}@example.invalid")),
+        email: Some(format!("loginsync-canary-{tag}@example.com")),
     };
     let made = users::create(server, &person).await?;
     let user = made.ok_or_else(|| Fault::new(FaultKind::Refused, "the canary exists already"))?.id;
     let mut canary =
         Canary { server, findings: Vec::new(), quirks: Quirks { tested_at: Some(now.0), ..Quirks::default() } };
     let member = Member { display: person.user_name.clone(), address: addresses.of_user(&user), id: user.clone() };
-    let outcome = canary.look(&person, &member, &tag).await;
+    let outcome = canary.look(&person, member, &tag).await;
     // Whatever has happened, nothing is left there.
     let group = outcome.as_ref().ok().cloned().flatten();
     let mut left = Vec::new();
@@ -63,14 +63,14 @@ impl Canary<'_> {
     }
 
     /// Returns the group that was made.
-    async fn look(&mut self, person: &Person, member: &Member, tag: &str) -> Result<Option<String>, Fault> {
+    async fn look(&mut self, person: &Person, mut member: Member, tag: &str) -> Result<Option<String>, Fault> {
         self.found("user created", "yes");
         self.search(person, &member.id).await?;
         self.access(&member.id).await?;
         let name = format!("loginsync-canary-{tag}");
         let mut place = None;
         let mut statuses = Vec::new();
-        for first in [None, Some(member)] {
+        for first in [None, Some(&member)] {
             let answer = self.server.ask(Request::create(Kind::Groups, group(&name, first))).await?;
             if let Some(id) = id(&answer.body).filter(|_| answer.is_success()) {
                 self.quirks.empty_groups = Some(first.is_none());
@@ -85,7 +85,7 @@ impl Canary<'_> {
         };
         let empty = self.quirks.empty_groups == Some(true);
         self.found("group created", if empty { "yes, empty" } else { "yes, with a member alone" });
-        let looked = self.membership(&place, member, !empty).await;
+        let looked = self.membership(&place, &mut member, !empty).await;
         // What was made is removed also where this went wrong.
         if looked.is_err() {
             let _ = self.server.ask(Request::delete(Kind::Groups, &place)).await;
@@ -126,11 +126,17 @@ impl Canary<'_> {
         Ok(answer.is_success().then(|| (members(&answer.body), answer.body)))
     }
 
-    async fn has(&self, place: &str, member: &Member) -> Result<bool, Fault> {
-        Ok(self.shown(place).await?.is_some_and(|(members, _)| members.contains(&member.id)))
+    /// Whether a member is shown; by whichever name, which is kept from then on.
+    async fn has(&mut self, place: &str, member: &mut Member) -> Result<bool, Fault> {
+        let Some((members, _)) = self.shown(place).await? else { return Ok(false) };
+        if !members.contains(&member.id) && members.contains(&member.display) {
+            self.quirks.names_members = true;
+            member.id.clone_from(&member.display);
+        }
+        Ok(members.contains(&member.id))
     }
 
-    async fn membership(&mut self, place: &str, member: &Member, mut is_in: bool) -> Result<(), Fault> {
+    async fn membership(&mut self, place: &str, member: &mut Member, mut is_in: bool) -> Result<(), Fault> {
         // One who came with the group has to go before adding can be looked at.
         if is_in {
             if !self.has(place, member).await? {
@@ -146,7 +152,8 @@ impl Canary<'_> {
                 self.hidden();
                 return Ok(());
             }
-            self.found("members shown", "yes");
+            let how = if self.quirks.names_members { "yes, by their userName" } else { "yes" };
+            self.found("members shown", how);
             self.found("member put in", self.quirks.add.word());
         }
         self.quirks.remove = self.change(place, member, false).await?;
@@ -161,7 +168,7 @@ impl Canary<'_> {
     }
 
     /// How a member gets in or out.
-    async fn change(&self, place: &str, member: &Member, is_in: bool) -> Result<Way, Fault> {
+    async fn change(&mut self, place: &str, member: &mut Member, is_in: bool) -> Result<Way, Fault> {
         let operation = if is_in { member.add() } else { member.remove() };
         self.server.ask(Request::patch(Kind::Groups, place, operation)).await?;
         if self.has(place, member).await? == is_in {

@@ -185,6 +185,19 @@ pub fn members(group: &Value) -> Vec<String> {
     entries.iter().filter_map(value).collect()
 }
 
+/// How much is said of a user who is made. Servers differ in what they ask for, and in what they do not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Much {
+    Usual,
+    Named,
+    Least,
+}
+
+impl Much {
+    /// In the order in which they are tried: first all that an app may want to show.
+    pub const ALL: [Self; 3] = [Self::Usual, Self::Named, Self::Least];
+}
+
 /// Who a user is at the receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -198,21 +211,28 @@ pub struct Person {
 }
 
 impl Person {
-    /// With all that is known, or with as little as a server may ask for.
-    pub fn body(&self, whole: bool) -> Value {
+    pub fn body(&self, much: Much) -> Value {
         let mut body = Map::new();
         let mut put = |name: &str, value: Value| drop(body.insert(name.into(), value));
         put("schemas", json!([USER]));
         put("userName", json!(self.user_name));
         put("externalId", json!(self.external_id));
         put("active", json!(true));
-        if whole {
-            let name = self.display_name.as_deref().unwrap_or(&self.user_name);
-            put("displayName", json!(name));
-            put("name", json!({ "formatted": name }));
-            if let Some(email) = &self.email {
-                put("emails", json!([{ "value": email, "type": "work", "primary": true }]));
+        let name = self.display_name.as_deref().unwrap_or(&self.user_name);
+        let (first, last) = name.trim().rsplit_once(char::is_whitespace).unwrap_or((name, name));
+        let (names, email): (_, fn(&str) -> Value) = match much {
+            Much::Least => return Value::Object(body),
+            Much::Usual => (json!({ "formatted": name }), |email| json!({ "value": email, "type": "work", "primary": true })),
+            // Some want the parts of a name, and less of an address.
+            Much::Named => {
+                let parts = json!({ "formatted": name, "familyName": last, "givenName": first.trim() });
+                (parts, |email| json!({ "value": email }))
             }
+        };
+        put("displayName", json!(name));
+        put("name", names);
+        if let Some(address) = &self.email {
+            put("emails", json!([email(address)]));
         }
         Value::Object(body)
     }

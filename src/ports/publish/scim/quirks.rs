@@ -10,6 +10,8 @@ pub struct Quirks {
     pub empty_groups: Option<bool>,
     /// Its members are not shown, so that what was done cannot be looked at.
     pub hides_members: bool,
+    /// Members are named by their `userName`, and not by their id.
+    pub names_members: bool,
     /// How a member gets in, and out.
     pub add: Way,
     pub remove: Way,

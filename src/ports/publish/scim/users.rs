@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::{Fault, FaultKind};
 use super::connection::Server;
-use super::message::{Answer, Kind, Person, Request, id, page, replace, text};
+use super::message::{Answer, Kind, Much, Person, Request, id, page, replace, text};
 
 /// Pages of a server that ignores what it is asked for, at most.
 const MOST_PAGES: usize = 50;
@@ -58,13 +58,21 @@ fn known(id: &str, active: Option<bool>) -> There {
     There { id: id.to_owned(), active, is_new: false, is_certain: false }
 }
 
-/// Looks for a user by name.
+/// Looks for a user by name. `in_any_case`: the server has said that it has one of this name, and may write it otherwise.
 ///
 /// # Errors
 /// When two have it, or one whom we call otherwise; and when the server fails.
-pub async fn find(server: &dyn Server, person: &Person, takes_over: bool) -> Result<Option<There>, Fault> {
+pub async fn find(
+    server: &dyn Server,
+    person: &Person,
+    takes_over: bool,
+    in_any_case: bool,
+) -> Result<Option<There>, Fault> {
     let is_ours = |resource: &Value| text(resource, "externalId") == Some(&person.external_id);
-    let is_named = |resource: &Value| text(resource, "userName") == Some(&person.user_name);
+    let is_named = |resource: &Value| match text(resource, "userName") {
+        Some(name) if in_any_case => name.eq_ignore_ascii_case(&person.user_name),
+        name => name == Some(&person.user_name),
+    };
     let found = search(server, Kind::Users, &person.user_name, |it| is_ours(it) || is_named(it)).await?;
     let found = match found.iter().find(|resource| is_ours(resource)) {
         Some(ours) => vec![ours.clone()],
@@ -125,9 +133,8 @@ pub async fn search(
 /// When the server does not make it.
 pub async fn create(server: &dyn Server, person: &Person) -> Result<Option<There>, Fault> {
     let mut answer = Answer::default();
-    // First with all that an app may want to show; then with as little as there must be.
-    for whole in [true, false] {
-        answer = server.ask(Request::create(Kind::Users, person.body(whole))).await?;
+    for much in Much::ALL {
+        answer = server.ask(Request::create(Kind::Users, person.body(much))).await?;
         if !matches!(answer.status, 400 | 422) {
             break;
         }
