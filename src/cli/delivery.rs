@@ -8,7 +8,10 @@ use super::{ConfigArgument, Failure, block_on, parse_user, print_json, undeclare
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, ReceiverKind, ReceiverSettings, SECRET_PREFIX};
+use crate::pipeline::ids::{GroupName, Target};
 use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::publish::scim::ScimReceiver;
+use crate::ports::store::Store;
 
 #[derive(Debug, Args)]
 pub struct DeliveryCommand {
@@ -28,8 +31,8 @@ enum Action {
     Secret(Named),
     /// Try deliveries now that failed
     Retry(Act),
-    /// Tell a receiver everything anew
-    Resync(Act),
+    /// Tell a receiver everything anew; for SCIM, show first who would gain and lose what there
+    Resync(Resync),
     /// Deliver nothing to a receiver
     Pause(Act),
     /// Deliver again to a receiver that was paused or disabled
@@ -66,6 +69,21 @@ struct Act {
     by: String,
 }
 
+#[derive(Debug, Args)]
+struct Resync {
+    #[command(flatten)]
+    act: Act,
+    /// Only show who would gain and lose what there
+    #[arg(long)]
+    dry_run: bool,
+    /// Confirm more losses at once than the brake permits
+    #[arg(long)]
+    confirm: bool,
+    /// Take memberships for ours which others gave: they end when a user loses the group here
+    #[arg(long)]
+    adopt: bool,
+}
+
 /// Deliveries that `show` lists.
 const MOST: usize = 100;
 
@@ -81,9 +99,7 @@ impl DeliveryCommand {
             Action::Retry(act) => act.count("retried", async |store, name, user, by| {
                 store.retry(name, user, by, Clock::system().now()).await
             }),
-            Action::Resync(act) => act.count("to be told anew", async |store, name, user, by| {
-                store.resync(name, user, by, Clock::system().now()).await
-            }),
+            Action::Resync(resync) => resync.run(),
             Action::Pause(act) => act.pause(true),
             Action::Resume(act) => act.pause(false),
         }
@@ -224,5 +240,74 @@ impl Act {
                 Ok(())
             }
         }
+    }
+}
+
+impl Resync {
+    fn run(self) -> Result<(), Failure> {
+        let (config, store) = self.act.named.config.open()?;
+        let settings = self.act.named.receiver(&config)?;
+        let clock = Clock::system();
+        let receiver =
+            block_on(async { app::receiver_of(&config, settings, &store, &clock).await.map_err(Failure::new) })?;
+        match (receiver.as_scim(), &self.act.user) {
+            (Some(scim), None) => block_on(self.compare(&config, &store, settings, scim))?,
+            _ if self.dry_run || self.adopt => {
+                return Err(Failure("`--dry-run` and `--adopt` are of use with all users of a `[[scim]]`".into()));
+            }
+            _ => {}
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        self.act.count("to be told anew", async |store, name, user, by| {
+            store.resync(name, user, by, Clock::system().now()).await
+        })
+    }
+
+    /// Shows what would change there, and prepares what needs more than telling.
+    async fn compare(
+        &self,
+        config: &Config,
+        store: &Store,
+        settings: &ReceiverSettings,
+        scim: &ScimReceiver,
+    ) -> Result<(), Failure> {
+        let (rules, filter) = (&config.rules, &settings.filter);
+        let takes = |name: &&GroupName| filter.groups.as_ref().is_none_or(|only| only.contains(*name));
+        let mut groups: Vec<GroupName> = rules.groups.keys().filter(takes).cloned().collect();
+        groups.sort();
+        let names: Vec<String> = groups.iter().map(ToString::to_string).collect();
+        let ours = store.outlook(&settings.name, filter, rules, Clock::system().now()).await.map_err(Failure::new)?;
+        let found = scim.survey(&names, &ours).await.map_err(Failure::new)?;
+        match self.act.named.json && self.dry_run {
+            true => print_json(&found)?,
+            false if self.act.named.json => {}
+            false => print!("{found}"),
+        }
+        let brake = rules.sync.brake;
+        let excess = found.groups.iter().zip(&groups).filter(|(found, name)| {
+            rules.is_braked(&Target::Group((*name).clone())) && found.losing() > brake.allowed(found.members)
+        });
+        let excess: Vec<String> =
+            excess.map(|(found, _)| format!("{} from `{}`", found.losing(), found.group)).collect();
+        if !excess.is_empty() && !self.confirm {
+            let why = "more would go at once than the brake permits; `--confirm` accepts that";
+            return Err(Failure(format!("{}: {why}", excess.join(", "))));
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        for one in ours.iter().filter(|_| self.adopt) {
+            let foreign = found.groups.iter().filter(|group| group.foreign.contains(&one.user));
+            let foreign: Vec<&str> = foreign.map(|group| group.group.as_str()).collect();
+            if !foreign.is_empty() {
+                store.take_over(&settings.name, one, &foreign).await.map_err(Failure::new)?;
+            }
+        }
+        for group in &found.groups {
+            scim.remove(&group.group, &group.removed).await.map_err(Failure::new)?;
+        }
+        Ok(())
     }
 }

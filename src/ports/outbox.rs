@@ -86,6 +86,16 @@ pub struct Confirmed {
     pub tried: Option<String>,
 }
 
+/// What a receiver was told of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldRow {
+    pub number: i64,
+    /// With the version that it has confirmed.
+    pub state: Option<String>,
+    /// What it may know since.
+    pub tried: Option<String>,
+}
+
 /// What a receiver knows under an id of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Local {
@@ -190,7 +200,7 @@ pub trait Outbox: Send + Sync {
     /// Lets what was put off be due now: of one user, or what waits for its time of all.
     fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Takes back what a receiver was told, of one user or of all who are there, and under which ids it knows them, and groups.
+    /// Takes back what a receiver was told, of one user or of all who are there.
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// How one user stands.
@@ -198,6 +208,9 @@ pub trait Outbox: Send + Sync {
 
     /// How far a receiver is behind.
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>>;
+
+    /// What a receiver was told of each user.
+    fn told(&self, receiver: String) -> BoxFuture<'_, Result<Vec<ToldRow>, StoreError>>;
 
     /// Under which id a receiver knows something.
     fn remote(&self, receiver: String, local: Local) -> BoxFuture<'_, Result<Option<String>, StoreError>>;

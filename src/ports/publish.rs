@@ -22,6 +22,9 @@ use super::store::{RoleThroughGroups, StoreError, UserView};
 use crate::config::Filter;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 
+/// The cause of deliveries that an operator has asked for, to tell everything anew.
+pub const RESYNC: &str = "resync";
+
 /// What a receiver knows of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Told {
@@ -241,6 +244,11 @@ pub trait Receiver: Send + Sync {
 
     /// Tells what a user holds now. What needs no telling is taken at once.
     fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>>;
+
+    /// One whose own list of members can be compared with what users hold.
+    fn as_scim(&self) -> Option<&scim::ScimReceiver> {
+        None
+    }
 
     /// Tells of no user, and finds out whether telling would work, and how. Returns what was found, in words.
     fn test(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Finding>, Fault>>;

@@ -1,14 +1,23 @@
 //! How receivers are doing, and what operators do about them.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::config::Filter;
 use crate::pipeline::decision::{Entry, Save, Shared};
 use crate::pipeline::ids::{Timestamp, UserId};
-use crate::ports::outbox::{Due, STUCK, Whom};
+use crate::pipeline::mapping::RuleSet;
+use crate::ports::outbox::{Due, STUCK, ToldRow, Whom};
 use crate::ports::publish::health::{Control, Health};
-use crate::ports::store::{Ask, Store, StoreError};
+use crate::ports::publish::scim::Ours;
+use crate::ports::publish::{RESYNC, Told};
+use crate::ports::store::{Ask, Store, StoreError, view};
+
+/// Users that are read in one go.
+const PAGE: usize = 1000;
 
 /// How a receiver is doing.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -143,10 +152,50 @@ impl Store {
     pub async fn resync(&self, name: &str, user: Option<UserId>, by: &str, now: Timestamp) -> Result<u64, StoreError> {
         let number = self.number_of(user.as_ref()).await?;
         self.outbox().forget(name.to_owned(), number).await?;
-        let raised = self.outbox().raise(user.clone().map_or(Whom::Everyone, Whom::User), "resync", now).await?;
+        let raised = self.outbox().raise(user.clone().map_or(Whom::Everyone, Whom::User), RESYNC, now).await?;
         self.outbox().hurry(name.to_owned(), number, now).await?;
         self.note_act("delivery_resynced", name, user, by, now).await?;
         Ok(raised)
+    }
+
+    /// What each user holds of what a receiver hears of, and what it was told of them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn outlook(
+        &self,
+        name: &str,
+        filter: &Filter,
+        rules: &RuleSet,
+        now: Timestamp,
+    ) -> Result<Vec<Ours>, StoreError> {
+        let told = self.outbox().told(name.to_owned()).await?;
+        let read = |row: ToldRow| Some((row.number, Told::read(row.tried.as_deref().or(row.state.as_deref()))?));
+        let mut told: BTreeMap<i64, Told> = told.into_iter().filter_map(read).collect();
+        let (mut ours, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.users.page(after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(ours) };
+            after = last.number;
+            for known in &page {
+                let held = Told::of(&view(known, rules, now), None, filter).groups;
+                let (number, user) = (known.number, known.user.to_string());
+                ours.push(Ours { number, user, held, told: told.remove(&known.number) });
+            }
+        }
+    }
+
+    /// Takes memberships of a user for ours which others gave, where the receiver was told of them.
+    ///
+    /// # Errors
+    /// When the store is not available.
+    pub async fn take_over(&self, name: &str, one: &Ours, groups: &[&str]) -> Result<(), StoreError> {
+        let Some(mut told) = one.told.clone() else { return Ok(()) };
+        for group in groups {
+            told.foreign.remove(*group);
+            told.groups.insert((*group).to_owned());
+        }
+        self.outbox().attempt(name.to_owned(), one.number, told.text()).await
     }
 
     async fn number_of(&self, user: Option<&UserId>) -> Result<Option<i64>, StoreError> {

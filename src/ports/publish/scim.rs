@@ -20,9 +20,11 @@ mod groups;
 mod message;
 mod quirks;
 mod survey;
+#[cfg(test)]
+mod tests;
 mod users;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -32,11 +34,13 @@ use self::connection::{Connection, Server};
 use self::groups::Put;
 use self::message::{Member, Person};
 use self::quirks::Quirks;
-use self::users::There;
+use self::survey::There as Shown;
+pub use self::survey::{GroupSurvey, Ours, Survey};
+use self::users::{Behind, There};
 use super::super::BoxFuture;
 use super::super::http::HttpClient;
 use super::super::outbox::{Local, Outbox};
-use super::{Fault, FaultKind, Finding, Notice, Receiver, Sent, Told};
+use super::{Fault, FaultKind, Finding, Notice, RESYNC, Receiver, Sent, Told};
 use crate::clock::Clock;
 use crate::config::{Filter, ReceiverSettings, Scim, ScimUsers, UserNameSource};
 use crate::pipeline::ids::Timestamp;
@@ -83,29 +87,38 @@ impl ScimReceiver {
         Ok(Quirks::read(self.outbox.note(Quirks::note_of(&self.settings.name)).await?.as_deref()))
     }
 
-    /// Who a user is there; `None` where what their name should be is not known.
-    fn person(&self, told: &Told, before: Option<&Told>) -> Option<Person> {
-        let user_name = |told: &Told| match self.scim.user_name {
+    fn user_name(&self, told: &Told) -> Option<String> {
+        match self.scim.user_name {
             UserNameSource::Subject => Some(told.subject.clone()),
             UserNameSource::Email => told.email.clone(),
             UserNameSource::Name => told.name.clone(),
-        };
+        }
+    }
+
+    /// Who a user is there; `None` where what their name should be is not known.
+    fn person(&self, told: &Told, before: Option<&Told>) -> Option<Person> {
         Some(Person {
             external_id: format!("{}/{}", told.namespace, told.subject),
-            user_name: user_name(told).filter(|name| !name.trim().is_empty())?,
-            former_name: before.and_then(user_name),
+            user_name: self.user_name(told).filter(|name| !name.trim().is_empty())?,
+            former_name: before.and_then(|before| self.user_name(before)),
             display_name: told.name.clone(),
             email: told.email.clone(),
         })
     }
 
     /// The user at the receiver. `may_create`: one who is not there is made, if such are made at all.
-    async fn user(&self, number: i64, person: &Person, may_create: bool) -> Result<Option<There>, Fault> {
+    /// `anew`: an id that is another's now is forgotten.
+    async fn user(&self, number: i64, person: &Person, may_create: bool, anew: bool) -> Result<Option<There>, Fault> {
         let (name, local) = (&self.settings.name, Local::User(number));
         let takes_over = self.scim.users == ScimUsers::Match;
         if let Some(id) = self.outbox.remote(name.clone(), local.clone()).await? {
-            if let Some(there) = users::remembered(&*self.server, person, takes_over, &id).await? {
-                return Ok(Some(there));
+            match users::remembered(&*self.server, person, takes_over, &id).await? {
+                Behind::TheUser(there) => return Ok(Some(there)),
+                Behind::Another if !anew => {
+                    let why = "the user who was known there is another one now: run `loginsync delivery resync`";
+                    return Err(Fault::new(FaultKind::Refused, why));
+                }
+                Behind::Another | Behind::Nothing => {}
             }
             self.outbox.set_remote(name.clone(), local.clone(), None, false).await?;
         }
@@ -156,7 +169,14 @@ impl ScimReceiver {
     }
 
     /// Puts a user into a group, or takes them out. Returns whether they were there, or not there, before.
-    async fn set_member(&self, quirks: &Quirks, name: &str, member: &Member, is_in: bool) -> Result<Put, Fault> {
+    /// `anew`: an id that is another group's now is forgotten.
+    async fn set_member(
+        &self,
+        quirks: &Quirks,
+        name: &str,
+        member: &Member,
+        (is_in, anew): (bool, bool),
+    ) -> Result<Put, Fault> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let lock = usize::try_from(hasher.finish() % LOCKS as u64).unwrap_or_default();
@@ -172,7 +192,7 @@ impl ScimReceiver {
                     true => Err(Fault::new(FaultKind::Refused, self.missing(name))),
                 };
             };
-            match groups::set_member(&*self.server, quirks, (&id, name), member, is_in).await? {
+            match groups::set_member(&*self.server, quirks, (&id, name), member, (is_in, anew)).await? {
                 // A group of ours may have been made with its first member.
                 Some(_) if is_ours => return Ok(Put::Done),
                 Some(put) => return Ok(put),
@@ -191,6 +211,58 @@ impl ScimReceiver {
         }
     }
 
+    /// Compares what users hold with what is there, for groups of these names. Nothing is changed.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn survey(&self, groups: &[String], ours: &[Ours]) -> Result<Survey, Fault> {
+        let quirks = self.quirks().await?;
+        let (mut ids, mut places) = (BTreeMap::new(), BTreeMap::new());
+        for (local, id) in self.outbox.remotes(self.settings.name.clone()).await? {
+            match local {
+                Local::User(number) => drop(ids.insert(number, id)),
+                Local::Group(name) => drop(places.insert(name, id)),
+            }
+        }
+        if quirks.names_members {
+            let named = ours.iter().filter_map(|one| Some((one.number, self.user_name(one.told.as_ref()?)?)));
+            ids = named.collect();
+        }
+        let mut there = Vec::new();
+        for name in groups {
+            let place = match places.get(name) {
+                Some(place) => Some(place.clone()),
+                None => groups::find(&*self.server, name).await?,
+            };
+            let shown = match &place {
+                Some(place) => groups::read(&*self.server, &quirks, place, name).await?,
+                None => None,
+            };
+            let found = match shown {
+                None => Shown::Missing,
+                Some(shown) => shown.members.map_or(Shown::Hidden, Shown::Members),
+            };
+            there.push((name.clone(), found));
+        }
+        Ok(survey::survey(there, ours, &ids, self.scim.authoritative))
+    }
+
+    /// Takes members out of a group whom others put there. Returns how many.
+    ///
+    /// # Errors
+    /// When one is not taken out.
+    pub async fn remove(&self, group: &str, ids: &[String]) -> Result<u64, Fault> {
+        let quirks = self.quirks().await?;
+        let mut removed = 0;
+        for id in ids {
+            let member = Member { id: id.clone(), display: id.clone(), address: self.addresses.of_user(id) };
+            if self.set_member(&quirks, group, &member, (false, false)).await? == Put::Done {
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     fn missing(&self, name: &str) -> String {
         match self.scim.create_groups {
             true => format!("the receiver says that it has group `{name}`, and does not find it"),
@@ -201,11 +273,12 @@ impl ScimReceiver {
     async fn bring(&self, notice: &Notice) -> Result<Sent, Fault> {
         let Some(work) = Work::of(notice, &self.scim) else { return Ok(Sent::Nothing) };
         let (number, wants) = (notice.number, !work.wanted.is_empty());
+        let anew = notice.cause == RESYNC;
         let Some(person) = self.person(work.told, notice.before.as_ref()) else {
             let why = "the user has no e-mail address or name, which is to be their `userName` there";
             return if wants { Err(Fault::new(FaultKind::Refused, why)) } else { Ok(Sent::taken()) };
         };
-        let Some(there) = self.user(number, &person, wants).await? else {
+        let Some(there) = self.user(number, &person, wants, anew).await? else {
             // Who is not there holds nothing there.
             return Ok(if wants { Sent::Absent } else { Sent::taken() });
         };
@@ -226,7 +299,7 @@ impl ScimReceiver {
         };
         let (mut refused, mut foreign) = (None, work.foreign.clone());
         for (name, is_in) in work.steps(there.is_new) {
-            match self.set_member(&quirks, name, &member, is_in).await {
+            match self.set_member(&quirks, name, &member, (is_in, anew)).await {
                 Ok(Put::Already) if is_in && work.may_be_foreign(name) => {
                     foreign.insert(name.clone());
                     // Before anything else can go wrong: a second try must not take it for ours.
@@ -335,6 +408,10 @@ impl Receiver for ScimReceiver {
 
     fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>> {
         Box::pin(self.bring(notice))
+    }
+
+    fn as_scim(&self) -> Option<&ScimReceiver> {
+        Some(self)
     }
 
     fn test(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<Finding>, Fault>> {

@@ -21,7 +21,7 @@ use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
 use crate::ports::console::{ConsoleSessions, MOST, SignIn};
-use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
 /// The store in memory.
@@ -808,8 +808,6 @@ impl Outbox for Memory {
             row.tried = row.tried.take().or(told);
             (row.confirmed, row.failures, row.fault) = (0, 0, None);
         }
-        let is_meant = |local: &Local| number.is_none_or(|number| *local == Local::User(number));
-        world.remote.retain(|(name, local), _| *name != receiver || !is_meant(local));
         Self::now(Ok(()))
     }
 
@@ -849,6 +847,17 @@ impl Outbox for Memory {
         let world = self.world();
         let all = world.remote.iter().filter(|((of, _), _)| *of == receiver);
         Self::now(Ok(all.map(|((_, local), remote)| (local.clone(), remote.clone())).collect()))
+    }
+
+    fn told(&self, receiver: String) -> BoxFuture<'_, Result<Vec<ToldRow>, StoreError>> {
+        let world = self.world();
+        let rows = world.delivered.iter().filter(|((of, _), _)| *of == receiver);
+        let row = |((_, number), row): (&(String, i64), &Delivered)| ToldRow {
+            number: *number,
+            state: row.state.clone(),
+            tried: row.tried.clone(),
+        };
+        Self::now(Ok(rows.map(row).collect()))
     }
 
     fn set_remote(

@@ -1,6 +1,7 @@
 //! Apps whose own users and groups follow, by SCIM.
 
 use super::*;
+use crate::seeing::Said;
 use crate::support::scim::{Mood, ScimServer, TOKEN, Ways};
 
 const USUAL: &str = "groups = \"all\"\ncreate_groups = true";
@@ -26,6 +27,15 @@ impl Apps {
     async fn house(&self, more: &str) -> House {
         let place = Place::File(self.scene.folder.path().join("store.db"));
         self.scene.house_at(place, &self.text(more)).await
+    }
+
+    /// Runs a command beside the sidecar.
+    async fn command(&self, arguments: &str) -> Said {
+        let file = self.scene.file().to_str().unwrap().to_owned();
+        let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).chain(["--config".into(), file]).collect();
+        let running =
+            tokio::task::spawn_blocking(move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
+        running.await.unwrap()
     }
 
     async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
@@ -341,6 +351,49 @@ fn plain(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// As a client of an authorization server: a token that ran out, or that is taken no more, is renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_an_authorization_server_are_renewed() {
+    let apps = Apps::new(Clock::fixed(NOW)).await;
+    std::fs::write(apps.scene.folder.path().join("client.secret"), "client+secret\n").unwrap();
+    let endpoint = apps.server.url().replace("/scim/v2", "/token");
+    let client = format!(
+        "token_endpoint = \"{endpoint}\"\nclient_id = \"loginsync\"\nclient_secret_file = \"client.secret\"\nscopes = [\"scim\"]"
+    );
+    let text = apps.text(USUAL).replace("token_file = \"scim.token\"", &client);
+    let place = Place::File(apps.scene.folder.path().join("store.db"));
+    let house = apps.scene.house_at(place, &text).await;
+    let tokens = |apps: &Apps| apps.server.asked().iter().filter(|asked| *asked == "POST /token").count();
+    apps.log_in(&house, "alice", &["staff"]).await;
+    apps.server.has("Staff", &["alice"]).await;
+    apps.confirmed(&house, "alice").await;
+    assert_eq!(tokens(&apps), 1);
+    apps.server.takes(&["none"]);
+    apps.log_in(&house, "alice", &[]).await;
+    apps.server.has("Staff", &[]).await;
+    apps.confirmed(&house, "alice").await;
+    assert_eq!(tokens(&apps), 2);
+    apps.scene.pass(61);
+    apps.log_in(&house, "alice", &["staff"]).await;
+    apps.server.has("Staff", &["alice"]).await;
+    apps.confirmed(&house, "alice").await;
+    assert_eq!(tokens(&apps), 3);
+    // One that issues none stops the receiver, and nothing of what it says is repeated.
+    apps.scene.pass(61);
+    apps.server.always(Some(Mood::Says(
+        "400 Bad Request",
+        "",
+        "{\"error\": \"invalid_scope\", \"error_description\": \"hunter2\"}",
+    )));
+    apps.log_in(&house, "alice", &[]).await;
+    apps.fails(&house, "no access token: status 400 (`invalid_scope`)").await;
+    assert_eq!(house.store().receiver("app").await.unwrap().state, "fails");
+    apps.server.always(None);
+    apps.scene.pass(61);
+    apps.server.has("Staff", &[]).await;
+    house.running.stop().await;
+}
+
 /// Servers that say 200 and do nothing: a failure, until a test has learned what they need.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_learns_what_a_server_needs() {
@@ -363,14 +416,7 @@ async fn a_test_learns_what_a_server_needs() {
     apps.server.has("Staff", &["alice"]).await;
     apps.log_in(&house, "alice", &[]).await;
     apps.fails(&house, "says that it has, and has not").await;
-    let file = apps.scene.file().to_str().unwrap().to_owned();
-    let run = async |arguments: &str| {
-        let arguments: Vec<String> =
-            arguments.split(' ').map(str::to_owned).chain(["--config".into(), file.clone()]).collect();
-        let running =
-            tokio::task::spawn_blocking(move || run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()));
-        running.await.unwrap()
-    };
+    let run = async |arguments: &str| apps.command(arguments).await;
     let said = run("delivery test app").await;
     assert_eq!(said.code, 0, "{said:?}");
     for line in [
@@ -398,6 +444,55 @@ async fn a_test_learns_what_a_server_needs() {
     apps.server.has("Staff", &["alice"]).await;
     apps.confirmed(&house, "alice").await;
     house.running.stop().await;
+}
+
+/// What `delivery resync` would do is shown first, and what others did is ours on command alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_shows_what_it_does_and_adopts_on_command_alone() {
+    let apps = Apps::new(Clock::system()).await;
+    let [alice, stranger] = ["alice", "stranger"].map(|name| apps.server.add_user(name, Some(&format!("idp/{name}"))));
+    apps.server.add_group("Staff", &[&alice, &stranger]);
+    let text = apps.text(USUAL);
+    let with_store = |text: &str| text.replacen("[app]", "[store]\npath = \"store.db\"\n[app]", 1);
+    std::fs::write(apps.scene.file(), with_store(&text)).unwrap();
+    let house = apps.scene.house_at(Place::File(apps.scene.folder.path().join("store.db")), &text).await;
+    let run = async |arguments: &str| apps.command(arguments).await;
+    apps.log_in(&house, "alice", &["staff"]).await;
+    apps.log_in(&house, "bob", &["staff", "admins"]).await;
+    apps.confirmed(&house, "alice").await;
+    apps.confirmed(&house, "bob").await;
+    // Behind our back: one of ours is gone, and a group.
+    apps.server.delete_group("Admins");
+    let said = run("delivery resync app --dry-run").await;
+    assert_eq!(said.code, 0, "{said:?}");
+    for line in
+        ["Admins: is not there", "+ idp/bob", "Staff: 3 members", "= idp/alice was put in by others", "1 others stay"]
+    {
+        assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+    assert_eq!(apps.server.members("Admins"), None, "nothing was done");
+    assert_eq!(run("delivery resync app").await.code, 0);
+    apps.server.has("Admins", &["bob"]).await;
+    apps.confirmed(&house, "alice").await;
+    assert!(run("delivery resync app --dry-run").await.out.contains("= idp/alice"));
+    assert_eq!(run("delivery resync app --adopt").await.code, 0);
+    apps.confirmed(&house, "alice").await;
+    let said = run("delivery resync app --dry-run").await.out;
+    assert!(!said.contains("= idp/alice") && !said.contains("+ "), "{said}");
+    apps.log_in(&house, "alice", &[]).await;
+    apps.server.has("Staff", &["bob", "stranger"]).await;
+    house.running.stop().await;
+    // Under `authoritative` the others go as well, no more at once than the brake permits.
+    std::fs::write(
+        apps.scene.file(),
+        with_store(&text).replace("minimum = 100", "minimum = 0") + "authoritative = true\n",
+    )
+    .unwrap();
+    let said = run("delivery resync app").await;
+    assert!(said.code == 1 && format!("{said:?}").contains("more would go at once than the brake permits"), "{said:?}");
+    assert_eq!(apps.server.members("Staff").unwrap(), ["bob", "stranger"]);
+    assert_eq!(run("delivery resync app --confirm").await.code, 0);
+    assert_eq!(apps.server.members("Staff").unwrap(), ["bob"]);
 }
 
 /// A receiver that is gone from the file keeps nothing of those who are erased meanwhile.

@@ -94,7 +94,8 @@ pub async fn create(server: &dyn Server, quirks: &Quirks, name: &str, first: &Me
     }
 }
 
-/// Puts a member into a group or takes it out, and looks whether that was done. `None`: there is no such group.
+/// Puts a member into a group or takes it out, and looks whether that was done. `None`: there is no such group; `anew`: nor is one
+/// that is called otherwise.
 ///
 /// # Errors
 /// When it was not done, and when the server fails.
@@ -103,9 +104,12 @@ pub async fn set_member(
     quirks: &Quirks,
     (place, name): (&str, &str),
     member: &Member,
-    is_in: bool,
+    (is_in, anew): (bool, bool),
 ) -> Result<Option<Put>, Fault> {
     let Some(shown) = read(server, quirks, place, name).await? else { return Ok(None) };
+    if anew && is_in && shown.name.as_ref().is_some_and(|there| there != name) {
+        return Ok(None);
+    }
     if is_in && shown.name.as_ref().is_some_and(|there| there != name) {
         let why =
             format!("group `{name}` is called otherwise there now: rename it back, or run `loginsync delivery resync`");

@@ -222,7 +222,9 @@ impl Person {
         let (first, last) = name.trim().rsplit_once(char::is_whitespace).unwrap_or((name, name));
         let (names, email): (_, fn(&str) -> Value) = match much {
             Much::Least => return Value::Object(body),
-            Much::Usual => (json!({ "formatted": name }), |email| json!({ "value": email, "type": "work", "primary": true })),
+            Much::Usual => {
+                (json!({ "formatted": name }), |email| json!({ "value": email, "type": "work", "primary": true }))
+            }
             // Some want the parts of a name, and less of an address.
             Much::Named => {
                 let parts = json!({ "formatted": name, "familyName": last, "givenName": first.trim() });

@@ -28,29 +28,32 @@ impl There {
     }
 }
 
-/// The user behind an id that was learned; `None`: there is no longer one.
+/// What is behind an id that was learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behind {
+    TheUser(There),
+    Nothing,
+    /// Another user.
+    Another,
+}
+
+/// Looks what is behind an id that was learned.
 ///
 /// # Errors
-/// When it is another user, and when the server fails.
-pub async fn remembered(
-    server: &dyn Server,
-    person: &Person,
-    takes_over: bool,
-    id: &str,
-) -> Result<Option<There>, Fault> {
-    let what = "failed to read the user";
+/// When the server fails.
+pub async fn remembered(server: &dyn Server, person: &Person, takes_over: bool, id: &str) -> Result<Behind, Fault> {
     let answer = server.ask(Request::get(Kind::Users, id)).await?;
     match &answer {
-        answer if answer.is_gone() => Ok(None),
+        answer if answer.is_gone() => Ok(Behind::Nothing),
         // It shows none.
-        answer if answer.is_unsupported() => Ok(Some(known(id, None))),
+        answer if answer.is_unsupported() => Ok(Behind::TheUser(known(id, None))),
         Answer { body, .. } if answer.is_success() && super::message::id(body).as_deref() == Some(id) => {
-            let is_same = person.is(body, takes_over);
-            let other = "the user who was known there is another one now: run `loginsync delivery resync`";
-            let active = body.get("active").and_then(Value::as_bool);
-            is_same.then(|| Some(known(id, active))).ok_or_else(|| Fault::new(FaultKind::Refused, other))
+            Ok(match person.is(body, takes_over) {
+                true => Behind::TheUser(known(id, body.get("active").and_then(Value::as_bool))),
+                false => Behind::Another,
+            })
         }
-        answer => Err(answer.fault(what)),
+        answer => Err(answer.fault("failed to read the user")),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Shared, settings};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::names::Names;
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -123,9 +123,6 @@ const HURRY: &str = "UPDATE loginsync.delivered SET due = $3 WHERE receiver = $1
 const FORGET: &str = "UPDATE loginsync.delivered
     SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
     WHERE receiver = $1 AND coalesce(user_id = $2, true) AND user_id IN (SELECT id FROM loginsync.users)";
-
-const FORGET_IDS: &str = "DELETE FROM loginsync.remote
-    WHERE receiver = $1 AND ($2::bigint IS NULL OR (kind = 0 AND local = $2::bigint::text))";
 
 const REMEMBER: &str = "INSERT INTO loginsync.remote AS r (receiver, kind, local, remote)
     SELECT $1::text, $2::bigint, $3::text, $4::text
@@ -314,8 +311,7 @@ impl Outbox for Shared {
 
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.alone(move |pipe| async move {
-            pipe.run(FORGET, &values![receiver.clone(), number]).await?;
-            pipe.run(FORGET_IDS, &values![receiver, number]).await?;
+            pipe.run(FORGET, &values![receiver, number]).await?;
             Ok(((), pipe))
         })
     }
@@ -339,6 +335,15 @@ impl Outbox for Shared {
 
     fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>> {
         self.alone(move |pipe| async move { Ok((remotes(&pipe, &receiver).await?, pipe)) })
+    }
+
+    fn told(&self, receiver: String) -> BoxFuture<'_, Result<Vec<ToldRow>, StoreError>> {
+        self.alone(move |pipe| async move {
+            let all = "SELECT user_id, state, tried FROM loginsync.delivered WHERE receiver = $1 ORDER BY user_id";
+            let rows = pipe.rows(all, &values![receiver]).await?;
+            let read = |row: &Row| Ok(ToldRow { number: get(row, 0)?, state: get(row, 1)?, tried: get(row, 2)? });
+            Ok((rows.iter().map(read).collect::<Result<_, Failed>>()?, pipe))
+        })
     }
 
     fn set_remote(

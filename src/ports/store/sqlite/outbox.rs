@@ -9,7 +9,7 @@ use super::settings::setting;
 use super::{Session, SqliteStore, kind_of, records, unavailable};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::ports::BoxFuture;
-use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, Whom};
+use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 
 /// Behind the rows that are raised.
 const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
@@ -107,9 +107,8 @@ impl Session<'_> {
             "UPDATE delivered SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
              WHERE receiver = ?1 AND coalesce(user_id = ?2, true) AND user_id IN (SELECT id FROM users)",
             &[&receiver, &number],
-        )?;
-        let ids = "DELETE FROM remote WHERE receiver = ?1 AND (?2 IS NULL OR (kind = 0 AND local = CAST(?2 AS TEXT)))";
-        self.run(ids, &[&receiver, &number]).map(drop)
+        )
+        .map(drop)
     }
 
     fn settle(&self, receiver: &str, number: i64, settled: &Settled) -> Result<(), StoreError> {
@@ -174,6 +173,14 @@ fn remotes(connection: &Connection, receiver: &str) -> Result<Vec<(Local, String
         .and_then(|mut select| select.query_map([receiver], read)?.collect());
     let rows = rows.map_err(unavailable)?.into_iter();
     Ok(rows.filter_map(|(kind, name, remote)| Some((Local::read(kind, &name)?, remote))).collect())
+}
+
+fn told(connection: &Connection, receiver: &str) -> Result<Vec<ToldRow>, StoreError> {
+    let read = |row: &Row<'_>| Ok(ToldRow { number: row.get(0)?, state: row.get(1)?, tried: row.get(2)? });
+    connection
+        .prepare_cached("SELECT user_id, state, tried FROM delivered WHERE receiver = ?1 ORDER BY user_id")
+        .and_then(|mut select| select.query_map([receiver], read)?.collect())
+        .map_err(unavailable)
 }
 
 fn due_row(row: &Row<'_>) -> rusqlite::Result<Due> {
@@ -305,6 +312,10 @@ impl Outbox for SqliteStore {
 
     fn remotes(&self, receiver: String) -> BoxFuture<'_, Result<Vec<(Local, String)>, StoreError>> {
         Box::pin(self.read_aside(move |look| remotes(look.connection, &receiver)))
+    }
+
+    fn told(&self, receiver: String) -> BoxFuture<'_, Result<Vec<ToldRow>, StoreError>> {
+        Box::pin(self.read_aside(move |look| told(look.connection, &receiver)))
     }
 
     fn set_remote(
