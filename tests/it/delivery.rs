@@ -377,6 +377,22 @@ async fn many_changes_become_one_while_a_receiver_is_away() {
     house.running.stop().await;
 }
 
+/// What was told in vain may have been taken: its opposite is told as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_taken_back_meanwhile_is_told() {
+    let scene = Scene::new(Clock::fixed(NOW)).await;
+    let house = scene.house("").await;
+    scene.log_in_confirmed(&house, "alice", &["staff"]).await;
+    scene.hook.next(&[Move::Answers(500, "")]);
+    scene.log_in(&house, "alice", &[]).await;
+    assert_eq!(told(&scene.hook.messages(2).await[1]).2, Vec::<String>::new());
+    scene.log_in(&house, "alice", &["staff"]).await;
+    scene.pass(7);
+    let third = scene.hook.messages(3).await.pop().unwrap();
+    assert_eq!(told(&third), row("user.memberships.changed", 3, &["Staff"], &[], &[]));
+    house.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_try_of_the_same_version_has_the_same_id() {
     let scene = Scene::new(Clock::fixed(NOW)).await;
