@@ -67,8 +67,9 @@ impl Told {
         }
     }
 
-    /// The same with all that another holds.
+    /// The same with all that another holds; enabled where both are.
     pub fn with(mut self, other: &Self) -> Self {
+        self.enabled &= other.enabled;
         self.groups.extend(other.groups.iter().cloned());
         self.roles.extend(other.roles.iter().cloned());
         self.foreign.extend(other.foreign.iter().cloned());

@@ -1,5 +1,6 @@
 //! Receivers follow what users hold: signed messages, through the front door.
 
+mod killed;
 mod scim;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -215,14 +216,19 @@ impl Scene {
         opened.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
+    /// What a browser posts at the callback.
+    fn form(&self, person: &str, groups: &[&str]) -> String {
         let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let now = self.clock.now().seconds() + if self.clock.now() == NOW { number.min(60) } else { 0 };
         let token = self.idp.sign(&json!({
             "iss": self.idp.issuer(), "aud": "the-app", "sub": person, "iat": now - 60, "exp": now + 300,
             "jti": format!("token-{number}"), "groups": groups, "email": format!("{person}@example.com"),
         }));
-        let form = format!("id_token={token}&state=s");
+        format!("id_token={token}&state=s")
+    }
+
+    async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
+        let form = self.form(person, groups);
         let headers = [("content-type", "application/x-www-form-urlencoded")];
         at.send("POST", "/callback", &headers, form.as_bytes()).await.status
     }

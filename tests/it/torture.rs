@@ -231,7 +231,7 @@ impl Drop for World {
 }
 
 /// Ports below those that connections are given, so that a killed sidecar finds its own again.
-fn ports<const N: usize>() -> [u16; N] {
+pub fn ports<const N: usize>() -> [u16; N] {
     let first = 20_000 + u16::try_from(random(8_000)).unwrap();
     let free = (first..).filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.take(N).collect::<Vec<_>>().try_into().unwrap()

@@ -98,7 +98,8 @@ impl ScimReceiver {
     /// Who a user is there; `None` where what their name should be is not known.
     fn person(&self, told: &Told, before: Option<&Told>) -> Option<Person> {
         Some(Person {
-            external_id: format!("{}/{}", told.namespace, told.subject),
+            external_id: external_id(told),
+            former_id: before.map(external_id),
             user_name: self.user_name(told).filter(|name| !name.trim().is_empty())?,
             former_name: before.and_then(|before| self.user_name(before)),
             display_name: told.name.clone(),
@@ -316,15 +317,17 @@ impl ScimReceiver {
         if let Some(fault) = refused {
             return Err(fault);
         }
-        if !there.is_new
-            && self.scim.users.creates()
-            && person.former_name.as_ref().is_some_and(|it| *it != person.user_name)
-        {
+        if !there.is_new && self.scim.users.creates() {
             users::rename(&*self.server, &there.id, &person).await?;
         }
         foreign.retain(|name| work.wanted.contains(name));
         Ok(Sent::Taken { foreign })
     }
+}
+
+/// How a user of ours is called in every app.
+fn external_id(told: &Told) -> String {
+    format!("{}/{}", told.namespace, told.subject)
 }
 
 /// What is to be done about one user.
@@ -360,13 +363,18 @@ impl<'n> Work<'n> {
         let lost = knows.iter().filter(|name| !stays(name)).cloned().collect();
         let enabled = notice.after.as_ref().is_some_and(|after| after.enabled);
         let was = |enabled: bool| notice.before.iter().chain(known).any(|told| told.enabled == enabled);
-        let active = (scim.users == ScimUsers::CreateAndDeactivate && was(!enabled)).then_some(enabled);
+        // Who was switched off there by others is not switched on.
+        let changes = was(!enabled) || (!enabled && notice.is_uncertain);
+        let active = (scim.users == ScimUsers::CreateAndDeactivate && changes).then_some(enabled);
         let renamed = match (&notice.before, &notice.after) {
-            (Some(before), Some(after)) => match scim.user_name {
-                UserNameSource::Subject => before.subject != after.subject,
-                UserNameSource::Email => before.email != after.email,
-                UserNameSource::Name => before.name != after.name,
-            },
+            (Some(before), Some(after)) => {
+                let name = match scim.user_name {
+                    UserNameSource::Subject => false,
+                    UserNameSource::Email => before.email != after.email,
+                    UserNameSource::Name => before.name != after.name,
+                };
+                name || (&before.namespace, &before.subject) != (&after.namespace, &after.subject)
+            }
             _ => false,
         };
         let work = Self {

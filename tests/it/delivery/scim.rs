@@ -4,21 +4,21 @@ use super::*;
 use crate::seeing::Said;
 use crate::support::scim::{Mood, ScimServer, TOKEN, Ways};
 
-const USUAL: &str = "groups = \"all\"\ncreate_groups = true";
+pub const USUAL: &str = "groups = \"all\"\ncreate_groups = true";
 
-struct Apps {
-    scene: Scene,
-    server: ScimServer,
+pub struct Apps {
+    pub scene: Scene,
+    pub server: ScimServer,
 }
 
 impl Apps {
-    async fn new(clock: Clock) -> Self {
+    pub async fn new(clock: Clock) -> Self {
         let scene = Scene::new(clock).await;
         std::fs::write(scene.folder.path().join("scim.token"), TOKEN).unwrap();
         Self { scene, server: ScimServer::start().await }
     }
 
-    fn text(&self, more: &str) -> String {
+    pub fn text(&self, more: &str) -> String {
         let url = self.server.url();
         self.scene.base("\"editor\"")
             + &format!("[[scim]]\nname = \"app\"\nurl = \"{url}\"\ntoken_file = \"scim.token\"\n{more}\n")
@@ -391,6 +391,44 @@ async fn tokens_of_an_authorization_server_are_renewed() {
     apps.server.always(None);
     apps.scene.pass(61);
     apps.server.has("Staff", &[]).await;
+    house.running.stop().await;
+}
+
+/// A user who is known by an address, or by another key, is the same user there afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_is_called_otherwise_now_is_renamed_there() {
+    let apps = Apps::new(Clock::fixed(NOW)).await;
+    let house = apps.house(&format!("{USUAL}\nuser_name = \"email\"")).await;
+    apps.log_in(&house, "alice", &["staff"]).await;
+    apps.server.has("Staff", &["alice@example.com"]).await;
+    apps.confirmed(&house, "alice").await;
+    let keys = vec![(person("alice"), person("anna"))];
+    house.store().rekey(keys, false, Some("root".into()), NOW).await.unwrap();
+    apps.server
+        .until("renamed", |it| it.user("alice@example.com").is_some_and(|user| user["externalId"] == "idp/anna"))
+        .await;
+    apps.confirmed(&house, "anna").await;
+    apps.log_in(&house, "anna", &["staff", "admins"]).await;
+    apps.server.has("Admins", &["anna@example.com"]).await;
+    apps.server.has("Staff", &["anna@example.com"]).await;
+    assert_eq!(apps.server.count().0, 1);
+    house.running.stop().await;
+}
+
+/// Who was made by a delivery that failed, and is disabled meanwhile, has no access there in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_disabled_before_anything_was_confirmed_is_switched_off() {
+    let apps = Apps::new(Clock::fixed(NOW)).await;
+    apps.server.add_group("Staff", &[]);
+    let house = apps.house("groups = \"all\"\nusers = \"create-and-deactivate\"").await;
+    apps.log_in(&house, "alice", &["staff", "admins"]).await;
+    apps.fails(&house, "there is no group `Admins`").await;
+    apps.server.has("Staff", &["alice"]).await;
+    house.store().act(person("alice"), Act::Disable, "root".into(), NOW).await.unwrap();
+    apps.scene.pass(10);
+    apps.server.has("Staff", &[]).await;
+    apps.confirmed(&house, "alice").await;
+    assert_eq!(apps.server.user("alice").unwrap()["active"], false);
     house.running.stop().await;
 }
 

@@ -26,6 +26,7 @@ pub(super) async fn learn(
     let person = Person {
         external_id: format!("loginsync-canary/{tag}"),
         user_name: format!("loginsync-canary-{tag}"),
+        former_id: None,
         former_name: None,
         display_name: Some("loginsync canary".into()),
         email: Some(format!("loginsync-canary-{tag}@example.com")),

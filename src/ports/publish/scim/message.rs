@@ -203,8 +203,9 @@ impl Much {
 pub struct Person {
     /// `namespace/subject`.
     pub external_id: String,
-    pub user_name: String,
     /// As it was when the receiver was told last.
+    pub former_id: Option<String>,
+    pub user_name: String,
     pub former_name: Option<String>,
     pub display_name: Option<String>,
     pub email: Option<String>,
@@ -246,7 +247,10 @@ impl Person {
         let is_named = text(resource, "userName")
             .is_none_or(|name| names.into_iter().flatten().any(|ours| ours.eq_ignore_ascii_case(name)));
         match text(resource, "externalId").filter(|id| !id.is_empty()) {
-            Some(external_id) => external_id == self.external_id || (takes_over && is_named),
+            Some(found) => {
+                let is_ours = found == self.external_id || self.former_id.as_deref() == Some(found);
+                is_ours || (takes_over && is_named)
+            }
             None => is_named,
         }
     }

@@ -51,6 +51,7 @@ fn alice() -> Person {
     Person {
         external_id: "idp/alice".into(),
         user_name: "alice".into(),
+        former_id: None,
         former_name: None,
         display_name: Some("Alice Anders".into()),
         email: None,

@@ -172,15 +172,24 @@ pub async fn set_active(server: &dyn Server, id: &str, active: bool) -> Result<(
     }
 }
 
-/// Gives a user another name.
+/// Gives a user the names that they have here, where these have changed since the receiver was told last.
 ///
 /// # Errors
 /// When the server does not.
 pub async fn rename(server: &dyn Server, id: &str, person: &Person) -> Result<(), Fault> {
-    let operation = replace(Kind::Users.name(), person.user_name.as_str().into());
-    let answer = server.ask(Request::patch(Kind::Users, id, operation)).await?;
-    match answer.is_success() {
-        true => Ok(()),
-        false => Err(answer.fault("failed to change the `userName`")),
+    let names = [
+        (Kind::Users.name(), &person.user_name, &person.former_name),
+        ("externalId", &person.external_id, &person.former_id),
+    ];
+    for (attribute, name, former) in names {
+        if former.as_ref().is_none_or(|former| former == name) {
+            continue;
+        }
+        let operation = replace(attribute, name.as_str().into());
+        let answer = server.ask(Request::patch(Kind::Users, id, operation)).await?;
+        if !answer.is_success() {
+            return Err(answer.fault(&format!("failed to change the `{attribute}`")));
+        }
     }
+    Ok(())
 }
