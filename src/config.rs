@@ -6,6 +6,7 @@
 
 mod client_credentials;
 mod clients;
+mod console;
 mod egress;
 mod files;
 mod headers;
@@ -50,7 +51,7 @@ pub use self::relying_party::{
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
 pub use self::values::is_private;
-use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
+use crate::pipeline::ids::{ProviderName, RoleName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::provider::Form;
 use crate::pipeline::provider::{Mode, OidcPolicy, Protocol, Provider};
@@ -212,7 +213,6 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let relay = root.written("relay").and_then(|_| settings::relay(&relay_section, &mut warnings));
     let api_clients = clients::read(&root);
     let admin = settings::admin(&root.section("admin"), !api_clients.is_empty(), &mut warnings);
-    let console = settings::console(&root.section("console"), &admin);
     let store = store::read(&root.section("store"), &mut warnings);
     let audit_key = settings::audit(&root.section("audit"), &mut warnings);
     let cookie_keys = settings::cookies(&root.section("cookies"));
@@ -241,6 +241,7 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let sessions = sessions::read(&root, &beside);
     check_own(&root, &own, app.as_ref(), &sessions, &declared.settings);
     let rules = rules::read(&root, &declared, &limits, &headers);
+    let console = console::read(&root.section("console"), &admin, &declared.settings, &rules);
     root.finish();
     Some(Config {
         public_url: public_url?,
@@ -473,9 +474,21 @@ pub struct Admin {
 }
 
 /// The pages at `/console/` on the admin listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
     pub enabled: bool,
+    /// Who signs in beside those whom a link lets in.
+    pub operators: Option<OperatorSettings>,
+}
+
+/// Sign-in to the console by a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorSettings {
+    pub provider: ProviderName,
+    /// Who may look. One of the two roles is there.
+    pub read_role: Option<RoleName>,
+    /// Who may change everything.
+    pub write_role: Option<RoleName>,
 }
 
 /// The signed assertion towards the app.

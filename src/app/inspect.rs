@@ -17,6 +17,7 @@ use crate::ports::store::{Store, StoreError};
 use crate::serve::admin::service::{Refused, World};
 use crate::serve::admin::{Change, Inspect};
 use crate::serve::held::Budget;
+use crate::serve::relying_party::operators::Operators;
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
@@ -76,6 +77,10 @@ impl Inspect for Arc<Core> {
 
     fn world(&self) -> World {
         self.whole_world()
+    }
+
+    fn operators(&self) -> Option<Arc<Operators>> {
+        self.site.load().operators()
     }
 
     fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>> {

@@ -86,6 +86,7 @@ pub async fn link(
         operator: Operator {
             name: format!("{by} by link"),
             scopes: vec![if write { Scope::Admin } else { Scope::Read }],
+            person: None,
         },
         created_at: now,
         idle_until: until,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::reader::{Found, Section};
 use super::values::{self, ListenAt};
 use super::{
-    Admin, App, AppProtocol, Assertion, Bearer, Console, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay,
-    Secret, TlsFiles, files,
+    Admin, App, AppProtocol, Assertion, Bearer, Elsewhere, Limits, Listen, Log, LogFormat, Ready, Relay, Secret,
+    TlsFiles, files,
 };
 use crate::pipeline::claims::split::MAX_DELIMITER;
 use crate::pipeline::ids::{Issuer, MAX_NAME};
@@ -149,24 +149,6 @@ pub fn admin(section: &Section<'_>, has_clients: bool, warnings: &mut Vec<String
         section.raise(&span, "address", message);
     }
     admin(address)
-}
-
-/// The console's sessions are cookies: over a network they need TLS, here or in something before this listener.
-pub fn console(section: &Section<'_>, admin: &Admin) -> Console {
-    let enabled = section.flag("enabled", false);
-    section.finish();
-    let encrypted = admin.tls.is_some() || admin.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    if let (true, false, Some(span)) =
-        (enabled && !admin.address.ip().is_loopback(), encrypted, section.written("enabled"))
-    {
-        let message = format!(
-            "the admin listener at {} is reached over the network without TLS, where a session could be stolen; expected \
-             `admin.tls_certificate` and `admin.tls_key`, or an https `admin.public_url` of what ends TLS before it",
-            admin.address
-        );
-        section.raise(&span, "enabled", message);
-    }
-    Console { enabled }
 }
 
 pub fn assertion(section: &Section<'_>) -> Assertion {

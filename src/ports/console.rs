@@ -19,7 +19,11 @@ pub const MOST: i64 = 1_000;
 pub struct Operator {
     /// As the audit names them, such as `root by link`.
     pub name: String,
+    /// What it may do; of a person none, since their roles say so at each request.
     pub scopes: Vec<Scope>,
+    /// The number of the person who signed in by a provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<i64>,
 }
 
 /// A link or a session.

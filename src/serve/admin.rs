@@ -38,6 +38,7 @@ use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
 use crate::ports::store::{Store, StoreError};
 use crate::serve::held::Budget;
+use crate::serve::relying_party::operators::Operators;
 use crate::serve::relying_party::renewal::Renewed;
 use crate::serve::respond::Trouble;
 use crate::telemetry::meters::Meters;
@@ -63,6 +64,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// What a change would be planned on now. What a change really is planned on, [`Self::change`] takes under its lock.
     fn world(&self) -> World;
+    /// Who signs operators in to the console, where a provider does.
+    fn operators(&self) -> Option<Arc<Operators>>;
     /// Asks the provider again for every session of a user that can be renewed.
     fn resync(&self, user: UserId) -> BoxFuture<'_, Result<Vec<Renewed>, Trouble>>;
     /// Plans a change on the current state, alone, writes it, and makes it what logins are decided by.

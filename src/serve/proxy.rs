@@ -51,6 +51,7 @@ use super::held::{Client, Held};
 use super::identity::{self, Identity};
 use super::peer::{Guard, Peer};
 use super::relying_party::Front;
+use super::relying_party::operators::Operators;
 use super::relying_party::renewal::Renewed;
 use super::respond::{self, Trouble};
 use super::session::Desk;
@@ -85,6 +86,7 @@ pub struct Site {
     stream_timeout: Duration,
     bearers: Option<Bearers>,
     gate: Option<Gate>,
+    operators: Option<Arc<Operators>>,
     asserter: Option<Asserter>,
     counters: Arc<Counters>,
 }
@@ -118,6 +120,7 @@ impl Site {
         let gate = gate(config, &services, sessions, &sealer, &counters);
         counters.held.set_limit(config.limits.held_bodies);
         let bearers = Bearers::new(config);
+        let operators = Operators::new(config, &services, cookie_keys)?.map(Arc::new);
         let seeks = Sought::new(config, bearers.as_ref().and_then(Bearers::issuers_of_bodies));
         Ok(Self {
             listen: config.listen.clone(),
@@ -127,6 +130,7 @@ impl Site {
                 gate.is_some().then_some(public.own.as_str()),
             ),
             gate,
+            operators,
             hygiene: Hygiene::new(&config.headers, &config.providers, counters.headers_dropped.clone()),
             app: App::new(&config.app)?,
             binder: Binder::new(sealer, watched(config)),
@@ -189,6 +193,11 @@ impl Site {
             Some(gate) => gate.front.resync(user).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Who signs operators in to the console.
+    pub fn operators(&self) -> Option<Arc<Operators>> {
+        self.operators.clone()
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {

@@ -17,6 +17,8 @@
 pub mod goals;
 pub mod logout;
 pub mod oidc;
+pub mod operators;
+pub mod own_logins;
 pub mod pending;
 pub mod renewal;
 pub mod saml;
@@ -30,6 +32,7 @@ use http::header::HeaderMap;
 use http::{Method, Response};
 
 use self::goals::{Goal, Goals, SHORT};
+use self::own_logins::OwnLogins;
 use self::pending::Pending;
 use self::target::{Places, target};
 use super::cookies::{Jar, Sealer};
@@ -37,19 +40,15 @@ use super::held::Client;
 use super::respond::{self, Link, OwnPage, Trouble};
 use super::session::{Beginning, Desk};
 use crate::config::{Config, ProviderSettings, PublicUrl, RelyingParty, SameSite, WayIn};
-use crate::login::{Entered, Reason, Services};
+use crate::login::{Entered, Services};
 use crate::pipeline::ids::ProviderName;
-use crate::pipeline::provider::{Mode, Provider};
-use crate::pipeline::verify::Fault;
-use crate::ports::keys::Published;
+use crate::pipeline::provider::Provider;
 
 /// Everything that our own pages need.
 pub struct Front {
-    services: Services,
+    logins: OwnLogins,
     pub desk: Arc<Desk>,
-    pending: pending::Cookies,
     lasting: Arc<Lasting>,
-    parties: Vec<Party>,
     /// Every provider, since a logout may come from one whose logins the app runs itself.
     providers: Vec<Arc<Provider>>,
     places: Places,
@@ -127,11 +126,9 @@ impl Front {
         let parties = config.providers.iter().filter_map(|settings| Some((settings, settings.relying_party.as_ref()?)));
         let parties = parties.map(|(settings, party)| Party::new(settings, party, own));
         Self {
-            services,
+            logins: OwnLogins::new(config, services, pending::Cookies::new(sealer.clone(), "p-"), parties.collect()),
             desk,
-            pending: pending::Cookies::new(sealer.clone()),
             lasting,
-            parties: parties.collect(),
             providers: config.providers.iter().map(|settings| Arc::clone(&settings.provider)).collect(),
             start: format!("{}{}", own.root(), config.app.start_page),
             places,
@@ -146,7 +143,7 @@ impl Front {
     pub async fn answer(&self, request: &OwnRequest) -> Outcome {
         let (get, post) = (request.method == Method::GET, request.method == Method::POST);
         let read = get || request.method == Method::HEAD;
-        let relies = !self.parties.is_empty();
+        let relies = !self.logins.parties.is_empty();
         match request.page.as_str() {
             "sign-in" if relies && read => self.sign_in(request).await,
             "callback" if relies && (get || (post && self.takes_forms())) => self.callback(request).await,
@@ -172,7 +169,7 @@ impl Front {
 
     /// Whether the answer of some provider comes as a form.
     fn takes_forms(&self) -> bool {
-        self.parties.iter().any(|party| matches!(&party.way, Way::Oidc(client) if client.takes_forms()))
+        self.logins.parties.iter().any(|party| matches!(&party.way, Way::Oidc(client) if client.takes_forms()))
     }
 
     /// A page of the app as browsers ask for it. `target` is as it comes here.
@@ -194,13 +191,13 @@ impl Front {
     /// A ticket for an address that a cookie is too short for.
     fn kept(&self, wanted: &str, client: Option<Client>) -> Option<String> {
         let address = target(wanted, &self.places)?;
-        self.lasting.goals.keep(address, client, self.services.clock.now())
+        self.lasting.goals.keep(address, client, self.logins.services.clock.now())
     }
 
     /// Where a browser goes that asks to sign in.
     fn goal(&self, query: &Query, request: &OwnRequest) -> Goal {
         let goal = match (query.value("to"), query.value("rd")) {
-            (Some(ticket), _) if self.lasting.goals.find(ticket, self.services.clock.now()).is_some() => {
+            (Some(ticket), _) if self.lasting.goals.find(ticket, self.logins.services.clock.now()).is_some() => {
                 Goal::Kept(ticket.to_owned())
             }
             (Some(_), _) => Goal::Lost,
@@ -208,7 +205,7 @@ impl Front {
             (None, Some(text)) => match target(text, &self.places) {
                 Some(address) if address.len() <= SHORT => Goal::Place(address),
                 Some(address) => {
-                    let ticket = self.lasting.goals.keep(address, request.client, self.services.clock.now());
+                    let ticket = self.lasting.goals.keep(address, request.client, self.logins.services.clock.now());
                     ticket.map_or(Goal::Lost, Goal::Kept)
                 }
                 None => Goal::Place(self.start.clone()),
@@ -230,7 +227,7 @@ impl Front {
     fn address_of(&self, goal: &Goal) -> Option<String> {
         match goal {
             Goal::Place(address) => Some(address.clone()),
-            Goal::Kept(ticket) => self.lasting.goals.find(ticket, self.services.clock.now()),
+            Goal::Kept(ticket) => self.lasting.goals.find(ticket, self.logins.services.clock.now()),
             Goal::Lost => None,
         }
     }
@@ -275,13 +272,13 @@ impl Front {
         if self.desk.current(&request.jar, &request.headers).await.map_err(Trouble::Store)?.is_some() {
             return Ok(self.onward(&request.id, &goal, HeaderMap::new()));
         }
-        let party = match (query.value("provider"), self.parties.as_slice()) {
+        let party = match (query.value("provider"), self.logins.parties.as_slice()) {
             (Some(name), parties) => parties.iter().find(|party| party.provider.name.as_str() == name),
             (None, [only]) => Some(only),
             (None, _) => None,
         };
         match party {
-            Some(party) => self.leave(party, &goal, query.value("login_hint"), request).await,
+            Some(party) => self.logins.leave(party, &goal, query.value("login_hint"), request).await,
             None => Ok(self.choice(&goal, query.value("login_hint"))),
         }
     }
@@ -306,34 +303,8 @@ impl Front {
             }
             Link { label: party.title.clone(), address: format!("{}?{}", self.own_page("sign-in"), query.finish()) }
         };
-        let links = self.parties.iter().map(link).collect();
+        let links = self.logins.parties.iter().map(link).collect();
         respond::own_page(&OwnPage { title: "Sign in", text: "Choose how.", links, ..OwnPage::default() })
-    }
-
-    /// Sends the browser to a provider, with a cookie that remembers what for.
-    async fn leave(&self, party: &Party, goal: &Goal, hint: Option<&str>, request: &OwnRequest) -> Outcome {
-        let published = self.published(&request.id, party).await?;
-        let now = self.services.clock.now();
-        let departure = match &party.way {
-            Way::Oidc(client) => client.leave(&party.provider, &published, hint)?,
-            Way::Saml(sp) => sp.leave(&party.provider, &published, now)?,
-        };
-        let mut cookies = HeaderMap::new();
-        let pending = Pending { goal: goal.written(), ..departure.pending };
-        if !self.pending.remember(&pending, &request.jar, now, &mut cookies) {
-            return Err(Trouble::Own("a login that is too large for a cookie").into());
-        }
-        Ok(respond::redirect(&departure.address, cookies))
-    }
-
-    async fn published(&self, id: &str, party: &Party) -> Result<Arc<Published>, Trouble> {
-        let name = &party.provider.name;
-        self.services.keys.current(name).await.map_err(|error| self.refused(id, Some(name), error.into()))
-    }
-
-    /// A login that is refused before the path of every login, or after it.
-    fn refused(&self, id: &str, provider: Option<&ProviderName>, reason: Reason) -> Trouble {
-        Trouble::Login(self.services.refuse_early(id, Mode::RelyingParty, provider, reason))
     }
 
     /// Where a browser goes whose answer is of no login that it began and that still waits. One with a session reloads an answer, or
@@ -346,13 +317,7 @@ impl Front {
         if request.method == Method::POST && is_navigation(&request.headers) {
             return Ok(respond::redirect(&self.places.own.page("acs"), HeaderMap::new()));
         }
-        Err(self.not_begun_here(&request.id, provider).into())
-    }
-
-    /// What began in another browser, or too long ago.
-    fn not_begun_here(&self, id: &str, provider: Option<&ProviderName>) -> Trouble {
-        let reason = Reason::Verify(Fault::Binding("no login of ours with this state is remembered by it"));
-        self.refused(id, provider, reason)
+        Err(self.logins.not_begun_here(&request.id, provider).into())
     }
 
     /// Begins the session of a login that is committed, and sends the browser on its way.
@@ -386,14 +351,6 @@ impl Front {
         let text = "You are signed out here. Close the browser if others use it.";
         let again = Link { label: "Sign in again".into(), address: self.seen("/") };
         respond::own_page(&OwnPage { title: "Signed out", text, links: vec![again], ..OwnPage::default() })
-    }
-
-    fn party(&self, provider: &ProviderName) -> Option<&Party> {
-        self.parties.iter().find(|party| party.provider.name == *provider)
-    }
-
-    fn timeout(&self) -> Duration {
-        self.limits.login_timeout
     }
 }
 

@@ -338,6 +338,12 @@ pub fn accepts_html(accept: Option<&HeaderValue>) -> bool {
     })
 }
 
+/// What a person is told of a refusal: the status, a title, and what to do.
+pub fn told(trouble: &Trouble) -> (StatusCode, &'static str, &str) {
+    let Page { status, title, advice, .. } = page(trouble);
+    (status, title, advice)
+}
+
 struct Page<'a> {
     status: StatusCode,
     title: &'static str,

@@ -1,6 +1,7 @@
 //! The console through its front door: who gets in, what a form needs, and what pages say.
 
 mod acts;
+mod operators;
 mod pages;
 mod program;
 
@@ -68,7 +69,7 @@ fn token(page: &str) -> String {
 
 async fn link(house: &House, scope: Scope, lifetime: Duration) -> String {
     let until = house.clock.now().plus(lifetime);
-    let operator = Operator { name: "root by link".into(), scopes: vec![scope] };
+    let operator = Operator { name: "root by link".into(), scopes: vec![scope], person: None };
     let link = SignIn {
         key: Digest::of(b"the link"),
         is_link: true,

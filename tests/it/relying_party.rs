@@ -144,7 +144,12 @@ impl Scene {
     }
 
     pub fn browser(&self) -> Browser<'_> {
-        Browser { scene: self, cookies: BTreeMap::new() }
+        Browser { scene: self, cookies: BTreeMap::new(), at: self.house.running.proxy }
+    }
+
+    /// A browser at the admin listener.
+    pub fn operator(&self) -> Browser<'_> {
+        Browser { at: self.house.running.admin, ..self.browser() }
     }
 
     /// An ID token that is right in every respect but what `change` makes of its claims.
@@ -185,6 +190,8 @@ pub fn user(subject: &str) -> UserId {
 pub struct Browser<'s> {
     pub scene: &'s Scene,
     pub cookies: BTreeMap<String, String>,
+    /// The listener that it asks.
+    pub at: std::net::SocketAddr,
 }
 
 /// A login that has left for the provider.
@@ -210,7 +217,7 @@ impl Browser<'_> {
         if !cookies.is_empty() {
             headers.push(("cookie", &cookies));
         }
-        let answer = self.scene.house.send(method, target, &headers, body).await;
+        let answer = self.scene.house.send_to(self.at, method, target, &headers, body).await;
         for line in answer.headers.get_all("set-cookie") {
             let line = line.to_str().unwrap();
             let (name, value) = line.split(';').next().unwrap().split_once('=').unwrap();

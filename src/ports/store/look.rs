@@ -62,6 +62,21 @@ impl Store {
         Ok(self.users.numbered(number).await?.map(person))
     }
 
+    /// The number of a user.
+    pub async fn number(&self, user: UserId) -> Result<Option<i64>, StoreError> {
+        Ok(self.users.user(user).await?.map(|known| known.number))
+    }
+
+    /// The user with a number, as of `now`.
+    pub async fn numbered(
+        &self,
+        number: i64,
+        rules: Arc<RuleSet>,
+        now: Timestamp,
+    ) -> Result<Option<UserView>, StoreError> {
+        Ok(self.users.numbered(number).await?.map(|known| view(&known, &rules, now)))
+    }
+
     /// Through which providers a user has logged in, and when last.
     pub async fn logins(&self, number: i64) -> Result<Vec<(String, Timestamp)>, StoreError> {
         let logins = self.users.numbered(number).await?.map(|known| known.record.logins).unwrap_or_default();

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! door       who is signed in, and whether a form is one of ours
+//! sign_in    by a link of the command; operators: by a provider
 //! page       the frame of a page, its headers, and what is said when something fails
 //! assets     stylesheet and script, from the binary
 //! the rest   one file a page
@@ -19,6 +20,7 @@ mod groups;
 mod holds;
 mod logins;
 mod mappings;
+mod operators;
 mod overview;
 mod page;
 mod people;
@@ -79,6 +81,8 @@ pub fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/console", get(|| async { Redirect::permanent(ROOT) }))
         .route("/console/enter", get(sign_in::offer).post(sign_in::enter))
+        .route("/console/provider/sign-in", get(operators::leave))
+        .route("/console/provider/callback", get(operators::arrive))
         .route("/console/icon.svg", get(assets::icon))
         .route("/console/style.css", get(assets::style))
         .route("/console/script.js", get(assets::script))

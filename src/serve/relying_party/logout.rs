@@ -111,8 +111,8 @@ impl Front {
 
     /// The address at which the provider ends its own session, without what one session needs.
     async fn place_of_logout(&self, session: &Session) -> Option<String> {
-        let party = self.party(&session.provider)?;
-        let published = self.services.keys.current(&session.provider).await.ok()?;
+        let party = self.logins.party(&session.provider)?;
+        let published = self.logins.services.keys.current(&session.provider).await.ok()?;
         match &party.way {
             Way::Oidc(_) => published.offered.end_session.clone(),
             Way::Saml(sp) if sp.signs() => published.offered.slo.as_ref().map(|slo| slo.requests.clone()),
@@ -121,7 +121,7 @@ impl Front {
     }
 
     async fn address_of_logout(&self, session: &Session) -> Option<String> {
-        let party = self.party(&session.provider)?;
+        let party = self.logins.party(&session.provider)?;
         let place = self.place_of_logout(session).await?;
         match &party.way {
             // OpenID Connect RP-Initiated Logout 1.0 section 2.
@@ -137,7 +137,7 @@ impl Front {
                 Some(url.into())
             }
             Way::Saml(sp) => {
-                let now = self.services.clock.now();
+                let now = self.logins.services.clock.now();
                 sp.logout_request(&party.provider, &place, &session.at_provider, now).ok()
             }
         }
@@ -165,11 +165,11 @@ impl Front {
             matches!(&party.way, Way::Oidc(client) if client.is_ended_by_front_channel())
                 && query.value("iss").is_none_or(|issuer| party.provider.issuer.as_str() == issuer)
         };
-        let meant: Vec<&Party> = self.parties.iter().filter(takes).collect();
+        let meant: Vec<&Party> = self.logins.parties.iter().filter(takes).collect();
         let Some(first) = meant.first() else { return Err(Trouble::NoSuchPage.into()) };
         let sid = query.value("sid").filter(|sid| (LEAST_SID..=MOST_SID).contains(&sid.len()));
         let sid = sid.ok_or(Trouble::Logout("a front-channel logout without a `sid` of 16 letters or more".into()))?;
-        let now = self.services.clock.now();
+        let now = self.logins.services.clock.now();
         if !self.lasting.frontchannel.allows(now) {
             return Err(Trouble::TooManyRequests.into());
         }
@@ -204,13 +204,14 @@ impl Front {
             }
             Protocol::Saml(_) => false,
         };
-        let now = self.services.clock.now();
+        let now = self.logins.services.clock.now();
         let mut heard = Heard::default();
         for provider in self.providers.iter().filter(meant) {
             let published = self.keys_of(provider).await?;
             let verdict = match verify::logout_token(provider, &token, &published.keys, now) {
                 Err(fault) if fault.is_of_key() => {
-                    let again = self.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
+                    let again =
+                        self.logins.services.keys.look_again(&provider.name).await.map_err(|error| refused(&error))?;
                     verify::logout_token(provider, &token, &again.keys, now)
                 }
                 verdict => verdict,
@@ -238,7 +239,7 @@ impl Front {
     }
 
     async fn keys_of(&self, provider: &Provider) -> Result<Arc<Published>, Trouble> {
-        let keys = self.services.keys.current(&provider.name).await;
+        let keys = self.logins.services.keys.current(&provider.name).await;
         keys.map_err(|error| Trouble::Provider { provider: provider.name.clone(), why: error.to_string() })
     }
 
@@ -321,7 +322,7 @@ impl Front {
         let meant = |provider: &&Arc<Provider>| {
             matches!(provider.protocol, Protocol::Saml(_)) && provider.issuer.as_str() == request.issuer()
         };
-        let now = self.services.clock.now();
+        let now = self.logins.services.clock.now();
         let places: Arc<[String]> = places.into();
         let mut heard = Heard::default();
         for provider in self.providers.iter().filter(meant) {
@@ -342,22 +343,22 @@ impl Front {
         let published = self.keys_of(provider).await?;
         let (meant, request, places) = (Arc::clone(provider), Arc::clone(request), Arc::clone(places));
         let job = move || verify::logout_request(&meant, &request, &published.keys, &places, now);
-        let verdict = crate::login::walk::aside(&self.services.verifiers, job).await;
+        let verdict = crate::login::walk::aside(&self.logins.services.verifiers, job).await;
         verdict.ok_or(Trouble::Internal("verification has stopped"))
     }
 
     /// Where the browser takes our answer; `None` where the provider takes none by redirect, or we sign nothing.
     async fn logout_answer(&self, request: &UntrustedLogout, ended: bool, relay_state: Option<&str>) -> Option<String> {
         // An issuer may be a provider of ours by OIDC too, and several times by SAML.
-        let (party, sp) = self.parties.iter().find_map(|party| match &party.way {
+        let (party, sp) = self.logins.parties.iter().find_map(|party| match &party.way {
             Way::Saml(sp) if party.provider.issuer.as_str() == request.issuer() && ServiceProvider::signs(sp) => {
                 Some((party, sp))
             }
             _ => None,
         })?;
-        let published = self.services.keys.current(&party.provider.name).await.ok()?;
+        let published = self.logins.services.keys.current(&party.provider.name).await.ok()?;
         let destination = &published.offered.slo.as_ref()?.responses;
-        let now = self.services.clock.now();
+        let now = self.logins.services.clock.now();
         sp.logout_response(&party.provider, destination, (request.id(), ended), relay_state, now).ok()
     }
 }

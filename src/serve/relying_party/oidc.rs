@@ -1,28 +1,19 @@
 //! The OIDC code flow (OpenID Connect Core 1.0 section 3.1) as the relying party that we are, with PKCE always.
 
-use http::Method;
-use http::header::HeaderMap;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJsonWebKeySet};
 use openidconnect::{AuthUrl, ClientId, CsrfToken, IssuerUrl, Nonce, PkceCodeChallenge, RedirectUrl, Scope};
 
-use super::goals::Goal;
-use super::logout::form;
-use super::pending::{Asked, Kept, Pending};
-use super::{Departure, Front, Outcome, OwnRequest, Party, Query, Refusal, Way};
+use super::own_logins::Answered;
+use super::pending::{Asked, Pending};
+use super::{Departure, Front, Outcome, OwnRequest, Refusal};
 use crate::config::{Authorization, ClientAuth, Endpoint, ProviderSettings};
-use crate::login::walk::Message;
-use crate::login::{self, Attempt, Entered, Reason, Services};
-use crate::pipeline::capture::denial::Denial;
-use crate::pipeline::capture::oidc::UntrustedIdToken;
+use crate::login::Services;
 use crate::pipeline::provider::{Protocol, Provider};
-use crate::pipeline::verify::{Origin, RememberedRequest};
 use crate::ports::keys::Published;
 use crate::ports::token_endpoint::{ExchangeError, Grant, TokenClient, Tokens};
 use crate::serve::respond::Trouble;
 use crate::serve::session::Beginning;
 
-/// Characters of a code that are handed on; providers' codes have a few hundred.
-const MOST_CODE: usize = 4096;
 /// Bytes of randomness in state and nonce.
 const RANDOM: u32 = 32;
 
@@ -110,7 +101,12 @@ impl Client {
         parameters.chain(hint).chain(form_post.then_some(("response_mode", "form_post")))
     }
 
-    async fn exchange(&self, services: &Services, code: &str, verifier: &str) -> Result<Tokens, ExchangeError> {
+    pub(super) async fn exchange(
+        &self,
+        services: &Services,
+        code: &str,
+        verifier: &str,
+    ) -> Result<Tokens, ExchangeError> {
         self.ask(services, Grant::Code { code, verifier, redirect_uri: &self.redirect_uri }).await
     }
 
@@ -135,95 +131,17 @@ impl Client {
 }
 
 impl Front {
-    /// The answer to an authorization request (RFC 6749 section 4.1.2).
+    /// The answer to an authorization request, for the app.
     pub(super) async fn callback(&self, request: &OwnRequest) -> Outcome {
-        let text = match request.method == Method::POST {
-            true => Some(form(&request.headers, &request.body).ok_or(Trouble::Own("an answer that is not a form"))?),
-            false => request.query.as_deref(),
-        };
-        let query = Query::read(text, &["state", "code", "error", "error_description", "iss"])?;
-        let state = query.value("state").ok_or(Trouble::Own("an answer without `state`"))?;
-        let now = self.services.clock.now();
-        let kept = self.pending.open(&request.jar, now).into_iter().find(|kept| kept.pending.state == state);
-        let Some(kept) = kept else { return self.not_waiting(request, None).await };
-        // Whatever comes of it, this login is over.
-        let mut cookies = HeaderMap::new();
-        self.pending.forget(&kept.cookie, &mut cookies);
-        match self.redeem(request, &query, &kept).await {
+        let Some(answered) = self.logins.answered(request).await? else { return self.not_waiting(request, None).await };
+        let Answered { outcome, goal, cookies } = answered;
+        match outcome {
             Ok((entered, tokens)) => {
                 let refresh_token = tokens.refresh_token.as_ref().map(|token| token.as_str());
                 let beginning = Beginning { app_cookie: None, refresh_token, id_token: tokens.id_token.as_deref() };
-                self.enter(request, &entered, beginning, &Goal::read(&kept.pending.goal), cookies).await
+                self.enter(request, &entered, beginning, &goal, cookies).await
             }
             Err(trouble) => Err(Box::new(Refusal { trouble, cookies })),
         }
-    }
-
-    /// From the provider's answer to a committed login.
-    async fn redeem(&self, request: &OwnRequest, query: &Query, kept: &Kept) -> Result<(Entered, Tokens), Trouble> {
-        let pending = &kept.pending;
-        let provider = &pending.provider;
-        let elsewhere = || self.not_begun_here(&request.id, Some(provider));
-        let party = self.party(provider).ok_or_else(elsewhere)?;
-        let (Way::Oidc(client), Asked::Oidc { nonce, verifier }) = (&party.way, &pending.request) else {
-            return Err(elsewhere());
-        };
-        if client.takes_forms() != (request.method == Method::POST) {
-            return Err(Trouble::Own("an answer by another `response_mode` than was asked for"));
-        }
-        let published = self.published(&request.id, party).await?;
-        check_issuer(query.value("iss"), party, &published)?;
-        if let Some(error) = query.value("error") {
-            let denial = Denial::new(error, query.value("error_description"));
-            return Err(self.refused(&request.id, Some(provider), Reason::Denied(Box::new(denial))));
-        }
-        let code = query.value("code").filter(|code| code.len() <= MOST_CODE);
-        let code = code.ok_or(Trouble::Own("an answer without a `code` that is one"))?;
-        let exchanged = client.exchange(&self.services, code, verifier).await;
-        let mut tokens = exchanged.map_err(|error| self.not_exchanged(&request.id, party, error))?;
-        let no_token =
-            || Trouble::Provider { provider: provider.clone(), why: "its token endpoint gave no ID token".into() };
-        let token = tokens.id_token.clone().ok_or_else(no_token)?;
-        let state = Some(pending.state.clone());
-        let asked = RememberedRequest::Oidc { state: state.clone(), nonce: Some(nonce.clone()) };
-        let origin = Origin::Asked { request: asked, access_token: tokens.access_token.take() };
-        let entered = self.log_in(request.id.clone(), party, &token, state, origin).await?;
-        Ok((entered, tokens))
-    }
-
-    fn not_exchanged(&self, id: &str, party: &Party, error: ExchangeError) -> Trouble {
-        let provider = &party.provider.name;
-        match error {
-            // The code was used before, has expired, or was never meant for us.
-            ExchangeError::Refused(denial) if denial.label() == "invalid_grant" => {
-                self.refused(id, Some(provider), Reason::Denied(Box::new(denial)))
-            }
-            error => Trouble::Provider { provider: provider.clone(), why: error.to_string() },
-        }
-    }
-
-    /// The path of every login, with an ID token that the token endpoint gave.
-    pub(super) async fn log_in(
-        &self,
-        id: String,
-        party: &Party,
-        token: &str,
-        state: Option<String>,
-        origin: Origin,
-    ) -> Result<Entered, Trouble> {
-        let message = Message::Answer { provider: &party.provider, token: UntrustedIdToken::parse(token), state };
-        let captured = login::capture_answer(&self.services, &id, message).map_err(Trouble::Login)?;
-        let captured = captured.ok_or(Trouble::Own("an answer without an ID token"))?;
-        let attempt = Attempt { id, captured, origin, timeout: self.timeout() };
-        Box::pin(login::enter(&self.services, attempt)).await.map_err(Trouble::Login)
-    }
-}
-
-/// RFC 9207: an answer of another provider is not for this one, whatever its state.
-fn check_issuer(named: Option<&str>, party: &Party, published: &Published) -> Result<(), Trouble> {
-    match named {
-        Some(issuer) if issuer == party.provider.issuer.as_str() => Ok(()),
-        None if !published.offered.names_issuer => Ok(()),
-        _ => Err(Trouble::Own("an answer of another issuer than the one that was asked")),
     }
 }

@@ -33,8 +33,9 @@ pub struct Kept {
 }
 
 impl Cookies {
-    pub fn new(sealer: Sealer) -> Self {
-        Self(Notes::new(sealer, "p-"))
+    /// `kind` begins their names.
+    pub fn new(sealer: Sealer, kind: &'static str) -> Self {
+        Self(Notes::new(sealer, kind))
     }
 
     /// Answers `false` where a browser could not keep it.

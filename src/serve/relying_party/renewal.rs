@@ -51,7 +51,7 @@ impl Front {
 
     fn is_due(&self, session: &Session) -> bool {
         let interval = self.desk.settings().renew;
-        let due = interval.is_some_and(|interval| self.services.clock.now() >= session.synced_at.plus(interval));
+        let due = interval.is_some_and(|interval| self.logins.services.clock.now() >= session.synced_at.plus(interval));
         due && session.refresh.is_some()
     }
 
@@ -91,9 +91,9 @@ impl Front {
 
     async fn renew(&self, session: &Session) -> Result<Renewed, Trouble> {
         let Some(token) = self.desk.refresh_token(session) else { return Ok(Renewed::NoToken) };
-        let Some(party) = self.party(&session.provider) else { return Ok(Renewed::NoToken) };
+        let Some(party) = self.logins.party(&session.provider) else { return Ok(Renewed::NoToken) };
         let Way::Oidc(client) = &party.way else { return Ok(Renewed::NoToken) };
-        let tokens = match client.refresh(&self.services, &token).await {
+        let tokens = match client.refresh(&self.logins.services, &token).await {
             Ok(tokens) => tokens,
             Err(error @ ExchangeError::Refused(_)) if error.is_final() => {
                 return self.ended(session, &error.to_string()).await;
@@ -145,9 +145,9 @@ impl Front {
     ) -> Result<Entered, Trouble> {
         // The signature over these very bytes is checked next, so what they say here is what is then believed.
         if UntrustedIdToken::parse(id_token).is_ok_and(|token| !token.is_of(&session.at_provider.subject)) {
-            return Err(self.refused(&new_id(), Some(&session.provider), Reason::AnotherPerson));
+            return Err(self.logins.refused(&new_id(), Some(&session.provider), Reason::AnotherPerson));
         }
-        self.log_in(new_id(), party, id_token, None, Origin::Exchanged { access_token }).await
+        self.logins.log_in(new_id(), party, id_token, None, Origin::Exchanged { access_token }).await
     }
 
     /// What a thin answer leaves to ask: the provider's userinfo, with the access token that it gave.
@@ -159,8 +159,8 @@ impl Front {
     ) -> Result<Entered, Trouble> {
         let (id, provider) = (new_id(), Arc::clone(&party.provider));
         let subject = Some(session.at_provider.subject.clone());
-        let resync = Resync { id, provider, access_token, subject, timeout: self.timeout() };
-        Box::pin(login::resync(&self.services, resync)).await.map_err(Trouble::Login)
+        let resync = Resync { id, provider, access_token, subject, timeout: self.logins.timeout() };
+        Box::pin(login::resync(&self.logins.services, resync)).await.map_err(Trouble::Login)
     }
 
     async fn ended(&self, session: &Session, why: &str) -> Result<Renewed, Trouble> {

@@ -181,8 +181,8 @@ fn fresh_id() -> Result<String, Trouble> {
 impl Front {
     /// A response that a browser posts (SAML Bindings section 3.5).
     pub(super) async fn acs(&self, request: &OwnRequest) -> Outcome {
-        let now = self.services.clock.now();
-        let kept = self.pending.open(&request.jar, now);
+        let now = self.logins.services.clock.now();
+        let kept = self.logins.pending.open(&request.jar, now);
         let captured = self.captured(request)?;
         let name = captured.provider.name.clone();
         let form = std::str::from_utf8(&request.body).map_err(|_| Trouble::Own("a form that is not UTF-8"))?;
@@ -191,14 +191,14 @@ impl Front {
             return self.not_waiting(request, Some(&name)).await;
         };
         let mut cookies = HeaderMap::new();
-        let attempt = Attempt { id: request.id.clone(), captured, origin, timeout: self.timeout() };
-        let entered = Box::pin(login::enter(&self.services, attempt)).await;
+        let attempt = Attempt { id: request.id.clone(), captured, origin, timeout: self.logins.timeout() };
+        let entered = Box::pin(login::enter(&self.logins.services, attempt)).await;
         let matched = match &entered {
             Ok(entered) => matched(entered).and_then(|index| known.get(index)),
             Err(_) => None,
         };
         if let Some(kept) = matched {
-            self.pending.forget(&kept.cookie, &mut cookies);
+            self.logins.pending.forget(&kept.cookie, &mut cookies);
         }
         match entered {
             Ok(entered) => {
@@ -225,6 +225,7 @@ impl Front {
 
     fn captured(&self, request: &OwnRequest) -> Result<Captured, Trouble> {
         let providers: Vec<Arc<Provider>> = self
+            .logins
             .parties
             .iter()
             .filter(|party| matches!(party.way, Way::Saml(_)))
@@ -240,13 +241,14 @@ impl Front {
         };
         let max_document = self.limits.saml_document;
         let message = Message::Callback { providers: &providers, message, max_document };
-        let captured = login::capture_answer(&self.services, &request.id, message).map_err(Trouble::Login)?;
+        let captured = login::capture_answer(&self.logins.services, &request.id, message).map_err(Trouble::Login)?;
         captured.ok_or(Trouble::Own("an answer without a SAML response"))
     }
 
     pub(super) fn metadata(&self, request: &OwnRequest) -> Outcome {
         let query = Query::read(request.query.as_deref(), &["provider"])?;
         let saml: Vec<(&Party, &ServiceProvider)> = self
+            .logins
             .parties
             .iter()
             .filter_map(|party| match &party.way {

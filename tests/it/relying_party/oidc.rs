@@ -378,7 +378,7 @@ async fn out4_an_address_that_is_lost_is_told() {
     let left = browser.leave(&format!("/reports?filter={}", "x".repeat(4000))).await;
     let cookies = browser.cookies;
     let scene = scene.restarted().await;
-    let mut browser = Browser { scene: &scene, cookies };
+    let mut browser = Browser { scene: &scene, cookies, ..scene.browser() };
     scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
     let answer = browser.get(&format!("/.loginsync/callback?code=c&state={}", left.query["state"])).await;
     assert!(answer.body.contains("could not be kept"), "{}", answer.body);

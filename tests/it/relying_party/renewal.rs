@@ -285,7 +285,7 @@ async fn out07_a_restart_waits_for_a_renewal_whose_browser_is_gone() {
     assert!(began.elapsed() >= slow, "stopped before the provider had answered");
     scene.later(301);
     scene.idp.answers("/token", answer(&scene, "rt-3"));
-    let mut browser = super::Browser { scene: &scene, cookies };
+    let mut browser = super::Browser { scene: &scene, cookies, ..scene.browser() };
     assert_eq!(browser.groups().await.as_deref(), Some("Staff"));
     let asked = scene.idp.asked("/token");
     let forms: Vec<_> = asked.iter().map(|asked| String::from_utf8_lossy(&asked.body).into_owned()).collect();

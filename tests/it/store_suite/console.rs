@@ -20,7 +20,11 @@ fn sign_in(key: &str, is_link: bool, idle: i64, expires: i64) -> SignIn {
     SignIn {
         key: Digest::of(key.as_bytes()),
         is_link,
-        operator: Operator { name: "root by link".into(), scopes: vec![Scope::Read, Scope::WriteMappings] },
+        operator: Operator {
+            name: "root by link".into(),
+            scopes: vec![Scope::Read, Scope::WriteMappings],
+            person: None,
+        },
         created_at: NOW,
         idle_until: at(idle),
         expires_at: at(expires),

@@ -23,7 +23,7 @@ use super::super::http::peer;
 use super::super::limit::{Left, Limit};
 use super::super::service::{Call, Caller, Through};
 use super::page::{self, Failure, Shell};
-use super::{Console, ROOT, sign_in};
+use super::{Console, ROOT, operators, sign_in};
 use crate::config::{Admin, Face, Scope};
 use crate::ports::console::SignIn;
 use crate::ports::sessions::Digest;
@@ -51,6 +51,12 @@ impl Door {
     pub fn wrong(&self, console: &Console, address: IpAddr) -> Result<(), Left> {
         self.wrong.take(&network(address), WRONG, console.admin.inspect().now()).map(drop)
     }
+
+    /// # Errors
+    /// When there were too many wrong ones of this address.
+    pub fn look(&self, console: &Console, address: IpAddr) -> Result<(), Left> {
+        self.wrong.look(&network(address), WRONG, console.admin.inspect().now()).map(drop)
+    }
 }
 
 /// Who is signed in, for the pages behind [`guard`].
@@ -63,11 +69,11 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    fn new(sign_in: SignIn, cookie: &str) -> Self {
+    fn new(sign_in: SignIn, scopes: Vec<Scope>, cookie: &str) -> Self {
         let caller = Caller {
             name: sign_in.operator.name.clone(),
             face: Face::V1,
-            scopes: sign_in.operator.scopes.clone(),
+            scopes,
             secret: sign_in.key,
             through: Through::Console,
         };
@@ -140,19 +146,24 @@ async fn admit(console: &Console, parts: &mut Parts) -> Result<Visitor, Response
         if let Err(left) = console.door.visits.take(&key, config.admin.rate_limit, now) {
             return Err(too_many(left));
         }
+        let scopes = operators::scopes(console, &sign_in.operator, now).await.map_err(|why| page::bare(&why))?;
+        if scopes.is_empty() {
+            operators::end(console, &sign_in, now).await.map_err(|why| page::bare(&why))?;
+            return Err(page::bare(&Failure::no_role_any_more()));
+        }
         let idle_until = now.plus(IDLE).min(sign_in.expires_at);
         if idle_until > sign_in.idle_until.plus(EXTENDED) {
             let extended = inspect.store().console().extend(key, idle_until).await;
             extended.map_err(|error| page::bare(&Failure::from(error)))?;
         }
-        return Ok(Visitor::new(sign_in, cookie));
+        return Ok(Visitor::new(sign_in, scopes, cookie));
     }
     if !cookies.is_empty()
         && let Err(left) = console.door.wrong(console, address)
     {
         return Err(too_many(left));
     }
-    Err(sign_in::needed(changes))
+    Err(sign_in::needed(console, changes, &parts.uri))
 }
 
 pub fn too_many(left: Left) -> Response {

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderName, StatusCode};
 
 use super::door::Visitor;
-use crate::config::Scope;
+use crate::config::{OperatorSettings, Scope};
 use crate::pipeline::ids::Timestamp;
 use crate::ports::store::StoreError;
 use crate::serve::admin::service::{BUDGET, Refused, Unlooked};
@@ -177,6 +177,38 @@ impl Failure {
         Self::new(StatusCode::OK, "You are signed out", text)
     }
 
+    /// Of a person who had one when they signed in.
+    pub fn no_role_any_more() -> Self {
+        let text = "You are disabled, or have no role for the console any more. Your session has ended.";
+        Self::new(StatusCode::FORBIDDEN, "You may not use the console", text)
+    }
+
+    /// Who logged in, and may nothing here.
+    pub fn no_role(user: &str, settings: &OperatorSettings) -> Self {
+        let roles = [&settings.read_role, &settings.write_role].into_iter().flatten();
+        let roles: Vec<String> = roles.map(|role| format!("`{role}`")).collect();
+        let text = format!("You logged in as `{user}`, who does not have the role {}.", roles.join(" or "));
+        Self::new(StatusCode::FORBIDDEN, "You may not use the console", text)
+    }
+
+    pub fn no_provider() -> Self {
+        Self::not_found("No provider signs operators in here; `console.provider` would name one.")
+    }
+
+    /// An answer of a provider that no login of this browser waits for.
+    pub fn not_begun_here() -> Self {
+        let text = "This sign-in was not started in this browser, or took longer than 15 minutes. Start again from the console.";
+        Self::new(StatusCode::FORBIDDEN, "You are not signed in", text)
+    }
+
+    /// A login at the provider that was refused, by its number.
+    pub fn not_signed_in(status: StatusCode, title: &'static str, advice: &str, id: &str) -> Self {
+        let text = format!(
+            "{advice} The number of this login is `{id}`; by it another operator finds the reason on the page Explain."
+        );
+        Self::new(status, title, text)
+    }
+
     pub fn foreign() -> Self {
         let text = "The form that was sent is not one of this session. Nothing was changed. Go back, which brings back what you \
                     typed, load the page again, and send it once more.";
@@ -309,18 +341,30 @@ struct Bare<'a> {
     text: &'a str,
     /// A link to sign in by, which a button spends.
     link: Option<&'a str>,
+    door: Option<Door>,
+}
+
+/// Where a browser signs in by a provider.
+pub struct Door {
+    pub title: String,
+    pub address: String,
 }
 
 /// A page for those who are not signed in.
 pub fn bare(failure: &Failure) -> Response {
-    render(failure.status, &Bare { title: failure.title, text: &failure.text, link: None })
+    bare_with_door(failure, None)
+}
+
+/// The same, with a way in.
+pub fn bare_with_door(failure: &Failure, door: Option<Door>) -> Response {
+    render(failure.status, &Bare { title: failure.title, text: &failure.text, link: None, door })
 }
 
 /// The page of a link.
 pub fn offer(link: &str) -> Response {
     let text = "This link works once. It opens a session of this browser, which ends after 15 minutes without a request, and after \
                 8 hours at the latest.";
-    render(StatusCode::OK, &Bare { title: "Sign in to the console", text, link: Some(link) })
+    render(StatusCode::OK, &Bare { title: "Sign in to the console", text, link: Some(link), door: None })
 }
 
 pub async fn nowhere() -> Failure {

@@ -13,18 +13,22 @@ use serde_json::json;
 use super::super::auth::random_text;
 use super::super::http::peer;
 use super::door::{Fields, IDLE, LONGEST, Posted, Visitor, is_same_origin, set_cookie, too_many};
-use super::page::{self, Answer, Failure};
+use super::page::{self, Answer, Door, Failure};
 use super::{Console, ROOT};
-use crate::ports::console::SignIn;
+use crate::config::Scope;
+use crate::ports::console::{Operator, SignIn};
 use crate::ports::sessions::Digest;
 
-/// What to do without a session.
-pub fn needed(changes: bool) -> Response {
-    let mut failure = Failure::signed_out();
-    if changes {
-        failure = Failure::ended();
-    }
-    page::bare(&failure)
+/// What to do without a session: by a link, or by the provider, after which the page that was asked for comes.
+pub fn needed(console: &Console, changes: bool, uri: &Uri) -> Response {
+    let operators = console.admin.inspect().operators();
+    let wanted = uri.path_and_query().map_or(ROOT, |wanted| wanted.as_str());
+    let door = operators.map(|operators| Door {
+        title: operators.title().to_owned(),
+        address: operators.address(if changes { ROOT } else { wanted }),
+    });
+    let failure = if changes { Failure::ended() } else { Failure::signed_out() };
+    page::bare_with_door(&failure, door)
 }
 
 /// The page of a link.
@@ -56,21 +60,39 @@ async fn begin(console: &Console, body: &Bytes) -> Result<Option<Response>, Fail
     let fields = Fields::read(body);
     let link = Digest::of(fields.get("link").as_bytes());
     let Some(link) = store.console().spend(link, now).await? else { return Ok(None) };
+    let scopes = link.operator.scopes.clone();
+    open(console, link.operator, &scopes, None, ROOT).await.map(Some)
+}
+
+/// Opens a session, and goes on to a page. `login` is the login that it began with.
+pub async fn open(
+    console: &Console,
+    operator: Operator,
+    scopes: &[Scope],
+    login: Option<&str>,
+    place: &str,
+) -> Result<Response, Failure> {
+    let inspect = console.admin.inspect();
+    let (now, store) = (inspect.now(), inspect.store());
     let secret = random_text()?;
     let session = SignIn {
         key: Digest::of(secret.as_bytes()),
         is_link: false,
-        operator: link.operator,
+        operator,
         created_at: now,
         idle_until: now.plus(IDLE),
         expires_at: now.plus(LONGEST),
     };
-    let scopes: Vec<&str> = session.operator.scopes.iter().map(|scope| scope.word()).collect();
-    let detail = json!({ "by": session.operator.name, "scopes": scopes, "until": session.expires_at.to_string() });
+    let scopes: Vec<&str> = scopes.iter().map(|scope| scope.word()).collect();
+    let until = session.expires_at.to_string();
+    let mut detail = json!({ "by": session.operator.name, "scopes": scopes, "until": until });
+    if let (Some(login), Some(detail)) = (login, detail.as_object_mut()) {
+        detail.insert("login".into(), login.into());
+    }
     store.note("console_signed_in", detail, now).await?;
     store.console().add(session).await?;
     let cookie = set_cookie(&inspect.config().admin, Some(&secret));
-    Ok(Some((StatusCode::SEE_OTHER, [(LOCATION, ROOT.to_owned()), cookie]).into_response()))
+    Ok((StatusCode::SEE_OTHER, [(LOCATION, place.to_owned()), cookie]).into_response())
 }
 
 /// Ends this session.
