@@ -21,6 +21,7 @@ mod relying_party;
 mod rules;
 mod sessions;
 mod settings;
+mod shown;
 mod store;
 mod values;
 
@@ -50,6 +51,7 @@ pub use self::relying_party::{
     AssertionAudience, Authorization, ClientAuth, ClientKey, ClientKeyKind, RelyingParty, SpKey, WayIn, rsa_key,
 };
 pub use self::sessions::{Access, ForwardAuth, Gateway, Need, PathRule, SameSite, SessionSettings};
+pub use self::shown::Shown;
 pub use self::values::is_private;
 use crate::pipeline::ids::{ProviderName, RoleName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;

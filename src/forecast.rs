@@ -42,6 +42,31 @@ pub async fn forecast(
     Ok(forecaster.finish(excesses.iter().map(told).collect()))
 }
 
+/// The same for some people alone, by their numbers, each of whom is in the details if anything changes. What depends on everybody (the
+/// brake, last holders) it does not say.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn forecast_of(
+    store: &Store,
+    old: &RuleSet,
+    new: &Arc<RuleSet>,
+    now: Timestamp,
+    numbers: &[i64],
+) -> Result<Forecast, StoreError> {
+    let kept = store.adopted_targets().await?;
+    let mut forecaster = Forecaster::new(Some(old), Some(old), new, now, numbers.len()).after(kept.as_ref());
+    for number in numbers {
+        let page = store.people(Arc::clone(new), Some(number - 1), 1, now).await?;
+        if page.next == Some(*number) {
+            page.people.iter().for_each(|person| forecaster.add(person));
+        }
+    }
+    let mut found = forecaster.finish(Vec::new());
+    (found.last_holders, found.brake_refuses, found.brake_holds) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(found)
+}
+
 fn told(excess: &store::Excess) -> Excess {
     let store::Excess { provider, target, losing, members, allowed } = excess;
     let (provider, target) = (provider.as_ref().map(ToString::to_string), TargetName::from(target));

@@ -6,6 +6,7 @@
 
 pub mod explain;
 pub mod forecast;
+pub mod lint;
 pub mod login;
 pub mod pipeline;
 

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgument, Failure, block_on, lint};
+use super::{ConfigArgument, Failure, block_on};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::lint;
 
 #[derive(Debug, Args)]
 pub struct Check {

@@ -10,10 +10,12 @@
 //! | `denied` | the provider's error code, where it is a usual one, or `other` | the provider logs no person in |
 //! | `not_delivered` | `older`, `shadow` or nothing | committed, and not handed on |
 
-use std::collections::{BTreeMap, VecDeque};
+mod hour;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +23,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use self::hour::Hour;
 use super::Reason;
 use crate::pipeline::capture::denial::Denial;
 use crate::pipeline::ids::ProviderName;
@@ -42,8 +45,15 @@ pub struct Outcomes {
     logins: Family<Labels, Counter>,
     seconds: Family<ModeLabel, Histogram, fn() -> Histogram>,
     observer: Option<Arc<dyn Observer>>,
-    /// Refusals that the audit does not have, the oldest first; `None`: they are not remembered.
-    refusals: Mutex<Option<VecDeque<Remembered>>>,
+    /// What the console shows beside the audit; `None`: nothing is remembered.
+    memory: Mutex<Option<Memory>>,
+}
+
+/// What was lately.
+struct Memory {
+    /// Refusals, the oldest first.
+    refusals: VecDeque<Remembered>,
+    hour: Hour,
 }
 
 /// Refusals that are remembered.
@@ -144,7 +154,7 @@ impl Outcomes {
             logins: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             observer,
-            refusals: Mutex::default(),
+            memory: Mutex::default(),
         }
     }
 
@@ -181,25 +191,45 @@ impl Outcomes {
         counts
     }
 
-    /// Begins or ends the memory of refusals.
+    /// Begins or ends the memory of what was lately.
     pub fn remember(&self, remembers: bool) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        match (remembers, &*refusals) {
-            (true, None) => *refusals = Some(VecDeque::new()),
-            (false, _) => *refusals = None,
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        match (remembers, &*memory) {
+            (true, None) => *memory = Some(Memory { refusals: VecDeque::new(), hour: Hour::new(Instant::now()) }),
+            (false, _) => *memory = None,
             (true, Some(_)) => {}
         }
     }
 
     /// The refusal with this id, if it is among the last [`MOST_REMEMBERED`].
     pub fn remembered(&self, id: &str) -> Option<Remembered> {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        refusals.as_ref()?.iter().rev().find(|refusal| refusal.id == id).cloned()
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.as_ref()?.refusals.iter().rev().find(|refusal| refusal.id == id).cloned()
+    }
+
+    /// What became of logins within the last hour, the most frequent first.
+    pub fn of_last_hour(&self) -> Vec<Count> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.as_ref().map(|memory| memory.hour.counts(Instant::now())).unwrap_or_default()
+    }
+
+    /// Why logins were refused within a time, the most frequent reasons first, as far as they are remembered.
+    pub fn reasons(&self, within: Duration, most: usize) -> Vec<(String, u64)> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        let refusals = memory.iter().flat_map(|memory| &memory.refusals);
+        for refusal in refusals.filter(|refusal| refusal.at.elapsed() < within) {
+            *counts.entry(&refusal.reason).or_default() += 1;
+        }
+        let mut counts: Vec<(String, u64)> = counts.into_iter().map(|(why, count)| (why.to_owned(), count)).collect();
+        counts.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        counts.truncate(most);
+        counts
     }
 
     fn note(&self, about: &About, outcome: &'static str, reason: &Reason) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(refusals) = &mut *refusals else { return };
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Memory { refusals, .. }) = &mut *memory else { return };
         if refusals.len() >= MOST_REMEMBERED {
             refusals.pop_front();
         }
@@ -211,6 +241,14 @@ impl Outcomes {
             reason: reason.to_string().chars().take(MOST_REMEMBERED_REASON).collect(),
             at: about.started,
         });
+    }
+
+    fn tally(&self, labels: &Labels) {
+        self.logins.get_or_create(labels).inc();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memory) = &mut *memory {
+            memory.hour.note(labels.outcome, labels.detail, Instant::now());
+        }
     }
 
     /// A login's plan is durably committed.
@@ -258,14 +296,14 @@ impl Outcomes {
         if let Some(observer) = &self.observer {
             observer.refused(about.provider.as_ref(), reason);
         }
-        self.logins.get_or_create(&Labels { mode, provider, outcome, detail }).inc();
+        self.tally(&Labels { mode, provider, outcome, detail });
     }
 
     /// The provider's answer to an app that runs its own logins says that there is none. The app gets it.
     pub(super) fn denied(&self, about: &About, denial: &Denial) {
         let (mode, provider, outcome, detail) = (about.mode(), about.provider(), "denied", denial.label());
         tracing::info!(id = %about.id, mode, provider, outcome, reason = %denial, "the provider logs no person in");
-        self.logins.get_or_create(&Labels { mode, provider, outcome, detail }).inc();
+        self.tally(&Labels { mode, provider, outcome, detail });
     }
 
     /// Seconds since the login arrived.
@@ -293,7 +331,7 @@ impl Delivery {
     /// Notes that the login has reached the app, or the client that it is for.
     pub(super) fn done(&self) {
         if !self.delivered.swap(true, Ordering::Relaxed) {
-            self.outcomes.logins.get_or_create(&Labels { outcome: "entered", ..self.labels.clone() }).inc();
+            self.outcomes.tally(&Labels { outcome: "entered", ..self.labels.clone() });
         }
     }
 }
@@ -301,7 +339,7 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !*self.delivered.get_mut() {
-            self.outcomes.logins.get_or_create(&self.labels).inc();
+            self.outcomes.tally(&self.labels);
         }
     }
 }

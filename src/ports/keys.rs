@@ -92,6 +92,11 @@ pub trait KeySource: Send + Sync {
     /// The discovery document at hand.
     fn document(&self, provider: &ProviderName) -> Option<Arc<Map<String, Value>>>;
 
+    /// When what is at hand was fetched, without waiting.
+    fn fetched_at(&self, _provider: &ProviderName) -> Option<Timestamp> {
+        None
+    }
+
     /// Whether `current` would answer, without waiting.
     fn ready(&self, provider: &ProviderName) -> bool;
 }
@@ -119,6 +124,10 @@ impl KeySource for Once {
 
     fn document(&self, _: &ProviderName) -> Option<Arc<Map<String, Value>>> {
         None
+    }
+
+    fn fetched_at(&self, _: &ProviderName) -> Option<Timestamp> {
+        self.0.as_ref().ok().map(|published| published.fetched_at)
     }
 
     fn ready(&self, _: &ProviderName) -> bool {

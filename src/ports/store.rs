@@ -17,6 +17,7 @@ pub mod transfer;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::{digest, hmac};
@@ -360,8 +361,11 @@ pub trait Journal: Send + Sync {
     /// Sequence and seal of the newest row.
     fn head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>>;
 
-    /// Walks the whole chain, up to its first fault.
-    fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
+    /// The newest rows about a user, the newest first. A store that has no index for this looks at its newest rows alone.
+    fn latest_about(&self, number: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>>;
+
+    /// Walks the whole chain, up to its first fault. `walked` says how many rows that are so far.
+    fn verify(&self, walked: Arc<AtomicU64>) -> BoxFuture<'_, Result<ChainReport, StoreError>>;
 
     /// Seals that an operator accepts the rows from before there was an audit key. Returns how many they are.
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
@@ -495,9 +499,9 @@ impl Store {
         self.journal.of_login(login).await
     }
 
-    /// All rows about a user, the oldest first.
-    pub async fn audit_about(&self, number: i64) -> Result<Vec<AuditRow>, StoreError> {
-        self.journal.about(number).await
+    /// The newest rows about a user, the newest first, as far back as is looked without searching all of the audit.
+    pub async fn audit_about(&self, number: i64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.journal.latest_about(number, limit).await
     }
 
     pub async fn audit_head(&self) -> Result<Option<(i64, String)>, StoreError> {
@@ -505,7 +509,12 @@ impl Store {
     }
 
     pub async fn verify_audit(&self) -> Result<ChainReport, StoreError> {
-        self.journal.verify().await
+        self.verify_audit_watched(Arc::default()).await
+    }
+
+    /// The same; `walked` says how many rows were looked at so far.
+    pub async fn verify_audit_watched(&self, walked: Arc<AtomicU64>) -> Result<ChainReport, StoreError> {
+        self.journal.verify(walked).await
     }
 
     pub async fn accept_unkeyed(&self, by: String, now: Timestamp) -> Result<u64, StoreError> {

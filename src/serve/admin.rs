@@ -25,6 +25,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use self::http::Admin;
 use self::service::{Draft, Refused, World};
@@ -84,12 +85,12 @@ pub struct Change {
     pub client: String,
 }
 
-/// Everything on the admin listener but `/healthz`, which [`server`] answers itself.
-fn pages(inspect: Arc<dyn Inspect>) -> Router {
+/// Everything on the admin listener but `/healthz`, which [`server`] answers itself. What streams ends when `stopping` says so.
+fn pages(inspect: Arc<dyn Inspect>, stopping: watch::Receiver<bool>) -> Router {
     let admin = Admin::new(Arc::clone(&inspect));
     let console = {
         let admin = admin.clone();
-        later(move || console::routes(admin))
+        later(move || console::routes(admin, stopping))
     };
     let apis = later(move || apis(admin));
     Router::new().route("/readyz", get(readiness)).route("/metrics", get(metrics)).with_state(inspect).fallback(

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::missing::{Line, MissingClaims};
 use crate::pipeline::claims::Claims;
 use crate::pipeline::claims::arrived::NearName;
-use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
+use crate::pipeline::ids::{ClaimName, MappingId, ProviderName, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Plan;
 
@@ -186,6 +186,11 @@ impl Meters {
     pub fn retain(&self, rules: &RuleSet) {
         self.hits.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| rules.mapping(*id).is_some());
         self.missing.retain(rules);
+    }
+
+    /// Claims that the rules read, and that no login has brought for an hour though some came.
+    pub fn silent_claims(&self, rules: &RuleSet, now: Timestamp) -> Vec<(ProviderName, ClaimName)> {
+        self.missing.silent(rules, now)
     }
 
     /// Every mapping of the rules, those that never held first.

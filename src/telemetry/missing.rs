@@ -106,6 +106,19 @@ impl MissingClaims {
         act(tracks.entry((provider.clone(), claim.clone())).or_default())
     }
 
+    /// Claims that the rules read, that logins came without within the last hour, and none with.
+    pub fn silent(&self, rules: &RuleSet, now: Timestamp) -> Vec<(ProviderName, ClaimName)> {
+        let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = |at: Timestamp| at.plus(WINDOW) > now;
+        let is_silent =
+            |track: &Track| !track.seen.is_some_and(recent) && track.without.iter().any(|(_, at)| recent(*at));
+        let silent =
+            tracks.iter().filter(|((provider, claim), track)| is_silent(track) && rules.reads(provider, claim, now));
+        let mut silent: Vec<_> = silent.map(|(key, _)| key.clone()).collect();
+        silent.sort();
+        silent
+    }
+
     /// Forgets claims that the rules no longer read.
     pub fn retain(&self, rules: &RuleSet) {
         let mut tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);

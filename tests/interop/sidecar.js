@@ -58,6 +58,10 @@ export class Sidecar {
     return this.#run(["audit", "verify", "--config", this.config]);
   }
 
+  async audit() {
+    return JSON.parse((await this.#run(["audit", "list", "--limit", "1000", "--json", "--config", this.config])).stdout);
+  }
+
   async user(act, namespace, subject) {
     const { status, stderr } = await this.#run(["user", act, "--config", this.config, namespace, subject]);
     if (status !== 0) throw new Error(`loginsync user ${act} ended with ${status}: ${stderr.trim()}`);

@@ -13,6 +13,7 @@ import * as forge from "./forge.js";
 import { Gateway, NO_GROUPS, gatewayNames, runGateway } from "./gateways.js";
 import { APP, runHosts } from "./hosts.js";
 import { Keycloak } from "./keycloak.js";
+import { OPERATORS, runOperators } from "./operators.js";
 import { runEs512, runOidcParty, runSamlParty } from "./parties.js";
 import { createPlainApp } from "./plain.js";
 import { runRelay } from "./relay.js";
@@ -25,7 +26,7 @@ const env = (name) => process.env[name] ?? fail(`${name} is not set: start this 
 const directory = env("INTEROP_DIRECTORY"); // throw-away: configuration, keys, database, logs
 const ports = {
   ...{ app: env("APP_PORT"), proxy: env("PROXY_PORT"), admin: env("ADMIN_PORT") },
-  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", "hosts", "hostsSidecar", "hostsAdmin", "elsewhere", "es512", "es512Admin", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
+  ...await freePorts(["relay", "plain", "party", "partyAdmin", "rotating", "rotatingAdmin", "provider", "walk", "walkAdmin", "detour", "third", "hosts", "hostsSidecar", "hostsAdmin", "elsewhere", "es512", "es512Admin", "console", "consoleAdmin", ...gatewayNames.flatMap((name) => [name, `${name}Sidecar`, `${name}Admin`])]),
 };
 const direct = process.env.INTEROP_DIRECT === "1"; // no sidecar: shows whether the other parts fit together
 const local = (port) => `http://127.0.0.1:${port}`;
@@ -368,7 +369,10 @@ function withWalk(realm) {
   const es512 = JSON.parse(JSON.stringify(own.find(({ clientId }) => clientId === "interop-party")).replaceAll(local(ports.party), local(ports.es512)));
   Object.assign(es512, { clientId: "interop-es512", name: "the app without a login, whose ID tokens are signed by ES512" });
   es512.attributes["id.token.signed.response.alg"] = "ES512";
-  return { ...realm, clients: [...realm.clients, ...copies, es512] };
+  const operators = JSON.parse(JSON.stringify(own.find(({ clientId }) => clientId === "interop-party")).replaceAll(local(ports.party), local(ports.console)));
+  Object.assign(operators, { clientId: "interop-console", name: "the app without a login, and the console of its sidecar" });
+  operators.redirectUris.push(`${local(ports.consoleAdmin)}/console/provider/callback`);
+  return { ...realm, clients: [...realm.clients, ...copies, es512, operators] };
 }
 
 async function runSignature() {
@@ -383,6 +387,17 @@ async function runSignature() {
   };
   try {
     await section("ES512", () => runEs512({ party: { url, without }, keycloak, people }));
+  } finally {
+    await party.sidecar.stop();
+  }
+}
+
+async function runConsole() {
+  const [url, admin] = [local(ports.console), local(ports.consoleAdmin)];
+  const change = (text) => text.replace("[admin]", `[admin]\npublic_url = "${admin}"`);
+  const party = await startParty("console", { url, port: ports.console, adminPort: ports.consoleAdmin, clientId: "interop-console", more: OPERATORS, change });
+  try {
+    await section("console", () => runOperators({ party, admin, people, keycloak }));
   } finally {
     await party.sidecar.stop();
   }
@@ -482,6 +497,7 @@ async function main() {
       await section("relying party", runParty);
       await section("ES512", runSignature);
       await section("rotation", runRotating);
+      await section("console", runConsole);
       await section("walk", runWalks);
       await section("forward-auth", runGateways);
       await section("gateways", () => runHosts({ startParty, ports, directory, keycloak, people, screens, section }));

@@ -6,6 +6,7 @@ mod documents;
 mod faces_together;
 mod looks;
 mod opal;
+mod operate;
 mod timbal;
 mod v1;
 

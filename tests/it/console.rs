@@ -1,6 +1,7 @@
 //! The console through its front door: who gets in, what a form needs, and what pages say.
 
 mod acts;
+mod operate;
 mod operators;
 mod pages;
 mod program;

@@ -132,6 +132,18 @@ const RULES: &[Rule] = &[
         reason: "whoever looks stands beside the path of a login, and applies nothing",
     },
     Rule {
+        part: "lint.rs",
+        forbidden: &[
+            "ports::store::sqlite",
+            "ports::store::postgres",
+            "ports::keys",
+            "crate::serve",
+            "crate::cli",
+            "crate::app",
+        ],
+        reason: "it looks at what is configured and kept, and asks for nothing",
+    },
+    Rule {
         part: "serve",
         forbidden: &[
             "ports::store::sqlite",

@@ -232,6 +232,10 @@ impl KeySource for FetchedKeys {
         self.slots.get(provider)?.published.load_full()?.document.clone()
     }
 
+    fn fetched_at(&self, provider: &ProviderName) -> Option<Timestamp> {
+        Some(self.slots.get(provider)?.published.load_full()?.fetched_at)
+    }
+
     fn ready(&self, provider: &ProviderName) -> bool {
         self.slots.get(provider).is_some_and(|slot| slot.usable().is_ok())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::look::effective;
 use super::{Act, Ask, By, DisabledView, Foreseen, HoldFilter, HoldView, Rekeyed, Store, StoreError, Through, only};
-use crate::pipeline::decision::{self, Held, Kept, Save, Selector, Settled};
+use crate::pipeline::decision::{self, About, Entry, Held, Kept, Save, Selector, Settled, Shared};
 use crate::pipeline::ids::{ProviderName, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::Source;
@@ -34,6 +34,28 @@ impl Store {
         let step = move |kept: &[Kept], _: &_| Ok(((), decision::acts(kept, &acts, &by, now)?));
         self.decide(ask, step).await?;
         if erases { self.upkeep.settle().await } else { Ok(()) }
+    }
+
+    /// Writes a row of the audit that is about a user, and changes nothing of them.
+    ///
+    /// # Errors
+    /// When there is no such user, or the store is not available.
+    pub async fn note_about(
+        &self,
+        user: UserId,
+        event: &'static str,
+        detail: serde_json::Value,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let number = self.number(user.clone()).await?;
+        let number = number.ok_or_else(|| StoreError::Invalid(format!("there is no user `{user}`")))?;
+        let entry = Entry { about: About::Other { number, user }, ..Entry::told(event, &detail) };
+        let ask = Ask { now: Some(now), ..Ask::default() };
+        let step = move |_: &[Kept], _: &_| {
+            let shared = Shared { audit: vec![entry.clone()], ..Shared::default() };
+            Ok(((), Save { people: Vec::new(), shared }))
+        };
+        self.decide(ask, step).await
     }
 
     /// What an act would change of what a user effectively holds; nothing is written.

@@ -7,6 +7,7 @@
 mod seal;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,8 @@ struct Mentions {
 /// A walk along the chain, row by row.
 pub(super) struct Walk<'a> {
     sealer: &'a Sealer,
+    /// How far the walk is, for those who wait for it.
+    walked: &'a AtomicU64,
     rows: i64,
     erased: u64,
     before: Vec<u8>,
@@ -148,9 +151,10 @@ fn fault<T>(row: i64, fault: impl Into<String>) -> Result<T, Broken> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(sealer: &'a Sealer) -> Self {
+    pub(super) fn new(sealer: &'a Sealer, walked: &'a AtomicU64) -> Self {
         Self {
             sealer,
+            walked,
             rows: 0,
             erased: 0,
             before: Vec::new(),
@@ -188,6 +192,7 @@ impl<'a> Walk<'a> {
         self.check_fields(row)?;
         self.note_user(row)?;
         self.rows = row.sequence;
+        self.walked.store(row.sequence.unsigned_abs(), Ordering::Relaxed);
         self.before.clone_from(&row.seal);
         if self.keyed {
             return Ok(());

@@ -28,7 +28,7 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -453,8 +453,12 @@ impl Journal for Shared {
         self.run(move |store| async move { audit::head(&store).await })
     }
 
-    fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
-        self.aside(move |store| async move { audit::verify(&store).await })
+    fn latest_about(&self, number: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        self.run(move |store| async move { audit::latest_about(&store, number, limit).await })
+    }
+
+    fn verify(&self, walked: Arc<AtomicU64>) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+        self.aside(move |store| async move { audit::verify(&store, &walked).await })
     }
 
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {

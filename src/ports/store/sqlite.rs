@@ -723,9 +723,13 @@ impl Journal for SqliteStore {
         Box::pin(self.read(|look| audit::head(look.connection)))
     }
 
-    fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
+    fn latest_about(&self, number: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
+        Box::pin(self.read_aside(move |look| audit::latest_about(look.connection, number, limit)))
+    }
+
+    fn verify(&self, walked: Arc<AtomicU64>) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
         let sealer = Arc::clone(&self.sealer);
-        Box::pin(self.read_aside(move |look| audit::verify(look.connection, &sealer)))
+        Box::pin(self.read_aside(move |look| audit::verify(look.connection, &sealer, &walked)))
     }
 
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -8,22 +8,29 @@
 //! door       who is signed in, and whether a form is one of ours
 //! sign_in    by a link of the command; operators: by a provider
 //! page       the frame of a page, its headers, and what is said when something fails
+//! live       tells open pages that something has changed
 //! assets     stylesheet and script, from the binary
 //! the rest   one file a page
 //! ```
 
 mod acts;
 mod assets;
+mod clients;
+mod deliveries;
+mod difference;
 mod door;
 mod explain;
 mod groups;
 mod holds;
+mod live;
 mod logins;
 mod mappings;
 mod operators;
+mod order;
 mod overview;
 mod page;
 mod people;
+mod setup;
 mod sign_in;
 
 use std::sync::Arc;
@@ -33,8 +40,10 @@ use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware;
 use axum::response::Redirect;
 use axum::routing::{get, post};
+use tokio::sync::watch;
 
 use self::door::Door;
+use self::live::Streams;
 use super::http::{Admin, MOST_BODY};
 
 /// Below which all pages are.
@@ -50,6 +59,7 @@ pub fn is_asked(path: &str) -> bool {
 pub struct Console {
     admin: Admin,
     door: Arc<Door>,
+    streams: Streams,
 }
 
 impl FromRef<Console> for Admin {
@@ -58,9 +68,9 @@ impl FromRef<Console> for Admin {
     }
 }
 
-/// All pages.
-pub fn routes(admin: Admin) -> Router {
-    let console = Console { admin, door: Arc::default() };
+/// All pages. Streams end when `stopping` says so.
+pub fn routes(admin: Admin, stopping: watch::Receiver<bool>) -> Router {
+    let console = Console { admin, door: Arc::default(), streams: Streams::new(stopping) };
     let guarded = Router::new()
         .route("/console/", get(overview::show))
         .route("/console/people", get(people::list))
@@ -71,10 +81,22 @@ pub fn routes(admin: Admin) -> Router {
         .route("/console/groups/{kind}", get(groups::show))
         .route("/console/mappings", get(mappings::list))
         .route("/console/mappings/new", get(mappings::begin).post(mappings::make))
+        .route("/console/mappings/order", get(order::show).post(order::change))
         .route("/console/mappings/{id}", get(mappings::show).post(mappings::change))
         .route("/console/holds", get(holds::list).post(holds::settle))
         .route("/console/logins", get(logins::list))
         .route("/console/explain", get(explain::ask).post(explain::answer))
+        .route("/console/logins/verify", post(setup::verify))
+        .route("/console/deliveries", get(deliveries::list))
+        .route("/console/deliveries/{name}", get(deliveries::show))
+        .route("/console/deliveries/{name}/preview", post(deliveries::preview))
+        .route("/console/deliveries/{name}/act", post(deliveries::carry_out))
+        .route("/console/clients", get(clients::list).post(clients::make))
+        .route("/console/clients/end", post(clients::end))
+        .route("/console/operators", get(clients::operators))
+        .route("/console/operators/end", post(clients::end_operator))
+        .route("/console/configuration", get(setup::show))
+        .route("/console/live", get(live::stream))
         .route("/console/leave", post(sign_in::leave))
         .route("/console/{*path}", get(page::nowhere))
         .layer(middleware::from_fn_with_state(console.clone(), door::guard));

@@ -55,7 +55,12 @@ pub fn spawn(
     std::thread::Builder::new().name("admin".into()).spawn(move || {
         runtime.block_on(async move {
             let stuck = look_after(watchdog);
-            let desk = Desk { pages: pages(Arc::clone(&inspect)), inspect, workers, stuck };
+            let (stop, stopping) = watch::channel(false);
+            let shutdown = async move {
+                shutdown.await;
+                let _ = stop.send(true);
+            };
+            let desk = Desk { pages: pages(Arc::clone(&inspect), stopping), inspect, workers, stuck };
             match TcpListener::from_std(listener) {
                 Ok(listener) => serve(listener, tls, desk, shutdown).await,
                 Err(error) => tracing::error!(%error, "the admin listener cannot be served"),

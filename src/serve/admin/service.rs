@@ -6,6 +6,8 @@
 
 mod aside;
 mod bulk;
+mod clients;
+mod deliveries;
 mod exposures;
 mod groups;
 mod history;
@@ -14,7 +16,10 @@ mod lookup;
 mod mappings;
 mod members;
 mod roles;
+mod setup;
+mod signed_in;
 mod trials;
+mod verification;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,15 +31,20 @@ use serde_json::json;
 use self::aside::Turns;
 pub use self::aside::{BUDGET, Unlooked};
 pub use self::bulk::{Bulk, BulkChange, BulkResult, ReadChanges};
+pub use self::clients::{ClientView, NewClient};
 pub use self::exposures::{ExposureChange, ExposureView};
 pub use self::groups::{GroupChange, GroupInput, GroupView};
 pub use self::history::{Backwards, SCANNED};
-pub use self::looks::{Candidate, MOST_FAULTS, Past, Planned, Question};
+pub use self::looks::{Candidate, MOST_FAULTS, Past, Planned, Question, Whom};
 use self::lookup::{Index, Lookup};
 pub use self::mappings::{MappingView, NewMapping, Place, Reference};
 pub use self::members::{MembersChange, provider_key, stage_key};
 pub use self::roles::{RoleChange, RoleInput, RoleView};
+pub use self::setup::Setup;
+pub use self::signed_in::OperatorSession;
 pub use self::trials::Trial;
+pub use self::verification::VerificationView;
+use self::verification::Verifier;
 use super::{Change, Inspect};
 use crate::config::{Face, Headers, Scope};
 use crate::pipeline::ids::{Target, Timestamp};
@@ -352,11 +362,12 @@ pub struct Service {
     pub inspect: Arc<dyn Inspect>,
     turns: Arc<Turns>,
     lookup: Arc<Lookup>,
+    verifier: Arc<Verifier>,
 }
 
 impl Service {
     pub fn new(inspect: Arc<dyn Inspect>) -> Self {
-        Self { inspect, turns: Arc::default(), lookup: Arc::default() }
+        Self { inspect, turns: Arc::default(), lookup: Arc::default(), verifier: Arc::default() }
     }
 
     /// What there is, and where in it names and keys are.

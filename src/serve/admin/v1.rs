@@ -5,6 +5,8 @@
 //! that are not known are refused.
 
 mod bulk;
+mod clients;
+mod deliveries;
 mod groups;
 mod looks;
 mod mappings;
@@ -12,6 +14,7 @@ mod operations;
 mod people;
 mod problem;
 mod roles;
+mod setup;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -49,6 +52,9 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
         .merge(bulk::routes())
         .merge(people::routes())
         .merge(operations::routes())
+        .merge(deliveries::routes())
+        .merge(clients::routes())
+        .merge(setup::routes())
         .merge(looks::routes());
     let (routes, mut api) = described.split_for_parts();
     secure(&mut api);

@@ -3,6 +3,7 @@
 //! a row, and never past one that still runs.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -197,6 +198,12 @@ pub(super) async fn about(store: &PgStore, number: i64) -> Result<Vec<AuditRow>,
     select(store, &format!("{ROW} WHERE audit.user_id = $1 ORDER BY sequence"), values![number]).await
 }
 
+pub(super) async fn latest_about(store: &PgStore, number: i64, limit: usize) -> Result<Vec<AuditRow>, Failed> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let text = format!("{ROW} WHERE audit.user_id = $1 ORDER BY sequence DESC LIMIT $2");
+    select(store, &text, values![number, limit]).await
+}
+
 pub(super) async fn of_login(store: &PgStore, login: &str) -> Result<Option<AuditRow>, Failed> {
     let text = format!("{ROW} WHERE login = $1 ORDER BY sequence DESC LIMIT 1");
     if let Some(row) = select(store, &text, values![login]).await?.pop() {
@@ -234,10 +241,10 @@ const WALKED: &str = "at, event, detail, person, audit.user_id, login, mac, key,
 
 /// Walks the whole chain, and what waits for its seal; stops at the first row that does not fit. A row that should have a seal and has
 /// none is a fault.
-pub(super) async fn verify(store: &PgStore) -> Result<ChainReport, Failed> {
+pub(super) async fn verify(store: &PgStore, walked: &AtomicU64) -> Result<ChainReport, Failed> {
     seal_all(store).await?;
     let look = store.view_within(LONGEST).await?;
-    let mut walk = Walk::new(&store.sealer);
+    let mut walk = Walk::new(&store.sealer, walked);
     let mut after = 0_i64;
     let sealed = format!(
         "SELECT sequence, seal, {WALKED} FROM loginsync.seals LEFT JOIN loginsync.audit ON audit.id = seals.audit_id

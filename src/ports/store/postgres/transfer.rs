@@ -1,6 +1,7 @@
 //! The database in PostgreSQL as a side of a move.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio_postgres::Row as Found;
@@ -210,7 +211,7 @@ impl Transfer for Side {
     }
 
     fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
-        self.run(|store| async move { audit::verify(&store).await })
+        self.run(|store| async move { audit::verify(&store, &AtomicU64::new(0)).await })
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

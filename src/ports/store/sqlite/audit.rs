@@ -1,6 +1,7 @@
 //! The audit chain in SQLite: each row is sealed onto the one before, in the order of commits.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -190,6 +191,20 @@ pub(super) fn about(connection: &Connection, number: i64) -> Result<Vec<AuditRow
     select.query_map(params![number], read_row).and_then(Iterator::collect).map_err(unavailable)
 }
 
+/// Rows that are searched for those about one user: there is no index by user, which every login would have to write.
+const SEARCHED: i64 = 100_000;
+
+/// The newest rows about a user, the newest first, among the newest [`SEARCHED`] of all.
+pub(super) fn latest_about(connection: &Connection, number: i64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+    let newest = last(connection)?.map_or(0, |last| last.sequence);
+    let mut select = connection
+        .prepare_cached(&format!("{ROW} WHERE user_id = ?1 AND sequence > ?2 ORDER BY sequence DESC LIMIT ?3"))
+        .map_err(unavailable)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = select.query_map(params![number, newest - SEARCHED, limit], read_row);
+    found.and_then(Iterator::collect).map_err(unavailable)
+}
+
 /// The row of a login; of the first format, one whose detail begins with its id. The newest are looked at first, since people
 /// ask about those.
 pub(super) fn of_login(connection: &Connection, login: &str) -> Result<Option<AuditRow>, StoreError> {
@@ -218,8 +233,8 @@ fn read_row(row: &Row<'_>) -> rusqlite::Result<AuditRow> {
 ///
 /// # Errors
 /// When the database cannot be read.
-pub(super) fn verify(connection: &Connection, sealer: &Sealer) -> Result<ChainReport, StoreError> {
-    let mut walk = Walk::new(sealer);
+pub(super) fn verify(connection: &Connection, sealer: &Sealer, walked: &AtomicU64) -> Result<ChainReport, StoreError> {
+    let mut walk = Walk::new(sealer, walked);
     let mut select = connection
         .prepare(
             "SELECT sequence, at, event, detail, person, keyed, seal, user_id, salt, fields, format, login, mac, key

@@ -1,6 +1,7 @@
 //! The SQLite file as a side of a move.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::types::{Value, ValueRef};
@@ -172,7 +173,7 @@ impl Transfer for Side {
 
     fn verify(&self) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
         let sealer = Arc::clone(&self.sealer);
-        self.run(move |connection| audit::verify(connection, &sealer))
+        self.run(move |connection| audit::verify(connection, &sealer, &AtomicU64::new(0)))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>, StoreError>> {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -10,29 +9,24 @@ use http::header::LOCATION;
 
 use super::Console;
 use super::door::{Fields, Posted, Visitor};
-use super::page::{Answer, Failure, Sentence, Shell, render};
+use super::page::{Answer, Confirm, Failure, Sentence, Shell, render};
 use super::people::{Row, person};
-use crate::pipeline::ids::{GroupName, RoleName, Target, Timestamp};
-use crate::ports::store::{Act, Foreseen};
+use crate::config::Scope;
+use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
+use crate::ports::catalogue::Person;
+use crate::ports::store::{Act, Rekeyed};
 
 /// Characters of a reason at most, as at `/api/v1`.
 const MOST_REASON: usize = 1024;
 const DAY: u64 = 86_400;
 
-#[derive(Template)]
-#[template(path = "console/act.html")]
-struct Preview {
-    shell: Shell,
-    person: Row,
-    /// What would be done, as a sentence.
-    says: Sentence,
-    act: String,
-    target: String,
-    reason: String,
-    days: String,
-    outcome: Foreseen,
-    /// Takes something away that does not come back by itself.
-    severe: bool,
+/// What can be done about a person.
+enum Doing {
+    Act(Act),
+    EndSessions,
+    AskProvider,
+    Rekey { to: UserId, merge: bool },
+    TellAnew { receiver: String },
 }
 
 /// What an act would come to. Nothing is written.
@@ -44,22 +38,98 @@ pub async fn preview(
     Posted(fields): Posted,
 ) -> Answer {
     let person = person(&console, &number).await?;
-    let (act, says) = act(&fields, console.admin.inspect().now())?;
-    let severe = matches!(act, Act::Erase | Act::Forget | Act::Disable | Act::Deny { .. });
-    let outcome = console.admin.service.foresee(&visitor.call(), person.user.clone(), act).await?;
-    let field = |name: &str| fields.get(name).to_owned();
-    let page = Preview {
+    let (doing, says) = doing(&fields, console.admin.inspect().now())?;
+    let severe = match &doing {
+        Doing::Act(act) => matches!(act, Act::Erase | Act::Forget | Act::Disable | Act::Deny { .. }),
+        Doing::EndSessions | Doing::Rekey { .. } => true,
+        Doing::AskProvider | Doing::TellAnew { .. } => false,
+    };
+    let effects = effects(&console, &visitor, &person, doing).await?;
+    let given = ["act", "target", "reason", "days", "to", "merge", "receiver"];
+    let given = given.into_iter().filter(|name| !fields.get(name).is_empty());
+    let row = Row::from(person);
+    let page = Confirm {
         shell,
-        person: person.into(),
         says: Sentence::read(&says),
-        act: field("act"),
-        target: field("target"),
-        reason: field("reason"),
-        days: field("days"),
-        outcome,
+        effects,
+        action: format!("/console/people/{}/act", row.number),
+        fields: given.map(|name| (name.to_owned(), fields.get(name).to_owned())).collect(),
+        button: "Do it",
+        back: format!("/console/people/{}", row.number),
         severe,
+        title: row.name,
+        lead: row.key,
     };
     Ok(render(StatusCode::OK, &page))
+}
+
+/// What it comes to, in words; who may not do it learns nothing.
+async fn effects(
+    console: &Console,
+    visitor: &Visitor,
+    person: &Person,
+    doing: Doing,
+) -> Result<Vec<(&'static str, Sentence)>, Failure> {
+    let (service, call, user) = (&console.admin.service, visitor.call(), person.user.clone());
+    let told = |word, text: &str| (word, Sentence::read(text));
+    Ok(match doing {
+        Doing::Act(act) => {
+            let outcome = service.foresee(&call, user, act).await?;
+            let gains = outcome.gains.iter().map(|name| told("gains", name));
+            let effects: Vec<_> = gains.chain(outcome.loses.iter().map(|name| told("loses", name))).collect();
+            match effects.is_empty() {
+                true => vec![told("changes", "nothing of the groups and roles that this person holds")],
+                false => effects,
+            }
+        }
+        Doing::EndSessions => {
+            visitor.caller.may(Scope::WriteMembers)?;
+            let count = service.sessions_of(user).await?.len();
+            vec![told("ends", &format!("{count} session{}", if count == 1 { "" } else { "s" }))]
+        }
+        Doing::AskProvider => {
+            visitor.caller.may(Scope::WriteMembers)?;
+            let count = service.sessions_of(user).await?.len();
+            vec![told(
+                "asks for",
+                &format!(
+                    "{count} session{}; those without a refresh token stay as they are",
+                    if count == 1 { "" } else { "s" }
+                ),
+            )]
+        }
+        Doing::Rekey { to, merge } => {
+            let found = service.rekey(&call, vec![(user, to)], merge, false).await?;
+            found.iter().flat_map(rekeyed).collect()
+        }
+        Doing::TellAnew { receiver } => {
+            visitor.caller.may(Scope::Admin)?;
+            let view = service.receiver(&receiver).await?;
+            vec![told("receiver", &format!("`{}`, which {} now", view.name, view.state))]
+        }
+    })
+}
+
+/// What a person is, holds and is denied under a new key.
+fn rekeyed(one: &Rekeyed) -> Vec<(&'static str, Sentence)> {
+    let Rekeyed { old, new, merged, erased, disabled, denies, assigned } = one;
+    let told = |word, text: String| (word, Sentence::read(&text));
+    let mut effects = vec![told("from", format!("`{old}`")), told("to", format!("`{new}`"))];
+    if *merged {
+        effects.push(told(
+            "becomes one",
+            "with the user who has the new key; of denies and disabling those of both stay".into(),
+        ));
+    }
+    if *erased {
+        effects.push(told("moves", "what still binds an erased person".into()));
+    }
+    if *disabled {
+        effects.push(told("stays", "disabled".into()));
+    }
+    effects.extend(denies.iter().map(|target| told("stays denied", target.to_string())));
+    effects.extend(assigned.iter().map(|target| told("keeps by hand", target.to_string())));
+    effects
 }
 
 /// Carries an act out.
@@ -70,10 +140,27 @@ pub async fn carry_out(
     Posted(fields): Posted,
 ) -> Answer {
     let person = person(&console, &number).await?;
-    let (act, _) = act(&fields, console.admin.inspect().now())?;
-    let erases = matches!(act, Act::Erase | Act::Forget);
-    console.admin.service.act(&visitor.call(), vec![(person.user, act)]).await?;
-    Ok(go(&if erases { "/console/people".to_owned() } else { format!("/console/people/{}", person.number) }))
+    let (doing, _) = doing(&fields, console.admin.inspect().now())?;
+    let (service, call, user) = (&console.admin.service, visitor.call(), person.user);
+    let mut place = format!("/console/people/{}", person.number);
+    match doing {
+        Doing::Act(act) => {
+            if matches!(act, Act::Erase | Act::Forget) {
+                place = "/console/people".into();
+            }
+            service.act(&call, vec![(user, act)]).await?;
+        }
+        Doing::EndSessions => drop(service.end_sessions_of(&call, user).await?),
+        Doing::AskProvider => drop(service.ask_provider(&call, user).await?),
+        Doing::Rekey { to, merge } => {
+            service.rekey(&call, vec![(user, to.clone())], merge, true).await?;
+            if let Some(number) = console.admin.inspect().store().number(to).await? {
+                place = format!("/console/people/{number}");
+            }
+        }
+        Doing::TellAnew { receiver } => drop(service.tell_anew(&call, &receiver, Some(user)).await?),
+    }
+    Ok(go(&place))
 }
 
 /// Sends the browser on, so that a reload repeats nothing.
@@ -82,6 +169,37 @@ pub fn go(address: &str) -> Response {
 }
 
 /// What a form asks for, and that as a sentence.
+fn doing(fields: &Fields, now: Timestamp) -> Result<(Doing, String), Failure> {
+    Ok(match fields.get("act") {
+        "end-sessions" => {
+            (Doing::EndSessions, "End the sessions of this person: their next request has to log in.".into())
+        }
+        "ask-provider" => {
+            let says = "Ask the provider again for each session that can be renewed, and apply what it says.";
+            (Doing::AskProvider, says.into())
+        }
+        "rekey" => {
+            let to = fields.get("to").split_once('/').and_then(|(space, subject)| {
+                Some(UserId { namespace: Namespace::parse(space).ok()?, subject: Subject::parse(subject).ok()? })
+            });
+            let to =
+                to.ok_or_else(|| Failure::wrong("Write the new key as `namespace/subject`, such as `okta/alice`."))?;
+            let says =
+                format!("Give this person the key `{to}`, with all that they hold, are denied and are disabled by.");
+            (Doing::Rekey { to, merge: fields.get("merge") == "yes" }, says)
+        }
+        "tell-anew" => {
+            let receiver = fields.get("receiver").to_owned();
+            let says = format!("Tell `{receiver}` all that this person holds, as if it had heard of none of it.");
+            (Doing::TellAnew { receiver }, says)
+        }
+        _ => {
+            let (act, says) = act(fields, now)?;
+            (Doing::Act(act), says)
+        }
+    })
+}
+
 fn act(fields: &Fields, now: Timestamp) -> Result<(Act, String), Failure> {
     let target = || target(fields.get("target"));
     Ok(match fields.get("act") {

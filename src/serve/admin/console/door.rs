@@ -19,10 +19,10 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use url::Url;
 
 use super::super::auth::{WRONG, network};
-use super::super::http::peer;
+use super::super::http::{MOST_BODY, peer};
 use super::super::limit::{Left, Limit};
 use super::super::service::{Call, Caller, Through};
-use super::page::{self, Failure, Shell};
+use super::page::{self, Failure, Sent, SentField, Shell};
 use super::{Console, ROOT, operators, sign_in};
 use crate::config::{Admin, Face, Scope};
 use crate::ports::console::SignIn;
@@ -33,6 +33,8 @@ pub const IDLE: Duration = Duration::from_secs(15 * 60);
 pub const LONGEST: Duration = Duration::from_secs(8 * 3600);
 /// How much later a session has to end before that is written down: not every request is a write.
 const EXTENDED: Duration = Duration::from_secs(60);
+/// By which our script asks for what has changed.
+pub const LIVE: &str = "x-loginsync-live";
 /// Cookies of our name that are looked up; another server of this host may have set some.
 const MOST_COOKIES: usize = 4;
 
@@ -113,24 +115,32 @@ pub async fn only_if_enabled(State(console): State<Console>, request: Request, n
     }
 }
 
-/// Lets those through who are signed in.
+/// Lets those through who are signed in. A form that cannot be carried out comes back with all that was typed into it.
 pub async fn guard(State(console): State<Console>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let outcome = admit(&console, &mut parts).await;
-    let visitor = match outcome {
+    let Ok(body) = axum::body::to_bytes(body, MOST_BODY).await else { return page::bare(&Failure::too_large()) };
+    let form = (parts.method == Method::POST).then(|| (parts.uri.path().to_owned(), body.clone()));
+    let sent = |token: Option<String>| form.as_ref().map(|(action, body)| Sent::new(action, body, token));
+    let visitor = match admit(&console, &mut parts, &sent).await {
         Ok(visitor) => visitor,
         Err(response) => return response,
     };
     let shell = Shell::of(&visitor, parts.uri.path());
+    let token = visitor.token.clone();
     parts.extensions.insert(visitor);
-    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let mut response = next.run(Request::from_parts(parts, body.into())).await;
     match response.extensions_mut().remove::<Failure>() {
-        Some(failure) => page::failed(shell, &failure),
+        Some(failure) if failure.may_pass() => page::failed(shell, &failure, sent(Some(token))),
+        Some(failure) => page::failed(shell, &failure, None),
         None => response,
     }
 }
 
-async fn admit(console: &Console, parts: &mut Parts) -> Result<Visitor, Response> {
+async fn admit(
+    console: &Console,
+    parts: &mut Parts,
+    sent: &impl Fn(Option<String>) -> Option<Sent>,
+) -> Result<Visitor, Response> {
     let inspect = console.admin.inspect();
     let (now, config) = (inspect.now(), inspect.config());
     let address = peer(parts).ip();
@@ -141,20 +151,23 @@ async fn admit(console: &Console, parts: &mut Parts) -> Result<Visitor, Response
     let cookies = cookies(&parts.headers, cookie_name(&config.admin));
     for cookie in &cookies {
         let key = Digest::of(cookie.as_bytes());
+        // The form that was sent is of a page of ours: the browser says so, and it is shown to that browser alone.
+        let failed = |failure: &Failure| page::bare_with(failure, None, sent(Some(form_token(cookie))));
         let found = inspect.store().console().session(key, now).await;
-        let Some(sign_in) = found.map_err(|error| page::bare(&Failure::from(error)))? else { continue };
+        let Some(sign_in) = found.map_err(|error| failed(&Failure::from(error)))? else { continue };
         if let Err(left) = console.door.visits.take(&key, config.admin.rate_limit, now) {
             return Err(too_many(left));
         }
-        let scopes = operators::scopes(console, &sign_in.operator, now).await.map_err(|why| page::bare(&why))?;
+        let scopes = operators::scopes(console, &sign_in.operator, now).await.map_err(|why| failed(&why))?;
         if scopes.is_empty() {
-            operators::end(console, &sign_in, now).await.map_err(|why| page::bare(&why))?;
+            operators::end(console, &sign_in, now).await.map_err(|why| failed(&why))?;
             return Err(page::bare(&Failure::no_role_any_more()));
         }
         let idle_until = now.plus(IDLE).min(sign_in.expires_at);
-        if idle_until > sign_in.idle_until.plus(EXTENDED) {
+        // A page that is kept up to date by itself is no sign of a person.
+        if idle_until > sign_in.idle_until.plus(EXTENDED) && !parts.headers.contains_key(LIVE) {
             let extended = inspect.store().console().extend(key, idle_until).await;
-            extended.map_err(|error| page::bare(&Failure::from(error)))?;
+            extended.map_err(|error| failed(&Failure::from(error)))?;
         }
         return Ok(Visitor::new(sign_in, scopes, cookie));
     }
@@ -163,7 +176,7 @@ async fn admit(console: &Console, parts: &mut Parts) -> Result<Visitor, Response
     {
         return Err(too_many(left));
     }
-    Err(sign_in::needed(console, changes, &parts.uri))
+    Err(sign_in::needed(console, &parts.uri, sent(None)))
 }
 
 pub fn too_many(left: Left) -> Response {
@@ -228,8 +241,25 @@ impl Fields {
         self.raw(name).trim()
     }
 
+    /// All values of a field that may stand several times.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let found = self.0.iter().filter(|(found, value)| found == name && !value.trim().is_empty());
+        found.map(|(_, value)| value.trim().to_owned()).collect()
+    }
+
     pub fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// Names of fields that a form of ours may have, when it is shown again.
+const MOST_FIELDS: usize = 1_000;
+
+impl Sent {
+    fn new(action: &str, body: &[u8], token: Option<String>) -> Self {
+        let fields = Fields::read(body).0.into_iter().filter(|(name, _)| name != "token").take(MOST_FIELDS);
+        let fields = fields.map(|(name, value)| SentField { name, value });
+        Self { action: action.to_owned(), fields: fields.collect(), token }
     }
 }
 

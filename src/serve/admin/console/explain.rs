@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Console;
 use super::door::{Asked, Fields, Posted, Visitor};
 use super::logins::{Kind, person_of, summary};
-use super::page::{Answer, Failure, Moment, Shell, render};
+use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
 use crate::config::{ProviderSettings, Scope};
 use crate::login::outcome::Remembered;
 use crate::pipeline::explain::{Outcome, Proof, Report};

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::Console;
 use super::door::{Asked, Visitor};
-use super::page::{Answer, Moment, Shell, render};
+use super::page::{Answer, Moment, Sentence, Shell, render};
+use super::setup::Verification;
 use crate::config::Scope;
 use crate::ports::store::AuditRow;
 
@@ -21,7 +22,7 @@ pub struct EventRow {
     /// As the audit calls it.
     pub event: String,
     pub kind: Kind,
-    pub summary: String,
+    pub summary: Sentence,
     /// Such as `okta/alice`; empty where the row is about no person, or they were erased.
     pub person: String,
     pub provider: String,
@@ -112,7 +113,7 @@ pub fn events(rows: impl Iterator<Item = AuditRow>) -> Vec<EventRow> {
             "login_refused" => Kind::Refused,
             _ => Kind::Act,
         },
-        summary: summary(&row),
+        summary: Sentence::read(&summary(&row)),
         person: person_of(&row),
         provider: text(&row.detail, "provider").to_owned(),
         login: Some(text(&row.detail, "login").to_owned()).filter(|login| !login.is_empty()),
@@ -170,6 +171,7 @@ struct Page {
     rows: Vec<EventRow>,
     older: Option<String>,
     newest: bool,
+    chain: Verification,
 }
 
 pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell, Asked(asked): Asked) -> Answer {
@@ -185,6 +187,7 @@ pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell
         providers: console.admin.inspect().providers().iter().map(ToString::to_string).collect(),
         rows: events(found.rows.into_iter()),
         newest: before.is_none(),
+        chain: console.admin.service.verification().into(),
     };
     Ok(render(StatusCode::OK, &page))
 }

@@ -12,22 +12,26 @@ use http::StatusCode;
 
 use super::Console;
 use super::acts::go;
+use super::difference::{Line, difference};
 use super::door::{Asked, Fields, Posted, Visitor};
-use super::page::{Answer, Failure, Moment, Shell, render};
+use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
 use super::people::targets;
 use crate::config::Scope;
 use crate::pipeline::forecast::Forecast;
-use crate::pipeline::ids::MappingId;
-use crate::pipeline::mapping::Mapping;
-use crate::pipeline::mapping::definition::Definition;
+use crate::pipeline::ids::{MappingId, Namespace, Subject, UserId};
+use crate::pipeline::mapping::definition::{Definition, Fault};
+use crate::pipeline::mapping::{Mapping, RuleSet};
+use crate::ports::catalogue::Search;
 use crate::ports::store::Excess;
 use crate::serve::admin::http::json;
-use crate::serve::admin::service::{Call, MappingView, NewMapping, Place, Planned, Reference, Refused, Unlooked};
+use crate::serve::admin::service::{Call, MappingView, NewMapping, Place, Planned, Reference, Refused, Unlooked, Whom};
 
 /// Mappings on one page.
 const PAGE: usize = 50;
 /// People whom a trial names.
 const MOST_PEOPLE: usize = 50;
+/// People whom one line of a form may mean.
+const MOST_NAMED: usize = 10;
 
 #[derive(Template)]
 #[template(path = "console/mappings.html")]
@@ -47,11 +51,22 @@ struct Row {
     provider: String,
     gives: Vec<String>,
     activity: &'static str,
-    reason: Option<String>,
+    reason: Option<Sentence>,
     origin: &'static str,
     position: Option<u32>,
     hits: u64,
     last: Option<Moment>,
+}
+
+/// The id of a mapping in addresses.
+pub fn address_of(mapping: &Mapping, rules: &RuleSet) -> String {
+    rules.number(mapping.id).map_or_else(|| mapping.id.to_string(), |number| number.to_string())
+}
+
+/// What people call a mapping.
+pub fn label(view: &MappingView, rules: &RuleSet) -> String {
+    let known = identity(&view.id).and_then(|id| rules.mapping(id)).map(Mapping::label);
+    known.or_else(|| view.definition.name.clone()).unwrap_or_else(|| format!("mapping {}", view.id))
 }
 
 /// By which the rules know a mapping.
@@ -81,15 +96,13 @@ pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell
     let from: usize = asked.get("from").parse().unwrap_or_default();
     let counts = inspect.meters().hits_by_id();
     let row = |view: MappingView| {
-        let id = identity(&view.id);
-        let label = id.and_then(|id| rules.mapping(id)).map(Mapping::label);
-        let hits = id.and_then(|id| counts.get(&id));
+        let hits = identity(&view.id).and_then(|id| counts.get(&id));
         Row {
-            label: label.or_else(|| view.definition.name.clone()).unwrap_or_else(|| format!("mapping {}", view.id)),
+            label: label(&view, &rules),
             provider: view.definition.provider.clone().unwrap_or_default(),
             gives: gives(&view.definition),
             activity: view.activity,
-            reason: view.reason,
+            reason: view.reason.as_deref().map(Sentence::read),
             origin: view.origin,
             position: view.position,
             hits: hits.map_or(0, |(count, _)| *count),
@@ -125,12 +138,18 @@ struct Page {
     position: String,
     /// May be changed by this session.
     writes: bool,
-    faults: Vec<String>,
-    /// The definition as another editor has left it, meanwhile.
-    others: Option<String>,
+    faults: Vec<Sentence>,
+    /// What differs from the definition as another editor has left it, meanwhile.
+    others: Option<Vec<Line>>,
     forecast: Option<Forecast>,
     /// A trial of its removal.
     removes: bool,
+    /// What a trial is of, in words.
+    saving: &'static str,
+    /// Whom it is tried on by name, as it was typed.
+    people: String,
+    /// It was tried on those alone.
+    of_named: bool,
     /// What the brake stops, unless it is confirmed.
     braked: Vec<Excess>,
     /// Choices of the short form.
@@ -153,7 +172,7 @@ impl Page {
         Self {
             shell,
             writes: visitor.may(Scope::WriteMappings) && view.as_ref().is_none_or(|view| view.origin == "store"),
-            label: view.as_ref().and_then(|view| Some(rules.mapping(identity(&view.id)?)?.label())),
+            label: view.as_ref().map(|view| label(view, &rules)),
             view,
             text,
             version,
@@ -162,6 +181,9 @@ impl Page {
             others: None,
             forecast: None,
             removes: false,
+            saving: "it",
+            people: String::new(),
+            of_named: false,
             braked: Vec::new(),
             providers: console.admin.inspect().providers().iter().map(ToString::to_string).collect(),
             targets: targets(&rules),
@@ -173,11 +195,7 @@ impl Page {
     }
 
     fn title(&self) -> String {
-        match (&self.view, &self.label) {
-            (None, _) => "New mapping".into(),
-            (Some(_), Some(label)) => label.clone(),
-            (Some(view), None) => view.definition.name.clone().unwrap_or_else(|| format!("Mapping {}", view.id)),
-        }
+        self.label.clone().unwrap_or_else(|| "New mapping".into())
     }
 }
 
@@ -246,13 +264,14 @@ async fn edit(
         position: fields.get("position").to_owned(),
     };
     let mut page = Page::new(console, visitor, shell, draft);
+    page.people = fields.raw("people").to_owned();
     let act = fields.get("act");
     let call =
         Call { expected: reference.map(|_| vec![version]), confirmed: act.ends_with("confirmed"), ..visitor.call() };
     let outcome = match (act, reference) {
         ("try-removal", Some(_)) => {
             page.removes = true;
-            plan(console, reference, None).await.map(Some)
+            plan(console, reference, None, Whom::Everyone(MOST_PEOPLE)).await.map(Some)
         }
         ("remove" | "remove-confirmed", Some(reference)) => {
             page.removes = true;
@@ -261,7 +280,21 @@ async fn edit(
         }
         (act, _) => match json::<Definition>(&Bytes::copy_from_slice(page.text.as_bytes()), false) {
             Err(refused) => Err(refused.into()),
-            Ok(definition) if act == "try" => plan(console, reference, Some(definition)).await.map(Some),
+            Ok(definition) if act == "try" => {
+                plan(console, reference, Some(definition), Whom::Everyone(MOST_PEOPLE)).await.map(Some)
+            }
+            Ok(definition) if act == "try-disabling" => {
+                page.saving = "it as disabled";
+                let off = Definition { enabled: false, ..definition };
+                plan(console, reference, Some(off), Whom::Everyone(MOST_PEOPLE)).await.map(Some)
+            }
+            Ok(definition) if act == "try-people" => match named(console, &page.people).await {
+                Err(refused) => Err(refused.into()),
+                Ok(users) => {
+                    page.of_named = true;
+                    plan(console, reference, Some(definition), Whom::These(users)).await.map(Some)
+                }
+            },
             Ok(definition) => {
                 let enabled = match act {
                     "disable" => Some(false),
@@ -288,7 +321,8 @@ async fn edit(
         }
         Ok(None) => Ok(go("/console/mappings")),
         Err(Unlooked::Refused(Refused::Invalid(faults))) => {
-            page.faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
+            let told = faults.iter().map(|fault| Sentence::read(&format!("{}: {}", fault.field, fault.message)));
+            page.faults = told.collect();
             Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY))
         }
         Err(Unlooked::Refused(Refused::Braked(excesses))) => {
@@ -298,17 +332,20 @@ async fn edit(
         Err(Unlooked::Refused(Refused::Stale)) => {
             let Some(view) = &page.view else { return Err(Refused::Stale.into()) };
             // Saving again stands in place of what the page now shows.
-            page.others = Some(written(&view.definition));
+            // As it would be written here, so that what differs is what it says.
+            let typed = json::<Definition>(&Bytes::copy_from_slice(page.text.as_bytes()), false);
+            let yours = typed.map_or_else(|_| page.text.clone(), |definition| written(&definition));
+            page.others = Some(difference(&written(&view.definition), &yours));
             page.version = view.version;
             Ok(page.answer(StatusCode::PRECONDITION_FAILED))
         }
         Err(Unlooked::Refused(refused @ (Refused::Conflict(_) | Refused::ReadOnly(_) | Refused::Forbidden(_)))) => {
-            page.faults = vec![refused.text()];
+            page.faults = vec![Sentence::read(&refused.text())];
             Ok(page.answer(refused.told().0))
         }
         Err(why) => {
             // Too long, too busy, or the store is away: what was typed stays.
-            page.faults = vec![Failure::from(why).line()];
+            page.faults = vec![Sentence::read(&Failure::from(why).line())];
             Ok(page.answer(StatusCode::SERVICE_UNAVAILABLE))
         }
     }
@@ -318,8 +355,48 @@ async fn plan(
     console: &Console,
     reference: Option<Reference>,
     definition: Option<Definition>,
+    whom: Whom,
 ) -> Result<Forecast, Unlooked> {
-    console.admin.service.plan(Planned::One(reference, definition), MOST_PEOPLE).await
+    console.admin.service.plan(Planned::One(reference, definition), whom).await
+}
+
+/// People by their keys, or by a part of name, e-mail address or subject, one a line.
+async fn named(console: &Console, typed: &str) -> Result<Vec<UserId>, Refused> {
+    let store = console.admin.inspect().store();
+    let (mut users, mut faults) = (Vec::new(), Vec::new());
+    for line in typed.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let key = line.split_once('/').and_then(|(space, subject)| {
+            Some(UserId { namespace: Namespace::parse(space).ok()?, subject: Subject::parse(subject).ok()? })
+        });
+        if let Some(key) = key
+            && store.has(key.clone()).await?
+        {
+            users.push(key);
+            continue;
+        }
+        let search = Search { text: Some(line.to_owned()), limit: MOST_NAMED, ..Search::default() };
+        let found = store.find(search).await?;
+        match found.total {
+            0 => faults.push(Fault::new(
+                "people",
+                Some(line),
+                format!("no one has `{line}` in their name, e-mail address or key"),
+            )),
+            total if total > MOST_NAMED => {
+                let message = format!("`{line}` fits {total} people; write more of it, or a key such as `okta/alice`");
+                faults.push(Fault::new("people", Some(line), message));
+            }
+            _ => users.extend(found.members.into_iter().map(|member| member.person.user)),
+        }
+        if users.len() > MOST_PEOPLE || faults.len() > MOST_NAMED {
+            return Err(Refused::fault("people", None, format!("expected {MOST_PEOPLE} people at most")));
+        }
+    }
+    match (users.is_empty(), faults.is_empty()) {
+        (_, false) => Err(Refused::Invalid(faults)),
+        (true, true) => Err(Refused::fault("people", None, "name at least one person, one a line")),
+        (false, true) => Ok(users),
+    }
 }
 
 async fn save(

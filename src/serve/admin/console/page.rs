@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The parts of the console, in the order of the questions that people ask.
-const PARTS: [(&str, &str); 7] = [
+const PARTS: [(&str, &str); 11] = [
     ("/console/", "Overview"),
     ("/console/people", "People"),
     ("/console/logins", "Logins"),
@@ -27,6 +27,10 @@ const PARTS: [(&str, &str); 7] = [
     ("/console/mappings", "Mappings"),
     ("/console/groups", "Groups and roles"),
     ("/console/holds", "Holds"),
+    ("/console/deliveries", "Deliveries"),
+    ("/console/clients", "API clients"),
+    ("/console/operators", "Operators"),
+    ("/console/configuration", "Configuration"),
 ];
 
 /// What stands around the content of a page.
@@ -103,14 +107,21 @@ impl Moment {
     }
 }
 
-/// A sentence of ours with moments in it, each of which a page shows as one.
+/// A sentence of ours, with moments in it, and with names between backticks, each of which a page shows as what it is.
 #[derive(Debug, Clone, Template)]
 #[template(
-    source = "{% for part in parts %}<bdi>{{ part.0 }}</bdi>{% if let Some(at) = part.1 %}{{ at|safe }}{% endif %}{% endfor %}",
+    source = "{% for piece in pieces %}{% match piece %}{% when Piece::Text(text) %}<bdi>{{ text }}</bdi>{% when Piece::Code(text) %}<code><bdi>{{ text }}</bdi></code>{% when Piece::At(at) %}{{ at|safe }}{% endmatch %}{% endfor %}",
     ext = "html"
 )]
 pub struct Sentence {
-    parts: Vec<(String, Option<Moment>)>,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Text(String),
+    Code(String),
+    At(Moment),
 }
 
 /// Characters of a moment as the store's views write it: `2026-01-31T12:00:00.000Z`.
@@ -118,23 +129,64 @@ const MOMENT: usize = 24;
 
 impl Sentence {
     pub fn read(text: &str) -> Self {
+        let mut pieces = Vec::new();
+        // Every second part stands between two backticks; the last of an odd number of them is one by itself.
+        let parts: Vec<&str> = text.split('`').collect();
+        let paired = parts.len() - usize::from(parts.len() % 2 == 0);
+        for (at, part) in parts.iter().enumerate() {
+            match at {
+                at if at >= paired => Self::prose(&format!("`{part}"), &mut pieces),
+                at if at % 2 == 1 => pieces.push(Piece::Code((*part).to_owned())),
+                _ => Self::prose(part, &mut pieces),
+            }
+        }
+        Self { pieces }
+    }
+
+    /// Text with moments in it.
+    fn prose(text: &str, pieces: &mut Vec<Piece>) {
         let is_moment = |text: &str| {
             let digits = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
             let shape = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
             let marks = shape.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark));
             marks && (0..MOMENT).all(|at| digits(at) || shape.iter().any(|(mark, _)| *mark == at))
         };
-        let (mut parts, mut begin) = (Vec::new(), 0);
+        let plain = |from: usize, to: usize, pieces: &mut Vec<Piece>| {
+            if let Some(text) = text.get(from..to).filter(|text| !text.is_empty()) {
+                pieces.push(Piece::Text(text.to_owned()));
+            }
+        };
+        let mut begin = 0;
         for (at, _) in text.char_indices() {
-            let found = text.get(at..at + MOMENT).filter(|found| at >= begin && is_moment(found));
-            if let (Some(found), Some(before)) = (found, text.get(begin..at)) {
-                parts.push((before.to_owned(), Some(Moment::read(found))));
+            if let Some(found) = text.get(at..at + MOMENT).filter(|found| at >= begin && is_moment(found)) {
+                plain(begin, at, pieces);
+                pieces.push(Piece::At(Moment::read(found)));
                 begin = at + MOMENT;
             }
         }
-        parts.push((text.get(begin..).unwrap_or_default().to_owned(), None));
-        Self { parts }
+        plain(begin, text.len(), pieces);
     }
+}
+
+/// What would be done, with what it comes to, and the button that does it.
+#[derive(Template)]
+#[template(path = "console/confirm.html")]
+pub struct Confirm {
+    pub shell: Shell,
+    pub title: String,
+    /// The key of a person, or what a thing is.
+    pub lead: String,
+    pub says: Sentence,
+    /// Words and what they say, such as `loses` and a group.
+    pub effects: Vec<(&'static str, Sentence)>,
+    /// Of the form.
+    pub action: String,
+    pub fields: Vec<(String, String)>,
+    pub button: &'static str,
+    /// Where the page leads that changes nothing.
+    pub back: String,
+    /// Takes something away that does not come back by itself.
+    pub severe: bool,
 }
 
 /// Why a page cannot be shown, or a form not be carried out.
@@ -147,7 +199,41 @@ pub struct Failure {
     faults: Vec<String>,
 }
 
+/// A form that was sent and not carried out: nothing of it is lost.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub action: String,
+    /// Without the token.
+    pub fields: Vec<SentField>,
+    /// The token of the session, where it may be sent again as it is.
+    pub token: Option<String>,
+}
+
+/// What was typed into one field.
+#[derive(Debug, Clone)]
+pub struct SentField {
+    pub name: String,
+    pub value: String,
+}
+
+impl SentField {
+    /// Lines of it that a page shows at once.
+    fn rows(&self) -> usize {
+        self.value.lines().count().clamp(1, 20)
+    }
+}
+
 impl Failure {
+    /// Whether the same may work in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+    }
+
+    /// In sentences of ours, with names in them.
+    pub fn said(&self) -> Sentence {
+        Sentence::read(&self.text)
+    }
+
     fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
         Self { status, title, text: text.into(), faults: Vec::new() }
     }
@@ -227,6 +313,10 @@ impl Failure {
     /// A form that says something that cannot be done.
     pub fn wrong(text: &str) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Something in it is wrong", text)
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// Where a page has a place of its own for it.
@@ -328,20 +418,22 @@ fn with_headers(mut response: Response) -> Response {
 struct Failed<'a> {
     shell: Shell,
     failure: &'a Failure,
+    sent: Option<Sent>,
 }
 
-pub fn failed(shell: Shell, failure: &Failure) -> Response {
-    render(failure.status, &Failed { shell, failure })
+pub fn failed(shell: Shell, failure: &Failure, sent: Option<Sent>) -> Response {
+    render(failure.status, &Failed { shell, failure, sent })
 }
 
 #[derive(Template)]
 #[template(path = "console/bare.html")]
 struct Bare<'a> {
     title: &'a str,
-    text: &'a str,
+    text: Sentence,
     /// A link to sign in by, which a button spends.
     link: Option<&'a str>,
     door: Option<Door>,
+    sent: Option<Sent>,
 }
 
 /// Where a browser signs in by a provider.
@@ -352,19 +444,21 @@ pub struct Door {
 
 /// A page for those who are not signed in.
 pub fn bare(failure: &Failure) -> Response {
-    bare_with_door(failure, None)
+    bare_with(failure, None, None)
 }
 
-/// The same, with a way in.
-pub fn bare_with_door(failure: &Failure, door: Option<Door>) -> Response {
-    render(failure.status, &Bare { title: failure.title, text: &failure.text, link: None, door })
+/// The same, with a way in, and with a form that could not be carried out.
+pub fn bare_with(failure: &Failure, door: Option<Door>, sent: Option<Sent>) -> Response {
+    let text = Sentence::read(&failure.text);
+    render(failure.status, &Bare { title: failure.title, text, link: None, door, sent })
 }
 
 /// The page of a link.
 pub fn offer(link: &str) -> Response {
     let text = "This link works once. It opens a session of this browser, which ends after 15 minutes without a request, and after \
                 8 hours at the latest.";
-    render(StatusCode::OK, &Bare { title: "Sign in to the console", text, link: Some(link), door: None })
+    let text = Sentence::read(text);
+    render(StatusCode::OK, &Bare { title: "Sign in to the console", text, link: Some(link), door: None, sent: None })
 }
 
 pub async fn nowhere() -> Failure {
@@ -382,5 +476,18 @@ mod tests {
         assert_eq!(shown.matches("<time datetime=\"2026-01-31T12:00:00.000Z\">2026-01-31 12:00 UTC</time>").count(), 2);
         assert!(shown.contains("&#60;b&#62; 2026-01-31T12:00, ") && !shown.contains("<b>"), "{shown}");
         assert_eq!(Sentence::read("no moment").to_string(), "<bdi>no moment</bdi>");
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code_and_stays_escaped() {
+        for (text, shown) in [
+            ("group `Staff`", "<bdi>group </bdi><code><bdi>Staff</bdi></code>"),
+            ("`a` and `<b>`", "<code><bdi>a</bdi></code><bdi> and </bdi><code><bdi>&#60;b&#62;</bdi></code>"),
+            ("one ` alone", "<bdi>one </bdi><bdi>` alone</bdi>"),
+            ("`a` and `", "<code><bdi>a</bdi></code><bdi> and </bdi><bdi>`</bdi>"),
+            ("", ""),
+        ] {
+            assert_eq!(Sentence::read(text).to_string(), shown, "{text}");
+        }
     }
 }

@@ -88,11 +88,14 @@ struct Page {
     shows_values: bool,
     sessions: Vec<SessionRow>,
     events: Vec<EventRow>,
-    events_left_out: usize,
+    /// The audit has more than the page.
+    has_older_events: bool,
     /// This session may act on the person.
     acts: bool,
     /// And erase them.
     erases: bool,
+    /// Who is told of what they hold.
+    receivers: Vec<String>,
     /// Groups and roles as forms name them, and as people do.
     targets: Vec<(String, String)>,
 }
@@ -163,16 +166,16 @@ pub async fn show(
     let logins = store.logins(person.number).await?;
     let shows_values = visitor.may(Scope::WriteMappings);
     let recorded = store.recorded(user.clone(), inspect.rules()).await?;
-    let now = inspect.now();
-    let sessions = store.sessions().list(user).await?.into_iter().filter(|session| session.expires_at > now);
-    let rows = store.audit_about(person.number).await?;
-    let events_left_out = rows.len().saturating_sub(MOST_EVENTS);
-    let rows = rows.into_iter().skip(events_left_out).rev();
+    let sessions = console.admin.service.sessions_of(user).await?.into_iter();
+    let mut rows = store.audit_about(person.number, MOST_EVENTS + 1).await?;
+    let has_older_events = rows.len() > MOST_EVENTS;
+    rows.truncate(MOST_EVENTS);
     let acts = visitor.may(Scope::WriteMembers);
     let page = Page {
         shell,
         acts,
         erases: visitor.may(Scope::Admin),
+        receivers: inspect.config().receivers().into_iter().collect(),
         targets: if acts { targets(&inspect.rules()) } else { Vec::new() },
         created: Moment::read(&view.created_at),
         memberships: view.memberships.iter().map(Membership::from).collect(),
@@ -189,8 +192,8 @@ pub async fn show(
                 expires: Moment::of(session.expires_at),
             })
             .collect(),
-        events: events(rows),
-        events_left_out,
+        events: events(rows.into_iter()),
+        has_older_events,
     };
     Ok(render(StatusCode::OK, &page))
 }

@@ -13,22 +13,22 @@ use serde_json::json;
 use super::super::auth::random_text;
 use super::super::http::peer;
 use super::door::{Fields, IDLE, LONGEST, Posted, Visitor, is_same_origin, set_cookie, too_many};
-use super::page::{self, Answer, Door, Failure};
+use super::page::{self, Answer, Door, Failure, Sent};
 use super::{Console, ROOT};
 use crate::config::Scope;
 use crate::ports::console::{Operator, SignIn};
 use crate::ports::sessions::Digest;
 
 /// What to do without a session: by a link, or by the provider, after which the page that was asked for comes.
-pub fn needed(console: &Console, changes: bool, uri: &Uri) -> Response {
+pub fn needed(console: &Console, uri: &Uri, sent: Option<Sent>) -> Response {
     let operators = console.admin.inspect().operators();
     let wanted = uri.path_and_query().map_or(ROOT, |wanted| wanted.as_str());
     let door = operators.map(|operators| Door {
         title: operators.title().to_owned(),
-        address: operators.address(if changes { ROOT } else { wanted }),
+        address: operators.address(if sent.is_some() { ROOT } else { wanted }),
     });
-    let failure = if changes { Failure::ended() } else { Failure::signed_out() };
-    page::bare_with_door(&failure, door)
+    let failure = if sent.is_some() { Failure::ended() } else { Failure::signed_out() };
+    page::bare_with(&failure, door, sent)
 }
 
 /// The page of a link.

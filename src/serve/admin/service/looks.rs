@@ -13,11 +13,11 @@ use super::mappings::check;
 use super::{Reference, Refused, Service, World};
 use crate::config::{Face, ProviderSettings};
 use crate::explain::{Input, Surroundings, explain};
-use crate::forecast::forecast;
+use crate::forecast::{forecast, forecast_of};
 use crate::login::outcome::Remembered;
 use crate::pipeline::explain::Report;
 use crate::pipeline::forecast::Forecast;
-use crate::pipeline::ids::{MappingId, Timestamp};
+use crate::pipeline::ids::{MappingId, Timestamp, UserId};
 use crate::pipeline::mapping::definition::{Definition, Fault, ShortTarget};
 use crate::pipeline::mapping::{Mapping, RuleSet, Rules};
 use crate::ports::store::AuditRow;
@@ -54,6 +54,13 @@ pub enum Planned {
     All(Vec<(Option<Reference>, Definition)>),
     /// One of them; no definition takes it away.
     One(Option<Reference>, Option<Definition>),
+}
+
+/// For whom a plan is made.
+pub enum Whom {
+    /// Everybody, with the details of at most so many.
+    Everyone(usize),
+    These(Vec<UserId>),
 }
 
 impl Service {
@@ -105,17 +112,37 @@ impl Service {
         .await
     }
 
-    /// Tells what the mappings would change for everybody, with the details of at most `people`.
+    /// Tells what the mappings would change.
     ///
     /// # Errors
-    /// When something is wrong with a mapping, the store does not answer, or it takes too long.
-    pub async fn plan(&self, planned: Planned, people: usize) -> Result<Forecast, Unlooked> {
+    /// When something is wrong with a mapping, there is no such user, the store does not answer, or it takes too long.
+    pub async fn plan(&self, planned: Planned, whom: Whom) -> Result<Forecast, Unlooked> {
         let inspect = Arc::clone(&self.inspect);
         aside(&self.turns.planning, PATIENCE, async move {
-            let world = inspect.world();
+            let (world, store) = (inspect.world(), inspect.store());
             let rules = Arc::new(planned_rules(&world, planned)?);
-            let (store, mut unwatched) = (inspect.store(), |_, _| {});
-            Ok(forecast(&store, Some(&world.rules), &rules, world.now, people, &mut unwatched).await?)
+            match whom {
+                Whom::Everyone(people) => {
+                    let (old, mut unwatched) = (Some(&*world.rules), |_, _| {});
+                    Ok(forecast(&store, old, &rules, world.now, people, &mut unwatched).await?)
+                }
+                Whom::These(users) => {
+                    let (mut numbers, mut faults) = (Vec::with_capacity(users.len()), Vec::new());
+                    for (at, user) in users.into_iter().enumerate() {
+                        match store.number(user.clone()).await? {
+                            Some(number) => numbers.push(number),
+                            None => {
+                                let name = user.to_string();
+                                faults.push(Fault::new(format!("users[{at}]"), Some(&name), "there is no such user"));
+                            }
+                        }
+                    }
+                    super::no_faults(faults)?;
+                    numbers.sort_unstable();
+                    numbers.dedup();
+                    Ok(forecast_of(&store, &world.rules, &rules, world.now, &numbers).await?)
+                }
+            }
         })
         .await
     }

@@ -12,19 +12,21 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::http::{Admin, Head, json};
-use super::super::service::{Candidate, Past, Planned, Question, Reference, Refused};
-use super::people::moment;
+use super::super::service::{Candidate, Past, Planned, Question, Reference, Refused, Whom};
+use super::people::{Key, moment, user_id};
 use super::problem::{Problem, Problems};
 use super::{MOST, PAGE, Reading};
 use crate::config::{ProviderSettings, Scope};
 use crate::login::outcome::Remembered;
 use crate::pipeline::explain::Report;
 use crate::pipeline::forecast::Forecast;
-use crate::pipeline::ids::Timestamp;
+use crate::pipeline::ids::{Timestamp, UserId};
 use crate::pipeline::mapping::definition::{Definition, Fault};
 use crate::pipeline::number;
 use crate::ports::store::AuditRow;
 
+/// Users whom a plan is made for by name.
+const MOST_USERS: usize = 100;
 /// Bytes of a plan's body: some 25,000 mappings. Who has more plans with the command.
 pub(super) const MOST_PLAN: usize = 4 << 20;
 
@@ -182,6 +184,18 @@ impl Check {
         })
     }
 
+    fn users(&mut self, keys: &[Key]) -> Vec<UserId> {
+        if keys.is_empty() || keys.len() > MOST_USERS {
+            self.fault::<()>("users", &format!("expected 1 to {MOST_USERS} users"));
+        }
+        let parsed = keys.iter().take(MOST_USERS).enumerate().map(|(at, key)| {
+            user_id(&key.namespace, &key.subject)
+                .ok()
+                .or_else(|| self.fault(&format!("users[{at}]"), "there is no such user"))
+        });
+        parsed.flatten().collect()
+    }
+
     fn at(&mut self, at: Option<&Value>) -> Option<Timestamp> {
         match at?.as_str().and_then(moment) {
             Some(at) => Some(at),
@@ -217,6 +231,9 @@ struct PlannedRules {
     /// One of today's mappings changed, or one more.
     #[schema(nullable = false)]
     change: Option<PlannedChange>,
+    /// These users alone, a hundred at most; absent: everybody. What depends on everybody (`brake_refuses`, `brake_holds`,
+    /// `last_holders`) is then empty.
+    users: Option<Vec<Key>>,
     /// People, and changed mappings, that the answer names.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
@@ -257,7 +274,7 @@ async fn plan(
     body: Bytes,
 ) -> Result<Json<Forecast>, Problem> {
     call.caller.may(Scope::WriteMappings)?;
-    let PlannedRules { mappings, change, limit } = json(&body, false)?;
+    let PlannedRules { mappings, change, users, limit } = json(&body, false)?;
     let mut check = Check { faults: Vec::new() };
     let mut reference = |field: String, id: Option<String>| -> Option<Reference> {
         let id = id?;
@@ -283,9 +300,13 @@ async fn plan(
     if !(1..=MOST).contains(&limit) {
         check.fault::<()>("limit", &format!("expected a number from 1 to {MOST}"));
     }
+    let whom = match users {
+        None => Whom::Everyone(limit),
+        Some(users) => Whom::These(check.users(&users)),
+    };
     match planned {
         Some(planned) if check.faults.is_empty() => {
-            admin.service.plan(planned, limit).await.map(Json).map_err(|why| Problem::unlooked(&why))
+            admin.service.plan(planned, whom).await.map(Json).map_err(|why| Problem::unlooked(&why))
         }
         _ => Err(Refused::Invalid(check.faults).into()),
     }

@@ -18,9 +18,8 @@ use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::mapping::definition::Fault;
 use crate::ports::catalogue::Person;
-use crate::ports::store::{Act, StoreError, UserView};
+use crate::ports::store::{Act, UserView};
 use crate::serve::relying_party::renewal::Renewed;
-use crate::serve::respond::Trouble;
 
 pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
@@ -32,6 +31,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(disable))
         .routes(routes!(enable))
         .routes(routes!(resync))
+        .routes(routes!(sessions, end_sessions))
 }
 
 /// A member by its two names.
@@ -87,7 +87,7 @@ fn user_of_cursor(text: &str) -> Result<UserId, Problem> {
     user_id(&namespace, &subject).map_err(|_| wrong())
 }
 
-fn user_id(namespace: &str, subject: &str) -> Result<UserId, Refused> {
+pub fn user_id(namespace: &str, subject: &str) -> Result<UserId, Refused> {
     let names =
         Namespace::parse(namespace).and_then(|namespace| Ok(UserId { namespace, subject: Subject::parse(subject)? }));
     names.map_err(|_| Refused::NotFound("there is no such user".into()))
@@ -150,9 +150,9 @@ async fn show(
 /// A user by the namespace and the value of the user claim.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Key {
-    namespace: String,
-    subject: String,
+pub struct Key {
+    pub namespace: String,
+    pub subject: String,
 }
 
 /// A new key for a user.
@@ -411,6 +411,56 @@ async fn enable(
     act(&admin, &call, user_id(&namespace, &subject)?, Act::Enable).await
 }
 
+/// A session of a user at the app.
+#[derive(Debug, Serialize, ToSchema)]
+struct SessionRow {
+    provider: String,
+    /// RFC 3339; so below.
+    created_at: String,
+    seen_at: String,
+    expires_at: String,
+}
+
+/// The sessions of a user that loginsync keeps
+#[utoipa::path(get, path = "/api/v1/users/{namespace}/{subject}/sessions",
+    operation_id = "list_sessions_of_user", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 200, description = "The sessions", body = Page<SessionRow>), Problems))]
+async fn sessions(
+    _: Reading,
+    State(admin): State<Admin>,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Json<Page<SessionRow>>, Problem> {
+    let found = admin.service.sessions_of(user_id(&namespace, &subject)?).await?;
+    let items = found.into_iter().map(|session| SessionRow {
+        provider: session.provider,
+        created_at: session.created_at.to_string(),
+        seen_at: session.seen_at.to_string(),
+        expires_at: session.expires_at.to_string(),
+    });
+    Ok(Json(Page { items: items.collect(), next: None }))
+}
+
+/// How many sessions have ended.
+#[derive(Debug, Serialize, ToSchema)]
+struct EndedSessions {
+    sessions: u64,
+}
+
+/// Ends the sessions of a user; their next request has to log in
+#[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/sessions",
+    operation_id = "end_sessions_of_user", tag = "users", params(
+    ("namespace" = String, Path), ("subject" = String, Path)
+), responses((status = 200, description = "How many have ended", body = EndedSessions), Problems))]
+async fn end_sessions(
+    State(admin): State<Admin>,
+    Adding(call): Adding,
+    At((namespace, subject)): At<(String, String)>,
+) -> Result<Json<EndedSessions>, Problem> {
+    let sessions = admin.service.end_sessions_of(&call, user_id(&namespace, &subject)?).await?;
+    Ok(Json(EndedSessions { sessions }))
+}
+
 /// What became of one session.
 #[derive(Debug, Serialize, ToSchema)]
 struct Resynced {
@@ -438,17 +488,7 @@ async fn resync(
     Adding(call): Adding,
     At((namespace, subject)): At<(String, String)>,
 ) -> Result<Json<ResyncedSessions>, Problem> {
-    call.caller.may(Scope::WriteMembers)?;
-    let user = user_id(&namespace, &subject)?;
-    admin.service.user(user.clone()).await?;
-    let outcomes = admin.inspect().resync(user).await.map_err(|trouble| match trouble {
-        Trouble::Store(error) => Problem::from(error),
-        other => {
-            // Its words are those of Rust, for the log.
-            let why = format!("failed to resync the sessions of a user: {other:?}");
-            Problem::unavailable(&StoreError::Unavailable(why))
-        }
-    })?;
+    let outcomes = admin.service.ask_provider(&call, user_id(&namespace, &subject)?).await?;
     let sessions = outcomes.into_iter().map(|renewed| {
         let (outcome, granted, revoked, reason) = match renewed {
             Renewed::Synced { granted, revoked } => ("synced", granted, revoked, None),

@@ -1,0 +1,72 @@
+//! What is legal in a configuration, and suspicious: in the rules, in what the store has of them, and in how providers share people.
+
+use crate::config::Config;
+use crate::pipeline::ids::Timestamp;
+use crate::pipeline::lint::{Finding, Lint, Telling, lint};
+use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::provider::Mode;
+use crate::ports::store::Unvouched;
+
+/// Everything suspicious in a configuration and the rules that are in force with it. `unvouched`: what the store says of grants of what is
+/// privileged.
+pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: Timestamp) -> Vec<Finding> {
+    let mut findings = lint(rules, &telling(config, rules), now);
+    findings.extend(unvouched.iter().flat_map(of_privileged));
+    findings.extend(of_issuers(config));
+    findings
+}
+
+/// Providers of one issuer whose users are in two namespaces: a user disabled or denied in one is not in the other.
+fn of_issuers(config: &Config) -> Vec<Finding> {
+    let providers: Vec<_> = config.providers.iter().map(|settings| &settings.provider).collect();
+    let mut findings = Vec::new();
+    for (at, one) in providers.iter().enumerate() {
+        for other in providers.iter().skip(at + 1) {
+            if one.user.namespace != other.user.namespace && one.issuers().any(|name| other.is_called(name)) {
+                let message = format!(
+                    "it has the issuer of provider `{}`, whose users are in namespace `{}`: a user who is disabled or denied \
+                     something in one can still log in through the other; set the same `namespace` for both if they are the \
+                     same people",
+                    other.name, other.user.namespace
+                );
+                let about = format!("provider `{}`, namespace `{}`", one.name, one.user.namespace);
+                findings.push(Finding { lint: Lint::IssuerInTwoNamespaces, about, message });
+            }
+        }
+    }
+    findings
+}
+
+/// Grants of something privileged that no administrator made: those that end with these rules, and those that stay unsaid.
+pub fn of_privileged(found: &Unvouched) -> Vec<Finding> {
+    let Unvouched { target, by_hand, mapped, unknown } = found;
+    let finding = |message: String| Finding { lint: Lint::Unvouched, about: target.to_string(), message };
+    let mut findings = Vec::new();
+    if by_hand + mapped > 0 {
+        findings.push(finding(format!(
+            "it is privileged, and {by_hand} grants by hand and {mapped} by mappings were not made with scope `admin`: they \
+             end when these rules take effect; `loginsync user assign` keeps one"
+        )));
+    }
+    if *unknown > 0 {
+        findings.push(finding(format!(
+            "it is privileged, and of {unknown} grants by hand it is not known whether they were made with scope `admin`; look \
+             with `loginsync group members`, and take back (`user unassign`) or make anew (`user assign`) what you find"
+        )));
+    }
+    findings
+}
+
+fn telling(config: &Config, rules: &RuleSet) -> Telling {
+    let headers = &config.headers;
+    let leaves_out = headers.no_groups.is_none() && headers.preset.is_of_another_proxy();
+    let providers = config.providers.iter().map(|settings| &settings.provider);
+    // Apps behind the relay are told nothing by header.
+    let told = providers.filter(|provider| leaves_out && provider.mode != Mode::TokenRelay);
+    let untold = headers.untold(rules);
+    Telling {
+        preset: headers.preset.word(),
+        leaves_out: told.map(|provider| provider.name.clone()).collect(),
+        untold: untold.into_iter().map(|(name, why)| (name, why.to_string())).collect(),
+    }
+}

@@ -1,0 +1,111 @@
+//! The configuration in force with what is suspicious in it, and the verification of the audit.
+
+use askama::Template;
+use axum::extract::State;
+use http::StatusCode;
+
+use super::Console;
+use super::acts::go;
+use super::door::{Posted, Visitor};
+use super::page::{Answer, Moment, Sentence, Shell, render};
+use crate::config::Scope;
+use crate::serve::admin::service::{Setup, VerificationView};
+
+#[derive(Template)]
+#[template(path = "console/configuration.html")]
+struct Page {
+    shell: Shell,
+    setup: Setup,
+    loaded: Vec<Sentence>,
+    findings: Vec<Finding>,
+}
+
+struct Finding {
+    lint: &'static str,
+    about: Sentence,
+    message: Sentence,
+}
+
+pub async fn show(State(console): State<Console>, visitor: Visitor, shell: Shell) -> Answer {
+    visitor.caller.may(Scope::Read)?;
+    let setup = console.admin.service.setup().await?;
+    let page = Page {
+        shell,
+        loaded: setup.warnings.iter().map(|warning| Sentence::read(warning)).collect(),
+        findings: setup
+            .findings
+            .iter()
+            .map(|found| Finding {
+                lint: found.lint,
+                about: Sentence::read(&found.about),
+                message: Sentence::read(&found.message),
+            })
+            .collect(),
+        setup,
+    };
+    Ok(render(StatusCode::OK, &page))
+}
+
+/// How the verification of the audit stands, as pages show it.
+pub struct Verification {
+    pub state: &'static str,
+    pub rows: u64,
+    pub of: u64,
+    pub at: Option<Moment>,
+    pub says: Sentence,
+}
+
+impl Verification {
+    pub fn class(&self) -> &'static str {
+        match self.state {
+            "whole" => "good",
+            "broken" => "bad",
+            "failed" => "warn",
+            _ => "plain",
+        }
+    }
+}
+
+impl From<VerificationView> for Verification {
+    fn from(view: VerificationView) -> Self {
+        let rows = |count: u64, what: &str| format!("{count} row{} {what}", if count == 1 { "" } else { "s" });
+        let mut says = match view.state {
+            "never" => "Not since this sidecar started.".to_owned(),
+            "running" => {
+                "It goes on beside everything else; this page shows how far it is when it is loaded again.".to_owned()
+            }
+            "whole" => {
+                let kind = if view.keyed {
+                    "sealed with the audit key"
+                } else {
+                    "linked by hashes alone, since there is no audit key"
+                };
+                format!("{}: nothing was altered, removed, moved or put in.", rows(view.rows, kind))
+            }
+            _ => view.fault.clone().unwrap_or_default(),
+        };
+        if view.state == "whole" && view.erased > 0 {
+            says.push_str(&format!(" Of {} the personal fields were erased.", rows(view.erased, "").trim()));
+        }
+        if view.state == "whole" && view.unkeyed > 0 {
+            let older = rows(view.unkeyed, "are older than the key, of which it proves nothing");
+            says.push_str(&format!(" The first {older}."));
+        }
+        if let Some(head) = view.head.filter(|_| matches!(view.state, "whole" | "broken")) {
+            says.push_str(&format!(" Its head is `{head}`."));
+        }
+        Self {
+            state: view.state,
+            rows: view.rows,
+            of: view.of.unwrap_or_default(),
+            at: view.at.as_deref().map(Moment::read),
+            says: Sentence::read(&says),
+        }
+    }
+}
+
+/// Begins to verify the audit.
+pub async fn verify(State(console): State<Console>, visitor: Visitor, _: Posted) -> Answer {
+    console.admin.service.verify_audit(&visitor.call()).await?;
+    Ok(go("/console/logins#chain"))
+}
