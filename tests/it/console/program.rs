@@ -16,15 +16,20 @@ struct Site {
     port: u16,
 }
 
+/// Writes a certificate for `localhost`, and its key.
+fn certify(folder: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = folder.join("admin.key");
+    std::fs::write(folder.join("admin.crt"), made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 impl Site {
     fn new(console: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = folder.path().join("admin.key");
-        std::fs::write(folder.path().join("admin.crt"), made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        certify(folder.path());
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let minimal = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/minimal.toml")).unwrap();
         let text = format!(
@@ -100,6 +105,20 @@ fn a_link_of_the_command_opens_a_session_over_tls() {
     let ended = site.run(&["console", "--end"]);
     assert!(String::from_utf8_lossy(&ended.stdout).contains("ended 1 sessions"), "{ended:?}");
     assert!(page().starts_with("HTTP/1.1 401"));
+    program.end();
+}
+
+#[test]
+fn a_new_certificate_of_the_admin_listener_is_taken_without_a_restart() {
+    let site = Site::new("[console]\nenabled = true\n");
+    let program = Program::start(&site.folder.path().join("loginsync.toml"));
+    program.line_with("\"listening\"");
+    let request = "GET /console/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(site.ask(request).starts_with("HTTP/1.1 401"));
+    certify(site.folder.path());
+    program.line_with("configuration reloaded");
+    // The client knows the new certificate alone.
+    assert!(site.ask(request).starts_with("HTTP/1.1 401"));
     program.end();
 }
 

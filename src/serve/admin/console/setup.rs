@@ -56,6 +56,16 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// The state in a word or two.
+    pub fn word(&self) -> &'static str {
+        match self.state {
+            "never" => "not verified yet",
+            "running" => "being verified",
+            "failed" => "could not be read",
+            other => other,
+        }
+    }
+
     pub fn class(&self) -> &'static str {
         match self.state {
             "whole" => "good",
