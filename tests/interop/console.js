@@ -80,6 +80,7 @@ async function inspect(page, name) {
     for (const [width, viewport] of [["wide", WIDE], ["narrow", NARROW]]) {
       await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
       await page.setViewport(viewport);
+      await page.evaluate(() => window.scrollTo(0, 0));
       if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(AXE);
       const { violations } = await page.evaluate(() => window.axe.run());
       const words = violations.map((one) => `${one.id}: ${one.nodes[0].html}`);

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::Console;
 use super::door::{Asked, Visitor};
+use super::mappings::address_of;
 use super::page::{Answer, Failure, Shell, render};
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, RoleName, Target};
@@ -100,7 +101,8 @@ struct Page {
     total: usize,
     next: Option<usize>,
     from: usize,
-    mappings: Vec<String>,
+    /// Where they are, and what they are called.
+    mappings: Vec<(String, String)>,
     /// Of a role: the groups that carry it.
     carried_by: Vec<String>,
 }
@@ -179,7 +181,12 @@ pub async fn show(
                 Member { number: row.number, name: row.name, key, how }
             })
             .collect(),
-        mappings: rules.mappings().iter().filter(gives).map(|mapping| mapping.label()).collect(),
+        mappings: rules
+            .mappings()
+            .iter()
+            .filter(gives)
+            .map(|mapping| (address_of(mapping, &rules), mapping.label()))
+            .collect(),
         carried_by,
         name,
     };

@@ -77,11 +77,15 @@ pub fn summary(row: &AuditRow) -> String {
         "login" | "login_older" | "login_shadow" if parts.is_empty() => parts.push("nothing changed".into()),
         _ => {}
     }
-    let name = text(detail, "name");
+    if let Some(number) = detail.get("id").filter(|_| row.event.starts_with("mapping_")) {
+        parts.push(format!("mapping `{number}`"));
+    }
+    let after = detail.get("after").unwrap_or(detail);
+    let name = text(after, "name");
     if !name.is_empty() {
         parts.push(format!("{} `{name}`", text(detail, "kind")).trim().to_owned());
     }
-    for key in ["mapping", "client", "reason", "why"] {
+    for key in ["mapping", "client", "receiver", "session", "reason", "why"] {
         let found = text(detail, key);
         if !found.is_empty() {
             parts.push(format!("{key}: {found}"));
