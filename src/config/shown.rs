@@ -65,7 +65,7 @@ impl Config {
             relay,
             bearer,
             assertion,
-            webhooks: _,
+            receivers: _,
             egress,
             api_clients,
             store: _,
@@ -114,7 +114,7 @@ impl Config {
         tables.push(table("headers", self.shown_headers()));
         tables.push(table("limits", self.shown_limits()));
         tables.push(table("api_client", vec![("names", all(api_clients.iter().map(|client| &client.name)))]));
-        tables.push(table("receivers", vec![("names", all(self.receivers()))]));
+        tables.push(table("receivers", vec![("names", all(self.receiver_names()))]));
         tables
     }
 

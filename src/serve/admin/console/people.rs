@@ -175,7 +175,7 @@ pub async fn show(
         shell,
         acts,
         erases: visitor.may(Scope::Admin),
-        receivers: inspect.config().receivers().into_iter().collect(),
+        receivers: inspect.config().receiver_names().into_iter().collect(),
         targets: if acts { targets(&inspect.rules()) } else { Vec::new() },
         created: Moment::read(&view.created_at),
         memberships: view.memberships.iter().map(Membership::from).collect(),

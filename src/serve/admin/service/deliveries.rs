@@ -12,7 +12,7 @@ impl Service {
     /// When the store cannot be read; so below.
     pub async fn receivers(&self) -> Result<Vec<ReceiverView>, Refused> {
         let (store, mut views) = (self.inspect.store(), Vec::new());
-        for name in self.inspect.config().receivers() {
+        for name in self.inspect.config().receiver_names() {
             views.push(store.receiver(&name).await?);
         }
         Ok(views)
@@ -56,7 +56,7 @@ impl Service {
     }
 
     fn check_receiver(&self, name: &str) -> Result<(), Refused> {
-        match self.inspect.config().receivers().contains(name) {
+        match self.inspect.config().receiver_names().contains(name) {
             true => Ok(()),
             false => Err(Refused::NotFound("there is no receiver of this name".into())),
         }
