@@ -18,6 +18,9 @@ use crate::serve::admin::service::{BUDGET, Refused, Unlooked};
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// For those who may do everything.
+const CLIENTS: &str = "/console/clients";
+
 /// The parts of the console, in the order of the questions that people ask.
 const PARTS: [(&str, &str); 11] = [
     ("/console/", "Overview"),
@@ -28,7 +31,7 @@ const PARTS: [(&str, &str); 11] = [
     ("/console/groups", "Groups and roles"),
     ("/console/holds", "Holds"),
     ("/console/deliveries", "Deliveries"),
-    ("/console/clients", "API clients"),
+    (CLIENTS, "API clients"),
     ("/console/operators", "Operators"),
     ("/console/configuration", "Configuration"),
 ];
@@ -39,6 +42,8 @@ pub struct Shell {
     pub operator: String,
     /// May change something.
     pub writes: bool,
+    /// May do everything.
+    admin: bool,
     pub token: String,
     pub until: Moment,
     path: String,
@@ -55,6 +60,7 @@ impl Shell {
     pub fn of(visitor: &Visitor, path: &str) -> Self {
         Self {
             operator: visitor.caller.name.clone(),
+            admin: visitor.may(Scope::Admin),
             writes: visitor.may(Scope::Admin) || visitor.may(Scope::WriteMembers) || visitor.may(Scope::WriteMappings),
             token: visitor.token.clone(),
             until: Moment::of(visitor.sign_in.expires_at),
@@ -63,7 +69,8 @@ impl Shell {
     }
 
     pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        PARTS.iter().map(|(address, name)| Part {
+        let shown = PARTS.iter().filter(|(address, _)| self.admin || *address != CLIENTS);
+        shown.map(|(address, name)| Part {
             address,
             name,
             current: match *address {
