@@ -118,10 +118,13 @@ export async function runOperators({ party, admin, people, keycloak }) {
     const removed = rows.find((row) => row.event === "mapping_deleted") ?? fail(`no row of the removal: ${rows.map((row) => row.event)}`);
     check("console: the audit names the person", /by Keycloak by OIDC` in the console/.test(removed.detail.by), removed.detail.by);
 
-    // The role ends at Keycloak, and with the next login here.
+    // The role ends at Keycloak. At the next login the brake holds that, until it is released by its name.
     await keycloak.setGroups("alice", ["engineering"]);
     await new Visitor(url).logIn("/", people.alice);
-    await page.goto(`${admin}/console/people`);
+    await page.goto(`${admin}/console/holds`);
+    check("console: the brake holds the loss of the role", /role operator through keycloak/.test(await textOf(page)), await textOf(page));
+    await type(page, "input[name=typed]", "operator");
+    await press(page, "Release: revoke");
     check("console: a session ends with the role", /no role for the console any more/.test(await textOf(page)), await textOf(page));
     checkEqual("console: no page broke its own policy", faults, []);
   } finally {

@@ -7,12 +7,15 @@ use super::Count;
 
 const MINUTES: u64 = 60;
 
+/// Counts by outcome and detail.
+type Counts = BTreeMap<(&'static str, &'static str), u64>;
+
 /// Counts of the last sixty minutes.
 #[derive(Debug)]
 pub struct Hour {
     began: Instant,
     /// Minutes since it began, and what was in them; the oldest first.
-    minutes: VecDeque<(u64, BTreeMap<(&'static str, &'static str), u64>)>,
+    minutes: VecDeque<(u64, Counts)>,
 }
 
 impl Hour {
@@ -31,7 +34,7 @@ impl Hour {
             self.minutes.pop_front();
         }
         if self.minutes.back().is_none_or(|(at, _)| *at != minute) {
-            self.minutes.push_back((minute, BTreeMap::new()));
+            self.minutes.push_back((minute, Counts::new()));
         }
         if let Some((_, counts)) = self.minutes.back_mut() {
             *counts.entry((outcome, detail)).or_default() += 1;
@@ -41,7 +44,7 @@ impl Hour {
     /// How many logins had which outcome, the most frequent first.
     pub fn counts(&self, now: Instant) -> Vec<Count> {
         let minute = self.minute(now);
-        let mut all: BTreeMap<(&'static str, &'static str), u64> = BTreeMap::new();
+        let mut all = Counts::new();
         for (_, counts) in self.minutes.iter().filter(|(at, _)| at + MINUTES > minute) {
             for (labels, count) in counts {
                 *all.entry(*labels).or_default() += count;

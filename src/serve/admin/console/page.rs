@@ -139,7 +139,7 @@ impl Sentence {
         let mut pieces = Vec::new();
         // Every second part stands between two backticks; the last of an odd number of them is one by itself.
         let parts: Vec<&str> = text.split('`').collect();
-        let paired = parts.len() - usize::from(parts.len() % 2 == 0);
+        let paired = parts.len() - usize::from(parts.len().is_multiple_of(2));
         for (at, part) in parts.iter().enumerate() {
             match at {
                 at if at >= paired => Self::prose(&format!("`{part}"), &mut pieces),
