@@ -10,7 +10,7 @@ use super::door::{Posted, Visitor};
 use super::page::{Answer, Confirm, Failure, Moment, Sentence, Shell, render};
 use crate::config::Scope;
 use crate::ports::catalogue::{Search, Sort};
-use crate::ports::store::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView};
 
 /// Pending deliveries that a page names.
 const MOST: usize = 100;

@@ -26,7 +26,7 @@ use crate::ports::console::{Operator, SignIn};
 use crate::ports::store::UserView;
 use crate::serve::cookies::Jar;
 use crate::serve::held::Client;
-use crate::serve::proxy::new_id;
+use crate::login::new_id;
 use crate::serve::relying_party::OwnRequest;
 use crate::serve::relying_party::goals::Goal;
 use crate::serve::relying_party::own_logins::Answered;

@@ -3,7 +3,8 @@
 use super::{Call, Refused, Service};
 use crate::config::Scope;
 use crate::pipeline::ids::UserId;
-use crate::ports::store::{PendingView, ReceiverView, StoreError};
+use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::store::StoreError;
 
 impl Service {
     /// How every receiver is doing, by name.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::looks::{PATIENCE, aside};
+use super::aside::{PATIENCE, aside};
 use super::{Service, Unlooked};
 use crate::config::Shown;
 use crate::lint::findings;

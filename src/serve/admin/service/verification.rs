@@ -7,11 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Call, Refused, Service};
+use super::{Call, Refused, Service, store_failed};
 use crate::config::Scope;
 use crate::pipeline::ids::Timestamp;
 use crate::ports::store::{ChainReport, StoreError};
-use crate::serve::admin::auth::store_failed;
 
 /// Between the end of one walk and the beginning of another.
 const REST: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@ use super::problem::{Problem, Problems};
 use super::{Adding, Asked, At, Page, Reading, limit};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::mapping::definition::Fault;
-use crate::ports::store::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView};
 
 pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
