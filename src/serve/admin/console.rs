@@ -5,9 +5,13 @@
 //! is possible here that `/api/v1` could not do.
 //!
 //! ```text
-//! door       who is signed in, and whether a form is one of ours
+//! words      moments, and sentences of ours with names in them
+//! failure    why a page cannot be shown, and what was typed
+//! visitor    who is signed in, and what they may do
+//! page       the frame of a page, its headers, and the step before an act
+//! door       forms and cookies: whether they are of ours, and how often they come
 //! sign_in    by a link of the command; operators: by a provider
-//! page       the frame of a page, its headers, and what is said when something fails
+//! guard      what stands before the pages
 //! live       tells open pages that something has changed
 //! assets     stylesheet and script, from the binary
 //! the rest   one file a page
@@ -20,7 +24,9 @@ mod deliveries;
 mod difference;
 mod door;
 mod explain;
+mod failure;
 mod groups;
+mod guard;
 mod holds;
 mod live;
 mod logins;
@@ -32,6 +38,10 @@ mod page;
 mod people;
 mod setup;
 mod sign_in;
+mod targets;
+mod verification;
+mod visitor;
+mod words;
 
 use std::sync::Arc;
 
@@ -99,7 +109,7 @@ pub fn routes(admin: Admin, stopping: watch::Receiver<bool>) -> Router {
         .route("/console/live", get(live::stream))
         .route("/console/leave", post(sign_in::leave))
         .route("/console/{*path}", get(page::nowhere))
-        .layer(middleware::from_fn_with_state(console.clone(), door::guard));
+        .layer(middleware::from_fn_with_state(console.clone(), guard::guard));
     Router::new()
         .route("/console", get(|| async { Redirect::permanent(ROOT) }))
         .route("/console/enter", get(sign_in::offer).post(sign_in::enter))
@@ -109,7 +119,7 @@ pub fn routes(admin: Admin, stopping: watch::Receiver<bool>) -> Router {
         .route("/console/style.css", get(assets::style))
         .route("/console/script.js", get(assets::script))
         .merge(guarded)
-        .layer(middleware::from_fn_with_state(console.clone(), door::only_if_enabled))
+        .layer(middleware::from_fn_with_state(console.clone(), guard::only_if_enabled))
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(console)
 }

@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::LOCATION;
 
 use super::Console;
-use super::door::{Fields, Posted, Visitor};
-use super::page::{Answer, Confirm, Failure, Sentence, Shell, render};
+use super::door::{Fields, Posted};
+use super::failure::Failure;
+use super::page::go;
+use super::page::{Answer, Confirm, Shell, render};
 use super::people::{Row, person};
+use super::targets::target;
+use super::visitor::Visitor;
+use super::words::Sentence;
 use crate::config::Scope;
-use crate::pipeline::ids::{GroupName, Namespace, RoleName, Subject, Target, Timestamp, UserId};
+use crate::pipeline::ids::{Namespace, Subject, Timestamp, UserId};
 use crate::ports::catalogue::Person;
 use crate::ports::store::{Act, Rekeyed};
 
@@ -163,11 +166,6 @@ pub async fn carry_out(
     Ok(go(&place))
 }
 
-/// Sends the browser on, so that a reload repeats nothing.
-pub fn go(address: &str) -> Response {
-    (StatusCode::SEE_OTHER, [(LOCATION, address.to_owned())]).into_response()
-}
-
 /// What a form asks for, and that as a sentence.
 fn doing(fields: &Fields, now: Timestamp) -> Result<(Doing, String), Failure> {
     Ok(match fields.get("act") {
@@ -247,14 +245,4 @@ fn act(fields: &Fields, now: Timestamp) -> Result<(Act, String), Failure> {
 
 fn unknown() -> Failure {
     Failure::wrong("What is to be done is not said in a way that this page knows. Go back, and choose again.")
-}
-
-/// A target as forms name it: `group:Staff`.
-pub fn target(text: &str) -> Result<Target, Failure> {
-    let parsed = match text.split_once(':') {
-        Some(("group", name)) => GroupName::parse(name).ok().map(Target::Group),
-        Some(("role", name)) => RoleName::parse(name).ok().map(Target::Role),
-        _ => None,
-    };
-    parsed.ok_or_else(|| Failure::wrong("Choose a group or a role. Go back, which brings back what you typed."))
 }

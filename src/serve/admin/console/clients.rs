@@ -6,9 +6,11 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::Console;
-use super::acts::go;
-use super::door::{Fields, Posted, Visitor};
-use super::page::{Answer, Confirm, Failure, Moment, Sentence, Shell, render};
+use super::door::{Fields, Posted};
+use super::failure::Failure;
+use super::page::{Answer, Confirm, Shell, go, render};
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::{Face, Scope};
 use crate::serve::admin::service::{ClientView, NewClient, OperatorSession, Refused};
 

@@ -5,9 +5,11 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use super::Console;
-use super::acts::go;
-use super::door::{Posted, Visitor};
-use super::page::{Answer, Confirm, Failure, Moment, Sentence, Shell, render};
+use super::door::Posted;
+use super::failure::Failure;
+use super::page::{Answer, Confirm, Shell, go, render};
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::ports::catalogue::{Search, Sort};
 use crate::ports::publish::receivers::{PendingView, ReceiverView};

@@ -1,4 +1,4 @@
-//! Who is signed in, and whether a form is one of ours.
+//! Forms and cookies: whether they are of ours, and how often they come.
 //!
 //! A session is a cookie of 256 random bits. Cookies know no ports (RFC 6265 section 8.5), so that any other server of the same host
 //! receives and may set it: it is sent below `/console/` alone, and by itself it changes nothing. What changes something also needs
@@ -7,32 +7,28 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::Response;
 use bytes::Bytes;
 use http::header::{COOKIE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, Uri};
 use url::Url;
 
 use super::super::auth::{WRONG, network};
-use super::super::http::{MOST_BODY, peer};
 use super::super::limit::{Left, Limit};
-use super::super::service::{Call, Caller, Through};
-use super::page::{self, Failure, Sent, SentField, Shell};
-use super::{Console, ROOT, operators, sign_in};
-use crate::config::{Admin, Face, Scope};
-use crate::ports::console::SignIn;
+use super::failure::{Failure, Sent, SentField};
+use super::page::{self};
+use super::visitor::Visitor;
+use super::{Console, ROOT};
+use crate::config::Admin;
 use crate::ports::sessions::Digest;
 
 /// How long a session lasts without a request, and at most.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);
 pub const LONGEST: Duration = Duration::from_secs(8 * 3600);
 /// How much later a session has to end before that is written down: not every request is a write.
-const EXTENDED: Duration = Duration::from_secs(60);
+pub const EXTENDED: Duration = Duration::from_secs(60);
 /// By which our script asks for what has changed.
 pub const LIVE: &str = "x-loginsync-live";
 /// Cookies of our name that are looked up; another server of this host may have set some.
@@ -46,6 +42,15 @@ pub struct Door {
 }
 
 impl Door {
+    /// Counts a request of a session.
+    ///
+    /// # Errors
+    /// When there were too many within a minute.
+    pub fn visit(&self, console: &Console, key: Digest) -> Result<(), Left> {
+        let inspect = console.admin.inspect();
+        self.visits.take(&key, inspect.config().admin.rate_limit, inspect.now()).map(drop)
+    }
+
     /// Counts a wrong link, or a session that does not exist.
     ///
     /// # Errors
@@ -59,124 +64,6 @@ impl Door {
     pub fn look(&self, console: &Console, address: IpAddr) -> Result<(), Left> {
         self.wrong.look(&network(address), WRONG, console.admin.inspect().now()).map(drop)
     }
-}
-
-/// Who is signed in, for the pages behind [`guard`].
-#[derive(Debug, Clone)]
-pub struct Visitor {
-    pub sign_in: SignIn,
-    pub caller: Caller,
-    /// Stands in every form of this session.
-    pub token: String,
-}
-
-impl Visitor {
-    fn new(sign_in: SignIn, scopes: Vec<Scope>, cookie: &str) -> Self {
-        let caller = Caller {
-            name: sign_in.operator.name.clone(),
-            face: Face::V1,
-            scopes,
-            secret: sign_in.key,
-            through: Through::Console,
-        };
-        Self { sign_in, caller, token: form_token(cookie) }
-    }
-
-    pub fn call(&self) -> Call {
-        Call { caller: self.caller.clone(), expected: None, confirmed: false }
-    }
-
-    pub fn may(&self, scope: Scope) -> bool {
-        self.caller.may(scope).is_ok()
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Visitor {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        // Without the layer that knows who is signed in no page is shown.
-        parts.extensions.get::<Self>().cloned().ok_or_else(Failure::signed_out)
-    }
-}
-
-/// A page of another site can neither read the cookie nor guess what is made of it.
-fn form_token(cookie: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Digest::of(format!("form of the console {cookie}").as_bytes()).0)
-}
-
-/// Without `console.enabled` there is nothing here.
-pub async fn only_if_enabled(State(console): State<Console>, request: Request, next: Next) -> Response {
-    match console.admin.inspect().config().console.enabled {
-        true => next.run(request).await,
-        false => {
-            (StatusCode::NOT_FOUND, "the console is off; `[console] enabled = true` turns it on\n").into_response()
-        }
-    }
-}
-
-/// Lets those through who are signed in. A form that cannot be carried out comes back with all that was typed into it.
-pub async fn guard(State(console): State<Console>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, MOST_BODY).await else { return page::bare(&Failure::too_large()) };
-    let form = (parts.method == Method::POST).then(|| (parts.uri.path().to_owned(), body.clone()));
-    let sent = |token: Option<String>| form.as_ref().map(|(action, body)| Sent::new(action, body, token));
-    let visitor = match admit(&console, &mut parts, &sent).await {
-        Ok(visitor) => visitor,
-        Err(response) => return response,
-    };
-    let shell = Shell::of(&visitor, parts.uri.path());
-    let token = visitor.token.clone();
-    parts.extensions.insert(visitor);
-    let mut response = next.run(Request::from_parts(parts, body.into())).await;
-    match response.extensions_mut().remove::<Failure>() {
-        Some(failure) if failure.may_pass() => page::failed(shell, &failure, sent(Some(token))),
-        Some(failure) => page::failed(shell, &failure, None),
-        None => response,
-    }
-}
-
-async fn admit(
-    console: &Console,
-    parts: &mut Parts,
-    sent: &impl Fn(Option<String>) -> Option<Sent>,
-) -> Result<Visitor, Response> {
-    let inspect = console.admin.inspect();
-    let (now, config) = (inspect.now(), inspect.config());
-    let address = peer(parts).ip();
-    let changes = !matches!(parts.method, Method::GET | Method::HEAD);
-    if changes && !is_same_origin(&parts.headers, &parts.uri) {
-        return Err(page::bare(&Failure::foreign()));
-    }
-    let cookies = cookies(&parts.headers, cookie_name(&config.admin));
-    for cookie in &cookies {
-        let key = Digest::of(cookie.as_bytes());
-        // The form that was sent is of a page of ours: the browser says so, and it is shown to that browser alone.
-        let failed = |failure: &Failure| page::bare_with(failure, None, sent(Some(form_token(cookie))));
-        let found = inspect.store().console().session(key, now).await;
-        let Some(sign_in) = found.map_err(|error| failed(&Failure::from(error)))? else { continue };
-        if let Err(left) = console.door.visits.take(&key, config.admin.rate_limit, now) {
-            return Err(too_many(left));
-        }
-        let scopes = operators::scopes(console, &sign_in.operator, now).await.map_err(|why| failed(&why))?;
-        if scopes.is_empty() {
-            operators::end(console, &sign_in, now).await.map_err(|why| failed(&why))?;
-            return Err(page::bare(&Failure::no_role_any_more()));
-        }
-        let idle_until = now.plus(IDLE).min(sign_in.expires_at);
-        // A page that is kept up to date by itself is no sign of a person.
-        if idle_until > sign_in.idle_until.plus(EXTENDED) && !parts.headers.contains_key(LIVE) {
-            let extended = inspect.store().console().extend(key, idle_until).await;
-            extended.map_err(|error| failed(&Failure::from(error)))?;
-        }
-        return Ok(Visitor::new(sign_in, scopes, cookie));
-    }
-    if !cookies.is_empty()
-        && let Err(left) = console.door.wrong(console, address)
-    {
-        return Err(too_many(left));
-    }
-    Err(sign_in::needed(console, &parts.uri, sent(None)))
 }
 
 pub fn too_many(left: Left) -> Response {
@@ -210,7 +97,7 @@ fn is_secure(admin: &Admin) -> bool {
     admin.tls.is_some() || admin.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
 }
 
-fn cookie_name(admin: &Admin) -> &'static str {
+pub fn cookie_name(admin: &Admin) -> &'static str {
     if is_secure(admin) { "__Secure-loginsync-console" } else { "loginsync-console" }
 }
 
@@ -221,7 +108,7 @@ pub fn set_cookie(admin: &Admin, value: Option<&str>) -> (http::HeaderName, Stri
     (SET_COOKIE, format!("{name}={value}; Path={ROOT}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"))
 }
 
-fn cookies(headers: &HeaderMap, name: &str) -> Vec<String> {
+pub fn cookies(headers: &HeaderMap, name: &str) -> Vec<String> {
     let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.to_owned()).take(MOST_COOKIES).collect()
@@ -255,12 +142,11 @@ impl Fields {
 /// Names of fields that a form of ours may have, when it is shown again.
 const MOST_FIELDS: usize = 1_000;
 
-impl Sent {
-    fn new(action: &str, body: &[u8], token: Option<String>) -> Self {
-        let fields = Fields::read(body).0.into_iter().filter(|(name, _)| name != "token").take(MOST_FIELDS);
-        let fields = fields.map(|(name, value)| SentField { name, value });
-        Self { action: action.to_owned(), fields: fields.collect(), token }
-    }
+/// What a form had in it, but for its token.
+pub fn sent_by(action: &str, body: &[u8], token: Option<String>) -> Sent {
+    let fields = Fields::read(body).0.into_iter().filter(|(name, _)| name != "token").take(MOST_FIELDS);
+    let fields = fields.map(|(name, value)| SentField { name, value });
+    Sent { action: action.to_owned(), fields: fields.collect(), token }
 }
 
 /// A form that one of our pages has sent, in this session.

@@ -9,9 +9,12 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Console;
-use super::door::{Asked, Fields, Posted, Visitor};
+use super::door::{Asked, Fields, Posted};
+use super::failure::Failure;
 use super::logins::{Kind, person_of, summary};
-use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
+use super::page::{Answer, Shell, render};
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::{ProviderSettings, Scope};
 use crate::login::outcome::Remembered;
 use crate::pipeline::explain::{Outcome, Proof, Report};

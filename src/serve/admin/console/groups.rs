@@ -5,9 +5,11 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use super::Console;
-use super::door::{Asked, Visitor};
+use super::door::Asked;
+use super::failure::Failure;
 use super::mappings::address_of;
-use super::page::{Answer, Failure, Shell, render};
+use super::page::{Answer, Shell, render};
+use super::visitor::Visitor;
 use crate::config::Scope;
 use crate::pipeline::ids::{GroupName, RoleName, Target};
 use crate::ports::catalogue::{Search, Sort, Within};

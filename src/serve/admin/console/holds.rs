@@ -7,9 +7,12 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::Console;
-use super::acts::{go, target};
-use super::door::{Posted, Visitor};
-use super::page::{Answer, Failure, Moment, Shell, render};
+use super::door::Posted;
+use super::failure::Failure;
+use super::page::{Answer, Shell, go, render};
+use super::targets::target;
+use super::visitor::Visitor;
+use super::words::Moment;
 use crate::config::Scope;
 use crate::pipeline::ids::{ProviderName, Target};
 use crate::ports::store::{HoldFilter, HoldView};

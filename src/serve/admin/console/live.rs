@@ -17,8 +17,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http_body::Frame;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::door::Visitor;
-use super::page::Failure;
+use super::failure::Failure;
+use super::visitor::Visitor;
 use super::{Console, operators};
 use crate::config::Scope;
 

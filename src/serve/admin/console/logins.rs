@@ -6,9 +6,11 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Console;
-use super::door::{Asked, Visitor};
-use super::page::{Answer, Moment, Sentence, Shell, render};
-use super::setup::Verification;
+use super::door::Asked;
+use super::page::{Answer, Shell, render};
+use super::verification::Verification;
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::ports::store::AuditRow;
 

@@ -11,11 +11,13 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::Console;
-use super::acts::go;
 use super::difference::{Line, difference};
-use super::door::{Asked, Fields, Posted, Visitor};
-use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
-use super::people::targets;
+use super::door::{Asked, Fields, Posted};
+use super::failure::Failure;
+use super::page::{Answer, Shell, go, render};
+use super::targets::targets;
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::pipeline::forecast::Forecast;
 use crate::pipeline::ids::{MappingId, Namespace, Subject, UserId};
@@ -211,7 +213,7 @@ fn found(console: &Console, id: &str) -> Result<(Reference, MappingView), Failur
 /// A new mapping: empty, or from the short form.
 pub async fn begin(State(console): State<Console>, visitor: Visitor, shell: Shell, Asked(asked): Asked) -> Answer {
     visitor.caller.may(Scope::WriteMappings)?;
-    let text = match super::acts::target(asked.get("target")) {
+    let text = match super::targets::target(asked.get("target")) {
         Ok(target) if !asked.get("claim").is_empty() => {
             written(&Definition::of_value(asked.get("provider"), asked.get("claim"), asked.get("value"), None, &target))
         }

@@ -7,10 +7,12 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::Console;
-use super::acts::go;
-use super::door::{Posted, Visitor};
+use super::door::Posted;
+use super::failure::Failure;
 use super::mappings::label;
-use super::page::{Answer, Failure, Sentence, Shell, render};
+use super::page::{Answer, Shell, go, render};
+use super::visitor::Visitor;
+use super::words::Sentence;
 use crate::config::Scope;
 use crate::pipeline::forecast::Forecast;
 use crate::ports::store::Excess;
@@ -126,7 +128,7 @@ pub async fn change(State(console): State<Console>, visitor: Visitor, shell: She
         Err(why) => {
             let failure = Failure::from(why);
             page.faults = vec![Sentence::read(&failure.line())];
-            Ok(render(failure.status(), &page))
+            Ok(render(failure.status, &page))
         }
     }
 }

@@ -8,8 +8,9 @@ use http::StatusCode;
 
 use super::Console;
 use super::deliveries::Row as ReceiverRow;
-use super::door::Visitor;
-use super::page::{Answer, Moment, Sentence, Shell, render};
+use super::page::{Answer, Shell, render};
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::login::outcome::Count;
 use crate::pipeline::mapping::Activity;

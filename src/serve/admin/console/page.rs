@@ -1,18 +1,17 @@
-//! The frame of every page, its headers, and what is said when something fails.
+//! The frame of every page, its headers, and the step before an act.
 
 use askama::Template;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY};
 use http::header::{X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
 
-use super::door::Visitor;
-use crate::config::{OperatorSettings, Scope};
-use crate::pipeline::ids::Timestamp;
-use crate::ports::store::StoreError;
-use crate::serve::admin::service::{BUDGET, Refused, Unlooked};
+use super::failure::{Failure, Sent};
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
+use crate::config::Scope;
 
 /// Everything comes from here, forms go nowhere else, and no page of another site shows ours in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -90,91 +89,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
     }
 }
 
-/// A moment as pages show it: UTC, which a script turns into the reader's own zone.
-#[derive(Debug, Clone, Template)]
-#[template(source = r#"<time datetime="{{ exact }}">{{ text }}</time>"#, ext = "html")]
-pub struct Moment {
-    /// RFC 3339.
-    pub exact: String,
-    pub text: String,
-}
-
-impl Moment {
-    pub fn of(at: Timestamp) -> Self {
-        Self::read(&at.to_string())
-    }
-
-    /// From RFC 3339, as views have it.
-    pub fn read(exact: &str) -> Self {
-        let minute = exact.get(..16).map(|text| text.replace('T', " "));
-        Self {
-            text: minute.map_or_else(|| exact.to_owned(), |minute| format!("{minute} UTC")),
-            exact: exact.to_owned(),
-        }
-    }
-}
-
-/// A sentence of ours, with moments in it, and with names between backticks, each of which a page shows as what it is.
-#[derive(Debug, Clone, Template)]
-#[template(
-    source = "{% for piece in pieces %}{% match piece %}{% when Piece::Text(text) %}<bdi>{{ text }}</bdi>{% when Piece::Code(text) %}<code><bdi>{{ text }}</bdi></code>{% when Piece::At(at) %}{{ at|safe }}{% endmatch %}{% endfor %}",
-    ext = "html"
-)]
-pub struct Sentence {
-    pieces: Vec<Piece>,
-}
-
-#[derive(Debug, Clone)]
-enum Piece {
-    Text(String),
-    Code(String),
-    At(Moment),
-}
-
-/// Characters of a moment as the store's views write it: `2026-01-31T12:00:00.000Z`.
-const MOMENT: usize = 24;
-
-impl Sentence {
-    pub fn read(text: &str) -> Self {
-        let mut pieces = Vec::new();
-        // Every second part stands between two backticks; the last of an odd number of them is one by itself.
-        let parts: Vec<&str> = text.split('`').collect();
-        let paired = parts.len() - usize::from(parts.len().is_multiple_of(2));
-        for (at, part) in parts.iter().enumerate() {
-            match at {
-                at if at >= paired => Self::prose(&format!("`{part}"), &mut pieces),
-                at if at % 2 == 1 => pieces.push(Piece::Code((*part).to_owned())),
-                _ => Self::prose(part, &mut pieces),
-            }
-        }
-        Self { pieces }
-    }
-
-    /// Text with moments in it.
-    fn prose(text: &str, pieces: &mut Vec<Piece>) {
-        let is_moment = |text: &str| {
-            let digits = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_digit);
-            let shape = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
-            let marks = shape.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark));
-            marks && (0..MOMENT).all(|at| digits(at) || shape.iter().any(|(mark, _)| *mark == at))
-        };
-        let plain = |from: usize, to: usize, pieces: &mut Vec<Piece>| {
-            if let Some(text) = text.get(from..to).filter(|text| !text.is_empty()) {
-                pieces.push(Piece::Text(text.to_owned()));
-            }
-        };
-        let mut begin = 0;
-        for (at, _) in text.char_indices() {
-            if let Some(found) = text.get(at..at + MOMENT).filter(|found| at >= begin && is_moment(found)) {
-                plain(begin, at, pieces);
-                pieces.push(Piece::At(Moment::read(found)));
-                begin = at + MOMENT;
-            }
-        }
-        plain(begin, text.len(), pieces);
-    }
-}
-
 /// What would be done, with what it comes to, and the button that does it.
 #[derive(Template)]
 #[template(path = "console/confirm.html")]
@@ -196,202 +110,13 @@ pub struct Confirm {
     pub severe: bool,
 }
 
-/// Why a page cannot be shown, or a form not be carried out.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    status: StatusCode,
-    title: &'static str,
-    text: String,
-    /// Each fault at its place.
-    faults: Vec<String>,
-}
-
-/// A form that was sent and not carried out: nothing of it is lost.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub action: String,
-    /// Without the token.
-    pub fields: Vec<SentField>,
-    /// The token of the session, where it may be sent again as it is.
-    pub token: Option<String>,
-}
-
-/// What was typed into one field.
-#[derive(Debug, Clone)]
-pub struct SentField {
-    pub name: String,
-    pub value: String,
-}
-
-impl SentField {
-    /// Lines of it that a page shows at once.
-    fn rows(&self) -> usize {
-        self.value.lines().count().clamp(1, 20)
-    }
-}
-
-impl Failure {
-    /// Whether the same may work in a moment.
-    pub fn may_pass(&self) -> bool {
-        matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
-    }
-
-    /// In sentences of ours, with names in them.
-    pub fn said(&self) -> Sentence {
-        Sentence::read(&self.text)
-    }
-
-    fn new(status: StatusCode, title: &'static str, text: impl Into<String>) -> Self {
-        Self { status, title, text: text.into(), faults: Vec::new() }
-    }
-
-    pub fn signed_out() -> Self {
-        let text =
-            "Sign in first: run `loginsync console` on the machine of this sidecar, and open the link that it prints.";
-        Self::new(StatusCode::UNAUTHORIZED, "You are not signed in", text)
-    }
-
-    /// What was sent came too late; the browser still has it.
-    pub fn ended() -> Self {
-        let text = "Nothing was changed. Sign in again in another tab: run `loginsync console`, and open the link that it prints. \
-                    Then go back in this tab, which brings back what you typed, load the page again, and send it once more.";
-        Self::new(StatusCode::UNAUTHORIZED, "Your session has ended", text)
-    }
-
-    /// A link that opens nothing.
-    pub fn spent() -> Self {
-        let text = "It was used before, or is older than a minute. Run `loginsync console` again, and open the link that it prints.";
-        Self::new(StatusCode::UNAUTHORIZED, "This link opens no session", text)
-    }
-
-    /// Not a failure: the page that a browser sees last.
-    pub fn left() -> Self {
-        let text = "This session has ended. `loginsync console` makes a link for another.";
-        Self::new(StatusCode::OK, "You are signed out", text)
-    }
-
-    /// Of a person who had one when they signed in.
-    pub fn no_role_any_more() -> Self {
-        let text = "You are disabled, or have no role for the console any more. Your session has ended.";
-        Self::new(StatusCode::FORBIDDEN, "You may not use the console", text)
-    }
-
-    /// Who logged in, and may nothing here.
-    pub fn no_role(user: &str, settings: &OperatorSettings) -> Self {
-        let roles = [&settings.read_role, &settings.write_role].into_iter().flatten();
-        let roles: Vec<String> = roles.map(|role| format!("`{role}`")).collect();
-        let text = format!("You logged in as `{user}`, who does not have the role {}.", roles.join(" or "));
-        Self::new(StatusCode::FORBIDDEN, "You may not use the console", text)
-    }
-
-    pub fn no_provider() -> Self {
-        Self::not_found("No provider signs operators in here; `console.provider` would name one.")
-    }
-
-    /// An answer of a provider that no login of this browser waits for.
-    pub fn not_begun_here() -> Self {
-        let text = "This sign-in was not started in this browser, or took longer than 15 minutes. Start again from the console.";
-        Self::new(StatusCode::FORBIDDEN, "You are not signed in", text)
-    }
-
-    /// A login at the provider that was refused, by its number.
-    pub fn not_signed_in(status: StatusCode, title: &'static str, advice: &str, id: &str) -> Self {
-        let text = format!(
-            "{advice} The number of this login is `{id}`; by it another operator finds the reason on the page Explain."
-        );
-        Self::new(status, title, text)
-    }
-
-    pub fn foreign() -> Self {
-        let text = "The form that was sent is not one of this session. Nothing was changed. Go back, which brings back what you \
-                    typed, load the page again, and send it once more.";
-        Self::new(StatusCode::FORBIDDEN, "This form is not accepted", text)
-    }
-
-    pub fn too_many() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", "Wait a moment, then try again.")
-    }
-
-    pub fn too_large() -> Self {
-        let text = "What was sent is longer than 1 MiB. Use the command `loginsync explain` for it.";
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "This is too long", text)
-    }
-
-    /// A form that says something that cannot be done.
-    pub fn wrong(text: &str) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Something in it is wrong", text)
-    }
-
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// Where a page has a place of its own for it.
-    pub fn line(&self) -> String {
-        format!("{}: {}", self.title, self.text)
-    }
-
-    pub fn not_found(text: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "Not found", text)
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        let (status, text) = refused.told();
-        let title = match &refused {
-            Refused::Invalid(_) => "Something in it is wrong",
-            Refused::NotFound(_) => "Not found",
-            Refused::Conflict(_) | Refused::Store(StoreError::Invalid(_)) => "This conflicts with what is there",
-            Refused::ReadOnly(_) => "The configuration file declares this",
-            Refused::Forbidden(_) => "Your session may not do this",
-            Refused::Stale => "It was changed meanwhile",
-            Refused::Braked(_) => "This would revoke too much at once",
-            Refused::Store(_) => "The store does not answer",
-        };
-        match refused {
-            Refused::Invalid(faults) => {
-                let faults = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
-                Self { faults, ..Self::new(status, title, "Nothing was changed.") }
-            }
-            _ => Self::new(status, title, text),
-        }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Refused::from(error).into()
-    }
-}
-
-impl From<Unlooked> for Failure {
-    fn from(why: Unlooked) -> Self {
-        match why {
-            Unlooked::Refused(refused) => refused.into(),
-            Unlooked::Busy => {
-                let text = "As many such looks as are made at once are being made. Try again in a moment.";
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "Others are looking", text)
-            }
-            Unlooked::TooLong => {
-                let text = format!("It took longer than {} seconds. The command has no such limit.", BUDGET.as_secs());
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "This took too long", text)
-            }
-        }
-    }
-}
-
-/// The guard makes the page, since it knows who is signed in.
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
 /// What a handler answers.
 pub type Answer = Result<Response, Failure>;
+
+/// Sends the browser on, so that a reload repeats nothing.
+pub fn go(address: &str) -> Response {
+    (StatusCode::SEE_OTHER, [(LOCATION, address.to_owned())]).into_response()
+}
 
 /// A page with its headers.
 pub fn render(status: StatusCode, page: &impl Template) -> Response {
@@ -470,31 +195,4 @@ pub fn offer(link: &str) -> Response {
 
 pub async fn nowhere() -> Failure {
     Failure::not_found("There is no page at this address.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_in_a_sentence_are_told_apart_from_what_only_looks_like_one() {
-        let text = "given \u{e4}t 2026-01-31T12:00:00.000Z: <b> 2026-01-31T12:00, 2026-01-31T12:00:00.000Z";
-        let shown = Sentence::read(text).to_string();
-        assert_eq!(shown.matches("<time datetime=\"2026-01-31T12:00:00.000Z\">2026-01-31 12:00 UTC</time>").count(), 2);
-        assert!(shown.contains("&#60;b&#62; 2026-01-31T12:00, ") && !shown.contains("<b>"), "{shown}");
-        assert_eq!(Sentence::read("no moment").to_string(), "<bdi>no moment</bdi>");
-    }
-
-    #[test]
-    fn what_stands_between_backticks_is_code_and_stays_escaped() {
-        for (text, shown) in [
-            ("group `Staff`", "<bdi>group </bdi><code><bdi>Staff</bdi></code>"),
-            ("`a` and `<b>`", "<code><bdi>a</bdi></code><bdi> and </bdi><code><bdi>&#60;b&#62;</bdi></code>"),
-            ("one ` alone", "<bdi>one </bdi><bdi>` alone</bdi>"),
-            ("`a` and `", "<code><bdi>a</bdi></code><bdi> and </bdi><bdi>`</bdi>"),
-            ("", ""),
-        ] {
-            assert_eq!(Sentence::read(text).to_string(), shown, "{text}");
-        }
-    }
 }

@@ -5,12 +5,15 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 
 use super::Console;
-use super::door::{Asked, Visitor};
+use super::door::Asked;
+use super::failure::Failure;
 use super::logins::{EventRow, events};
-use super::page::{Answer, Failure, Moment, Sentence, Shell, render};
+use super::page::{Answer, Shell, render};
+use super::targets::targets;
+use super::visitor::Visitor;
+use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::pipeline::claims::ClaimState;
-use crate::pipeline::mapping::RuleSet;
 use crate::ports::catalogue::{Person, RecordedClaims, Search, Sort};
 use crate::ports::store::{MembershipView, UserView};
 
@@ -196,15 +199,6 @@ pub async fn show(
         has_older_events,
     };
     Ok(render(StatusCode::OK, &page))
-}
-
-/// All groups and roles, for a form to choose from.
-pub fn targets(rules: &RuleSet) -> Vec<(String, String)> {
-    let groups = rules.groups.keys().map(|name| (format!("group:{name}"), format!("group {name}")));
-    let roles = rules.roles.keys().map(|name| (format!("role:{name}"), format!("role {name}")));
-    let mut targets: Vec<(String, String)> = groups.chain(roles).collect();
-    targets.sort();
-    targets
 }
 
 fn claims_of((provider, claims): &RecordedClaims, shows_values: bool) -> ClaimsOf {

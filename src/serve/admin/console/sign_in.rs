@@ -12,8 +12,10 @@ use serde_json::json;
 
 use super::super::auth::random_text;
 use super::super::http::peer;
-use super::door::{Fields, IDLE, LONGEST, Posted, Visitor, is_same_origin, set_cookie, too_many};
-use super::page::{self, Answer, Door, Failure, Sent};
+use super::door::{Fields, IDLE, LONGEST, Posted, is_same_origin, set_cookie, too_many};
+use super::failure::{Failure, Sent};
+use super::page::{self, Answer, Door};
+use super::visitor::Visitor;
 use super::{Console, ROOT};
 use crate::config::Scope;
 use crate::ports::console::{Operator, SignIn};

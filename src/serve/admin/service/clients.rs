@@ -9,7 +9,7 @@ use crate::pipeline::mapping::definition::Fault;
 use crate::ports::catalogue::ApiClient;
 use crate::ports::sessions::Digest;
 use crate::ports::store::StoreError;
-use crate::serve::admin::auth::random_text;
+use crate::serve::cookies::random_text;
 
 /// An API client, without its secret.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -118,7 +118,8 @@ impl Service {
     /// When the caller may not, something is wrong with it, or there is one of this name.
     pub async fn create_client(&self, call: &Call, new: NewClient) -> Result<String, Refused> {
         call.caller.may(Scope::Admin)?;
-        let secret = random_text()?;
+        let without = || Refused::Store(StoreError::Unavailable("the system gives no random bytes".into()));
+        let secret = random_text().ok_or_else(without)?;
         let client = new.client(&self.inspect.config(), &secret)?;
         let added = self.inspect.catalogue().add_client(client, call.caller.by(), self.inspect.now()).await;
         added.map_err(conflicting)?;
