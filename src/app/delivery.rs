@@ -422,7 +422,11 @@ impl Worker {
 
 /// Notes first what the receiver may know from now on: an answer that is lost must not be taken for a delivery that was.
 async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<Sent, Fault> {
-    if let Some(all) = notice.spreads() {
+    if let Some(mut all) = notice.spreads() {
+        if receiver.as_scim().is_none() {
+            // All of it is sent at once.
+            all.unsent.clear();
+        }
         let noted = core.parts.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
         noted?;
     }

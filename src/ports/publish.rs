@@ -40,6 +40,9 @@ pub struct Told {
     /// Those of the groups in which the user was there before we said so: they are not ours to take away.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub foreign: BTreeSet<String>,
+    /// Those of the groups of which nothing was sent yet, where that is known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unsent: BTreeSet<String>,
     /// By this version the user did not exist there, and was not to be created: they hold nothing there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<i64>,
@@ -63,6 +66,7 @@ impl Told {
             groups: all(&view.groups, &group),
             roles: all(&view.roles, &role),
             foreign: BTreeSet::new(),
+            unsent: BTreeSet::new(),
             absent: None,
         }
     }
@@ -70,6 +74,7 @@ impl Told {
     /// The same with all that another holds; enabled where both are.
     pub fn with(mut self, other: &Self) -> Self {
         self.enabled &= other.enabled;
+        self.unsent = self.groups.difference(&other.groups).chain(&other.unsent).cloned().collect();
         self.groups.extend(other.groups.iter().cloned());
         self.roles.extend(other.roles.iter().cloned());
         self.foreign.extend(other.foreign.iter().cloned());
@@ -155,12 +160,22 @@ impl Notice {
         let Some(after) = &self.after else {
             return self.known.clone().filter(|_| !self.is_uncertain);
         };
-        let Some(known) = &self.known else { return Some(after.clone()) };
-        let says = |told: &Told| Told { foreign: BTreeSet::new(), absent: None, ..told.clone() };
+        let Some(known) = &self.known else {
+            return Some(Told { unsent: after.groups.clone(), ..after.clone() });
+        };
+        let says =
+            |told: &Told| Told { foreign: BTreeSet::new(), unsent: BTreeSet::new(), absent: None, ..told.clone() };
         let all = Told { absent: None, ..after.clone().with(known) };
         let is_noted = self.is_uncertain && says(known) == says(&all);
         let is_same = !self.is_uncertain && says(known) == says(after);
         (!is_noted && !is_same).then_some(all)
+    }
+}
+
+impl Notice {
+    /// What is noted by now: what the receiver may know.
+    pub fn noted(&self) -> Told {
+        self.spreads().or_else(|| self.known.clone()).unwrap_or_default()
     }
 }
 

@@ -396,6 +396,14 @@ async fn a_change_that_was_taken_back_meanwhile_is_told() {
     scene.pass(7);
     let third = scene.hook.messages(3).await.pop().unwrap();
     assert_eq!(told(&third), row("user.memberships.changed", 3, &["Staff"], &[], &[]));
+    // Nor is one forgotten who was told of in vain, and is erased.
+    scene.hook.next(&[Move::Answers(500, "")]);
+    scene.log_in(&house, "bob", &["staff"]).await;
+    scene.hook.messages(4).await;
+    house.store().act(person("bob"), Act::Erase, "root".into(), NOW).await.unwrap();
+    scene.pass(7);
+    let fifth = scene.hook.messages(5).await.pop().unwrap().json();
+    assert_eq!((&fifth["type"], &fifth["user"]["subject"]), (&json!("user.erased"), &json!("bob")));
     house.running.stop().await;
 }
 

@@ -193,6 +193,7 @@ impl Store {
         let Some(mut told) = one.told.clone() else { return Ok(()) };
         for group in groups {
             told.foreign.remove(*group);
+            told.unsent.remove(*group);
             told.groups.insert((*group).to_owned());
         }
         self.outbox().attempt(name.to_owned(), one.number, told.text()).await

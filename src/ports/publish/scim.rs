@@ -11,6 +11,7 @@
 //! groups       find, create, put in, take out
 //! canary       learns what a server can, by a user and a group of its own
 //! quirks       what was learned
+//! work         what is to be done about a user, decided before anything is asked
 //! survey       who would gain and lose what there
 //! ```
 
@@ -23,20 +24,22 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod users;
+mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use self::connection::{Connection, Server};
-use self::groups::Put;
+use self::groups::Look;
 use self::message::{Member, Person};
 use self::quirks::Quirks;
 use self::survey::There as Shown;
 pub use self::survey::{GroupSurvey, Ours, Survey};
 use self::users::{Behind, There};
+use self::work::{Work, external_id};
 use super::super::BoxFuture;
 use super::super::http::HttpClient;
 use super::super::outbox::{Local, Outbox};
@@ -97,11 +100,14 @@ impl ScimReceiver {
 
     /// Who a user is there; `None` where what their name should be is not known.
     fn person(&self, told: &Told, before: Option<&Told>) -> Option<Person> {
+        let former_name = before.and_then(|before| self.user_name(before));
+        // One who has lost their address is still the one who had it.
+        let user_name = self.user_name(told).filter(|name| !name.trim().is_empty());
         Some(Person {
             external_id: external_id(told),
             former_id: before.map(external_id),
-            user_name: self.user_name(told).filter(|name| !name.trim().is_empty())?,
-            former_name: before.and_then(|before| self.user_name(before)),
+            user_name: user_name.or_else(|| former_name.clone())?,
+            former_name,
             display_name: told.name.clone(),
             email: told.email.clone(),
         })
@@ -151,6 +157,7 @@ impl ScimReceiver {
         quirks: &Quirks,
         name: &str,
         first: Option<&Member>,
+        notes: &mut Notes<'_>,
     ) -> Result<Option<(String, bool)>, Fault> {
         let (receiver, local) = (&self.settings.name, Local::Group(name.to_owned()));
         if let Some(id) = self.outbox.remote(receiver.clone(), local.clone()).await? {
@@ -158,6 +165,7 @@ impl ScimReceiver {
         }
         let mut found = groups::find(&*self.server, name).await?.map(|id| (id, false));
         if let (None, Some(first), true) = (&found, first, self.scim.create_groups) {
+            notes.sends(name).await?;
             found = match groups::create(&*self.server, quirks, name, first).await? {
                 Some(id) => Some((id, true)),
                 None => groups::find(&*self.server, name).await?.map(|id| (id, false)),
@@ -169,14 +177,23 @@ impl ScimReceiver {
         Ok(found)
     }
 
-    /// Puts a user into a group, or takes them out. Returns whether they were there, or not there, before.
-    /// `anew`: an id that is another group's now is forgotten.
+    async fn set_active(&self, quirks: &Quirks, id: &str, active: bool) -> Result<(), Fault> {
+        if quirks.active == Some(false) {
+            let why = "the receiver has no `active`, by its last `loginsync delivery test`";
+            return Err(Fault::new(FaultKind::Refused, why));
+        }
+        users::set_active(&*self.server, id, active).await
+    }
+
+    /// Puts a user into a group, or takes them out. Returns whether they were there, or not there, before. `anew`: an id that is
+    /// another group's now is forgotten. What is put in is noted before.
     async fn set_member(
         &self,
         quirks: &Quirks,
         name: &str,
         member: &Member,
         (is_in, anew): (bool, bool),
+        notes: &mut Notes<'_>,
     ) -> Result<Put, Fault> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
@@ -185,23 +202,31 @@ impl ScimReceiver {
             Some(lock) => Some(lock.lock().await),
             None => None,
         };
+        let server = &*self.server;
         // An id that is good no more is learned anew, once.
         for _ in 0..2 {
-            let Some((id, is_ours)) = self.group(quirks, name, is_in.then_some(member)).await? else {
+            let Some((id, is_ours)) = self.group(quirks, name, is_in.then_some(member), notes).await? else {
                 return match is_in {
                     false => Ok(Put::Already),
                     true => Err(Fault::new(FaultKind::Refused, self.missing(name))),
                 };
             };
-            match groups::set_member(&*self.server, quirks, (&id, name), member, (is_in, anew)).await? {
+            match groups::look(server, quirks, (&id, name), member, (is_in, anew)).await? {
                 // A group of ours may have been made with its first member.
-                Some(_) if is_ours => return Ok(Put::Done),
-                Some(put) => return Ok(put),
-                None => {
-                    let (receiver, group) = (self.settings.name.clone(), Local::Group(name.to_owned()));
-                    self.outbox.set_remote(receiver, group, None, false).await?;
+                Look::Already if is_ours => return Ok(Put::Done),
+                Look::Already => return Ok(Put::Already),
+                Look::Other(shown) => {
+                    if is_in {
+                        notes.sends(name).await?;
+                    }
+                    if groups::change(server, quirks, (&id, name), member, is_in, &shown).await? {
+                        return Ok(Put::Done);
+                    }
                 }
+                Look::Gone => {}
             }
+            let (receiver, group) = (self.settings.name.clone(), Local::Group(name.to_owned()));
+            self.outbox.set_remote(receiver, group, None, false).await?;
         }
         match is_in {
             false => Ok(Put::Already),
@@ -257,7 +282,8 @@ impl ScimReceiver {
         let mut removed = 0;
         for id in ids {
             let member = Member { id: id.clone(), display: id.clone(), address: self.addresses.of_user(id) };
-            if self.set_member(&quirks, group, &member, (false, false)).await? == Put::Done {
+            let notes = &mut Notes { receiver: self, number: 0, told: Told::default() };
+            if self.set_member(&quirks, group, &member, (false, false), notes).await? == Put::Done {
                 removed += 1;
             }
         }
@@ -275,7 +301,7 @@ impl ScimReceiver {
         let Some(work) = Work::of(notice, &self.scim) else { return Ok(Sent::Nothing) };
         let (number, wants) = (notice.number, !work.wanted.is_empty());
         let anew = notice.cause == RESYNC;
-        let Some(person) = self.person(work.told, notice.before.as_ref()) else {
+        let Some(person) = self.person(work.told, notice.before.as_ref().or(notice.known.as_ref())) else {
             let why = "the user has no e-mail address or name, which is to be their `userName` there";
             return if wants { Err(Fault::new(FaultKind::Refused, why)) } else { Ok(Sent::taken()) };
         };
@@ -284,34 +310,35 @@ impl ScimReceiver {
             return Ok(if wants { Sent::Absent } else { Sent::taken() });
         };
         let quirks = self.quirks().await?;
-        if let Some(active) = work.active
-            && there.active != Some(active)
-        {
-            if quirks.active == Some(false) {
-                let why = "the receiver has no `active`, by its last `loginsync delivery test`";
-                return Err(Fault::new(FaultKind::Refused, why));
+        let mut refused = None;
+        // Of one thing; others may go well.
+        let mut collect = |fault: Fault| match fault.kind {
+            FaultKind::Refused => {
+                refused.get_or_insert(fault);
+                Ok(())
             }
-            users::set_active(&*self.server, &there.id, active).await?;
+            _ => Err(fault),
+        };
+        if let Some(active) = work.active.filter(|active| there.active != Some(*active)) {
+            self.set_active(&quirks, &there.id, active).await.or_else(&mut collect)?;
         }
         let member = Member {
             display: person.user_name.clone(),
             address: self.addresses.of_user(&there.id),
             id: if quirks.names_members { person.user_name.clone() } else { there.id.clone() },
         };
-        let (mut refused, mut foreign) = (None, work.foreign.clone());
+        let mut notes = Notes { receiver: self, number, told: notice.noted() };
+        let mut foreign = work.foreign.clone();
         for (name, is_in) in work.steps(there.is_new) {
-            match self.set_member(&quirks, name, &member, (is_in, anew)).await {
+            match self.set_member(&quirks, name, &member, (is_in, anew), &mut notes).await {
                 Ok(Put::Already) if is_in && work.may_be_foreign(name) => {
                     foreign.insert(name.clone());
-                    // Before anything else can go wrong: a second try must not take it for ours.
-                    let known = notice.known.clone().unwrap_or_default();
-                    let known = Told { foreign: foreign.clone(), ..work.told.clone().with(&known) };
-                    self.outbox.attempt(self.settings.name.clone(), number, known.text()).await?;
+                }
+                Ok(Put::Done) if is_in => {
+                    foreign.remove(name);
                 }
                 Ok(_) => {}
-                // Of one group; others may go well.
-                Err(fault) if fault.kind == FaultKind::Refused => drop(refused.get_or_insert(fault)),
-                Err(fault) => return Err(fault),
+                Err(fault) => collect(fault)?,
             }
         }
         if let Some(fault) = refused {
@@ -325,83 +352,30 @@ impl ScimReceiver {
     }
 }
 
-/// How a user of ours is called in every app.
-fn external_id(told: &Told) -> String {
-    format!("{}/{}", told.namespace, told.subject)
+/// What became of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// It is in, or out, by our doing.
+    Done,
+    /// It was so before.
+    Already,
 }
 
-/// What is to be done about one user.
-struct Work<'n> {
-    told: &'n Told,
-    /// The groups that they hold.
-    wanted: BTreeSet<String>,
-    /// Those of which the receiver has confirmed that they are in.
-    confirmed: BTreeSet<String>,
-    /// Those that they hold no more, and were put into by us.
-    lost: BTreeSet<String>,
-    /// Those of the wanted ones that others put them into.
-    foreign: BTreeSet<String>,
-    /// Those of which the receiver may know by us.
-    known: BTreeSet<String>,
-    active: Option<bool>,
-    authoritative: bool,
-    adopts: bool,
+/// What is noted of a user before something is sent: an answer that is lost leaves open what was taken.
+struct Notes<'r> {
+    receiver: &'r ScimReceiver,
+    number: i64,
+    told: Told,
 }
 
-impl<'n> Work<'n> {
-    /// `None` where nothing is to be done.
-    fn of(notice: &'n Notice, scim: &Scim) -> Option<Self> {
-        let told = notice.after.as_ref().or(notice.before.as_ref()).or(notice.known.as_ref())?;
-        let wanted = notice.after.as_ref().map(|after| after.groups.clone()).unwrap_or_default();
-        let known = notice.known.as_ref();
-        let (knows, foreign) = known.map(|it| (it.groups.clone(), it.foreign.clone())).unwrap_or_default();
-        let confirmed = match &notice.before {
-            Some(before) if !notice.is_uncertain => before.groups.clone(),
-            _ => BTreeSet::new(),
-        };
-        let stays = |name: &&String| wanted.contains(*name) || (foreign.contains(*name) && !scim.authoritative);
-        let lost = knows.iter().filter(|name| !stays(name)).cloned().collect();
-        let enabled = notice.after.as_ref().is_some_and(|after| after.enabled);
-        let was = |enabled: bool| notice.before.iter().chain(known).any(|told| told.enabled == enabled);
-        // Who was switched off there by others is not switched on.
-        let changes = was(!enabled) || (!enabled && notice.is_uncertain);
-        let active = (scim.users == ScimUsers::CreateAndDeactivate && changes).then_some(enabled);
-        let renamed = match (&notice.before, &notice.after) {
-            (Some(before), Some(after)) => {
-                let name = match scim.user_name {
-                    UserNameSource::Subject => false,
-                    UserNameSource::Email => before.email != after.email,
-                    UserNameSource::Name => before.name != after.name,
-                };
-                name || (&before.namespace, &before.subject) != (&after.namespace, &after.subject)
-            }
-            _ => false,
-        };
-        let work = Self {
-            told,
-            confirmed,
-            lost,
-            foreign: foreign.intersection(&wanted).cloned().collect(),
-            known: knows,
-            active,
-            authoritative: scim.authoritative,
-            // A group that was renamed here had its members from us.
-            adopts: notice.cause == "renamed",
-            wanted,
-        };
-        let is_done = work.lost.is_empty() && work.wanted.is_subset(&work.confirmed) && work.active.is_none();
-        (!is_done || renamed).then_some(work)
-    }
-
-    /// Losses first, so that no user has both.
-    fn steps(&self, is_new: bool) -> impl Iterator<Item = (&String, bool)> {
-        let missing = self.wanted.iter().filter(move |name| is_new || !self.confirmed.contains(*name));
-        self.lost.iter().map(|name| (name, false)).chain(missing.map(|name| (name, true)))
-    }
-
-    /// Whether a membership that is there already may be another's.
-    fn may_be_foreign(&self, name: &String) -> bool {
-        !self.authoritative && !self.adopts && !self.known.contains(name)
+impl Notes<'_> {
+    /// From now on they may be in a group by us.
+    async fn sends(&mut self, group: &str) -> Result<(), Fault> {
+        if self.told.unsent.remove(group) {
+            let name = self.receiver.settings.name.clone();
+            self.receiver.outbox.attempt(name, self.number, self.told.text()).await?;
+        }
+        Ok(())
     }
 }
 

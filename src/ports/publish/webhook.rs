@@ -51,9 +51,9 @@ impl WebhookReceiver {
     /// What a message is about, if the receiver wants to hear of it: the most particular first.
     fn event(&self, notice: &Notice) -> Option<Event> {
         let mut found = events(notice.before.as_ref(), notice.after.as_ref());
-        if found.is_empty() && notice.is_uncertain && notice.after.is_some() {
+        if found.is_empty() && notice.is_uncertain {
             // It may have taken something else since.
-            found.push(Event::MembershipsChanged);
+            found.push(if notice.after.is_some() { Event::MembershipsChanged } else { Event::Erased });
         }
         found.into_iter().find(|event| self.events.contains(event))
     }
@@ -71,7 +71,7 @@ impl WebhookReceiver {
     fn message(&self, event: &str, id: &str, notice: &Notice, whole: bool) -> Value {
         let empty = Told::default();
         let (before, after) = (notice.before.as_ref().unwrap_or(&empty), notice.after.as_ref().unwrap_or(&empty));
-        let person = notice.after.as_ref().or(notice.before.as_ref()).unwrap_or(&empty);
+        let person = notice.after.as_ref().or(notice.before.as_ref()).or(notice.known.as_ref()).unwrap_or(&empty);
         let mut user = Map::new();
         let mut data = Map::new();
         let put = |object: &mut Map<String, Value>, name: &str, value: Value| drop(object.insert(name.into(), value));

@@ -122,6 +122,27 @@ async fn who_was_in_a_group_before_stays_in_it() {
     }
 }
 
+/// The same where the first try did not come so far as to see it, and where the app has no way to switch a user off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_makes_no_membership_ours() {
+    let apps = Apps::new(Clock::fixed(NOW)).await;
+    let alice = apps.server.add_user("alice", Some("idp/alice"));
+    apps.server.add_group("Staff", &[&alice]);
+    let house = apps.house(&format!("{USUAL}\nusers = \"create-and-deactivate\"")).await;
+    apps.server.next(&[Mood::Says("503 Service Unavailable", "", "")]);
+    apps.log_in(&house, "alice", &["staff", "admins"]).await;
+    apps.fails(&house, "status 503").await;
+    apps.scene.pass(10);
+    apps.server.has("Admins", &["alice"]).await;
+    apps.confirmed(&house, "alice").await;
+    apps.server.with(Ways { no_active: true, ..Ways::default() });
+    house.store().act(person("alice"), Act::Disable, "root".into(), NOW).await.unwrap();
+    apps.fails(&house, "failed to deactivate the user").await;
+    apps.server.has("Admins", &[]).await;
+    apps.server.has("Staff", &["alice"]).await;
+    house.running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_groups_that_are_named_are_touched() {
     let apps = Apps::new(Clock::fixed(NOW)).await;

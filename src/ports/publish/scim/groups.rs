@@ -24,13 +24,15 @@ impl Shown {
     }
 }
 
-/// What became of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
-    /// It is in, or out, by our doing.
-    Done,
-    /// It was so before.
+/// What a look has found, before a member is put in or taken out.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Look {
+    /// There is no such group.
+    Gone,
+    /// It is so already.
     Already,
+    /// It has to be done.
+    Other(Box<Shown>),
 }
 
 /// The group behind an id; `None`: there is none.
@@ -94,30 +96,47 @@ pub async fn create(server: &dyn Server, quirks: &Quirks, name: &str, first: &Me
     }
 }
 
-/// Puts a member into a group or takes it out, and looks whether that was done. `None`: there is no such group; `anew`: nor is one
-/// that is called otherwise.
+/// Looks whether a member is in a group already, or out of it. `anew`: one that is called otherwise is not the group.
 ///
 /// # Errors
-/// When it was not done, and when the server fails.
-pub async fn set_member(
+/// When the group is called otherwise, and when the server fails.
+pub async fn look(
     server: &dyn Server,
     quirks: &Quirks,
     (place, name): (&str, &str),
     member: &Member,
     (is_in, anew): (bool, bool),
-) -> Result<Option<Put>, Fault> {
-    let Some(shown) = read(server, quirks, place, name).await? else { return Ok(None) };
-    if anew && is_in && shown.name.as_ref().is_some_and(|there| there != name) {
-        return Ok(None);
+) -> Result<Look, Fault> {
+    let Some(shown) = read(server, quirks, place, name).await? else { return Ok(Look::Gone) };
+    let is_other = is_in && shown.name.as_ref().is_some_and(|there| there != name);
+    match (is_other, anew) {
+        (true, true) => return Ok(Look::Gone),
+        (true, false) => {
+            let why = format!(
+                "group `{name}` is called otherwise there now: rename it back, or run `loginsync delivery resync`"
+            );
+            return Err(Fault::new(FaultKind::Refused, why));
+        }
+        (false, _) => {}
     }
-    if is_in && shown.name.as_ref().is_some_and(|there| there != name) {
-        let why =
-            format!("group `{name}` is called otherwise there now: rename it back, or run `loginsync delivery resync`");
-        return Err(Fault::new(FaultKind::Refused, why));
+    match shown.has(member) == Some(is_in) {
+        true => Ok(Look::Already),
+        false => Ok(Look::Other(Box::new(shown))),
     }
-    if shown.has(member) == Some(is_in) {
-        return Ok(Some(Put::Already));
-    }
+}
+
+/// Puts a member into a group or takes it out, and looks whether that was done. `false`: there is no such group any more.
+///
+/// # Errors
+/// When it was not done, and when the server fails.
+pub async fn change(
+    server: &dyn Server,
+    quirks: &Quirks,
+    (place, name): (&str, &str),
+    member: &Member,
+    is_in: bool,
+    shown: &Shown,
+) -> Result<bool, Fault> {
     let way = if is_in { quirks.add } else { quirks.remove };
     let what = match is_in {
         true => format!("failed to put the user into group `{name}`"),
@@ -139,14 +158,14 @@ pub async fn set_member(
         }
     };
     if answer.is_gone() {
-        return Ok(None);
+        return Ok(false);
     }
     // Whatever it says, what counts is what it shows. Some fail at what is so already.
     let after = read(server, quirks, place, name).await?;
     match after.as_ref().map(|after| after.has(member)) {
-        None => Ok(None),
-        Some(Some(found)) if found == is_in => Ok(Some(Put::Done)),
-        Some(None) if answer.is_success() => Ok(Some(Put::Done)),
+        None => Ok(false),
+        Some(Some(found)) if found == is_in => Ok(true),
+        Some(None) if answer.is_success() => Ok(true),
         _ if answer.is_success() => {
             let why = format!(
                 "{what}: the receiver says that it has, and has not; `loginsync delivery test` learns what it needs"

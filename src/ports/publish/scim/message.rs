@@ -116,6 +116,9 @@ impl Answer {
 
     /// Why this is not what was hoped for. `what`: what was to be done.
     pub fn fault(&self, what: &str) -> Fault {
+        if self.is_too_long {
+            return Fault::new(FaultKind::Refused, format!("{what}: the answer is longer than what is read"));
+        }
         if self.is_success() {
             let why = format!("{what}: the answer is not what SCIM has there");
             return Fault::new(FaultKind::Away(None), why);

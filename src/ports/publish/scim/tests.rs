@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 
 use super::connection::Server;
-use super::groups::{self, Put};
+use super::groups::{self, Look};
 use super::message::{Answer, Member, Person, Request};
 use super::quirks::{Quirks, Way};
 use super::users::{self, Behind};
@@ -193,10 +193,16 @@ async fn a_member_is_changed_by_one_request_and_looked_for_before_and_after() {
         let shown = format!("{answers:?}");
         let script = Script::new(answers);
         let member = Member { id: "1".into(), display: "alice".into(), address: "https://x/Users/1".into() };
-        let found = match groups::set_member(&script, quirks, ("g", "Staff"), &member, (is_in, false)).await {
-            Ok(None) => "gone".into(),
-            Ok(Some(Put::Done)) => "Done".into(),
-            Ok(Some(Put::Already)) => "Already".into(),
+        let place = ("g", "Staff");
+        let looked = groups::look(&script, quirks, place, &member, (is_in, false)).await;
+        let found = match looked {
+            Ok(Look::Gone) => "gone".into(),
+            Ok(Look::Already) => "Already".into(),
+            Ok(Look::Other(shown)) => match groups::change(&script, quirks, place, &member, is_in, &shown).await {
+                Ok(true) => "Done".into(),
+                Ok(false) => "gone".into(),
+                Err(fault) => fault.why,
+            },
             Err(fault) => fault.why,
         };
         assert!(found.contains(expected), "{found}: {shown}");
