@@ -110,9 +110,19 @@ async fn the_console_is_off_unless_it_is_turned_on() {
 async fn no_page_is_shown_without_a_session() {
     let desk = Desk::open(Scope::Read).await;
     let house = &desk.office.house;
-    for target in
-        ["/console/", "/console/people", "/console/people/1", "/console/logins", "/console/explain?id=1", "/console/x"]
-    {
+    for target in [
+        "/console/",
+        "/console/people",
+        "/console/people/1",
+        "/console/logins",
+        "/console/explain?id=1",
+        "/console/x",
+        "/console/live",
+        "/console/deliveries",
+        "/console/clients",
+        "/console/operators",
+        "/console/configuration",
+    ] {
         for headers in [vec![], vec![("cookie", "loginsync-console=guessed")]] {
             let answer = house.send_to(house.running.admin, "GET", target, &headers, b"").await;
             assert_eq!(answer.status, 401, "{target}");
@@ -220,8 +230,19 @@ async fn every_page_forbids_frames_inline_script_and_storing() {
     let desk = Desk::open(Scope::Read).await;
     let house = &desk.office.house;
     let without = house.send_to(house.running.admin, "GET", "/console/", &[], b"").await;
-    let pages =
-        ["/console/", "/console/people", "/console/people/9", "/console/logins", "/console/explain", "/console/x"];
+    let pages = [
+        "/console/",
+        "/console/people",
+        "/console/people/9",
+        "/console/logins",
+        "/console/explain",
+        "/console/x",
+        "/console/deliveries",
+        "/console/operators",
+        "/console/configuration",
+        "/console/clients",
+        "/console/mappings/order",
+    ];
     let mut answers = vec![without];
     for page in pages {
         answers.push(desk.ask("GET", page, &[], "").await);

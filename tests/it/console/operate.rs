@@ -272,6 +272,20 @@ async fn a_form_that_the_store_cannot_take_comes_back_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_asks_too_often_waits_and_loses_nothing() {
+    let desk = Desk::with(Scope::Admin, "[admin]\nrate_limit = 3\n").await;
+    let token = super::token(&desk.get("/console/").await);
+    for _ in 0..2 {
+        desk.get("/console/").await;
+    }
+    let form = format!("token={token}&act=save&definition=%7B%22a+long+one%22%7D");
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let answer = desk.ask("POST", "/console/mappings/new", &[super::SAME, kind], &form).await;
+    assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (429, true));
+    assert!(answer.body.contains("a long one") && answer.body.contains("Send it again"), "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_typed_comes_back_when_the_session_has_ended() {
     let desk = Desk::open(Scope::Admin).await;
     let token = super::token(&desk.get("/console/").await);

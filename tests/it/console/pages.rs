@@ -91,6 +91,30 @@ async fn hostile_names_stay_text_on_every_page() {
     for number in 1..=5 {
         pages.push(desk.get(&format!("/console/people/{number}")).await);
     }
+    // As a group, as the value of a mapping, and as a receiver of a form that is wrong.
+    desk.office.post("/api/v1/groups", json!({"name": names[0]})).await;
+    let made = desk.office.post("/api/v1/mappings", short(names[1], names[0])).await;
+    let mapping = format!("/console/mappings/{}", made["id"].as_str().unwrap());
+    for target in
+        ["/console/groups", "/console/mappings", "/console/mappings/order", "/console/operators", "/console/logins"]
+    {
+        pages.push(desk.get(target).await);
+    }
+    pages.push(desk.get(&mapping).await);
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("name", names[0]).finish();
+    pages.push(desk.get(&format!("/console/groups/group?{query}")).await);
+    for fields in [
+        vec![("act", "assign"), ("target", "group:<script>alert(1)</script>")],
+        vec![("act", "deny"), ("target", "group:Staff"), ("reason", names[1])],
+        vec![("act", "rekey"), ("to", "oidc/<img src=x>")],
+        vec![("act", "tell-anew"), ("receiver", names[0])],
+    ] {
+        pages.push(desk.post("/console/people/1/preview", &fields).await.body);
+    }
+    let fields = [("act", "try-people"), ("people", names[1]), ("definition", names[0])];
+    pages.push(desk.post("/console/mappings/new", &fields).await.body);
+    pages.push(desk.post(&mapping, &[("act", "save"), ("version", "7"), ("definition", names[0])]).await.body);
+    pages.push(desk.post("/console/clients", &[("name", names[0]), ("scope", names[1])]).await.body);
     let typed = names.join("\n");
     pages.push(desk.post("/console/explain", &[("provider", "oidc"), ("login", &format!("{{{typed}"))]).await.body);
     for page in pages {

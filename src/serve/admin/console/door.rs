@@ -67,7 +67,12 @@ impl Door {
 }
 
 pub fn too_many(left: Left) -> Response {
-    let mut response = page::bare(&Failure::too_many());
+    too_many_with(left, None)
+}
+
+/// The same with a form that may be sent again later.
+pub fn too_many_with(left: Left, sent: Option<Sent>) -> Response {
+    let mut response = page::bare_with(&Failure::too_many(), None, sent);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(left.seconds.max(1)));
     response
 }

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::super::http::{MOST_BODY, peer};
-use super::door::{EXTENDED, IDLE, LIVE, cookie_name, cookies, is_same_origin, sent_by, too_many};
+use super::door::{EXTENDED, IDLE, LIVE, cookie_name, cookies, is_same_origin, sent_by, too_many, too_many_with};
 use super::failure::{Failure, Sent};
 use super::page::{self, Shell};
 use super::visitor::{Visitor, form_token};
@@ -65,7 +65,7 @@ async fn admit(
         let found = inspect.store().console().session(key, now).await;
         let Some(sign_in) = found.map_err(|error| failed(&Failure::from(error)))? else { continue };
         if let Err(left) = console.door.visit(console, key) {
-            return Err(too_many(left));
+            return Err(too_many_with(left, sent(Some(form_token(cookie)))));
         }
         let scopes = operators::scopes(console, &sign_in.operator, now).await.map_err(|why| failed(&why))?;
         if scopes.is_empty() {
