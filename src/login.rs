@@ -501,10 +501,12 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
             Applied::Committed(plan) => {
                 services.meters.committed(&about.id, &plan, believed.now);
                 services.meters.observe(&believed.pair.rules, &believed.provider.name, &claims);
+                let began = Instant::now();
                 if let Some(receiver) = services.followers.wait(&plan.user, &plan.after).await? {
                     return Err(Reason::Unconfirmed { receiver });
                 }
-                let delivery = services.outcomes.committed(about, &plan);
+                let waited = (!services.followers.is_empty()).then(|| began.elapsed());
+                let delivery = services.outcomes.committed(about, &plan, waited);
                 return Ok(Entered { plan: *plan, claims, assertion: believed.assertion, delivery });
             }
             Applied::Replay => return Err(Reason::Replay { token: believed.assertion.get().token_id.clone() }),

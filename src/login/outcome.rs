@@ -251,13 +251,14 @@ impl Outcomes {
         }
     }
 
-    /// A login's plan is durably committed.
-    pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan) -> Delivery {
+    /// A login's plan is durably committed. `waited`: for receivers that hear first, where there are any.
+    pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan, waited: Option<Duration>) -> Delivery {
         let seconds = self.time(about);
+        let waited_ms = waited.map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
         tracing::info!(
             id = %about.id, mode = about.mode(), provider = %plan.provider, older = plan.older, shadow = plan.shadow,
             granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(), seconds,
-            "login applied"
+            waited_ms, "login applied"
         );
         if let Some(noted) = plan.ahead {
             tracing::warn!(

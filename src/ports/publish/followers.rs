@@ -36,6 +36,11 @@ impl Followers {
         Self { waits, outbox: Some(outbox), raised }
     }
 
+    /// Whether no receiver has to hear first.
+    pub fn is_empty(&self) -> bool {
+        self.waits.is_empty()
+    }
+
     /// Waits until nothing of a user is unconfirmed. Returns the receiver for whose sake the login must not go on.
     ///
     /// # Errors
