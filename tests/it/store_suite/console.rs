@@ -1,12 +1,14 @@
 //! Sessions of the console, the same on every store.
 
 use loginsync::config::Scope;
-use loginsync::pipeline::ids::Timestamp;
+use loginsync::pipeline::ids::{Namespace, Subject, Timestamp, UserId};
 use loginsync::ports::console::{MOST, Operator, SignIn};
 use loginsync::ports::sessions::Digest;
-use loginsync::ports::store::Store;
 use loginsync::ports::store::postgres::Shared;
 use loginsync::ports::store::sqlite::SqliteStore;
+use loginsync::ports::store::{Act, By, Store};
+
+use serde_json::json;
 
 use super::{NOW, Opened, in_memory, in_postgres, open, settings};
 
@@ -29,6 +31,31 @@ fn sign_in(key: &str, is_link: bool, idle: i64, expires: i64) -> SignIn {
         idle_until: at(idle),
         expires_at: at(expires),
     }
+}
+
+on_every_store!(what_happened_to_a_person_comes_the_newest_first);
+async fn what_happened_to_a_person_comes_the_newest_first(opened: &Opened) {
+    let store = &opened.store;
+    let user = |subject: &str| UserId {
+        namespace: Namespace::parse("oidc").unwrap(),
+        subject: Subject::parse(subject).unwrap(),
+    };
+    for subject in ["one", "two"] {
+        let by = By { name: "test".into(), admin: true, epoch: None };
+        let create = Act::Create { email: None, display_name: None, enabled: true };
+        store.act(user(subject), create, by, NOW).await.unwrap();
+    }
+    for count in 1..=3 {
+        let detail = json!({ "sessions": count });
+        store.note_about(user("one"), "sessions_ended", detail, at(count)).await.unwrap();
+    }
+    assert!(store.note_about(user("none"), "sessions_ended", json!({}), NOW).await.is_err());
+    let number = store.number(user("one")).await.unwrap().unwrap();
+    let rows = store.audit_about(number, 2).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| row.detail["sessions"].clone()).collect();
+    assert_eq!(told, [json!(3), json!(2)]);
+    assert_eq!(store.audit_about(number, 100).await.unwrap().len(), 4, "those of the other are not among them");
+    assert_eq!(store.verify_audit().await.unwrap().broken, None);
 }
 
 on_every_store!(a_link_is_spent_once_and_a_session_ends);
