@@ -158,6 +158,23 @@ async fn ten_thousand_people_come_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn numbers_in_addresses_that_lead_nowhere_are_answered_at_once() {
+    let desk = Desk::open(Scope::Read).await;
+    desk.office.login("1", &["staff"]).await;
+    for target in [
+        "/console/logins?before=9223372036854775807",
+        "/console/logins?before=-9223372036854775808",
+        "/console/groups/group?name=Staff&from=18446744073709551615",
+        "/console/mappings?from=18446744073709551615",
+        "/console/people?after=9223372036854775807",
+        "/console/people?after=-9223372036854775808",
+    ] {
+        let page = tokio::time::timeout(std::time::Duration::from_secs(10), desk.get(target)).await;
+        assert!(page.is_ok(), "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_login_is_found_by_its_number() {
     let desk = Desk::open(Scope::Read).await;
     let house = &desk.office.house;

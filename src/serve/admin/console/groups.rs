@@ -16,6 +16,8 @@ use crate::ports::catalogue::{Search, Sort, Within};
 
 /// Members on one page.
 const PAGE: usize = 50;
+/// How far a page may begin.
+const MOST_OFFSET: usize = 100_000_000;
 
 #[derive(Template)]
 #[template(path = "console/groups.html")]
@@ -135,7 +137,8 @@ pub async fn show(
     };
     let found = found.filter(|target| rules.declares(target));
     let target = found.ok_or_else(|| Failure::not_found("There is no group and no role of this name."))?;
-    let (query, from) = (asked.get("q").to_owned(), asked.get("from").parse::<usize>().unwrap_or_default());
+    let (query, from) =
+        (asked.get("q").to_owned(), asked.get("from").parse::<usize>().unwrap_or_default().min(MOST_OFFSET));
     let search = Search {
         text: Some(query.clone()).filter(|query| !query.is_empty()),
         within: Some(Within { target: target.clone(), mapped: None }),

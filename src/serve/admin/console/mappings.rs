@@ -30,6 +30,8 @@ use crate::serve::admin::service::{Call, MappingView, NewMapping, Place, Planned
 
 /// Mappings on one page.
 const PAGE: usize = 50;
+/// How far a page may begin.
+const MOST_OFFSET: usize = 100_000_000;
 /// People whom a trial names.
 const MOST_PEOPLE: usize = 50;
 /// People whom one line of a form may mean.
@@ -95,7 +97,7 @@ pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell
     let (service, inspect) = (&console.admin.service, console.admin.inspect());
     let rules = inspect.rules();
     let query = asked.get("q").to_owned();
-    let from: usize = asked.get("from").parse().unwrap_or_default();
+    let from = asked.get("from").parse::<usize>().unwrap_or_default().min(MOST_OFFSET);
     let counts = inspect.meters().hits_by_id();
     let row = |view: MappingView| {
         let hits = identity(&view.id).and_then(|id| counts.get(&id));

@@ -28,10 +28,9 @@ impl Service {
         takes: impl Fn(&AuditRow) -> bool + Send,
     ) -> Result<Backwards, Refused> {
         let store = self.inspect.store();
-        let mut before = match before {
-            Some(before) => before,
-            None => store.audit_head().await?.map_or(1, |(newest, _)| newest.saturating_add(1)),
-        };
+        let newest = store.audit_head().await?.map_or(1, |(newest, _)| newest.saturating_add(1));
+        // Past the newest there is nothing to walk through.
+        let mut before = before.map_or(newest, |before| before.min(newest));
         let (mut found, mut scanned) = (Vec::new(), 0);
         while before > 1 {
             let after = before.saturating_sub(STRIDE + 1).max(0);
