@@ -313,7 +313,7 @@ pub fn login(
         plan_for(kept, login, candidates, rules, facts)?;
     changes.audit.extend(ended);
     match plan.refused.take() {
-        Some(Refused::Gate { name, message }) => {
+        Some(Refused::Gate { name, message, .. }) => {
             changes.record = kept.record.is_some().then_some(record);
             changes.refuse(kept, login, "gate", &format!("refused by gate `{name}`"), true);
             return Ok((Applied::Gated { gate: name.to_string(), message }, changes));

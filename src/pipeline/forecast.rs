@@ -95,6 +95,8 @@ pub struct Forecast {
     pub targets: Vec<TargetForecast>,
     /// Users whom a gate, or a mapping that disables, would refuse.
     pub refusals: Vec<Refusals>,
+    /// Users of whom it is not known whether a gate would: it asks for what was not recorded of them.
+    pub may_refuse: Vec<Refusals>,
     /// Protected or privileged, with holders now and none afterwards.
     pub last_holders: Vec<TargetName>,
     /// For what the brake would refuse these rules, unless they are confirmed.
@@ -155,6 +157,9 @@ pub struct UserForecast {
     pub may_lose: Vec<TargetName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// A gate that asks for what was not recorded of the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub may_be_refused: Option<String>,
 }
 
 impl From<&Target> for TargetName {
@@ -216,6 +221,7 @@ pub struct Forecaster<'r> {
     holders: BTreeMap<Target, Holders>,
     flows: BTreeMap<(ProviderName, Target), Flow>,
     refusals: BTreeMap<String, u64>,
+    may_refuse: BTreeMap<String, u64>,
     /// How many users lack these claims of a provider.
     unread: HashMap<(ProviderName, Vec<ClaimName>), u64>,
     /// Mappings with grants, and how many.
@@ -232,6 +238,9 @@ struct Outlook {
     grants: Vec<Grant>,
     may_lose: BTreeSet<Target>,
     refused: Option<String>,
+    may_be_refused: Option<String>,
+    /// The grants where gates that cannot be decided let the user enter.
+    entered: Option<Vec<Grant>>,
     disables: bool,
     unknown: bool,
 }
@@ -240,6 +249,8 @@ struct Outlook {
 struct TurnedAway {
     why: String,
     disables: bool,
+    /// What it comes to where the gate that cannot be decided is open.
+    otherwise: Option<Box<Plan>>,
     /// As they were.
     grants: Vec<Grant>,
 }
@@ -271,6 +282,7 @@ impl<'r> Forecaster<'r> {
             holders: BTreeMap::new(),
             flows: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            may_refuse: BTreeMap::new(),
             unread: HashMap::new(),
             granting: HashMap::new(),
             moving: HashMap::new(),
@@ -298,10 +310,10 @@ impl<'r> Forecaster<'r> {
         let other = self.in_other_order(person, &standing).map(|grants| effective(&grants, self.new));
         let mut outlook = self.look(person, standing);
         let after = effective(&outlook.grants, self.new);
-        // What depends on the order of the logins is not known.
-        let open: Vec<Target> = other.map_or_else(Vec::new, |other| {
-            missing(&after, &other).into_iter().chain(missing(&other, &after)).collect()
-        });
+        let entered = outlook.entered.as_deref().map(|grants| effective(grants, self.new));
+        // What depends on the order of the logins, or on a gate that cannot be decided, is not known.
+        let differs = |other: &Effective| [missing(&after, other), missing(other, &after)].concat();
+        let open: BTreeSet<Target> = other.iter().chain(&entered).flat_map(differs).collect();
         let (may_lose_by_order, may_gain): (Vec<_>, Vec<_>) =
             open.iter().cloned().partition(|target| before.holds(target));
         let nothing = Effective::default();
@@ -316,6 +328,12 @@ impl<'r> Forecaster<'r> {
         };
         let (gains, losses) = (known(missing(&after, &before)), known(missing(&before, &after)));
         outlook.may_lose.retain(|target| after.holds(target));
+        if !outlook.may_lose.is_empty() {
+            // Roles go with the groups that carry them.
+            let (grants, open) = (&outlook.grants, &outlook.may_lose);
+            let sure: Vec<Grant> = grants.iter().filter(|grant| !open.contains(&grant.target)).cloned().collect();
+            outlook.may_lose.extend(missing(&after, &effective(&sure, self.new)));
+        }
         outlook.may_lose.extend(may_lose_by_order);
         let may_lose: Vec<Target> = outlook.may_lose.into_iter().collect();
         let mut count = |targets: &[Target], field: fn(&mut Counts) -> &mut u64| {
@@ -334,22 +352,24 @@ impl<'r> Forecaster<'r> {
         count(&may_gain, |counts| &mut counts.may_gain);
         if let Some(reason) = &outlook.refused {
             *self.refusals.entry(reason.clone()).or_default() += 1;
+        } else if let Some(reason) = &outlook.may_be_refused {
+            *self.may_refuse.entry(reason.clone()).or_default() += 1;
         }
         let changed = !gains.is_empty() || !losses.is_empty();
         self.changed_users += u64::from(changed);
         self.interrupted_users += u64::from(!changed && !at_once.is_empty());
-        if changed || !may_lose.is_empty() || outlook.refused.is_some() {
-            self.detail(&person.user, &gains, &losses, &may_lose, outlook.refused);
+        let (refused, may_be_refused) = (outlook.refused, outlook.may_be_refused);
+        if changed || !may_lose.is_empty() || refused.is_some() || may_be_refused.is_some() {
+            self.detail(&person.user, [&gains, &losses, &may_lose], refused, may_be_refused);
         }
     }
 
     fn detail(
         &mut self,
         user: &UserId,
-        gains: &[Target],
-        losses: &[Target],
-        may_lose: &[Target],
+        [gains, losses, may_lose]: [&[Target]; 3],
         refused: Option<String>,
+        may_be_refused: Option<String>,
     ) {
         if self.details.len() == self.limit {
             self.left_out += 1;
@@ -361,6 +381,7 @@ impl<'r> Forecaster<'r> {
             gains: names(gains),
             losses: names(losses),
             may_lose: names(may_lose),
+            may_be_refused: may_be_refused.filter(|_| refused.is_none()),
             refused,
         });
     }
@@ -418,8 +439,18 @@ impl<'r> Forecaster<'r> {
         let (plan, grants) = match self.planned(person, login, claims, grants) {
             Ok((plan, grants)) => (plan, grants),
             // A refused login changes nothing.
-            Err(TurnedAway { why, disables, grants }) => {
-                outlook.refused.get_or_insert(why);
+            Err(TurnedAway { why, disables, otherwise, grants }) => {
+                let unread = unread(claims, |claim| self.new.reads(&login.provider, claim, self.now));
+                match otherwise.filter(|_| !unread.is_empty()) {
+                    Some(plan) => {
+                        outlook.may_be_refused.get_or_insert(why);
+                        let entered = outlook.entered.take().unwrap_or_else(|| grants.clone());
+                        outlook.entered = Some(carried_out(entered, &plan));
+                        outlook.unknown = true;
+                        self.miss(&login.provider, unread);
+                    }
+                    None => drop(outlook.refused.get_or_insert(why)),
+                }
                 outlook.disables |= disables;
                 outlook.grants = grants;
                 return;
@@ -444,6 +475,7 @@ impl<'r> Forecaster<'r> {
             outlook.unknown = true;
             self.miss(&login.provider, unread);
         }
+        outlook.entered = outlook.entered.take().map(|grants| carried_out(grants, &plan));
         outlook.grants = carried_out(grants, &plan);
     }
 
@@ -457,7 +489,7 @@ impl<'r> Forecaster<'r> {
         grants: Vec<Grant>,
     ) -> Result<(Plan, Vec<Grant>), TurnedAway> {
         if let Some(refusal) = self.refused_by_claims(&login.provider, claims) {
-            return Err(TurnedAway { why: refusal.to_string(), disables: false, grants });
+            return Err(TurnedAway { why: refusal.to_string(), disables: false, otherwise: None, grants });
         }
         let mut snapshot = Snapshot {
             grants,
@@ -478,6 +510,8 @@ impl<'r> Forecaster<'r> {
             Some(refused) => Err(TurnedAway {
                 why: reason(refused),
                 disables: matches!(refused, plan::Refused::Disables(_)),
+                otherwise: matches!(refused, plan::Refused::Gate { undecided: true, .. })
+                    .then(|| Box::new(plan.clone())),
                 grants: snapshot.grants,
             }),
             None => Ok((plan, snapshot.grants)),
@@ -543,8 +577,10 @@ impl<'r> Forecaster<'r> {
         self.spread_unread();
         let mappings = Differences::find(self.old, self.new, &self.granting, &self.moving, self.now, self.limit);
         let targets: Vec<TargetForecast> = self.targets.iter().map(|(target, counts)| counts.told(target)).collect();
-        let refusals: Vec<Refusals> =
-            self.refusals.into_iter().map(|(reason, users)| Refusals { reason, users }).collect();
+        let told = |refusals: BTreeMap<String, u64>| -> Vec<Refusals> {
+            refusals.into_iter().map(|(reason, users)| Refusals { reason, users }).collect()
+        };
+        let (refusals, may_refuse) = (told(self.refusals), told(self.may_refuse));
         let last = self.holders.iter().filter(|(_, holders)| holders.before > 0 && holders.after == 0);
         let brake = self.new.sync.brake;
         let held = self.flows.iter().filter_map(|((provider, target), flow)| {
@@ -560,7 +596,8 @@ impl<'r> Forecaster<'r> {
         });
         let shadow = self.new.sync.mode == Mode::Shadow;
         Forecast {
-            changes: !(shadow || targets.is_empty() && refusals.is_empty() && mappings.is_empty()),
+            changes: !(shadow
+                || targets.is_empty() && refusals.is_empty() && may_refuse.is_empty() && mappings.is_empty()),
             shadow,
             users: self.users,
             without_claims: self.without_claims,
@@ -571,6 +608,7 @@ impl<'r> Forecaster<'r> {
             roles_compared: self.held.is_some(),
             mappings,
             refusals,
+            may_refuse,
             last_holders: last.map(|(target, _)| target.into()).collect(),
             brake_holds: held.collect(),
             brake_refuses,
@@ -583,17 +621,43 @@ impl<'r> Forecaster<'r> {
     /// Adds to each target the users who may gain it by claims that were not recorded.
     fn spread_unread(&mut self) {
         for ((provider, claims), users) in &self.unread {
-            let mut targets: BTreeSet<&Target> = BTreeSet::new();
-            for mapping in self.new.mappings() {
-                let reads = mapping.when.claims().any(|claim| claims.contains(claim));
-                if reads && mapping.applies_to(provider) && mapping.is_live(self.now) {
-                    targets.extend(mapping.then.named());
-                }
-            }
-            for target in targets {
-                self.targets.entry(target.clone()).or_default().may_gain += users;
+            for target in self.may_be_given(provider, claims) {
+                self.targets.entry(target).or_default().may_gain += users;
             }
         }
+    }
+
+    /// What mappings give that read one of these claims, the roles that come with it, and what mappings give that ask for those.
+    fn may_be_given(&self, provider: &ProviderName, claims: &[ClaimName]) -> BTreeSet<Target> {
+        let mut given: BTreeSet<Target> = BTreeSet::new();
+        loop {
+            let known = given.len();
+            for mapping in self.new.mappings() {
+                let reads = mapping.when.claims().any(|claim| claims.contains(claim));
+                let asks = || mapping.when.conditions().iter().any(|condition| asks_for_any(condition, &given));
+                if !(mapping.applies_to(provider) && mapping.is_live(self.now) && (reads || asks())) {
+                    continue;
+                }
+                for target in mapping.then.named() {
+                    if let Target::Group(name) = target {
+                        let roles = self.new.groups.get(name).map(|group| group.roles.as_slice()).unwrap_or_default();
+                        given.extend(roles.iter().cloned().map(Target::Role));
+                    }
+                    given.insert(target.clone());
+                }
+            }
+            if given.len() == known || !self.asks_for_roles {
+                return given;
+            }
+        }
+    }
+}
+
+/// Whether a condition asks for one of these roles.
+fn asks_for_any(condition: &Condition, targets: &BTreeSet<Target>) -> bool {
+    match condition {
+        Condition::HasRole(role) | Condition::LacksRole(role) => targets.contains(&Target::Role(role.clone())),
+        _ => false,
     }
 }
 

@@ -24,8 +24,8 @@ use hashbrown::HashTable;
 use self::action::{Give, Then};
 use self::condition::{ClaimCondition, Condition, Test};
 pub use self::decide::{
-    Candidates, Decision, Disabling, Hit, Seen, Standing, Traced, candidates, decide, exhaustive, holds_by_claim,
-    traced, truth_of,
+    Candidates, Decision, Denied, Disabling, Hit, Seen, Standing, Traced, candidates, decide, exhaustive,
+    holds_by_claim, traced, truth_of,
 };
 use self::elsewhere::Elsewhere;
 use self::index::Index;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use self::support::{by_role_or_claim, standing};
 use super::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp, UserId};
-use super::mapping::{Candidates, Decision, Disabling, GateRule, Hit, Mode, NearMiss, RuleSet, decide};
+use super::mapping::{Candidates, Decision, Denied, Disabling, GateRule, Hit, Mode, NearMiss, RuleSet, decide};
 
 /// What the store knows of one user when a login arrives, read inside the login's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,6 +90,8 @@ pub enum Refused {
         name: Arc<str>,
         /// For the person.
         message: String,
+        /// It is shut because something could not be read.
+        undecided: bool,
     },
     /// A mapping disables the user.
     Disables(Disabling),
@@ -273,8 +275,8 @@ fn refusals(
     if rules.sync.mode == Mode::Shadow {
         return (None, None);
     }
-    if let Some((name, message)) = &decision.denied_by {
-        return (Some(Refused::Gate { name: Arc::clone(name), message: message.clone() }), None);
+    if let Some(Denied { name, message, undecided }) = decision.denied_by.clone() {
+        return (Some(Refused::Gate { name, message, undecided }), None);
     }
     let shut = shut_gate(decision, own, provider, (rules, now));
     match decision.disabled_by.as_ref().filter(|_| !spared) {
@@ -292,8 +294,12 @@ fn shut_gate(
 ) -> Option<Refused> {
     let holding = holding(decision, own.iter().map(|(_, mapping)| *mapping), rules, now);
     let applies = |gate: &&super::mapping::Gate| gate.provider.as_ref().is_none_or(|own| own == provider);
-    let shut = rules.gates.iter().filter(applies).find(|gate| lacks_required(&gate.rule, &holding, rules));
-    shut.map(|gate| Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone() })
+    let gates = || rules.gates.iter().filter(applies);
+    let gate = gates().find(|gate| lacks_required(&gate.rule, &holding, rules))?;
+    // With what may hold besides.
+    let most = holding.iter().chain(&decision.undecided).copied().collect();
+    let undecided = !gates().any(|gate| lacks_required(&gate.rule, &most, rules));
+    Some(Refused::Gate { name: Arc::clone(&gate.name), message: gate.message.clone(), undecided })
 }
 
 /// The mappings that open gates. An undecided one opens a gate to those who hold something through it (`own`), and to

@@ -43,6 +43,7 @@ mod oidc_verify;
 mod plan_laws;
 mod promises;
 mod proxy;
+mod reality;
 mod refusals;
 mod relay;
 mod relying_party;

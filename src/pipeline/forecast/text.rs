@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display as _};
 
-use super::{Excess, Forecast, MappingChange, TargetName, UserForecast};
+use super::{Excess, Forecast, MappingChange, Refusals, TargetName, UserForecast};
 
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,6 +44,10 @@ impl fmt::Display for Forecast {
         self.targets(f)?;
         for refusals in &self.refusals {
             writeln!(f, "  {} users would be {}", refusals.users, refusals.reason)?;
+        }
+        for refusals in &self.may_refuse {
+            let Refusals { users, reason } = refusals;
+            writeln!(f, "  {users} users may be {reason}: what it asks for was not recorded of them")?;
         }
         self.warnings(f)?;
         if !self.details.is_empty() {
@@ -158,6 +162,9 @@ impl fmt::Display for UserForecast {
         }
         if let Some(refused) = &self.refused {
             write!(f, " x {refused}")?;
+        }
+        if let Some(refused) = &self.may_be_refused {
+            write!(f, " ? {refused}")?;
         }
         writeln!(f)
     }

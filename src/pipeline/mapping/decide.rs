@@ -127,10 +127,20 @@ pub struct Decision {
     pub undecided: BTreeSet<MappingId>,
     /// The mapping that disables the user: one without exemptions, if there is such.
     pub disabled_by: Option<Disabling>,
-    /// The name of the gate that refuses, and what the person is told.
-    pub denied_by: Option<(Arc<str>, String)>,
+    /// The gate that refuses.
+    pub denied_by: Option<Denied>,
     /// Names that captures came to and that name nothing that may be given so, each with its mapping.
     pub unknown: Vec<(String, String)>,
+}
+
+/// A gate whose conditions keep the person out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    pub name: Arc<str>,
+    /// What the person is told.
+    pub message: String,
+    /// No gate is known to hold: one cannot be decided.
+    pub undecided: bool,
 }
 
 /// A mapping that holds, and disables the user.
@@ -349,8 +359,14 @@ impl<'a> Run<'a> {
         let applies = |provider: &Option<ProviderName>| provider.as_ref().is_none_or(|own| own == self.provider);
         for gate in self.rules.gates.iter().filter(|gate| applies(&gate.provider)) {
             let GateRule::Deny { join, conditions } = &gate.rule else { continue };
-            if join.truth(conditions, self.facts, Some(&self.person)) != Truth::False {
-                self.decision.denied_by = Some((Arc::clone(&gate.name), gate.message.clone()));
+            let undecided = match join.truth(conditions, self.facts, Some(&self.person)) {
+                Truth::False => continue,
+                Truth::Undecided => true,
+                Truth::True => false,
+            };
+            let (name, message) = (Arc::clone(&gate.name), gate.message.clone());
+            self.decision.denied_by.get_or_insert(Denied { name, message, undecided: true }).undecided &= undecided;
+            if !undecided {
                 return;
             }
         }
