@@ -249,8 +249,10 @@ struct Outlook {
 struct TurnedAway {
     why: String,
     disables: bool,
-    /// What it comes to where the gate that cannot be decided is open.
-    otherwise: Option<Box<Plan>>,
+    /// Its gate is shut because something could not be read.
+    undecided: bool,
+    /// What it would come to.
+    plan: Option<Box<Plan>>,
     /// As they were.
     grants: Vec<Grant>,
 }
@@ -438,22 +440,29 @@ impl<'r> Forecaster<'r> {
         let grants = std::mem::take(&mut outlook.grants);
         let (plan, grants) = match self.planned(person, login, claims, grants) {
             Ok((plan, grants)) => (plan, grants),
-            // A refused login changes nothing.
-            Err(TurnedAway { why, disables, otherwise, grants }) => {
+            Err(TurnedAway { why, undecided, disables, plan, grants }) => {
                 let unread = unread(claims, |claim| self.new.reads(&login.provider, claim, self.now));
-                match otherwise.filter(|_| !unread.is_empty()) {
-                    Some(plan) => {
-                        outlook.may_be_refused.get_or_insert(why);
-                        let entered = outlook.entered.take().unwrap_or_else(|| grants.clone());
-                        outlook.entered = Some(carried_out(entered, &plan));
-                        outlook.unknown = true;
-                        self.miss(&login.provider, unread);
-                    }
-                    None => drop(outlook.refused.get_or_insert(why)),
+                let is_open = undecided && !unread.is_empty();
+                match is_open {
+                    true => drop(outlook.may_be_refused.get_or_insert(why)),
+                    false => drop(outlook.refused.get_or_insert(why)),
                 }
                 outlook.disables |= disables;
-                outlook.grants = grants;
-                return;
+                match plan {
+                    // A gate keeps people out of the app. What they hold is planned anew all the same.
+                    Some(plan) if self.new.sync.apply == Apply::Now => (*plan, grants),
+                    plan => {
+                        if let Some(plan) = plan.filter(|_| is_open) {
+                            let entered = outlook.entered.take().unwrap_or_else(|| grants.clone());
+                            outlook.entered = Some(carried_out(entered, &plan));
+                            outlook.unknown = true;
+                            self.miss(&login.provider, unread);
+                        }
+                        // A refused login changes nothing.
+                        outlook.grants = grants;
+                        return;
+                    }
+                }
             }
         };
         for target in plan.losses() {
@@ -489,7 +498,8 @@ impl<'r> Forecaster<'r> {
         grants: Vec<Grant>,
     ) -> Result<(Plan, Vec<Grant>), TurnedAway> {
         if let Some(refusal) = self.refused_by_claims(&login.provider, claims) {
-            return Err(TurnedAway { why: refusal.to_string(), disables: false, otherwise: None, grants });
+            let why = refusal.to_string();
+            return Err(TurnedAway { why, disables: false, undecided: false, plan: None, grants });
         }
         let mut snapshot = Snapshot {
             grants,
@@ -510,8 +520,8 @@ impl<'r> Forecaster<'r> {
             Some(refused) => Err(TurnedAway {
                 why: reason(refused),
                 disables: matches!(refused, plan::Refused::Disables(_)),
-                otherwise: matches!(refused, plan::Refused::Gate { undecided: true, .. })
-                    .then(|| Box::new(plan.clone())),
+                undecided: matches!(refused, plan::Refused::Gate { undecided: true, .. }),
+                plan: Some(Box::new(plan.clone())),
                 grants: snapshot.grants,
             }),
             None => Ok((plan, snapshot.grants)),
@@ -530,6 +540,9 @@ impl<'r> Forecaster<'r> {
             let Some(claims) = &login.claims else { continue };
             grants = match self.planned(person, login, claims, grants) {
                 Ok((plan, grants)) => carried_out(grants, &plan),
+                Err(TurnedAway { plan: Some(plan), grants, .. }) if self.new.sync.apply == Apply::Now => {
+                    carried_out(grants, &plan)
+                }
                 Err(TurnedAway { grants, .. }) => grants,
             };
         }

@@ -398,11 +398,7 @@ fn at_provider(statement: &Statement) -> AtProvider {
 /// The value of the one cookie of a name that a request brings. `None` where readers may take another one for it: the app might.
 fn only_cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let lines = || headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    // Some readers divide cookies at commas too, and some trim, unquote and unescape names.
-    let alike = lines().flat_map(|line| line.split(|byte| matches!(byte, b';' | b','))).filter(|cookie| {
-        let named = cookie.split(|byte| *byte == b'=').next().unwrap_or_default();
-        name::is_like(named, name)
-    });
+    let alike = lines().flat_map(name::cookies).filter(|(named, _)| name::is_like(named, name));
     if alike.count() != 1 {
         return None;
     }
@@ -437,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_apps_cookie_is_the_only_one_of_its_name() {
-        let cases: [(&[&'static str], Option<&str>); 18] = [
+        let cases: [(&[&'static str], Option<&str>); 22] = [
             (&["sid=1"], Some("1")),
             (&["a=b; sid=1; c=d"], Some("1")),
             (&["a=b;sid=x=y "], Some("x=y")),
@@ -453,6 +449,10 @@ mod tests {
             (&["SID=2; sid=1"], None),
             (&["sid[]=2; sid=1"], None),
             (&["sid =2"], None),
+            (&["sid=1; x=y sid=2"], None),
+            (&["sid=1; x=y\tsid=2"], None),
+            (&["s[id=2; s_id=1"], None),
+            (&["sid=1; .sid=2"], None),
             (&["sid=1,2"], Some("1,2")),
             (&["a=1,2; sid=1"], Some("1")),
             (&[], None),
@@ -460,6 +460,11 @@ mod tests {
         for (lines, expected) in cases {
             let headers = headers(header::COOKIE, lines);
             assert_eq!(only_cookie(&headers, "sid"), expected.map(str::as_bytes), "{lines:?}");
+        }
+        for padded in [b"sid=1; \xa0sid=2".as_slice(), b"sid=1; sid\x85=2"] {
+            let mut headers = HeaderMap::new();
+            headers.append(header::COOKIE, HeaderValue::from_bytes(padded).unwrap());
+            assert_eq!(only_cookie(&headers, "sid"), None, "{padded:?}");
         }
         let set = headers(header::SET_COOKIE, &["other=1", "sid=1; Path=/", "sid=2; HttpOnly"]);
         assert_eq!(set_by_app(&set, "sid"), Some(&b"2"[..]));

@@ -54,11 +54,17 @@ async fn what_was_foretold_is_what_happens_in_many_rounds() {
 }
 
 async fn rounds(from: u64, count: u64) {
-    let mut seen = Seen::default();
+    let (mut seen, mut failed) = (Seen::default(), Vec::new());
     for round in from..from + count {
-        Box::pin(one(round, &mut seen)).await;
+        let tasks = tokio::task::LocalSet::new();
+        let task = tasks.spawn_local(one(round));
+        match tasks.run_until(task).await {
+            Ok(one) => seen.add(one),
+            Err(_) => failed.push(round),
+        }
     }
     println!("{count} rounds: {seen:?}");
+    assert!(failed.is_empty(), "these rounds came out otherwise than foretold: {failed:?}");
     // A generator that makes nothing happen would agree with anything.
     if count >= ROUNDS {
         let Seen { logins, refused, gained, lost, at_once, braked, .. } = seen;
@@ -81,7 +87,22 @@ struct Seen {
     open: u64,
 }
 
-async fn one(round: u64, seen: &mut Seen) {
+impl Seen {
+    fn add(&mut self, other: Self) {
+        let Self { logins, refused, gained, lost, at_once, braked, open } = other;
+        self.logins += logins;
+        self.refused += refused;
+        self.gained += gained;
+        self.lost += lost;
+        self.at_once += at_once;
+        self.braked += braked;
+        self.open += open;
+    }
+}
+
+async fn one(round: u64) -> Seen {
+    let mut counted = Seen::default();
+    let seen = &mut counted;
     let mut dice = Dice::new(round);
     let before = Rules::random(&mut dice);
     let people: Vec<Person> = (0..4 + dice.below(10)).map(|number| person(&mut dice, number)).collect();
@@ -118,18 +139,14 @@ async fn one(round: u64, seen: &mut Seen) {
     if !adopted {
         seen.braked += 1;
         assert_eq!(everybody(&house, &people).await, held, "{}", context());
-        return;
+        return counted;
     }
-    let mut reloaded = everybody(&house, &people).await;
-    // With `apply = "now"` people are planned anew within a second.
-    for _ in 0..if after.applies_now() { 60 } else { 0 } {
-        if taken(&held, &reloaded) >= told.targets.iter().map(|target| target.at_once).sum() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        reloaded = everybody(&house, &people).await;
+    if after.applies_now() {
+        // People are planned anew within a second.
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     }
-    at_once(&told, &held, &reloaded, &context, seen);
+    let reloaded = everybody(&house, &people).await;
+    at_once(&told, (&held, &reloaded), &after, &context, seen);
 
     let mut refused: BTreeMap<String, String> = BTreeMap::new();
     for (turn, person) in people.iter().enumerate() {
@@ -142,37 +159,49 @@ async fn one(round: u64, seen: &mut Seen) {
     let finally = everybody(&house, &people).await;
     in_the_end(&told, (&held, &finally), &refused, &after, &context, seen);
     house.running.stop().await;
-}
-
-/// How many memberships are gone.
-fn taken(before: &BTreeMap<String, Held>, after: &BTreeMap<String, Held>) -> u64 {
-    before.iter().map(|(user, held)| held.difference(&after[user]).count() as u64).sum()
+    counted
 }
 
 /// What the reload took by itself, target by target.
 fn at_once(
     told: &Forecast,
-    before: &BTreeMap<String, Held>,
-    after: &BTreeMap<String, Held>,
+    (before, after): (&BTreeMap<String, Held>, &BTreeMap<String, Held>),
+    rules: &Rules,
     context: &impl Fn() -> String,
     seen: &mut Seen,
 ) {
+    let stays = stays(told, rules);
     let mut lost: BTreeMap<&TargetName, u64> = BTreeMap::new();
     for (user, held) in before {
         for target in held.difference(&after[user]) {
             *lost.entry(target).or_default() += 1;
         }
-        let gained: Vec<_> = after[user].difference(held).collect();
+        // A group that a person has already may carry other roles now.
+        let carried = |target: &TargetName| {
+            held.iter().any(|held| held.kind == "group" && rules.carries(&held.name, &target.name))
+        };
+        let gained: Vec<_> = after[user].difference(held).filter(|target| !carried(target)).collect();
         let may =
             |target: &&&TargetName| told.targets.iter().any(|it| it.target == ***target && it.gains + it.may_gain > 0);
         assert_eq!(gained.iter().filter(|target| !may(target)).count(), 0, "{user} gained {gained:?}: {}", context());
     }
     for target in &told.targets {
         let found = lost.remove(&target.target).unwrap_or(0);
-        assert!(found >= target.at_once, "{} lost at once {found}: {}", target.target, context());
+        let kept = stays(&target.target) || target.may_gain > 0;
+        assert!(found >= target.at_once || kept, "{} lost at once {found}: {}", target.target, context());
         seen.at_once += found;
     }
     assert!(lost.is_empty(), "lost at once, and not foretold: {lost:?}: {}", context());
+}
+
+/// Losses that the brake holds and last holders stay, with the roles that those groups carry.
+fn stays(told: &Forecast, rules: &Rules) -> impl Fn(&TargetName) -> bool {
+    let kept = told.brake_holds.iter().map(|it| &it.target).chain(&told.last_holders);
+    let kept: Vec<TargetName> = kept.cloned().collect();
+    let rules = rules.clone();
+    move |target| {
+        kept.iter().any(|kept| kept == target || (kept.kind == "group" && rules.carries(&kept.name, &target.name)))
+    }
 }
 
 /// What everybody holds after their next logins.
@@ -184,11 +213,12 @@ fn in_the_end(
     context: &impl Fn() -> String,
     seen: &mut Seen,
 ) {
-    // Losses that the brake holds, and last holders, stay.
-    let kept: Vec<&TargetName> = told.brake_holds.iter().map(|it| &it.target).chain(&told.last_holders).collect();
-    let stays = |target: &TargetName| {
-        kept.iter().any(|kept| *kept == target || (kept.kind == "group" && rules.carries(&kept.name, &target.name)))
-    };
+    let stays = stays(told, rules);
+    // What the brake or a last holder keeps decides conditions on roles, and with them anything.
+    if rules.asks_for_roles() && !(told.brake_holds.is_empty() && told.last_holders.is_empty()) {
+        seen.open += 1;
+        return;
+    }
     let may_gain = |target: &TargetName| told.targets.iter().any(|it| it.target == *target && it.may_gain > 0);
     for (user, held) in before {
         let nothing = UserForecast {
@@ -211,11 +241,11 @@ fn in_the_end(
             assert!(may_gain(target), "{user} did not gain {target}: {}", context());
         }
         for target in gained.iter().filter(|target| !foretold.gains.contains(target)) {
-            assert!(may_gain(target), "{user} gained {target}: {}", context());
+            assert!(may_gain(target) || stays(target), "{user} gained {target}: {}", context());
             seen.open += 1;
         }
         for target in foretold.losses.iter().filter(|target| !lost.contains(target)) {
-            assert!(stays(target), "{user} did not lose {target}: {}", context());
+            assert!(stays(target) || may_gain(target), "{user} did not lose {target}: {}", context());
         }
         for target in lost.iter().filter(|target| !foretold.losses.contains(target)) {
             assert!(foretold.may_lose.contains(target), "{user} lost {target}: {}", context());

@@ -278,10 +278,7 @@ impl Reader<'_> {
 
     fn cookies(&mut self, named: &[String], headers: &HeaderMap) -> Result<(), BearerFault> {
         for line in headers.get_all(http::header::COOKIE) {
-            // Some readers divide cookies at commas too, and pass over quotes.
-            for cookie in line.as_bytes().split(|byte| matches!(byte, b';' | b',')) {
-                let Some(at) = memchr::memchr(b'=', cookie) else { continue };
-                let (name, value) = (cookie.get(..at).unwrap_or_default(), cookie.get(at + 1..).unwrap_or_default());
+            for (name, value) in name::cookies(line.as_bytes()) {
                 if named.iter().any(|named| name::is_like(name, named)) {
                     if is_escaped(value) {
                         return Err(BearerFault::Unclear { place: Place::Cookie, why: Unclear::Unreadable });

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::CaptureRefusal;
 use super::denial::Denial;
 use crate::pipeline::reading::media::has_foreign_mark;
-use crate::pipeline::reading::name::readings;
+use crate::pipeline::reading::name::{readings, within};
 
 /// A form field that carries a login, part of one, or the denial of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +206,8 @@ fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
 /// lone `[` as `_`; PHP, Rack and qs (Express) read `name[]` as a list called `name`; qs reads `[name]` as `name`, and Rack
 /// did with any brackets around it; ASP.NET reads `%u0069` as `i`; C programs stop at NUL.
 pub fn field_named(raw: &[u8]) -> Option<Field> {
-    readings(raw).iter().find_map(|name| Field::named(name))
+    let exact = readings(raw).iter().find_map(|name| Field::named(name));
+    exact.or_else(|| within(raw).iter().find_map(|name| Field::named(name).filter(|field| field.is_token())))
 }
 
 fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
@@ -252,6 +253,17 @@ mod tests {
             "\u{131}d_token",
             "id_to%e2%84%aaen",
             "\u{ff49}d_token",
+            ".id_token",
+            "%2eid_token",
+            ".id_token.",
+            "model.id_token",
+            "!id_token",
+            "%21id_token",
+            "id_token:string",
+            "id_token:utf8:ustring",
+            "%id_token",
+            "id%_token",
+            "id_token%",
         ] {
             assert_eq!(field_named(name.as_bytes()), Some(Field::IdToken), "{name}");
         }

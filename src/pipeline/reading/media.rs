@@ -11,6 +11,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readings<'t> {
     pub form: bool,
+    /// Whether some app reads it as a form whatever the type says, in its own bytes: Bottle does but for `multipart/`, in these letters.
+    pub form_to_some: bool,
     /// Whether the type says JSON. A body that looks like an object is read as one in any case.
     pub json: bool,
     pub multipart: Multipart<'t>,
@@ -28,12 +30,13 @@ pub enum Multipart<'t> {
 
 /// How a body may be read whose Content-Type fields are these.
 pub fn readings<'t>(types: impl Iterator<Item = &'t [u8]>) -> Readings<'t> {
-    let mut readings = Readings { form: false, json: false, multipart: Multipart::No };
+    let mut readings = Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No };
     let mut count = 0;
     for kind in types {
         // Rack takes a type that is empty for none.
         count += usize::from(!kind.trim_ascii().is_empty());
         readings.form |= may_be_form(kind);
+        readings.form_to_some &= !kind.starts_with(b"multipart/");
         readings.json |= holds(kind, b"json");
         if holds(kind, b"multipart") {
             readings.multipart = boundary(kind).map_or(Multipart::Unclear, Multipart::Of);
@@ -161,7 +164,8 @@ mod tests {
         assert!(looks_like_json(b"\xef\xbb\xbf\r\n {") && !looks_like_json(b"a={"));
         assert!(read(&["application/vnd.api+JSON; charset=utf-8"]).json);
         let plain = read(&["text/plain"]);
-        assert_eq!(plain, Readings { form: false, json: false, multipart: Multipart::No });
+        let nothing = Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No };
+        assert_eq!(plain, nothing);
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded; charset=UTF-8"));
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded"));
         for charset in ["utf-16", "\"utf-7\"", "ibm037", "utf-8, utf-16; charset=utf-16"] {

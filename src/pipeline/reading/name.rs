@@ -11,6 +11,32 @@ pub fn could_be(raw: &[u8], name: &str) -> bool {
     readings(raw).iter().any(|reading| reading.eq_ignore_ascii_case(name))
 }
 
+/// Further names that some reader finds within a raw one. A name of letters, digits, `_` and `-` alone has none.
+///
+/// ```text
+/// .id_token       co-body (Koa), whose qs takes dots for brackets
+/// !id_token       Spring's prefix for the value of an absent field
+/// id_token:string Zope's type of a value
+/// %id_token       CherryPy drops a `%` that begins no escape
+/// model.id_token  ASP.NET's prefix of a parameter
+/// ```
+pub fn within(raw: &[u8]) -> Vec<String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let raw = raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default();
+    if raw.iter().all(|byte| is_word(char::from(*byte))) {
+        return Vec::new();
+    }
+    let decoded = decode_name(whole_escapes(raw));
+    let text = String::from_utf8_lossy(&decoded);
+    let text = text.trim_start_matches(['[', ']']).split(['[', ']']).next().unwrap_or_default();
+    // A blank or a dot divides here.
+    let text: String = text.chars().map(|c| if matches!(c, ' ' | '.') { c } else { fold(c) }).collect();
+    let mut found: Vec<String> =
+        text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    found.push(text.chars().filter(|c| is_word(*c)).collect());
+    found
+}
+
 /// The names that the laxest readers take a raw one for.
 pub fn readings(raw: &[u8]) -> [String; 2] {
     let raw = strip_padding(raw);
@@ -101,12 +127,38 @@ pub fn is_like(raw: &[u8], named: &str) -> bool {
     if is_plain(bare) && is_plain(named.as_bytes()) {
         return bare.eq_ignore_ascii_case(named.as_bytes());
     }
-    let fold = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
+    let folded = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
     let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);
-    let text = text.split('\0').next().unwrap_or_default().trim_matches(|c: char| c.is_whitespace() || c == '"');
-    let text = text.split(['[', ']']).next().unwrap_or_default();
-    fold(text) == fold(named)
+    // Tornado, Starlette and WebOb drop what Unicode or Latin-1 calls white space around a name; U+FFFD stands for such a byte.
+    let padding = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\u{fffd}' | '\u{feff}');
+    let text = text.split('\0').next().unwrap_or_default().trim_matches(padding);
+    let named = folded(named);
+    // PHP makes `_` of a `[` that nothing closes, and cuts the name where something does.
+    let cut = text.split(['[', ']']).next().unwrap_or_default();
+    folded(cut) == named
+        || folded(&text.replace(['[', ']'], "_")) == named
+        || within(raw).iter().any(|word| folded(word) == named)
+}
+
+/// The cookies of a `Cookie` field, name and value, wherever some reader lets one begin: behind `;`, behind `,`, and behind a blank
+/// (the `SimpleCookie` of Python, which aiohttp, Bottle, CherryPy and WebOb read by).
+pub fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    line.split(|byte| matches!(byte, b';' | b',')).flat_map(|piece| {
+        let piece = piece.trim_ascii();
+        let behind = piece.iter().enumerate().filter(|(_, byte)| byte.is_ascii_whitespace()).map(|(at, _)| at + 1);
+        std::iter::once(0).chain(behind).filter_map(move |begin| {
+            let cookie = piece.get(begin..)?;
+            let (name, value) = match memchr::memchr(b'=', cookie) {
+                Some(at) => (cookie.get(..at)?, cookie.get(at + 1..)?),
+                None if begin == 0 => (cookie, &[][..]),
+                None => return None,
+            };
+            // What has a blank in its name begins behind that too.
+            let is_whole = begin == 0 || !name.iter().any(u8::is_ascii_whitespace);
+            (is_whole && !name.is_empty()).then_some((name, value))
+        })
+    })
 }
 
 /// How much of a cookie's name is looked at.

@@ -463,6 +463,75 @@ async fn sec01_query_form_and_cookie_are_verified_like_the_header() {
     assert_eq!(wire::get(proxy, "/page", &format!("Cookie: other={disabled}\r\n")).await.status, 200, "not named");
 }
 
+/// Names, media types and cookies that readers of several frameworks take apart otherwise: Koa, CherryPy, Spring, Zope and ASP.NET
+/// names; Bottle, which reads a form of nearly every type; the cookies of Python, Tornado and PHP; the prefix that Gson passes over.
+#[tokio::test]
+async fn sec01_what_single_frameworks_read_otherwise_does_not_reach_the_app() {
+    let scene = Scene::new("form = true\ncookies = [\"my_token\"]").await;
+    let (proxy, token) = (scene.house.running.proxy, &scene.disabled);
+    let post = |kind: &str, body: &str| {
+        let head = format!("POST /page HTTP/1.1\r\nhost: app.example\r\ncontent-type: {kind}\r\n");
+        wire::send(proxy, format!("{head}content-length: {}\r\n\r\n{body}", body.len()))
+    };
+    let names = [
+        ".access_token",
+        "%2eaccess_token",
+        "!access_token",
+        "%access_token",
+        "access_%token",
+        "access_token:string",
+        "model.access_token",
+        "access_token.",
+    ];
+    for name in names {
+        for kind in ["application/x-www-form-urlencoded", "image/png", "text/plain", "Multipart/form-data; boundary=x"]
+        {
+            let before = scene.house.app.seen().len();
+            post(kind, &format!("a=b&{name}={token}")).await;
+            assert_eq!(scene.reached(before), 0, "{name} in {kind}");
+        }
+        let before = scene.house.app.seen().len();
+        wire::get(proxy, &format!("/page?{name}={token}"), "").await;
+        assert_eq!(scene.reached(before), 0, "{name} in a query");
+    }
+    for kind in [
+        "image/png",
+        "application/json",
+        "application/octet-stream",
+        "video/mp4",
+        "text/html",
+        "application/x-protobuf",
+    ] {
+        let before = scene.house.app.seen().len();
+        post(kind, &format!("access_token={token}")).await;
+        assert_eq!(scene.reached(before), 0, "a form as {kind}");
+        let answer = post(kind, "access_token=of-the-app&x=1").await;
+        assert_eq!(answer.status, 200, "the app's own as {kind}");
+    }
+    let before = scene.house.app.seen().len();
+    let guarded = format!(")]}}'\n{{\"access_token\":\"{token}\"}}");
+    post("application/json", &guarded).await;
+    assert_eq!(scene.reached(before), 0, "JSON behind a prefix");
+    for cookie in [
+        format!("a=b my_token={token}"),
+        format!("a=b  my_token={token}"),
+        format!("a=b\tmy_token={token}"),
+        format!("my[token={token}"),
+        format!(".my_token={token}"),
+    ] {
+        let before = scene.house.app.seen().len();
+        wire::get(proxy, "/page", &format!("Cookie: {cookie}\r\n")).await;
+        assert_eq!(scene.reached(before), 0, "{cookie}");
+    }
+    for padding in [b"\xa0".as_slice(), b"\x85", b"\xc2\xa0"] {
+        let before = scene.house.app.seen().len();
+        let head = b"GET /page HTTP/1.1\r\nhost: app.example\r\nconnection: close\r\ncookie: ".as_slice();
+        wire::send(proxy, [head, padding, b"my_token=", token.as_bytes(), b"\r\n\r\n"].concat()).await;
+        assert_eq!(scene.reached(before), 0, "{padding:?}");
+    }
+    assert_eq!(wire::get(proxy, "/page", "Cookie: a=b c; my_theme=dark blue\r\n").await.status, 200, "others pass");
+}
+
 /// A gateway tells the query of the request in a header of its own; the app behind it reads the token there.
 #[tokio::test]
 async fn sec01_a_gateway_hears_of_the_token_in_the_query_that_it_asks_about() {

@@ -116,7 +116,7 @@ impl Rules {
         if dice.chance(20) {
             new.gates = if new.gates.is_empty() { vec![gate(dice)] } else { Vec::new() };
         }
-        if dice.chance(15) {
+        if dice.chance(10) {
             new.sync = "now";
         }
         new
@@ -125,6 +125,10 @@ impl Rules {
     /// What an edited mapping does, it does without a login.
     pub fn applies_now(&self) -> bool {
         self.sync == "now"
+    }
+
+    pub fn asks_for_roles(&self) -> bool {
+        self.mappings.iter().any(|(_, lines)| lines.contains("s_role"))
     }
 
     /// Whether a group carries a role.

@@ -110,7 +110,9 @@ impl FormScan {
         let hopeless = |first: &u8| {
             first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a' | b'c' | b'w')
         };
-        let field = if self.name.first().is_none_or(hopeless) { None } else { field_named(&self.name) };
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let is_hopeless = self.name.first().is_none_or(hopeless) && self.name.iter().all(is_plain);
+        let field = if is_hopeless { None } else { field_named(&self.name) };
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
         let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });
         if self.whole.is_none() {

@@ -65,6 +65,8 @@ pub struct JsonScan {
     named: bool,
     /// A zero byte or a mark of UTF-16 came before the first letter.
     wide: bool,
+    /// It begins with the prefix by which a page keeps its JSON from being run as a script.
+    guarded: bool,
     /// The byte before the piece.
     before: u8,
     depth: usize,
@@ -75,7 +77,16 @@ pub struct JsonScan {
 
 impl JsonScan {
     pub fn new(named: bool) -> Self {
-        Self { place: Place::Start, named, wide: false, before: 0, depth: 0, name: Vec::new(), member: None }
+        Self {
+            place: Place::Start,
+            named,
+            wide: false,
+            guarded: false,
+            before: 0,
+            depth: 0,
+            name: Vec::new(),
+            member: None,
+        }
     }
 
     /// Bytes that are held.
@@ -168,6 +179,9 @@ impl JsonScan {
             0 | 0xfe | 0xff => self.wide = true,
             0xef | 0xbb | 0xbf => {}
             byte if byte.is_ascii_whitespace() => {}
+            // `)]}'` and a line's end, which Gson and others pass over.
+            b')' => self.guarded = true,
+            b']' | b'}' | b'\'' | b',' if self.guarded => {}
             b'{' if self.wide => return WIDE,
             b'{' => {
                 self.depth = 1;
