@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test reality torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -20,6 +20,9 @@ demo: setup ## a provider, an app and loginsync on this machine, to look at (ARG
 
 test: setup ## formatting, lints and every test
 	@scripts/test
+
+reality: setup ## random rules and people: what `plan` and `explain` foretell is what reloads and logins do (ARGS=1000: rounds)
+	@REALITY_ROUNDS=$(or $(ARGS),1000) cargo test --quiet --locked --test it -- --ignored --nocapture reality::
 
 torture-postgres: ## three sidecars over one PostgreSQL, killed, paused and crashed for five minutes while people log in (ARGS=3600: seconds)
 	@scripts/setup torture

@@ -89,6 +89,10 @@ const C: &[(&str, Meaning)] = &[
     ("cas-user", Identity),
     ("cas-username", Identity),
     ("client-ip", OtherHop),
+    // Cloudflare tells the address so.
+    ("cf-connecting-ip*", OtherHop),
+    // RSA ClearTrust.
+    ("ct-remote-user", Identity),
     // Client certificates (RFC 9440).
     ("client-cert", Identity),
     ("client-cert-chain", Identity),
@@ -99,6 +103,8 @@ const FEW: &[(&str, Meaning)] = &[
     ("expect", Message),
     ("http2-settings", Message),
     ("keep-alive", Message),
+    // Kubeflow's gateway.
+    ("kubeflow-userid", Identity),
     // IBM Security Verify Access (WebSEAL) junctions.
     ("iv-user", Identity),
     ("iv-user-*", Identity),
@@ -131,6 +137,8 @@ const FEW: &[(&str, Meaning)] = &[
 
 const FORWARDED: &[(&str, Meaning)] = &[
     ("forwarded", Hop),
+    ("fastly-client-ip", OtherHop),
+    ("front-end-https", OtherHop),
     ("proxy", Proxy),
     ("proxy-host", Path),
     ("proxy-url", Path),
@@ -294,6 +302,14 @@ const X: &[(&str, Meaning)] = &[
     ("x-auth-subject", Identity),
     ("x-auth-name", Identity),
     ("x-auth-audience", Identity),
+    // WSO2 and other API gateways; Apache NiFi; single sign-on by hand.
+    ("x-jwt-assertion", Identity),
+    ("x-jwt-payload", Identity),
+    ("x-proxied-entities-chain", Identity),
+    ("x-sso-user*", Identity),
+    ("x-shib-*", Identity),
+    ("x-oidc-username", Identity),
+    ("x-tls-client-*", Identity),
     // caddy-security (AuthCrunch).
     ("x-token-*", Identity),
     // Google's Identity-Aware Proxy, App Engine, and Cloud Endpoints.
