@@ -30,7 +30,7 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     let mut readings = media::readings(types());
     // What has no media type is a form where it is posted; `curl -T` puts files so, and no app takes those for forms.
     if request.method() == Method::PUT && types().next().is_none() {
-        readings.form = false;
+        (readings.form, readings.form_to_some) = (false, false);
     }
     if readings.form {
         check_form(headers)?;

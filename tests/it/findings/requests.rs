@@ -434,7 +434,7 @@ async fn sec12_what_is_no_login_of_ours_passes() {
     let mut bodies = vec![
         (JSON, format!("{{\"data\": {{\"id_token\": \"{ours}\"}}}}")),
         ("content-encoding: gzip\r\ncontent-type: application/x-protobuf\r\n", "as it is".into()),
-        ("content-type: text/plain\r\n", format!("id_token={ours}")),
+        ("content-type: text/plain\r\n", format!("id_token={other}")),
         ("content-type: application/octet-stream\r\n", "\u{1}\u{2}{".into()),
         (MULTIPART, part("file\"; filename=\"id_token.json", "{\"a\": 1}")),
     ];

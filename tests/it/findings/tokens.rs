@@ -477,7 +477,6 @@ async fn sec01_what_single_frameworks_read_otherwise_does_not_reach_the_app() {
         ".access_token",
         "%2eaccess_token",
         "!access_token",
-        "%access_token",
         "access_%token",
         "access_token:string",
         "model.access_token",

@@ -101,7 +101,7 @@ pub(super) async fn refuse_restored(pipe: &Pipe, place: &str) -> Result<(), Fail
 
 /// Gives the tables that were added to the roles that have those of version 1.
 const SAME_ROLES: &str =
-    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered, loginsync.console TO %I', grantee)
+    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered, loginsync.console, loginsync.remote TO %I', grantee)
     FROM information_schema.role_table_grants
     WHERE table_schema = 'loginsync' AND table_name = 'users' AND privilege_type = 'UPDATE' AND grantee <> current_user
       AND grantee <> 'PUBLIC'";
