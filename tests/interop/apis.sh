@@ -88,6 +88,11 @@ rate_limit = 1000000
 [store]
 path = "store.db"
 
+# Nothing listens there.
+[[webhook]]
+name = "app"
+url = "http://127.0.0.1:9/hook"
+
 [[role]]
 name = "editor"
 
