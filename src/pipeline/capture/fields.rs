@@ -271,6 +271,10 @@ mod tests {
             assert_eq!(field_named(name.as_bytes()), None, "{name}");
         }
         assert_eq!(field_named(b"SAMLResponse"), Some(Field::SamlResponse));
+        for runs in [("%".repeat(200), String::new()), (String::new(), "%".repeat(200))] {
+            let name = format!("{}id{}_token", runs.0, runs.1);
+            assert_eq!(field_named(name.as_bytes()), Some(Field::IdToken), "{name}");
+        }
         let longest: String = "\u{17f}amlresponse".encode_utf16().map(|unit| format!("%u{unit:04x}")).collect();
         for padding in ["", "%20%20%20%20%20%20%20%20%20%20%20%20", "[[[[[[[[[[[[[[[[", "%20%20%20%20%20%20%20%u0020"] {
             assert_eq!(field_named(format!("{longest}{padding}").as_bytes()), Some(Field::SamlResponse), "{padding}");

@@ -22,11 +22,13 @@ pub fn could_be(raw: &[u8], name: &str) -> bool {
 /// ```
 pub fn within(raw: &[u8]) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let raw = raw.get(..raw.len().min(MAX_RAW_NAME)).unwrap_or_default();
-    if raw.iter().all(|byte| is_word(char::from(*byte))) {
+    if raw.iter().take(MAX_RAW_NAME).all(|byte| is_word(char::from(*byte))) {
         return Vec::new();
     }
-    let decoded = decode_name(whole_escapes(raw));
+    let mut raw = raw.to_vec();
+    end_runs(&mut raw);
+    raw.truncate(MAX_RAW_NAME);
+    let decoded = decode_name(whole_escapes(&raw));
     let text = String::from_utf8_lossy(&decoded);
     let text = text.trim_start_matches(['[', ']']).split(['[', ']']).next().unwrap_or_default();
     // A blank or a dot divides here.
@@ -35,6 +37,11 @@ pub fn within(raw: &[u8]) -> Vec<String> {
         text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect();
     found.push(text.chars().filter(|c| is_word(*c)).collect());
     found
+}
+
+/// Of several `%` in a row all but the last begin no escape, and CherryPy drops them, however many.
+fn end_runs(name: &mut Vec<u8>) {
+    name.dedup_by(|next, before| (*next, *before) == (b'%', b'%'));
 }
 
 /// The names that the laxest readers take a raw one for.
@@ -169,6 +176,7 @@ pub fn keep_name(name: &mut Vec<u8>, mut bytes: &[u8]) {
     while name.len() < MAX_RAW_NAME && !bytes.is_empty() {
         let (now, later) = bytes.split_at(bytes.len().min(MAX_RAW_NAME - name.len()));
         name.extend_from_slice(now);
+        end_runs(name);
         let stripped = strip_padding(name).len();
         name.drain(..name.len() - stripped);
         bytes = later;
