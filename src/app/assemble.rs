@@ -24,6 +24,7 @@ use crate::ports::directory::graph::Graph;
 use crate::ports::http::FetchError;
 use crate::ports::keys::KeySource;
 use crate::ports::keys::fetched::FetchedKeys;
+use crate::ports::outbox::events::listening;
 use crate::ports::publish::Receiver;
 use crate::ports::rules::Rules;
 use crate::ports::sessions::Sessions;
@@ -102,7 +103,7 @@ impl Parts {
     /// When the store or other sidecars do not take them. The place is given up then.
     pub(super) async fn start(&self, config: &Config) -> Result<Arc<Stored>, StartError> {
         // Before rules are adopted, which may end what receivers were told.
-        self.store.follow(&config.receiver_names()).await?;
+        self.store.follow(&listening(&config.receivers)).await?;
         self.place.announce(&config.rules, self.clock.now()).await?;
         let beginning = self.begin(config, self.clock.now());
         match self.place.while_here(&self.clock, beginning).await {

@@ -11,6 +11,7 @@ use super::{Core, Current, StartError, set_epoch};
 use crate::config::Config;
 use crate::pipeline::mapping::definition::TextLimits;
 use crate::ports::catalogue::Revision;
+use crate::ports::outbox::events::listening;
 use crate::serve::admin::Change;
 use crate::serve::admin::service::{Draft, Refused, World};
 
@@ -77,9 +78,11 @@ impl Core {
         }
         let now = self.parts.clock.now();
         // Of either: what the rules end is told to those who stay and to those who come.
-        let (following, followed) = (config.receiver_names(), before.config.receiver_names());
+        let (following, followed) = (listening(&config.receivers), listening(&before.config.receivers));
         let begun = async {
-            self.parts.store.follow(&following.union(&followed).cloned().collect()).await?;
+            let mut both = followed.clone();
+            both.extend(following.clone());
+            self.parts.store.follow(&both).await?;
             self.parts.place.announce(&config.rules, now).await?;
             self.parts.begin(&config, now).await
         };

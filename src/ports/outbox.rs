@@ -10,11 +10,16 @@
 //! due       rows that are not confirmed, and not put off
 //! settle    a row is confirmed, or put off with its fault
 //! ```
+//!
+//! What is no state, such as a refused login, waits beside it in a bounded queue ([`events`]).
+
+pub mod events;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::events::{EventSettled, Following, Listeners, WaitingEvent};
 use super::BoxFuture;
 use super::kept::{Known, StoreError};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
@@ -132,6 +137,10 @@ pub struct Tally {
     pub stuck: u64,
     /// When the user of the oldest of them has changed.
     pub oldest: Option<Timestamp>,
+    /// Events that wait.
+    pub events: u64,
+    /// Events that were dropped, ever.
+    pub dropped: u64,
 }
 
 /// Which receivers there are, and how often some came.
@@ -139,6 +148,9 @@ pub struct Tally {
 pub struct Round {
     pub number: i64,
     receivers: BTreeSet<String>,
+    /// Of what each of them hears beside what users hold.
+    #[serde(default)]
+    listeners: Listeners,
 }
 
 impl Round {
@@ -157,30 +169,31 @@ impl Round {
 
     /// Takes over which receivers there are. Returns whether that changes anything. One that comes back is a new one: it has not
     /// heard of what happened meanwhile.
-    pub fn welcome(&mut self, receivers: &BTreeSet<String>) -> bool {
-        if self.receivers == *receivers {
+    pub fn welcome(&mut self, listeners: &Listeners) -> bool {
+        let receivers: BTreeSet<String> = listeners.keys().cloned().collect();
+        if self.receivers == receivers && self.listeners == *listeners {
             return false;
         }
         if !receivers.is_subset(&self.receivers) {
             self.number += 1;
         }
-        self.receivers.clone_from(receivers);
+        self.receivers = receivers;
+        self.listeners.clone_from(listeners);
         true
     }
-}
 
-impl Round {
-    /// Its number, where there are receivers; else 0.
-    pub fn in_force(&self) -> i64 {
-        if self.receivers.is_empty() { 0 } else { self.number }
+    /// Its number, where there are receivers, and else 0; and what these listen to.
+    pub fn in_force(self) -> Following {
+        let round = if self.receivers.is_empty() { 0 } else { self.number };
+        Following { round, listeners: self.listeners }
     }
 }
 
 /// The outbox of a store. The suite of the stores runs on every implementation.
 pub trait Outbox: Send + Sync {
     /// Has versions raised from now on: by which round of receivers; 0: not at all, since there are none. In another round each
-    /// user's next login is for the receivers that came with it.
-    fn follow(&self, round: i64);
+    /// user's next login is for the receivers that came with it. Events are noted for those who listen.
+    fn follow(&self, following: Following);
 
     /// Raises versions. Returns how many.
     fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
@@ -197,11 +210,31 @@ pub trait Outbox: Send + Sync {
     /// Notes what became of a delivery.
     fn settle(&self, receiver: String, number: i64, settled: Settled) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Lets what was put off be due now: of one user, or what waits for its time of all.
+    /// Lets what was put off be due now: of one user, or what waits for its time of all, and events.
     fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Takes back what a receiver was told, of one user or of all who are there.
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Events that a receiver has still to hear of at a moment, the longest due first.
+    fn events(
+        &self,
+        receiver: String,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<WaitingEvent>, StoreError>>;
+
+    /// Notes what became of an event.
+    fn settle_event(&self, receiver: String, id: String, settled: EventSettled)
+    -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Drops the oldest events of each of these receivers until so many are left, and all of other receivers. Returns how many it
+    /// dropped of each of these.
+    fn trim_events(
+        &self,
+        receivers: Vec<String>,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>>;
 
     /// How one user stands.
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>>;

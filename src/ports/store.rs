@@ -6,6 +6,7 @@
 
 mod acts;
 mod chain;
+mod happened;
 mod logins;
 mod look;
 pub mod memory;
@@ -15,7 +16,6 @@ mod rules;
 pub mod sqlite;
 pub mod transfer;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,7 @@ use super::BoxFuture;
 use super::catalogue::{Found, Search};
 use super::console::ConsoleSessions;
 pub use super::kept::{Known, StoreError};
+use super::outbox::events::Listeners;
 use super::outbox::{Outbox, Round};
 use super::sessions::Sessions;
 use crate::config::Secret;
@@ -446,9 +447,9 @@ impl Store {
     ///
     /// # Errors
     /// When the store is not available.
-    pub async fn follow(&self, receivers: &BTreeSet<String>) -> Result<(), StoreError> {
+    pub async fn follow(&self, listeners: &Listeners) -> Result<(), StoreError> {
         let mut round = Round::read(self.outbox.note(Round::NOTE.into()).await?.as_deref());
-        if round.welcome(receivers) {
+        if round.welcome(listeners) {
             self.outbox.set_note(Round::NOTE.into(), round.text()).await?;
         }
         self.outbox.follow(round.in_force());

@@ -31,11 +31,54 @@ pub enum Event {
     Disabled,
     Enabled,
     Erased,
+    /// The brake holds a revocation.
+    HoldCreated,
+    /// What was held is revoked.
+    HoldReleased,
+    /// What was held stays.
+    HoldDiscarded,
+    /// An API has changed mappings.
+    MappingChanged,
+    /// A login was refused after its signature held.
+    LoginRefused,
 }
 
 impl Event {
-    pub const ALL: [Self; 6] =
-        [Self::Created, Self::MembershipsChanged, Self::Changed, Self::Disabled, Self::Enabled, Self::Erased];
+    pub const ALL: [Self; 11] = [
+        Self::Created,
+        Self::MembershipsChanged,
+        Self::Changed,
+        Self::Disabled,
+        Self::Enabled,
+        Self::Erased,
+        Self::HoldCreated,
+        Self::HoldReleased,
+        Self::HoldDiscarded,
+        Self::MappingChanged,
+        Self::LoginRefused,
+    ];
+
+    /// What a receiver hears of that names none: all but what a stranger with an account could make many of.
+    fn usual() -> BTreeSet<Self> {
+        Self::ALL.into_iter().filter(|event| *event != Self::LoginRefused).collect()
+    }
+
+    /// Whether it is more than what a user holds now: it waits in a queue of its own.
+    pub fn is_no_state(self) -> bool {
+        match self {
+            Self::Created
+            | Self::MembershipsChanged
+            | Self::Changed
+            | Self::Disabled
+            | Self::Enabled
+            | Self::Erased => false,
+            Self::HoldCreated
+            | Self::HoldReleased
+            | Self::HoldDiscarded
+            | Self::MappingChanged
+            | Self::LoginRefused => true,
+        }
+    }
 
     pub fn word(self) -> &'static str {
         match self {
@@ -45,6 +88,11 @@ impl Event {
             Self::Disabled => "user.disabled",
             Self::Enabled => "user.enabled",
             Self::Erased => "user.erased",
+            Self::HoldCreated => "hold.created",
+            Self::HoldReleased => "hold.released",
+            Self::HoldDiscarded => "hold.discarded",
+            Self::MappingChanged => "mapping.changed",
+            Self::LoginRefused => "login.refused",
         }
     }
 
@@ -69,11 +117,11 @@ pub fn read(section: &Section<'_>) -> Option<Webhook> {
     if section.is_empty_list("events")
         && let Some(span) = section.written("events")
     {
-        section.raise(&span, "events", "is empty; expected at least one event, or no such key for all of them");
+        section.raise(&span, "events", "is empty; expected at least one event, or no such key for all but `login.refused`");
     }
     Some(Webhook {
         secrets: secrets?,
-        events: events.map_or_else(|| Event::ALL.into(), |events| events.into_iter().collect()),
+        events: events.map_or_else(Event::usual, |events| events.into_iter().collect()),
     })
 }
 

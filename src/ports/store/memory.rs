@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::happened;
 use super::rows::{news, note_of};
 use super::{
     Ask, AuditRow, ChainReport, Journal, Known, Make, ROUNDS, Step, StoreError, Through, Token, Upkeep, Users, Work,
@@ -22,6 +23,7 @@ use crate::pipeline::record::{Bound, Record};
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Member, Person, Search, Sort};
 use crate::ports::console::{ConsoleSessions, MOST, SignIn};
+use crate::ports::outbox::events::{EventSettled, Following, NewEvent, WaitingEvent, dropped, dropped_note};
 use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 use crate::ports::sessions::{Digest, LoggedOut, Logout, NewSession, Session, SessionView, Sessions};
 
@@ -50,11 +52,13 @@ struct World {
     about: Vec<Option<i64>>,
     sessions: BTreeMap<[u8; 32], (i64, Timestamp, Session)>,
     console: BTreeMap<[u8; 32], SignIn>,
-    /// Of the receivers; 0: there are none.
-    round: i64,
+    following: Following,
     followed: BTreeMap<i64, Followed>,
     delivered: BTreeMap<(String, i64), Delivered>,
     remote: BTreeMap<(String, Local), String>,
+    /// Events that wait, each for a receiver, with when it is due; the oldest first.
+    events: Vec<(String, Timestamp, WaitingEvent)>,
+    last_event: u64,
 }
 
 /// The version of a user.
@@ -324,6 +328,11 @@ impl World {
                 return;
             }
         }
+        let before = number.and_then(|number| self.users.get(&number)).map(|(_, record)| record);
+        let about = number.or(changes.record.as_ref().map(|_| self.last + 1));
+        let listeners = &self.following.listeners;
+        let happened = happened::to_person(before, changes.record.as_ref(), &changes, about, listeners);
+        self.note_events(happened, now);
         if let (None, Some(number)) = (&changes.record, number) {
             self.tell_receivers(number, None, &changes, now);
         }
@@ -347,26 +356,26 @@ impl World {
     /// Notes what receivers have to hear.
     fn tell_receivers(&mut self, number: i64, after: Option<&Record>, changes: &Changes, now: Timestamp) {
         let before = self.users.get(&number).map(|(_, record)| record);
-        let Some(news) = news(before, after, changes).filter(|_| self.round != 0) else { return };
+        let Some(news) = news(before, after, changes).filter(|_| self.following.round != 0) else { return };
         let login = news.login.map(str::to_owned);
         if news.rises {
             return self.raise(number, news.cause, login, now);
         }
-        let fresh = Followed { version: 1, round: self.round, at: now, cause: news.cause, login, open: true };
+        let fresh = Followed { version: 1, round: self.following.round, at: now, cause: news.cause, login, open: true };
         let followed = self.followed.entry(number).or_insert(fresh);
-        if followed.round != self.round {
-            (followed.round, followed.open) = (self.round, true);
+        if followed.round != self.following.round {
+            (followed.round, followed.open) = (self.following.round, true);
         }
     }
 
     fn raise(&mut self, number: i64, cause: &'static str, login: Option<String>, now: Timestamp) {
         let version = self.followed.get(&number).map_or(1, |followed| followed.version + 1);
-        let followed = Followed { version, round: self.round, at: now, cause, login, open: true };
+        let followed = Followed { version, round: self.following.round, at: now, cause, login, open: true };
         self.followed.insert(number, followed);
     }
 
     fn raise_holders(&mut self, target: &Target, cause: &'static str, now: Timestamp) -> u64 {
-        if self.round == 0 {
+        if self.following.round == 0 {
             return 0;
         }
         let through = Through::Target(target.clone());
@@ -394,7 +403,23 @@ impl World {
         })
     }
 
+    fn note_events(&mut self, events: Vec<NewEvent>, now: Timestamp) {
+        for NewEvent { receiver, event, user, data } in events {
+            self.last_event += 1;
+            let (id, event) = (format!("{:032x}", self.last_event), event.word().to_owned());
+            self.events.push((receiver, now, WaitingEvent { id, at: now, event, user, data, failures: 0 }));
+        }
+    }
+
+    fn count_dropped(&mut self, receiver: &str, more: u64) {
+        let name = note_of(&dropped_note(receiver));
+        let all = dropped(self.notes.get(&name).map(Vec::as_slice)) + more;
+        self.notes.insert(name, all.to_string().into_bytes());
+    }
+
     fn save_shared(&mut self, shared: Shared, now: Timestamp) -> Result<(), StoreError> {
+        let happened = happened::to_all(&shared, &self.following.listeners);
+        self.note_events(happened, now);
         let Shared { epoch, notes, ended_windows, work, done, token: _, catalogue, restored, bound, audit } = shared;
         if let Some(written) = catalogue {
             if self.stored.generation != written.before.generation {
@@ -708,8 +733,8 @@ impl Upkeep for Memory {
 }
 
 impl Outbox for Memory {
-    fn follow(&self, round: i64) {
-        self.world().round = round;
+    fn follow(&self, following: Following) {
+        self.world().following = following;
     }
 
     fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -800,6 +825,10 @@ impl Outbox for Memory {
             *name == receiver && row.confirmed < row.wanted && row.due > now && meant(*of, row)
         });
         let hurried = late.map(|(_, row)| row.due = now).count();
+        if number.is_none() {
+            let theirs = world.events.iter_mut().filter(|(of, due, _)| *of == receiver && *due > now);
+            theirs.for_each(|(_, due, _)| *due = now);
+        }
         Self::now(Ok(hurried as u64))
     }
 
@@ -816,6 +845,62 @@ impl Outbox for Memory {
             (row.confirmed, row.failures, row.fault) = (0, 0, None);
         }
         Self::now(Ok(()))
+    }
+
+    fn events(
+        &self,
+        receiver: String,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<WaitingEvent>, StoreError>> {
+        let world = self.world();
+        let mut waiting: Vec<_> = world.events.iter().filter(|(of, due, _)| *of == receiver && *due <= now).collect();
+        waiting.sort_by_key(|(_, due, event)| (*due, event.at));
+        Self::now(Ok(waiting.into_iter().take(limit).map(|(.., event)| event.clone()).collect()))
+    }
+
+    fn settle_event(
+        &self,
+        receiver: String,
+        id: String,
+        settled: EventSettled,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut world = self.world();
+        if let EventSettled::Failed { due, .. } = settled {
+            for (_, next, event) in world.events.iter_mut().filter(|(.., event)| event.id == id) {
+                (*next, event.failures) = (due, event.failures + 1);
+            }
+            return Self::now(Ok(()));
+        }
+        let before = world.events.len();
+        world.events.retain(|(.., event)| event.id != id);
+        if settled == EventSettled::Dropped && world.events.len() < before {
+            world.count_dropped(&receiver, 1);
+        }
+        Self::now(Ok(()))
+    }
+
+    fn trim_events(
+        &self,
+        receivers: Vec<String>,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>> {
+        let (mut world, mut all) = (self.world(), Vec::new());
+        world.events.retain(|(of, ..)| receivers.contains(of));
+        for receiver in receivers {
+            let mut over = world.events.iter().filter(|(of, ..)| *of == receiver).count().saturating_sub(most);
+            let dropped = over as u64;
+            world.events.retain(|(of, ..)| {
+                let stays = *of != receiver || over == 0;
+                over -= usize::from(!stays);
+                stays
+            });
+            if dropped > 0 {
+                world.count_dropped(&receiver, dropped);
+                all.push((receiver, dropped));
+            }
+        }
+        Self::now(Ok(all))
     }
 
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {
@@ -843,6 +928,8 @@ impl Outbox for Memory {
             let raised = world.followed.get(number).map(|followed| followed.at);
             tally.oldest = tally.oldest.into_iter().chain(raised).min();
         }
+        tally.events = world.events.iter().filter(|(of, ..)| *of == receiver).count() as u64;
+        tally.dropped = dropped(world.notes.get(&note_of(&dropped_note(&receiver))).map(Vec::as_slice));
         Self::now(Ok(tally))
     }
 

@@ -14,6 +14,7 @@ mod clients;
 mod connect;
 mod console;
 mod erased;
+mod events;
 mod facts;
 mod find;
 mod outbox;
@@ -28,10 +29,11 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use deadpool_postgres::Pool;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -49,6 +51,7 @@ use crate::pipeline::mapping::RuleSet;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Search};
 use crate::ports::console::{ConsoleSessions, SignIn};
+use crate::ports::outbox::events::Following;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 
 /// Queues of users: those of one queue take no connection while one of them is served.
@@ -99,8 +102,7 @@ pub struct PgStore {
     /// Among the replicas, and by which rules this process decides.
     standing: std::sync::Mutex<replicas::Standing>,
     queues: Vec<Arc<Mutex<()>>>,
-    /// Of the receivers; 0: there are none.
-    round: AtomicI64,
+    following: ArcSwap<Following>,
     probed: Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
@@ -244,7 +246,7 @@ impl PgStore {
             live: RwLock::default(),
             standing: std::sync::Mutex::default(),
             queues: (0..QUEUES).map(|_| Arc::default()).collect(),
-            round: AtomicI64::default(),
+            following: ArcSwap::default(),
             probed: Mutex::default(),
         })
     }
@@ -285,7 +287,7 @@ impl PgStore {
     }
 
     fn round(&self) -> i64 {
-        self.round.load(Ordering::Relaxed)
+        self.following.load().round
     }
 
     fn live(&self) -> Arc<(i64, Live)> {

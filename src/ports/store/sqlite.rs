@@ -11,6 +11,7 @@ mod clients;
 mod console;
 mod current;
 mod erased;
+mod events;
 mod facts;
 mod file;
 mod find;
@@ -26,10 +27,11 @@ pub mod transfer;
 mod users;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +55,7 @@ use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::{Found, Search};
 use crate::ports::console::{ConsoleSessions, SignIn};
+use crate::ports::outbox::events::Following;
 use crate::ports::sessions::{self as port, Digest, LoggedOut, Logout, NewSession, Sessions};
 use crate::telemetry::watchdog::Pulse;
 
@@ -83,8 +86,7 @@ pub struct SqliteStore {
     live: Arc<RwLock<Arc<Live>>>,
     /// Statements that the writer has run for its jobs.
     statements: Arc<AtomicU64>,
-    /// Of the receivers; 0: there are none.
-    round: Arc<AtomicI64>,
+    following: Arc<ArcSwap<Following>>,
     sealer: Arc<Sealer>,
     timeout: Duration,
     path: PathBuf,
@@ -113,8 +115,7 @@ struct Session<'a> {
     epoch: &'a mut Option<u64>,
     /// Whether expired tokens were cleared away in this transaction.
     swept: bool,
-    /// Of the receivers; 0: there are none.
-    round: i64,
+    following: Arc<Following>,
     statements: &'a AtomicU64,
 }
 
@@ -192,7 +193,7 @@ impl SqliteStore {
         watch_statements(&mut writer, Arc::clone(&pulse)).map_err(unavailable)?;
         let state = State::read(&writer)?;
         let live = Arc::new(RwLock::new(Arc::new(state.live.clone())));
-        let (statements, round) = (Arc::<AtomicU64>::default(), Arc::<AtomicI64>::default());
+        let (statements, following) = (Arc::<AtomicU64>::default(), Arc::<ArcSwap<Following>>::default());
         let writer = Writer {
             connection: writer,
             sealer: Arc::clone(&sealer),
@@ -202,7 +203,7 @@ impl SqliteStore {
             version: None,
             live: Arc::clone(&live),
             statements: Arc::clone(&statements),
-            round: Arc::clone(&round),
+            following: Arc::clone(&following),
             beats: Beats(Arc::clone(&pulse)),
         };
         std::thread::Builder::new()
@@ -218,7 +219,7 @@ impl SqliteStore {
             aside: Arc::default(),
             live,
             statements,
-            round,
+            following,
             sealer,
             timeout: settings.timeout,
             path: path.to_owned(),
@@ -443,7 +444,7 @@ struct Writer {
     version: Option<i64>,
     live: Arc<RwLock<Arc<Live>>>,
     statements: Arc<AtomicU64>,
-    round: Arc<AtomicI64>,
+    following: Arc<ArcSwap<Following>>,
     beats: Beats,
 }
 
@@ -507,9 +508,9 @@ impl Writer {
         let epoch_before = self.epoch;
         let mut state = self.take_state()?;
         let last_before = state.last.clone();
-        let Self { connection, sealer, files, epoch, statements, round, .. } = self;
-        let round = round.load(Ordering::Relaxed);
-        let mut session = Session { connection, sealer, state: &mut state, epoch, swept: false, round, statements };
+        let Self { connection, sealer, files, epoch, statements, following, .. } = self;
+        let following = following.load_full();
+        let mut session = Session { connection, sealer, state: &mut state, epoch, swept: false, following, statements };
         let done = batch.iter_mut().try_for_each(|job| job.run(&mut session));
         let committed = done.and_then(|()| files.check()).and_then(|()| execute(connection, "COMMIT"));
         let is_new = std::mem::take(&mut state.is_new);
@@ -636,7 +637,7 @@ impl Users for SqliteStore {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
-                round: 0,
+                following: Arc::default(),
                 statements: &statements,
             };
             users::transact(&mut session, &ask, &mut step, false)
@@ -698,7 +699,7 @@ impl Users for SqliteStore {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
-                round: 0,
+                following: Arc::default(),
                 statements: &statements,
             };
             check::check(&mut session, false)

@@ -72,7 +72,7 @@ pub(super) const HOUR: i64 = 3_600_000;
 use Kind::{Bytes, Flag, Int, Text};
 
 /// All that is moved, in an order in which no row comes before one that it refers to.
-pub static TABLES: [Table; 21] = [
+pub static TABLES: [Table; 22] = [
     Table { name: "targets", key: 1, columns: &[("number", Int), ("kind", Int), ("name", Text), ("gone", Flag)] },
     Table {
         name: "users",
@@ -253,6 +253,21 @@ pub static TABLES: [Table; 21] = [
         ],
     },
     Table { name: "remote", key: 3, columns: &[("receiver", Text), ("kind", Int), ("local", Text), ("remote", Text)] },
+    Table {
+        name: "events",
+        key: 1,
+        columns: &[
+            ("id", Text),
+            ("receiver", Text),
+            ("at", Int),
+            ("kind", Text),
+            ("user_id", Int),
+            ("data", Text),
+            ("due", Int),
+            ("failures", Int),
+            ("fault", Text),
+        ],
+    },
 ];
 
 /// Tables that do not travel by themselves, and why. A test fails for any other.

@@ -1,15 +1,18 @@
 //! The outbox, in PostgreSQL.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 
 use super::super::StoreError;
 use super::super::rows::{News, kind_of, note_of};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
-use super::{Shared, settings};
+use super::{Shared, events, settings};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::names::Names;
 use crate::ports::BoxFuture;
+use crate::ports::outbox::events::{EventSettled, Following, WaitingEvent};
 use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 
 /// Behind the rows that are raised.
@@ -216,7 +219,9 @@ async fn tally(pipe: &Pipe, receiver: &str) -> Result<Tally, Failed> {
         .await?;
     let Some(row) = row else { return Ok(Tally::default()) };
     let count = |at: usize| get(&row, at).map(i64::cast_unsigned);
-    Ok(Tally { pending: count(0)?, stuck: count(1)?, oldest: get::<Option<i64>>(&row, 2)?.map(Timestamp) })
+    let (events, dropped) = events::tally(pipe, receiver).await?;
+    let oldest = get::<Option<i64>>(&row, 2)?.map(Timestamp);
+    Ok(Tally { pending: count(0)?, stuck: count(1)?, oldest, events, dropped })
 }
 
 fn limit_of(limit: usize) -> i64 {
@@ -240,8 +245,8 @@ impl Shared {
 }
 
 impl Outbox for Shared {
-    fn follow(&self, round: i64) {
-        self.0.round.store(round, std::sync::atomic::Ordering::Relaxed);
+    fn follow(&self, following: Following) {
+        self.0.following.store(Arc::new(following));
     }
 
     fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -304,9 +309,13 @@ impl Outbox for Shared {
     }
 
     fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.alone(
-            move |pipe| async move { Ok((pipe.run(HURRY, &values![receiver, number, now.0, STUCK.0]).await?, pipe)) },
-        )
+        self.alone(move |pipe| async move {
+            if number.is_none() {
+                let hurried = "UPDATE loginsync.events SET due = $2 WHERE receiver = $1 AND due > $2";
+                pipe.run(hurried, &values![receiver.as_str(), now.0]).await?;
+            }
+            Ok((pipe.run(HURRY, &values![receiver, number, now.0, STUCK.0]).await?, pipe))
+        })
     }
 
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -314,6 +323,34 @@ impl Outbox for Shared {
             pipe.run(FORGET, &values![receiver, number]).await?;
             Ok(((), pipe))
         })
+    }
+
+    fn events(
+        &self,
+        receiver: String,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<WaitingEvent>, StoreError>> {
+        self.alone(
+            move |pipe| async move { Ok((events::waiting(&pipe, &receiver, now, limit_of(limit)).await?, pipe)) },
+        )
+    }
+
+    fn settle_event(
+        &self,
+        receiver: String,
+        id: String,
+        settled: EventSettled,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.alone(move |pipe| async move { Ok((events::settle(&pipe, &receiver, &id, settled).await?, pipe)) })
+    }
+
+    fn trim_events(
+        &self,
+        receivers: Vec<String>,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>> {
+        self.alone(move |pipe| async move { Ok((events::trim(&pipe, receivers, limit_of(most)).await?, pipe)) })
     }
 
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {

@@ -4,11 +4,15 @@ use super::super::StoreError;
 use super::pipe::{Failed, Pipe, get, values};
 use super::{PgStore, locks};
 
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 const TABLES: &str = include_str!("schema.sql");
 /// What later versions add, and which do.
-const ADDED: [(i64, &str); 3] =
-    [(2, include_str!("delivery.sql")), (3, include_str!("console.sql")), (4, include_str!("remote.sql"))];
+const ADDED: [(i64, &str); 4] = [
+    (2, include_str!("delivery.sql")),
+    (3, include_str!("console.sql")),
+    (4, include_str!("remote.sql")),
+    (5, include_str!("events.sql")),
+];
 /// For queries by hand.
 const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 
@@ -101,7 +105,8 @@ pub(super) async fn refuse_restored(pipe: &Pipe, place: &str) -> Result<(), Fail
 
 /// Gives the tables that were added to the roles that have those of version 1.
 const SAME_ROLES: &str =
-    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered, loginsync.console, loginsync.remote TO %I', grantee)
+    "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON loginsync.followed, loginsync.delivered, loginsync.console, loginsync.remote,
+        loginsync.events TO %I', grantee)
     FROM information_schema.role_table_grants
     WHERE table_schema = 'loginsync' AND table_name = 'users' AND privilege_type = 'UPDATE' AND grantee <> current_user
       AND grantee <> 'PUBLIC'";

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::super::happened;
 use super::super::rows::{kind_of, news};
 use super::super::{Ask, ROUNDS, Step, StoreError};
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
 use super::replicas::Revision;
-use super::{NOW, PgStore, TRIES, audit, catalogue, erased, locks, outbox, replicas, schema, settings};
+use super::{NOW, PgStore, TRIES, audit, catalogue, erased, events, locks, outbox, replicas, schema, settings};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -403,6 +404,7 @@ async fn written(
         first.push(replicas::still_lives(id));
     }
     common(store, pipe, &shared, live, now, &mut then).await?;
+    then.extend(events::note(happened::to_all(&shared, &store.following.load().listeners), now));
     if shared.catalogue.is_some() {
         then.push(Statement { text: replicas::RISE.into(), values: Vec::new() });
     } else if changes_rules {
@@ -481,6 +483,10 @@ async fn person(
     if changes.record.is_none() {
         then.extend(told(store, it, None, changes, now));
     }
+    let before = it.stored.as_ref().map(|(_, record)| record);
+    let listeners = &store.following.load().listeners;
+    let happened = happened::to_person(before, changes.record.as_ref(), changes, number, listeners);
+    then.extend(events::note(happened, now));
     if let (Some(number), Some(key)) = (number, &changes.key) {
         first.push(Statement {
             text: "UPDATE loginsync.users SET namespace = $2, subject = $3, version = version + 1 WHERE id = $1".into(),

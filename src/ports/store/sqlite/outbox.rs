@@ -1,14 +1,17 @@
 //! The outbox, in SQLite.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::super::StoreError;
 use super::super::rows::{News, note_of};
 use super::facts::Look;
 use super::settings::setting;
-use super::{Session, SqliteStore, kind_of, records, unavailable};
+use super::{Session, SqliteStore, events, kind_of, records, unavailable};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::ports::BoxFuture;
+use crate::ports::outbox::events::{EventSettled, Following, WaitingEvent};
 use crate::ports::outbox::{Confirmed, Due, Local, Outbox, STUCK, Settled, Standing, Tally, ToldRow, Whom};
 
 /// Behind the rows that are raised.
@@ -18,7 +21,7 @@ const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
 impl Session<'_> {
     /// Notes what receivers have to hear of a user.
     pub(super) fn tell_receivers(&self, number: i64, news: &News<'_>, now: Timestamp) -> Result<(), StoreError> {
-        if self.round == 0 {
+        if self.following.round == 0 {
             return Ok(());
         }
         let row =
@@ -30,19 +33,19 @@ impl Session<'_> {
                 "ON CONFLICT (user_id) DO UPDATE SET round = excluded.round, open = 1 WHERE round <> excluded.round"
             }
         };
-        self.run(&format!("{row} {again}"), &[&number, &self.round, &now.0, &news.cause, &news.login]).map(drop)
+        self.run(&format!("{row} {again}"), &[&number, &self.following.round, &now.0, &news.cause, &news.login]).map(drop)
     }
 
     /// Raises all who have a grant of a target, which is about to be called otherwise or to end.
     pub(super) fn raise_holders(&self, target: &Target, cause: &str, now: Timestamp) -> Result<u64, StoreError> {
-        let number = self.state.live.names.number(target).filter(|_| self.round != 0);
+        let number = self.state.live.names.number(target).filter(|_| self.following.round != 0);
         let Some(number) = number else { return Ok(0) };
         let raised = self.run(
             &format!(
                 "INSERT INTO followed (user_id, version, round, at, cause, open)
                  SELECT DISTINCT user_id, 1, ?3, ?4, ?5, 1 FROM holdings WHERE kind = ?1 AND target = ?2 {RISES}"
             ),
-            &[&kind_of(target), &number, &self.round, &now.0, &cause],
+            &[&kind_of(target), &number, &self.following.round, &now.0, &cause],
         )?;
         Ok(raised as u64)
     }
@@ -57,7 +60,7 @@ impl Session<'_> {
             "INSERT INTO followed (user_id, version, round, at, cause, open)
              SELECT id, 1, ?1, ?2, ?3, 1 FROM users WHERE {condition} AND ?5 = ?5 {RISES}"
         );
-        Ok(self.run(&statement, &[&self.round, &now.0, &cause, &key.0, &key.1])? as u64)
+        Ok(self.run(&statement, &[&self.following.round, &now.0, &cause, &key.0, &key.1])? as u64)
     }
 
     fn spread(&self, receivers: &[String], now: Timestamp, limit: i64) -> Result<u64, StoreError> {
@@ -98,6 +101,9 @@ impl Session<'_> {
              AND CASE WHEN ?2 IS NULL THEN due <> ?4 ELSE user_id = ?2 END",
             &[&receiver, &number, &now.0, &STUCK.0],
         )?;
+        if number.is_none() {
+            self.run("UPDATE events SET due = ?2 WHERE receiver = ?1 AND due > ?2", &[&receiver, &now.0])?;
+        }
         Ok(hurried as u64)
     }
 
@@ -245,10 +251,14 @@ fn tally(connection: &Connection, receiver: &str) -> Result<Tally, StoreError> {
             select.query_row(params![receiver, STUCK.0], |row| {
                 let count = |at: usize| row.get::<_, i64>(at).map(i64::cast_unsigned);
                 let oldest = row.get::<_, Option<i64>>(2)?.map(Timestamp);
-                Ok(Tally { pending: count(0)?, stuck: count(1)?, oldest })
+                Ok(Tally { pending: count(0)?, stuck: count(1)?, oldest, ..Tally::default() })
             })
         })
         .map_err(unavailable)
+        .and_then(|tally: Tally| {
+            let (events, dropped) = events::tally(connection, receiver)?;
+            Ok(Tally { events, dropped, ..tally })
+        })
 }
 
 fn limit_of(limit: usize) -> i64 {
@@ -256,8 +266,8 @@ fn limit_of(limit: usize) -> i64 {
 }
 
 impl Outbox for SqliteStore {
-    fn follow(&self, round: i64) {
-        self.round.store(round, std::sync::atomic::Ordering::Relaxed);
+    fn follow(&self, following: Following) {
+        self.following.store(Arc::new(following));
     }
 
     fn raise(&self, whom: Whom, cause: &'static str, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -296,6 +306,38 @@ impl Outbox for SqliteStore {
 
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.write(move |session| session.forget(&receiver, number)))
+    }
+
+    fn events(
+        &self,
+        receiver: String,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<WaitingEvent>, StoreError>> {
+        Box::pin(self.read_aside(move |look| events::waiting(look.connection, &receiver, now, limit_of(limit))))
+    }
+
+    fn settle_event(
+        &self,
+        receiver: String,
+        id: String,
+        settled: EventSettled,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.write(move |session| session.settle_event(&receiver, &id, &settled)))
+    }
+
+    fn trim_events(
+        &self,
+        receivers: Vec<String>,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>> {
+        Box::pin(async move {
+            let (most, named) = (limit_of(most), receivers.clone());
+            match self.read_aside(move |look| events::is_over(look.connection, &named, most)).await? {
+                false => Ok(Vec::new()),
+                true => self.write(move |session| session.trim_events(&receivers, most)).await,
+            }
+        })
     }
 
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>> {

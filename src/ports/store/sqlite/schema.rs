@@ -9,16 +9,17 @@ use super::super::StoreError;
 use super::cannot_open;
 
 /// The schema that this program writes. A database of a later one is refused.
-pub(super) const VERSION: i64 = 12;
+pub(super) const VERSION: i64 = 13;
 /// The first version with records. What came later stands beside it, and is added in place.
 pub(super) const RECORDS: i64 = 9;
 /// Its tables.
 pub(super) const TABLES: &str = include_str!("schema/current.sql");
 /// What later versions add, and which do.
-pub(super) const ADDED: [(i64, &str); 3] = [
+pub(super) const ADDED: [(i64, &str); 4] = [
     (10, include_str!("schema/10-delivery.sql")),
     (11, include_str!("schema/11-console.sql")),
     (12, include_str!("schema/12-remote.sql")),
+    (13, include_str!("schema/13-events.sql")),
 ];
 /// What stands on the tables, once they are filled.
 pub(super) const VIEWS: &str = include_str!("schema/views.sql");

@@ -187,7 +187,7 @@ impl Transfer for Side {
                 state: &mut state,
                 epoch: &mut None,
                 swept: true,
-                round: 0,
+                following: std::sync::Arc::default(),
                 statements: &statements,
             };
             check::check(&mut session, false)

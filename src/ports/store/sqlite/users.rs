@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::super::happened;
 use super::super::rows::{Live, news};
 use super::super::{Ask, Known, ROUNDS, Step, StoreError, Token};
 use super::audit::About as Row;
@@ -155,6 +156,7 @@ fn commit(session: &mut Session<'_>, loaded: Vec<Loaded>, ask: &Ask, save: Save)
         write_person(session, it, changes, now)?;
     }
     write_shared(session, &shared, now)?;
+    session.note_events(&happened::to_all(&shared, &session.following.listeners), now)?;
     tell(session, &shared.audit, None, None, now)
 }
 
@@ -242,6 +244,10 @@ fn write_person(session: &mut Session<'_>, it: &Loaded, changes: &Changes, now: 
     {
         session.tell_receivers(number, &news, now)?;
     }
+    let before = it.before().map(|(_, record)| record);
+    let listeners = &session.following.listeners;
+    let happened = happened::to_person(before, changes.record.as_ref(), changes, number, listeners);
+    session.note_events(&happened, now)?;
     for ((provider, target), window) in &changes.windows {
         let number = session.state.live.names.number(target).unwrap_or(-1);
         session.run(
