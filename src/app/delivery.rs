@@ -3,6 +3,8 @@
 //! A worker takes due deliveries, tells what each user holds now, and notes what was taken. Nothing waits for it, and what it does not
 //! come to is still due after a restart.
 
+mod worker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,31 +19,27 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::worker::work;
 use super::{Core, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, ReceiverKind, ReceiverSettings, Secret};
 use crate::pipeline::ids::{GroupName, Target, Timestamp};
 use crate::pipeline::mapping::RuleSet;
 use crate::ports::http::HttpClient;
-use crate::ports::outbox::{Due, Outbox, STUCK, Settled, Whom};
+use crate::ports::outbox::events::MOST_EVENTS;
+use crate::ports::outbox::{Outbox, Whom};
+use crate::ports::publish::Receiver;
 use crate::ports::publish::followers::Followers;
-use crate::ports::publish::health::{Control, Health, LAST, Turn, again};
 use crate::ports::publish::scim::ScimReceiver;
 use crate::ports::publish::webhook::WebhookReceiver;
-use crate::ports::publish::{Fault, FaultKind, Notice, Receiver, Sent, Told};
-use crate::ports::store::{Store, StoreError, view};
+use crate::ports::store::{Store, StoreError};
 
-/// How often raised users are looked for, and how often a worker looks at due deliveries by itself.
+/// How often raised users are looked for.
 const LOOK: Duration = Duration::from_millis(250);
-const LOOK_AT_DUE: Duration = Duration::from_secs(1);
-/// How often it is counted how far a receiver is behind.
-const TALLY: Duration = Duration::from_secs(5);
+/// How often queues of events are trimmed.
+const TRIM: Duration = Duration::from_secs(1);
 /// Users that are looked at in one go.
 const AT_ONCE: usize = 200;
-/// Deliveries of one receiver under way: different users, so that none overtakes another of the same.
-const UNDER_WAY: usize = 4;
-/// Longer than any delivery waits, and not for good.
-const WHENEVER: Timestamp = Timestamp(STUCK.0 - 1);
 /// Where it is kept which roles groups carried when receivers were told.
 const COMPOSITION: &str = "composition";
 
@@ -58,6 +56,9 @@ pub(super) struct Deliveries {
     stuck: Family<Of, Gauge<i64, AtomicI64>>,
     lag: Family<Of, Gauge<i64, AtomicI64>>,
     failing: Family<Of, Gauge<i64, AtomicI64>>,
+    events: Family<Of, Counter>,
+    events_pending: Family<Of, Gauge<i64, AtomicI64>>,
+    events_dropped: Family<Of, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,9 +84,12 @@ impl Deliveries {
             stuck: Family::default(),
             lag: Family::default(),
             failing: Family::default(),
+            events: Family::default(),
+            events_pending: Family::default(),
+            events_dropped: Family::default(),
         };
         registry.register("deliveries", "Deliveries that a receiver has taken", it.taken.clone());
-        registry.register("delivery_failures", "Deliveries that a receiver did not take", it.failed.clone());
+        registry.register("delivery_failures", "Deliveries and events that a receiver did not take", it.failed.clone());
         registry.register(
             "deliveries_pending",
             "Users of whom a receiver has not heard the newest",
@@ -95,6 +99,13 @@ impl Deliveries {
         let lag = "Seconds since the change of the longest pending delivery";
         registry.register("delivery_lag_seconds", lag, it.lag.clone());
         registry.register("receiver_failing", "Whether a receiver fails at every delivery", it.failing.clone());
+        registry.register("delivery_events", "Events that a receiver has taken", it.events.clone());
+        registry.register("delivery_events_pending", "Events that wait for a receiver", it.events_pending.clone());
+        registry.register(
+            "delivery_events_dropped",
+            "Events that a receiver never heard of",
+            it.events_dropped.clone(),
+        );
         it
     }
 
@@ -111,7 +122,7 @@ impl Deliveries {
     /// Other receivers from now on.
     pub(super) fn replace(&self, receivers: Vec<Arc<dyn Receiver>>) {
         *self.receivers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(receivers);
-        for gauge in [&self.pending, &self.stuck, &self.lag, &self.failing] {
+        for gauge in [&self.pending, &self.stuck, &self.lag, &self.failing, &self.events_pending] {
             gauge.clear();
         }
     }
@@ -185,8 +196,13 @@ pub(super) async fn deliver(core: Arc<Core>, shutdown: impl Future<Output = ()>)
 /// Gives each receiver a row for the users who have changed.
 async fn spread(core: Arc<Core>, receivers: Vec<String>) {
     let (outbox, mut is_told, mut seen) = (core.parts.store.outbox(), false, None);
+    let mut trimmed: Option<Instant> = None;
     loop {
         if core.parts.place.leads() {
+            if trimmed.is_none_or(|at| at.elapsed() >= TRIM) {
+                trimmed = Some(Instant::now());
+                trim(&core, &*outbox, &receivers).await;
+            }
             let rules = core.parts.rules.current();
             let is_new = seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &rules));
             let composed = if is_new { compose(&*outbox, &rules, core.parts.clock.now()).await } else { Ok(()) };
@@ -215,6 +231,19 @@ async fn spread(core: Arc<Core>, receivers: Vec<String>) {
     }
 }
 
+/// Drops the oldest events where too many wait.
+async fn trim(core: &Core, outbox: &dyn Outbox, receivers: &[String]) {
+    match outbox.trim_events(receivers.to_vec(), MOST_EVENTS).await {
+        Ok(dropped) => {
+            for (receiver, events) in dropped {
+                core.parts.deliveries.events_dropped.get_or_create(&Of::new(&receiver)).inc_by(events);
+                tracing::warn!(receiver, events, "dropped the oldest events: more than {MOST_EVENTS} were waiting");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "failed to trim queues of events; retrying"),
+    }
+}
+
 /// Raises who has a group that carries other roles than when receivers were told: no record says so.
 async fn compose(outbox: &dyn Outbox, rules: &RuleSet, now: Timestamp) -> Result<(), StoreError> {
     let after: BTreeMap<String, BTreeSet<String>> = rules
@@ -239,216 +268,4 @@ async fn compose(outbox: &dyn Outbox, rules: &RuleSet, now: Timestamp) -> Result
     }
     // Names and roles always have a JSON text.
     outbox.set_note(COMPOSITION.into(), serde_json::to_vec(&after).unwrap_or_default()).await
-}
-
-/// The worker of one receiver.
-struct Worker {
-    core: Arc<Core>,
-    outbox: Arc<dyn Outbox>,
-    receiver: Arc<dyn Receiver>,
-    health: Health,
-    tallied: Option<Instant>,
-}
-
-async fn work(core: Arc<Core>, receiver: Arc<dyn Receiver>) {
-    let outbox = core.parts.store.outbox();
-    let mut worker = Worker { core, outbox, receiver, health: Health::default(), tallied: None };
-    let (mut leads, mut is_told) = (false, false);
-    loop {
-        // Before it looks, so that no row comes in between unseen.
-        let core = Arc::clone(&worker.core);
-        let spread = core.parts.deliveries.spread.notified();
-        tokio::pin!(spread);
-        spread.as_mut().enable();
-        let led = std::mem::replace(&mut leads, core.parts.place.leads());
-        let round = match (led, leads) {
-            (_, false) => Ok(false),
-            (false, true) => worker.begin().await.map(|()| true),
-            (true, true) => worker.round().await,
-        };
-        match round {
-            Ok(true) => {
-                is_told = false;
-                continue;
-            }
-            Ok(false) => is_told = false,
-            Err(error) if !std::mem::replace(&mut is_told, true) => {
-                let receiver = worker.receiver.name();
-                tracing::error!(receiver, %error, "failed to read or note deliveries; retrying");
-            }
-            Err(_) => {}
-        }
-        let _ = tokio::time::timeout(LOOK_AT_DUE, spread).await;
-    }
-}
-
-impl Worker {
-    /// Takes over from whichever sidecar led before.
-    async fn begin(&mut self) -> Result<(), StoreError> {
-        let name = self.receiver.name();
-        self.health = Health::read(self.outbox.note(Health::note_of(name)).await?.as_deref());
-        Ok(())
-    }
-
-    /// Tells due deliveries. Returns whether there may be more.
-    async fn round(&mut self) -> Result<bool, StoreError> {
-        let name = self.receiver.name().to_owned();
-        self.count().await?;
-        let control = Control::read(self.outbox.note(Control::note_of(&name)).await?.as_deref());
-        if self.health.hear(&control) {
-            tracing::info!(receiver = name, by = control.by, "deliveries go on");
-            self.keep_health().await?;
-            self.outbox.hurry(name.clone(), None, self.core.parts.clock.now()).await?;
-        }
-        let now = self.core.parts.clock.now();
-        let due = match self.health.turn(now) {
-            _ if control.paused => return Ok(false),
-            Turn::Nothing => return Ok(false),
-            Turn::Probe => self.outbox.due(name, WHENEVER, 1).await?,
-            Turn::All => self.outbox.due(name, now, AT_ONCE).await?,
-        };
-        let (mut under_way, mut waiting, found) = (JoinSet::new(), due.into_iter(), self.health.clone());
-        let mut any = false;
-        loop {
-            // What is left waits where the receiver has begun to fail.
-            let goes_on = self.health.turn(now) == found.turn(now);
-            while goes_on && under_way.len() < UNDER_WAY {
-                let Some(due) = waiting.next() else { break };
-                under_way.spawn(tell(Arc::clone(&self.core), Arc::clone(&self.receiver), due));
-            }
-            let Some(told) = under_way.join_next().await else { break };
-            let Ok((due, notice, outcome, took)) = told else { continue };
-            self.settle(&due, &notice, outcome, took).await?;
-            any = true;
-        }
-        if self.health != found {
-            self.keep_health().await?;
-        }
-        Ok(any)
-    }
-
-    async fn settle(
-        &mut self,
-        due: &Due,
-        notice: &Notice,
-        outcome: Result<Sent, Fault>,
-        took: Duration,
-    ) -> Result<(), StoreError> {
-        let (name, now) = (self.receiver.name().to_owned(), self.core.parts.clock.now());
-        let of = Of::new(&name);
-        let (user, version, seconds) = (due.number, due.wanted, took.as_secs_f64());
-        let settled = match outcome {
-            Ok(Sent::Absent) => {
-                tracing::debug!(receiver = name, user, version, "there is no such user at the receiver yet");
-                self.health.taken(now);
-                let next = again(due.failures.min(LAST), user.unsigned_abs(), now);
-                let fault = String::from("the user does not exist there yet, and is not to be created");
-                Settled::Failed { fault, due: next.unwrap_or(STUCK) }
-            }
-            Ok(sent) => {
-                if let Sent::Taken { .. } = &sent {
-                    self.core.parts.deliveries.taken.get_or_create(&of).inc();
-                    tracing::info!(receiver = name, user, version, cause = due.cause, seconds, "delivered");
-                    if self.health.taken(now) {
-                        tracing::info!(receiver = name, "the receiver takes deliveries again");
-                        self.outbox.hurry(name.clone(), None, now).await?;
-                    }
-                }
-                match (&notice.after, sent) {
-                    (None, _) => Settled::Gone,
-                    // One who is kept from the receiver stays unknown to it.
-                    (Some(_), Sent::Nothing) if notice.before.is_none() && !notice.is_for_receiver => {
-                        Settled::Confirmed { version, state: None }
-                    }
-                    (Some(after), Sent::Taken { foreign }) => {
-                        let state = Told { foreign, ..after.clone() };
-                        Settled::Confirmed { version, state: Some(state.text()) }
-                    }
-                    (Some(after), _) => {
-                        let foreign = notice.known.as_ref().map(|known| known.foreign.clone()).unwrap_or_default();
-                        let foreign = foreign.intersection(&after.groups).cloned().collect();
-                        let state = Told { foreign, ..after.clone() };
-                        Settled::Confirmed { version, state: Some(state.text()) }
-                    }
-                }
-            }
-            Err(fault) => {
-                self.core.parts.deliveries.failed.get_or_create(&of).inc();
-                let (was_failing, was_disabled) = (self.health.is_failing(), self.health.disabled_at.is_some());
-                self.health.failed(&fault, now);
-                // What is no fault of this delivery is tried until the receiver is disabled.
-                let failures = if fault.kind == FaultKind::Refused { due.failures } else { due.failures.min(LAST) };
-                let next = again(failures, due.number.unsigned_abs(), now);
-                tracing::warn!(
-                    receiver = name, user, version, seconds, failures = due.failures + 1, error = %fault,
-                    next = next.map(|next| next.to_string()), "a delivery failed"
-                );
-                if self.health.disabled_at.is_some() && !was_disabled {
-                    tracing::error!(
-                        receiver = name, error = %fault,
-                        "the receiver is disabled; when it is well, run `loginsync delivery resume`"
-                    );
-                } else if self.health.is_failing() && !was_failing {
-                    tracing::error!(receiver = name, error = %fault, "the receiver fails; it is tried once a minute");
-                }
-                Settled::Failed { fault: fault.why, due: next.unwrap_or(STUCK) }
-            }
-        };
-        self.outbox.settle(name, due.number, settled).await
-    }
-
-    async fn keep_health(&self) -> Result<(), StoreError> {
-        let name = self.receiver.name();
-        self.outbox.set_note(Health::note_of(name), self.health.text()).await
-    }
-
-    /// Counts how far the receiver is behind, now and then.
-    async fn count(&mut self) -> Result<(), StoreError> {
-        if self.tallied.is_some_and(|at| at.elapsed() < TALLY) {
-            return Ok(());
-        }
-        self.tallied = Some(Instant::now());
-        let name = self.receiver.name();
-        let tally = self.outbox.tally(name.to_owned()).await?;
-        let (deliveries, of) = (&self.core.parts.deliveries, Of::new(name));
-        let lag = tally.oldest.map_or(0, |oldest| (self.core.parts.clock.now().0 - oldest.0).max(0) / 1000);
-        deliveries.pending.get_or_create(&of).set(i64::try_from(tally.pending).unwrap_or(i64::MAX));
-        deliveries.stuck.get_or_create(&of).set(i64::try_from(tally.stuck).unwrap_or(i64::MAX));
-        deliveries.lag.get_or_create(&of).set(lag);
-        deliveries.failing.get_or_create(&of).set(i64::from(self.health.is_failing()));
-        Ok(())
-    }
-}
-
-/// Notes first what the receiver may know from now on: an answer that is lost must not be taken for a delivery that was.
-async fn send(core: &Core, receiver: &dyn Receiver, notice: &Notice) -> Result<Sent, Fault> {
-    if let Some(mut all) = notice.spreads() {
-        if receiver.as_scim().is_none() {
-            // All of it is sent at once.
-            all.unsent.clear();
-        }
-        let noted = core.parts.store.outbox().attempt(receiver.name().to_owned(), notice.number, all.text()).await;
-        noted?;
-    }
-    let sent = receiver.tell(notice).await?;
-    if let (Sent::Absent, Some(after)) = (&sent, &notice.after) {
-        let nothing =
-            Told { groups: BTreeSet::new(), roles: BTreeSet::new(), absent: Some(notice.version), ..after.clone() };
-        let noted = core.parts.store.outbox().attempt(receiver.name().to_owned(), notice.number, nothing.text()).await;
-        noted?;
-    }
-    Ok(sent)
-}
-
-/// Tells one receiver of one user.
-async fn tell(core: Arc<Core>, receiver: Arc<dyn Receiver>, due: Due) -> (Due, Notice, Result<Sent, Fault>, Duration) {
-    let began = Instant::now();
-    let (now, rules) = (core.parts.clock.now(), core.parts.rules.current());
-    let view = due.known.as_ref().map(|known| view(known, &rules, now));
-    let notice = Notice::new(&due, view.as_ref(), receiver.filter(), now);
-    let outcome = match notice.is_for_receiver {
-        true => send(&core, &*receiver, &notice).await,
-        false => Ok(Sent::Nothing),
-    };
-    (due, notice, outcome, began.elapsed())
 }

@@ -107,10 +107,14 @@ impl DeliveryCommand {
 }
 
 fn line(view: &ReceiverView) -> String {
-    let ReceiverView { name, state, pending, stuck, oldest, fault, .. } = view;
+    let ReceiverView { name, state, pending, stuck, oldest, events_waiting, events_dropped, fault, .. } = view;
     let since = oldest.as_ref().map(|oldest| format!(", the oldest of {oldest}")).unwrap_or_default();
     let why = fault.as_ref().map(|fault| format!("; last failure: {fault}")).unwrap_or_default();
-    format!("{name}  {state}  {pending} pending{since}, {stuck} stuck{why}")
+    let events = match (events_waiting, events_dropped) {
+        (0, 0) => String::new(),
+        (waiting, dropped) => format!("; events: {waiting} waiting, {dropped} dropped"),
+    };
+    format!("{name}  {state}  {pending} pending{since}, {stuck} stuck{events}{why}")
 }
 
 impl List {

@@ -225,16 +225,17 @@ pub trait Outbox: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<WaitingEvent>, StoreError>>;
 
     /// Notes what became of an event.
-    fn settle_event(&self, receiver: String, id: String, settled: EventSettled)
-    -> BoxFuture<'_, Result<(), StoreError>>;
+    fn settle_event(
+        &self,
+        receiver: String,
+        id: String,
+        settled: EventSettled,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Drops the oldest events of each of these receivers until so many are left, and all of other receivers. Returns how many it
     /// dropped of each of these.
-    fn trim_events(
-        &self,
-        receivers: Vec<String>,
-        most: usize,
-    ) -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>>;
+    fn trim_events(&self, receivers: Vec<String>, most: usize)
+    -> BoxFuture<'_, Result<Vec<(String, u64)>, StoreError>>;
 
     /// How one user stands.
     fn standing(&self, user: UserId) -> BoxFuture<'_, Result<Standing, StoreError>>;

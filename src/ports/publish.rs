@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::BoxFuture;
 use super::http::{FetchError, HttpClient};
 use super::outbox::Due;
+use super::outbox::events::WaitingEvent;
 use super::store::{RoleThroughGroups, StoreError, UserView};
 use crate::config::Filter;
 use crate::pipeline::ids::{ProviderName, Timestamp};
@@ -179,6 +180,15 @@ impl Notice {
     }
 }
 
+/// One event that is no state.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub event: WaitingEvent,
+    /// Namespace and subject of the user whom it is about. `None`: it is about none, or they were erased since.
+    pub user: Option<(String, String)>,
+    pub now: Timestamp,
+}
+
 /// Why a receiver did not take a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
@@ -260,6 +270,16 @@ pub trait Receiver: Send + Sync {
 
     /// Tells what a user holds now. What needs no telling is taken at once.
     fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>>;
+
+    /// Whether it hears of anything beside what users hold.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// Tells of an event. What it does not listen to is taken at once.
+    fn report<'a>(&'a self, _report: &'a Report) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// One whose own list of members can be compared with what users hold.
     fn as_scim(&self) -> Option<&scim::ScimReceiver> {

@@ -46,6 +46,7 @@ macro_rules! on_every_store {
 }
 
 mod console;
+mod events;
 mod measures;
 mod moves;
 mod outbox;

@@ -117,12 +117,13 @@ pub fn read(section: &Section<'_>) -> Option<Webhook> {
     if section.is_empty_list("events")
         && let Some(span) = section.written("events")
     {
-        section.raise(&span, "events", "is empty; expected at least one event, or no such key for all but `login.refused`");
+        section.raise(
+            &span,
+            "events",
+            "is empty; expected at least one event, or no such key for all but `login.refused`",
+        );
     }
-    Some(Webhook {
-        secrets: secrets?,
-        events: events.map_or_else(Event::usual, |events| events.into_iter().collect()),
-    })
+    Some(Webhook { secrets: secrets?, events: events.map_or_else(Event::usual, |events| events.into_iter().collect()) })
 }
 
 /// The secrets of a file or a variable, one a line; none where neither is named.

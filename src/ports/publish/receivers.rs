@@ -32,6 +32,10 @@ pub struct ReceiverView {
     /// When the user of the longest pending delivery has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
+    /// Events that wait: holds, changed mappings, refused logins.
+    pub events_waiting: u64,
+    /// Events that were dropped, since too many waited or the receiver refused them, ever.
+    pub events_dropped: u64,
     /// Failures since the last delivery that was taken.
     pub failures: u32,
     /// The last failure since then.
@@ -107,6 +111,8 @@ impl Store {
             pending: tally.pending,
             stuck: tally.stuck,
             oldest: tally.oldest.map(|at| at.to_string()),
+            events_waiting: tally.events,
+            events_dropped: tally.dropped,
             failures: health.failures,
             fault: health.fault,
             taken_at: health.taken_at.map(|at| Timestamp(at).to_string()),

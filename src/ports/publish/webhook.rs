@@ -1,7 +1,8 @@
 //! Signed messages by Standard Webhooks 1.0.0.
 //!
 //! Each message is about one user and has all that they hold, with a version that rises: a receiver keeps the highest and leaves
-//! lower ones. `webhook-id` is the same for each try of one version, so that a repeat is known as one.
+//! lower ones. `webhook-id` is the same for each try of one version, so that a repeat is known as one. A message about an event that is
+//! no state has no version.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::BoxFuture;
 use super::super::http::HttpClient;
-use super::{Fault, FaultKind, Finding, Notice, Receiver, Sent, Told, exchange, judge, retry_after};
+use super::{Fault, FaultKind, Finding, Notice, Receiver, Report, Sent, Told, exchange, judge, retry_after};
 use crate::config::{Event, Filter, ReceiverSettings, Secret, Webhook};
 use crate::pipeline::ids::Timestamp;
 
@@ -96,6 +97,22 @@ impl WebhookReceiver {
         json!({
             "type": event, "timestamp": notice.now.to_string(), "id": id, "schema": 1, "source": self.source,
             "user": user, "version": notice.version, "data": data,
+        })
+    }
+
+    /// A message about an event.
+    fn reported(&self, id: &str, report: &Report) -> Value {
+        let Report { event, user, now: _ } = report;
+        // It was written as an object.
+        let mut data: Map<String, Value> = serde_json::from_str(&event.data).unwrap_or_default();
+        if let Some(number) = event.user {
+            let (namespace, subject) = user.clone().unzip();
+            let user = json!({ "id": number, "namespace": namespace, "subject": subject });
+            data.insert("user".into(), user);
+        }
+        json!({
+            "type": event.event, "timestamp": event.at.to_string(), "id": id, "schema": 1, "source": self.source,
+            "data": data,
         })
     }
 
@@ -189,6 +206,21 @@ impl Receiver for WebhookReceiver {
             let Some(event) = self.event(notice) else { return Ok(Sent::Nothing) };
             let id = format!("{}-{}-{}", self.prefix, notice.number, notice.version);
             self.send(&id, self.body(event, &id, notice), notice.now).await.map(|()| Sent::taken())
+        })
+    }
+
+    fn listens(&self) -> bool {
+        self.events.iter().any(|event| event.is_no_state())
+    }
+
+    fn report<'a>(&'a self, report: &'a Report) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            if !self.events.iter().any(|event| event.word() == report.event.event) {
+                return Ok(());
+            }
+            let id = format!("{}-{}", self.prefix, report.event.id);
+            let body = self.reported(&id, report).to_string().into_bytes();
+            self.send(&id, body, report.now).await
         })
     }
 

@@ -12,6 +12,8 @@ use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::Record;
 use crate::ports::outbox::events::{Listeners, Listening, NewEvent};
 
+/// Bytes of what is kept of one event; past that it names no targets and no mappings.
+const MOST_DATA: usize = 16_000;
 /// Mappings that one event names.
 const MOST_MAPPINGS: usize = 50;
 
@@ -51,9 +53,23 @@ struct Happened<'a> {
 }
 
 enum What<'a> {
-    Refused { login: Option<&'a str>, provider: String, outcome: String },
-    Hold { provider: Option<&'a ProviderName>, targets: Vec<&'a Target>, disabling: bool, cause: &'a str, login: Option<&'a str> },
-    Mappings { changed: Vec<Mapped<'a>>, reordered: bool, by: Value },
+    Refused {
+        login: Option<&'a str>,
+        provider: String,
+        outcome: String,
+    },
+    Hold {
+        provider: Option<&'a ProviderName>,
+        targets: Vec<&'a Target>,
+        disabling: bool,
+        cause: &'a str,
+        login: Option<&'a str>,
+    },
+    Mappings {
+        changed: Vec<Mapped<'a>>,
+        reordered: bool,
+        by: Value,
+    },
 }
 
 /// A mapping that was made, changed or removed.
@@ -68,7 +84,13 @@ fn for_each(found: &[Happened<'_>], listeners: &Listeners) -> Vec<NewEvent> {
     let mut events = Vec::new();
     for (receiver, listening) in listeners {
         for happened in found.iter().filter(|happened| listening.hears(happened.event)) {
-            if let Some(data) = happened.what.told(listening) {
+            if let Some(mut data) = happened.what.told(listening) {
+                if data.to_string().len() > MOST_DATA
+                    && let Some(object) = data.as_object_mut()
+                {
+                    object.retain(|name, _| !matches!(name.as_str(), "targets" | "mappings"));
+                    object.insert("truncated".into(), json!(true));
+                }
                 let (event, user) = (happened.event, happened.user);
                 events.push(NewEvent { receiver: receiver.clone(), event, user, data: data.to_string() });
             }
@@ -100,9 +122,8 @@ impl What<'_> {
                     changed.iter().filter(|mapped| takes(listening, mapped.definition)).collect();
                 let named: Vec<Value> = meant.iter().take(MOST_MAPPINGS).map(|mapped| mapped.told()).collect();
                 let left_out = meant.len() - named.len();
-                (*reordered || !named.is_empty()).then(|| {
-                    json!({ "by": by, "mappings": named, "left_out": left_out, "reordered": reordered })
-                })
+                (*reordered || !named.is_empty())
+                    .then(|| json!({ "by": by, "mappings": named, "left_out": left_out, "reordered": reordered }))
             }
         }
     }

@@ -181,13 +181,13 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     // Tables that a later version adds are for the same roles.
     client
         .batch_execute(
-            "DROP TABLE loginsync.followed, loginsync.delivered, loginsync.console, loginsync.remote; UPDATE loginsync.schema SET version = 1",
+            "DROP TABLE loginsync.followed, loginsync.delivered, loginsync.console, loginsync.remote, loginsync.events; UPDATE loginsync.schema SET version = 1",
         )
         .await
         .unwrap();
     failed(&["user", "list", "--config", &runs], "loginsync db migrate");
-    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 4"));
-    for table in ["delivered", "console", "remote"] {
+    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 5"));
+    for table in ["delivered", "console", "remote", "events"] {
         let may = format!("SELECT has_table_privilege('{role}', 'loginsync.{table}', 'UPDATE')");
         assert!(client.query_one(&may, &[]).await.unwrap().get::<_, bool>(0), "{table}");
     }

@@ -117,7 +117,10 @@ async fn a_restored_store_has_no_operators(opened: &Opened) {
 async fn a_file_of_schema_version_10_gets_the_table_in_place() {
     let opened = open();
     let path = opened.path();
-    opened.intruder().execute_batch("DROP TABLE console; DROP TABLE remote; PRAGMA user_version = 10;").unwrap();
+    opened
+        .intruder()
+        .execute_batch("DROP TABLE console; DROP TABLE remote; DROP TABLE events; PRAGMA user_version = 10;")
+        .unwrap();
     let again = Store::from(SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap());
     again.console().add(sign_in("s", false, MINUTE, MINUTE)).await.unwrap();
     assert_eq!(again.console().list(NOW).await.unwrap().len(), 1);
@@ -130,7 +133,7 @@ async fn a_database_of_schema_version_2_gets_the_table_in_place() {
     let client = database.client().await;
     client
         .batch_execute(
-            "DROP TABLE loginsync.console; DROP TABLE loginsync.remote; UPDATE loginsync.schema SET version = 2",
+            "DROP TABLE loginsync.console; DROP TABLE loginsync.remote; DROP TABLE loginsync.events; UPDATE loginsync.schema SET version = 2",
         )
         .await
         .unwrap();

@@ -5,6 +5,7 @@ use loginsync::pipeline::ids::MappingId;
 use loginsync::pipeline::mapping::stored::Exposure;
 use loginsync::ports::catalogue::{AccessToken, ApiClient, Catalogue, Search};
 use loginsync::ports::outbox::Settled;
+use loginsync::ports::outbox::events::Listening;
 use loginsync::ports::store::sqlite::transfer::{self as file, Role};
 use loginsync::ports::store::transfer::{self, Doing, Mark, STAY, TABLES, Transfer, Undone};
 use loginsync::ports::store::{HoldFilter, Through, Users};
@@ -78,7 +79,8 @@ async fn fill(place: &Place) -> Store {
     let (opened, parts) = (place.open().await.unwrap(), place.parts().await);
     let store = &opened;
     let rules = now_rules();
-    store.follow(&["app".to_owned()].into()).await.unwrap();
+    let hears = Listening { events: ["login.refused".to_owned()].into(), ..Listening::default() };
+    store.follow(&[("app".to_owned(), hears)].into()).await.unwrap();
     store.adopt(Arc::clone(&rules), NOW).await.unwrap();
     with_one_hold(&mut Log::new(store), &rules).await;
     let act = async |who: &str, act: Act| store.act(person(who), act, "cli:test".into(), NOW).await.unwrap();
@@ -374,7 +376,11 @@ fn every_table_is_moved_or_stays_with_a_reason() {
         include_str!("../../../src/ports/store/sqlite/schema/current.sql"),
         include_str!("../../../src/ports/store/sqlite/schema/10-delivery.sql"),
         include_str!("../../../src/ports/store/sqlite/schema/11-console.sql"),
+        include_str!("../../../src/ports/store/sqlite/schema/12-remote.sql"),
+        include_str!("../../../src/ports/store/sqlite/schema/13-events.sql"),
         include_str!("../../../src/ports/store/postgres/console.sql"),
+        include_str!("../../../src/ports/store/postgres/remote.sql"),
+        include_str!("../../../src/ports/store/postgres/events.sql"),
         include_str!("../../../src/ports/store/postgres/schema.sql"),
         include_str!("../../../src/ports/store/postgres/delivery.sql"),
     ];

@@ -1,7 +1,6 @@
 //! The outbox: what receivers have still to hear, on every store.
 
-use std::collections::BTreeSet;
-
+use loginsync::ports::outbox::events::Listening;
 use loginsync::ports::outbox::{Due, Local, STUCK, Settled, Whom};
 
 use super::*;
@@ -9,7 +8,7 @@ use super::*;
 const RECEIVERS: [&str; 2] = ["app", "mail"];
 
 async fn follow(opened: &Opened, receivers: &[&str]) {
-    let receivers: BTreeSet<String> = receivers.iter().map(|name| (*name).to_owned()).collect();
+    let receivers = receivers.iter().map(|name| ((*name).to_owned(), Listening::default())).collect();
     opened.store.follow(&receivers).await.unwrap();
 }
 
@@ -255,12 +254,12 @@ async fn a_file_of_schema_version_9_gets_the_outbox_in_place() {
     let path = opened.path();
     let older = rusqlite::Connection::open(&path).unwrap();
     older
-        .execute_batch("DROP TABLE followed; DROP TABLE delivered; DROP TABLE console; DROP TABLE remote; PRAGMA user_version = 9;")
+        .execute_batch("DROP TABLE followed; DROP TABLE delivered; DROP TABLE console; DROP TABLE remote; DROP TABLE events; PRAGMA user_version = 9;")
         .unwrap();
     drop(older);
     let store = Store::from(SqliteStore::open(&path, settings(Some(b"an audit key for tests, 32 bytes"))).unwrap());
     let version: i64 = opened.intruder().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 12);
+    assert_eq!(version, 13);
     assert_eq!(groups(&store, &Arc::new(rules()), "alice").await, ["A"]);
     assert_eq!(store.outbox().raise(Whom::Everyone, "asked", NOW).await.unwrap(), 1);
     let beside = std::fs::read_dir(opened.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());

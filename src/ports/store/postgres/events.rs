@@ -46,8 +46,7 @@ pub(super) async fn settle(pipe: &Pipe, receiver: &str, id: &str, settled: Event
             pipe.run("DELETE FROM loginsync.events WHERE id = $1", &values![id]).await?;
         }
         EventSettled::Failed { fault, due } => {
-            let failed =
-                "UPDATE loginsync.events SET failures = failures + 1, fault = $2, due = $3 WHERE id = $1";
+            let failed = "UPDATE loginsync.events SET failures = failures + 1, fault = $2, due = $3 WHERE id = $1";
             pipe.run(failed, &values![id, fault, due.0]).await?;
         }
         EventSettled::Dropped => {
@@ -74,7 +73,7 @@ pub(super) async fn trim(pipe: &Pipe, receivers: Vec<String>, most: i64) -> Resu
          ), counted AS (
              SELECT $3::text || receiver AS name, count(*) AS number FROM gone GROUP BY receiver
          ), noted AS ({COUNT})
-         SELECT name, number FROM counted"
+         SELECT name, number FROM counted ORDER BY name"
     );
     let values = [Value::Texts(receivers), Value::from(most), Value::from(prefix.as_str())];
     let mut all = Vec::new();

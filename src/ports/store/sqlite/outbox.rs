@@ -33,7 +33,8 @@ impl Session<'_> {
                 "ON CONFLICT (user_id) DO UPDATE SET round = excluded.round, open = 1 WHERE round <> excluded.round"
             }
         };
-        self.run(&format!("{row} {again}"), &[&number, &self.following.round, &now.0, &news.cause, &news.login]).map(drop)
+        self.run(&format!("{row} {again}"), &[&number, &self.following.round, &now.0, &news.cause, &news.login])
+            .map(drop)
     }
 
     /// Raises all who have a grant of a target, which is about to be called otherwise or to end.
