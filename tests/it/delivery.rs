@@ -260,6 +260,19 @@ impl Scene {
     }
 }
 
+/// Waits until the metrics have all of these lines.
+async fn measured(house: &House, lines: &[&str]) {
+    let began = Instant::now();
+    loop {
+        let metrics = house.fetch(&format!("http://{}/metrics", house.running.admin)).await;
+        if lines.iter().all(|line| metrics.lines().any(|found| found == *line)) {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{lines:?}: {metrics}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn person(subject: &str) -> UserId {
     UserId { namespace: Namespace::parse("idp").unwrap(), subject: Subject::parse(subject).unwrap() }
 }
@@ -700,19 +713,15 @@ async fn deliveries_are_counted_by_receiver() {
     scene.hook.messages(1).await;
     scene.log_in(&house, "bob", &["staff"]).await;
     scene.hook.messages(2).await;
-    let began = Instant::now();
-    loop {
-        let metrics = house.fetch(&format!("http://{}/metrics", house.running.admin)).await;
-        let says = |line: &str| metrics.lines().any(|found| found == line);
-        if says("loginsync_deliveries_total{receiver=\"app\"} 1")
-            && says("loginsync_delivery_failures_total{receiver=\"app\"} 1")
-            && says("loginsync_deliveries_pending{receiver=\"app\"} 1")
-        {
-            break;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "{metrics}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    measured(
+        &house,
+        &[
+            "loginsync_deliveries_total{receiver=\"app\"} 1",
+            "loginsync_delivery_failures_total{receiver=\"app\"} 1",
+            "loginsync_deliveries_pending{receiver=\"app\"} 1",
+        ],
+    )
+    .await;
     house.running.stop().await;
 }
 

@@ -49,19 +49,6 @@ async fn events(hook: &Hook, count: usize) -> Vec<Got> {
     }
 }
 
-/// Waits until the metrics have all of these lines.
-async fn measured(house: &House, lines: &[&str]) {
-    let began = Instant::now();
-    loop {
-        let metrics = house.fetch(&format!("http://{}/metrics", house.running.admin)).await;
-        if lines.iter().all(|line| metrics.lines().any(|found| found == *line)) {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "{lines:?}: {metrics}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_is_told_when_it_begins_and_when_it_ends() {
     let scene = Scene::new(Clock::fixed(NOW)).await;
