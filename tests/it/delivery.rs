@@ -2,6 +2,7 @@
 
 mod events;
 mod killed;
+mod replicas;
 mod scim;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -24,7 +25,6 @@ use serde_json::{Value, json};
 use crate::front_door::House;
 use crate::seeing::run;
 use crate::support::idp::Idp;
-use crate::support::postgres::database;
 
 const CONFIG: &str = r#"
 public_url = "https://app.example"
@@ -658,32 +658,6 @@ async fn operators_see_and_steer_deliveries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_several_sidecars_delivers_and_another_takes_over() {
-    let Some(database) = database().await else { return };
-    let scene = Scene::new(Clock::system()).await;
-    let text = scene.text("");
-    let one = scene.house_at(database.place(), &text).await;
-    let other = scene.house_at(database.place(), &text).await;
-    for number in 0..10 {
-        let at = if number % 2 == 0 { &one } else { &other };
-        assert_eq!(scene.log_in(at, &format!("user-{number}"), &["staff"]).await, 200);
-    }
-    let got = scene.hook.messages(10).await;
-    let users = got.iter().map(|got| got.json()["user"]["subject"].as_str().unwrap().to_owned());
-    let users: BTreeSet<String> = users.collect();
-    assert_eq!(users.len(), 10, "each is told by one of them: {users:?}");
-    one.running.stop().await;
-    assert_eq!(scene.log_in(&other, "late", &["staff"]).await, 200);
-    // What was under way at the end may be told once more.
-    let began = Instant::now();
-    while !scene.hook.got().iter().any(|got| got.json()["user"]["subject"] == "late") {
-        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", scene.hook.got());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    other.running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_too_long_says_so() {
     let scene = Scene::new(Clock::fixed(NOW)).await;
     let many: String = (0..600)
@@ -830,20 +804,4 @@ async fn nothing_waits_for_a_receiver_that_is_known_to_fail() {
     }
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     house.running.stop().await;
-}
-
-/// Of two sidecars one delivers, and logins at the other wait as well.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_waits_at_whichever_sidecar_it_comes() {
-    let Some(database) = database().await else { return };
-    let scene = Scene::new(Clock::system()).await;
-    let text = scene.text("deliver = \"before-entry\"\nentry_timeout = \"30s\"\nwhen_unconfirmed = \"refuse\"");
-    let one = scene.house_at(database.place(), &text).await;
-    let other = scene.house_at(database.place(), &text).await;
-    for (number, at) in [&one, &other, &one, &other].into_iter().enumerate() {
-        assert_eq!(scene.log_in(at, &format!("user-{number}"), &["staff"]).await, 200);
-        assert!(scene.hook.got().len() > number, "told before it entered");
-    }
-    one.running.stop().await;
-    other.running.stop().await;
 }

@@ -16,7 +16,7 @@ const KILLS: usize = 8;
 const PEOPLE: usize = 3;
 
 /// A real process, which ends with its owner.
-struct Sidecar(Child);
+pub struct Sidecar(Child);
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
@@ -27,7 +27,7 @@ impl Drop for Sidecar {
 }
 
 /// The status of an answer, if there is one.
-async fn ask(method: &str, address: &str, body: String) -> Option<u16> {
+pub async fn ask(method: &str, address: &str, body: String) -> Option<u16> {
     let request = http::Request::builder()
         .method(method)
         .uri(address)
@@ -39,22 +39,31 @@ async fn ask(method: &str, address: &str, body: String) -> Option<u16> {
     Some(answer.status().as_u16())
 }
 
-async fn start(file: &std::path::Path, admin: u16) -> Sidecar {
+pub async fn start(file: &std::path::Path, admin: u16) -> Sidecar {
     let child = Command::new(env!("CARGO_BIN_EXE_loginsync"))
         .args(["serve", "--config", file.to_str().unwrap()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let sidecar = Sidecar(child);
+    let mut sidecar = Sidecar(child);
     let began = Instant::now();
     loop {
         if ask("GET", &format!("http://127.0.0.1:{admin}/readyz"), String::new()).await == Some(200) {
             return sidecar;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "the sidecar does not start");
+        let is_over = sidecar.0.try_wait().unwrap().is_some();
+        assert!(!is_over && began.elapsed() < Duration::from_secs(60), "the sidecar does not start");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A configuration as a process serves it.
+pub fn served(text: &str, [proxy, admin]: [u16; 2], store: &str, app: std::net::SocketAddr) -> String {
+    let listens = format!(
+        "[listen]\naddress = \"127.0.0.1:{proxy}\"\n[admin]\naddress = \"127.0.0.1:{admin}\"\n[store]\n{store}\n[app]"
+    );
+    text.replacen("[app]", &listens, 1).replace("http://127.0.0.1:1\"", &format!("http://{app}\""))
 }
 
 /// Every change arrives, and none twice in effect.
@@ -65,13 +74,8 @@ async fn a_change_is_told_however_often_the_sidecar_is_killed() {
     let [proxy, admin] = ports();
     let text = apps.text(USUAL)
         + &format!("[[webhook]]\nname = \"hook\"\nsecret_file = \"hook.secret\"\nurl = \"{}\"\n", apps.scene.url);
-    let listens = format!(
-        "[listen]\naddress = \"127.0.0.1:{proxy}\"\n[admin]\naddress = \"127.0.0.1:{admin}\"\n[store]\npath = \"store.db\"\n[app]"
-    );
     let app = crate::support::app::App::start().await;
-    let text =
-        text.replacen("[app]", &listens, 1).replace("http://127.0.0.1:1\"", &format!("http://{}\"", app.address));
-    std::fs::write(apps.scene.file(), text).unwrap();
+    std::fs::write(apps.scene.file(), served(&text, [proxy, admin], "path = \"store.db\"", app.address)).unwrap();
     let mut held: BTreeMap<String, &[&str]> = BTreeMap::new();
     let turns: [&[&str]; 4] = [&["staff"], &["staff", "admins"], &[], &["admins"]];
     for round in 0..kills {
