@@ -47,6 +47,20 @@ pub struct Told {
     /// By this version the user did not exist there, and was not to be created: they hold nothing there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent: Option<i64>,
+    /// How far a delivery has come that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// How far a delivery of one version has come: the next try of that version goes on there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    pub version: i64,
+    /// Groups that were found with the user in them.
+    pub done: BTreeSet<String>,
+    /// Those of them in which the user was there before we said so.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub foreign: BTreeSet<String>,
 }
 
 impl Told {
@@ -69,6 +83,7 @@ impl Told {
             foreign: BTreeSet::new(),
             unsent: BTreeSet::new(),
             absent: None,
+            progress: None,
         }
     }
 
@@ -164,8 +179,13 @@ impl Notice {
         let Some(known) = &self.known else {
             return Some(Told { unsent: after.groups.clone(), ..after.clone() });
         };
-        let says =
-            |told: &Told| Told { foreign: BTreeSet::new(), unsent: BTreeSet::new(), absent: None, ..told.clone() };
+        let says = |told: &Told| Told {
+            foreign: BTreeSet::new(),
+            unsent: BTreeSet::new(),
+            absent: None,
+            progress: None,
+            ..told.clone()
+        };
         let all = Told { absent: None, ..after.clone().with(known) };
         let is_noted = self.is_uncertain && says(known) == says(&all);
         let is_same = !self.is_uncertain && says(known) == says(after);

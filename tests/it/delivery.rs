@@ -3,6 +3,7 @@
 mod events;
 mod killed;
 mod replicas;
+mod resumed;
 mod scim;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -43,7 +43,7 @@ use self::work::{Work, external_id};
 use super::super::BoxFuture;
 use super::super::http::HttpClient;
 use super::super::outbox::{Local, Outbox};
-use super::{Fault, FaultKind, Finding, Notice, RESYNC, Receiver, Sent, Told};
+use super::{Fault, FaultKind, Finding, Notice, Progress, RESYNC, Receiver, Sent, Told};
 use crate::clock::Clock;
 use crate::config::{Filter, ReceiverSettings, Scim, ScimUsers, UserNameSource};
 use crate::pipeline::ids::Timestamp;
@@ -329,19 +329,33 @@ impl ScimReceiver {
         };
         let mut notes = Notes { receiver: self, number, told: notice.noted() };
         let mut foreign = work.foreign.clone();
+        let mut progress = if there.is_new { Progress::default() } else { work.progress(notice.version) };
+        progress.version = notice.version;
+        let mut away = None;
         for (name, is_in) in work.steps(there.is_new) {
             match self.set_member(&quirks, name, &member, (is_in, anew), &mut notes).await {
                 Ok(Put::Already) if is_in && work.may_be_foreign(name) => {
                     foreign.insert(name.clone());
+                    progress.done.insert(name.clone());
                 }
-                Ok(Put::Done) if is_in => {
-                    foreign.remove(name);
+                Ok(put) if is_in => {
+                    if put == Put::Done {
+                        foreign.remove(name);
+                    }
+                    progress.done.insert(name.clone());
                 }
-                Ok(_) => {}
-                Err(fault) => collect(fault)?,
+                Ok(_) => notes.lost(name),
+                Err(fault) => {
+                    away = collect(fault).err();
+                    if away.is_some() {
+                        break;
+                    }
+                }
             }
         }
-        if let Some(fault) = refused {
+        if let Some(fault) = away.or(refused) {
+            progress.foreign = foreign;
+            notes.keep(progress).await?;
             return Err(fault);
         }
         if !there.is_new && self.scim.users.creates() {
@@ -369,6 +383,19 @@ struct Notes<'r> {
 }
 
 impl Notes<'_> {
+    /// They were seen out of a group.
+    fn lost(&mut self, group: &str) {
+        self.told.groups.remove(group);
+        self.told.foreign.remove(group);
+    }
+
+    /// The next try goes on where this one has failed.
+    async fn keep(mut self, progress: Progress) -> Result<(), Fault> {
+        self.told.progress = Some(progress);
+        let name = self.receiver.settings.name.clone();
+        Ok(self.receiver.outbox.attempt(name, self.number, self.told.text()).await?)
+    }
+
     /// From now on they may be in a group by us.
     async fn sends(&mut self, group: &str) -> Result<(), Fault> {
         if self.told.unsent.remove(group) {

@@ -38,12 +38,12 @@ impl Apps {
         running.await.unwrap()
     }
 
-    async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
+    pub async fn log_in(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
         self.scene.log_in(at, person, groups).await
     }
 
     /// Waits until nothing of a user is unconfirmed.
-    async fn confirmed(&self, at: &House, who: &str) {
+    pub async fn confirmed(&self, at: &House, who: &str) {
         let began = Instant::now();
         loop {
             let standing = at.store().outbox().standing(person(who)).await.unwrap();
@@ -56,7 +56,7 @@ impl Apps {
     }
 
     /// Waits until a delivery has failed with a text.
-    async fn fails(&self, at: &House, text: &str) {
+    pub async fn fails(&self, at: &House, text: &str) {
         let began = Instant::now();
         loop {
             let pending = at.store().pending("app", 10).await.unwrap();

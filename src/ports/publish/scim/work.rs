@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Notice, Told};
+use super::super::{Notice, Progress, Told};
 use crate::config::{Scim, ScimUsers, UserNameSource};
 
 /// How a user of ours is called in every app.
@@ -23,6 +23,8 @@ pub struct Work<'n> {
     pub foreign: BTreeSet<String>,
     /// Those that they may be in by us.
     known: BTreeSet<String>,
+    /// Those of the wanted ones that an earlier try of this version has brought them into.
+    done: BTreeSet<String>,
     pub active: Option<bool>,
     authoritative: bool,
     adopts: bool,
@@ -34,7 +36,10 @@ impl<'n> Work<'n> {
         let told = notice.after.as_ref().or(notice.before.as_ref()).or(notice.known.as_ref())?;
         let wanted = notice.after.as_ref().map(|after| after.groups.clone()).unwrap_or_default();
         let known = notice.known.as_ref();
-        let foreign = known.map(|it| it.foreign.clone()).unwrap_or_default();
+        let mut foreign = known.map(|it| it.foreign.clone()).unwrap_or_default();
+        let progress = known.and_then(|it| it.progress.clone());
+        let progress = progress.filter(|progress| progress.version == notice.version).unwrap_or_default();
+        foreign.extend(progress.foreign);
         // What was to be sent and never was is not there by us.
         let knows: BTreeSet<String> =
             known.map(|it| it.groups.difference(&it.unsent).cloned().collect()).unwrap_or_default();
@@ -66,6 +71,7 @@ impl<'n> Work<'n> {
             lost,
             foreign: foreign.intersection(&wanted).cloned().collect(),
             known: knows,
+            done: progress.done,
             active,
             authoritative: scim.authoritative,
             // A group that was renamed here had its members from us.
@@ -78,8 +84,14 @@ impl<'n> Work<'n> {
 
     /// Losses first, so that no user has both.
     pub fn steps(&self, is_new: bool) -> impl Iterator<Item = (&String, bool)> {
-        let missing = self.wanted.iter().filter(move |name| is_new || !self.confirmed.contains(*name));
+        let is_in = |name: &String| self.confirmed.contains(name) || self.done.contains(name);
+        let missing = self.wanted.iter().filter(move |name| is_new || !is_in(name));
         self.lost.iter().map(|name| (name, false)).chain(missing.map(|name| (name, true)))
+    }
+
+    /// How far an earlier try has come.
+    pub fn progress(&self, version: i64) -> Progress {
+        Progress { version, done: self.done.clone(), foreign: BTreeSet::new() }
     }
 
     /// Whether a membership that is there already may be another's.
