@@ -30,7 +30,7 @@ use crate::pipeline::explain::{
 use crate::pipeline::ids::{ClaimName, ProviderName, Timestamp};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 use crate::pipeline::plan::{self, Snapshot};
-use crate::pipeline::provider::{Binding, Mode, Provider};
+use crate::pipeline::provider::{Binding, Mode, Provider, Way};
 use crate::pipeline::settle::settle;
 use crate::pipeline::verify::{self, Assertion, Fault, Origin, SignedToken, Spending, Verified};
 use crate::ports::directory::{Directory, DirectoryError};
@@ -123,13 +123,11 @@ async fn judge(
     // What ties a login to its request is in the browser that left for it, and no browser is here.
     let observed = Arc::new(Provider { binding: Binding::Observe, ..(**around.provider).clone() });
     let pair = Arc::new(Pair { rules: Arc::clone(&around.rules), providers: vec![Arc::clone(&observed)] });
-    let origin = match observed.mode {
+    let origin = match observed.mode.way() {
         // The request that an answer is bound to is not here, in whichever way it would have been kept.
-        Mode::SamlPost | Mode::OidcFormPost | Mode::RelyingParty | Mode::SamlRelyingParty => {
-            Origin::Watched(Vec::new())
-        }
-        Mode::TokenRelay => Origin::Exchanged { access_token },
-        Mode::Bearer => Origin::Presented,
+        Way::Watched | Way::Ours => Origin::Watched(Vec::new()),
+        Way::Relayed => Origin::Exchanged { access_token },
+        Way::Presented => Origin::Presented,
     };
     let asks = Asks {
         keys: around.keys,
@@ -213,7 +211,7 @@ impl Trace for Telling<'_> {
         self.report.proof = Proof::Verified;
         self.report.keys = Some(self.keys_from.to_owned());
         self.report.token = Some(TokenReport::of(assertion.get()));
-        if !matches!(self.mode, Mode::TokenRelay | Mode::Bearer) {
+        if matches!(self.mode.way(), Way::Watched | Way::Ours) {
             self.report.notes.push("whether the browser left for this login is not checked here".into());
         }
     }

@@ -31,7 +31,7 @@ use crate::pipeline::claims::arrived::Arrived;
 use crate::pipeline::claims::{Claim, ClaimState, Claims, ClaimsRefusal};
 use crate::pipeline::ids::{ProviderName, Timestamp};
 use crate::pipeline::plan::Plan;
-use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Provider};
+use crate::pipeline::provider::{LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Provider, Way};
 use crate::pipeline::verify::{Assertion, BindingVerdict, Fault, Origin, Remembered, SignedToken, Verified};
 use crate::ports::back_channel::BackChannel;
 use crate::ports::directory::{Directory, DirectoryError};
@@ -249,9 +249,9 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
     let Request { id, providers, message, remembered, max_document, timeout } = request;
     let message = Message::Callback { providers, message, max_document };
     let Some(captured) = capture(services, &id, message)? else { return Ok(Passed::NoLogin) };
-    let origin = match captured.provider.mode {
+    let origin = match captured.provider.mode.way() {
         // Beside a code, which the app binds to its own request.
-        Mode::TokenRelay => Origin::Exchanged { access_token: None },
+        Way::Relayed => Origin::Exchanged { access_token: None },
         _ => Origin::Watched(remembered),
     };
     let entered = enter(services, Attempt { id, captured, origin, timeout }).await?;

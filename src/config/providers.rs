@@ -20,11 +20,10 @@ use super::values::{self, IssuerHttp, Wrong};
 use super::{KeyOrigin, KeySettings, Limits, ProviderSettings, PublicUrl, RelyingParty, overage, relying_party};
 use crate::pipeline::claims::ClaimRule;
 use crate::pipeline::claims::names::Part;
-use crate::pipeline::claims::sources::Source;
 use crate::pipeline::ids::{Issuer, Namespace, ProviderName, Stage};
 use crate::pipeline::provider::{
     Binding, ClaimLimits, Fold, LONGEST_LEEWAY, LONGEST_MAX_AGE, Mode, Protocol, Provider, UserClaim, UserRule,
-    UserTake,
+    UserTake, Way,
 };
 use crate::pipeline::reading::query::may_be_same_address;
 
@@ -51,43 +50,30 @@ pub struct DeclaredProvider {
 /// Answers a gateway and captures nothing, so it is no provider's mode, though it is spoken of as one.
 const FORWARD_AUTH: &str = "forward-auth";
 
-impl Mode {
-    /// The payloads that a login of this mode can have, as `from` names them. The first is the default.
-    fn brings(self) -> &'static [(&'static str, Source)] {
-        match self {
-            Mode::SamlPost | Mode::SamlRelyingParty => &[("assertion", Source::Assertion)],
-            Mode::OidcFormPost => &[("id_token", Source::Assertion)],
-            Mode::Bearer => &[("access_token", Source::Assertion)],
-            Mode::TokenRelay | Mode::RelyingParty => &[
-                ("id_token", Source::Assertion),
-                ("userinfo", Source::Userinfo),
-                ("access_token", Source::AccessToken),
-            ],
-        }
-    }
-}
-
 /// All payloads that any mode brings.
 const SOURCES: [&str; 4] = ["id_token", "userinfo", "access_token", "assertion"];
 
-const WATCHED: &[Mode] = &[Mode::SamlPost, Mode::OidcFormPost];
-const SAML: &[Mode] = &[Mode::SamlPost, Mode::SamlRelyingParty];
-const OIDC: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::Bearer, Mode::RelyingParty];
-const CLIENT: &[Mode] = &[Mode::OidcFormPost, Mode::TokenRelay, Mode::RelyingParty];
-const BEARER: &[Mode] = &[Mode::Bearer];
-/// The modes in which we talk to the token endpoint.
-const EXCHANGES: &[Mode] = &[Mode::TokenRelay, Mode::RelyingParty];
-const OURS: &[Mode] = &[Mode::RelyingParty, Mode::SamlRelyingParty];
-const OIDC_OURS: &[Mode] = &[Mode::RelyingParty];
-const SAML_OURS: &[Mode] = &[Mode::SamlRelyingParty];
+/// Whether a mode has a key.
+type Has = fn(Mode) -> bool;
+
+const WATCHED: Has = Mode::is_watched;
+const SAML: Has = Mode::is_saml;
+const OIDC: Has = |mode| !mode.is_saml();
+const BEARER: Has = |mode| mode.way() == Way::Presented;
+/// Where the app, or we for it, are a client of the provider.
+const CLIENT: Has = |mode| OIDC(mode) && !BEARER(mode);
+const EXCHANGES: Has = Mode::exchanges;
+const OURS: Has = Mode::is_relying_party;
+const OIDC_OURS: Has = |mode| OIDC(mode) && OURS(mode);
+const SAML_OURS: Has = |mode| SAML(mode) && OURS(mode);
 
 /// The keys that not every mode has, and the modes that have them.
-const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
-    ("callback", &[Mode::SamlPost, Mode::OidcFormPost, Mode::TokenRelay]),
+const KEYS_OF_MODES: &[(&str, Has)] = &[
+    ("callback", |mode| matches!(mode.way(), Way::Watched | Way::Relayed)),
     ("binding", WATCHED),
-    ("max_age", &[Mode::SamlPost, Mode::OidcFormPost, Mode::RelyingParty, Mode::SamlRelyingParty]),
+    ("max_age", |mode| matches!(mode.way(), Way::Watched | Way::Ours)),
     ("login_paths", WATCHED),
-    ("audience", &[Mode::SamlPost, Mode::SamlRelyingParty, Mode::Bearer]),
+    ("audience", |mode| SAML(mode) || BEARER(mode)),
     ("header", BEARER),
     ("signer", BEARER),
     ("key_url", BEARER),
@@ -107,7 +93,7 @@ const KEYS_OF_MODES: &[(&str, &[Mode])] = &[
     ("allow_http", OIDC),
     ("jwks_url", OIDC),
     ("jwks_file", OIDC),
-    ("authorization_endpoint", &[Mode::OidcFormPost, Mode::RelyingParty]),
+    ("authorization_endpoint", |mode| CLIENT(mode) && mode.way() != Way::Relayed),
     ("token_endpoint", EXCHANGES),
     ("userinfo_endpoint", EXCHANGES),
     ("revocation_endpoint", EXCHANGES),
@@ -193,7 +179,7 @@ fn provider(
     let issuer = issuer(section, mode, allow_http);
     let issuer_aliases = section.list("issuer_aliases", false, issuer_alias).unwrap_or_default();
     let (callbacks, callback_spans) = match mode {
-        Some(Mode::Bearer) => Default::default(),
+        Some(mode) if BEARER(mode) => Default::default(),
         Some(mode) if mode.is_relying_party() => own_callback(section, mode, common.own),
         _ => callbacks(section),
     };
@@ -281,8 +267,7 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
         let saml = SAML_SOURCES.iter().any(|key| section.written(key).is_some());
         return Some(if mode == Mode::RelyingParty && saml { Mode::SamlRelyingParty } else { mode });
     }
-    let words = || Mode::ALL.into_iter().map(Mode::word);
-    let expected = alternatives(words());
+    let expected = alternatives(Mode::words());
     let (message, nearest) = match text.value == FORWARD_AUTH {
         true => (
             format!(
@@ -290,7 +275,7 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
             ),
             None,
         ),
-        false => (format!("found `{}`; expected {expected}", shown(text.value)), nearest(text.value, words())),
+        false => (format!("found `{}`; expected {expected}", shown(text.value)), nearest(text.value, Mode::words())),
     };
     section.context.raise_near(&text.span, section.key("mode"), message, nearest);
     None
@@ -298,7 +283,7 @@ fn mode(section: &Section<'_>) -> Option<Mode> {
 
 fn issuer(section: &Section<'_>, mode: Option<Mode>, allow_http: bool) -> Option<Issuer> {
     // Where the issuer is asked for nothing, its address is a name among others.
-    let asked = mode.is_none_or(|mode| EXCHANGES.contains(&mode)) || section.written("jwks_file").is_none();
+    let asked = mode.is_none_or(EXCHANGES) || section.written("jwks_file").is_none();
     let http = match (allow_http, asked) {
         (true, _) => IssuerHttp::Inside,
         (false, true) => IssuerHttp::Never,
@@ -420,7 +405,7 @@ fn user(
         Some(text.value.to_owned())
     };
     let own = if mode.is_some_and(Mode::is_saml) { "NameID" } else { "sub" };
-    let of_oidc = |default: &str| mode.is_some_and(|mode| OIDC.contains(&mode)).then(|| default.to_owned());
+    let of_oidc = |default: &str| mode.is_some_and(OIDC).then(|| default.to_owned());
     let known = |claim: fn(&Defaults) -> Option<&'static str>| preset.as_ref().and_then(claim).map(str::to_owned);
     let user_claim = match claim("user_claim").or_else(|| known(|preset| preset.user_claim)) {
         Some(named) if named != own => UserClaim::Named(named),

@@ -6,6 +6,7 @@ pub mod algorithm;
 pub mod claim;
 pub mod decryption_key;
 pub mod delimiter;
+mod mode;
 pub mod selector;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use self::algorithm::SigningAlgorithm;
 use self::claim::ClaimRule;
 use self::decryption_key::DecryptionKey;
+pub use self::mode::{Mode, Way};
 use super::ids::{InvalidText, Issuer, Namespace, ProviderName, Stage, Subject, UserId};
 
 /// One connection to an identity provider.
@@ -51,65 +53,10 @@ pub struct Provider {
 pub const LONGEST_MAX_AGE: Duration = Duration::from_secs(86_400);
 pub const LONGEST_LEEWAY: Duration = Duration::from_secs(600);
 
-/// How a provider's logins are captured: exactly one way each, and so one form of token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// A `SAMLResponse` that a browser posts to the app's ACS.
-    SamlPost,
-    /// An `id_token` that a browser posts to the app's callback.
-    OidcFormPost,
-    /// The app's own code exchange, which goes through our token endpoint.
-    TokenRelay,
-    /// A token in a header of any request.
-    Bearer,
-    /// We run the OIDC code flow for an app that has no login.
-    RelyingParty,
-    /// We are the SAML service provider of an app that has no login.
-    SamlRelyingParty,
-}
-
 impl Provider {
     /// The names under which it issues tokens, its own first.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.issuer).chain(&self.issuer_aliases).map(Issuer::as_str)
-    }
-}
-
-impl Mode {
-    /// One for each name.
-    pub const ALL: [Self; 5] = [Self::SamlPost, Self::OidcFormPost, Self::TokenRelay, Self::Bearer, Self::RelyingParty];
-
-    /// Its name in the configuration.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::SamlPost => "saml-post",
-            Self::OidcFormPost => "oidc-form-post",
-            Self::TokenRelay => "token-relay",
-            Self::Bearer => "bearer",
-            // Which protocol it is, the provider's other keys say.
-            Self::RelyingParty | Self::SamlRelyingParty => "relying-party",
-        }
-    }
-
-    /// Whether a login is read as a browser brings it to the app's callback, so that it must be bound to that browser.
-    pub fn is_watched(self) -> bool {
-        match self {
-            Self::SamlPost | Self::OidcFormPost => true,
-            Self::TokenRelay | Self::Bearer | Self::RelyingParty | Self::SamlRelyingParty => false,
-        }
-    }
-
-    pub fn is_saml(self) -> bool {
-        matches!(self, Self::SamlPost | Self::SamlRelyingParty)
-    }
-
-    /// The login is ours.
-    pub fn is_relying_party(self) -> bool {
-        matches!(self, Self::RelyingParty | Self::SamlRelyingParty)
-    }
-
-    pub fn named(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.word() == word)
     }
 }
 

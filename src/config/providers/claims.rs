@@ -209,7 +209,7 @@ fn sources(section: &Section<'_>, mode: Option<Mode>) -> Option<Vec<Source>> {
 /// Where a claim is looked for unless the operator says so. A relayed ID token may be thin, and then userinfo has the rest.
 pub(super) fn default_sources(mode: Option<Mode>, has_userinfo: bool) -> &'static [Source] {
     match mode {
-        Some(Mode::TokenRelay | Mode::RelyingParty) if has_userinfo => &[Source::Assertion, Source::Userinfo],
+        Some(mode) if mode.exchanges() && has_userinfo => &[Source::Assertion, Source::Userinfo],
         _ => &[Source::Assertion],
     }
 }

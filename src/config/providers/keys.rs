@@ -11,7 +11,7 @@ use super::KEYS_OF_MODES;
 use super::protocols::region;
 use crate::pipeline::ids::Issuer;
 use crate::pipeline::provider::Form;
-use crate::pipeline::provider::{Binding, Mode, Protocol};
+use crate::pipeline::provider::{Binding, Mode, Protocol, Way};
 
 pub(super) fn keys(
     section: &Section<'_>,
@@ -26,19 +26,18 @@ pub(super) fn keys(
         section.raise(&span, "max_stale", "is shorter than `refresh`, so that keys would run out between two fetches");
     }
     let ca_file = authority(section);
-    let (source, endpoint) = match mode? {
-        Mode::OidcFormPost | Mode::RelyingParty => {
+    let known = mode?;
+    let (source, endpoint) = match known.way() {
+        _ if known.is_saml() => (saml_source(section, issuer, warnings), section.parsed("sso_url", address)),
+        Way::Watched | Way::Ours => {
             (oidc_source(section, allow_http), section.parsed("authorization_endpoint", address))
         }
-        Mode::TokenRelay => (oidc_source(section, allow_http), None),
-        Mode::Bearer => (bearer_source(section, issuer, allow_http), None),
-        Mode::SamlPost | Mode::SamlRelyingParty => {
-            (saml_source(section, issuer, warnings), section.parsed("sso_url", address))
-        }
+        Way::Relayed => (oidc_source(section, allow_http), None),
+        Way::Presented => (bearer_source(section, issuer, allow_http), None),
     };
     let fetched =
         !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
-    if let (Some(file), false) = (&ca_file, fetched || mode == Some(Mode::TokenRelay)) {
+    if let (Some(file), false) = (&ca_file, fetched || known.way() == Way::Relayed) {
         section.raise(
             &file.span,
             "ca_file",
@@ -47,7 +46,7 @@ pub(super) fn keys(
     }
     let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
     let named = named_endpoints(section, mode, allow_http);
-    if allow_http && !fetched && mode.is_some_and(|mode| matches!(mode, Mode::OidcFormPost | Mode::Bearer)) {
+    if allow_http && !fetched && !known.is_saml() && !known.exchanges() {
         let span = section.written("allow_http").unwrap_or_else(|| section.span.clone());
         section.raise(
             &span,
@@ -64,7 +63,7 @@ pub(super) fn keys(
     let identity = identity(section, warnings);
     let source = source?;
     if source != KeyOrigin::Discovery {
-        for (key, purpose) in needed_by_hand(mode) {
+        for (key, purpose) in needed_by_hand(known) {
             require_by_hand(section, key, purpose);
         }
     }
@@ -72,12 +71,12 @@ pub(super) fn keys(
 }
 
 /// The addresses that a mode cannot do without, and that only the operator can tell where there is no discovery document.
-fn needed_by_hand(mode: Option<Mode>) -> &'static [(&'static str, &'static str)] {
+fn needed_by_hand(mode: Mode) -> &'static [(&'static str, &'static str)] {
     const TOKEN: (&str, &str) = ("token_endpoint", "where tokens come from");
     const AUTHORIZATION: (&str, &str) = ("authorization_endpoint", "where people log in");
-    match mode {
-        Some(Mode::TokenRelay) => &[TOKEN],
-        Some(Mode::RelyingParty) => &[AUTHORIZATION, TOKEN],
+    match mode.way() {
+        Way::Relayed => &[TOKEN],
+        Way::Ours if mode.exchanges() => &[AUTHORIZATION, TOKEN],
         _ => &[],
     }
 }
@@ -97,8 +96,8 @@ fn require_by_hand(section: &Section<'_>, key: &'static str, purpose: &str) {
 /// Endpoints that the operator names, since the provider has no discovery document or a wrong one.
 fn named_endpoints(section: &Section<'_>, mode: Option<Mode>, allow_http: bool) -> Vec<(Endpoint, Url)> {
     let has = |endpoint: &Endpoint| {
-        let modes = KEYS_OF_MODES.iter().find(|(key, _)| *key == endpoint.member()).map(|(_, modes)| *modes);
-        mode.is_some_and(|mode| modes.is_some_and(|modes| modes.contains(&mode)))
+        let has = KEYS_OF_MODES.iter().find(|(key, _)| *key == endpoint.member()).map(|(_, has)| *has);
+        mode.is_some_and(|mode| has.is_some_and(|has| has(mode)))
     };
     let named = Endpoint::ALL.into_iter().filter(has).filter_map(|endpoint| {
         // Browsers are sent there, from wherever they are.

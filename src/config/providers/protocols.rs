@@ -11,7 +11,7 @@ use super::KEYS_OF_MODES;
 use crate::pipeline::capture::bearer::Signer;
 use crate::pipeline::ids::Issuer;
 use crate::pipeline::provider::Form;
-use crate::pipeline::provider::{BearerPolicy, Mode, OidcPolicy, Protocol, SamlPolicy};
+use crate::pipeline::provider::{BearerPolicy, Mode, OidcPolicy, Protocol, SamlPolicy, Way};
 use crate::pipeline::verify::oidc::SigningAlgorithm;
 
 pub(super) fn protocol(
@@ -20,21 +20,22 @@ pub(super) fn protocol(
     preset: Option<Defaults>,
     acs_urls: Vec<String>,
 ) -> Option<Protocol> {
-    match mode? {
-        Mode::OidcFormPost | Mode::TokenRelay | Mode::RelyingParty => oidc(section).map(Protocol::Oidc),
-        Mode::Bearer => bearer(section).map(Protocol::Oidc),
-        mode @ (Mode::SamlPost | Mode::SamlRelyingParty) => saml(section, mode, preset, acs_urls).map(Protocol::Saml),
+    let mode = mode?;
+    match mode.way() {
+        _ if mode.is_saml() => saml(section, mode, preset, acs_urls).map(Protocol::Saml),
+        Way::Presented => bearer(section).map(Protocol::Oidc),
+        Way::Watched | Way::Relayed | Way::Ours => oidc(section).map(Protocol::Oidc),
     }
 }
 
 /// A key of another mode is a mistake of another kind than an unknown one.
 pub(super) fn misplaced(section: &Section<'_>, mode: Option<Mode>) {
-    for (key, modes) in KEYS_OF_MODES {
+    for (key, has) in KEYS_OF_MODES {
         section.accept(&[key]);
         if let (Some(mode), Some(span)) = (mode, section.written(key))
-            && !modes.contains(&mode)
+            && !has(mode)
         {
-            let mut words: Vec<&str> = modes.iter().map(|mode| mode.word()).collect();
+            let mut words: Vec<&str> = Mode::EVERY.into_iter().filter(|mode| has(*mode)).map(Mode::word).collect();
             words.dedup();
             let message = match words.contains(&mode.word()) {
                 // One word, and the other protocol.
@@ -138,7 +139,7 @@ fn saml(section: &Section<'_>, mode: Mode, preset: Option<Defaults>, acs_urls: V
     let own = acs_urls.first().and_then(|acs| acs.strip_suffix("acs")).map(|pages| format!("{pages}metadata"));
     let audience = match section.written("audience") {
         // The address of our metadata is as good a name as any, and tells where they are.
-        None if mode == Mode::SamlRelyingParty => {
+        None if mode.is_relying_party() => {
             section.accept(&["audience"]);
             own
         }
