@@ -16,6 +16,7 @@ const PICTURES = process.env.CONSOLE_PICTURES ?? "webp";
 const told = await readFile(process.argv[2], "utf8");
 const found = (pattern) => pattern.exec(told)?.[1] ?? fail(`no ${pattern} in the demo's words`);
 const proxy = found(/open this\s+(\S+)/);
+const provider = found(/and this\s+(http\S+)/);
 const link = found(/and this, once (\S+)/);
 const config = found(/configuration\s+(\S+)/);
 const origin = new URL(link).origin;
@@ -48,11 +49,12 @@ async function logIn(label) {
 
 const textOf = (page) => page.evaluate(() => document.querySelector("main").innerText);
 
-// Presses the button of this name, and waits for the page that it leads to.
-async function press(page, label) {
+// Presses the button of this name (and, of several, of this title), and waits for the page that it leads to.
+async function press(page, label, title) {
   const button = await page.evaluateHandle(
-    (label) => [...document.querySelectorAll("button, a")].find((button) => button.textContent.trim() === label),
-    label,
+    (label, title) => [...document.querySelectorAll("button, a")].find(
+      (button) => button.textContent.trim() === label && (!title || button.getAttribute("aria-label") === title)),
+    label, title,
   );
   const element = button.asElement() ?? fail(`no button \`${label}\` at ${page.url()}`);
   await Promise.all([page.waitForNavigation({ timeout: PATIENCE_MS }), element.evaluate((button) => button.click())]);
@@ -218,10 +220,30 @@ await section("the brake takes a step of its own", async () => {
   check("confirmed, it revokes", !(await textOf(page)).includes("staff/alice"));
 });
 
-await section("holds", async () => {
+await section("what the brake holds is released by its name", async () => {
   await page.goto(`${origin}/console/holds`);
   check("the brake holds nothing", (await textOf(page)).includes("The brake holds nothing"));
+  // Bob leaves a group at the provider. The brake allows no loss by now, and holds his.
+  const people = await (await browser.createBrowserContext()).newPage();
+  await people.goto(provider);
+  await press(people, "×", "Remove bob from marketing");
+  await people.browserContext().close();
+  await logIn("Log in as bob");
+  await page.reload();
+  const text = await textOf(page);
+  check("it holds what bob's login would have revoked", /group Marketing through oidc/.test(text) && /1/.test(text), text);
+  await page.$eval("details", (names) => { names.open = true; });
+  check("and names him", (await textOf(page)).includes("staff/bob"));
   await inspect(page, "holds");
+  await fill(page, "input[name=typed]", "Sales");
+  await press(page, "Release: revoke");
+  check("another name releases nothing", (await textOf(page)).includes("Nothing was changed"));
+  await page.goto(`${origin}/console/holds`);
+  await fill(page, "input[name=typed]", "Marketing");
+  await press(page, "Release: revoke");
+  check("its own does", (await textOf(page)).includes("The brake holds nothing"));
+  await page.goto(`${origin}/console/groups/group?name=Marketing`);
+  check("and bob has it no longer", !(await textOf(page)).includes("staff/bob"));
 });
 
 await section("a page keeps itself up to date", async () => {

@@ -115,12 +115,13 @@ pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell
         }
     };
     let wanted = query.to_lowercase();
-    let takes = |row: &Row| {
-        let texts = [&row.label, &row.provider].into_iter().chain(&row.gives);
-        wanted.is_empty() || texts.into_iter().any(|text| text.to_lowercase().contains(&wanted))
+    let takes = |view: &MappingView| {
+        let (label, provider) = (label(view, &rules), view.definition.provider.clone().unwrap_or_default());
+        let mut texts = [label, provider].into_iter().chain(gives(&view.definition));
+        texts.any(|text| text.to_lowercase().contains(&wanted))
     };
-    let all = service.file_mappings().into_iter().chain(service.stored_mappings()).map(row);
-    let mut rows: Vec<Row> = all.filter(takes).skip(from).take(PAGE + 1).collect();
+    let takes: Option<&dyn Fn(&MappingView) -> bool> = if wanted.is_empty() { None } else { Some(&takes) };
+    let mut rows: Vec<Row> = service.page_of_mappings(takes, from, PAGE + 1).into_iter().map(row).collect();
     let next = (rows.len() > PAGE).then_some(from + PAGE);
     rows.truncate(PAGE);
     let writes = visitor.may(Scope::WriteMappings);

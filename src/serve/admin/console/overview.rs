@@ -56,6 +56,8 @@ struct ProviderRow {
 struct Idle {
     id: String,
     label: String,
+    /// Of which provider; `None`: of each.
+    provider: Option<String>,
 }
 
 /// How an outcome looks.
@@ -97,7 +99,11 @@ pub async fn show(State(console): State<Console>, visitor: Visitor, shell: Shell
     let idle: Vec<Idle> = never
         .by_ref()
         .take(MOST_IDLE)
-        .map(|mapping| Idle { id: super::mappings::address_of(mapping, &rules), label: mapping.label() })
+        .map(|mapping| Idle {
+            id: super::mappings::address_of(mapping, &rules),
+            label: mapping.label(),
+            provider: mapping.provider.as_ref().map(ToString::to_string),
+        })
         .collect();
     let of_hour = inspect.outcomes().of_last_hour();
     let entered = of_hour.iter().filter(|count| count.outcome == "entered").map(|count| count.logins).sum();

@@ -164,6 +164,31 @@ impl Service {
         stored.in_order().into_iter().map(|entry| MappingView::of_store(entry, &rules)).collect()
     }
 
+    /// One page of all mappings, those of the file first, in the order in which they run. A view is made of those alone that are
+    /// on the page, or that `takes` has to look at.
+    pub fn page_of_mappings(
+        &self,
+        takes: Option<&dyn Fn(&MappingView) -> bool>,
+        from: usize,
+        limit: usize,
+    ) -> Vec<MappingView> {
+        enum Of<'a> {
+            File(&'a Mapping),
+            Store(&'a Entry<MappingBody>),
+        }
+        let (file, rules, stored) = (self.inspect.file_rules(), self.inspect.rules(), self.inspect.stored());
+        let stored = stored.in_order();
+        let all = file.mappings().iter().map(Of::File).chain(stored.iter().map(|entry| Of::Store(entry)));
+        let view = |of: Of<'_>| match of {
+            Of::File(mapping) => MappingView::of_file(mapping),
+            Of::Store(entry) => MappingView::of_store(entry, &rules),
+        };
+        match takes {
+            None => all.skip(from).take(limit).map(view).collect(),
+            Some(takes) => all.map(view).filter(takes).skip(from).take(limit).collect(),
+        }
+    }
+
     /// # Errors
     /// When there is no such mapping.
     pub fn mapping(&self, reference: Reference) -> Result<MappingView, Refused> {
