@@ -59,9 +59,10 @@ use super::whole;
 use crate::config::{self, Config, Limits, Listen, Need, Network, Secret};
 use crate::login::{Services, new_id};
 use crate::pipeline::capture::fields::ProtocolFields;
+use crate::pipeline::capture::token::Addressed;
 use crate::pipeline::capture::watch::{BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
-use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::provider::{Protocol, Provider, Way};
 use crate::pipeline::reading::media;
 use crate::ports::sessions::{Session, Sessions};
 use crate::serve::arriving::Arriving;
@@ -211,6 +212,19 @@ fn watched(config: &Config) -> Vec<Arc<Provider>> {
     providers.filter(|provider| provider.mode.is_watched()).cloned().collect()
 }
 
+/// The tokens of these providers that the app may believe.
+fn addressed<'p>(providers: impl Iterator<Item = &'p Provider>) -> Addressed {
+    let mut all = Addressed::default();
+    for provider in providers {
+        all.issuers.extend(provider.issuers().map(str::to_owned));
+        if let Protocol::Oidc(policy) = &provider.protocol {
+            all.audiences.push(policy.client_id.clone());
+            all.audiences.extend(policy.trusted_audiences.iter().cloned());
+        }
+    }
+    all
+}
+
 /// What no request may carry to an address that takes no login, by its path.
 struct Sought {
     /// Where logins are refused.
@@ -224,15 +238,25 @@ struct Sought {
 impl Sought {
     /// Tokens of every provider, whatever its mode: what one mode does not read, the app might.
     fn new(config: &Config, access_token: Option<Arc<[String]>>) -> Self {
-        let providers = config.providers.iter().map(|settings| &*settings.provider);
+        let providers = || config.providers.iter().map(|settings| &*settings.provider);
+        let reads_logins =
+            providers().any(|provider| provider.mode.is_watched() || provider.mode.way() == Way::Relayed);
+        let stray = (reads_logins || access_token.is_some()).then(|| Arc::new(addressed(providers())));
+        let bears = |issuer: &str| {
+            let mut bearers = providers().filter(|provider| provider.mode.way() == Way::Presented);
+            bearers.any(|provider| provider.is_called(issuer))
+        };
+        let unread = providers().filter(|provider| !bears(provider.issuer.as_str()));
         let passed = Seeks { access_token: access_token.clone(), ..Seeks::default() };
         let refused = Seeks {
-            login: Some(providers.clone().flat_map(|provider| provider.issuers()).map(str::to_owned).collect()),
+            login: Some(providers().flat_map(Provider::issuers).map(str::to_owned).collect()),
             access_token_in_bodies: access_token.clone(),
             access_token,
-            every_body: providers
-                .into_iter()
-                .any(|provider| provider.mode.is_watched() || provider.mode == Mode::TokenRelay),
+            every_body: reads_logins,
+            stray_in_headers: reads_logins.then(|| Arc::new(addressed(unread))),
+            stray,
+            assertions: providers().any(|provider| provider.mode.is_saml() && provider.mode.is_watched()),
+            verified: false,
         };
         Self { refused, passed, paths: access::Rules::new(&config.sessions.guarded) }
     }
@@ -483,7 +507,7 @@ async fn hold_form(
     scan::check_form(request.headers())?;
     let scan = match verifies {
         // Its `access_token` is verified, and not merely looked at.
-        true => scan::outgoing(&Seeks { access_token: None, ..seeks.clone() }, request)?,
+        true => scan::outgoing(&Seeks { access_token: None, verified: true, ..seeks.clone() }, request)?,
         false => scan::outgoing(seeks, request)?,
     };
     let time = site.listen.idle_timeout.min(site.limits.login_timeout);

@@ -140,6 +140,9 @@ impl Trouble {
     }
 }
 
+/// Where a token stands that only a provider of mode `bearer` reads.
+pub const IN_HEADERS: &str = "headers";
+
 impl fmt::Display for Trouble {
     /// For the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,12 +161,17 @@ impl fmt::Display for Trouble {
                     "header `{name}` at a callback path: an app may read another message by it than the one that was checked"
                 )
             }
-            Trouble::Elsewhere { sighted: Sighted { field, why }, place } => write!(
-                f,
-                "field `{}` in the {place} of a request that is not to a callback path: {why}; \
-                 `elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through",
-                field.name()
-            ),
+            Trouble::Elsewhere { sighted: Sighted { field, why }, place } => {
+                match field {
+                    Some(field) => write!(f, "field `{}`", field.name())?,
+                    None => f.write_str("a token")?,
+                }
+                write!(f, " in the {place} of a request that is not to a callback path: {why}; ")?;
+                if *place == IN_HEADERS {
+                    f.write_str("a provider of mode `bearer` with this issuer would verify it; ")?;
+                }
+                f.write_str("`elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through")
+            }
             Trouble::UnreadableForm(why) => write!(
                 f,
                 "a body with {why}; expected one that can be read as it passes; outside callback paths `elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through"

@@ -18,11 +18,14 @@
 
 use std::borrow::Cow;
 
+mod addressed;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Map, Value};
 
+pub use self::addressed::Addressed;
 use crate::pipeline::capture::oidc::{UntrustedIdToken, object};
 use crate::pipeline::capture::saml::{self, Message};
 use crate::pipeline::reading::issuer;
@@ -271,6 +274,13 @@ pub struct Found {
     pub reading: Reading,
     /// Where it reads strictly.
     pub token: Option<UntrustedIdToken>,
+}
+
+/// Whether a value is an artifact of SAML, by which an app fetches a response (SAML Bindings section 3.6.4: a type, an endpoint, 20
+/// bytes that name the provider, 20 bytes).
+pub fn is_artifact(value: &[u8]) -> bool {
+    let decoded = decode(bare(value), Alphabet::Both, Padding::PassedOver);
+    decoded.len() >= 42 && matches!(decoded.as_slice(), [0, 1 | 2 | 4, ..])
 }
 
 /// The token of a run of letters that tokens are written in. What stands before it without a separator (`BearereyJ…`,
@@ -553,7 +563,7 @@ fn has_document_type(document: &[u8]) -> bool {
 }
 
 /// Whether an XML declaration names an encoding in which letters are not the bytes that we compare, or cannot be told.
-fn declares_other_encoding(document: &[u8]) -> bool {
+pub fn declares_other_encoding(document: &[u8]) -> bool {
     const KNOWN: [&[u8]; 5] = [b"utf-8", b"us-ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"];
     const NAME: &[u8] = b"encoding";
     let Some(rest) = without_nothing(document).strip_prefix(b"<?xml") else { return false };

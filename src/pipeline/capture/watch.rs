@@ -5,26 +5,30 @@
 //! reads strictly and names an issuer that no provider here has. Bodies stream; what is held of one is a name and the value
 //! that is being read.
 //!
-//! Out of reach are members deeper in JSON, and fields of other names.
+//! A token that an app would believe passes under no other name either, where it stands as it is ([`stray`]).
 
 mod form;
+pub mod inflate;
 mod json;
 mod multipart;
+mod stray;
 mod value;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::form::FormScan;
+use self::inflate::{Coding, Inflate, Undone};
 use self::json::JsonScan;
 use self::multipart::MultipartScan;
+use self::stray::StrayScan;
 use self::value::HeldValue;
-use super::fields::{Field, may_hold};
-use crate::pipeline::capture::token::{NotForeign, Unclear};
+use super::fields::{Field, field_named, may_hold};
+use crate::pipeline::capture::token::{Addressed, NotForeign, Unclear};
 use crate::pipeline::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
 
 /// By these an app may log a person in, alone.
-const LOGIN: [Field; 4] = [Field::IdToken, Field::SamlResponse, Field::Credential, Field::WsResult];
+const LOGIN: [Field; 5] = [Field::IdToken, Field::SamlResponse, Field::SamlArt, Field::Credential, Field::WsResult];
 
 /// What no request may carry to an address that takes no login.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +41,14 @@ pub struct Seeks {
     pub access_token_in_bodies: Option<Arc<[String]>>,
     /// Logins in JSON and multipart too: an app behind a provider of ours reads its logins itself.
     pub every_body: bool,
+    /// Signed tokens that the app would believe, under any name and in any format.
+    pub stray: Option<Arc<Addressed>>,
+    /// The same in headers, of providers whose tokens are not verified there.
+    pub stray_in_headers: Option<Arc<Addressed>>,
+    /// Assertions in markup.
+    pub assertions: bool,
+    /// The `access_token` of what is looked into is verified.
+    pub verified: bool,
 }
 
 impl Seeks {
@@ -48,6 +60,15 @@ impl Seeks {
     /// Whether something is looked for in JSON and multipart.
     pub fn looks_into_bodies(&self) -> bool {
         self.access_token_in_bodies.is_some() || (self.every_body && self.login.is_some())
+    }
+
+    /// For whom a token under this name is looked for. One that tells a provider who logs out logs in no person.
+    fn stray_under(&self, name: &[u8]) -> Option<&Arc<Addressed>> {
+        const HINTS: [&str; 2] = ["id_token_hint", "logout_token"];
+        let is_hint = || HINTS.iter().any(|hint| name.eq_ignore_ascii_case(hint.as_bytes()));
+        // What is looked for by name is judged by its name.
+        let is_read = |field| (self.verified && field == Field::AccessToken) || self.seeks_in_form(field);
+        self.stray.as_ref().filter(|_| !is_hint() && !field_named(name).is_some_and(is_read))
     }
 
     fn seeks_login(&self, field: Field) -> bool {
@@ -72,6 +93,14 @@ impl Seeks {
     }
 
     fn judge(&self, value: &HeldValue) -> Sighting {
+        if value.field == Field::SamlArt {
+            // It stands for a response that the app fetches, past us.
+            let why = NotForeign::Unclear(Unclear::NoIssuer);
+            return match self.assertions && value.is_artifact() {
+                true => Sighting::Login(Sighted { field: Some(value.field), why }),
+                false => Sighting::Clear,
+            };
+        }
         let is_access = value.field == Field::AccessToken;
         // A part that may have any name is looked into for all that no part may carry.
         let login = self.login.as_ref().filter(|_| !is_access || (value.may_be_any && self.every_body));
@@ -87,7 +116,7 @@ impl Seeks {
             Err(NotForeign::Unclear(Unclear::NoIssuerSharedSecret)) if is_access && !value.may_be_any => {
                 Sighting::Clear
             }
-            Err(why) => Sighting::Login(Sighted { field: value.field, why }),
+            Err(why) => Sighting::Login(Sighted { field: Some(value.field), why }),
         }
     }
 }
@@ -95,7 +124,8 @@ impl Seeks {
 /// A field that may log a person in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighted {
-    pub field: Field,
+    /// `None`: it stands under a name of the app's own.
+    pub field: Option<Field>,
     pub why: NotForeign,
 }
 
@@ -116,6 +146,11 @@ pub struct BodyScan {
     form: Option<FormScan>,
     json: Option<JsonScan>,
     multipart: Option<MultipartScan>,
+    stray: Option<StrayScan>,
+    /// What was seen under any name, within a field whose name will say more.
+    strayed: Option<Sighting>,
+    /// What apps read that inflate it first.
+    inflated: Option<Box<Inflated>>,
     /// The first bytes of all, of a form.
     opening: Option<Vec<u8>>,
 }
@@ -138,11 +173,33 @@ impl BodyScan {
         // Also of what says that it comes in parts: some apps parse JSON without a look at the type.
         let json = looks_into_bodies.then(|| JsonScan::new(readings.json));
         let form = (readings.form || (looks_into_bodies && readings.form_to_some)).then(FormScan::default);
-        if form.is_none() && json.is_none() && multipart.is_none() {
+        // A form is looked into field by field.
+        let stray =
+            (seeks.stray.is_some() && !readings.form).then(|| StrayScan::of_body(seeks.assertions, readings.is_file));
+        if form.is_none() && json.is_none() && multipart.is_none() && stray.is_none() {
             return Ok(None);
         }
         let marked = readings.form.then(Vec::new);
-        Ok(Some(Self { seeks: seeks.clone(), form, json, multipart, opening: marked }))
+        Ok(Some(Self {
+            seeks: seeks.clone(),
+            form,
+            json,
+            multipart,
+            stray,
+            strayed: None,
+            inflated: None,
+            opening: marked,
+        }))
+    }
+
+    /// Watches also what apps read that inflate the body, whatever its media type is.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn inflating(self, coding: Coding, readings: &Readings<'_>) -> Result<Self, &'static str> {
+        let scan = Self::new(&self.seeks, readings)?;
+        let inflated = scan.map(|scan| Box::new(Inflated { inflate: Inflate::new(coding), scan }));
+        Ok(Self { inflated, ..self })
     }
 
     /// Bytes that are held.
@@ -150,6 +207,12 @@ impl BodyScan {
         self.form.as_ref().map_or(0, FormScan::held)
             + self.json.as_ref().map_or(0, JsonScan::held)
             + self.multipart.as_ref().map_or(0, MultipartScan::held)
+            + self.strays().map(StrayScan::held).sum::<usize>()
+            + self.inflated.as_ref().map_or(0, |inflated| inflated.scan.held())
+    }
+
+    fn strays(&self) -> impl Iterator<Item = &StrayScan> {
+        self.stray.iter().chain(self.form.iter().filter_map(FormScan::stray))
     }
 
     fn values(&self) -> impl Iterator<Item = &HeldValue> {
@@ -161,7 +224,10 @@ impl BodyScan {
     /// Whether what was read so far ends within a value that is yet to be judged. Some servers take a body that breaks off
     /// for a whole one, so an app must not have any of it before.
     pub fn is_undecided(&self) -> bool {
-        self.values().any(HeldValue::is_undecided)
+        self.strayed.is_some()
+            || self.values().any(HeldValue::is_undecided)
+            || self.strays().any(StrayScan::is_undecided)
+            || self.inflated.as_ref().is_some_and(|inflated| inflated.scan.is_undecided())
     }
 
     /// [`MultipartScan::gaps`] of a multipart body.
@@ -171,6 +237,24 @@ impl BodyScan {
 
     /// Reads the next piece.
     pub fn read(&mut self, piece: &[u8]) -> Sighting {
+        let sighting = self.look(piece);
+        match &mut self.inflated {
+            Some(inflated) if sighting == Sighting::Clear => match inflated.read(piece) {
+                Ok(sighting) => sighting,
+                // No app can inflate it either.
+                Err(Undone::Broken) => {
+                    self.inflated = None;
+                    Sighting::Clear
+                }
+                Err(Undone::TooLong) => {
+                    Sighting::Unreadable("a content encoding that makes it a hundred times as long")
+                }
+            },
+            _ => sighting,
+        }
+    }
+
+    fn look(&mut self, piece: &[u8]) -> Sighting {
         if let Some(opening) = self.opening.as_mut().filter(|opening| opening.len() < MARK) {
             opening.extend_from_slice(piece.get(..piece.len().min(MARK - opening.len())).unwrap_or_default());
             if has_foreign_mark(opening) {
@@ -183,6 +267,13 @@ impl BodyScan {
             self.json.as_mut().map(|scan| scan.read(piece, seeks)),
             self.multipart.as_mut().map(|scan| scan.read(piece, seeks)),
         ]);
+        if let (None, Some(scan), Some(ours)) = (self.strayed, &mut self.stray, &seeks.stray) {
+            self.strayed = Some(scan.read(piece, ours)).filter(|seen| *seen != Sighting::Clear);
+        }
+        let sighting = match self.strayed {
+            Some(strayed) if sighting == Sighting::Clear && !self.values().any(HeldValue::is_undecided) => strayed,
+            _ => sighting,
+        };
         // Its end would be judged no better, and what waits for that would only grow.
         if sighting == Sighting::Clear && self.values().any(HeldValue::is_too_long) {
             return self.finish();
@@ -197,6 +288,8 @@ impl BodyScan {
             self.form.as_mut().map(|scan| scan.finish(seeks)),
             self.json.as_mut().map(|scan| scan.finish(seeks)),
             self.multipart.as_mut().map(|scan| scan.finish(seeks)),
+            self.strayed,
+            self.inflated.as_mut().map(|inflated| inflated.scan.finish()),
         ])
     }
 
@@ -209,13 +302,32 @@ impl BodyScan {
     }
 }
 
+/// A body, inflated.
+#[derive(Debug)]
+struct Inflated {
+    inflate: Inflate,
+    scan: BodyScan,
+}
+
+impl Inflated {
+    fn read(&mut self, piece: &[u8]) -> Result<Sighting, Undone> {
+        let mut sighting = Sighting::Clear;
+        self.inflate.read(piece, |text| {
+            sighting = self.scan.look(text);
+            sighting == Sighting::Clear
+        })?;
+        Ok(sighting)
+    }
+}
+
 /// Looks into a query.
 pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
-    if seeks.login.is_none() || !LOGIN.into_iter().any(|field| may_hold(query, field)) {
+    let may_be_stray = || seeks.stray.is_some() && (query.contains(".e") || query.contains('\\'));
+    if seeks.login.is_none() || !(LOGIN.into_iter().any(|field| may_hold(query, field)) || may_be_stray()) {
         return Sighting::Clear;
     }
-    // An `access_token` there is verified.
-    let seeks = &Seeks { access_token: None, ..seeks.clone() };
+    // An `access_token` there is verified, where any is.
+    let seeks = &Seeks { verified: seeks.access_token.is_some(), access_token: None, ..seeks.clone() };
     // A second `?` begins a query anew for readers that look for the last one.
     let again = query.split('?').skip(1);
     let sightings = std::iter::once(query).chain(again).map(|query| {
@@ -225,286 +337,17 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 
+/// Looks into the value of a header.
+pub fn read_header(value: &[u8], seeks: &Seeks) -> Sighting {
+    match &seeks.stray_in_headers {
+        Some(ours) => StrayScan::default().read(value, ours),
+        None => Sighting::Clear,
+    }
+}
+
 fn first<const N: usize>(sightings: [Option<Sighting>; N]) -> Sighting {
     sightings.into_iter().flatten().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 
 #[cfg(test)]
-mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-
-    use super::value::MOST_HELD;
-    use super::*;
-    use crate::pipeline::reading::media::readings;
-
-    const FORM: &str = "application/x-www-form-urlencoded";
-    const PARTS: &str = "multipart/form-data; boundary=XX";
-
-    fn token(issuer: &str) -> String {
-        let part = |text: String| URL_SAFE_NO_PAD.encode(text);
-        let payload = format!("{{\"iss\":\"{issuer}\",\"sub\":\"alice\"}}");
-        format!("{}.{}.c2lnbmF0dXJl", part("{\"alg\":\"RS256\"}".into()), part(payload))
-    }
-
-    fn seeks() -> Seeks {
-        let login = Some(Arc::from(["https://ours.example".to_owned()]));
-        Seeks { login, every_body: true, ..Seeks::default() }
-    }
-
-    fn scan(kind: &str) -> Result<BodyScan, &'static str> {
-        let types: Vec<&[u8]> = if kind.is_empty() { Vec::new() } else { vec![kind.as_bytes()] };
-        BodyScan::new(&seeks(), &readings(types.into_iter())).map(|scan| scan.expect("a scan"))
-    }
-
-    /// By one piece, by every two pieces, and byte by byte: the same.
-    fn sighting(kind: &str, body: &[u8]) -> Sighting {
-        let whole = scan(kind).unwrap().read_whole(body);
-        let cuts = (0..body.len()).map(|at| vec![&body[..at], &body[at..]]);
-        for pieces in cuts.chain([body.chunks(1).collect()]) {
-            let mut scan = scan(kind).unwrap();
-            let seen = pieces.iter().map(|piece| scan.read(piece)).find(|seen| *seen != Sighting::Clear);
-            let seen = seen.unwrap_or_else(|| scan.finish());
-            assert_eq!(seen, whole, "{}", String::from_utf8_lossy(body));
-        }
-        whole
-    }
-
-    fn ours(field: Field) -> Sighting {
-        Sighting::Login(Sighted { field, why: NotForeign::Ours })
-    }
-
-    fn unclear(field: Field, why: Unclear) -> Sighting {
-        Sighting::Login(Sighted { field, why: NotForeign::Unclear(why) })
-    }
-
-    #[test]
-    fn a_form_is_seen_however_it_is_cut() {
-        let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        let saml = STANDARD.encode("<p:Response><a:Assertion/></p:Response>");
-        let logout = STANDARD.encode("<p:LogoutResponse xmlns:p='urn:oasis:names:tc:SAML:2.0:protocol'/>");
-        let escaped = saml.replacen('P', "%50", 1);
-        for name in ["id_token", "a=1&id_token", "[id_token]", "a=1;%69D_token", "++%20id.token[]", "credential"] {
-            let field = if name == "credential" { Field::Credential } else { Field::IdToken };
-            assert_eq!(sighting(FORM, format!("{name}={token}").as_bytes()), ours(field), "{name}");
-            assert_eq!(sighting(FORM, format!("{name}={token}&b=2").as_bytes()), ours(field), "{name}");
-            assert_eq!(sighting(FORM, format!("{name}={other}&b=2").as_bytes()), Sighting::Clear, "{name}");
-            assert_eq!(sighting(FORM, format!("{name}=hello+world").as_bytes()), Sighting::Clear, "{name}");
-        }
-        for (form, expected) in [
-            (format!("SAMLResponse={escaped}&a=1"), unclear(Field::SamlResponse, Unclear::Unreadable)),
-            (format!("samlresponse=;{saml}"), unclear(Field::SamlResponse, Unclear::Unreadable)),
-            (format!("SAMLResponse={logout};id_token={token}"), unclear(Field::SamlResponse, Unclear::Unreadable)),
-            (format!("SAMLResponse={logout}&a=id_token"), Sighting::Clear),
-            ("SAMLResponse=&id_token".into(), Sighting::Clear),
-            (format!("id_token={other};x=1&a=b"), unclear(Field::IdToken, Unclear::Unreadable)),
-        ] {
-            assert_eq!(sighting(FORM, form.as_bytes()), expected, "{form}");
-            assert_eq!(sighting("", form.as_bytes()), expected, "{form} without a type");
-        }
-        for mark in [&b"\xff\xfei\0d\0"[..], b"\0\0\xfe\xff\0\0\0i"] {
-            assert!(matches!(sighting(FORM, mark), Sighting::Unreadable(_)));
-        }
-    }
-
-    #[test]
-    fn nothing_of_a_value_goes_on_before_it_is_judged() {
-        let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        for (kind, head, tail) in [
-            (FORM, "a=b&id_token=", "&c=d"),
-            ("application/json", "{\"id_token\":\"", "\","),
-            (PARTS, "--XX\r\nContent-Disposition: form-data; name=\"id_token\"\r\n\r\n", "\r\n--XX--\r\n"),
-        ] {
-            let mut scan = scan(kind).unwrap();
-            for piece in [head, &other, " "] {
-                assert_eq!(scan.read(piece.as_bytes()), Sighting::Clear);
-                assert!(scan.is_undecided(), "{kind}");
-            }
-            assert_eq!(scan.read(tail.as_bytes()), Sighting::Clear);
-            assert!(!scan.is_undecided(), "{kind}");
-            let blanks: &[&str] =
-                if kind == FORM { &["+%20", "+", "%22", "%C2%A0", ",%09"] } else { &[" \t", "\u{a0}", ","] };
-            for (blank, times) in blanks.iter().flat_map(|blank| [1, 60, 300, 70_000].map(|times| (blank, times))) {
-                let late = format!("{head}{}{token}{tail}", blank.repeat(times));
-                let seen = self::scan(kind).unwrap().read_whole(late.as_bytes());
-                assert_eq!(seen, ours(Field::IdToken), "{kind}: {times} times `{blank}`");
-            }
-        }
-    }
-
-    #[test]
-    fn json_is_seen_as_lenient_parsers_read_it() {
-        let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        for kind in ["application/json", "text/plain", FORM, "", PARTS] {
-            for json in [
-                "{\"id_token\":\"@\"}",
-                " {\"a\": {\"b\": [1, \"}\"]}, \"ID_TOKEN\" : \"@\"}",
-                "{\"i\\u0064_token\":\"@\"}",
-                "{/*\"*/\"id_token\":\"@\"}",
-                "{//'\n'id_token':'@'}",
-                "{#\"\nid_token=\"@\"}",
-                "{id_token: @}",
-                "{\"a\":\"\\\"\",\"id_token\"/**/:[\"@\"]}",
-                "{\"id_token\":{\"value\":\"@\"}}",
-                "{\"id_token\":1,\"id_token\":\"@\"}",
-                "{\"a\":1}\n{\"id_token\":\"@\"}",
-                "\u{feff}{\"id_token\":\"@\",\"b\":2}",
-                "{\"id_token\":\"@",
-                "{\"a\":\"\\x\",\"id_token\":\"@\"}",
-                "{\"\\x\":1,\"id_token\":\"@\"}",
-                "{\"a\":\"\\u\",\"id_token\":\"@\"}",
-                "/**/{\"id_token\":\"@\"}",
-                "//x\n{\"id_token\":\"@\"}",
-                "#x\n{\"id_token\":\"@\"}",
-            ] {
-                assert_eq!(sighting(kind, json.replace('@', &token).as_bytes()), ours(Field::IdToken), "{kind} {json}");
-                // As a form, what stands behind a `=` is no whole token.
-                let expected = if json.contains('=') && kind != PARTS {
-                    unclear(Field::IdToken, Unclear::Unreadable)
-                } else {
-                    Sighting::Clear
-                };
-                assert_eq!(sighting(kind, json.replace('@', &other).as_bytes()), expected, "{kind} {json}");
-            }
-            let escaped: String = token.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
-            assert_eq!(sighting(kind, format!("{{\"id_token\":\"{escaped}\"}}").as_bytes()), ours(Field::IdToken));
-            for json in [
-                format!("{{\"a\":{{\"id_token\":\"{token}\"}}}}"),
-                format!("{{\"token\":\"{token}\"}}"),
-                "{\"id_token\":\"word\",\"b\":[]}".into(),
-                format!("[\"id_token\",\"{token}\"]"),
-            ] {
-                assert_eq!(sighting(kind, json.as_bytes()), Sighting::Clear, "{json}");
-            }
-            let wide: Vec<u8> = "{\"id_token\":\"x\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
-            assert!(matches!(sighting(kind, &wide), Sighting::Unreadable(_)));
-        }
-        assert_eq!(sighting("application/json", b"/**/{}"), Sighting::Clear);
-        for long in
-            [&b"{\"id\xc1\x9ftoken\":\"x\"}"[..], b"{\"a\":\"x\xe0\x80\xaey\"}", b"{\"a\":\"\xf0\x80\x80\xae\"}"]
-        {
-            assert!(matches!(sighting("application/json", long), Sighting::Unreadable(_)));
-        }
-        let latin = b"{\"a\":\"\xc0 la carte, \xe0 \xe9\xf0\"}";
-        assert_eq!(sighting("application/json", latin), Sighting::Clear, "one byte a letter");
-    }
-
-    #[test]
-    fn parts_are_seen_by_whatever_name_a_reader_finds() {
-        let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        let part = |head: &str, value: &str| format!("--XX\r\n{head}\r\n\r\n{value}\r\n--XX--\r\n");
-        for head in [
-            "Content-Disposition: form-data; name=\"id_token\"",
-            "content-disposition:form-data;name=ID_token",
-            "Content-Type: text/plain\r\nContent-Disposition: form-data; name=\"id\\_token\"",
-            "Content-Disposition: form-data;\r\n name=\"id_token\"",
-            "Content-Disposition: form-data; name=\"a\"; name='id_token'",
-            "Content-Disposition: form-data; name*=utf-8''id%5ftoken",
-            "Content-Disposition: form-data; name*0=\"id_\"; name*1=\"token\"",
-            "Content-Disposition: form-data; name=\"=?utf-8?Q?id=5Ftoken?=\"",
-            "Content-Disposition: form-data; filename=\"id_token\"",
-            "Content-ID: <id_token>",
-            // What Rack finds in a head.
-            "Content-Type: id_token",
-            "X-Content-Disposition: form-data; name=\"id_token\"",
-            "X: Content-Disposition: form-data; name=\"id_token\"",
-            "X:\r\n Content-Disposition: form-data; name=\"id_token\"",
-            "X: Content-ID: id_token",
-            "X: y\u{b}Content-Disposition: form-data; name=\"id_token\"",
-            "X: y\u{85}Content-Disposition: form-data; name=\"id_token\"",
-            "Content-Disposition: form-data; filename*=utf-8''id_token",
-            "Content-Disposition: form-data; name=\"\"; filename=\"id_token\"",
-            // Names that end where it suits.
-            "Content-Disposition: form-data; name=id_token=x",
-            "Content-Disposition: form-data; name=id_token/x",
-            "Content-Disposition: form-data; name=id_token(x)",
-            "Content-Disposition: form-data; name=id_token@x",
-            "Content-Disposition: form-data; name==id_token",
-            "Content-Disposition: form-data; name=\"id\"\"_token\"",
-            "Content-Disposition: form-data; name=\"\"id_token",
-            "Content-Disposition: form-data; \"name\"=\"id_token\"",
-        ] {
-            assert_eq!(sighting(PARTS, part(head, &token).as_bytes()), ours(Field::IdToken), "{head}");
-            assert_eq!(sighting(PARTS, part(head, &other).as_bytes()), Sighting::Clear, "{head}");
-            assert_eq!(sighting(PARTS, part(head, "a word").as_bytes()), Sighting::Clear, "{head}");
-        }
-        let disposition = "Content-Disposition: form-data; name=\"id_token\"";
-        for body in [
-            part(&format!("{disposition}\r\nContent-Transfer-Encoding: base64"), "aaaa"),
-            part(&format!("{disposition}\r\nContent-Type: text/plain; charset=utf-16"), "aaaa"),
-            part("Content-Disposition: form-data;\nname=\"id_token\"", "x"),
-            format!("--XXa\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
-            format!("a--XX\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
-            format!("--XX\n{disposition}\n\nx\n--XX--\n"),
-            format!("--XX\r\n{}", "a".repeat(10_000)),
-            format!("--XX\r\n{disposition}\n\n{token}\r\n--XX--\r\n"),
-            format!("--XX\r\n{disposition}\r\n\n{token}\r\n--XX--\r\n"),
-            format!("--XX\r\n{disposition}\r\r\n{token}\r\n--XX--\r\n"),
-            format!("--XX\r\n{disposition}\r\n"),
-            part("Content-Disposition: form-data; name=\"_charset_\"", "ibm037"),
-        ] {
-            assert!(matches!(scan(PARTS).unwrap().read_whole(body.as_bytes()), Sighting::Unreadable(_)), "{body}");
-        }
-        let file = "Content-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\nContent-Type: image/png";
-        let two =
-            format!("--XX\r\n{file}\r\n\r\n\r\n-\r--X\r\n{token}\r\n--XX\r\n{disposition}\r\n\r\n{token}\r\n--XX--");
-        assert_eq!(sighting(PARTS, two.as_bytes()), ours(Field::IdToken));
-        assert_eq!(sighting(PARTS, part(file, &token).as_bytes()), Sighting::Clear);
-        let named = "Content-Disposition: form-data; name=\"a\"; filename=\"id_token\"; filename*=utf-8''id_token";
-        assert_eq!(sighting(PARTS, part(named, &token).as_bytes()), Sighting::Clear);
-        assert_eq!(sighting(PARTS, format!("--XX\r\n{disposition}\r\n\r\n{token}").as_bytes()), ours(Field::IdToken));
-        for unclear in
-            ["", "; boundary=XX:x", "; boundary=XX/x", "; boundary=XX=x", "; boundary==XX", "; boundary=(XX)"]
-        {
-            assert!(scan(&format!("multipart/form-data{unclear}")).is_err(), "{unclear}");
-        }
-        assert!(scan("multipart/form-data; boundary=\"XX:x\"").is_ok(), "in quotes it may have them");
-        // A name with a quote in it, as older clients write it, is none to be looked into.
-        let quoted = "Content-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\" [1] (2).txt\"";
-        assert_eq!(sighting(PARTS, part(quoted, &token).as_bytes()), Sighting::Clear);
-    }
-
-    #[test]
-    fn little_is_held_of_whatever_comes() {
-        let opened = "{\"alg\":\"RS256\",\"kid\":\"aaaaaaaaaaaaaaa\"}";
-        let endless = format!("{}.", URL_SAFE_NO_PAD.encode(opened)).into_bytes();
-        for (kind, head) in [
-            (FORM, "id_token="),
-            (FORM, "a=1;id_token=;id_token="),
-            ("application/json", "{\"id_token\":\""),
-            (PARTS, "--XX\r\nContent-Disposition: form-data; name=\"id_token\"\r\n\r\n"),
-        ] {
-            let mut scan = scan(kind).unwrap();
-            assert_eq!(scan.read(head.as_bytes()), Sighting::Clear);
-            assert_eq!(scan.read(&endless), Sighting::Clear);
-            let mut seen = Vec::new();
-            while seen.last().is_none_or(|sighting| *sighting == Sighting::Clear) {
-                seen.push(scan.read(&[b'A'; 10_000]));
-                assert!(scan.held() <= 5 * MOST_HELD, "{head}: {}", scan.held());
-            }
-            assert!(
-                matches!(seen.pop(), Some(Sighting::Login(_))) && (1..20).contains(&seen.len()),
-                "{head}: {seen:?}"
-            );
-        }
-        for (kind, piece) in [(FORM, b'+'), (FORM, b'n'), ("application/json", b' '), (PARTS, b'-')] {
-            let mut scan = scan(kind).unwrap();
-            for _ in 0..100 {
-                assert_eq!(scan.read(&[piece; 10_000]), Sighting::Clear);
-                assert!(scan.held() < 70_000, "{}", scan.held());
-            }
-        }
-    }
-
-    #[test]
-    fn a_query_is_looked_into() {
-        let (token, other) = (token("https://ours.example"), token("https://other.example"));
-        for query in ["page=2&sort=name", "id=1&s=x&token=id_token", "id_token=x"] {
-            assert_eq!(read_query(query, &seeks()), Sighting::Clear, "{query}");
-        }
-        for name in ["id_token", "a=1&ID.token", "%69d_token", "id[token", "[id_token]"] {
-            assert_eq!(read_query(&format!("{name}={token}"), &seeks()), ours(Field::IdToken), "{name}");
-            assert_eq!(read_query(&format!("{name}={other}"), &seeks()), Sighting::Clear, "{name}");
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,8 @@ pub struct Readings<'t> {
     /// Whether the type says JSON. A body that looks like an object is read as one in any case.
     pub json: bool,
     pub multipart: Multipart<'t>,
+    /// Whether it is put where files are, so that no app looks for a login in what is written in it.
+    pub is_file: bool,
 }
 
 /// How a body may be read as parts.
@@ -30,7 +32,8 @@ pub enum Multipart<'t> {
 
 /// How a body may be read whose Content-Type fields are these.
 pub fn readings<'t>(types: impl Iterator<Item = &'t [u8]>) -> Readings<'t> {
-    let mut readings = Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No };
+    let mut readings =
+        Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No, is_file: false };
     let mut count = 0;
     for kind in types {
         // Rack takes a type that is empty for none.
@@ -164,7 +167,8 @@ mod tests {
         assert!(looks_like_json(b"\xef\xbb\xbf\r\n {") && !looks_like_json(b"a={"));
         assert!(read(&["application/vnd.api+JSON; charset=utf-8"]).json);
         let plain = read(&["text/plain"]);
-        let nothing = Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No };
+        let nothing =
+            Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No, is_file: false };
         assert_eq!(plain, nothing);
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded; charset=UTF-8"));
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded"));

@@ -1,14 +1,15 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName};
 use http::{Method, Request};
 use http_body::Body as _;
 
 use crate::pipeline::capture::fields::Field;
+use crate::pipeline::capture::watch::inflate::Coding;
 use crate::pipeline::capture::watch::{self, BodyScan, Seeks, Sighted, Sighting};
 use crate::pipeline::reading::media;
 use crate::serve::arriving::Arriving;
-use crate::serve::respond::Trouble;
+use crate::serve::respond::{IN_HEADERS, Trouble};
 
 /// How the body of a request that is no login has to be watched on its way, once its query was looked into.
 ///
@@ -22,6 +23,13 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     if let Some(query) = request.uri().query() {
         check(watch::read_query(query, seeks), "query")?;
     }
+    if seeks.stray_in_headers.is_some() {
+        // Cookies are the app's own; a page before this one may have had a token in its address.
+        let is_read = |name: &HeaderName| *name != header::COOKIE && *name != header::REFERER;
+        for (_, value) in request.headers().iter().filter(|(name, _)| is_read(name)) {
+            check(watch::read_header(value.as_bytes(), seeks), IN_HEADERS)?;
+        }
+    }
     if request.body().is_end_stream() {
         return Ok(None);
     }
@@ -32,19 +40,49 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     if request.method() == Method::PUT && types().next().is_none() {
         (readings.form, readings.form_to_some) = (false, false);
     }
+    readings.is_file = request.method() == Method::PUT;
+    let mut inflated = None;
     if readings.form {
         check_form(headers)?;
-    } else if seeks.looks_into_bodies()
-        && is_encoded(headers)
-        && (readings.json || readings.multipart != media::Multipart::No || types().any(media::is_text))
-    {
+    } else if seeks.looks_into_bodies() && is_encoded(headers) {
         // Express decompresses it, and the others read it as it stands, whatever the label says; many apps look for JSON in text.
-        return Err(Trouble::UnreadableForm("a content encoding"));
+        if readings.json || readings.multipart != media::Multipart::No || types().any(media::is_text) {
+            return Err(Trouble::UnreadableForm("a content encoding"));
+        }
+        inflated = coding(headers)?;
     } else if seeks.looks_into_bodies() && types().any(media::has_foreign_charset) {
         // Whatever the media type is: some apps decode every body by its label and look for JSON in it.
         return Err(FOREIGN_CHARSET);
     }
-    BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)
+    let scan = BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)?;
+    match (scan, inflated) {
+        (Some(scan), Some(coding)) => scan.inflating(coding, &readings).map(Some).map_err(Trouble::UnreadableForm),
+        (scan, _) => Ok(scan),
+    }
+}
+
+/// Which coding some framework undoes whatever the media type is; of those that none undoes (snappy, `aws-chunked`), nothing.
+///
+/// # Errors
+/// When one is undone, and not here.
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, Trouble> {
+    let is = |coding: &[u8], names: &[&str]| names.iter().any(|name| coding.eq_ignore_ascii_case(name.as_bytes()));
+    let mut found = None;
+    for coding in codings(headers) {
+        let known = match coding {
+            coding if is(coding, &["gzip", "x-gzip"]) => Some(Coding::Gzip),
+            coding if is(coding, &["deflate"]) => Some(Coding::Deflate),
+            coding if is(coding, &["br", "zstd"]) => {
+                return Err(Trouble::UnreadableForm("a content encoding other than gzip and deflate"));
+            }
+            _ => None,
+        };
+        if known.is_some() && found.is_some() {
+            return Err(Trouble::UnreadableForm("more than one content encoding"));
+        }
+        found = found.or(known);
+    }
+    Ok(found)
 }
 
 const FOREIGN_CHARSET: Trouble = Trouble::UnreadableForm("a character encoding other than UTF-8 or one byte a letter");
@@ -73,19 +111,21 @@ pub fn check(sighting: Sighting, place: &'static str) -> Result<(), Trouble> {
 
 pub fn trouble(sighted: Sighted, place: &'static str) -> Trouble {
     match sighted.field {
-        Field::AccessToken => Trouble::TokenInBody,
+        Some(Field::AccessToken) => Trouble::TokenInBody,
         _ => Trouble::Elsewhere { sighted, place },
     }
 }
 
 /// Whether a Content-Encoding other than `identity` is named.
 pub fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+    codings(headers).next().is_some()
+}
+
+/// The content codings that are named, but for `identity`.
+fn codings(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let named =
+        headers.get_all(header::CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    named.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// A form of a page, with its hidden fields.

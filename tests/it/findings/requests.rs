@@ -316,7 +316,7 @@ async fn sec12_no_body_carries_a_login_elsewhere() {
     for (kind, body) in [
         (JSON, format!("{{\"a\":\"\\x\",\"id_token\":\"{token}\"}}")),
         ("content-type: text/plain\r\n", format!("/**/{{\"id_token\":\"{token}\"}}")),
-        ("content-type: app/own\r\ncontent-encoding: br\r\n", format!("{{\"id_token\":\"{token}\"}}")),
+        ("content-type: app/own\r\ncontent-encoding: own\r\n", format!("{{\"id_token\":\"{token}\"}}")),
     ] {
         let answer = typed(&proxy, "/other", kind, &body).await;
         assert_eq!(answer.status, 403, "{kind}{body}: {answer:?}");
@@ -431,8 +431,18 @@ async fn sec12_what_is_no_login_of_ours_passes() {
     let proxy = Proxy::start(app.address).await;
     let other = proxy.token(|claims| claims["iss"] = serde_json::json!("https://other.example"));
     let ours = proxy.token(|_| {});
+    let another = proxy.token(|claims| claims["aud"] = serde_json::json!("another-app"));
+    let event = proxy.token(|claims| {
+        claims["events"] = serde_json::json!({"http://schemas.openid.net/event/backchannel-logout": {}});
+        claims.as_object_mut().unwrap().remove("nonce");
+    });
     let mut bodies = vec![
-        (JSON, format!("{{\"data\": {{\"id_token\": \"{ours}\"}}}}")),
+        (JSON, format!("{{\"data\": {{\"id_token\": \"{other}\"}}}}")),
+        (JSON, format!("{{\"data\": {{\"subject_token\": \"{another}\"}}}}")),
+        ("content-type: application/x-www-form-urlencoded\r\n", format!("logout_token={event}")),
+        (JSON, format!("{{\"SET\": \"{event}\"}}")),
+        ("content-type: application/x-www-form-urlencoded\r\n", format!("id_token_hint={ours}")),
+        ("content-type: application/xml\r\n", "<D:propfind xmlns:D='DAV:'><D:allprop/></D:propfind>".into()),
         ("content-encoding: gzip\r\ncontent-type: application/x-protobuf\r\n", "as it is".into()),
         ("content-type: text/plain\r\n", format!("id_token={other}")),
         ("content-type: application/octet-stream\r\n", "\u{1}\u{2}{".into()),
@@ -454,6 +464,118 @@ async fn sec12_what_is_no_login_of_ours_passes() {
     for (kind, body) in [(JSON, format!("{{\"a\": \"{large}\"}}")), (MULTIPART, part("file", &large))] {
         assert_eq!(typed(&proxy, "/other", kind, &body).await.status, 200);
         assert_eq!(app.last().body.len(), body.len());
+    }
+}
+
+/// By parsers of other formats, under names of the app's own, and where only a client of SAML posts: Go's frameworks bind XML, YAML,
+/// TOML, MessagePack, BSON and CBOR to the fields of JSON, aiohttp and Koa inflate, mod_auth_mellon takes responses within SOAP and
+/// fetches one by an artifact.
+#[tokio::test]
+async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    let token = proxy.token(|_| {});
+    let (head, tail) = token.split_at(token.find('.').unwrap() + 9);
+    let dotted = |dot: &str| token.replacen('.', dot, 1);
+    let wide: Vec<u8> = std::iter::once(0xfeff)
+        .chain(format!("<x><t>{token}</t></x>").encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let packed = [b"\x81\xa8id_token\xd9".as_slice(), b"e", token.as_bytes()].concat();
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zlib = |text: &str| {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let member = format!("{{\"id_token\":\"{token}\"}}");
+    let artifact = STANDARD.encode([[0, 4, 0, 0].as_slice(), &[7; 40]].concat());
+    let kind = |kind: &str| format!("content-type: {kind}\r\n");
+    let (xml, form) = (kind("application/xml"), kind("application/x-www-form-urlencoded"));
+    let cases: Vec<(String, Vec<u8>)> = vec![
+        (xml.clone(), format!("<x><Credential>{token}</Credential></x>").into()),
+        (xml.clone(), format!("<x a='{token}'/>").into()),
+        (xml.clone(), format!("<x>{}</x>", dotted("&#46;")).into()),
+        (xml.clone(), format!("<x>{}</x>", dotted("&#x2e;")).into()),
+        (xml.clone(), format!("<x>{head}<!-- > -->{tail}</x>").into()),
+        (xml.clone(), format!("<x>{head}<![CDATA[{tail}]]></x>").into()),
+        (xml.clone(), format!("<x><![CDATA[{head}]]><![CDATA[{tail}]]></x>").into()),
+        (xml.clone(), format!("<!DOCTYPE x [<!ENTITY a \"{head}\">]><x>&a;{tail}</x>").into()),
+        (xml.clone(), wide),
+        (xml.clone(), format!("<?xml version='1.0' encoding='utf-7'?><x>{token}</x>").into()),
+        (kind("application/yaml"), format!("id_token: {token}\n").into()),
+        (kind("application/yaml"), format!("id_token: \"{}\"\n", dotted("\\x2e")).into()),
+        (kind("application/yaml"), format!("id_token: \"{head}\\\n   {tail}\"\n").into()),
+        (kind("application/toml"), format!("id_token = \"{}\"\n", dotted("\\U0000002e")).into()),
+        (kind("application/msgpack"), packed),
+        (kind("application/grpc-web+json"), [&[0, 0, 0, 1, 0], member.as_bytes()].concat()),
+        (JSON.into(), format!("{{\"a\":[{{\"b\":\"{token}\"}}]}}").into()),
+        (JSON.into(), format!("{{\"variables\":{{\"token\":\"{}\"}}}}", dotted("\\u002e")).into()),
+        (JSON.into(), format!("\"{{\\\"token\\\":\\\"{}\\\"}}\"", dotted("\\\\u002e")).into()),
+        (JSON.into(), format!("[\"{token}\"]").into()),
+        (form.clone(), format!("session={token}").into()),
+        (form.clone(), format!("session={}", dotted("%252e")).into()),
+        (form.clone(), format!("message={{\"token\":\"{}\"}}", dotted("%5cu002e")).into()),
+        (form.clone(), format!("id_token_hint=1&session={token}").into()),
+        (form.clone(), format!("access_token={token}").into()),
+        (MULTIPART.into(), part("session", &token).into()),
+        (kind("application/csp-report") + "content-encoding: gzip\r\n", gzip(&member)),
+        (kind("application/octet-stream") + "content-encoding: x-gzip\r\n", gzip(&format!("a{member}"))),
+        (kind("application/octet-stream") + "content-encoding: deflate\r\n", zlib(&member)),
+        (kind("application/octet-stream") + "content-encoding: br\r\n", b"anything".to_vec()),
+        (kind("application/octet-stream") + "content-encoding: gzip\r\n", gzip(&"x".repeat(20 << 20))),
+        (
+            kind("multipart/mixed; boundary=XX"),
+            [b"--XX\r\nContent-Encoding: gzip\r\n\r\n".as_slice(), &gzip(&member), b"\r\n--XX--\r\n"].concat(),
+        ),
+        (
+            kind("application/vnd.paos+xml"),
+            b"<S:Envelope><S:Body><p:Response><a:Assertion ID='a'/></p:Response></S:Body></S:Envelope>".to_vec(),
+        ),
+        (form.clone(), format!("SAMLart={}", artifact.replace('+', "%2b")).into()),
+    ];
+    for (headers, body) in &cases {
+        let before = app.complete();
+        let request =
+            |framing: &str| format!("POST /other HTTP/1.1\r\nhost: app.example\r\n{headers}{framing}\r\n\r\n");
+        let whole = [request(&format!("content-length: {}", body.len())).as_bytes(), body].concat();
+        let answer = send(proxy.address, whole).await;
+        let said = String::from_utf8_lossy(body.get(..body.len().min(600)).unwrap_or_default());
+        assert!(matches!(answer.status, 403 | 415), "{headers}{said}: {answer:?}");
+        let pieces =
+            body.chunks(41).map(|piece| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+        let chunked =
+            [request("transfer-encoding: chunked").into_bytes(), pieces.flatten().collect(), b"0\r\n\r\n".to_vec()];
+        let answer = send(proxy.address, chunked.concat()).await;
+        assert!(matches!(answer.status, 403 | 415), "{headers}{said} in chunks: {answer:?}");
+        assert_eq!(app.complete(), before, "{headers}{said}");
+    }
+    for query in [
+        format!("session={token}"),
+        format!("session={}", dotted("%2e")),
+        format!("session={}", dotted("%252e")),
+        format!("message={{\"a\":\"{}\"}}", dotted("%5Cu002e")).replace('"', "%22"),
+        format!("access_token={token}"),
+        format!("SAMLart={}", artifact.replace('+', "%2b")),
+    ] {
+        let answer = get(proxy.address, &format!("/other?{query}"), "").await;
+        assert_eq!(answer.status, 403, "{query}: {answer:?}");
+    }
+    for header in ["Authorization: Bearer", "X-Token:", "Sec-WebSocket-Protocol: bearer,"] {
+        let answer = get(proxy.address, "/other", &format!("{header} {token}\r\n")).await;
+        assert_eq!(answer.status, 403, "{header}: {answer:?}");
+    }
+    let another = proxy.token(|claims| claims["aud"] = serde_json::json!("an-api"));
+    for header in [
+        format!("Authorization: Bearer {another}"),
+        format!("Cookie: session={token}"),
+        format!("Referer: https://app.example/?session={token}"),
+    ] {
+        assert_eq!(get(proxy.address, "/other", &format!("{header}\r\n")).await.status, 200, "{header}");
     }
 }
 

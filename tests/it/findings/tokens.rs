@@ -399,11 +399,16 @@ async fn sec12_an_access_token_of_ours_in_json_or_multipart_is_401() {
                 assert_eq!(send(kind, &body).await, expected, "with `{bearer}`: {kind}{body}");
             }
         }
-        for (kind, body) in [
-            (JSON, format!("{{\"data\": {{\"access_token\": \"{}\"}}}}", scene.honest)),
-            (PARTS, part("name=\"file\"; filename=\"a\"", &scene.honest)),
-        ] {
-            assert_eq!(send(kind, &body).await, (200, true), "the app's own: {body}");
+        let mut another = claims(&scene.idp, "mallory");
+        another["aud"] = json!("another-app");
+        let another = scene.idp.sign(&another);
+        for (token, expected) in [(&scene.honest, (403, false)), (&another, (200, true)), (&foreign, (200, true))] {
+            for (kind, body) in [
+                (JSON, format!("{{\"data\": {{\"access_token\": \"{token}\"}}}}")),
+                (PARTS, part("name=\"file\"; filename=\"a\"", token)),
+            ] {
+                assert_eq!(send(kind, &body).await, expected, "deeper, and under other names: {body}");
+            }
         }
         let unclear = part("name=\"a\"", "b").replace("\r\n", "\n");
         assert_eq!(send(PARTS, &unclear).await, (415, false));

@@ -178,10 +178,8 @@ async fn forms_that_cannot_be_read_as_they_pass_are_refused() {
 async fn prx01_a_file_that_is_put_without_a_media_type_is_no_form() {
     let app = App::start().await;
     let proxy = Proxy::start(app.address).await;
-    let body = format!(
-        "10:00 GET /?a=1&id_token={} 200",
-        proxy.login_form().split('&').find_map(|pair| pair.strip_prefix("id_token=")).unwrap()
-    );
+    let saml: String = form_urlencoded::byte_serialize(STANDARD.encode(RESPONSE).as_bytes()).collect();
+    let body = format!("10:00 GET /?a=1&SAMLResponse={saml}&b=2 200");
     let request = |method: &str| {
         format!("{method} /log.txt HTTP/1.1\r\nhost: app.example\r\ncontent-length: {}\r\n\r\n{body}", body.len())
     };

@@ -6,6 +6,7 @@
 //! "SAMLResponse=;PHNhbWxw…"              `;` divides fields for some readers (HTML 4.01 appendix B.2.2), and not for others
 //! ```
 
+use super::stray::StrayScan;
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
 use crate::pipeline::capture::fields::field_named;
@@ -22,12 +23,19 @@ pub struct FormScan {
     divided: bool,
     /// The value since the last `;`, where a field began there.
     inner: Option<FormValue>,
+    /// The value since the last `=` behind a name.
+    stray: Option<StrayScan>,
 }
 
 impl FormScan {
     /// Bytes that are held.
     pub fn held(&self) -> usize {
         self.values().map(HeldValue::held).sum()
+    }
+
+    /// What looks for tokens under any name.
+    pub fn stray(&self) -> Option<&StrayScan> {
+        self.stray.as_ref()
     }
 
     /// The values that are being read.
@@ -44,8 +52,9 @@ impl FormScan {
             };
             let (run, rest) = piece.split_at(end.unwrap_or(piece.len()));
             self.keep(run);
-            let Some((divider, rest)) = rest.split_first() else { return Sighting::Clear };
-            let sighting = self.divided(*divider, seeks);
+            let stray = self.look(run, seeks);
+            let Some((divider, rest)) = rest.split_first() else { return stray };
+            let sighting = if stray == Sighting::Clear { self.divided(*divider, seeks) } else { stray };
             if sighting != Sighting::Clear {
                 return sighting;
             }
@@ -65,6 +74,14 @@ impl FormScan {
         }
         for value in [&mut self.whole, &mut self.inner].into_iter().flatten() {
             value.push(run);
+        }
+    }
+
+    /// Looks for a token in the run of a value.
+    fn look(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
+        match (&mut self.stray, &seeks.stray) {
+            (Some(stray), Some(ours)) if self.in_value => stray.read(run, ours),
+            _ => Sighting::Clear,
         }
     }
 
@@ -93,6 +110,7 @@ impl FormScan {
     }
 
     fn begin_name(&mut self) {
+        self.stray = None;
         self.in_value = false;
         self.name.clear();
     }
@@ -106,6 +124,7 @@ impl FormScan {
     fn name_ended(&mut self, seeks: &Seeks) {
         self.keep_divider(b"=");
         self.in_value = true;
+        self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
         // Most names are told apart by their first letter, which costs nothing.
         let hopeless = |first: &u8| {
             first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a' | b'c' | b'w')

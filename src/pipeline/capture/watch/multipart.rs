@@ -213,6 +213,9 @@ impl MultipartScan {
         if part.sets_charset {
             return Step::Stop(Sighting::Unreadable("a part that says how the others are encoded"));
         }
+        if part.is_compressed {
+            return Step::Stop(Sighting::Unreadable("a part with a content encoding"));
+        }
         let named = part.field.filter(|field| seeks.seeks_in_body(*field));
         self.value = match (named, part.may_be_any) {
             (named, false) => named.map(HeldValue::new),
@@ -262,6 +265,8 @@ struct Part {
     may_be_any: bool,
     /// Whether the value is written otherwise than as it stands.
     is_encoded: bool,
+    /// It has a content encoding, which no form-data has (RFC 7578 section 4.8) and aiohttp undoes.
+    is_compressed: bool,
     /// It is named `_charset_` (HTML, RFC 7578 section 4.6).
     sets_charset: bool,
 }
@@ -273,7 +278,8 @@ const TYPE: &str = "content-type";
 impl Part {
     fn read(head: &str) -> Self {
         let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let mut part = Self { field: None, may_be_any: false, is_encoded: false, sets_charset: false };
+        let mut part =
+            Self { field: None, may_be_any: false, is_encoded: false, is_compressed: false, sets_charset: false };
         let mut dispositions = Vec::new();
         let mut is_odd = unfolded.contains(is_other_break);
         let mut by_others = None;
@@ -304,6 +310,7 @@ impl Part {
                     let plain = ["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
                     part.is_encoded |= !plain;
                 }
+                "content-encoding" => part.is_compressed |= !value.trim().eq_ignore_ascii_case("identity"),
                 _ => {}
             }
         }

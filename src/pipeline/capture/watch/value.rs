@@ -164,6 +164,14 @@ impl HeldValue {
     ///
     /// # Errors
     /// Why not.
+    pub fn is_artifact(&self) -> bool {
+        self.readings().any(|value| token::is_artifact(&value))
+    }
+
+    /// What it is, once it has ended.
+    ///
+    /// # Errors
+    /// When an app may not get it.
     pub fn ended(&self, ours: &[String]) -> Result<(), NotForeign> {
         match self.kind {
             Kind::NoToken => Ok(()),

@@ -1,0 +1,221 @@
+//! Watches bytes of any format go by for a signed token of an issuer of ours, whatever it is called there.
+//!
+//! The fields that [`FormScan`](super::form::FormScan) and its neighbours know are those of protocols. An app may take a token from
+//! any other: a deeper member of JSON, a field with a name of its own, XML, YAML, MessagePack, a message of gRPC. Each of these holds
+//! a token in its own letters, with escapes of the format at most. So the payload of a token is looked for by its own look:
+//!
+//! ```text
+//! eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL…fQ.c2lnbmF0dXJl
+//!                     ^^^ a dot, and base64url of `{`; the next dot ends it
+//! ```
+//!
+//! A signature covers header and payload as they stand, so nothing can be put into them. Escapes are undone twice, as by an app that
+//! takes JSON out of a form. Of markup also the text without tags and comments is read, since parsers join it; and an element that is
+//! a SAML assertion is a login wherever it stands (SAML Profiles section 4.2: enhanced clients post it within SOAP).
+//!
+//! Out of reach is what an app decodes by rules of its own: another base64 around a token, compression, encryption.
+
+mod escapes;
+mod markup;
+
+use memchr::memmem;
+
+use self::escapes::Escapes;
+use self::markup::{Markup, Seen};
+use super::{Sighted, Sighting};
+use crate::pipeline::capture::fields::Field;
+use crate::pipeline::capture::token::{Addressed, NotForeign, Unclear, declares_other_encoding};
+
+/// A payload longer than this is none of a provider.
+const MOST_PAYLOAD: usize = 64 * 1024;
+
+/// Bytes of a body by which it is known what it is.
+const OPENING: usize = 256;
+
+/// Watches one value, or one body. Holds the payload that is being read.
+#[derive(Debug, Default)]
+pub struct StrayScan {
+    escapes: [Escapes; 2],
+    letters: Finder,
+    body: Option<Box<Body>>,
+}
+
+/// What is looked for in a body beside.
+#[derive(Debug)]
+struct Body {
+    /// The first bytes.
+    opening: Vec<u8>,
+    /// Letters have more than one byte (UTF-16, UTF-32).
+    is_wide: bool,
+    markup: Option<Text>,
+    /// An assertion in markup is a login.
+    saml: bool,
+    /// A file that is put may be in any encoding, and hold entities: no app logs a person in by it.
+    is_file: bool,
+}
+
+/// The text of markup.
+#[derive(Debug, Default)]
+struct Text {
+    markup: Markup,
+    escapes: [Escapes; 2],
+    letters: Finder,
+}
+
+impl StrayScan {
+    /// For a body. `saml`: some provider is one of SAML. `is_file`: it is put where files are.
+    pub fn of_body(saml: bool, is_file: bool) -> Self {
+        let body = Body { opening: Vec::new(), is_wide: false, markup: None, saml, is_file };
+        Self { body: Some(Box::new(body)), ..Self::default() }
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        let markup = self.body.as_ref().and_then(|body| body.markup.as_ref());
+        self.letters.held() + markup.map_or(0, |text| text.letters.held())
+    }
+
+    /// Whether what was read so far ends within what may be a payload.
+    pub fn is_undecided(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// Reads the next piece.
+    pub fn read(&mut self, piece: &[u8], ours: &Addressed) -> Sighting {
+        let narrow: Vec<u8>;
+        let mut piece = piece;
+        if let Some(body) = &mut self.body {
+            if let Some(why) = body.open(piece) {
+                return Sighting::Unreadable(why);
+            }
+            if body.is_wide {
+                narrow = piece.iter().copied().filter(|byte| *byte != 0).collect();
+                piece = &narrow;
+            }
+        }
+        if self.letters.find(&undo(&mut self.escapes, piece), ours) {
+            return OURS;
+        }
+        let Some(body) = &mut self.body else { return Sighting::Clear };
+        let (saml, is_file) = (body.saml, body.is_file);
+        let Some(Text { markup, escapes, letters }) = &mut body.markup else { return Sighting::Clear };
+        let mut text = Vec::new();
+        match markup.read(piece, &mut text) {
+            Some(Seen::Assertion) if saml => return ASSERTION,
+            Some(Seen::Entity) if !is_file => return Sighting::Unreadable("entities of its own"),
+            _ => {}
+        }
+        // Behind the markup: an escaped `<` begins none.
+        if letters.find(&undo(escapes, &text), ours) { OURS } else { Sighting::Clear }
+    }
+}
+
+impl Body {
+    /// Looks at the first bytes; answers why the rest cannot be read.
+    fn open(&mut self, piece: &[u8]) -> Option<&'static str> {
+        if self.opening.len() >= OPENING {
+            return None;
+        }
+        let missing = OPENING - self.opening.len();
+        self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
+        self.is_wide |= self.opening.iter().take(4).any(|byte| matches!(byte, 0 | 0xfe | 0xff));
+        let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
+        // `<?xm` in EBCDIC, which parsers tell by that.
+        let other =
+            plain.starts_with(b"\x4c\x6f\xa7\x94") || (plain.contains(&b'>') && declares_other_encoding(&plain));
+        if other && !self.is_file {
+            return Some("markup in a character encoding other than UTF-8 or one byte a letter");
+        }
+        if self.markup.is_none() && plain.first() == Some(&b'<') {
+            self.markup = Some(Text::default());
+        }
+        None
+    }
+}
+
+const OURS: Sighting = Sighting::Login(Sighted { field: None, why: NotForeign::Ours });
+const ASSERTION: Sighting =
+    Sighting::Login(Sighted { field: Some(Field::SamlResponse), why: NotForeign::Unclear(Unclear::Unreadable) });
+
+fn undo(escapes: &mut [Escapes; 2], piece: &[u8]) -> Vec<u8> {
+    let [inner, outer] = escapes;
+    outer.undo(&inner.undo(piece)).into_owned()
+}
+
+/// Blanks, and what byte order marks and wide letters are made of.
+fn is_before_markup(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
+}
+
+/// Finds payloads in bytes as they stand.
+#[derive(Debug, Default)]
+struct Finder {
+    /// How many bytes of `.e` the last piece ended with.
+    begun: usize,
+    payload: Option<Vec<u8>>,
+}
+
+impl Finder {
+    fn held(&self) -> usize {
+        self.payload.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether a payload that is ours ends in this piece.
+    fn find(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
+        while !piece.is_empty() {
+            let Some(payload) = &mut self.payload else {
+                piece = self.begin(piece);
+                continue;
+            };
+            let run = piece.iter().position(|byte| !is_letter(*byte)).unwrap_or(piece.len());
+            let (letters, rest) = piece.split_at(run);
+            if payload.len() + letters.len() > MOST_PAYLOAD {
+                self.payload = None;
+            } else {
+                payload.extend_from_slice(letters);
+            }
+            // A dot that ends one payload may begin the next.
+            piece = rest;
+            if let Some(end) = rest.first()
+                && let Some(payload) = self.payload.take()
+                && *end == b'.'
+                && ours.is_payload(&payload)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Looks for the beginning of a payload; answers what follows it.
+    fn begin<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        let opens = |second: u8| matches!(second, b'w' | b'y');
+        match (std::mem::take(&mut self.begun), piece) {
+            (1, [b'e']) => self.begun = 2,
+            (1, [b'e', second, rest @ ..]) if opens(*second) => return self.begins(*second, rest),
+            (2, [second, rest @ ..]) if opens(*second) => return self.begins(*second, rest),
+            _ => {
+                for at in memmem::find_iter(piece, b".e") {
+                    match piece.get(at + 2..).unwrap_or_default() {
+                        [] => self.begun = 2,
+                        [second, rest @ ..] if opens(*second) => return self.begins(*second, rest),
+                        _ => {}
+                    }
+                }
+                if piece.last() == Some(&b'.') {
+                    self.begun = 1;
+                }
+            }
+        }
+        &[]
+    }
+
+    fn begins<'p>(&mut self, second: u8, rest: &'p [u8]) -> &'p [u8] {
+        self.payload = Some(vec![b'e', second]);
+        rest
+    }
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/' | b'=')
+}

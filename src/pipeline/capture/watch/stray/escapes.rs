@@ -1,0 +1,154 @@
+//! Undoes the escapes by which formats write an ASCII letter.
+
+use std::borrow::Cow;
+
+/// `%2e`, `%u002e`, `\x2e`, `\u002e`, `\u{2e}`, `\U0000002e`, `&#46;`, `&#x2e;`, and a line that goes on behind a backslash.
+#[derive(Debug, Default)]
+pub struct Escapes {
+    /// What may be the beginning of an escape, as it came.
+    open: Vec<u8>,
+    /// A line went on: blanks at the next one's start are not part of it (TOML, YAML).
+    continued: bool,
+}
+
+/// Zeros may pad an escape; a longer one is taken for text.
+const MOST: usize = 24;
+
+/// What an open escape is with its last byte.
+#[derive(Debug, PartialEq, Eq)]
+enum Escape {
+    GoesOn,
+    /// `None`: it stands for nothing that is in a token.
+    Whole(Option<u8>),
+    /// It is text.
+    No,
+}
+
+impl Escapes {
+    /// The text of the next piece, but for an escape that is yet to end.
+    pub fn undo<'p>(&mut self, piece: &'p [u8]) -> Cow<'p, [u8]> {
+        if self.open.is_empty() && !self.continued && next(piece).is_none() {
+            return Cow::Borrowed(piece);
+        }
+        let mut plain = Vec::with_capacity(piece.len() + self.open.len());
+        let mut rest = piece;
+        while !rest.is_empty() {
+            if self.continued {
+                let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                rest = rest.get(blanks..).unwrap_or_default();
+                self.continued = rest.is_empty();
+                continue;
+            }
+            if self.open.is_empty() {
+                let (text, later) = rest.split_at(next(rest).unwrap_or(rest.len()));
+                plain.extend_from_slice(text);
+                rest = later;
+            }
+            let Some((byte, later)) = rest.split_first() else { break };
+            rest = later;
+            self.push(*byte, &mut plain);
+        }
+        Cow::Owned(plain)
+    }
+
+    fn push(&mut self, byte: u8, plain: &mut Vec<u8>) {
+        self.open.push(byte);
+        match read(&self.open) {
+            Escape::GoesOn if self.open.len() < MOST => {}
+            Escape::Whole(letter) => {
+                self.continued = matches!(self.open.as_slice(), [b'\\', b'\r' | b'\n']);
+                plain.extend(letter);
+                self.open.clear();
+            }
+            Escape::GoesOn | Escape::No => {
+                self.open.pop();
+                plain.append(&mut self.open);
+                match byte {
+                    // It begins another.
+                    b'%' | b'\\' | b'&' => self.open.push(byte),
+                    byte => plain.push(byte),
+                }
+            }
+        }
+    }
+}
+
+fn next(text: &[u8]) -> Option<usize> {
+    memchr::memchr3(b'%', b'\\', b'&', text)
+}
+
+fn read(open: &[u8]) -> Escape {
+    match open {
+        [b'%', b'u' | b'U', digits @ ..] => fixed(digits, 4),
+        [b'%', digits @ ..] => fixed(digits, 2),
+        [b'\\', b'x', digits @ ..] => fixed(digits, 2),
+        [b'\\', b'u' | b'U', b'{', digits @ ..] => ended(digits, b'}', 16),
+        // With eight digits in TOML, YAML and Python, with four to lenient parsers of JSON.
+        [b'\\', b'U', digits @ ..] if digits.starts_with(b"0000") => fixed(digits, 8),
+        [b'\\', b'u' | b'U', digits @ ..] => fixed(digits, 4),
+        [b'\\', b'\r' | b'\n'] => Escape::Whole(None),
+        [b'\\', letter] => Escape::Whole(Some(*letter)),
+        [b'&', b'#', b'x' | b'X', digits @ ..] => ended(digits, b';', 16),
+        [b'&', b'#', digits @ ..] => ended(digits, b';', 10),
+        b"&amp;" => Escape::Whole(Some(b'&')),
+        [b'\\'] => Escape::GoesOn,
+        open if b"&amp;".starts_with(open) => Escape::GoesOn,
+        _ => Escape::No,
+    }
+}
+
+/// So many digits.
+fn fixed(digits: &[u8], count: usize) -> Escape {
+    match digits.iter().all(u8::is_ascii_hexdigit) {
+        false => Escape::No,
+        true if digits.len() < count => Escape::GoesOn,
+        true => Escape::Whole(letter(digits, 16)),
+    }
+}
+
+/// Digits up to this byte.
+fn ended(digits: &[u8], end: u8, radix: u32) -> Escape {
+    match digits.split_last() {
+        Some((last, digits)) if *last == end => Escape::Whole(letter(digits, radix)),
+        Some(_) if !digits.iter().all(|digit| char::from(*digit).is_digit(radix)) => Escape::No,
+        _ => Escape::GoesOn,
+    }
+}
+
+fn letter(digits: &[u8], radix: u32) -> Option<u8> {
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok().and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_however_they_are_cut() {
+        for (written, meant) in [
+            ("a%2eey", "a.ey"),
+            ("a%u002Eey", "a.ey"),
+            ("a\\x2eey", "a.ey"),
+            ("a\\u002eey", "a.ey"),
+            ("a\\u{2e}ey", "a.ey"),
+            ("a\\U0000002eey", "a.ey"),
+            ("a\\U002eey", "a.ey"),
+            ("a&#46;ey", "a.ey"),
+            ("a&#0046;ey", "a.ey"),
+            ("a&#X2e;ey", "a.ey"),
+            ("a&amp;b", "a&b"),
+            ("a\\\r\n  .ey", "a.ey"),
+            ("a\\.e\\y", "a.ey"),
+            ("100%ey & more, &c; \\", "100%ey & more, &c; "),
+            ("%%2e%2", "%."),
+            ("&&#46;&#", "&."),
+        ] {
+            for size in 1..=written.len() {
+                let mut escapes = Escapes::default();
+                let found: Vec<u8> =
+                    written.as_bytes().chunks(size).flat_map(|piece| escapes.undo(piece).into_owned()).collect();
+                assert_eq!(String::from_utf8_lossy(&found), meant, "{written} by {size}");
+            }
+        }
+    }
+}
