@@ -228,9 +228,9 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     declared.settings.iter_mut().for_each(|settings| settings.keys.egress.clone_from(&egress));
     let names: Vec<&ProviderName> = declared.settings.iter().map(|settings| &settings.provider.name).collect();
     let receivers = receivers::read(&root, &names, &limits);
-    check_relay(&root, &declared.settings);
+    check_relay(&root, &declared);
     check_trusted(&root, &listen, &declared.settings, &headers);
-    check_bearer(&root, &bearer, &declared.settings);
+    check_bearer(&root, &bearer, &declared);
     let beside = sessions::Beside {
         modes: &declared.modes,
         providers: &declared.settings,
@@ -295,8 +295,8 @@ fn check_own(
 }
 
 /// Providers whose logins pass the relay need one, and a relay needs them.
-fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
-    let relayed = providers.iter().find(|settings| settings.provider.mode == Mode::TokenRelay);
+fn check_relay(root: &Section<'_>, declared: &providers::Declared) {
+    let relayed = declared.settings.iter().find(|settings| settings.provider.mode == Mode::TokenRelay);
     match (relayed, root.written("relay")) {
         (Some(settings), None) => {
             let message = format!(
@@ -306,7 +306,7 @@ fn check_relay(root: &Section<'_>, providers: &[ProviderSettings]) {
             );
             root.context.raise_absent(&root.span, "relay", message);
         }
-        (None, Some(span)) if !providers.is_empty() => {
+        (None, Some(span)) if !declared.is_partial && !declared.settings.is_empty() => {
             root.raise(&span, "relay", "no provider uses mode `token-relay`, so this listener is not needed");
         }
         _ => {}
@@ -334,14 +334,17 @@ fn check_trusted(root: &Section<'_>, listen: &Listen, providers: &[ProviderSetti
 }
 
 /// Forms and cookies are read by the rules of `Authorization` (RFC 6750 section 2).
-fn check_bearer(root: &Section<'_>, bearer: &Bearer, providers: &[ProviderSettings]) {
+fn check_bearer(root: &Section<'_>, bearer: &Bearer, declared: &providers::Declared) {
     let section = root.section("bearer");
     let reads = |settings: &ProviderSettings| match &settings.provider.protocol {
         Protocol::Oidc(OidcPolicy { bearer: Some(bearer), .. }) => bearer.form == Form::Authorization,
         _ => false,
     };
+    if declared.is_partial || declared.settings.iter().any(reads) {
+        return;
+    }
     for (key, set) in [("form", bearer.form), ("cookies", !bearer.cookies.is_empty())] {
-        if let (Some(span), true, false) = (section.written(key), set, providers.iter().any(reads)) {
+        if let (Some(span), true) = (section.written(key), set) {
             section.raise(&span, key, "is of use with a provider of mode `bearer` and header `authorization` alone");
         }
     }
@@ -511,6 +514,8 @@ pub struct Bearer {
     pub cache_entries: usize,
     /// Read `access_token` in forms (RFC 6750 section 2.2). Otherwise a token there is refused.
     pub form: bool,
+    /// Tokens that speak of no person pass. Otherwise they are refused.
+    pub machines: bool,
     /// Names of cookies whose tokens are read.
     pub cookies: Vec<String>,
 }

@@ -36,6 +36,8 @@ pub struct Declared {
     pub unnamed: bool,
     /// Every mode that could be read.
     pub modes: Vec<Mode>,
+    /// A provider has a fault, so that what it would use is not known.
+    pub is_partial: bool,
 }
 
 pub struct DeclaredProvider {
@@ -147,7 +149,13 @@ pub fn read(
         root.context.raise_absent(&root.span, "provider", "missing; expected at least one `[[provider]]`");
     }
     let common = Common { public_url, own, limits, claim_limits };
-    let mut declared = Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false, modes: Vec::new() };
+    let mut declared = Declared {
+        settings: Vec::new(),
+        providers: Vec::new(),
+        unnamed: false,
+        modes: Vec::new(),
+        is_partial: false,
+    };
     let mut all = Vec::new();
     for section in &sections {
         match provider(section, &declared.providers, &common, warnings) {
@@ -162,6 +170,7 @@ pub fn read(
     }
     check_callbacks(root.context, &all);
     check_namespaces(root.context, &all);
+    declared.is_partial = all.len() < sections.len();
     declared.settings = all.into_iter().map(|checked| checked.settings).collect();
     declared
 }

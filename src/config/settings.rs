@@ -168,6 +168,7 @@ pub fn bearer(section: &Section<'_>) -> Bearer {
         cache_age: section.duration("cache_age", seconds(30), seconds(1)..=seconds(300)),
         cache_entries: section.count("cache_entries", 10_000, 2..=1_000_000),
         form: section.flag("form", false),
+        machines: section.flag("machines", true),
         cookies: section.list("cookies", false, values::cookie_name).unwrap_or_default(),
     };
     section.finish();

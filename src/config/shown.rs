@@ -257,6 +257,7 @@ fn of_bearer(bearer: &Bearer) -> Vec<(&'static str, String)> {
         ("cache_age", time(bearer.cache_age)),
         ("cache_entries", bearer.cache_entries.to_string()),
         ("form", flag(bearer.form)),
+        ("machines", flag(bearer.machines)),
         ("cookies", all(&bearer.cookies)),
     ]
 }

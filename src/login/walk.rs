@@ -27,7 +27,7 @@ use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::Candidates;
 use crate::pipeline::provider::{Protocol, Provider};
 use crate::pipeline::settle::settle;
-use crate::pipeline::verify::presented::is_of_person;
+use crate::pipeline::verify::person::is_of_person;
 use crate::pipeline::verify::{self, Assertion, BindingVerdict, Fault, Origin, SignedToken, Verified};
 use crate::ports::keys::{KeysError, Published};
 use crate::ports::rules::Pair;
@@ -155,7 +155,8 @@ pub async fn walk(
     };
     trace.verified(&assertion);
     // A client-credentials token identifies no person and must never create a user.
-    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement) {
+    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement, &provider.user.claim)
+    {
         return Err(Reason::NoPerson.into());
     }
     let sources = Sources::default();

@@ -5,6 +5,7 @@
 //! ours, against `now`.
 
 pub mod oidc;
+pub mod person;
 pub mod presented;
 pub mod saml;
 

@@ -56,6 +56,7 @@ pub struct Bearer {
 pub struct Bearers {
     providers: Vec<Arc<Provider>>,
     form: bool,
+    machines: bool,
     cookies: Vec<String>,
     timeout: Duration,
     age: Duration,
@@ -92,9 +93,10 @@ impl Bearers {
     pub fn new(config: &Config) -> Option<Self> {
         let providers = config.providers.iter().map(|settings| &settings.provider);
         let providers: Vec<_> = providers.filter(|provider| provider.mode == Mode::Bearer).cloned().collect();
-        let config::Bearer { cache_age, cache_entries, form, ref cookies } = config.bearer;
+        let config::Bearer { cache_age, cache_entries, form, machines, ref cookies } = config.bearer;
         (!providers.is_empty()).then(|| Self {
             form: form && bearer::reads_authorization(&providers),
+            machines,
             cookies: cookies.clone(),
             providers,
             timeout: config.limits.login_timeout,
@@ -209,7 +211,10 @@ impl Bearers {
     ) -> Result<(Option<Arc<Bearer>>, Option<Timestamp>), Refused> {
         let provider = Arc::clone(&captured.provider);
         let attempt = self.attempt(id.to_owned(), captured);
-        let Some(known) = login::recognise(services, attempt).await? else { return Ok((None, None)) };
+        let Some(known) = login::recognise(services, attempt).await? else {
+            let refused = || services.refuse_early(id, provider.mode, Some(&provider.name), Reason::NoPerson);
+            return if self.machines { Ok((None, None)) } else { Err(refused()) };
+        };
         let expires_at = known.assertion().expires_at;
         let claims = Arc::clone(known.claims());
         let (synced, is_new) = self.is_new(services, &provider.name, &known);

@@ -337,6 +337,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("bearer.cache_age", r#""31s""#, Changes),
     ("bearer.cache_entries", "9999", Changes),
     ("bearer.form", "true", Changes),
+    ("bearer.machines", "false", Changes),
     ("bearer.cookies", r#"["token"]"#, Changes),
     ("store.path", r#""other.db""#, Changes),
     ("store.synchronous", r#""normal""#, Changes),

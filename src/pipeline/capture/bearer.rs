@@ -17,6 +17,7 @@ use super::{Captured, UntrustedToken};
 use crate::pipeline::capture::token::{self, Found, Reading, Unclear};
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::provider::{Form, Protocol, Provider};
+use crate::pipeline::reading::header::{folded, is_authorization};
 use crate::pipeline::reading::name;
 
 /// Where a token has its issuer and whom it is for.
@@ -111,6 +112,8 @@ pub struct Borne<'r> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Header(&'static str),
+    /// As a gateway hands on what came in `Authorization`.
+    Moved,
     Query,
     Form,
     Cookie,
@@ -120,6 +123,7 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header `{name}`"),
+            Self::Moved => f.write_str("a header that apps read as `authorization`"),
             Self::Query => f.write_str("`access_token` in the query"),
             Self::Form => f.write_str("`access_token` in the form"),
             Self::Cookie => f.write_str("a cookie of `bearer.cookies`"),
@@ -246,23 +250,32 @@ impl Reader<'_> {
         let FormRules { header, foreign, .. } = form.rules();
         let place = Place::Header(header);
         // CGI and its heirs (WSGI, Rack, PHP) read other spellings of a name as the same.
-        let folds = |name: &str| {
-            let pairs = || name.bytes().zip(header.bytes());
-            name.len() == header.len()
-                && pairs().all(|(ours, theirs)| ours == theirs || (matches!(ours, b'_' | b'.') && theirs == b'-'))
-        };
+        let folds = |name: &str| name.len() == header.len() && folded(name) == header;
         let mut values = headers.iter().filter(|(name, _)| folds(name.as_str())).map(|(_, value)| value);
-        let Some(value) = values.next() else { return Ok(()) };
+        let first = values.next();
         if values.next().is_some() {
             return Err(BearerFault::Repeated(place));
         }
-        match foreign {
-            Foreign::Passes if is_odd_basic(value.as_bytes()) => {
-                self.anywhere(form, place, value.as_bytes())?;
-                Err(BearerFault::Unclear { place, why: Unclear::Unreadable })
+        match (first, foreign) {
+            (Some(value), Foreign::Refused) => self.whole(form, place, value)?,
+            (Some(value), Foreign::Passes) => self.credentials(form, place, value)?,
+            (None, _) => {}
+        }
+        if form == Form::Authorization {
+            let moved = |name: &str| is_authorization(name) && !folds(name);
+            for (_, value) in headers.iter().filter(|(name, _)| moved(name.as_str())) {
+                self.credentials(form, Place::Moved, value)?;
             }
-            Foreign::Passes => self.anywhere(form, place, value.as_bytes()),
-            Foreign::Refused => self.whole(form, place, value),
+        }
+        Ok(())
+    }
+
+    /// The value of a header that is for other credentials as well.
+    fn credentials(&mut self, form: Form, place: Place, value: &HeaderValue) -> Result<(), BearerFault> {
+        self.anywhere(form, place, value.as_bytes())?;
+        match is_odd_basic(value.as_bytes()) {
+            true => Err(BearerFault::Unclear { place, why: Unclear::Unreadable }),
+            false => Ok(()),
         }
     }
 

@@ -4,6 +4,9 @@
 //! and often of everything else (RFC 3875 section 4.1.18): `X_Forwarded_User` and `X.Forwarded.User` are `X-Forwarded-User`
 //! there. nginx drops such names by default (`underscores_in_headers`, `ignore_invalid_headers`), and so do we.
 //!
+//! Gateways put words before names, and apps read what is behind them: `Grpc-Metadata-Authorization` is `Authorization` to
+//! gRPC-Gateway, and `Grpc-Metadata-X-Loginsync-User` is a forged identity. So a name means what its [`bare`] name means.
+//!
 //! The tables below are what vendors' own pages and sources say that they send or read, as of November 2026.
 
 /// What an app may do with a header.
@@ -38,14 +41,45 @@ pub fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
 }
 
+/// What gateways put before the names of a client's own headers.
+const PREFIXES: [&str; 3] = [
+    // gRPC-Gateway takes the first one away, and puts the second one before what HTTP itself knows.
+    "grpc-metadata-",
+    "grpcgateway-",
+    // AWS API Gateway.
+    "x-amzn-remapped-",
+];
+
+/// A name in lower case without what gateways put before it, however often.
+pub fn bare(mut name: &str) -> &str {
+    while let Some(rest) = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
+        name = rest;
+    }
+    name
+}
+
+/// Whether apps may read credentials under a name in lower case as they do under `Authorization`: behind a gateway, or folded.
+pub fn is_authorization(name: &str) -> bool {
+    // Google's Endpoints and nginx recipes move what the client sent there.
+    const MOVED: [&str; 2] = ["x-forwarded-", "x-original-"];
+    // Every name of every request is looked at.
+    if !matches!(name.as_bytes(), [.., b'n']) {
+        return false;
+    }
+    let name = folded(name);
+    let name = bare(&name);
+    bare(MOVED.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)) == "authorization"
+}
+
 /// What a plain name in lower case means; `None` where apps may read whatever they like.
 pub fn meaning(name: &str) -> Option<Meaning> {
+    let name = bare(name);
     // Most names are told apart by their first two letters.
     let second = name.as_bytes().get(1);
     let names: &[(&str, Meaning)] = match name.as_bytes().first()? {
         b'x' => X,
         b'a' => A,
-        b'b' | b'e' | b'g' | b'i' | b'd' | b'h' | b'k' | b'l' | b'm' | b'n' | b'o' => FEW,
+        b'b' | b'e' | b'g' | b'i' | b'd' | b'h' | b'k' | b'l' | b'm' | b'n' | b'o' | b'w' | b'y' => FEW,
         b'c' => C,
         b'f' | b'p' | b'q' => FORWARDED,
         b'r' => R,
@@ -75,6 +109,8 @@ const A: &[(&str, Meaning)] = &[
     ("auth-mail", Identity),
     ("auth-groups", Identity),
     ("auth-cn", Identity),
+    // Shibboleth with ShibUseHeaders.
+    ("affiliation", Identity),
 ];
 
 const C: &[(&str, Meaning)] = &[
@@ -93,6 +129,8 @@ const C: &[(&str, Meaning)] = &[
     ("cf-connecting-ip*", OtherHop),
     // RSA ClearTrust.
     ("ct-remote-user", Identity),
+    // Shibboleth with ShibUseHeaders.
+    ("cn", Identity),
     // Client certificates (RFC 9440).
     ("client-cert", Identity),
     ("client-cert-chain", Identity),
@@ -114,6 +152,14 @@ const FEW: &[(&str, Meaning)] = &[
     // Oracle Access Manager.
     ("oam-remote-user*", Identity),
     ("oam-identity-domain", Identity),
+    ("osso-*", Identity),
+    // Oracle WebLogic's plug-ins.
+    ("wl-proxy-client-cert", Identity),
+    ("wl-proxy-*", OtherHop),
+    // Domino Data Lab, ngrok, YunoHost.
+    ("domino-username", Identity),
+    ("ngrok-auth-*", Identity),
+    ("ynh-user*", Identity),
     // mod_auth_openidc.
     ("oidc-claim-*", Identity),
     ("oidc-access-token*", Identity),
@@ -126,6 +172,9 @@ const FEW: &[(&str, Meaning)] = &[
     ("entitlement", Identity),
     ("eduperson*", Identity),
     ("eppersonprincipalname", Identity),
+    ("displayname", Identity),
+    ("givenname", Identity),
+    ("mail", Identity),
     // oauth2-proxy signs what it sends on.
     ("gap-signature", Identity),
     ("gap-auth", Identity),
@@ -151,6 +200,9 @@ const FORWARDED: &[(&str, Meaning)] = &[
     ("query-string", Path),
     // Shibboleth.
     ("persistent-id", Identity),
+    ("pairwise-id", Identity),
+    // Posit Connect.
+    ("posit-connect-user-session-token", Identity),
 ];
 
 const R: &[(&str, Meaning)] = &[
@@ -163,6 +215,8 @@ const R: &[(&str, Meaning)] = &[
     ("remote-roles", Identity),
     ("remote-group", Identity),
     ("remote-user-*", Identity),
+    // Posit Connect tells its apps so.
+    ("rstudio-connect-credentials", Identity),
     ("remote-addr", OtherHop),
     ("remote-host", OtherHop),
     ("request-uri", Path),
@@ -182,9 +236,24 @@ const S: &[(&str, Meaning)] = &[
     ("sm-user*", Identity),
     ("sm-authdirname", Identity),
     ("sm-universalid", Identity),
+    ("sm-group*", Identity),
     ("smuser", Identity),
     // Shibboleth with ShibUseHeaders.
     ("shib-*", Identity),
+    ("sn", Identity),
+    ("surname", Identity),
+    ("subject-id", Identity),
+    // geOrchestra's security proxy. Browsers have `Sec-Fetch-…`, `Sec-Ch-…`, `Sec-Websocket-…`.
+    ("sec-user*", Identity),
+    ("sec-role*", Identity),
+    ("sec-org*", Identity),
+    ("sec-email", Identity),
+    ("sec-firstname", Identity),
+    ("sec-lastname", Identity),
+    ("sec-proxy", Identity),
+    ("sec-external-authentication", Identity),
+    // Shiny Server.
+    ("shiny-server-credentials", Identity),
     // Client certificates: Apache, nginx and HAProxy recipes.
     ("ssl-client-*", Identity),
     // Snowflake Snowpark Container Services.
@@ -200,6 +269,9 @@ const T: &[(&str, Meaning)] = &[
     // Tailscale Serve.
     ("tailscale-user-*", Identity),
     ("tailscale-app-capabilities", Identity),
+    // Shibboleth.
+    ("targeted-id", Identity),
+    ("unscoped-affiliation", Identity),
     // Teleport application access.
     ("teleport-jwt-assertion", Identity),
     ("unencoded-url", Path),
@@ -325,6 +397,8 @@ const X: &[(&str, Meaning)] = &[
     // AWS Application Load Balancer.
     ("x-amzn-oidc-*", Identity),
     ("x-amzn-mtls-*", Identity),
+    // AWS Verified Access.
+    ("x-amzn-ava-*", Identity),
     // Pomerium, authentik, Vouch, Cosmos, Sandstorm, Replit.
     ("x-pomerium-*", Identity),
     ("x-authentik-*", Identity),
@@ -347,6 +421,14 @@ const X: &[(&str, Meaning)] = &[
     // CloudBeaver, Ory Oathkeeper and lua-resty-openidc by default.
     ("x-user", Identity),
     ("x-username", Identity),
+    // The recipe of oauth2-proxy for nginx.
+    ("x-email", Identity),
+    // Alfresco, Posit Workbench, Warpgate, Home Assistant's supervisor and WebObjects by default.
+    ("x-alfresco-remote-user", Identity),
+    ("x-rstudio-username", Identity),
+    ("x-warpgate-*", Identity),
+    ("x-hass-*", Identity),
+    ("x-webobjects-remote-*", Identity),
     ("x-role", Identity),
     ("x-role-te", Identity),
     ("x-roles", Identity),
@@ -380,6 +462,15 @@ mod tests {
             ("SCRIPT_NAME", Some(Path)),
             ("x-http-destinationurl", Some(Path)),
             ("Proxy", Some(Proxy)),
+            ("Grpc-Metadata-X-Loginsync-User", Some(Ours)),
+            ("GRPC-METADATA-grpc-metadata-remote-user", Some(Ours)),
+            ("grpcgateway_x_webauth_user", Some(Identity)),
+            ("Grpc-Metadata-Grpcgateway-Cookie", Some(Message)),
+            ("Grpc-Metadata-X-Original-Url", Some(Path)),
+            ("Grpc-Metadata-X-Http-Method-Override", Some(Method)),
+            ("grpc-metadata-tenant", None),
+            ("grpc-metadata-", None),
+            ("grpc-timeout", None),
             ("X-HTTP-Method-Override", Some(Method)),
             ("Content_Type", Some(Message)),
             ("transfer~encoding", Some(Message)),
@@ -393,6 +484,26 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(meaning(&folded(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_found_behind_what_gateways_add() {
+        for (name, expected) in [
+            ("authorization", true),
+            ("grpc-metadata-authorization", true),
+            ("grpc_metadata-grpc.metadata_authorization", true),
+            ("grpcgateway-authorization", true),
+            ("x-amzn-remapped-authorization", true),
+            ("x-original-authorization", true),
+            ("x_forwarded_authorization", true),
+            ("grpc-metadata-x-original-authorization", true),
+            ("proxy-authorization", false),
+            ("authorization-mode", false),
+            ("x-authorization", false),
+            ("connection", false),
+        ] {
+            assert_eq!(is_authorization(name), expected, "{name}");
         }
     }
 

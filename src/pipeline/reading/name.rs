@@ -126,15 +126,31 @@ const MAX_RAW_NAME: usize = 96;
 /// The longest escape, `%uXXXX`.
 const ESCAPE: usize = 6;
 
-/// Whether some reader takes the name of a cookie or field for this one.
+/// Prefixes of RFC 6265bis section 4.1.3, which browsers compare without case. Sanic reads a cookie under the name behind them.
+const COOKIE_PREFIXES: [&str; 4] = ["__host-http-", "__http-", "__host-", "__secure-"];
+
+/// The name of a cookie without its prefixes.
+fn unprefixed(mut name: &str) -> &str {
+    let begins = |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    while let Some(prefix) = COOKIE_PREFIXES.iter().find(|prefix| begins(name, prefix)) {
+        name = name.get(prefix.len()..).unwrap_or_default();
+    }
+    name
+}
+
+/// Whether some reader takes the name of a cookie for this one.
 pub fn is_like(raw: &[u8], named: &str) -> bool {
+    let named = unprefixed(named);
     // Nearly all names, so that the cookies of a request cost nothing.
     let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let bare = raw.trim_ascii();
     if is_plain(bare) && is_plain(named.as_bytes()) {
-        return bare.eq_ignore_ascii_case(named.as_bytes());
+        return unprefixed(&String::from_utf8_lossy(bare)).eq_ignore_ascii_case(named);
     }
-    let folded = |text: &str| -> String { text.chars().map(fold).flat_map(char::to_lowercase).collect() };
+    let folded = |text: &str| -> String {
+        let text: String = text.chars().map(fold).flat_map(char::to_lowercase).collect();
+        unprefixed(&text).to_owned()
+    };
     let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
     let text = String::from_utf8_lossy(&decoded);
     // Tornado, Starlette and WebOb drop what Unicode or Latin-1 calls white space around a name; U+FFFD stands for such a byte.

@@ -113,7 +113,7 @@ fn check_audience(policy: &OidcPolicy, payload: &Map<String, Value>) -> Result<(
     if ours { Ok(()) } else { Err(Fault::Audience { found: short(found()), expected: policy.client_id.clone() }) }
 }
 
-/// RFC 7519 section 4.1.2. A lax app makes a name of a number too; one that is absent is for [`is_of_person`] to judge.
+/// RFC 7519 section 4.1.2. A lax app makes a name of a number too; one that is absent is for [`is_of_person`](super::person::is_of_person) to judge.
 fn check_subject(payload: &Map<String, Value>) -> Result<(), Fault> {
     match payload.get("sub") {
         None | Some(Value::Null | Value::String(_)) => Ok(()),
@@ -130,29 +130,3 @@ fn check_member(header: &Map<String, Value>, name: &'static str, expected: &str)
         }
     }
 }
-
-/// Whether a token speaks of a person. One that a client was given for itself does not, and must never make a user of it.
-///
-/// There is no one sign: RFC 9068 section 2.2 makes such a subject the client's own id; Entra says `idtyp`, Auth0 `gty`,
-/// Cloudflare leaves `sub` empty, and Keycloak has users of a name that it reserves. Its lightweight tokens lack `sub` for
-/// people too, whom an app then knows by another claim.
-pub fn is_of_person(statement: &Statement) -> bool {
-    let Statement::Oidc(payload) = statement else { return true };
-    let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default();
-    let subject = text("sub");
-    let clients = ["client_id", "azp", "cid", "appid"].map(text);
-    let is_client = |name: &str| clients.iter().any(|client| !client.is_empty() && *client == name);
-    let service_account = text("preferred_username").strip_prefix("service-account-").unwrap_or_default();
-    let is_of_client = is_client(subject)
-        || (!service_account.is_empty() && clients.iter().any(|client| client.eq_ignore_ascii_case(service_account)))
-        || text("idtyp") == "app"
-        || text("gty") == "client-credentials";
-    let names_person = || {
-        let named = NAMES.into_iter().filter_map(|name| payload.get(name)).filter(|value| !value.is_null());
-        named.into_iter().any(|value| value.as_str().is_none_or(|text| !text.is_empty()))
-    };
-    !is_of_client && (!subject.trim().is_empty() || names_person())
-}
-
-/// Claims by which apps know a person whose token has no `sub`.
-const NAMES: [&str; 6] = ["preferred_username", "email", "upn", "unique_name", "username", "cognito:username"];

@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use self::dropped::Dropped;
 use crate::config::{Headers, ProviderSettings};
 use crate::pipeline::provider::Protocol;
-use crate::pipeline::reading::header::{Meaning, folded, is_plain, meaning};
+use crate::pipeline::reading::header::{Meaning, bare, folded, is_authorization, is_plain, meaning};
 use crate::serve::framing::Framing;
 use crate::serve::identity;
 
@@ -101,6 +101,10 @@ impl Hygiene {
             }
             hop_by_hop |= is_hop_by_hop(name);
             match meaning(name.as_str()) {
+                // A second cookie or media type, which the app alone would read. Credentials are looked into wherever they stand.
+                Some(Meaning::Message) if bare(name.as_str()) != name.as_str() && !is_authorization(name.as_str()) => {
+                    unwanted.push(name.clone());
+                }
                 None | Some(Meaning::Message) => {}
                 Some(Meaning::Method) => cleaned.method_override = Some(name.clone()),
                 Some(meaning) if self.passes(name, meaning, peer_is_trusted, asked) => {}
@@ -123,7 +127,7 @@ impl Hygiene {
             Meaning::Hop => peer_is_trusted,
             Meaning::Identity | Meaning::OtherHop => {
                 let of_hops = name.as_str().starts_with(FORWARDING_PREFIX);
-                let passes = !self.own.contains(name)
+                let passes = self.own.iter().all(|own| own.as_str() != bare(name.as_str()))
                     && ((self.read.contains(name) && (peer_is_trusted || !of_hops))
                         || (peer_is_trusted && (self.trusted.contains(name) || (asked && is_asked_about(name)))));
                 if peer_is_trusted && !passes {
