@@ -149,13 +149,8 @@ pub fn read(
         root.context.raise_absent(&root.span, "provider", "missing; expected at least one `[[provider]]`");
     }
     let common = Common { public_url, own, limits, claim_limits };
-    let mut declared = Declared {
-        settings: Vec::new(),
-        providers: Vec::new(),
-        unnamed: false,
-        modes: Vec::new(),
-        is_partial: false,
-    };
+    let mut declared =
+        Declared { settings: Vec::new(), providers: Vec::new(), unnamed: false, modes: Vec::new(), is_partial: false };
     let mut all = Vec::new();
     for section in &sections {
         match provider(section, &declared.providers, &common, warnings) {

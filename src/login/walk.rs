@@ -155,7 +155,8 @@ pub async fn walk(
     };
     trace.verified(&assertion);
     // A client-credentials token identifies no person and must never create a user.
-    if assertion.get().binding == BindingVerdict::Presented && !is_of_person(&assertion.get().statement, &provider.user.claim)
+    if assertion.get().binding == BindingVerdict::Presented
+        && !is_of_person(&assertion.get().statement, &provider.user.claim)
     {
         return Err(Reason::NoPerson.into());
     }

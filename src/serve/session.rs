@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_apps_cookie_is_the_only_one_of_its_name() {
-        let cases: [(&[&'static str], Option<&str>); 22] = [
+        let cases: [(&[&'static str], Option<&str>); 24] = [
             (&["sid=1"], Some("1")),
             (&["a=b; sid=1; c=d"], Some("1")),
             (&["a=b;sid=x=y "], Some("x=y")),
@@ -453,6 +453,8 @@ mod tests {
             (&["sid=1; x=y\tsid=2"], None),
             (&["s[id=2; s_id=1"], None),
             (&["sid=1; .sid=2"], None),
+            (&["sid=1; __Secure-sid=2"], None),
+            (&["__Host-sid=2"], None),
             (&["sid=1,2"], Some("1,2")),
             (&["a=1,2; sid=1"], Some("1")),
             (&[], None),

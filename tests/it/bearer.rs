@@ -290,11 +290,17 @@ async fn a_token_without_a_person_never_syncs() {
     let rows = [
         ("RFC 9068", json!({"sub": "svc", "client_id": "svc"})),
         ("Entra", json!({"sub": "guid", "idtyp": "app"})),
-        ("Auth0", json!({"sub": "abc@clients", "gty": "client-credentials"})),
+        ("Auth0", json!({"sub": "abc@clients", "azp": "abc", "gty": "client-credentials"})),
         ("Okta", json!({"sub": "0oa1", "cid": "0oa1"})),
-        ("Keycloak", json!({"sub": "guid", "azp": "svc", "preferred_username": "service-account-svc"})),
+        (
+            "Keycloak",
+            json!({
+                "sub": "guid", "azp": "svc", "client_id": "svc", "clientHost": "192.0.2.1",
+                "preferred_username": "service-account-svc",
+            }),
+        ),
         ("a service token of Cloudflare", json!({"sub": "", "common_name": "x.access"})),
-        ("no subject", json!({"sub": null})),
+        ("no subject", json!({"sub": null, "client_id": "svc"})),
     ];
     for (what, members) in rows {
         let mut claims = scene.claims("x", &["staff"]);

@@ -15,4 +15,5 @@ mod saml;
 mod spellings;
 mod store;
 mod tokens;
+mod tokens_clients;
 mod tokens_relay;

@@ -127,6 +127,8 @@ async fn identity_goes_with_the_apps_own_session_and_without_it_nowhere() {
         format!("sid; sid=abc; {session}"),
         format!("a=1,sid=other; sid=abc; {session}"),
         format!("SID=abc; {session}"),
+        format!("__Host-sid=other; sid=abc; {session}"),
+        format!("sid=abc; __secure-sid=other; {session}"),
         format!("sid=; {session}"),
         "sid=abc".to_owned(),
     ] {

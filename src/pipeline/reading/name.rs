@@ -131,7 +131,8 @@ const COOKIE_PREFIXES: [&str; 4] = ["__host-http-", "__http-", "__host-", "__sec
 
 /// The name of a cookie without its prefixes.
 fn unprefixed(mut name: &str) -> &str {
-    let begins = |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+    let begins =
+        |name: &str, prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
     while let Some(prefix) = COOKIE_PREFIXES.iter().find(|prefix| begins(name, prefix)) {
         name = name.get(prefix.len()..).unwrap_or_default();
     }

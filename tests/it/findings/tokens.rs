@@ -57,16 +57,16 @@ group = "Staff"
 "#;
 
 /// Two bearer providers, an honest person, and one who is disabled.
-struct Scene {
-    house: House,
-    idp: Idp,
+pub(super) struct Scene {
+    pub house: House,
+    pub idp: Idp,
     gateway: Idp,
-    honest: String,
-    disabled: String,
+    pub honest: String,
+    pub disabled: String,
 }
 
 impl Scene {
-    async fn new(bearer: &str) -> Self {
+    pub async fn new(bearer: &str) -> Self {
         Self::with(bearer, "").await
     }
 
@@ -74,7 +74,7 @@ impl Scene {
         Self::with(&format!("[guard]\nelsewhere = \"{elsewhere}\""), "").await
     }
 
-    async fn with(bearer: &str, namespace: &str) -> Self {
+    pub async fn with(bearer: &str, namespace: &str) -> Self {
         let (idp, gateway) = (Idp::start().await, Idp::start().await);
         let text = CONFIG
             .replace("ISSUER", &idp.issuer())
@@ -94,20 +94,20 @@ impl Scene {
         scene
     }
 
-    fn later(&self, seconds: i64) {
+    pub fn later(&self, seconds: i64) {
         self.house.clock.set(loginsync::pipeline::ids::Timestamp(self.house.clock.now().0 + seconds * 1000));
     }
 
-    async fn bear(&self, token: &str) -> Answer {
+    pub async fn bear(&self, token: &str) -> Answer {
         self.get(&format!("Authorization: Bearer {token}\r\n")).await
     }
 
-    async fn get(&self, headers: &str) -> Answer {
+    pub async fn get(&self, headers: &str) -> Answer {
         wire::get(self.house.running.proxy, "/page", headers).await
     }
 
     /// How much reached the app since, of requests that are long enough to hold a token.
-    fn reached(&self, before: usize) -> usize {
+    pub fn reached(&self, before: usize) -> usize {
         let seen = self.house.app.seen();
         let size = |seen: &crate::front_door::Seen| {
             let headers: usize = seen.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -145,11 +145,11 @@ impl Scene {
     }
 }
 
-fn user(namespace: &str, subject: &str) -> UserId {
+pub(super) fn user(namespace: &str, subject: &str) -> UserId {
     UserId { namespace: Namespace::parse(namespace).unwrap(), subject: Subject::parse(subject).unwrap() }
 }
 
-fn claims(idp: &Idp, subject: &str) -> Value {
+pub(super) fn claims(idp: &Idp, subject: &str) -> Value {
     let now = NOW.seconds();
     json!({
         "iss": idp.issuer(), "aud": "the-app", "sub": subject, "iat": now - 60, "exp": now + 3600, "groups": ["staff"], "login": subject,
