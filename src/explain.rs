@@ -185,7 +185,7 @@ async fn stopped(
             if matches!(other, Reason::NoPerson) {
                 report
                     .notes
-                    .push("no login is made of it; the request goes on to the app, and no person is named".into());
+                    .push("no login is made of it: the request goes on to the app with no person named, or is refused with `bearer.machines = false`".into());
             }
             report.refuse(other);
             return Ok(report);

@@ -13,6 +13,42 @@ pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: 
     let mut findings = lint(rules, &telling(config, rules), now);
     findings.extend(unvouched.iter().flat_map(of_privileged));
     findings.extend(of_issuers(config));
+    findings.extend(of_endpoints(config));
+    findings
+}
+
+/// Where SAML libraries take logins by the POST binding, and where they do so beside it without being asked to.
+const ENDPOINTS: [(&str, &[&str], &str); 2] = [
+    ("postResponse", &["artifactResponse", "paosResponse"], "mod_auth_mellon"),
+    ("SAML2/POST", &["SAML2/POST-SimpleSign", "SAML2/Artifact", "SAML2/ECP"], "the Shibboleth service provider"),
+];
+
+/// Callbacks of a library that takes logins at further addresses, which are not declared: a login there passes unread.
+fn of_endpoints(config: &Config) -> Vec<Finding> {
+    let watched = config.providers.iter().map(|settings| &settings.provider);
+    let mut findings = Vec::new();
+    for provider in watched.filter(|provider| provider.mode == Mode::SamlPost) {
+        let is_declared =
+            |address: &str| provider.callbacks.iter().any(|callback| callback.eq_ignore_ascii_case(address));
+        for callback in &provider.callbacks {
+            for (ours, others, library) in ENDPOINTS {
+                let Some((base, end)) = callback.split_at_checked(callback.len().saturating_sub(ours.len())) else {
+                    continue;
+                };
+                let further = others.iter().map(|other| format!("{base}{other}"));
+                let further: Vec<String> = further.filter(|address| !is_declared(address)).collect();
+                if base.ends_with('/') && end.eq_ignore_ascii_case(ours) && !further.is_empty() {
+                    let message = format!(
+                        "{library} also takes logins at `{}`, which pass unread; name every AssertionConsumerService of the \
+                         app's metadata in `callback`",
+                        further.join("`, `")
+                    );
+                    let about = format!("provider `{}`, callback `{callback}`", provider.name);
+                    findings.push(Finding { lint: Lint::FurtherEndpoints, about, message });
+                }
+            }
+        }
+    }
     findings
 }
 

@@ -163,7 +163,7 @@ pub enum Reason {
     Claims(#[from] ClaimsRefusal),
     #[error(transparent)]
     Userinfo(#[from] Unread),
-    #[error("this token identifies no person")]
+    #[error("this token was issued to a client for itself, and identifies no person")]
     NoPerson,
     #[error("the provider was asked about the person of a session, and its ID token speaks of another")]
     AnotherPerson,

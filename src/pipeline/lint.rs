@@ -49,6 +49,7 @@ pub enum Lint {
     Untold,
     KeptByApp,
     IssuerInTwoNamespaces,
+    FurtherEndpoints,
 }
 
 impl Lint {
@@ -71,6 +72,7 @@ impl Lint {
             Self::Untold => "not told to the app",
             Self::KeptByApp => "kept by the app",
             Self::IssuerInTwoNamespaces => "one issuer, two namespaces",
+            Self::FurtherEndpoints => "further endpoints",
         }
     }
 }

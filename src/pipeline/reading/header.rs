@@ -393,6 +393,7 @@ const X: &[(&str, Meaning)] = &[
     // Azure App Service ("Easy Auth") and Static Web Apps.
     ("x-ms-client-principal*", Identity),
     ("x-ms-token-*", Identity),
+    ("x-ms-auth-token", Identity),
     ("x-arr-clientcert", Identity),
     // AWS Application Load Balancer.
     ("x-amzn-oidc-*", Identity),

@@ -20,7 +20,7 @@ async fn typed(proxy: &Proxy, target: &str, kind: &str, body: &str) -> Answer {
 }
 
 /// Names that move a request, lend an identity, or that apps read as other names.
-const NEVER: [&str; 60] = [
+const NEVER: [&str; 82] = [
     "SCRIPT_NAME",
     "Script-Name",
     "PATH_INFO",

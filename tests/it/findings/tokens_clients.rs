@@ -124,7 +124,7 @@ fn of_people() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn sec01_nobody_passes_for_a_client() {
+async fn sec01_no_person_passes_for_a_client() {
     let scene = Scene::new("").await;
     for subject in ["the-client", "the-client@clients"] {
         assert_eq!(scene.bear(&scene.sign(&json!({"sub": subject}))).await.status, 200);

@@ -220,3 +220,34 @@ fn one_issuer_in_two_namespaces_is_told() {
     let said = run(&["lint", "--config", &desk.file("one.toml", &text("namespace = \"web\""))]);
     assert!(!said.out.contains("namespaces"), "{}", said.out);
 }
+
+#[test]
+fn further_addresses_of_a_saml_library_are_told() {
+    let desk = Desk::new();
+    let certificate = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/keys/idp-rsa.certificate.test-only.pem");
+    let text = |callback: &str| {
+        format!(
+            "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n\
+             [[provider]]\nname = \"saml\"\nmode = \"saml-post\"\nissuer = \"https://id.example.com\"\naudience = \"app\"\n\
+             certificate_files = [\"{certificate}\"]\ncallback = {callback}\n"
+        )
+    };
+    for (number, (callback, expected)) in [
+        (
+            "\"/mellon/postResponse\"",
+            "mod_auth_mellon also takes logins at `/mellon/artifactResponse`, `/mellon/paosResponse`",
+        ),
+        ("[\"/a/postresponse\", \"/a/paosResponse\"]", "also takes logins at `/a/artifactResponse`, which"),
+        ("[\"/m/postResponse\", \"/m/artifactResponse\", \"/m/paosResponse\"]", ""),
+        ("\"/Shibboleth.sso/SAML2/POST\"", "`/Shibboleth.sso/SAML2/Artifact`, `/Shibboleth.sso/SAML2/ECP`"),
+        ("\"/saml/acs\"", ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let said = run(&["lint", "--config", &desk.file(&format!("{number}.toml"), &text(callback))]);
+        let told = said.out.contains("further endpoints: provider `saml`");
+        assert_eq!(told, !expected.is_empty(), "{callback}: {said:?}");
+        assert!(said.out.contains(expected), "{callback}: {}", said.out);
+    }
+}
