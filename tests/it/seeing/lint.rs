@@ -229,7 +229,7 @@ fn further_addresses_of_a_saml_library_are_told() {
         format!(
             "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n\
              [[provider]]\nname = \"saml\"\nmode = \"saml-post\"\nissuer = \"https://id.example.com\"\naudience = \"app\"\n\
-             certificate_files = [\"{certificate}\"]\ncallback = {callback}\n"
+             sso_url = \"https://id.example.com/sso\"\ncertificate_files = [\"{certificate}\"]\ncallback = {callback}\n"
         )
     };
     for (number, (callback, expected)) in [
