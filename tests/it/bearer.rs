@@ -316,6 +316,31 @@ async fn a_token_without_a_person_never_syncs() {
     assert_eq!(scene.logins().await, 0);
 }
 
+/// Operators know people by claims that clients have as well.
+#[tokio::test]
+async fn a_client_is_no_user_whatever_claim_names_users() {
+    let rows = [
+        ("oid", json!({"sub": "guid", "oid": "guid", "idtyp": "app", "azpacr": "1", "roles": ["Read"]})),
+        (
+            "preferred_username",
+            json!({"sub": "guid", "client_id": "svc", "clientHost": "::1", "preferred_username": "service-account-svc"}),
+        ),
+    ];
+    for (claim, members) in rows {
+        let idp = Idp::start().await;
+        let further = format!("algorithms = [\"EdDSA\"]\nuser_claim = \"{claim}\"");
+        let text_of = provider("api", &idp.issuer(), "the-app", "authorization", &further);
+        let scene = Scene::of(idp, &text_of).await;
+        let mut claims = scene.claims("x", &["staff"]);
+        claims.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        assert_eq!(scene.bear(&scene.idp.sign(&claims)).await.status, 200, "{claim}");
+        assert_eq!(scene.told(), text("", ""), "{claim}");
+        claims["name"] = json!("Alice");
+        assert_eq!(scene.bear(&scene.idp.sign(&claims)).await.status, 200, "{claim}");
+        assert_ne!(scene.told(), text("", ""), "{claim}: a person");
+    }
+}
+
 #[tokio::test]
 async fn one_token_at_two_providers_is_two_tokens() {
     let idp = Idp::start().await;

@@ -21,7 +21,7 @@ use crate::pipeline::provider::UserClaim;
 pub fn is_of_person(statement: &Statement, user_claim: &UserClaim) -> bool {
     let Statement::Oidc(payload) = statement else { return true };
     let token = Token(payload);
-    token.says_person() || !(token.is_of_keycloak_client(user_claim) || token.is_of_client(user_claim))
+    token.says_person() || token.names_user(user_claim) || !(token.is_of_keycloak_client() || token.is_of_client())
 }
 
 /// Claims of logins and of people, of which a client has none: folded, since vendors write them in their own ways. `acr` and the
@@ -75,6 +75,9 @@ const PERSONAL: &[&str] = &[
 /// Scopes that ask for a login, or for what a person is called.
 const SCOPES: [&str; 6] = ["openid", "profile", "email", "address", "phone", "offline_access"];
 
+/// Claims by which operators know people, and which clients have as well: the last one at Entra.
+const SHARED: [&str; 3] = ["sub", "preferred_username", "oid"];
+
 const SERVICE_ACCOUNT: &str = "service-account-";
 
 struct Token<'t>(&'t Map<String, Value>);
@@ -114,27 +117,26 @@ impl Token<'_> {
             || self.differs("grant_type", "client_credentials")
     }
 
+    fn names_user(&self, user_claim: &UserClaim) -> bool {
+        match user_claim {
+            UserClaim::Named(name) => !SHARED.contains(&name.as_str()) && self.has(name),
+            UserClaim::Subject => false,
+        }
+    }
+
     /// People cannot have what Keycloak notes of the session of a service account alone. The name is no proof by itself: where a
     /// client has no service account, it is free for people to choose.
-    fn is_of_keycloak_client(&self, user_claim: &UserClaim) -> bool {
-        let named = match user_claim {
-            UserClaim::Named(name) => name == "preferred_username" || !self.has(name),
-            UserClaim::Subject => true,
-        };
+    fn is_of_keycloak_client(&self) -> bool {
         let client = ["client_id", "clientId"].map(|name| self.text(name)).into_iter().find(|name| !name.is_empty());
         let Some(client) = client else { return false };
         let account = self.text("preferred_username").strip_prefix(SERVICE_ACCOUNT).unwrap_or_default();
         let noted = self.has("clientHost") || self.has("clientAddress");
-        named && noted && account.eq_ignore_ascii_case(client) && !self.differs("azp", client)
+        noted && account.eq_ignore_ascii_case(client) && !self.differs("azp", client)
     }
 
     /// Where a subject may be a name of a person's choice, nothing else in the token may speak of one.
-    fn is_of_client(&self, user_claim: &UserClaim) -> bool {
-        let names_user = match user_claim {
-            UserClaim::Named(name) => name != "sub" && self.has(name),
-            UserClaim::Subject => false,
-        };
-        if names_user || self.has("acr") || self.has("preferred_username") || self.asks_for_person() {
+    fn is_of_client(&self) -> bool {
+        if self.has("acr") || self.has("preferred_username") || self.asks_for_person() {
             return false;
         }
         let subject = match self.0.get("sub") {
