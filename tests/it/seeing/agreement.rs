@@ -160,11 +160,20 @@ fn changed(field: &str) -> String {
 async fn see01_a_token_in_a_header_is_judged_as_the_login_judges_it() {
     let pair = Pair::open().await;
     let token = |changes: Value| signed(&with(&changes));
+    let of_client = |mut changes: Value| {
+        (changes["nonce"], changes["email"]) = (Value::Null, Value::Null);
+        token(changes)
+    };
     for (what, token, enters) in [
         ("a person", token(json!({"jti": "1", "client_id": "some-client"})), true),
-        ("a client for itself", token(json!({"sub": "robot", "client_id": "robot"})), false),
-        ("a client for itself, by Entra", token(json!({"sub": "x", "idtyp": "app"})), false),
-        ("a client for itself, by Auth0", token(json!({"sub": "x", "gty": "client-credentials"})), false),
+        ("a client for itself", of_client(json!({"sub": "robot", "client_id": "robot"})), false),
+        ("a client for itself, by Entra", of_client(json!({"sub": "x", "idtyp": "app"})), false),
+        (
+            "a client for itself, by Auth0",
+            of_client(json!({"sub": "x@clients", "azp": "x", "gty": "client-credentials"})),
+            false,
+        ),
+        ("a person called as a client is", token(json!({"jti": "2", "sub": "robot", "client_id": "robot"})), true),
         ("nobody", token(json!({"sub": null, "email": null})), false),
         ("a logout token", token(json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}})), false),
         ("another audience", token(json!({"aud": "another"})), false),
