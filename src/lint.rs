@@ -23,7 +23,7 @@ const ENDPOINTS: [(&str, &[&str], &str); 2] = [
     ("SAML2/POST", &["SAML2/POST-SimpleSign", "SAML2/Artifact", "SAML2/ECP"], "the Shibboleth service provider"),
 ];
 
-/// Callbacks of a library that takes logins at further addresses, which are not declared: a login there passes unread.
+/// Callbacks of a library that takes logins at further addresses, which are not declared: the guard refuses only what it recognises there.
 fn of_endpoints(config: &Config) -> Vec<Finding> {
     let watched = config.providers.iter().map(|settings| &settings.provider);
     let mut findings = Vec::new();
@@ -39,7 +39,7 @@ fn of_endpoints(config: &Config) -> Vec<Finding> {
                 let further: Vec<String> = further.filter(|address| !is_declared(address)).collect();
                 if base.ends_with('/') && end.eq_ignore_ascii_case(ours) && !further.is_empty() {
                     let message = format!(
-                        "{library} also takes logins at `{}`, which pass unread; name every AssertionConsumerService of the \
+                        "{library} also takes logins at `{}`, which the guard alone watches; name every AssertionConsumerService of the \
                          app's metadata in `callback`",
                         further.join("`, `")
                     );
