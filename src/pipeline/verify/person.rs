@@ -106,8 +106,7 @@ impl Token<'_> {
             PERSONAL.contains(&folded.as_str()) && says_something(value)
         });
         // A client without credentials of its own gets tokens for people alone (Entra).
-        let is_public =
-            ["azpacr", "appidacr"].into_iter().any(|name| self.0.get(name).is_some_and(|value| is_zero(value)));
+        let is_public = ["azpacr", "appidacr"].into_iter().any(|name| self.0.get(name).is_some_and(is_zero));
         personal
             || is_public
             || self.text("typ").eq_ignore_ascii_case("id")
