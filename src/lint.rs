@@ -1,5 +1,7 @@
 //! What is legal in a configuration, and suspicious: in the rules, in what the store has of them, and in how providers share people.
 
+mod receivers;
+
 use crate::config::Config;
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::lint::{Finding, Lint, Telling, lint};
@@ -14,6 +16,7 @@ pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: 
     findings.extend(unvouched.iter().flat_map(of_privileged));
     findings.extend(of_issuers(config));
     findings.extend(of_endpoints(config));
+    findings.extend(receivers::findings(config, rules));
     findings
 }
 

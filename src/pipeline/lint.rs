@@ -50,6 +50,11 @@ pub enum Lint {
     KeptByApp,
     IssuerInTwoNamespaces,
     FurtherEndpoints,
+    ToldTwice,
+    OwnsEveryGroup,
+    ChosenUserName,
+    LongWait,
+    WaitsForNothing,
 }
 
 impl Lint {
@@ -73,6 +78,11 @@ impl Lint {
             Self::KeptByApp => "kept by the app",
             Self::IssuerInTwoNamespaces => "one issuer, two namespaces",
             Self::FurtherEndpoints => "further endpoints",
+            Self::ToldTwice => "told twice",
+            Self::OwnsEveryGroup => "owns every group",
+            Self::ChosenUserName => "a user name that users choose",
+            Self::LongWait => "long wait",
+            Self::WaitsForNothing => "waits for nothing",
         }
     }
 }

@@ -251,3 +251,57 @@ fn further_addresses_of_a_saml_library_are_told() {
         assert!(said.out.contains(expected), "{callback}: {}", said.out);
     }
 }
+
+/// What is suspicious in receivers, and what is not.
+#[test]
+fn receivers_are_looked_at() {
+    let hook = |more: &str| format!("[[webhook]]\nname = \"app\"\nurl = \"https://app.example.com/hook\"\n{more}\n");
+    let scim = |more: &str| {
+        format!(
+            "[[scim]]\nname = \"wiki\"\nurl = \"https://wiki.example.com/scim/v2\"\ntoken_file = \"token\"\n{more}\n"
+        )
+    };
+    let second = |name: &str, more: &str| hook(more).replace("name = \"app\"", &format!("name = \"{name}\""));
+    let waits = "deliver = \"before-entry\"";
+    let long = "[limits]\nlogin_timeout = \"60s\"\n";
+    let said = |more: &str| {
+        let desk = Desk::new();
+        desk.file("token", "a-token-for-tests");
+        run(&["lint", "--config", &desk.file("config.toml", &format!("{HEAD}{more}"))])
+    };
+    for (more, expected) in [
+        (hook("") + &second("other", ""), "told twice: receiver `other`: it has the `url` of receiver `app`"),
+        (
+            scim("groups = [\"Staff\"]")
+                + &scim("groups = [\"Administrators\"]").replace("name = \"wiki\"", "name = \"w2\""),
+            "told twice: receiver `w2`",
+        ),
+        (hook("groups = [\"Stuff\"]"), "no such target: receiver `app`: its `groups` name `Stuff`"),
+        (hook("roles = [\"edtior\"]"), "no such target: receiver `app`: its `roles` name `edtior`"),
+        (
+            long.to_owned() + &hook(&format!("{waits}\nentry_timeout = \"20s\"")),
+            "long wait: receiver `app`: `entry_timeout` is 20 s",
+        ),
+        (hook(&format!("{waits}\nevents = [\"user.disabled\"]")), "waits for nothing: receiver `app`"),
+        (hook(&format!("{waits}\ngroups = []\nroles = []")), "its `groups` and `roles` are empty"),
+        (scim("groups = \"all\"\nauthoritative = true"), "owns every group: receiver `wiki`"),
+        (
+            scim("groups = [\"Staff\"]\nuser_name = \"name\"\nusers = \"match\""),
+            "takes over the user who has that name",
+        ),
+    ] {
+        let said = said(&more);
+        assert_eq!(said.code, 3, "{more}: {said:?}");
+        assert!(said.out.contains(expected), "{expected}: {}", said.out);
+    }
+    for fine in [
+        hook("groups = [\"Staff\"]") + &second("other", "groups = [\"Administrators\"]"),
+        hook(&format!("{waits}\nevents = [\"user.memberships.changed\"]\ngroups = [\"Staff\"]")),
+        hook("events = [\"user.disabled\"]\ngroups = []\nroles = []"),
+        scim("groups = [\"Staff\"]\nauthoritative = true\nuser_name = \"email\"") + &hook(""),
+        scim("groups = \"all\""),
+    ] {
+        let said = said(&fine);
+        assert_eq!((said.code, said.out.as_str()), (0, "nothing suspicious\n"), "{fine}: {}", said.err);
+    }
+}
