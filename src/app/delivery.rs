@@ -115,7 +115,8 @@ impl Deliveries {
         Followers::new(waits.collect(), store.outbox(), Arc::clone(&self.raised))
     }
 
-    fn current(&self) -> Arc<Vec<Arc<dyn Receiver>>> {
+    /// Those of now.
+    pub(super) fn current(&self) -> Arc<Vec<Arc<dyn Receiver>>> {
         Arc::clone(&self.receivers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

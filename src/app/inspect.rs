@@ -13,6 +13,7 @@ use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
+use crate::ports::publish::Receiver;
 use crate::ports::store::{Store, StoreError};
 use crate::serve::admin::service::{Refused, World};
 use crate::serve::admin::{Change, Inspect};
@@ -73,6 +74,10 @@ impl Inspect for Arc<Core> {
 
     fn now(&self) -> Timestamp {
         self.parts.clock.now()
+    }
+
+    fn receiver(&self, name: &str) -> Option<Arc<dyn Receiver>> {
+        self.parts.deliveries.current().iter().find(|receiver| receiver.name() == name).map(Arc::clone)
     }
 
     fn world(&self) -> World {

@@ -9,7 +9,7 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, ReceiverKind, ReceiverSettings, SECRET_PREFIX};
 use crate::pipeline::ids::{GroupName, Target};
-use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView, TestFinding};
 use crate::ports::publish::scim::ScimReceiver;
 use crate::ports::store::Store;
 
@@ -26,7 +26,7 @@ enum Action {
     /// Show a receiver, and what it has still to hear
     Show(Named),
     /// Send a webhook a `ping`, or learn what a SCIM server can, by a user and a group that are made and removed
-    Test(Named),
+    Test(Test),
     /// Print the secrets that sign messages to a receiver
     Secret(Named),
     /// Try deliveries now that failed
@@ -70,6 +70,15 @@ struct Act {
 }
 
 #[derive(Debug, Args)]
+struct Test {
+    #[command(flatten)]
+    named: Named,
+    /// Name of the operator, for the audit
+    #[arg(long, env = "USER", default_value = "unknown")]
+    by: String,
+}
+
+#[derive(Debug, Args)]
 struct Resync {
     #[command(flatten)]
     act: Act,
@@ -94,7 +103,7 @@ impl DeliveryCommand {
         match self.action {
             Action::List(list) => list.run(),
             Action::Show(named) => named.show(),
-            Action::Test(named) => named.test(),
+            Action::Test(test) => test.run(),
             Action::Secret(named) => named.secret(),
             Action::Retry(act) => act.count("retried", async |store, name, user, by| {
                 store.retry(name, user, by, Clock::system().now()).await
@@ -162,24 +171,6 @@ impl Named {
         Ok(())
     }
 
-    fn test(&self) -> Result<(), Failure> {
-        let (config, store) = self.config.open()?;
-        let settings = self.receiver(&config)?;
-        let found = block_on(async {
-            let clock = Clock::system();
-            let receiver = app::receiver_of(&config, settings, &store, &clock).await.map_err(Failure::new)?;
-            receiver.test(clock.now()).await.map_err(Failure::new)
-        })?;
-        if self.json {
-            let found: serde_json::Map<_, _> =
-                found.into_iter().map(|(what, how)| (what.to_owned(), serde_json::Value::String(how))).collect();
-            return print_json(&found);
-        }
-        let width = found.iter().map(|(what, _)| what.len()).max().unwrap_or_default();
-        found.iter().for_each(|(what, how)| println!("{what:width$}  {how}"));
-        Ok(())
-    }
-
     fn secret(&self) -> Result<(), Failure> {
         let (config, store) = self.config.open()?;
         let settings = self.receiver(&config)?;
@@ -199,6 +190,31 @@ impl Named {
             return print_json(&serde_json::json!({ "secrets": secrets }));
         }
         secrets.iter().for_each(|secret| println!("{secret}"));
+        Ok(())
+    }
+}
+
+impl Test {
+    fn run(&self) -> Result<(), Failure> {
+        let (config, store) = self.named.config.open()?;
+        let settings = self.named.receiver(&config)?;
+        let by = format!("cli:{}", self.by);
+        let tested = block_on(async {
+            let clock = Clock::system();
+            let receiver = app::receiver_of(&config, settings, &store, &clock).await.map_err(Failure::new)?;
+            store.test_receiver(&*receiver, &by, clock.now()).await.map_err(Failure::new)
+        })?;
+        if let Some(fault) = tested.fault {
+            return Err(Failure(fault));
+        }
+        let found = tested.findings;
+        if self.named.json {
+            let found: serde_json::Map<_, _> =
+                found.into_iter().map(|it| (it.what, serde_json::Value::String(it.how))).collect();
+            return print_json(&found);
+        }
+        let width = found.iter().map(|it| it.what.len()).max().unwrap_or_default();
+        found.iter().for_each(|TestFinding { what, how }| println!("{what:width$}  {how}"));
         Ok(())
     }
 }

@@ -37,6 +37,7 @@ use crate::pipeline::mapping::stored::Stored;
 use crate::ports::BoxFuture;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::keys::KeySource;
+use crate::ports::publish::Receiver;
 use crate::ports::store::{Store, StoreError};
 use crate::serve::held::Budget;
 use crate::serve::relying_party::operators::Operators;
@@ -63,6 +64,8 @@ pub trait Inspect: Send + Sync + 'static {
     /// What the configuration file alone comes to.
     fn file_rules(&self) -> Arc<RuleSet>;
     fn now(&self) -> Timestamp;
+    /// A receiver of this name, ready to be told.
+    fn receiver(&self, name: &str) -> Option<Arc<dyn Receiver>>;
     /// What a change would be planned on now. What a change really is planned on, [`Self::change`] takes under its lock.
     fn world(&self) -> World;
     /// Who signs operators in to the console, where a provider does.

@@ -652,7 +652,8 @@ async fn operators_see_and_steer_deliveries() {
     }
     assert_eq!(told(&scene.hook.messages(7).await[6]).4, ["Admins"]);
     let audit = run("audit list --json").await.out;
-    for event in ["delivery_paused", "delivery_resumed", "delivery_resynced", "delivery_retried"] {
+    let events = ["delivery_tested", "delivery_paused", "delivery_resumed", "delivery_resynced", "delivery_retried"];
+    for event in events {
         assert!(audit.contains(event), "{event}: {audit}");
     }
     house.running.stop().await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
@@ -13,7 +13,7 @@ use crate::pipeline::mapping::RuleSet;
 use crate::ports::outbox::{Due, STUCK, ToldRow, Whom};
 use crate::ports::publish::health::{Control, Health};
 use crate::ports::publish::scim::Ours;
-use crate::ports::publish::{RESYNC, Told};
+use crate::ports::publish::{RESYNC, Receiver, Told};
 use crate::ports::store::{Ask, Store, StoreError, view};
 
 /// Users that are read in one go.
@@ -70,6 +70,31 @@ pub struct PendingView {
     pub next: Option<String>,
 }
 
+/// What a test of a receiver has come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tested {
+    pub at: String,
+    pub by: String,
+    pub works: bool,
+    /// What was looked at, and how it is.
+    pub findings: Vec<TestFinding>,
+    /// Why it does not work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TestFinding {
+    pub what: String,
+    pub how: String,
+}
+
+impl Tested {
+    fn note_of(receiver: &str) -> String {
+        format!("tested:{receiver}")
+    }
+}
+
 impl From<Due> for PendingView {
     fn from(due: Due) -> Self {
         let user = due.known.map(|known| known.user);
@@ -124,6 +149,28 @@ impl Store {
     pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, StoreError> {
         let due = self.outbox().due(name.to_owned(), STUCK, limit).await?;
         Ok(due.into_iter().map(PendingView::from).collect())
+    }
+
+    /// Tests a receiver, of no user, and keeps what came of it.
+    pub async fn test_receiver(&self, receiver: &dyn Receiver, by: &str, now: Timestamp) -> Result<Tested, StoreError> {
+        let (findings, fault) = match receiver.test(now).await {
+            Ok(findings) => (findings, None),
+            Err(fault) => (Vec::new(), Some(fault.why)),
+        };
+        let finding = |(what, how): (&str, String)| TestFinding { what: what.to_owned(), how };
+        let findings = findings.into_iter().map(finding).collect();
+        let tested = Tested { at: now.to_string(), by: by.to_owned(), works: fault.is_none(), findings, fault };
+        // Texts always have a JSON text.
+        let kept = serde_json::to_vec(&tested).unwrap_or_default();
+        self.outbox().set_note(Tested::note_of(receiver.name()), kept).await?;
+        self.note_act("delivery_tested", receiver.name(), None, by, now).await?;
+        Ok(tested)
+    }
+
+    /// What the last test of a receiver has come to.
+    pub async fn last_test(&self, name: &str) -> Result<Option<Tested>, StoreError> {
+        let kept = self.outbox().note(Tested::note_of(name)).await?;
+        Ok(kept.as_deref().and_then(|kept| serde_json::from_slice(kept).ok()))
     }
 
     /// Lets nothing be delivered to a receiver, or lets it go on, also where it was disabled.

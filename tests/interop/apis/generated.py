@@ -191,10 +191,11 @@ def v1():
     expect("gone", call("show_group", 404, name="Generated")["status"], 404)
     expect("a receiver", [one["name"] for one in call("list_deliveries", 200)["items"]], ["app"])
     expect("its state", call("show_delivery", 200, name="app")["receiver"]["name"], "app")
-    expect("paused", call("pause_delivery", 200, name="app")["state"], "paused")
+    expect("paused", call("steer_delivery", 200, name="app", act="pause")["state"], "paused")
+    expect("a test", call("test_delivery", 200, name="app")["works"], False)
     call("retry_delivery", 200, {"all": True}, name="app")
     call("resync_delivery", 200, {"all": True}, name="app")
-    expect("it is told again", call("resume_delivery", 200, name="app")["state"] != "paused", True)
+    expect("it is told again", call("steer_delivery", 200, name="app", act="resume")["state"] != "paused", True)
     # No name is used twice, so that each generator has its own.
     name = f"of-{GENERATOR}"
     expect("a client", call("create_client", 201, {"name": name, "scopes": ["read"]})["client_id"], name)

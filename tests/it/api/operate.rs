@@ -34,6 +34,16 @@ async fn deliveries_are_listed_paused_resumed_retried_and_told_anew() {
         let (status, view) = call(&office, ADMIN, "POST", &target, None).await;
         assert_eq!((status, view["state"] == "paused"), (200, state == "paused"), "{act}: {view}");
     }
+    assert_eq!(call(&office, ADMIN, "POST", "/api/v1/deliveries/app/dance", None).await.0, 404);
+    // A test fails as a delivery would, and what came of it is kept.
+    let target = "/api/v1/deliveries/app/test";
+    assert_eq!(call(&office, WRITER, "POST", target, None).await.0, 403);
+    assert_eq!(call(&office, ADMIN, "POST", "/api/v1/deliveries/none/test", None).await.0, 404);
+    let (status, tested) = call(&office, ADMIN, "POST", target, None).await;
+    assert_eq!((status, &tested["works"], &tested["by"]), (200, &json!(false), &json!("api client `admin` (v1)")));
+    assert!(tested["fault"].as_str().is_some_and(|fault| !fault.is_empty()), "{tested}");
+    assert_eq!(show().await["last_test"], tested);
+    assert_eq!(office.events("delivery_tested").await.len(), 1);
     let alice = json!({"namespace": "oidc", "subject": "alice"});
     for act in ["retry", "resync"] {
         let target = format!("/api/v1/deliveries/app/{act}");

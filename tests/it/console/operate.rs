@@ -46,6 +46,7 @@ async fn a_receiver_shows_what_it_has_to_hear_and_is_steered() {
     }
     assert!(page.contains("<bdi>oidc/alice</bdi>") && page.contains("Next try"), "{page}");
     let steps = [
+        ("test", "Send app a ping where it is a webhook", "does not work"),
         ("pause", "Deliver nothing to app until it is resumed", "paused"),
         ("resume", "Deliver to app again", "app"),
         ("retry", "Try every delivery to app now", "app"),

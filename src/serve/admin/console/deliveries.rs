@@ -12,7 +12,7 @@ use super::visitor::Visitor;
 use super::words::{Moment, Sentence};
 use crate::config::Scope;
 use crate::ports::catalogue::{Search, Sort};
-use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView, TestFinding, Tested};
 
 /// Pending deliveries that a page names.
 const MOST: usize = 100;
@@ -80,7 +80,27 @@ struct Page {
     row: Row,
     pending: Vec<Pending>,
     left_out: u64,
+    tested: Option<LastTest>,
     acts: bool,
+}
+
+/// What the last test has come to.
+struct LastTest {
+    at: Moment,
+    by: Sentence,
+    fault: Option<Sentence>,
+    findings: Vec<TestFinding>,
+}
+
+impl From<Tested> for LastTest {
+    fn from(tested: Tested) -> Self {
+        Self {
+            at: Moment::read(&tested.at),
+            by: Sentence::read(&tested.by),
+            fault: tested.fault.as_deref().map(Sentence::read),
+            findings: tested.findings,
+        }
+    }
 }
 
 /// One delivery that is not confirmed.
@@ -120,13 +140,21 @@ pub async fn show(State(console): State<Console>, visitor: Visitor, shell: Shell
     let pending = console.admin.service.pending(&name, MOST).await?;
     let left_out = row.pending.saturating_sub(pending.len() as u64);
     let pending = pending.into_iter().map(Pending::from).collect();
+    let tested = console.admin.service.last_test(&name).await?.map(LastTest::from);
     let acts = visitor.may(Scope::Admin);
-    Ok(render(StatusCode::OK, &Page { shell, row, pending, left_out, acts }))
+    Ok(render(StatusCode::OK, &Page { shell, row, pending, left_out, tested, acts }))
 }
 
 /// What can be done about a receiver: the button, and what it does.
 fn says(act: &str, name: &str) -> Result<(&'static str, String), Failure> {
     Ok(match act {
+        "test" => (
+            "Test it",
+            format!(
+                "Send `{name}` a `ping` where it is a webhook. Of a SCIM server learn what it can, by a user and a group that are made \
+                 there and removed."
+            ),
+        ),
         "pause" => {
             ("Pause it", format!("Deliver nothing to `{name}` until it is resumed. What it has to hear stays due."))
         }
@@ -187,6 +215,7 @@ pub async fn carry_out(
 ) -> Answer {
     let (service, call) = (&console.admin.service, visitor.call());
     match fields.get("act") {
+        "test" => drop(service.test_receiver(&call, &name).await?),
         "pause" => drop(service.pause(&call, &name, true).await?),
         "resume" => drop(service.pause(&call, &name, false).await?),
         "retry" => drop(service.retry(&call, &name, None).await?),

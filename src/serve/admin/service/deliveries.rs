@@ -3,7 +3,7 @@
 use super::{Call, Refused, Service};
 use crate::config::Scope;
 use crate::pipeline::ids::UserId;
-use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView, Tested};
 use crate::ports::store::StoreError;
 
 impl Service {
@@ -29,6 +29,24 @@ impl Service {
     pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, Refused> {
         self.check_receiver(name)?;
         Ok(self.inspect.store().pending(name, limit).await?)
+    }
+
+    /// What the last test of it has come to.
+    pub async fn last_test(&self, name: &str) -> Result<Option<Tested>, Refused> {
+        self.check_receiver(name)?;
+        Ok(self.inspect.store().last_test(name).await?)
+    }
+
+    /// Tests it: a webhook gets a `ping`, and of a SCIM server it is learned what it can.
+    pub async fn test_receiver(&self, call: &Call, name: &str) -> Result<Tested, Refused> {
+        let store = self.acting(call, name)?;
+        let receiver = self.inspect.receiver(name);
+        let receiver = receiver.ok_or_else(|| Refused::NotFound("there is no receiver of this name".into()))?;
+        let (by, now) = (call.caller.by(), self.inspect.now());
+        // A caller that goes away must not leave there what a test has made.
+        let testing = tokio::spawn(async move { store.test_receiver(&*receiver, &by, now).await });
+        let tested = testing.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())));
+        Ok(tested?)
     }
 
     /// Lets nothing be delivered to a receiver, or lets it go on.

@@ -15,14 +15,14 @@ use super::problem::{Problem, Problems};
 use super::{Adding, Asked, At, Page, Reading, limit};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::mapping::definition::Fault;
-use crate::ports::publish::receivers::{PendingView, ReceiverView};
+use crate::ports::publish::receivers::{PendingView, ReceiverView, Tested};
 
 pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new()
         .routes(routes!(list))
         .routes(routes!(show))
-        .routes(routes!(pause))
-        .routes(routes!(resume))
+        .routes(routes!(steer))
+        .routes(routes!(test))
         .routes(routes!(retry))
         .routes(routes!(resync))
 }
@@ -33,6 +33,17 @@ struct Delivery {
     receiver: ReceiverView,
     /// The longest due first.
     pending: Vec<PendingView>,
+    /// What the last test has come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_test: Option<Tested>,
+}
+
+/// What can be done with a receiver as a whole.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Steering {
+    Pause,
+    Resume,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -98,33 +109,30 @@ async fn show(
 ) -> Result<Json<Delivery>, Problem> {
     let most = limit(asked.limit)?;
     let receiver = admin.service.receiver(&name).await?;
-    Ok(Json(Delivery { receiver, pending: admin.service.pending(&name, most).await? }))
+    let (pending, last_test) = (admin.service.pending(&name, most).await?, admin.service.last_test(&name).await?);
+    Ok(Json(Delivery { receiver, pending, last_test }))
 }
 
-/// Delivers nothing to a receiver; what it has to hear stays due
-#[utoipa::path(post, path = "/api/v1/deliveries/{name}/pause", operation_id = "pause_delivery", tag = "deliveries",
-    params(("name" = String, Path)), responses(
-    (status = 200, description = "The receiver is paused", body = ReceiverView), Problems
+/// Delivers nothing to a receiver, whose deliveries stay due; or delivers again to one that was paused or disabled
+#[utoipa::path(post, path = "/api/v1/deliveries/{name}/{act}", operation_id = "steer_delivery", tag = "deliveries",
+    params(("name" = String, Path), ("act" = inline(Steering), Path)), responses(
+    (status = 200, description = "The receiver, as it is now", body = ReceiverView), Problems
 ))]
-async fn pause(
+async fn steer(
     State(admin): State<Admin>,
     Adding(call): Adding,
-    At(name): At<String>,
+    At((name, act)): At<(String, Steering)>,
 ) -> Result<Json<ReceiverView>, Problem> {
-    Ok(Json(admin.service.pause(&call, &name, true).await?))
+    Ok(Json(admin.service.pause(&call, &name, matches!(act, Steering::Pause)).await?))
 }
 
-/// Delivers again to a receiver that was paused, or disabled
-#[utoipa::path(post, path = "/api/v1/deliveries/{name}/resume", operation_id = "resume_delivery", tag = "deliveries",
+/// Sends a webhook a `ping`, or learns what a SCIM server can, by a user and a group that are made and removed
+#[utoipa::path(post, path = "/api/v1/deliveries/{name}/test", operation_id = "test_delivery", tag = "deliveries",
     params(("name" = String, Path)), responses(
-    (status = 200, description = "The receiver is told again", body = ReceiverView), Problems
+    (status = 200, description = "What came of it; `works` says whether it works", body = Tested), Problems
 ))]
-async fn resume(
-    State(admin): State<Admin>,
-    Adding(call): Adding,
-    At(name): At<String>,
-) -> Result<Json<ReceiverView>, Problem> {
-    Ok(Json(admin.service.pause(&call, &name, false).await?))
+async fn test(State(admin): State<Admin>, Adding(call): Adding, At(name): At<String>) -> Result<Json<Tested>, Problem> {
+    Ok(Json(admin.service.test_receiver(&call, &name).await?))
 }
 
 /// Tries deliveries now that failed
