@@ -63,9 +63,8 @@ scale: ## what logins cost with 1,000, 100,000 and a million users, over SQLite 
 fixtures: setup ## write the expected plans and the fixtures anew; look at the difference before you commit it
 	@BLESS=1 cargo test --quiet --locked --test it $(ARGS)
 
-deny: ## licences, sources, banned crates and known vulnerabilities of the dependencies (ARGS="licenses bans sources": offline)
-	@command -v cargo-deny >/dev/null || { echo "make deny needs cargo-deny: cargo install --locked cargo-deny" >&2; exit 1; }
-	@cargo deny --locked check $(ARGS)
+deny: ## licences, sources, banned crates and known vulnerabilities of the dependencies (ARGS="licenses bans sources": those alone)
+	@scripts/deny $(ARGS)
 
 static: setup ## a release binary that needs no library of the system it runs on (ARGS=FILE: where to put it)
 	@scripts/static $(ARGS)
