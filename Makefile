@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test reality torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test reality torture torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -24,9 +24,12 @@ test: setup ## formatting, lints and every test
 reality: setup ## random rules and people: what `plan` and `explain` foretell is what reloads and logins do (ARGS=1000: rounds)
 	@REALITY_ROUNDS=$(or $(ARGS),1000) cargo test --quiet --locked --test it -- --ignored --nocapture reality::
 
+torture: setup ## one sidecar over its file, killed again and again for three minutes while people log in (ARGS=3600: seconds)
+	@TORTURE_SECONDS=$(or $(ARGS),180) cargo test --quiet --locked --test it -- --ignored --nocapture torture::one_sidecar_for_long
+
 torture-postgres: ## three sidecars over one PostgreSQL, killed, paused and crashed for five minutes while people log in (ARGS=3600: seconds)
 	@scripts/setup torture
-	@TORTURE_SECONDS=$(or $(ARGS),300) cargo test --quiet --locked --test it -- --ignored --nocapture torture::
+	@TORTURE_SECONDS=$(or $(ARGS),300) cargo test --quiet --locked --test it -- --ignored --nocapture torture::three_sidecars_for_long
 
 postgres-versions: setup ## the tests of the store on PostgreSQL 14, 16, 17 and 18 (ARGS=VERSION: of the npm package)
 	@scripts/postgres-versions $(ARGS)

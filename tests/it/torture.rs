@@ -1,9 +1,10 @@
 //! Three sidecars over one database behind one balancer, while they are killed, paused, and the server crashes: `make
-//! torture-postgres`. What was answered must be kept, nothing may count twice, and everything recovers alone.
+//! torture-postgres`; and one over its file, which is killed: `make torture`. What was answered must be kept, nothing may count twice,
+//! and everything recovers alone.
 //!
 //! ```text
-//! people ──▶ HAProxy ──▶ loginsync × 3 ──▶ an app
-//!                             └──────────▶ PostgreSQL
+//! people ──▶ HAProxy ──▶ loginsync × 3 ──▶ an app        people ──▶ loginsync ──▶ an app
+//!                             └──────────▶ PostgreSQL                   └───────▶ a file
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use loginsync::config::{Config, Surroundings};
 use loginsync::pipeline::ids::{Namespace, Subject, Timestamp, UserId};
 use loginsync::pipeline::mapping::RuleSet;
 use loginsync::ports::store::postgres::Shared;
+use loginsync::ports::store::sqlite::{Settings, SqliteStore};
 use loginsync::ports::store::{AuditRow, Store};
 use serde_json::json;
 
@@ -62,8 +64,7 @@ address = "127.0.0.1:ADMIN"
 url = "APP"
 
 [store]
-url = "URL"
-key_file = "store.key"
+STORE
 
 [audit]
 key_file = "audit.key"
@@ -204,12 +205,18 @@ enum Fault {
     Crash,
 }
 
+/// Where the truth is.
+enum Truth {
+    Server(Server),
+    File(PathBuf),
+}
+
 struct World {
     _folder: tempfile::TempDir,
-    server: Server,
-    balancer: Mutex<Child>,
+    truth: Truth,
+    balancer: Mutex<Option<Child>>,
     entrance: u16,
-    replicas: [Replica; 3],
+    replicas: Vec<Replica>,
     client: Client<HttpConnector, Full<Bytes>>,
     key: MintKey,
     saml_key: MintKey,
@@ -224,9 +231,10 @@ struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let mut balancer = self.balancer.lock().unwrap();
-        let _ = balancer.kill();
-        let _ = balancer.wait();
+        if let Some(mut balancer) = self.balancer.lock().unwrap().take() {
+            let _ = balancer.kill();
+            let _ = balancer.wait();
+        }
     }
 }
 
@@ -272,10 +280,15 @@ fn balancer(folder: &std::path::Path, entrance: u16, replicas: &[Replica]) -> Ch
 }
 
 impl World {
-    async fn open() -> Arc<Self> {
+    /// Three sidecars over a server.
+    async fn shared() -> Arc<Self> {
         let server = Server::start("-c max_connections=100").unwrap();
         server.ready().await.unwrap();
         server.create("torture").await.unwrap();
+        Self::open(Some(server)).await
+    }
+
+    async fn open(server: Option<Server>) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         let (key, saml_key) = (MintKey::generate(KeyKind::Ed25519).unwrap(), kit::key("idp-rsa"));
         let at = |name: &str| folder.path().join(name);
@@ -283,8 +296,11 @@ impl World {
         std::fs::write(at("store.key"), "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
         std::fs::write(at("audit.key"), "a key for this test only, long enough\n").unwrap();
         let certificate = format!("{}/fixtures/keys/idp-rsa.certificate.test-only.pem", env!("CARGO_MANIFEST_DIR"));
-        let text = rules().replace("URL", &server.url("torture")).replace("CERTIFICATE", &certificate);
-        let text = text.replace("APP", &app().await);
+        let store = match &server {
+            Some(server) => format!("url = \"{}\"\nkey_file = \"store.key\"", server.url("torture")),
+            None => String::from("path = \"torture.db\""),
+        };
+        let text = rules().replace("STORE", &store).replace("CERTIFICATE", &certificate).replace("APP", &app().await);
         let [entrance, ports @ ..] = ports::<7>();
         let replica = |number: usize| {
             let (proxy, admin) = (ports[2 * number], ports[2 * number + 1]);
@@ -300,12 +316,17 @@ impl World {
                 in_vain: AtomicU32::new(0),
             }
         };
-        let replicas = [replica(0), replica(1), replica(2)];
-        let balancer = Mutex::new(balancer(folder.path(), entrance, &replicas));
+        let replicas: Vec<Replica> = (0..if server.is_some() { 3 } else { 1 }).map(replica).collect();
+        let balancer = server.as_ref().map(|_| balancer(folder.path(), entrance, &replicas));
+        let entrance = if server.is_some() { entrance } else { replicas[0].proxy };
+        let truth = match server {
+            Some(server) => Truth::Server(server),
+            None => Truth::File(at("torture.db")),
+        };
         let world = Arc::new(Self {
             _folder: folder,
-            server,
-            balancer,
+            truth,
+            balancer: Mutex::new(balancer),
             entrance,
             replicas,
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -350,7 +371,17 @@ impl World {
         let around = Surroundings { file: &file, read: &|path| std::fs::read(path), environment: &|_| None, now };
         let config = Config::from_text(&text, &around).unwrap_or_else(|faults| panic!("{faults}"));
         let key = config.audit_key.clone().unwrap();
-        let database = postgres::Database { url: self.server.url("torture") };
+        let server = match &self.truth {
+            Truth::Server(server) => server,
+            Truth::File(path) => {
+                let settings =
+                    Settings { synchronous: config.store.synchronous, timeout: PATIENCE, audit_key: Some(key) };
+                let store = SqliteStore::open(path, settings).unwrap();
+                let rules = loginsync::app::rules_with_store(&config, &store).await.unwrap();
+                return (Store::from(store), rules);
+            }
+        };
+        let database = postgres::Database { url: server.url("torture") };
         let mut settings = database.settings(Some(key.expose()));
         settings.key = match &config.store.place {
             loginsync::config::Place::Server(server) => server.key.clone(),
@@ -442,7 +473,7 @@ impl World {
     }
 
     fn any_replica(&self) -> u16 {
-        self.replicas[random(3)].proxy
+        self.replicas[random(self.replicas.len())].proxy
     }
 
     /// Logs people in, one after the other.
@@ -488,16 +519,18 @@ impl World {
         while !self.is_over.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(200 + random(600) as u64)).await;
             let began = Instant::now();
-            if kills % KILLS_TO_A_CRASH == KILLS_TO_A_CRASH - 1 {
+            if let Truth::Server(server) = &self.truth
+                && kills % KILLS_TO_A_CRASH == KILLS_TO_A_CRASH - 1
+            {
                 kills += 1;
-                tokio::task::block_in_place(|| self.server.crash_and_restart()).unwrap();
+                tokio::task::block_in_place(|| server.crash_and_restart()).unwrap();
                 self.fault(began, Fault::Crash);
                 for replica in self.replicas.iter().filter(|it| !it.is_paused.load(Ordering::Relaxed)) {
                     replica.ready(self).await;
                 }
                 continue;
             }
-            let replica = &self.replicas[random(3)];
+            let replica = &self.replicas[random(self.replicas.len())];
             if replica.is_paused.load(Ordering::Relaxed) {
                 continue;
             }
@@ -515,7 +548,8 @@ impl World {
         let mut rested = Instant::now();
         while !self.is_over.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if rested.elapsed() < PAUSES {
+            // One alone has none to take over.
+            if rested.elapsed() < PAUSES || self.replicas.len() == 1 {
                 continue;
             }
             let Some(replica) = self.leader().await else { continue };
@@ -557,8 +591,11 @@ impl World {
 
     /// `None` while the server is down.
     async fn holders(&self) -> Option<i64> {
-        let url = self.server.url("torture");
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.ok()?;
+        let server = match &self.truth {
+            Truth::Server(server) => server,
+            Truth::File(path) => return holders_in(path),
+        };
+        let (client, connection) = tokio_postgres::connect(&server.url("torture"), tokio_postgres::NoTls).await.ok()?;
         tokio::spawn(connection);
         let text = "SELECT count(DISTINCT user_id) FROM loginsync.holdings JOIN loginsync.targets
                     ON number = target AND targets.kind = holdings.kind
@@ -587,6 +624,16 @@ impl World {
 
 // ------------------------------------------------------------------------------------------------------- what is kept
 
+/// How many hold the protected group; `None` while the file is being made or recovered.
+fn holders_in(path: &std::path::Path) -> Option<i64> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let file = rusqlite::Connection::open_with_flags(path, flags).ok()?;
+    let text =
+        "SELECT count(DISTINCT user_id) FROM holdings JOIN targets ON number = target AND targets.kind = holdings.kind
+                WHERE targets.kind = 0 AND name = 'Owners' AND NOT gone";
+    file.query_row(text, [], |row| row.get(0)).ok()
+}
+
 /// Every row of the audit, once all have their places.
 async fn audit(store: &Store) -> Vec<AuditRow> {
     let (mut rows, mut after) = (Vec::new(), 0);
@@ -600,8 +647,10 @@ async fn audit(store: &Store) -> Vec<AuditRow> {
 
 impl World {
     async fn all_is_sealed(&self) {
+        // A file's rows are sealed as they are written.
+        let Truth::Server(server) = &self.truth else { return };
         let (client, connection) =
-            tokio_postgres::connect(&self.server.url("torture"), tokio_postgres::NoTls).await.unwrap();
+            tokio_postgres::connect(&server.url("torture"), tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         let began = Instant::now();
         let text = "SELECT count(*) FROM loginsync.audit a LEFT JOIN loginsync.seals s ON s.audit_id = a.id
@@ -702,8 +751,26 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: `make torture-postgres`"]
 async fn three_sidecars_for_long() {
-    let seconds = std::env::var("TORTURE_SECONDS").map_or(300, |text| text.parse::<u64>().expect("TORTURE_SECONDS"));
-    let world = World::open().await;
+    torture(World::shared().await, seconds(300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: `make torture`"]
+async fn one_sidecar_for_long() {
+    torture(World::open(None).await, seconds(180)).await;
+}
+
+/// A few kills of one sidecar, at every run of the tests.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sidecar_is_killed_and_nothing_that_it_answered_is_lost() {
+    torture(World::open(None).await, 12).await;
+}
+
+fn seconds(usual: u64) -> u64 {
+    std::env::var("TORTURE_SECONDS").map_or(usual, |text| text.parse::<u64>().expect("TORTURE_SECONDS"))
+}
+
+async fn torture(world: Arc<World>, seconds: u64) {
     let began = Instant::now();
     let mut people = tokio::task::JoinSet::new();
     for _ in 0..AT_ONCE {
@@ -737,12 +804,17 @@ async fn three_sidecars_for_long() {
     world.all_is_sealed().await;
     let again = world.nothing_passes_again().await;
     world.all_is_sealed().await;
+    if let Truth::File(_) = &world.truth {
+        // A file has one process.
+        world.replicas[0].kill();
+    }
     let (store, rules) = world.store().await;
     let (applied, unanswered) = world.nothing_is_lost(&store, &rules).await;
     let report = store.verify_audit().await.unwrap();
     assert!(report.broken.is_none() && report.keyed, "{report:?}");
     assert_eq!(store.check(false).await.unwrap(), Vec::<String>::new());
     assert!(world.holders().await.unwrap() > 0);
+    drop(store);
     let checked = [world.command(&["audit", "verify"]), world.command(&["db", "check"])];
 
     let entered = world.entered.lock().unwrap().len();
@@ -760,6 +832,8 @@ async fn three_sidecars_for_long() {
     for (fault, silence) in &silences {
         println!("longest silence around a {fault:?}: {:.1} s", silence.as_secs_f64());
     }
-    assert!(kills >= 10 && crashes > 0 && entered > 500 && looks > 10 && again > 0, "too little happened");
+    let enough = kills >= 3 && entered > 100 && looks > 10 && again > 0;
+    let crashed = matches!(&world.truth, Truth::File(_)) || (crashes > 0 && entered > 500 && kills >= 10);
+    assert!(enough && crashed, "too little happened");
     assert!(silences.values().all(|silence| *silence < RECOVERY), "{silences:?}");
 }
