@@ -25,7 +25,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Map, Value};
 
-pub use self::addressed::Addressed;
+pub use self::addressed::{Addressed, opens_object};
 use crate::pipeline::capture::oidc::{UntrustedIdToken, object};
 use crate::pipeline::capture::saml::{self, Message};
 use crate::pipeline::reading::issuer;

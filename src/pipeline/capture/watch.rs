@@ -173,9 +173,7 @@ impl BodyScan {
         // Also of what says that it comes in parts: some apps parse JSON without a look at the type.
         let json = looks_into_bodies.then(|| JsonScan::new(readings.json));
         let form = (readings.form || (looks_into_bodies && readings.form_to_some)).then(FormScan::default);
-        // A form is looked into field by field.
-        let stray =
-            (seeks.stray.is_some() && !readings.form).then(|| StrayScan::of_body(seeks.assertions, readings.is_file));
+        let stray = seeks.stray.is_some().then(|| StrayScan::of_body(readings, seeks.assertions));
         if form.is_none() && json.is_none() && multipart.is_none() && stray.is_none() {
             return Ok(None);
         }

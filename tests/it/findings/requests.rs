@@ -539,6 +539,11 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (JSON.into(), format!("{{\"variables\":{{\"token\":\"{}\"}}}}", dotted("\\u002e")).into()),
         (JSON.into(), format!("\"{{\\\"token\\\":\\\"{}\\\"}}\"", dotted("\\\\u002e")).into()),
         (JSON.into(), format!("[\"{token}\"]").into()),
+        (JSON.into(), format!("[\"{}\"]", dotted(".\\n")).into()),
+        (JSON.into(), format!("[\"{}\"]", dotted(" . ")).into()),
+        (JSON.into(), format!("[\"{head}!*\\t{tail}\"]").into()),
+        (form.clone(), format!("session={}", dotted(".%0a")).into()),
+        (form.clone(), format!("session={head}+%09{tail}").into()),
         (form.clone(), format!("session={token}").into()),
         (form.clone(), format!("session={}", dotted("%252e")).into()),
         (form.clone(), format!("message={{\"token\":\"{}\"}}", dotted("%5cu002e")).into()),
@@ -558,6 +563,12 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
             kind("application/vnd.paos+xml"),
             b"<S:Envelope><S:Body><p:Response><a:Assertion ID='a'/></p:Response></S:Body></S:Envelope>".to_vec(),
         ),
+        (
+            form.clone(),
+            b"<S:Envelope><S:Body><p:Response><a:Assertion ID='a'/></p:Response></S:Body></S:Envelope>".to_vec(),
+        ),
+        (String::new(), b"<S:Envelope><a:Assertion ID='a=b&c'/></S:Envelope>".to_vec()),
+        (MULTIPART.into(), part("SAMLart", &artifact).into()),
         (form.clone(), format!("SAMLart={}", artifact.replace('+', "%2b")).into()),
     ];
     for (headers, body) in &cases {

@@ -43,3 +43,10 @@ impl Addressed {
         named || CLIENTS.iter().filter_map(|name| claims.get(*name)).any(is_app)
     }
 }
+
+/// Whether letters of base64url begin like an object of JSON: a brace, blanks, and a quote or the end of the object.
+pub fn opens_object(letters: &[u8]) -> bool {
+    let decoded = decode(letters, Alphabet::Both, Padding::PassedOver);
+    let Some((b'{', rest)) = decoded.split_first() else { return false };
+    rest.trim_ascii_start().first().is_none_or(|byte| matches!(byte, b'"' | b'}'))
+}

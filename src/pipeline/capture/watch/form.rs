@@ -80,7 +80,14 @@ impl FormScan {
     /// Looks for a token in the run of a value.
     fn look(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
         match (&mut self.stray, &seeks.stray) {
-            (Some(stray), Some(ours)) if self.in_value => stray.read(run, ours),
+            (Some(stray), Some(ours)) if self.in_value => match memchr::memchr(b'+', run) {
+                None => stray.read(run, ours),
+                // A blank, to readers that decode forms.
+                Some(_) => {
+                    let spaced: Vec<u8> = run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+                    stray.read(&spaced, ours)
+                }
+            },
             _ => Sighting::Clear,
         }
     }

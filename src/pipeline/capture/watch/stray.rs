@@ -18,13 +18,12 @@
 mod escapes;
 mod markup;
 
-use memchr::memmem;
-
 use self::escapes::Escapes;
 use self::markup::{Markup, Seen};
 use super::{Sighted, Sighting};
 use crate::pipeline::capture::fields::Field;
-use crate::pipeline::capture::token::{Addressed, NotForeign, Unclear, declares_other_encoding};
+use crate::pipeline::capture::token::{Addressed, NotForeign, Unclear, declares_other_encoding, opens_object};
+use crate::pipeline::reading::media::Readings;
 
 /// A payload longer than this is none of a provider.
 const MOST_PAYLOAD: usize = 64 * 1024;
@@ -48,6 +47,8 @@ struct Body {
     /// Letters have more than one byte (UTF-16, UTF-32).
     is_wide: bool,
     markup: Option<Text>,
+    /// A form is read field by field; only where it is markup, it is looked into here.
+    is_form: bool,
     /// An assertion in markup is a login.
     saml: bool,
     /// A file that is put may be in any encoding, and hold entities: no app logs a person in by it.
@@ -63,9 +64,10 @@ struct Text {
 }
 
 impl StrayScan {
-    /// For a body. `saml`: some provider is one of SAML. `is_file`: it is put where files are.
-    pub fn of_body(saml: bool, is_file: bool) -> Self {
-        let body = Body { opening: Vec::new(), is_wide: false, markup: None, saml, is_file };
+    /// For a body. `saml`: some provider is one of SAML.
+    pub fn of_body(readings: &Readings<'_>, saml: bool) -> Self {
+        let (is_form, is_file) = (readings.form, readings.is_file);
+        let body = Body { opening: Vec::new(), is_wide: false, markup: None, is_form, saml, is_file };
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
@@ -93,7 +95,8 @@ impl StrayScan {
                 piece = &narrow;
             }
         }
-        if self.letters.find(&undo(&mut self.escapes, piece), ours) {
+        let is_field = self.body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
+        if !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours) {
             return OURS;
         }
         let Some(body) = &mut self.body else { return Sighting::Clear };
@@ -147,75 +150,72 @@ fn is_before_markup(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
 }
 
-/// Finds payloads in bytes as they stand.
+/// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
+/// written anew (jwcrypto), and some drop blanks.
 #[derive(Debug, Default)]
 struct Finder {
-    /// How many bytes of `.e` the last piece ended with.
-    begun: usize,
-    payload: Option<Vec<u8>>,
+    place: Place,
+    /// Its letters.
+    payload: Vec<u8>,
 }
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    /// Behind a dot.
+    Dot,
+    /// Within what may be a payload.
+    Payload,
+}
+
+/// After so many letters most of what is no JSON object is told apart.
+const TELLING: usize = 8;
 
 impl Finder {
     fn held(&self) -> usize {
-        self.payload.as_ref().map_or(0, Vec::len)
+        self.payload.len()
     }
 
     /// Whether a payload that is ours ends in this piece.
     fn find(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
-        while !piece.is_empty() {
-            let Some(payload) = &mut self.payload else {
-                piece = self.begin(piece);
-                continue;
-            };
-            let run = piece.iter().position(|byte| !is_letter(*byte)).unwrap_or(piece.len());
-            let (letters, rest) = piece.split_at(run);
-            if payload.len() + letters.len() > MOST_PAYLOAD {
-                self.payload = None;
-            } else {
-                payload.extend_from_slice(letters);
+        loop {
+            if self.place == Place::Before {
+                let Some(dot) = memchr::memchr(b'.', piece) else { return false };
+                piece = piece.get(dot + 1..).unwrap_or_default();
+                self.place = Place::Dot;
             }
-            // A dot that ends one payload may begin the next.
+            let Some((byte, rest)) = piece.split_first() else { return false };
             piece = rest;
-            if let Some(end) = rest.first()
-                && let Some(payload) = self.payload.take()
-                && *end == b'.'
-                && ours.is_payload(&payload)
-            {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Looks for the beginning of a payload; answers what follows it.
-    fn begin<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
-        let opens = |second: u8| matches!(second, b'w' | b'y');
-        match (std::mem::take(&mut self.begun), piece) {
-            (1, [b'e']) => self.begun = 2,
-            (1, [b'e', second, rest @ ..]) if opens(*second) => return self.begins(*second, rest),
-            (2, [second, rest @ ..]) if opens(*second) => return self.begins(*second, rest),
-            _ => {
-                for at in memmem::find_iter(piece, b".e") {
-                    match piece.get(at + 2..).unwrap_or_default() {
-                        [] => self.begun = 2,
-                        [second, rest @ ..] if opens(*second) => return self.begins(*second, rest),
-                        _ => {}
-                    }
+            if *byte == b'.' {
+                let payload = std::mem::take(&mut self.payload);
+                // A dot that ends one payload may begin the next.
+                self.place = Place::Dot;
+                if payload.len() >= TELLING && ours.is_payload(&payload) {
+                    return true;
                 }
-                if piece.last() == Some(&b'.') {
-                    self.begun = 1;
+            } else if is_letter(*byte) {
+                self.payload.push(*byte);
+                self.place = if self.may_go_on() { Place::Payload } else { Place::Before };
+                if self.place == Place::Before {
+                    self.payload.clear();
                 }
             }
         }
-        &[]
     }
 
-    fn begins<'p>(&mut self, second: u8, rest: &'p [u8]) -> &'p [u8] {
-        self.payload = Some(vec![b'e', second]);
-        rest
+    /// Whether what was read so far may be the beginning of an object.
+    fn may_go_on(&self) -> bool {
+        match self.payload.as_slice() {
+            [b'e'] | [b'e', b'w' | b'y'] => true,
+            [b'e', b'w' | b'y', ..] if self.payload.len() < TELLING => true,
+            [b'e', b'w' | b'y', ..] if self.payload.len() == TELLING => opens_object(&self.payload),
+            [b'e', b'w' | b'y', ..] => self.payload.len() <= MOST_PAYLOAD,
+            _ => false,
+        }
     }
 }
 
 fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/' | b'=')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/')
 }

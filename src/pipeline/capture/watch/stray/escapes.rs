@@ -87,6 +87,8 @@ fn read(open: &[u8]) -> Escape {
         [b'\\', b'U', digits @ ..] if digits.starts_with(b"0000") => fixed(digits, 8),
         [b'\\', b'u' | b'U', digits @ ..] => fixed(digits, 4),
         [b'\\', b'\r' | b'\n'] => Escape::Whole(None),
+        // Blanks and what is not seen.
+        [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'v' | b'0'] => Escape::Whole(None),
         [b'\\', letter] => Escape::Whole(Some(*letter)),
         [b'&', b'#', b'x' | b'X', digits @ ..] => ended(digits, b';', 16),
         [b'&', b'#', digits @ ..] => ended(digits, b';', 10),
@@ -139,6 +141,7 @@ mod tests {
             ("a&amp;b", "a&b"),
             ("a\\\r\n  .ey", "a.ey"),
             ("a\\.e\\y", "a.ey"),
+            ("a.\\n\\tey", "a.ey"),
             ("100%ey & more, &c; \\", "100%ey & more, &c; "),
             ("%%2e%2", "%."),
             ("&&#46;&#", "&."),
