@@ -172,7 +172,8 @@ impl BodyScan {
         };
         // Also of what says that it comes in parts: some apps parse JSON without a look at the type.
         let json = looks_into_bodies.then(|| JsonScan::new(readings.json));
-        let form = (readings.form || (looks_into_bodies && readings.form_to_some)).then(FormScan::default);
+        let form =
+            (readings.form || (looks_into_bodies && readings.form_to_some)).then(|| FormScan::new(readings.form));
         let stray = seeks.stray.is_some().then(|| StrayScan::of_body(readings, seeks.assertions));
         if form.is_none() && json.is_none() && multipart.is_none() && stray.is_none() {
             return Ok(None);
@@ -240,9 +241,12 @@ impl BodyScan {
             Some(inflated) if sighting == Sighting::Clear => match inflated.read(piece) {
                 Ok(sighting) => sighting,
                 // No app can inflate it either.
-                Err(Undone::Broken) => {
+                Err(Undone::Other) => {
                     self.inflated = None;
                     Sighting::Clear
+                }
+                Err(Undone::Broken) => {
+                    Sighting::Unreadable("a content encoding that readers undo in more than one way")
                 }
                 Err(Undone::TooLong) => {
                     Sighting::Unreadable("a content encoding that makes it a hundred times as long")
@@ -329,7 +333,7 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     // A second `?` begins a query anew for readers that look for the last one.
     let again = query.split('?').skip(1);
     let sightings = std::iter::once(query).chain(again).map(|query| {
-        let mut scan = FormScan::default();
+        let mut scan = FormScan::new(true);
         first([Some(scan.read(query.as_bytes(), seeks)), Some(scan.finish(seeks))])
     });
     sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)

@@ -514,6 +514,8 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     };
+    // A name in the head of gzip that is longer than some read.
+    let named = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03".as_slice(), &[b'n'; 70_000], b"\0"].concat();
     let member = format!("{{\"id_token\":\"{token}\"}}");
     let artifact = STANDARD.encode([[0, 4, 0, 0].as_slice(), &[7; 40]].concat());
     let kind = |kind: &str| format!("content-type: {kind}\r\n");
@@ -527,6 +529,12 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (xml.clone(), format!("<x>{head}<![CDATA[{tail}]]></x>").into()),
         (xml.clone(), format!("<x><![CDATA[{head}]]><![CDATA[{tail}]]></x>").into()),
         (xml.clone(), format!("<!DOCTYPE x [<!ENTITY a \"{head}\">]><x>&a;{tail}</x>").into()),
+        (xml.clone(), format!("<x>{head}&#{}{};{}</x>", "0".repeat(60), tail.as_bytes()[0], &tail[1..]).into()),
+        (xml.clone(), format!("<x>{head}<b>z</b>{tail}</x>").into()),
+        (xml.clone(), format!("<x>{head}<b>z<c/></b><d/>{tail}</x>").into()),
+        (xml.clone(), format!("<x>{head}<!FOO <a> z>{tail}</x>").into()),
+        (String::new(), format!("<x>{head}<!-- b -->{tail}</x>").into()),
+        (form.clone(), format!("<x>{}</x>", dotted("&#46;")).into()),
         (xml.clone(), wide),
         (xml.clone(), format!("<?xml version='1.0' encoding='utf-7'?><x>{token}</x>").into()),
         (kind("application/yaml"), format!("id_token: {token}\n").into()),
@@ -553,6 +561,10 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (kind("application/csp-report") + "content-encoding: gzip\r\n", gzip(&member)),
         (kind("application/octet-stream") + "content-encoding: x-gzip\r\n", gzip(&format!("a{member}"))),
         (kind("application/octet-stream") + "content-encoding: deflate\r\n", zlib(&member)),
+        (kind("application/octet-stream") + "content-encoding: deflate\r\n", gzip(&member)),
+        (kind("application/octet-stream") + "content-encoding: gzip\r\n", zlib(&member)),
+        (kind("application/octet-stream") + "content-encoding: deflate\r\n", [zlib("{}"), zlib(&member)].concat()),
+        (kind("application/octet-stream") + "content-encoding: gzip\r\n", named),
         (kind("application/octet-stream") + "content-encoding: br\r\n", b"anything".to_vec()),
         (kind("application/octet-stream") + "content-encoding: gzip\r\n", gzip(&"x".repeat(20 << 20))),
         (
@@ -569,6 +581,12 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         ),
         (String::new(), b"<S:Envelope><a:Assertion ID='a=b&c'/></S:Envelope>".to_vec()),
         (MULTIPART.into(), part("SAMLart", &artifact).into()),
+        (MULTIPART.into(), format!("SAMLart={}&RelayState=", artifact.replace('+', "%2b")).into()),
+        (JSON.into(), {
+            let parts: Vec<&str> = token.split('.').collect();
+            let jws = serde_json::json!({"protected": parts[0], "payload": parts[1], "signature": parts[2]});
+            serde_json::json!({"session": jws.to_string()}).to_string().into()
+        }),
         (form.clone(), format!("SAMLart={}", artifact.replace('+', "%2b")).into()),
     ];
     for (headers, body) in &cases {

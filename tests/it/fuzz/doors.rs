@@ -261,7 +261,7 @@ pub const PARTS: Door = Door {
             "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain",
             "a\r\n-b",
         );
-        [format!("{file}{named}--XX--\r\n"), format!("{named}{file}--XX--"), format!("preamble\r\n{file}--XX--\r\n")]
+        [format!("{file}{named}--XX--\r\n"), format!("{named}{file}--XX--"), format!("\r\n{file}--XX--\r\n")]
             .map(String::into_bytes)
             .to_vec()
     },

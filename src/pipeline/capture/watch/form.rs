@@ -15,6 +15,8 @@ use crate::pipeline::reading::name::keep_name;
 /// Watches one form. Holds the name under its eyes and the values that are looked into.
 #[derive(Debug, Default)]
 pub struct FormScan {
+    /// Whether tokens are looked for under any name: where the whole body is not looked through for them.
+    for_strays: bool,
     in_value: bool,
     name: Vec<u8>,
     /// The value since the last `&`, for readers to whom `;` is a letter like any other.
@@ -28,6 +30,10 @@ pub struct FormScan {
 }
 
 impl FormScan {
+    pub fn new(for_strays: bool) -> Self {
+        Self { for_strays, ..Self::default() }
+    }
+
     /// Bytes that are held.
     pub fn held(&self) -> usize {
         self.values().map(HeldValue::held).sum()
@@ -131,7 +137,9 @@ impl FormScan {
     fn name_ended(&mut self, seeks: &Seeks) {
         self.keep_divider(b"=");
         self.in_value = true;
-        self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
+        if self.for_strays {
+            self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
+        }
         // Most names are told apart by their first letter, which costs nothing.
         let hopeless = |first: &u8| {
             first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a' | b'c' | b'w')

@@ -22,7 +22,9 @@ const STEP: usize = 1024;
 /// Why a body is not inflated on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
-    /// It is not in the coding.
+    /// It is in no coding, whatever the label says.
+    Other,
+    /// It begins in a coding, and goes on otherwise: readers differ in what they make of it.
     Broken,
     /// It grows beyond what is looked through.
     TooLong,
@@ -32,6 +34,8 @@ pub enum Undone {
 #[derive(Debug)]
 pub struct Inflate {
     coding: Coding,
+    /// The first two bytes, by which some tell the format whatever the label says (Koa).
+    opening: Vec<u8>,
     decoder: Option<Decoder>,
     read: u64,
     written: u64,
@@ -46,7 +50,7 @@ enum Decoder {
 
 impl Inflate {
     pub fn new(coding: Coding) -> Self {
-        Self { coding, decoder: None, read: 0, written: 0 }
+        Self { coding, opening: Vec::new(), decoder: None, read: 0, written: 0 }
     }
 
     /// Inflates the next piece, and hands on what comes of it bit by bit, as long as `take` says so.
@@ -54,15 +58,24 @@ impl Inflate {
     /// # Errors
     /// Why it is not read on.
     pub fn read(&mut self, piece: &[u8], mut take: impl FnMut(&[u8]) -> bool) -> Result<(), Undone> {
-        let coding = self.coding;
-        let Some(first) = piece.first() else { return Ok(()) };
-        let decoder = self.decoder.get_or_insert_with(|| match coding {
-            Coding::Gzip => Decoder::Gzip(MultiGzDecoder::new(Vec::new())),
-            Coding::Deflate if first & 0x0f == 8 => Decoder::Zlib(ZlibDecoder::new(Vec::new())),
-            Coding::Deflate => Decoder::Bare(DeflateDecoder::new(Vec::new())),
-        });
+        let mut begun = Vec::new();
+        if self.decoder.is_none() {
+            self.opening.extend_from_slice(piece);
+            if self.opening.len() < 2 {
+                return Ok(());
+            }
+            begun = std::mem::take(&mut self.opening);
+            self.decoder = Decoder::of(&begun, self.coding);
+        }
+        let piece = if begun.is_empty() { piece } else { begun.as_slice() };
+        let Some(decoder) = &mut self.decoder else { return Err(Undone::Other) };
         for step in piece.chunks(STEP) {
-            let inflated = decoder.inflate(step).map_err(|_| Undone::Broken)?;
+            let inflated = match decoder.inflate(step) {
+                Ok(inflated) => inflated,
+                // Bare deflate has no sign of its own.
+                Err(_) if self.written == 0 && matches!(decoder, Decoder::Bare(_)) => return Err(Undone::Other),
+                Err(_) => return Err(Undone::Broken),
+            };
             self.read += step.len() as u64;
             self.written += inflated.len() as u64;
             if self.written > MOST_FREE && self.written > MOST_RATIO * self.read {
@@ -77,6 +90,20 @@ impl Inflate {
 }
 
 impl Decoder {
+    /// By the first two bytes (RFC 1952 section 2.3.1, RFC 1950 section 2.2), else by the label.
+    fn of(opening: &[u8], coding: Coding) -> Option<Self> {
+        match (opening, coding) {
+            ([0x1f, 0x8b, ..], _) => Some(Self::Gzip(MultiGzDecoder::new(Vec::new()))),
+            ([first, second, ..], _)
+                if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31) =>
+            {
+                Some(Self::Zlib(ZlibDecoder::new(Vec::new())))
+            }
+            (_, Coding::Deflate) => Some(Self::Bare(DeflateDecoder::new(Vec::new()))),
+            (_, Coding::Gzip) => None,
+        }
+    }
+
     fn inflate(&mut self, piece: &[u8]) -> std::io::Result<Vec<u8>> {
         Ok(match self {
             Self::Gzip(decoder) => {

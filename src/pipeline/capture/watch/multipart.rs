@@ -42,6 +42,8 @@ pub struct MultipartScan {
     looked_at: usize,
     /// Whether `pending` begins where the body does.
     at_start: bool,
+    /// Whether no boundary came yet. Nothing may stand before the first: some read the whole as a form then (mod_auth_mellon).
+    before_all: bool,
     /// Whether `pending` begins with the line break behind a part's head.
     at_content: bool,
     value: Option<HeldValue>,
@@ -61,6 +63,7 @@ impl MultipartScan {
             pending,
             looked_at: 0,
             at_start: true,
+            before_all: true,
             at_content: false,
             value: None,
             read: 0,
@@ -126,7 +129,13 @@ impl MultipartScan {
     }
 
     fn in_content(&mut self, seeks: &Seeks) -> Step {
+        if self.before_all && self.has_preamble() {
+            return Step::Stop(UNCLEAR);
+        }
         let Some(at) = self.delimiter.find(&self.pending) else {
+            if self.before_all {
+                return Step::More;
+            }
             // The end may be the beginning of a boundary, with its line break.
             let keep = (self.delimiter.needle().len() + 1).min(self.pending.len());
             let passed = self.pending.len() - keep;
@@ -151,8 +160,16 @@ impl MultipartScan {
             return Step::Stop(sighting);
         }
         self.take(self.delimiter.needle().len());
+        self.before_all = false;
         self.place = Place::Boundary;
         Step::On
+    }
+
+    /// Whether something other than blanks stands before the first boundary.
+    fn has_preamble(&self) -> bool {
+        let start = self.pending.trim_ascii_start();
+        let needle = self.delimiter.needle();
+        start.get(..needle.len()).map_or(!needle.starts_with(start), |start| start != needle)
     }
 
     /// The rest of a boundary's line: nothing, or the two hyphens of the last one. RFC 2046 allows blanks, which no client writes.

@@ -46,6 +46,8 @@ struct Body {
     opening: Vec<u8>,
     /// Letters have more than one byte (UTF-16, UTF-32).
     is_wide: bool,
+    /// It begins with bytes that are in no text, so that its strings stand as they are.
+    is_binary: bool,
     markup: Option<Text>,
     /// A form is read field by field; only where it is markup, it is looked into here.
     is_form: bool,
@@ -55,26 +57,43 @@ struct Body {
     is_file: bool,
 }
 
-/// The text of markup.
+/// The text of markup: all of it joined, and of each element that is open its own, without that of its children.
 #[derive(Debug, Default)]
 struct Text {
     markup: Markup,
+    joined: Reader,
+    own: Vec<Reader>,
+}
+
+/// Reads a text with its escapes.
+#[derive(Debug, Default)]
+struct Reader {
     escapes: [Escapes; 2],
     letters: Finder,
 }
+
+impl Reader {
+    fn find(&mut self, text: &[u8], ours: &Addressed) -> bool {
+        self.letters.find(&undo(&mut self.escapes, text), ours)
+    }
+}
+
+/// Elements that may be open at once. Parsers have such limits.
+const MOST_DEPTH: usize = 256;
 
 impl StrayScan {
     /// For a body. `saml`: some provider is one of SAML.
     pub fn of_body(readings: &Readings<'_>, saml: bool) -> Self {
         let (is_form, is_file) = (readings.form, readings.is_file);
-        let body = Body { opening: Vec::new(), is_wide: false, markup: None, is_form, saml, is_file };
+        let body = Body { opening: Vec::new(), is_wide: false, is_binary: false, markup: None, is_form, saml, is_file };
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
     /// Bytes that are held.
     pub fn held(&self) -> usize {
         let markup = self.body.as_ref().and_then(|body| body.markup.as_ref());
-        self.letters.held() + markup.map_or(0, |text| text.letters.held())
+        let readers = markup.into_iter().flat_map(|text| text.own.iter().chain([&text.joined]));
+        self.letters.held() + readers.map(|reader| reader.letters.held()).sum::<usize>()
     }
 
     /// Whether what was read so far ends within what may be a payload.
@@ -95,25 +114,53 @@ impl StrayScan {
                 piece = &narrow;
             }
         }
-        let is_field = self.body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
-        if !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours) {
-            return OURS;
+        let body = self.body.as_deref_mut();
+        let is_field = body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
+        let found = match body.as_ref().is_some_and(|body| body.is_binary) {
+            _ if is_field => false,
+            true => self.letters.find(piece, ours),
+            false => self.letters.find(&undo(&mut self.escapes, piece), ours),
+        };
+        match body {
+            _ if found => OURS,
+            Some(body) => body.markup(piece, ours),
+            None => Sighting::Clear,
         }
-        let Some(body) = &mut self.body else { return Sighting::Clear };
-        let (saml, is_file) = (body.saml, body.is_file);
-        let Some(Text { markup, escapes, letters }) = &mut body.markup else { return Sighting::Clear };
-        let mut text = Vec::new();
-        match markup.read(piece, &mut text) {
-            Some(Seen::Assertion) if saml => return ASSERTION,
-            Some(Seen::Entity) if !is_file => return Sighting::Unreadable("entities of its own"),
-            _ => {}
-        }
-        // Behind the markup: an escaped `<` begins none.
-        if letters.find(&undo(escapes, &text), ours) { OURS } else { Sighting::Clear }
     }
 }
 
 impl Body {
+    /// Reads the text of the next piece, where it is markup. Escapes are undone behind it: an escaped `<` begins nothing.
+    fn markup(&mut self, piece: &[u8], ours: &Addressed) -> Sighting {
+        let Some(Text { markup, joined, own }) = &mut self.markup else { return Sighting::Clear };
+        let mut sighting = Sighting::Clear;
+        markup.read(piece, |seen| {
+            let found = match seen {
+                Seen::Text(text) => {
+                    let all = joined.find(text, ours);
+                    let own = own.last_mut().is_some_and(|own| own.find(text, ours));
+                    if all || own { OURS } else { Sighting::Clear }
+                }
+                Seen::Opens if own.len() < MOST_DEPTH => {
+                    own.push(Reader::default());
+                    Sighting::Clear
+                }
+                Seen::Opens => Sighting::Unreadable("more than 256 elements within each other"),
+                Seen::Closes => {
+                    own.pop();
+                    Sighting::Clear
+                }
+                Seen::Assertion if self.saml => ASSERTION,
+                Seen::Declaration if !self.is_file => Sighting::Unreadable("declarations in markup"),
+                Seen::Assertion | Seen::Declaration => Sighting::Clear,
+            };
+            if sighting == Sighting::Clear {
+                sighting = found;
+            }
+        });
+        sighting
+    }
+
     /// Looks at the first bytes; answers why the rest cannot be read.
     fn open(&mut self, piece: &[u8]) -> Option<&'static str> {
         if self.opening.len() >= OPENING {
@@ -122,6 +169,8 @@ impl Body {
         let missing = OPENING - self.opening.len();
         self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
         self.is_wide |= self.opening.iter().take(4).any(|byte| matches!(byte, 0 | 0xfe | 0xff));
+        let is_in_no_text = |byte: &u8| matches!(byte, 1..=8 | 14..=26 | 28..=31);
+        self.is_binary |= !self.is_wide && self.opening.iter().any(|byte| *byte == 0 || is_in_no_text(byte));
         let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
         // `<?xm` in EBCDIC, which parsers tell by that.
         let other =
@@ -155,6 +204,8 @@ fn is_before_markup(byte: u8) -> bool {
 #[derive(Debug, Default)]
 struct Finder {
     place: Place,
+    /// Quotes within the payload.
+    quotes: usize,
     /// Its letters.
     payload: Vec<u8>,
 }
@@ -169,7 +220,10 @@ enum Place {
     Payload,
 }
 
-/// After so many letters most of what is no JSON object is told apart.
+/// How often a payload is looked at where a quote may end it.
+const MOST_QUOTES: usize = 4;
+
+/// After so many letters it is told apart from most of what is not an object of JSON.
 const TELLING: usize = 8;
 
 impl Finder {
@@ -181,16 +235,22 @@ impl Finder {
     fn find(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
         loop {
             if self.place == Place::Before {
-                let Some(dot) = memchr::memchr(b'.', piece) else { return false };
+                let Some(dot) = memchr::memchr2(b'.', b'"', piece) else { return false };
                 piece = piece.get(dot + 1..).unwrap_or_default();
-                self.place = Place::Dot;
+                (self.place, self.quotes) = (Place::Dot, 0);
             }
             let Some((byte, rest)) = piece.split_first() else { return false };
             piece = rest;
-            if *byte == b'.' {
+            if *byte == b'"' && self.place == Place::Payload {
+                // A member of a JWS in JSON (RFC 7515 section 7.2), or one more letter that is passed over.
+                self.quotes += 1;
+                if self.quotes <= MOST_QUOTES && ours.is_payload(&self.payload) {
+                    return true;
+                }
+            } else if *byte == b'.' {
                 let payload = std::mem::take(&mut self.payload);
                 // A dot that ends one payload may begin the next.
-                self.place = Place::Dot;
+                (self.place, self.quotes) = (Place::Dot, 0);
                 if payload.len() >= TELLING && ours.is_payload(&payload) {
                     return true;
                 }

@@ -52,6 +52,11 @@ impl Escapes {
     }
 
     fn push(&mut self, byte: u8, plain: &mut Vec<u8>) {
+        // Any number of zeros may stand before the digits of a reference.
+        let padded: [&[u8]; 5] = [b"&#0", b"&#x0", b"&#X0", b"\\u{0", b"\\U{0"];
+        if byte == b'0' && padded.contains(&self.open.as_slice()) {
+            return;
+        }
         self.open.push(byte);
         match read(&self.open) {
             Escape::GoesOn if self.open.len() < MOST => {}
@@ -138,6 +143,8 @@ mod tests {
             ("a&#46;ey", "a.ey"),
             ("a&#0046;ey", "a.ey"),
             ("a&#X2e;ey", "a.ey"),
+            ("a&#00000000000000000000000000000000000000046;ey", "a.ey"),
+            ("a&#x0000000000000000000000000000000000000002e;ey", "a.ey"),
             ("a&amp;b", "a&b"),
             ("a\\\r\n  .ey", "a.ey"),
             ("a\\.e\\y", "a.ey"),
