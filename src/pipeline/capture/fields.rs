@@ -210,6 +210,26 @@ pub fn field_named(raw: &[u8]) -> Option<Field> {
     exact.or_else(|| within(raw).iter().find_map(|name| Field::named(name).filter(|field| field.is_token())))
 }
 
+/// Whether a raw name may be that of a field with a token or an artifact: cheap, and never wrong when it says no. The letters of the
+/// name come in their order, and each may be written otherwise.
+pub fn may_be_token(raw: &[u8]) -> bool {
+    const NAMES: [&[u8]; 8] =
+        [b"idtoken", b"code", b"samlresponse", b"samlart", b"accesstoken", b"response", b"credential", b"wresult"];
+    // An escape, or the first byte of what `fold` takes for a letter.
+    let is_any = |byte: u8| matches!(byte, b'%' | 0xc4 | 0xc5 | 0xe2 | 0xef);
+    let mut seen = [0_usize; NAMES.len()];
+    for byte in raw.iter().filter(|byte| byte.is_ascii_alphabetic() || is_any(**byte)) {
+        for (name, seen) in NAMES.iter().zip(&mut seen) {
+            let next = name.get(*seen).copied().unwrap_or_default();
+            *seen += usize::from(byte.to_ascii_lowercase() == next || is_any(*byte));
+            if *seen == name.len() {
+                return true;
+            }
+        }
+    }
+    false
+}
+
 fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
     if !raw.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
@@ -266,6 +286,7 @@ mod tests {
             "id_token%",
         ] {
             assert_eq!(field_named(name.as_bytes()), Some(Field::IdToken), "{name}");
+            assert!(may_be_token(name.as_bytes()), "{name}");
         }
         for name in ["id_tokens", "my_id_token", "idtoken", "", "=", "[]", "a[id_token]", "%", "%u", "%u00"] {
             assert_eq!(field_named(name.as_bytes()), None, "{name}");
@@ -277,7 +298,32 @@ mod tests {
         }
         let longest: String = "\u{17f}amlresponse".encode_utf16().map(|unit| format!("%u{unit:04x}")).collect();
         for padding in ["", "%20%20%20%20%20%20%20%20%20%20%20%20", "[[[[[[[[[[[[[[[[", "%20%20%20%20%20%20%20%u0020"] {
-            assert_eq!(field_named(format!("{longest}{padding}").as_bytes()), Some(Field::SamlResponse), "{padding}");
+            let name = format!("{longest}{padding}");
+            assert_eq!(field_named(name.as_bytes()), Some(Field::SamlResponse), "{padding}");
+            assert!(may_be_token(name.as_bytes()), "{padding}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What may not be one is none.
+        #[test]
+        fn no_name_of_a_token_is_passed_over(
+            before in "[%a-zA-Z.\\[ !_:\u{17f}\u{212a}\u{ff49}]{0,6}",
+            name in proptest::sample::select(Field::ALL.map(|(_, name)| name).to_vec()),
+            written in proptest::collection::vec(0_u8..6, 12),
+            after in "[%a-z.\\[ ]{0,6}",
+        ) {
+            let letters: String = name.chars().zip(written).map(|(letter, way)| match way {
+                0 => letter.to_ascii_uppercase().to_string(),
+                1 => format!("%{:02x}", u32::from(letter)),
+                2 => format!("%u{:04x}", u32::from(letter)),
+                3 => char::from_u32(u32::from(letter) + 0xfee0).unwrap().to_string(),
+                _ => letter.to_string(),
+            }).collect();
+            let raw = format!("{before}{letters}{after}");
+            let is_token =
+                field_named(raw.as_bytes()).is_some_and(|field| field.is_token() && !matches!(field, Field::Code | Field::Response));
+            proptest::prop_assert!(!is_token || may_be_token(raw.as_bytes()), "{}", raw);
         }
     }
 

@@ -23,7 +23,7 @@ use self::json::JsonScan;
 use self::multipart::MultipartScan;
 use self::stray::StrayScan;
 use self::value::HeldValue;
-use super::fields::{Field, field_named, may_hold};
+use super::fields::{Field, field_named, may_be_token, may_hold};
 use crate::pipeline::capture::token::{Addressed, NotForeign, Unclear};
 use crate::pipeline::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
 
@@ -68,7 +68,8 @@ impl Seeks {
         let is_hint = || HINTS.iter().any(|hint| name.eq_ignore_ascii_case(hint.as_bytes()));
         // What is looked for by name is judged by its name.
         let is_read = |field| (self.verified && field == Field::AccessToken) || self.seeks_in_form(field);
-        self.stray.as_ref().filter(|_| !is_hint() && !field_named(name).is_some_and(is_read))
+        let is_known = || may_be_token(name) && field_named(name).is_some_and(is_read);
+        self.stray.as_ref().filter(|_| !is_hint() && !is_known())
     }
 
     fn seeks_login(&self, field: Field) -> bool {

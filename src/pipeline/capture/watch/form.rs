@@ -9,7 +9,7 @@
 use super::stray::StrayScan;
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
-use crate::pipeline::capture::fields::field_named;
+use crate::pipeline::capture::fields::{field_named, may_be_token};
 use crate::pipeline::reading::name::keep_name;
 
 /// Watches one form. Holds the name under its eyes and the values that are looked into.
@@ -140,13 +140,7 @@ impl FormScan {
         if self.for_strays {
             self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
         }
-        // Most names are told apart by their first letter, which costs nothing.
-        let hopeless = |first: &u8| {
-            first.is_ascii_alphanumeric() && !matches!(first.to_ascii_lowercase(), b'i' | b's' | b'a' | b'c' | b'w')
-        };
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        let is_hopeless = self.name.first().is_none_or(hopeless) && self.name.iter().all(is_plain);
-        let field = if is_hopeless { None } else { field_named(&self.name) };
+        let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
         let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });
         if self.whole.is_none() {

@@ -18,6 +18,8 @@
 mod escapes;
 mod markup;
 
+use std::borrow::Cow;
+
 use self::escapes::Escapes;
 use self::markup::{Markup, Seen};
 use super::{Sighted, Sighting};
@@ -189,9 +191,11 @@ const OURS: Sighting = Sighting::Login(Sighted { field: None, why: NotForeign::O
 const ASSERTION: Sighting =
     Sighting::Login(Sighted { field: Some(Field::SamlResponse), why: NotForeign::Unclear(Unclear::Unreadable) });
 
-fn undo(escapes: &mut [Escapes; 2], piece: &[u8]) -> Vec<u8> {
-    let [inner, outer] = escapes;
-    outer.undo(&inner.undo(piece)).into_owned()
+fn undo<'p>([inner, outer]: &mut [Escapes; 2], piece: &'p [u8]) -> Cow<'p, [u8]> {
+    match inner.undo(piece) {
+        Cow::Borrowed(text) => outer.undo(text),
+        Cow::Owned(text) => Cow::Owned(outer.undo(&text).into_owned()),
+    }
 }
 
 /// Blanks, and what byte order marks and wide letters are made of.
