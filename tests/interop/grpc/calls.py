@@ -93,7 +93,8 @@ def server_streams(channel):
 
 
 def client_streams(channel):
-    expect(channel.stream_unary("/test.Talk/Add")((str(number).encode() for number in range(1000)), timeout=30), b"499500")
+    # As many small pieces as may wait unread on one connection (docs/deploy.md), however slow this machine is.
+    expect(channel.stream_unary("/test.Talk/Add")((str(number).encode() for number in range(500)), timeout=30), b"124750")
 
 
 def both_stream(channel):
