@@ -11,7 +11,7 @@
 //! settle    a row is confirmed, or put off with its fault
 //! ```
 //!
-//! What is no state, such as a refused login, waits beside it in a bounded queue ([`events`]).
+//! What is not state, such as a refused login, waits beside it in a bounded queue ([`events`]).
 
 pub mod events;
 

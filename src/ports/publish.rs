@@ -200,7 +200,7 @@ impl Notice {
     }
 }
 
-/// One event that is no state.
+/// One event that is not state.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub event: WaitingEvent,

@@ -325,7 +325,8 @@ impl Inflated {
 
 /// Looks into a query.
 pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
-    let may_be_stray = || seeks.stray.is_some() && (query.contains(".e") || query.contains('\\'));
+    // What stands behind the dot of a token may be passed over, and the dot be written otherwise.
+    let may_be_stray = || seeks.stray.is_some() && memchr::memchr2(b'.', b'\\', query.as_bytes()).is_some();
     if seeks.login.is_none() || !(LOGIN.into_iter().any(|field| may_hold(query, field)) || may_be_stray()) {
         return Sighting::Clear;
     }

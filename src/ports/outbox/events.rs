@@ -1,4 +1,4 @@
-//! What has happened and is no state: a bounded queue for each receiver that listens.
+//! What has happened and is not state: a bounded queue for each receiver that listens.
 //!
 //! An event is noted in the transaction that makes it, with the numbers and names of what it is about and nothing personal: who a user
 //! is, is looked up when it is sent. Where too many wait, the oldest are dropped and counted; state never is.

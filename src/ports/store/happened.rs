@@ -1,4 +1,4 @@
-//! What has happened in a decision that receivers may hear of and that is no state.
+//! What has happened in a decision that receivers may hear of and that is not state.
 
 use std::collections::BTreeSet;
 

@@ -29,7 +29,7 @@ def octoprint(method, path, body):
 
 def follow(message):
     user, data = message.get("user"), message["data"]
-    if user is None:  # a ping, or an event that is no state
+    if user is None:  # a ping, or an event that is not state
         return 204
     number, name = str(user["id"]), user["subject"]
     if message["version"] <= versions.get(number, 0):

@@ -1,4 +1,4 @@
-//! Events that are no state, through the front door: told once, signed, and never in the way of what users hold.
+//! Events that are not state, through the front door: told once, signed, and never in the way of what users hold.
 
 use std::sync::Arc;
 

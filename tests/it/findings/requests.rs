@@ -558,6 +558,13 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (form.clone(), format!("id_token_hint=1&session={token}").into()),
         (form.clone(), format!("access_token={token}").into()),
         (MULTIPART.into(), part("session", &token).into()),
+        (
+            MULTIPART.into(),
+            part("f", "\u{1}\u{2}")
+                .replace("--XX--\r\n", &part("operations", &format!("[\"{}\"]", dotted("\\u002e"))))
+                .into(),
+        ),
+        (kind("image/png"), format!("\u{1}=1&session={}", dotted("%2e")).into()),
         (kind("application/csp-report") + "content-encoding: gzip\r\n", gzip(&member)),
         (kind("application/octet-stream") + "content-encoding: x-gzip\r\n", gzip(&format!("a{member}"))),
         (kind("application/octet-stream") + "content-encoding: deflate\r\n", zlib(&member)),
@@ -607,6 +614,8 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     }
     for query in [
         format!("session={token}"),
+        format!("session={}", dotted(".+")),
+        format!("session={}", dotted(".!*")),
         format!("session={}", dotted("%2e")),
         format!("session={}", dotted("%252e")),
         format!("message={{\"a\":\"{}\"}}", dotted("%5Cu002e")).replace('"', "%22"),

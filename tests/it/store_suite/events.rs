@@ -1,4 +1,4 @@
-//! Events that are no state: a bounded queue for each receiver, on every store.
+//! Events that are not state: a bounded queue for each receiver, on every store.
 
 use loginsync::pipeline::mapping::definition::Definition;
 use loginsync::pipeline::mapping::stored::MappingBody;

@@ -1,4 +1,4 @@
-//! Events that are no state: one at a time for each receiver, behind its deliveries.
+//! Events that are not state: one at a time for each receiver, behind its deliveries.
 
 use std::sync::Arc;
 

@@ -9,11 +9,11 @@
 //!                     ^^^ a dot, and base64url of `{`; the next dot ends it
 //! ```
 //!
-//! A signature covers header and payload as they stand, so nothing can be put into them. Escapes are undone twice, as by an app that
-//! takes JSON out of a form. Of markup also the text without tags and comments is read, since parsers join it; and an element that is
-//! a SAML assertion is a login wherever it stands (SAML Profiles section 4.2: enhanced clients post it within SOAP).
+//! Letters that some libraries drop may stand between its own. Escapes are undone twice, as by an app that takes JSON out of a form. Of
+//! markup the text of each element is read, and the text of all, since parsers differ in what they join; and an element that is a SAML
+//! assertion is a login wherever it stands (SAML Profiles section 4.2: enhanced clients post it within SOAP).
 //!
-//! Out of reach is what an app decodes by rules of its own: another base64 around a token, compression, encryption.
+//! What is out of reach, `docs/modes.md` says.
 
 mod escapes;
 mod markup;
@@ -48,8 +48,6 @@ struct Body {
     opening: Vec<u8>,
     /// Letters have more than one byte (UTF-16, UTF-32).
     is_wide: bool,
-    /// It begins with bytes that are in no text, so that its strings stand as they are.
-    is_binary: bool,
     markup: Option<Text>,
     /// A form is read field by field; only where it is markup, it is looked into here.
     is_form: bool,
@@ -87,7 +85,7 @@ impl StrayScan {
     /// For a body. `saml`: some provider is one of SAML.
     pub fn of_body(readings: &Readings<'_>, saml: bool) -> Self {
         let (is_form, is_file) = (readings.form, readings.is_file);
-        let body = Body { opening: Vec::new(), is_wide: false, is_binary: false, markup: None, is_form, saml, is_file };
+        let body = Body { opening: Vec::new(), is_wide: false, markup: None, is_form, saml, is_file };
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
@@ -118,11 +116,8 @@ impl StrayScan {
         }
         let body = self.body.as_deref_mut();
         let is_field = body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
-        let found = match body.as_ref().is_some_and(|body| body.is_binary) {
-            _ if is_field => false,
-            true => self.letters.find(piece, ours),
-            false => self.letters.find(&undo(&mut self.escapes, piece), ours),
-        };
+        // Also of what is not text: a part of it, or a form in it to a lax reader, may be.
+        let found = !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours);
         match body {
             _ if found => OURS,
             Some(body) => body.markup(piece, ours),
@@ -171,8 +166,6 @@ impl Body {
         let missing = OPENING - self.opening.len();
         self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
         self.is_wide |= self.opening.iter().take(4).any(|byte| matches!(byte, 0 | 0xfe | 0xff));
-        let is_in_no_text = |byte: &u8| matches!(byte, 1..=8 | 14..=26 | 28..=31);
-        self.is_binary |= !self.is_wide && self.opening.iter().any(|byte| *byte == 0 || is_in_no_text(byte));
         let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
         // `<?xm` in EBCDIC, which parsers tell by that.
         let other =

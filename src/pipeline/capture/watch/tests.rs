@@ -127,7 +127,7 @@ fn json_is_seen_as_lenient_parsers_read_it() {
             "#x\n{\"id_token\":\"@\"}",
         ] {
             assert_eq!(sighting(kind, json.replace('@', &token).as_bytes()), ours(Field::IdToken), "{kind} {json}");
-            // As a form, what stands behind a `=` is no whole token.
+            // As a form, what stands behind a `=` is not a whole token.
             let expected =
                 if json.contains('=') { unclear(Field::IdToken, Unclear::Unreadable) } else { Sighting::Clear };
             assert_eq!(sighting(kind, json.replace('@', &other).as_bytes()), expected, "{kind} {json}");

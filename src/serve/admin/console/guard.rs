@@ -73,7 +73,7 @@ async fn admit(
             return Err(page::bare(&Failure::no_role_any_more()));
         }
         let idle_until = now.plus(IDLE).min(sign_in.expires_at);
-        // A page that is kept up to date by itself is no sign of a person.
+        // A page that is kept up to date by itself is not a sign of a person.
         if idle_until > sign_in.idle_until.plus(EXTENDED) && !parts.headers.contains_key(LIVE) {
             let extended = inspect.store().console().extend(key, idle_until).await;
             extended.map_err(|error| failed(&Failure::from(error)))?;
