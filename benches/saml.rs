@@ -61,7 +61,7 @@ fn read(providers: &[Arc<Provider>], form: &str) -> Captured {
 }
 
 fn form(key: &MintKey, certificate: &[u8], groups: usize) -> String {
-    let mut login = SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", "_assertion-1"), NOW);
+    let mut login = SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", "_assertion-1"), NOW.0);
     login.name_id = Some(("alice@example.com".into(), None));
     let values: Vec<String> = (0..groups).map(|group| format!("Engineering Team Number {group}")).collect();
     login.attributes = vec![MintAttribute::of("groups", &values.iter().map(String::as_str).collect::<Vec<_>>())];

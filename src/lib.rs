@@ -2,13 +2,12 @@
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 
-#![cfg_attr(not(feature = "samael"), forbid(unsafe_code))]
+#![forbid(unsafe_code)]
 
 pub mod explain;
 pub mod forecast;
 pub mod lint;
 pub mod login;
-pub mod pipeline;
 
 pub mod clock;
 pub mod config;
@@ -19,3 +18,5 @@ pub mod serve;
 
 pub mod app;
 pub mod cli;
+
+pub use loginsync_pipeline as pipeline;

@@ -406,8 +406,8 @@ impl Login {
         let now = Timestamp::from_seconds(seconds_now() - self.age);
         let ids = (format!("_response-{}", self.serial), format!("_assertion-{}", self.serial));
         let acs = format!("https://{HOST}{}", Protocol::Saml.callback());
-        let mut login = SamlLogin::new(ENTITY, AUDIENCE, &acs, (&ids.0, &ids.1), now);
-        login.not_on_or_after = now.plus(std::time::Duration::from_secs(u64::from(self.life)));
+        let mut login = SamlLogin::new(ENTITY, AUDIENCE, &acs, (&ids.0, &ids.1), now.0);
+        login.not_on_or_after = now.plus(std::time::Duration::from_secs(u64::from(self.life))).0;
         login.in_response_to = Some(self.request());
         login.name_id = Some((self.name.clone(), None));
         let values: Vec<&str> = self.values.iter().map(String::as_str).collect();

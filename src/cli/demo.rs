@@ -15,7 +15,6 @@ pub mod balancer;
 pub mod browser;
 pub mod database;
 pub mod journal;
-pub mod mint;
 pub mod pages;
 pub mod people;
 pub mod provider;
@@ -24,6 +23,8 @@ pub mod server;
 pub mod sidecar;
 pub mod voice;
 pub mod walk;
+
+pub use loginsync_mint as mint;
 
 use std::time::Duration;
 

@@ -65,7 +65,7 @@ fn signed(provider: &Provider, token: &str) -> Verified<Assertion> {
 
 /// A login of alice with these attributes, signed and verified.
 fn saml_login(provider: &Provider, attributes: Vec<Attribute>) -> Verified<Assertion> {
-    let mut login = SamlLogin::new(provider.issuer.as_str(), SAML_AUDIENCE, SAML_ACS, ("_r-1", "_a-1"), NOW);
+    let mut login = SamlLogin::new(provider.issuer.as_str(), SAML_AUDIENCE, SAML_ACS, ("_r-1", "_a-1"), NOW.0);
     login.in_response_to = Some(SAML_REQUEST.into());
     let format = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
     login.name_id = Some(("alice".into(), Some(format.into())));

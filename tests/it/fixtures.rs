@@ -444,7 +444,7 @@ pub fn signed_id_token(claims: &Value, signer: &str) -> String {
 }
 
 fn shape_login(shape: &SamlShape) -> SamlLogin {
-    let mut login = SamlLogin::new(shape.issuer, SAML_AUDIENCE, SAML_ACS, ("_response-1", "_assertion-1"), NOW);
+    let mut login = SamlLogin::new(shape.issuer, SAML_AUDIENCE, SAML_ACS, ("_response-1", "_assertion-1"), NOW.0);
     login.in_response_to = Some(SAML_REQUEST.into());
     login.name_id = Some((shape.name_id.0.into(), Some(shape.name_id.1.into())));
     login.attributes = (shape.attributes)();
@@ -715,7 +715,7 @@ fn with_groups(groups: &Value) -> String {
 }
 
 pub fn saml_login(attributes: Vec<MintAttribute>) -> SamlLogin {
-    let mut login = SamlLogin::new(SAML_ISSUER, SAML_AUDIENCE, SAML_ACS, ("_response-1", "_assertion-1"), NOW);
+    let mut login = SamlLogin::new(SAML_ISSUER, SAML_AUDIENCE, SAML_ACS, ("_response-1", "_assertion-1"), NOW.0);
     login.in_response_to = Some(SAML_REQUEST.into());
     login.name_id = Some(("alice".into(), Some(UNSPECIFIED.into())));
     login.attributes = attributes;

@@ -20,7 +20,6 @@ mod bearer;
 mod claims;
 mod config;
 mod console;
-mod decision;
 mod delivery;
 mod demo;
 mod deploy;
@@ -34,25 +33,20 @@ mod fixtures;
 mod forward_auth;
 mod front_door;
 mod fuzz;
+#[path = "../../crates/pipeline/tests/it/kit.rs"]
 mod kit;
 mod language;
 mod layers;
 mod login_cases;
-mod mapping_laws;
-mod oidc_verify;
-mod plan_laws;
 mod promises;
 mod proxy;
 mod reality;
-mod refusals;
 mod relay;
 mod relying_party;
 mod relying_party_saml;
 mod replicas;
-mod saml_attacks;
-mod saml_logins;
-#[cfg(feature = "samael")]
-mod saml_oracle;
+#[path = "../../crates/pipeline/tests/it/saml_cases.rs"]
+mod saml_cases;
 mod seeing;
 mod sessions;
 mod store_suite;

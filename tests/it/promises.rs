@@ -40,7 +40,7 @@ async fn promise_01_only_verified_claims_change_anything() {
     let mut elsewhere = login();
     elsewhere.audiences = vec!["https://other.example".into()];
     let mut old = login();
-    (old.not_on_or_after, old.issued_at) = (late, late);
+    (old.not_on_or_after, old.issued_at) = (late.0, late.0);
     let mut theirs = login();
     theirs.in_response_to = Some("_another-browser".into());
     let rows: Vec<(&str, &str, Vec<u8>)> = vec![
@@ -362,7 +362,7 @@ async fn promise_10_nothing_secret_is_written() {
         parts.join(".")
     };
     let response = |change: fn(&mut saml::SamlLogin), id: &str| {
-        let mut login = saml::SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", id), now);
+        let mut login = saml::SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", id), now.0);
         login.in_response_to = Some(REQUEST.into());
         login.name_id = Some(("alice".into(), None));
         login.attributes = vec![saml::MintAttribute::of("groups", &["staff", "a-group-that-no-mapping-names"])];

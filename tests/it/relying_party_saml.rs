@@ -106,7 +106,7 @@ impl Scene {
     }
 
     fn login(&self, left: &Left, assertion: &str) -> SamlLogin {
-        let mut login = SamlLogin::new(ISSUER, ENTITY, ACS, ("_response", assertion), self.house.clock.now());
+        let mut login = SamlLogin::new(ISSUER, ENTITY, ACS, ("_response", assertion), self.house.clock.now().0);
         login.in_response_to = Some(left.id.clone());
         login.name_id = Some(("alice".into(), None));
         login.attributes = vec![MintAttribute::of("groups", &["staff"])];

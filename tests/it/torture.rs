@@ -437,7 +437,7 @@ impl World {
         } else {
             let at = Timestamp(issued_at * 1000);
             let response = format!("{token}-response");
-            let mut login = SamlLogin::new(kit::ISSUER, kit::AUDIENCE, kit::ACS, (&response, &token), at);
+            let mut login = SamlLogin::new(kit::ISSUER, kit::AUDIENCE, kit::ACS, (&response, &token), at.0);
             let values: Vec<&str> = groups.iter().map(String::as_str).collect();
             login.attributes = vec![MintAttribute::of("account", &[&name]), MintAttribute::of("groups", &values)];
             ("/saml/acs", kit::body("SAMLResponse", &field(&kit::signed_assertion(&login, &self.saml_key))))

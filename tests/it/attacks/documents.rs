@@ -9,7 +9,7 @@ use super::{Attack, FORM, Siege, config, form, saml_leave};
 use crate::kit::{
     REQUEST, certificates, key, login, read, remembered, saml_provider, signed_assertion, signer, submit,
 };
-use crate::saml_attacks::{self, Row};
+use crate::saml_cases::{self, Row};
 
 /// One floor below, a refusal says whether the signature held: only then may it leave an audit row.
 fn attacks(rows: &[Row]) -> Vec<Attack<'_>> {
@@ -29,26 +29,26 @@ async fn withstands(rows: &[Row]) {
 /// Threats 61, 62, 63.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrapped_signatures_change_nothing() {
-    withstands(&saml_attacks::wrapped_signatures()).await;
+    withstands(&saml_cases::wrapped_signatures()).await;
 }
 
 /// Threats 65, 66, 70, 71.
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_signatures_change_nothing() {
-    withstands(&saml_attacks::forged_signatures()).await;
+    withstands(&saml_cases::forged_signatures()).await;
 }
 
 /// Threats 55, 67, 80.
 #[tokio::test(flavor = "multi_thread")]
 async fn signatures_that_ask_for_more_change_nothing() {
-    withstands(&saml_attacks::more_than_a_signature()).await;
+    withstands(&saml_cases::more_than_a_signature()).await;
 }
 
 /// Threats 64, 68, 79, 81.
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_with_two_readings_change_nothing() {
     let siege = Siege::open().await;
-    let rows = saml_attacks::two_readings();
+    let rows = saml_cases::two_readings();
     siege.withstands(attacks(&rows)).await;
     use base64::Engine as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
@@ -73,7 +73,7 @@ async fn documents_with_two_readings_change_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_that_choke_a_parser_change_nothing() {
     let siege = Siege::open().await;
-    let rows = saml_attacks::choking();
+    let rows = saml_cases::choking();
     siege.withstands(attacks(&rows)).await;
     // What inflates is no response of this binding; a megabyte of it is none either.
     let mut bomb = Vec::new();
@@ -94,15 +94,15 @@ async fn documents_that_choke_a_parser_change_nothing() {
 /// Threats 72, 73.
 #[tokio::test(flavor = "multi_thread")]
 async fn assertions_for_others_change_nothing() {
-    withstands(&saml_attacks::not_meant_for_us_now()).await;
-    withstands(&saml_attacks::lacking_responses()).await;
+    withstands(&saml_cases::not_meant_for_us_now()).await;
+    withstands(&saml_cases::lacking_responses()).await;
 }
 
 /// Threat 69.
 #[tokio::test(flavor = "multi_thread")]
 async fn encryption_is_no_signature() {
     let siege = Siege::open().await;
-    let rows = saml_attacks::encrypted_forgeries();
+    let rows = saml_cases::encrypted_forgeries();
     for (what, document, _) in &rows {
         // What stands below a good outer signature may leave a row.
         let signed = document.contains("URI=\"#_response-1\"");
@@ -120,10 +120,10 @@ async fn cbc_answers_no_questions() {
     let good = saml::sign(&plain, "_assertion-1", signer(&key("idp-rsa"))).unwrap();
     let mut pages = Vec::new();
     for (what, document) in [
-        ("padding", saml_attacks::flipped(&saml_attacks::encrypted(&good, Cbc))),
-        ("unsigned", saml_attacks::encrypted(&plain, Cbc)),
-        ("broken", saml_attacks::encrypted(&good.replace("staff", "admins"), Cbc)),
-        ("not XML", saml_attacks::encrypted("hello", Cbc)),
+        ("padding", saml_cases::flipped(&saml_cases::encrypted(&good, Cbc))),
+        ("unsigned", saml_cases::encrypted(&plain, Cbc)),
+        ("broken", saml_cases::encrypted(&good.replace("staff", "admins"), Cbc)),
+        ("not XML", saml_cases::encrypted("hello", Cbc)),
     ] {
         let answer = siege.withstands_one(&Attack::document(what, &document, false)).await;
         let (head, rest) = answer.body.split_once("<code>").unwrap();

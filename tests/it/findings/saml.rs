@@ -273,7 +273,7 @@ fn sto6_another_version_of_xml_is_refused() {
 
 /// A login that the running program takes, by its own clock.
 fn login_now() -> SamlLogin {
-    let mut login = SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", "_assertion-1"), Clock::system().now());
+    let mut login = SamlLogin::new(ISSUER, AUDIENCE, ACS, ("_response-1", "_assertion-1"), Clock::system().now().0);
     login.name_id = Some(("alice".into(), None));
     login
 }

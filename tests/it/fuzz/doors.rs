@@ -603,7 +603,7 @@ pub const ENCRYPTED: Door = Door {
         let inner = saml::assertion(&kit::login());
         let signed = saml::sign(&inner, "_assertion-1", kit::signer(&kit::key("idp-rsa"))).unwrap_or(inner);
         [ContentEncryption::Aes128Cbc, ContentEncryption::Aes256Gcm]
-            .map(|how| crate::saml_attacks::encrypted(&signed, how).into_bytes())
+            .map(|how| crate::saml_cases::encrypted(&signed, how).into_bytes())
             .to_vec()
     },
     words: &[

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{code_lines, files_of};
+use super::{CRATES, code_lines, files_of, root};
 
 type Module = Vec<String>;
 
@@ -23,11 +23,14 @@ struct House {
 
 impl House {
     fn read() -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let files: Vec<_> = files_of("").into_iter().filter(|file| !file.ends_with("main.rs")).collect();
         let name = |file: &Path| -> Module {
-            let below = file.strip_prefix(&source).unwrap().with_extension("");
-            below.iter().map(|part| part.to_str().unwrap().to_owned()).filter(|part| part != "lib").collect()
+            let mut sources = CRATES.iter().map(|(name, sources)| (name, root().join(sources)));
+            let (name, below) =
+                sources.find_map(|(name, sources)| Some((name, file.strip_prefix(sources).ok()?))).unwrap();
+            let below = below.with_extension("");
+            let parts = std::iter::once(*name).chain(below.iter().map(|part| part.to_str().unwrap()));
+            parts.filter(|part| !["", "lib"].contains(part)).map(str::to_owned).collect()
         };
         let known: BTreeSet<Module> = files.iter().map(|file| name(file)).collect();
         let modules = files.iter().map(|file| {
@@ -70,7 +73,7 @@ fn imports(module: &Module, code: &str, known: &BTreeSet<Module>) -> Imports {
     let absolute = |path: &[String]| -> Option<Module> {
         let ups = path.iter().take_while(|part| *part == "super").count();
         let (base, rest) = match path.first()?.as_str() {
-            "crate" => (&module[..0], &path[1..]),
+            "crate" => (&module[..usize::from(is_crate(module))], &path[1..]),
             "self" => (&module[..], &path[1..]),
             "super" => (&module[..module.len().saturating_sub(ups)], &path[ups..]),
             first => {
@@ -106,6 +109,11 @@ fn imports(module: &Module, code: &str, known: &BTreeSet<Module>) -> Imports {
         found.paths.extend(absolute(&path));
     }
     found
+}
+
+/// Whether a module is in a crate that is a part of the whole by its name.
+fn is_crate(module: &Module) -> bool {
+    module.first().is_some_and(|first| CRATES[1..].iter().any(|(name, _)| first == name))
 }
 
 /// The paths of a `use`.

@@ -111,7 +111,7 @@ fn response(provider: &Provider, person: &Person, honesty: Honesty, request: Opt
     let entity_id = Provider::entity_id(&provider.issuer);
     let ids = (response_id.as_str(), assertion_id.as_str());
     let app = &provider.app;
-    let mut login = mint::SamlLogin::new(&entity_id, &app.entity_id, &app.acs_url, ids, provider.clock.now());
+    let mut login = mint::SamlLogin::new(&entity_id, &app.entity_id, &app.acs_url, ids, provider.clock.now().0);
     login.in_response_to = request.cloned();
     login.name_id = Some((format!("demo|{}", person.account), Some(PERSISTENT.to_owned())));
     login.attributes = vec![

@@ -1,0 +1,199 @@
+//! Watches a form or a query go by in pieces for fields by which an app may log a person in, by the same lax reading of names
+//! as [`ProtocolFields`](crate::capture::fields::ProtocolFields).
+//!
+//! ```text
+//! "a=1&SAMLRes" "ponse=PHNh" "bWxw…"     a name and a value split over pieces
+//! "SAMLResponse=;PHNhbWxw…"              `;` divides fields for some readers (HTML 4.01 appendix B.2.2), and not for others
+//! ```
+
+use super::stray::StrayScan;
+use super::value::HeldValue;
+use super::{Seeks, Sighting};
+use crate::capture::fields::{field_named, may_be_token};
+use crate::reading::name::keep_name;
+
+/// Watches one form. Holds the name under its eyes and the values that are looked into.
+#[derive(Debug, Default)]
+pub struct FormScan {
+    /// Whether tokens are looked for under any name: where the whole body is not looked through for them.
+    for_strays: bool,
+    in_value: bool,
+    name: Vec<u8>,
+    /// The value since the last `&`, for readers to whom `;` is a letter like any other.
+    whole: Option<FormValue>,
+    /// Whether a `;` came since, so that it was judged as those read it to whom that is the end.
+    divided: bool,
+    /// The value since the last `;`, where a field began there.
+    inner: Option<FormValue>,
+    /// The value since the last `=` behind a name.
+    stray: Option<StrayScan>,
+}
+
+impl FormScan {
+    pub fn new(for_strays: bool) -> Self {
+        Self { for_strays, ..Self::default() }
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        self.values().map(HeldValue::held).sum()
+    }
+
+    /// What looks for tokens under any name.
+    pub fn stray(&self) -> Option<&StrayScan> {
+        self.stray.as_ref()
+    }
+
+    /// The values that are being read.
+    pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
+        [&self.whole, &self.inner].into_iter().flatten().map(|value| &value.value)
+    }
+
+    /// Reads the next piece.
+    pub fn read(&mut self, mut piece: &[u8], seeks: &Seeks) -> Sighting {
+        while !piece.is_empty() {
+            let end = match self.in_value {
+                true => memchr::memchr2(b'&', b';', piece),
+                false => memchr::memchr3(b'&', b';', b'=', piece),
+            };
+            let (run, rest) = piece.split_at(end.unwrap_or(piece.len()));
+            self.keep(run);
+            let stray = self.look(run, seeks);
+            let Some((divider, rest)) = rest.split_first() else { return stray };
+            let sighting = if stray == Sighting::Clear { self.divided(*divider, seeks) } else { stray };
+            if sighting != Sighting::Clear {
+                return sighting;
+            }
+            piece = rest;
+        }
+        Sighting::Clear
+    }
+
+    /// The form has ended.
+    pub fn finish(&mut self, seeks: &Seeks) -> Sighting {
+        self.divided(b'&', seeks)
+    }
+
+    fn keep(&mut self, run: &[u8]) {
+        if !self.in_value {
+            keep_name(&mut self.name, run);
+        }
+        for value in [&mut self.whole, &mut self.inner].into_iter().flatten() {
+            value.push(run);
+        }
+    }
+
+    /// Looks for a token in the run of a value.
+    fn look(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
+        match (&mut self.stray, &seeks.stray) {
+            (Some(stray), Some(ours)) if self.in_value => match memchr::memchr(b'+', run) {
+                None => stray.read(run, ours),
+                // A blank, to readers that decode forms.
+                Some(_) => {
+                    let spaced: Vec<u8> = run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+                    stray.read(&spaced, ours)
+                }
+            },
+            _ => Sighting::Clear,
+        }
+    }
+
+    fn divided(&mut self, divider: u8, seeks: &Seeks) -> Sighting {
+        match divider {
+            b'=' => {
+                self.name_ended(seeks);
+                Sighting::Clear
+            }
+            b';' => {
+                let ended = if self.divided { &None } else { &self.whole };
+                let sighting = judge([ended, &self.inner], seeks);
+                self.inner = None;
+                self.divided = self.whole.is_some();
+                self.keep_divider(b";");
+                self.begin_name();
+                sighting
+            }
+            _ => {
+                let sighting = judge([&self.whole, &self.inner], seeks);
+                (self.whole, self.inner, self.divided) = (None, None, false);
+                self.begin_name();
+                sighting
+            }
+        }
+    }
+
+    fn begin_name(&mut self) {
+        self.stray = None;
+        self.in_value = false;
+        self.name.clear();
+    }
+
+    fn keep_divider(&mut self, divider: &[u8]) {
+        for value in [&mut self.whole, &mut self.inner].into_iter().flatten() {
+            value.push(divider);
+        }
+    }
+
+    fn name_ended(&mut self, seeks: &Seeks) {
+        self.keep_divider(b"=");
+        self.in_value = true;
+        if self.for_strays {
+            self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
+        }
+        let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
+        let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
+        let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });
+        if self.whole.is_none() {
+            self.whole = value;
+        } else {
+            self.inner = value;
+        }
+    }
+}
+
+fn judge(values: [&Option<FormValue>; 2], seeks: &Seeks) -> Sighting {
+    let sightings = values.into_iter().flatten().map(|value| seeks.judge(&value.value));
+    sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
+}
+
+/// A value, decoded as it arrives.
+#[derive(Debug)]
+struct FormValue {
+    value: HeldValue,
+    escape: Escape,
+}
+
+/// Digits of an escape that are still to come, and what was read of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escape {
+    None,
+    Percent,
+    Digit(u8),
+}
+
+impl FormValue {
+    fn push(&mut self, mut raw: &[u8]) {
+        while let Some((byte, rest)) = raw.split_first() {
+            if self.escape == Escape::None {
+                let end = memchr::memchr(b'%', raw).unwrap_or(raw.len());
+                if end > 0 {
+                    let (run, later) = raw.split_at(end);
+                    self.value.push_form(run);
+                    raw = later;
+                    continue;
+                }
+            }
+            let digit = char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            self.escape = match (self.escape, digit) {
+                (_, _) if *byte == b'%' => Escape::Percent,
+                (Escape::Percent, Some(digit)) => Escape::Digit(digit),
+                (Escape::Digit(high), Some(low)) => {
+                    self.value.push(&[high << 4 | low]);
+                    Escape::None
+                }
+                _ => Escape::None,
+            };
+            raw = rest;
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Watches bytes of any format go by for a signed token of an issuer of ours, whatever it is called there.
+//!
+//! The fields that [`FormScan`](super::form::FormScan) and its neighbours know are those of protocols. An app may take a token from
+//! any other: a deeper member of JSON, a field with a name of its own, XML, YAML, MessagePack, a message of gRPC. Each of these holds
+//! a token in its own letters, with escapes of the format at most. So the payload of a token is looked for by its own look:
+//!
+//! ```text
+//! eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwczovL…fQ.c2lnbmF0dXJl
+//!                     ^^^ a dot, and base64url of `{`; the next dot ends it
+//! ```
+//!
+//! Letters that some libraries drop may stand between its own. Escapes are undone twice, as by an app that takes JSON out of a form. Of
+//! markup the text of each element is read, and the text of all, since parsers differ in what they join; and an element that is a SAML
+//! assertion is a login wherever it stands (SAML Profiles section 4.2: enhanced clients post it within SOAP).
+//!
+//! What is out of reach, `docs/modes.md` says.
+
+mod escapes;
+mod markup;
+
+use std::borrow::Cow;
+
+use self::escapes::Escapes;
+use self::markup::{Markup, Seen};
+use super::{Sighted, Sighting};
+use crate::capture::fields::Field;
+use crate::capture::token::{Addressed, NotForeign, Unclear, declares_other_encoding, opens_object};
+use crate::reading::media::Readings;
+
+/// A payload longer than this is none of a provider.
+const MOST_PAYLOAD: usize = 64 * 1024;
+
+/// Bytes of a body by which it is known what it is.
+const OPENING: usize = 256;
+
+/// Watches one value, or one body. Holds the payload that is being read.
+#[derive(Debug, Default)]
+pub struct StrayScan {
+    escapes: [Escapes; 2],
+    letters: Finder,
+    body: Option<Box<Body>>,
+}
+
+/// What is looked for in a body beside.
+#[derive(Debug)]
+struct Body {
+    /// The first bytes.
+    opening: Vec<u8>,
+    /// Letters have more than one byte (UTF-16, UTF-32).
+    is_wide: bool,
+    markup: Option<Text>,
+    /// A form is read field by field; only where it is markup, it is looked into here.
+    is_form: bool,
+    /// An assertion in markup is a login.
+    saml: bool,
+    /// A file that is put may be in any encoding, and hold entities: no app logs a person in by it.
+    is_file: bool,
+}
+
+/// The text of markup: all of it joined, and of each element that is open its own, without that of its children.
+#[derive(Debug, Default)]
+struct Text {
+    markup: Markup,
+    joined: Reader,
+    own: Vec<Reader>,
+}
+
+/// Reads a text with its escapes.
+#[derive(Debug, Default)]
+struct Reader {
+    escapes: [Escapes; 2],
+    letters: Finder,
+}
+
+impl Reader {
+    fn find(&mut self, text: &[u8], ours: &Addressed) -> bool {
+        self.letters.find(&undo(&mut self.escapes, text), ours)
+    }
+}
+
+/// Elements that may be open at once. Parsers have such limits.
+const MOST_DEPTH: usize = 256;
+
+impl StrayScan {
+    /// For a body. `saml`: some provider is one of SAML.
+    pub fn of_body(readings: &Readings<'_>, saml: bool) -> Self {
+        let (is_form, is_file) = (readings.form, readings.is_file);
+        let body = Body { opening: Vec::new(), is_wide: false, markup: None, is_form, saml, is_file };
+        Self { body: Some(Box::new(body)), ..Self::default() }
+    }
+
+    /// Bytes that are held.
+    pub fn held(&self) -> usize {
+        let markup = self.body.as_ref().and_then(|body| body.markup.as_ref());
+        let readers = markup.into_iter().flat_map(|text| text.own.iter().chain([&text.joined]));
+        self.letters.held() + readers.map(|reader| reader.letters.held()).sum::<usize>()
+    }
+
+    /// Whether what was read so far ends within what may be a payload.
+    pub fn is_undecided(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// Reads the next piece.
+    pub fn read(&mut self, piece: &[u8], ours: &Addressed) -> Sighting {
+        let narrow: Vec<u8>;
+        let mut piece = piece;
+        if let Some(body) = &mut self.body {
+            if let Some(why) = body.open(piece) {
+                return Sighting::Unreadable(why);
+            }
+            if body.is_wide {
+                narrow = piece.iter().copied().filter(|byte| *byte != 0).collect();
+                piece = &narrow;
+            }
+        }
+        let body = self.body.as_deref_mut();
+        let is_field = body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
+        // Also of what is not text: a part of it, or a form in it to a lax reader, may be.
+        let found = !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours);
+        match body {
+            _ if found => OURS,
+            Some(body) => body.markup(piece, ours),
+            None => Sighting::Clear,
+        }
+    }
+}
+
+impl Body {
+    /// Reads the text of the next piece, where it is markup. Escapes are undone behind it: an escaped `<` begins nothing.
+    fn markup(&mut self, piece: &[u8], ours: &Addressed) -> Sighting {
+        let Some(Text { markup, joined, own }) = &mut self.markup else { return Sighting::Clear };
+        let mut sighting = Sighting::Clear;
+        markup.read(piece, |seen| {
+            let found = match seen {
+                Seen::Text(text) => {
+                    let all = joined.find(text, ours);
+                    let own = own.last_mut().is_some_and(|own| own.find(text, ours));
+                    if all || own { OURS } else { Sighting::Clear }
+                }
+                Seen::Opens if own.len() < MOST_DEPTH => {
+                    own.push(Reader::default());
+                    Sighting::Clear
+                }
+                Seen::Opens => Sighting::Unreadable("more than 256 elements within each other"),
+                Seen::Closes => {
+                    own.pop();
+                    Sighting::Clear
+                }
+                Seen::Assertion if self.saml => ASSERTION,
+                Seen::Declaration if !self.is_file => Sighting::Unreadable("declarations in markup"),
+                Seen::Assertion | Seen::Declaration => Sighting::Clear,
+            };
+            if sighting == Sighting::Clear {
+                sighting = found;
+            }
+        });
+        sighting
+    }
+
+    /// Looks at the first bytes; answers why the rest cannot be read.
+    fn open(&mut self, piece: &[u8]) -> Option<&'static str> {
+        if self.opening.len() >= OPENING {
+            return None;
+        }
+        let missing = OPENING - self.opening.len();
+        self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
+        self.is_wide |= self.opening.iter().take(4).any(|byte| matches!(byte, 0 | 0xfe | 0xff));
+        let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
+        // `<?xm` in EBCDIC, which parsers tell by that.
+        let other =
+            plain.starts_with(b"\x4c\x6f\xa7\x94") || (plain.contains(&b'>') && declares_other_encoding(&plain));
+        if other && !self.is_file {
+            return Some("markup in a character encoding other than UTF-8 or one byte a letter");
+        }
+        if self.markup.is_none() && plain.first() == Some(&b'<') {
+            self.markup = Some(Text::default());
+        }
+        None
+    }
+}
+
+const OURS: Sighting = Sighting::Login(Sighted { field: None, why: NotForeign::Ours });
+const ASSERTION: Sighting =
+    Sighting::Login(Sighted { field: Some(Field::SamlResponse), why: NotForeign::Unclear(Unclear::Unreadable) });
+
+fn undo<'p>([inner, outer]: &mut [Escapes; 2], piece: &'p [u8]) -> Cow<'p, [u8]> {
+    match inner.undo(piece) {
+        Cow::Borrowed(text) => outer.undo(text),
+        Cow::Owned(text) => Cow::Owned(outer.undo(&text).into_owned()),
+    }
+}
+
+/// Blanks, and what byte order marks and wide letters are made of.
+fn is_before_markup(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
+}
+
+/// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
+/// written anew (jwcrypto), and some drop blanks.
+#[derive(Debug, Default)]
+struct Finder {
+    place: Place,
+    /// Quotes within the payload.
+    quotes: usize,
+    /// Its letters.
+    payload: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    /// Behind a dot.
+    Dot,
+    /// Within what may be a payload.
+    Payload,
+}
+
+/// How often a payload is looked at where a quote may end it.
+const MOST_QUOTES: usize = 4;
+
+/// After so many letters it is told apart from most of what is not an object of JSON.
+const TELLING: usize = 8;
+
+impl Finder {
+    fn held(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether a payload that is ours ends in this piece.
+    fn find(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
+        loop {
+            if self.place == Place::Before {
+                let Some(dot) = memchr::memchr2(b'.', b'"', piece) else { return false };
+                piece = piece.get(dot + 1..).unwrap_or_default();
+                (self.place, self.quotes) = (Place::Dot, 0);
+            }
+            let Some((byte, rest)) = piece.split_first() else { return false };
+            piece = rest;
+            if *byte == b'"' && self.place == Place::Payload {
+                // A member of a JWS in JSON (RFC 7515 section 7.2), or one more letter that is passed over.
+                self.quotes += 1;
+                if self.quotes <= MOST_QUOTES && ours.is_payload(&self.payload) {
+                    return true;
+                }
+            } else if *byte == b'.' {
+                let payload = std::mem::take(&mut self.payload);
+                // A dot that ends one payload may begin the next.
+                (self.place, self.quotes) = (Place::Dot, 0);
+                if payload.len() >= TELLING && ours.is_payload(&payload) {
+                    return true;
+                }
+            } else if is_letter(*byte) {
+                self.payload.push(*byte);
+                self.place = if self.may_go_on() { Place::Payload } else { Place::Before };
+                if self.place == Place::Before {
+                    self.payload.clear();
+                }
+            }
+        }
+    }
+
+    /// Whether what was read so far may be the beginning of an object.
+    fn may_go_on(&self) -> bool {
+        match self.payload.as_slice() {
+            [b'e'] | [b'e', b'w' | b'y'] => true,
+            [b'e', b'w' | b'y', ..] if self.payload.len() < TELLING => true,
+            [b'e', b'w' | b'y', ..] if self.payload.len() == TELLING => opens_object(&self.payload),
+            [b'e', b'w' | b'y', ..] => self.payload.len() <= MOST_PAYLOAD,
+            _ => false,
+        }
+    }
+}
+
+fn is_letter(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/')
+}

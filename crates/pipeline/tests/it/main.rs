@@ -1,0 +1,26 @@
+//! The decisions of a login, tested from outside, in one binary: it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::significant_drop_in_scrutinee,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod decision;
+mod kit;
+mod mapping_laws;
+mod oidc_verify;
+mod plan_laws;
+mod refusals;
+mod saml_attacks;
+mod saml_cases;
+mod saml_logins;
+#[cfg(feature = "samael")]
+mod saml_oracle;
