@@ -28,7 +28,8 @@ use self::delivery::Deliveries;
 pub use self::delivery::receiver_of;
 use self::place::Place;
 pub use self::store::{
-    Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_to_act, rules_with_store, side,
+    Opened, looked_at, migrate, named, open, open_if_there, open_restored, rules_to_act, rules_to_explain,
+    rules_with_store, side,
 };
 use crate::clock::Clock;
 use crate::config::Config;

@@ -177,6 +177,23 @@ impl ConfigArgument {
         Ok((config, opened))
     }
 
+    /// The same for a look at how a sidecar decides now: with what is to be said of its rules. No database is created.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_to_explain(&self) -> Result<(Config, Option<Store>, Option<&'static str>), Failure> {
+        let mut config = self.load()?;
+        let (store, remark) = block_on(async {
+            let Some(opened) = app::open_if_there(&config).await.map_err(Failure::new)? else {
+                return Ok((None, None));
+            };
+            let (rules, remark) = app::rules_to_explain(&config, &opened).await.map_err(Failure::new)?;
+            config.rules = rules;
+            Ok((Some(opened.store), remark))
+        })?;
+        Ok((config, store, remark))
+    }
+
     /// The same for commands that only read: they do not create a database.
     ///
     /// # Errors

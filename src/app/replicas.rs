@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use super::rules::{finish_work, log_adopted, merged};
 use super::{Core, StartError};
+use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::mapping::elsewhere::is_undecidable;
 use crate::ports::store::StoreError;
 use crate::ports::store::postgres::Shared;
 use crate::ports::store::postgres::replicas::Following;
@@ -72,6 +74,7 @@ async fn follow(core: &Core, shared: &Shared) -> Result<(), StartError> {
         }
     }
     core.parts.place.follow(rules.epoch, revision, files);
+    warn_of_undecidable(&rules);
     core.parts.rules.swap(Arc::clone(&rules));
     core.stored.store(stored);
     core.parts.told.meters.retain(&rules);
@@ -79,6 +82,18 @@ async fn follow(core: &Core, shared: &Shared) -> Result<(), StartError> {
         finish_work(&core.parts.store).await;
     }
     Ok(())
+}
+
+/// What keeps everyone out whom it is asked about.
+fn warn_of_undecidable(rules: &RuleSet) {
+    for gate in rules.gates.iter().filter(|gate| is_undecidable(gate)) {
+        let provider = gate.provider.as_ref().map(ToString::to_string);
+        tracing::warn!(
+            gate = %gate.name,
+            provider,
+            "a gate of another sidecar's file asks for what this file does not know: where that decides, it refuses logins"
+        );
+    }
 }
 
 async fn lead(core: &Core, shared: &Shared) {

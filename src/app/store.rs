@@ -226,6 +226,28 @@ pub async fn rules_to_act(config: &Config, opened: &Opened) -> Result<Option<Arc
     Ok(Some(merged(&config.rules, &stored, Arc::new(elsewhere), config.rules.epoch)?))
 }
 
+/// The rules by which a sidecar of this file decides now, beside those of other files; with what is to be said of that.
+///
+/// # Errors
+/// As for [`rules_with_store`].
+pub async fn rules_to_explain(
+    config: &Config,
+    opened: &Opened,
+) -> Result<(Arc<RuleSet>, Option<&'static str>), StartError> {
+    let alone = rules_with_store(config, &*opened.catalogue);
+    let Some(shared) = &opened.shared else { return Ok((alone.await?, None)) };
+    let files = shared.live_files().await?.len();
+    let rules = rules_to_act(config, opened).await?;
+    Ok(match rules {
+        None => (alone.await?, Some("no live sidecar decides by this file: it is told as if all of them did")),
+        Some(rules) if files > 1 => (
+            rules,
+            Some("sidecars decide by several files: what only another gives stays, and its gates and guards hold here"),
+        ),
+        Some(rules) => (rules, None),
+    })
+}
+
 /// The rules that a running sidecar decides by, for a command that looks at its store.
 ///
 /// # Errors

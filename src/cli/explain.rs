@@ -81,9 +81,9 @@ impl Explain {
     }
 
     fn report(&self) -> Result<Report, Failure> {
-        let (config, store) = match self.no_store {
-            true => (self.config.look()?, None),
-            false => self.config.open_if_there()?,
+        let (config, store, remark) = match self.no_store {
+            true => (self.config.look()?, None, None),
+            false => self.config.open_to_explain()?,
         };
         let settings = find(&config, self.provider.as_deref())?;
         let now = self.at.unwrap_or_else(|| Clock::system().now());
@@ -113,7 +113,9 @@ impl Explain {
                 directory: graph.as_ref().map(|graph| graph as &dyn Directory),
                 now,
             };
-            explain(input, around).await.map_err(Failure::new)
+            let mut report = explain(input, around).await.map_err(Failure::new)?;
+            report.notes.extend(remark.map(String::from));
+            Ok(report)
         })
     }
 

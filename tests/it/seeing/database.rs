@@ -257,7 +257,7 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     assign(&other, "p/alice");
     let file = std::path::Path::new(&same);
     let clock = loginsync::clock::Clock::system();
-    let open = crate::front_door::House::try_open(database.place(), &text, file, clock);
+    let open = crate::front_door::House::try_open(database.place(), &text, file, clock.clone());
     let house = Box::pin(open).await.unwrap_or_else(|error| panic!("{error}"));
     done(&["user", "assign", "p/bob", "--group", "Staff", "--config", &same]);
     let refused = "decide by other rules than those of";
@@ -266,6 +266,26 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     failed(&["mapping", "apply", "--config", &other], refused);
     failed(&["hold", "release", "--all", "--config", &other], refused);
     done(&["user", "list", "--config", &other]);
+    // What looks at a login says by which files that is decided.
+    let login = desk.file("login.json", r#"{"sub": "dave", "groups": ["on-leave"]}"#);
+    let said = run(&["explain", &login, "--config", &other]);
+    assert!(said.code == 0 && said.out.contains("no live sidecar decides by this file"), "{said:?}");
+    let gate =
+        "[[gate]]\nname = \"leave\"\ndeny = [{ claim = \"groups\", is = \"on-leave\" }]\n[provider.claims.groups]\n";
+    let same_with_claim = desk.file("claim.toml", &(text.clone() + "[provider.claims.groups]\n"));
+    let gated = text.clone() + gate;
+    let [plain, shut] = [std::fs::read_to_string(&same_with_claim).unwrap(), gated];
+    let mut beside = Vec::new();
+    for text in [&plain, &shut] {
+        let open = crate::front_door::House::try_open(database.place(), text, file, clock.clone());
+        beside.push(Box::pin(open).await.unwrap_or_else(|error| panic!("{error}")));
+    }
+    let said = run(&["explain", &login, "--config", &same_with_claim]);
+    assert!(said.code == 3 && said.out.contains("refused by gate `leave`"), "{said:?}");
+    assert!(said.out.contains("sidecars decide by several files"), "{said:?}");
+    for house in beside {
+        house.running.stop().await;
+    }
     house.running.stop().await;
     done(&["user", "assign", "p/carol", "--group", "Staff", "--config", &other]);
 }

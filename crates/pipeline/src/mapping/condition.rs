@@ -83,6 +83,8 @@ pub enum Condition {
     LacksRole(RoleName),
     /// Days since the login before this one; false at a first login.
     LastLogin(Days),
+    /// Of another sidecar's file, which these rules cannot ask. It is never decided.
+    Unreadable,
 }
 
 /// A test of a claim's values.
@@ -279,7 +281,7 @@ impl Condition {
     pub fn truth(&self, facts: &Facts<'_>, person: Option<&Person>) -> Truth {
         match (self, person) {
             (Self::Claim(condition), _) => condition.truth(facts),
-            (_, None) => Truth::Undecided,
+            (Self::Unreadable, _) | (_, None) => Truth::Undecided,
             (Self::HasRole(role), Some(person)) => person.has(role),
             (Self::LacksRole(role), Some(person)) => person.has(role).negated(),
             (Self::LastLogin(days), Some(person)) => Truth::from(person.idle_days.is_some_and(|idle| match days {
@@ -523,6 +525,7 @@ impl fmt::Display for Condition {
             Self::LacksRole(role) => write!(f, "lacks_role \"{role}\""),
             Self::LastLogin(Days::MoreThan(days)) => write!(f, "last_login more than {days} days ago"),
             Self::LastLogin(Days::FewerThan(days)) => write!(f, "last_login fewer than {days} days ago"),
+            Self::Unreadable => f.write_str("what only another sidecar's file can ask"),
         }
     }
 }

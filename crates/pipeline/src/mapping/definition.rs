@@ -391,7 +391,13 @@ impl ActionDefinition {
 }
 
 impl ConditionDefinition {
-    fn of(condition: &Condition) -> Self {
+    /// As one of a gate that asks at logins through this provider. `None` where something is wrong with it.
+    pub fn compile(&self, declared: Declared<'_>, provider: &ProviderName) -> Option<Condition> {
+        let check = Check { declared, limits: TextLimits::NONE, faults: Vec::new() };
+        check.alone(self, provider)
+    }
+
+    pub fn of(condition: &Condition) -> Self {
         match condition {
             Condition::HasRole(role) => Self { has_role: Some(role.to_string()), ..Self::default() },
             Condition::LacksRole(role) => Self { lacks_role: Some(role.to_string()), ..Self::default() },
@@ -403,6 +409,7 @@ impl ConditionDefinition {
                 ..Self::default()
             },
             Condition::Claim(condition) => Self::of_claim(condition),
+            Condition::Unreadable => Self::default(),
         }
     }
 

@@ -2,14 +2,18 @@
 //! replica.
 //!
 //! A grant of a mapping that this file lacks and a live one has is undecided here: it stays, and its lease is not renewed. What
-//! either file guards is guarded, and what either holds to be privileged is.
+//! either file guards is guarded, what either holds to be privileged is, and whom a gate of either keeps out does not enter.
+
+mod gates;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Activity, RuleSet};
+use self::gates::GateText;
+pub use self::gates::is_undecidable;
+use super::{Activity, Gate, RuleSet, Rules};
 use crate::ids::{GroupName, MappingId, RoleName, Target, Timestamp};
 
 /// What other live files say.
@@ -21,6 +25,7 @@ pub struct Elsewhere {
     privileged: BTreeSet<Target>,
     /// What some file does not take from the brake. `None`: there is no other file.
     unbraked: Option<BTreeSet<Target>>,
+    gates: Vec<GateText>,
 }
 
 /// What one file gives and guards, as other sidecars are told.
@@ -39,6 +44,9 @@ struct Text {
     protected: Names,
     privileged: Names,
     unbraked: Names,
+    /// Those that keep people out by conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    gates: Vec<GateText>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -79,6 +87,7 @@ impl Announced {
             protected: Names::of(targets().filter(|target| rules.is_protected(target))),
             privileged: Names::of(targets().filter(|target| rules.is_privileged(target))),
             unbraked: Names::of(targets().filter(|target| !rules.is_braked(target))),
+            gates: gates::texts(&rules.gates, &rules.providers),
         };
         // Maps and sets of texts always have a JSON text.
         let text = serde_json::to_string(&text).unwrap_or_default();
@@ -92,7 +101,7 @@ impl Elsewhere {
     /// Adds what a file says; `None` where the text is not what [`Announced::of`] writes.
     #[must_use]
     pub fn with(mut self, text: &str) -> Option<Self> {
-        let Text { mappings, protected, privileged, unbraked } = serde_json::from_str(text).ok()?;
+        let Text { mappings, protected, privileged, unbraked, gates } = serde_json::from_str(text).ok()?;
         for (id, until) in mappings {
             let (id, until) = (MappingId::from_digits(&id)?, until.map(Timestamp));
             let latest = match self.mappings.get(&id) {
@@ -100,6 +109,11 @@ impl Elsewhere {
                 None => until,
             };
             self.mappings.insert(id, latest);
+        }
+        for gate in gates {
+            if !self.gates.contains(&gate) {
+                self.gates.push(gate);
+            }
         }
         self.protected.extend(protected.targets()?);
         self.privileged.extend(privileged.targets()?);
@@ -114,6 +128,12 @@ impl Elsewhere {
     /// Whether another file gives something by this mapping.
     pub fn gives(&self, mapping: MappingId, now: Timestamp) -> bool {
         self.mappings.get(&mapping).is_some_and(|until| until.is_none_or(|until| now < until))
+    }
+
+    /// The gates that these rules lack, as their providers ask them.
+    pub(super) fn gates_beside(&self, rules: &Rules) -> Vec<Gate> {
+        let own = gates::texts(&rules.gates, &rules.providers);
+        self.gates.iter().filter(|gate| !own.contains(gate)).flat_map(|gate| gate.here(rules)).collect()
     }
 
     pub(super) fn protects(&self, target: &Target) -> bool {

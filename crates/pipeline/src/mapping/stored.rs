@@ -257,6 +257,8 @@ pub fn merge(file: &RuleSet, stored: &Stored, elsewhere: Arc<Elsewhere>, epoch: 
         overlay: Overlay::default(),
         elsewhere,
     };
+    let beside = rules.elsewhere.gates_beside(&rules);
+    rules.gates.extend(beside);
     if !stored.is_bare() {
         overlay.fingerprint = stored.fingerprint(file.source);
         add_roles(&mut rules, stored, &mut overlay);

@@ -191,7 +191,7 @@ fn derivable(rules: &[Rule], by_hand: &[usize], brought: &[Vec<usize>]) -> BTree
                         let Test::Is(value) = &condition.test else { unreachable!() };
                         brought[at].iter().any(|brought| brought.to_string() == **value)
                     }
-                    Condition::LastLogin(_) => unreachable!(),
+                    Condition::LastLogin(_) | Condition::Unreadable => unreachable!(),
                 };
                 let holds = match join {
                     Join::All => conditions.iter().all(holds),

@@ -47,6 +47,11 @@ impl<'a> Check<'a> {
         Ok(Mapping { id, name, provider, when, then, activity, until })
     }
 
+    pub(super) fn alone(mut self, definition: &ConditionDefinition, provider: &ProviderName) -> Option<Condition> {
+        let condition = self.condition("deny", definition, Some(&Some(provider.clone())));
+        condition.filter(|_| self.faults.is_empty())
+    }
+
     fn name(&mut self, name: Option<&str>) -> Option<Arc<str>> {
         let name = name?;
         // A mapping's name is no type of its own; it is bound by what binds other names.
