@@ -251,7 +251,7 @@ fn random(below: usize) -> usize {
     usize::try_from(number % u64::try_from(below).unwrap()).unwrap()
 }
 
-async fn app() -> String {
+pub async fn app() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = axum::Router::new().fallback(async || "<h1>in</h1>");

@@ -1,7 +1,7 @@
 //! A PostgreSQL server for this test process, started from the installed programs in a directory that goes with it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -51,16 +51,33 @@ cat >/dev/null
 rm -rf "$2"
 "#;
 
+/// What is mounted here goes with the last process that sees it: the server.
+const SMALL_DISK: &str = r#"
+set -eu
+mount -t tmpfs -o size=16m tmpfs "$1"
+mkdir "$1/space"
+user=env
+if [ "$(id -u)" = 0 ]; then
+    chown -R postgres:postgres "$1"
+    user='setpriv --reuid=postgres --regid=postgres --clear-groups'
+fi
+cd /
+$user "$2/pg_ctl" -D "$3/data" -l "$3/log" -w -t 60 start
+"#;
+
 impl OwnServer {
     /// With files beside its data, lines of `postgresql.conf`, and those of `pg_hba.conf`. `None` where no server is installed.
     pub fn start(files: &[(&str, &str)], settings: &str, access: &str) -> Option<Self> {
-        let programs = programs()?;
-        let folder = folder();
-        let mut guard = unprivileged("sh");
-        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).stdin(Stdio::piped());
-        let guard = guard.spawn().unwrap();
-        let data = folder.join("data");
-        let made = unprivileged(programs.join("initdb"))
+        let server = Self::make(files, settings, access)?;
+        server.control(&["start"]);
+        Some(server)
+    }
+
+    /// The same, not started yet.
+    pub fn make(files: &[(&str, &str)], settings: &str, access: &str) -> Option<Self> {
+        let server = Self::beside()?;
+        let data = server.folder.join("data");
+        let made = unprivileged(server.programs.join("initdb"))
             .arg("-D")
             .arg(&data)
             .args(["-U", "loginsync", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"])
@@ -74,19 +91,80 @@ impl OwnServer {
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             own(&path).unwrap();
         }
-        let port = lasting_port();
-        let socket = folder.display();
-        let own = format!(
-            "\nport = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{socket}'\nfsync = off\n{settings}\n"
-        );
-        let configuration = data.join("postgresql.conf");
-        let text = std::fs::read_to_string(&configuration).unwrap() + &own;
-        std::fs::write(&configuration, text).unwrap();
+        server.set(&format!("listen_addresses = '127.0.0.1'\nfsync = off\n{settings}"));
         // The socket is the tests' own way in.
-        std::fs::write(data.join("pg_hba.conf"), format!("local all all trust\n{access}\n")).unwrap();
-        let server = Self { programs, folder, port, _guard: guard };
-        server.control(&["start"]);
+        let access = format!("local all all trust\nlocal replication all trust\n{access}\n");
+        std::fs::write(data.join("pg_hba.conf"), access).unwrap();
         Some(server)
+    }
+
+    /// One that sees a small disk of its own at [`Self::small_disk`], which goes with it. `None` also where this process may mount
+    /// nothing.
+    pub fn on_small_disk() -> Option<Self> {
+        let server = Self::make(&[], "", "")?;
+        let disk = server.small_disk();
+        std::fs::create_dir(&disk).unwrap();
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", SMALL_DISK, "sh"]).arg(&disk).arg(&server.programs).arg(&server.folder);
+        if command.stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
+            return Some(server);
+        }
+        eprintln!("NOT TESTED: a full disk. This process may not mount one; run the tests as root");
+        None
+    }
+
+    pub fn small_disk(&self) -> PathBuf {
+        self.folder.join("small")
+    }
+
+    /// Copies its database into another server's, as a dump.
+    pub fn dump_into(&self, other: &Self) {
+        let text = unprivileged(self.programs.join("pg_dump")).args(["-d", &self.database().url]).output().unwrap();
+        assert!(text.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
+        let file = other.folder.join("dump.sql");
+        std::fs::write(&file, text.stdout).unwrap();
+        let restored = unprivileged(other.programs.join("psql"))
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-d", &other.database().url, "-f"])
+            .arg(file)
+            .stdout(Stdio::null())
+            .status();
+        assert!(restored.unwrap().success());
+    }
+
+    /// A folder and a port, and what ends with them.
+    fn beside() -> Option<Self> {
+        let programs = programs()?;
+        let folder = folder();
+        let mut guard = unprivileged("sh");
+        guard.args(["-c", GUARD, "sh"]).arg(&programs).arg(&folder).stdin(Stdio::piped());
+        let guard = guard.spawn().unwrap();
+        Some(Self { programs, folder, port: lasting_port(), _guard: guard })
+    }
+
+    /// Adds lines to its configuration, which the last of a name counts in.
+    fn set(&self, lines: &str) {
+        let (port, socket) = (self.port, self.folder.display());
+        let configuration = self.folder.join("data/postgresql.conf");
+        let text = std::fs::read_to_string(&configuration).unwrap();
+        let own = format!("\nport = {port}\nunix_socket_directories = '{socket}'\n{lines}\n");
+        std::fs::write(&configuration, text + &own).unwrap();
+    }
+
+    /// A server that follows this one by streaming, under the name `standby`.
+    pub fn standby(&self) -> Self {
+        let standby = Self::beside().unwrap();
+        let made = unprivileged(self.programs.join("pg_basebackup"))
+            .arg("-D")
+            .arg(standby.folder.join("data"))
+            .arg("-d")
+            .arg(format!("host={} port={} user=loginsync application_name=standby", self.folder.display(), self.port))
+            .args(["-R", "-X", "stream", "-c", "fast", "--no-sync"])
+            .status()
+            .unwrap();
+        assert!(made.success());
+        standby.set("");
+        standby.control(&["start"]);
+        standby
     }
 
     /// Such as `start`, `-m immediate restart`.
@@ -106,8 +184,16 @@ impl OwnServer {
 
     /// By the socket.
     pub fn database(&self) -> Database {
-        let host = self.folder.to_str().unwrap().replace('/', "%2F");
-        Database { url: format!("postgres://loginsync@{host}:{}/postgres", self.port) }
+        Database { url: format!("postgres://loginsync@{}/postgres", self.host()) }
+    }
+
+    /// This one, and another where it does not write.
+    pub fn database_or(&self, other: &Self) -> Database {
+        Database { url: format!("postgres://loginsync@{},{}/postgres", self.host(), other.host()) }
+    }
+
+    fn host(&self) -> String {
+        format!("{}:{}", self.folder.to_str().unwrap().replace('/', "%2F"), self.port)
     }
 }
 
