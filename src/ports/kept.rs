@@ -4,12 +4,14 @@ use crate::pipeline::decision::Excess;
 use crate::pipeline::ids::UserId;
 use crate::pipeline::record::Record;
 
-/// Why the store did not do what was asked. Nothing was written, except that a commit under way may still succeed after
-/// [`StoreError::Timeout`].
+/// Why the store did not do what was asked. Nothing was written, except where it is [`StoreError::Unknown`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     #[error("the store did not answer in time")]
     Timeout,
+    /// The change was sent to be written, and no answer came.
+    #[error("the store did not confirm the change: it was made, or it was not; look before you repeat it")]
+    Unknown,
     #[error("the store is full or cannot be written: {0}")]
     Unavailable(String),
     #[error("{0}")]

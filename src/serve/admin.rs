@@ -162,7 +162,7 @@ async fn readiness(State(inspect): State<Arc<dyn Inspect>>) -> Response {
     let (status, store) = match inspect.store().ready().await {
         Ok(()) => (StatusCode::OK, "ready".to_owned()),
         Err(error) => {
-            let is_away = matches!(error, StoreError::Unavailable(_) | StoreError::Timeout);
+            let is_away = matches!(error, StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Unknown);
             let goes_on = is_away && inspect.config().ready == Ready::Serve;
             let status = if goes_on { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             (status, error.to_string())

@@ -1,6 +1,8 @@
 //! Several sidecars of one app, over one database of PostgreSQL, through their front doors.
 
+mod failover;
 mod faults;
+mod lost;
 mod trips;
 
 use std::path::PathBuf;
@@ -95,16 +97,11 @@ impl Scene {
 
     /// The status alone.
     async fn log_in_only(&self, at: &House, person: &str, groups: &[&str]) -> u16 {
-        let form = format!("id_token={}&state=s", self.token(person, groups));
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        at.send("POST", "/callback", &headers, form.as_bytes()).await.status
+        post(at, &self.token(person, groups)).await
     }
 
     async fn spend(&self, at: &House, token: &str, person: &str) -> (u16, Vec<String>) {
-        let form = format!("id_token={token}&state=s");
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        let answer = at.send("POST", "/callback", &headers, form.as_bytes()).await;
-        (answer.status, groups_of(at, person).await)
+        (post(at, token).await, groups_of(at, person).await)
     }
 }
 
@@ -128,6 +125,23 @@ async fn call(at: &House, method: &str, path: &str, body: &serde_json::Value) ->
     let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     at.send_to(at.running.admin, method, path, &headers, &body).await.status
+}
+
+const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
+
+/// The status of a login with a token.
+async fn post(at: &House, token: &str) -> u16 {
+    let form = format!("id_token={token}&state=s");
+    at.send("POST", "/callback", &FORM, form.as_bytes()).await.status
+}
+
+/// Denies someone the group `Staff` by the API: the status, and what was said.
+async fn deny(at: &House, person: &str) -> (u16, String) {
+    let authorization = format!("Bearer {SECRET}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let path = format!("/api/v1/users/idp/{person}/denies/group/Staff");
+    let answer = at.send_to(at.running.admin, "PUT", &path, &headers, br#"{"reason": "left"}"#).await;
+    (answer.status, answer.body)
 }
 
 async fn within(limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -191,6 +205,29 @@ async fn what_one_live_file_gives_a_login_at_another_does_not_end() {
     one.running.stop().await;
     within(Duration::from_secs(40), "what only the old file gave ends", async || {
         groups_of(&two, "alice").await == ["Staff"]
+    })
+    .await;
+}
+
+/// Whom a gate of either file keeps out does not enter at a sidecar of the other, in an upgrade that adds the gate and in one that
+/// removes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_of_one_live_file_holds_at_logins_of_another() {
+    let Some(scene) = Scene::open().await else { return };
+    let without = group("staff", "Staff");
+    let gate = "[[gate]]\nname = \"not on leave\"\ndeny = [{ claim = \"groups\", is = \"on-leave\" }]\n\
+                message = \"Come back rested.\"\n";
+    let (one, two) = (scene.replica(&without).await, scene.replica(&(without.clone() + gate)).await);
+    for house in [&one, &two] {
+        let form = format!("id_token={}&state=s", scene.token("alice", &["staff", "on-leave"]));
+        let answer = house.send("POST", "/callback", &FORM, form.as_bytes()).await;
+        assert_eq!(answer.status, 403, "{}", answer.body);
+        assert!(answer.body.contains("Come back rested."), "{}", answer.body);
+        assert_eq!(scene.log_in(house, "bob", &["staff"]).await, (200, vec!["Staff".into()]));
+    }
+    two.running.stop().await;
+    within(Duration::from_secs(40), "the gate goes with the last sidecar of its file", async || {
+        scene.log_in_only(&one, "alice", &["staff", "on-leave"]).await == 200
     })
     .await;
 }
@@ -295,9 +332,7 @@ async fn readiness_without_a_database_is_as_the_configuration_says() {
     assert!(told.body.contains("\"store\":\"the store "), "it says what is wrong all the same: {}", told.body);
     for house in [&asks, &goes_on] {
         assert_eq!(house.send("GET", "/page", &[], b"").await.status, 200);
-        let form = format!("id_token={}&state=s", scene.token("alice", &["staff"]));
-        let headers = [("content-type", "application/x-www-form-urlencoded")];
-        assert_eq!(house.send("POST", "/callback", &headers, form.as_bytes()).await.status, 503);
+        assert_eq!(scene.log_in_only(house, "alice", &["staff"]).await, 503);
     }
 
     beside.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await.unwrap();

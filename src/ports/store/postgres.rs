@@ -29,7 +29,7 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -184,7 +184,7 @@ impl Shared {
         Ok(Self(Arc::new(store)))
     }
 
-    /// Runs something to its end, whatever becomes of the caller: a transaction is not left half said.
+    /// Runs a change to its end, whatever becomes of the caller: a transaction is not left half said.
     fn run<T, F, W>(&self, work: W) -> BoxFuture<'static, Result<T, StoreError>>
     where
         T: Send + 'static,
@@ -196,9 +196,25 @@ impl Shared {
         Box::pin(async move {
             match task.await {
                 Ok(Ok(outcome)) => Ok(outcome?),
-                Ok(Err(_)) => Err(StoreError::Timeout),
+                Ok(Err(_)) => Err(StoreError::Unknown),
                 Err(_) => Err(StoreError::Unavailable("the work on the store ended".into())),
             }
+        })
+    }
+
+    /// The same for what reads alone: there is nothing of which the outcome could be unknown.
+    fn read<T, F, W>(&self, work: W) -> BoxFuture<'static, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+        W: FnOnce(Arc<PgStore>) -> F,
+    {
+        let running = self.run(work);
+        Box::pin(async move {
+            running.await.map_err(|error| match error {
+                StoreError::Unknown => StoreError::Timeout,
+                known => known,
+            })
         })
     }
 
@@ -224,7 +240,7 @@ impl Shared {
         F: Future<Output = Result<(T, Look), Failed>> + Send + 'static,
         W: FnOnce(Look) -> F + Send + 'static,
     {
-        self.run(move |store| async move {
+        self.read(move |store| async move {
             let look = store.view().await?;
             let (told, look) = work(look).await?;
             look.pipe.run("COMMIT", &[]).await?;
@@ -386,11 +402,20 @@ impl From<Shared> for Store {
 
 impl Users for Shared {
     fn transact(&self, ask: Ask, step: Step) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |store| async move { users::transact(&store, ask, step).await })
+        let in_doubt = Arc::<AtomicBool>::default();
+        let doubts = Arc::clone(&in_doubt);
+        let running = self.run(move |store| async move { users::transact(&store, ask, step, &doubts).await });
+        Box::pin(async move {
+            running.await.map_err(|error| match error {
+                _ if in_doubt.load(Ordering::Relaxed) => StoreError::Unknown,
+                StoreError::Unknown => StoreError::Timeout,
+                known => known,
+            })
+        })
     }
 
     fn preview(&self, ask: Ask, step: Step) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |store| async move { users::preview(&store, ask, step).await })
+        self.read(move |store| async move { users::preview(&store, ask, step).await })
     }
 
     fn user(&self, user: UserId) -> BoxFuture<'_, Result<Option<Known>, StoreError>> {
@@ -440,23 +465,23 @@ impl Users for Shared {
 
 impl Journal for Shared {
     fn rows(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
-        self.run(move |store| async move { audit::rows(&store, after, limit).await })
+        self.read(move |store| async move { audit::rows(&store, after, limit).await })
     }
 
     fn of_login(&self, login: String) -> BoxFuture<'_, Result<Option<AuditRow>, StoreError>> {
-        self.run(move |store| async move { audit::of_login(&store, &login).await })
+        self.read(move |store| async move { audit::of_login(&store, &login).await })
     }
 
     fn about(&self, number: i64) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
-        self.run(move |store| async move { audit::about(&store, number).await })
+        self.read(move |store| async move { audit::about(&store, number).await })
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<(i64, String)>, StoreError>> {
-        self.run(move |store| async move { audit::head(&store).await })
+        self.read(move |store| async move { audit::head(&store).await })
     }
 
     fn latest_about(&self, number: i64, limit: usize) -> BoxFuture<'_, Result<Vec<AuditRow>, StoreError>> {
-        self.run(move |store| async move { audit::latest_about(&store, number, limit).await })
+        self.read(move |store| async move { audit::latest_about(&store, number, limit).await })
     }
 
     fn verify(&self, walked: Arc<AtomicU64>) -> BoxFuture<'_, Result<ChainReport, StoreError>> {
@@ -542,11 +567,11 @@ impl Sessions for Shared {
     }
 
     fn of_user(&self, user: UserId, now: Timestamp) -> BoxFuture<'_, Result<Vec<Digest>, StoreError>> {
-        self.run(move |store| async move { sessions::of_user(&store, &user, now).await })
+        self.read(move |store| async move { sessions::of_user(&store, &user, now).await })
     }
 
     fn list(&self, user: UserId) -> BoxFuture<'_, Result<Vec<port::SessionView>, StoreError>> {
-        self.run(move |store| async move { sessions::list(&store, &user).await })
+        self.read(move |store| async move { sessions::list(&store, &user).await })
     }
 }
 
@@ -560,7 +585,7 @@ impl ConsoleSessions for Shared {
     }
 
     fn session(&self, key: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<SignIn>, StoreError>> {
-        self.run(move |store| async move { console::session(&store, key, now).await })
+        self.read(move |store| async move { console::session(&store, key, now).await })
     }
 
     fn extend(&self, key: Digest, idle_until: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -572,6 +597,6 @@ impl ConsoleSessions for Shared {
     }
 
     fn list(&self, now: Timestamp) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
-        self.run(move |store| async move { console::list(&store, now).await })
+        self.read(move |store| async move { console::list(&store, now).await })
     }
 }

@@ -314,7 +314,8 @@ impl SqliteStore {
         match tokio::time::timeout(self.timeout, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(StoreError::Unavailable("the writer has stopped".into())),
-            Err(_) => Err(StoreError::Timeout),
+            // The writer may still come to it.
+            Err(_) => Err(StoreError::Unknown),
         }
     }
 

@@ -401,5 +401,11 @@ impl Service {
 /// What a face says when the store failed: why is for the log alone.
 pub fn store_failed(error: &StoreError) -> (StatusCode, &'static str) {
     tracing::error!(%error, "the store failed a call of an API");
-    (StatusCode::SERVICE_UNAVAILABLE, "the store is not available; try again in a moment")
+    let text = match error {
+        StoreError::Unknown => {
+            "the store did not confirm the change: it was made, or it was not; look before you repeat it"
+        }
+        _ => "the store is not available; try again in a moment",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -29,11 +29,11 @@ impl Catalogue for Shared {
     }
 
     fn client(&self, secret: Digest) -> BoxFuture<'_, Result<Option<ApiClient>, StoreError>> {
-        self.run(move |store| async move { clients::client(&store, secret).await })
+        self.read(move |store| async move { clients::client(&store, secret).await })
     }
 
     fn clients(&self) -> BoxFuture<'_, Result<Vec<ClientView>, StoreError>> {
-        self.run(move |store| async move { clients::all(&store).await })
+        self.read(move |store| async move { clients::all(&store).await })
     }
 
     fn add_client(&self, client: ApiClient, by: String, now: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -49,11 +49,11 @@ impl Catalogue for Shared {
     }
 
     fn token(&self, token: Digest, now: Timestamp) -> BoxFuture<'_, Result<Option<AccessToken>, StoreError>> {
-        self.run(move |store| async move { clients::token(&store, token, now).await })
+        self.read(move |store| async move { clients::token(&store, token, now).await })
     }
 
     fn refreshed(&self, refresh: Digest) -> BoxFuture<'_, Result<Option<AccessToken>, StoreError>> {
-        self.run(move |store| async move { clients::refreshed(&store, refresh).await })
+        self.read(move |store| async move { clients::refreshed(&store, refresh).await })
     }
 
     fn end_token(&self, token: Digest, client: Digest) -> BoxFuture<'_, Result<bool, StoreError>> {

@@ -109,7 +109,7 @@ impl From<Failed> for StoreError {
         match failed {
             Failed::Lost => Self::Unavailable("the same rows are written by too many at once".into()),
             Failed::Unnumbered(_) => Self::Unavailable("a group or role could not be given a number".into()),
-            Failed::Unknown => Self::Unavailable("the connection to the database broke".into()),
+            Failed::Unknown => Self::Unknown,
             Failed::Store(error) => error,
         }
     }

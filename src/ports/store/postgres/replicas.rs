@@ -170,7 +170,7 @@ impl Shared {
     /// # Errors
     /// When the database cannot be read.
     pub async fn revision(&self) -> Result<i64, StoreError> {
-        self.run(|store| async move {
+        self.read(|store| async move {
             let (pipe, asked_at) = (store.pipe().await?, Instant::now());
             let number = pipe.number("SELECT revision FROM loginsync.rules", &[]).await?;
             pipe.finish();
@@ -229,7 +229,7 @@ impl Shared {
     /// # Errors
     /// When the database cannot be read.
     pub async fn live_files(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        self.run(|store| async move {
+        self.read(|store| async move {
             let pipe = store.pipe().await?;
             let text = format!("SELECT DISTINCT file FROM loginsync.replicas WHERE until > {NOW}");
             let files = pipe.rows(&text, &[]).await?.iter().map(|row| get(row, 0)).collect();

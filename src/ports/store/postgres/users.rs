@@ -2,6 +2,7 @@
 //! was read is as it was.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::super::happened;
@@ -19,6 +20,8 @@ use crate::pipeline::record::names::Names;
 
 /// Between two tries after a connection broke.
 const PAUSE: Duration = Duration::from_millis(50);
+/// For how long a commit is recognised, in milliseconds: much longer than any caller waits.
+const RECOGNISED: i64 = 600_000;
 
 /// What is kept of a user.
 struct Loaded {
@@ -83,14 +86,50 @@ impl Locked {
     }
 }
 
-pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step) -> Result<(), Failed> {
+/// By what a commit is recognised whose answer was lost. All tries of one decision have the same, so that two of them cannot both be
+/// committed.
+enum Mark {
+    /// The row of the audit that names the login.
+    Login(String),
+    /// A row of its own among the spent tokens, where no token has this digest.
+    Own([u8; 32]),
+}
+
+impl Mark {
+    fn of(save: &Save) -> Result<Self, StoreError> {
+        if let Some(login) = login_of(save) {
+            return Ok(Self::Login(login));
+        }
+        let mut mark = [0; 32];
+        let without = |_| StoreError::Unavailable("the system gives no random bytes".into());
+        aws_lc_rs::rand::fill(&mut mark).map_err(without)?;
+        Ok(Self::Own(mark))
+    }
+
+    fn note(&self) -> Option<Statement> {
+        let Self::Own(mark) = self else { return None };
+        let text = format!("INSERT INTO loginsync.tokens (digest, until) VALUES ($1, {NOW} + $2)");
+        Some(Statement { text: text.into(), values: values![*mark, RECOGNISED] })
+    }
+
+    async fn is_committed(&self, pipe: &Pipe) -> Result<bool, Failed> {
+        let (text, values) = match self {
+            Self::Login(login) => ("SELECT 1 FROM loginsync.audit WHERE login = $1", values![login.as_str()]),
+            Self::Own(mark) => ("SELECT 1 FROM loginsync.tokens WHERE digest = $1", values![*mark]),
+        };
+        Ok(pipe.row(text, &values).await?.is_some())
+    }
+}
+
+/// `in_doubt`: a commit was sent whose answer is not known. A caller that gives up then does not know what became of it.
+pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step, in_doubt: &AtomicBool) -> Result<(), Failed> {
     let _turn = store.queue(&ask.users).await;
     // Several users are locked in one order from the start.
     let mut locked = Locked { users: ask.users.len() > 1, ..Locked::default() };
-    // A login whose commit was sent and not answered.
-    let mut sent = None;
-    for _ in 0..TRIES {
-        let tried = attempt(store, &ask, &mut step, &locked, &mut sent).await;
+    let (mut mark, mut tries) = (None, 0);
+    while tries < TRIES {
+        let tried = attempt(store, &ask, &mut step, &locked, (&mut mark, in_doubt)).await;
+        tries += 1;
         match tried {
             Ok(Tried::Done) => return Ok(()),
             Ok(Tried::Asks(questions, asked)) => {
@@ -99,25 +138,30 @@ pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step) -> Resul
             }
             Err(Failed::Lost) => locked.users = true,
             Err(Failed::Unnumbered(targets)) => store.write(records::number_all(&targets)).await?,
-            // What was not sent to be committed was not; what was is looked for.
-            Err(Failed::Unknown) if !matches!(sent, Some(None)) => tokio::time::sleep(PAUSE).await,
+            // What was not sent to be committed was not; what was is looked for, until the caller's time is over.
+            Err(Failed::Unknown | Failed::Store(StoreError::Unavailable(_))) if in_doubt.load(Ordering::Relaxed) => {
+                tries -= 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(Failed::Unknown) => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error),
         }
     }
     Err(Failed::Lost)
 }
 
-/// `sent`: a commit was sent and its answer is not known; with the id of the login by which it is recognised, where it has one.
 async fn attempt(
     store: &PgStore,
     ask: &Ask,
     step: &mut Step,
     locked: &Locked,
-    sent: &mut Option<Option<String>>,
+    (mark, in_doubt): (&mut Option<Mark>, &AtomicBool),
 ) -> Result<Tried, Failed> {
     let pipe = store.pipe().await?;
-    if let Some(Some(login)) = sent
-        && pipe.row("SELECT 1 FROM loginsync.audit WHERE login = $1", &values![login.as_str()]).await?.is_some()
+    let was_in_doubt = in_doubt.load(Ordering::Relaxed);
+    if let Some(mark) = mark
+        && was_in_doubt
+        && mark.is_committed(&pipe).await?
     {
         pipe.finish();
         return Ok(Tried::Done);
@@ -176,16 +220,19 @@ async fn attempt(
     }
     let before = if locked.users { Vec::new() } else { store.begin("BEGIN") };
     let Look { pipe, live } = look;
-    let login = login_of(&save);
+    let mark = match mark {
+        Some(mark) => mark,
+        None => mark.insert(Mark::of(&save)?),
+    };
     let (epoch, rises) = (save.shared.epoch, save.shared.catalogue.is_some());
     let mut all = before;
     all.extend(written(store, &pipe, ask, &kept, &loaded, &live.1, live.0, save).await?);
+    all.extend(mark.note());
     all.push(Statement { text: "COMMIT".into(), values: Vec::new() });
-    *sent = Some(login);
+    in_doubt.store(true, Ordering::Relaxed);
     let committed = pipe.all(&all).await;
-    if !matches!(committed, Err(Failed::Unknown)) {
-        *sent = None;
-    }
+    // That this try failed says nothing of one before it.
+    in_doubt.store(was_in_doubt || matches!(committed, Err(Failed::Unknown)), Ordering::Relaxed);
     committed?;
     pipe.finish();
     if let Some(epoch) = epoch {
