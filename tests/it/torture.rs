@@ -48,6 +48,8 @@ const PAUSES: Duration = Duration::from_secs(45);
 const PAUSED: Duration = Duration::from_secs(15);
 /// For an answer. A paused sidecar answers once it goes on.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long without an answer the next person logs in: those who wait for a paused sidecar must not keep all others waiting.
+const MOMENT: Duration = Duration::from_millis(500);
 /// For a start, and for what must come by itself: a sidecar that was killed leads no longer than its lease.
 const RECOVERY: Duration = Duration::from_secs(60);
 
@@ -476,28 +478,53 @@ impl World {
         self.replicas[random(self.replicas.len())].proxy
     }
 
+    /// What a person posts. Returns those who still wait: others are not kept from logging in by it.
+    async fn post_each(self: &Arc<Self>, ports: &[u16], post: Post) -> Option<tokio::task::JoinHandle<()>> {
+        let (world, ports) = (Arc::clone(self), ports.to_vec());
+        let mut posting = tokio::spawn(async move {
+            let posts = ports.iter().map(|port| world.post(*port, &post));
+            let mut all: Vec<_> = posts.map(Box::pin).collect();
+            std::future::poll_fn(|context| {
+                all.retain_mut(|it| it.as_mut().poll(context).is_pending());
+                if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+        });
+        match tokio::time::timeout(MOMENT, &mut posting).await {
+            Ok(done) => {
+                done.unwrap();
+                None
+            }
+            Err(_) => Some(posting),
+        }
+    }
+
     /// Logs people in, one after the other.
-    async fn log_in(&self) {
-        let mut late: Option<Post> = None;
+    async fn log_in(self: &Arc<Self>) {
+        let (mut late, mut waiting): (Option<Post>, Vec<_>) = (None, Vec::new());
         while !self.is_over.load(Ordering::Relaxed) {
             let post = self.mint();
-            match random(20) {
+            let last = match random(20) {
                 // The same token at two sidecars at once.
-                0 | 1 => drop(tokio::join!(self.post(self.any_replica(), &post), self.post(self.any_replica(), &post))),
+                0 | 1 => self.post_each(&[self.any_replica(), self.any_replica()], post).await,
                 // A token that arrives after later ones.
-                2 | 3 => {
-                    if let Some(post) = late.replace(post) {
-                        self.post(self.entrance, &post).await;
-                    }
-                }
+                2 | 3 => match late.replace(post) {
+                    Some(post) => self.post_each(&[self.entrance], post).await,
+                    None => None,
+                },
                 // One that a browser sends again.
                 4 => {
-                    self.post(self.entrance, &post).await;
-                    self.post(self.any_replica(), &post).await;
+                    let again = Post { token: post.token.clone(), path: post.path, body: post.body.clone() };
+                    waiting.extend(self.post_each(&[self.entrance], post).await);
+                    self.post_each(&[self.any_replica()], again).await
                 }
-                _ => drop(self.post(self.entrance, &post).await),
-            }
+                _ => self.post_each(&[self.entrance], post).await,
+            };
+            waiting.extend(last);
             tokio::time::sleep(Duration::from_millis(random(usize::try_from(2 * REST).unwrap()) as u64)).await;
+        }
+        for posting in waiting {
+            posting.await.unwrap();
         }
     }
 }
