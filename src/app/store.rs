@@ -12,6 +12,7 @@ use crate::config::{Config, Place, Server, ServerPassword};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::mapping::elsewhere::Announced;
 use crate::pipeline::mapping::stored::Stored;
+use crate::pipeline::record::text::Versions;
 use crate::ports::catalogue::Catalogue;
 use crate::ports::http;
 use crate::ports::store::postgres::replicas::Following;
@@ -190,6 +191,7 @@ fn of_server(config: &Config, server: &Server) -> Result<postgres::Settings, Sto
         timeout: config.store.timeout,
         audit_key: config.audit_key.clone(),
         key: server.key.clone(),
+        reads: Versions::default().read,
     })
 }
 

@@ -53,6 +53,7 @@ mod outbox;
 mod replicas;
 mod rules;
 mod same;
+mod versions;
 mod views;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);

@@ -89,6 +89,8 @@ pub struct Settings {
     pub audit_key: Option<Secret>,
     /// 32 bytes that seal the secrets which the database keeps.
     pub key: Secret,
+    /// The newest version of records that this process reads. It writes the newest that all sidecars read.
+    pub reads: u32,
 }
 
 /// The store in PostgreSQL.
@@ -97,6 +99,8 @@ pub struct PgStore {
     timeout: Duration,
     sealer: Sealer,
     secrets: erased::Safe,
+    /// The newest version of records that it reads.
+    reads: u32,
     /// Names and open work as this process knows them, and of which generation.
     live: RwLock<Arc<(i64, Live)>>,
     /// Among the replicas, and by which rules this process decides.
@@ -253,12 +257,13 @@ impl Shared {
 impl PgStore {
     /// Nothing is asked yet.
     fn connect(settings: Settings) -> Result<Self, StoreError> {
-        let Settings { address, connections, timeout, audit_key, key } = settings;
+        let Settings { address, connections, timeout, audit_key, key, reads } = settings;
         Ok(Self {
             pool: connect::pool(address, connections, timeout)?,
             timeout,
             sealer: Sealer::new(audit_key.as_ref()),
             secrets: erased::Safe::new(&key)?,
+            reads,
             live: RwLock::default(),
             standing: std::sync::Mutex::default(),
             queues: (0..QUEUES).map(|_| Arc::default()).collect(),
@@ -320,7 +325,7 @@ impl PgStore {
     }
 
     async fn refresh(&self, pipe: &Pipe) -> Result<Arc<(i64, Live)>, Failed> {
-        let live = Arc::new(records::live(pipe).await?);
+        let live = Arc::new(records::live(pipe, self.reads).await?);
         let mut known = self.live.write().unwrap_or_else(PoisonError::into_inner);
         // What was read later is kept.
         if known.0 < live.0 {

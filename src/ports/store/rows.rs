@@ -13,6 +13,7 @@ use crate::pipeline::faults;
 use crate::pipeline::ids::{MappingId, Namespace, ProviderName, Subject, Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::names::Names;
+use crate::pipeline::record::text::Versions;
 use crate::pipeline::record::{Record, Stopped};
 use crate::ports::console::Operator;
 
@@ -46,6 +47,8 @@ pub(super) struct Live {
     pub work: Vec<(i64, Arc<Work>)>,
     /// When the store was restored from a backup.
     pub restored: Option<Timestamp>,
+    /// In which versions records are written and read.
+    pub versions: Versions,
 }
 
 impl Live {

@@ -286,7 +286,7 @@ async fn a_database_of_another_version_is_refused() {
     let scene = Scene::on(database).await;
     scene.replica(&rules()).await.running.stop().await;
     let client = scene.database.client().await;
-    client.batch_execute("UPDATE loginsync.schema SET version = 99").await.unwrap();
+    client.batch_execute("UPDATE loginsync.schema SET version = 99, oldest = 98").await.unwrap();
     let refused = scene.replica_at(scene.database.place(), &rules()).await.err().unwrap();
     assert!(refused.contains("schema version 99") && refused.contains("a newer one"), "{refused}");
     // An older one is brought up to date by who may, and by nobody else.

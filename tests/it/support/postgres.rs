@@ -300,6 +300,7 @@ impl Database {
             timeout: Duration::from_secs(20),
             audit_key: audit_key.map(|key| Secret::new(key.to_vec())),
             key: Secret::new(vec![7; 32]),
+            reads: loginsync::pipeline::record::text::Versions::default().read,
         }
     }
 }

@@ -24,8 +24,22 @@ use crate::faults;
 use crate::ids::{GroupName, MappingId, ProviderName, RoleName, Target, Timestamp};
 use crate::plan::{Grant, Source};
 
-/// The version that is written.
+/// The newest version, which is written where nothing says otherwise.
 const VERSION: u32 = 1;
+
+/// Which versions are written and read. Where several processes share the texts, none writes what another cannot read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub written: u32,
+    /// The newest that is read.
+    pub read: u32,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { written: VERSION, read: VERSION }
+    }
+}
 
 /// Why a text cannot be read as a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -199,7 +213,7 @@ impl Serialize for Identity {
 // ------------------------------------------------------------------------------------------------------------- written
 
 /// The part of a record that every login writes.
-pub fn logins(record: &Record) -> String {
+pub fn logins(record: &Record, versions: Versions) -> String {
     let login = |(provider, login): (&ProviderName, &ProviderLogin)| {
         let ProviderLogin { issued_at, last_login_at, renewed_at } = login;
         let text = LoginText {
@@ -211,7 +225,7 @@ pub fn logins(record: &Record) -> String {
         (provider.to_string(), text)
     };
     let logins = record.logins.iter().map(login).collect();
-    written(&Logins { version: Some(VERSION), logins: Some(logins), rest: Rest::new() })
+    written(&Logins { version: Some(versions.written), logins: Some(logins), rest: Rest::new() })
 }
 
 /// Whether the part that a login seldom changes is the same in two records.
@@ -226,10 +240,10 @@ pub fn is_same(one: &Record, other: &Record) -> bool {
 }
 
 /// The part of a record that a login seldom changes. Whatever [`Record::numbered`] names must have a number.
-pub fn rarely(record: &Record, names: &Names) -> String {
+pub fn rarely(record: &Record, names: &Names, versions: Versions) -> String {
     let Record { disabled, stopped, holdings, denies, claims, counted, rest, .. } = record;
     let text = Rarely {
-        version: Some(VERSION),
+        version: Some(versions.written),
         holdings: some(holdings.iter().filter_map(|(grant, holding)| holding_text(grant, holding, names)).collect()),
         denies: some(denies.iter().map(|(target, deny)| deny_text(target, deny, names)).collect()),
         claims: Some(claims.iter().map(|(provider, claims)| (provider.to_string(), claims_text(claims))).collect())
@@ -333,16 +347,20 @@ fn claims_text(claims: &[RecordedClaim]) -> Vec<ClaimText> {
 
 // ---------------------------------------------------------------------------------------------------------------- read
 
-fn parsed<T: DeserializeOwned>(text: &str, version: impl Fn(&T) -> Option<u32>) -> Result<T, Unreadable> {
+fn parsed<T: DeserializeOwned>(
+    text: &str,
+    Versions { read, .. }: Versions,
+    version: impl Fn(&T) -> Option<u32>,
+) -> Result<T, Unreadable> {
     let fault = |error: serde_json::Error| {
         // What a later version wrote may be of any shape.
-        let newer = serde_json::from_str::<Versioned>(text).ok().map(|it| it.version).filter(|it| *it > VERSION);
+        let newer = serde_json::from_str::<Versioned>(text).ok().map(|it| it.version).filter(|it| *it > read);
         newer.map_or_else(|| Unreadable::Fault(faults::json(&error)), Unreadable::Newer)
     };
     let object: T = serde_json::from_str(text).map_err(fault)?;
     match version(&object) {
-        Some(VERSION) => Ok(object),
-        Some(newer) if newer > VERSION => Err(Unreadable::Newer(newer)),
+        Some(known) if (1..=read).contains(&known) => Ok(object),
+        Some(newer) if newer > read => Err(Unreadable::Newer(newer)),
         _ => Err(Unreadable::Fault("it has no version that is known".into())),
     }
 }
@@ -368,8 +386,8 @@ fn provider_of(text: &str) -> Result<ProviderName, Unreadable> {
 ///
 /// # Errors
 /// When the text is none, or of a later version.
-pub fn read_logins(record: &mut Record, text: &str) -> Result<(), Unreadable> {
-    let Logins { logins, .. } = parsed(text, |logins: &Logins| logins.version)?;
+pub fn read_logins(record: &mut Record, text: &str, versions: Versions) -> Result<(), Unreadable> {
+    let Logins { logins, .. } = parsed(text, versions, |logins: &Logins| logins.version)?;
     for (provider, LoginText { issued_at, last_login_at, renewed_at, .. }) in logins.unwrap_or_default() {
         let login = ProviderLogin {
             issued_at: Timestamp(need(issued_at, "issued_at")?),
@@ -385,8 +403,8 @@ pub fn read_logins(record: &mut Record, text: &str) -> Result<(), Unreadable> {
 ///
 /// # Errors
 /// When the text is none, is of a later version, or names a number that was never given.
-pub fn read_rarely(record: &mut Record, text: &str, names: &Names) -> Result<(), Unreadable> {
-    let object = parsed(text, |object: &Rarely| object.version)?;
+pub fn read_rarely(record: &mut Record, text: &str, names: &Names, versions: Versions) -> Result<(), Unreadable> {
+    let object = parsed(text, versions, |object: &Rarely| object.version)?;
     let Rarely { version: _, holdings, denies, claims, counted, disabled, stopped, rest } = object;
     for text in holdings.unwrap_or_default() {
         read_holding(record, text, names)?;
@@ -501,7 +519,7 @@ mod tests {
 
     fn read(text: &str, names: &Names) -> Result<Record, Unreadable> {
         let mut record = Record::new(Timestamp(0));
-        read_rarely(&mut record, text, names)?;
+        read_rarely(&mut record, text, names, Versions::default())?;
         Ok(record)
     }
 
@@ -511,7 +529,7 @@ mod tests {
     fn what_is_not_known_survives_a_rewrite() {
         let text = format!(r#"{{"version":1,"holdings":[{GRANT},"later":[1]}}],"mood":{{"of":"the day"}}}}"#);
         let record = read(&text, &names()).unwrap();
-        assert_eq!(rarely(&record, &names()), text);
+        assert_eq!(rarely(&record, &names(), Versions::default()), text);
     }
 
     #[test]

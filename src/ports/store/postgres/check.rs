@@ -25,7 +25,7 @@ pub(super) async fn check(store: &PgStore, repair: bool) -> Result<Vec<String>, 
             let lock = "SELECT id FROM loginsync.users WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE";
             pipe.rows(lock, &values![after, PAGE]).await?;
         }
-        let live = std::sync::Arc::new(records::live(&pipe).await?);
+        let live = std::sync::Arc::new(records::live(&pipe, store.reads).await?);
         let look = Look { pipe, live };
         let text = format!(
             "SELECT {COLUMNS}, disabled, last_login_at FROM loginsync.users WHERE id > $1 ORDER BY id LIMIT $2"
@@ -33,7 +33,7 @@ pub(super) async fn check(store: &PgStore, repair: bool) -> Result<Vec<String>, 
         let mut page = Vec::new();
         for row in look.pipe.rows(&text, &values![after, PAGE]).await? {
             let columns: (bool, Option<i64>) = (get(&row, 10)?, get(&row, 11)?);
-            page.push((records::read(&row, 0, &look.live.1.names)?, columns));
+            page.push((records::read(&row, 0, &look.live.1)?, columns));
         }
         let Some(last) = page.last().map(|(known, _)| known.number) else {
             look.pipe.run("COMMIT", &[]).await?;

@@ -300,7 +300,7 @@ impl Look {
         let text = format!("SELECT {COLUMNS} FROM loginsync.users WHERE {condition}");
         let mut found = Vec::new();
         for row in self.pipe.rows(&text, values).await? {
-            let Known { number, user, record } = records::read(&row, 0, &self.live.1.names)?;
+            let Known { number, user, record } = records::read(&row, 0, &self.live.1)?;
             found.push(Known { number, user, record: self.live.1.as_it_counts(record) });
         }
         Ok(found)

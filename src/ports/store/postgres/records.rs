@@ -11,44 +11,54 @@ use crate::pipeline::decision::restored;
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
 use crate::pipeline::record::names::Names;
-use crate::pipeline::record::text::{self, Unreadable};
+use crate::pipeline::record::text::{self, Unreadable, Versions};
 
 /// What [`read`] reads, from its first column on.
 pub(super) const COLUMNS: &str =
     "users.id, users.namespace, users.subject, email, display_name, created_at, logins, due, record, version";
 
 /// A user as the rows say.
-pub(super) fn read(row: &Row, from: usize, names: &Names) -> Result<Known, Failed> {
+pub(super) fn read(row: &Row, from: usize, live: &Live) -> Result<Known, Failed> {
+    let Live { names, versions, .. } = live;
     let user = user_of(get(row, from + 1)?, get(row, from + 2)?)?;
     let mut record = Record::new(Timestamp(get(row, from + 5)?));
     record.email = get(row, from + 3)?;
     record.display_name = get(row, from + 4)?;
     record.due = get::<Option<i64>>(row, from + 7)?.map(Timestamp);
     let unreadable = |error: Unreadable| StoreError::Invalid(format!("the record of `{user}` cannot be read: {error}"));
-    text::read_logins(&mut record, get(row, from + 6)?).map_err(unreadable)?;
+    text::read_logins(&mut record, get(row, from + 6)?, *versions).map_err(unreadable)?;
     if let Some(rarely) = get::<Option<&str>>(row, from + 8)? {
-        text::read_rarely(&mut record, rarely, names).map_err(unreadable)?;
+        text::read_rarely(&mut record, rarely, names, *versions).map_err(unreadable)?;
     }
     Ok(Known { number: get(row, from)?, user, record })
 }
 
-/// Names and open work, with the generation that they are of: one statement, so one moment.
-pub(super) async fn live(pipe: &Pipe) -> Result<(i64, Live), Failed> {
+/// The name of a setting: the version in which records are written.
+pub(super) const WRITTEN: &str = "records";
+
+/// Names and open work, with the generation that they are of: one statement, so one moment. `reads`: the newest version of records that
+/// this process reads.
+pub(super) async fn live(pipe: &Pipe, reads: u32) -> Result<(i64, Live), Failed> {
     let rows = pipe
         .rows(
             "SELECT 0 AS what, generation AS number, 0::bigint AS kind, '' AS name, false AS gone FROM loginsync.rules
              UNION ALL SELECT 1, number, kind, name, gone FROM loginsync.targets
              UNION ALL SELECT 2, number, 0, item, false FROM loginsync.work
-             UNION ALL SELECT 3, 0, 0, encode(value, 'hex'), false FROM loginsync.settings WHERE name = $1
+             UNION ALL SELECT 3, 0, (name = $2)::int, encode(value, 'hex'), false FROM loginsync.settings WHERE name IN ($1, $2)
              ORDER BY what, number",
-            &values![restored::NAME],
+            &values![restored::NAME, WRITTEN],
         )
         .await?;
     let (mut generation, mut live) = (0, Live::default());
+    live.versions = Versions { written: 1, read: reads };
     for row in rows {
         let (number, name): (i64, &str) = (get(&row, 1)?, get(&row, 3)?);
         match get::<i32>(&row, 0)? {
             0 => generation = number,
+            3 if get::<i64>(&row, 2)? == 1 => {
+                let written = u32::from_str_radix(name, 16).unwrap_or(u32::MAX);
+                live.versions.written = check_written(written, reads)?;
+            }
             3 => live.restored = i64::from_str_radix(name, 16).ok().map(Timestamp),
             1 => live.names.insert(number, target_of(get(&row, 2)?, name)?, get(&row, 4)?),
             _ => {
@@ -58,6 +68,17 @@ pub(super) async fn live(pipe: &Pipe) -> Result<(i64, Live), Failed> {
         }
     }
     Ok((generation, live))
+}
+
+/// Refuses records of a later version than this process reads.
+pub(super) fn check_written(written: u32, reads: u32) -> Result<u32, StoreError> {
+    match written <= reads {
+        true => Ok(written),
+        false => Err(StoreError::Invalid(format!(
+            "users are kept in version {written} of records, which all sidecars that served then could read; this loginsync reads \
+             {reads}: use the version that they have, or a newer one"
+        ))),
+    }
 }
 
 /// Gives numbers to groups and roles, in a transaction of its own: a number that no user holds does no harm.
@@ -102,8 +123,9 @@ pub(super) fn write(
     user: &UserId,
     before: Option<(i64, &Record)>,
     after: &Record,
-    names: &Names,
+    live: &Live,
 ) -> Result<Written, Failed> {
+    let Live { names, versions, .. } = live;
     let nothing = Record::new(after.created_at);
     let is_same = before.is_some_and(|(_, before)| text::is_same(before, after));
     let unnumbered: Vec<Target> = after.numbered().filter(|target| names.number(target).is_none()).cloned().collect();
@@ -114,15 +136,22 @@ pub(super) fn write(
     let disabled = after.disabled.is_some();
     let last = after.last_login().map(|at| at.0);
     let due = after.due.map(|at| at.0);
-    let mut head =
-        values![number, after.email.clone(), after.display_name.clone(), disabled, last, text::logins(after), due];
+    let mut head = values![
+        number,
+        after.email.clone(),
+        after.display_name.clone(),
+        disabled,
+        last,
+        text::logins(after, *versions),
+        due
+    ];
     match before {
         None => {
             head.extend(values![
                 user.namespace.as_str(),
                 user.subject.as_str(),
                 after.created_at.0,
-                Some(text::rarely(after, names)).filter(|_| !text::is_same(&nothing, after)),
+                Some(text::rarely(after, names, *versions)).filter(|_| !text::is_same(&nothing, after)),
             ]);
             written.row.push(Statement {
                 text: "INSERT INTO loginsync.users (id, email, display_name, disabled, last_login_at, logins, due,
@@ -147,7 +176,7 @@ pub(super) fn write(
                         last_login_at = $5, logins = $6, due = $7",
             );
             if !is_same {
-                head.extend(values![text::rarely(after, names)]);
+                head.extend(values![text::rarely(after, names, *versions)]);
                 set.push_str(", record = $9");
             }
             set.push_str(" WHERE id = $1 AND version = $8");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, get, values};
-use super::{NOW, PgStore, Shared, locks};
+use super::{NOW, PgStore, Shared, locks, records};
 use crate::pipeline::ids::Timestamp;
 use crate::pipeline::mapping::elsewhere::{Announced, Elsewhere};
 use crate::pipeline::mapping::stored::Stored;
@@ -38,6 +38,8 @@ pub(super) struct Standing {
     follows: Option<Follows>,
     /// By how many milliseconds its clock is ahead of the server's.
     ahead: i64,
+    /// Records are of a later version than it reads.
+    outdated: Option<StoreError>,
 }
 
 /// A revision of the rules, and when it was asked for: it was the current one then, or became so later.
@@ -86,6 +88,9 @@ impl Standing {
 
     /// Why this process should decide nothing.
     pub(super) fn fault(&self) -> Option<StoreError> {
+        if let Some(outdated) = &self.outdated {
+            return Some(outdated.clone());
+        }
         let seconds = self.ahead / 1000;
         (self.ahead.abs() > MOST_OFF).then(|| {
             StoreError::Invalid(format!(
@@ -201,6 +206,7 @@ impl Shared {
             pipe.run("DELETE FROM loginsync.replicas WHERE id = $1", &values![id.to_vec()]).await?;
             pipe.run("UPDATE loginsync.leader SET until = 0 WHERE owner = $1", &values![id.to_vec()]).await?;
             forget_files(&pipe).await?;
+            raise_records(&pipe).await?;
             pipe.run("COMMIT", &[]).await?;
             pipe.finish();
             Ok(())
@@ -257,6 +263,13 @@ async fn announce(store: &PgStore, announcement: &Announcement, now: Timestamp) 
     pipe.all(&store.begin("BEGIN")).await?;
     // Alone: so that no decision is between two sets of files, and the first of two that announce one file raises the revision.
     pipe.row("SELECT pg_advisory_xact_lock($1)", &values![locks::RULES]).await?;
+    let written = u32::try_from(pipe.number(WRITTEN, &values![records::WRITTEN]).await?).unwrap_or(u32::MAX);
+    if let Err(outdated) = records::check_written(written, store.reads) {
+        pipe.run("ROLLBACK", &[]).await?;
+        pipe.finish();
+        store.standing().outdated = Some(outdated.clone());
+        return Err(outdated.into());
+    }
     let known = format!("SELECT count(*) FROM loginsync.replicas WHERE file = $1 AND id <> $2 AND until > {NOW}");
     let known = pipe.number(&known, &values![file.digest, id.to_vec()]).await?;
     let own = format!("SELECT count(*) FROM loginsync.replicas WHERE file = $1 AND id = $2 AND until > {NOW}");
@@ -269,18 +282,20 @@ async fn announce(store: &PgStore, announcement: &Announcement, now: Timestamp) 
     )
     .await?;
     let row = format!(
-        "INSERT INTO loginsync.replicas (id, name, version, file, started_at, until, ahead)
-         VALUES ($1, $2, $3, $4, {NOW}, {NOW} + $5, $6 - {NOW})
+        "INSERT INTO loginsync.replicas (id, name, version, file, started_at, until, ahead, reads)
+         VALUES ($1, $2, $3, $4, {NOW}, {NOW} + $5, $6 - {NOW}, $7)
          ON CONFLICT (id) DO UPDATE SET file = $4, until = {NOW} + $5, ahead = $6 - {NOW}
          RETURNING ahead"
     );
-    let row = pipe.row(&row, &values![id.to_vec(), name.as_str(), *version, file.digest, LIVES, now.0]).await?;
+    let reads = i64::from(store.reads);
+    let row = pipe.row(&row, &values![id.to_vec(), name.as_str(), *version, file.digest, LIVES, now.0, reads]).await?;
     let ahead = row.map_or(Ok(0), |row| get(&row, 0))?;
     let appears = known == 0 && own == 0;
     if appears {
         pipe.run(RISE, &[]).await?;
     }
     forget_files(&pipe).await?;
+    raise_records(&pipe).await?;
     pipe.run("COMMIT", &[]).await?;
     pipe.finish();
     let mut standing = store.standing();
@@ -290,6 +305,23 @@ async fn announce(store: &PgStore, announcement: &Announcement, now: Timestamp) 
 
 /// The rules are others: decisions under way are decided again.
 pub(super) const RISE: &str = "UPDATE loginsync.rules SET generation = generation + 1, revision = revision + 1";
+
+/// The version in which records are written.
+const WRITTEN: &str = "SELECT coalesce((SELECT ('x' || encode(value, 'hex'))::bit(32)::bigint FROM loginsync.settings WHERE name = $1), 1)";
+/// The newest that every replica reads that was not swept yet.
+const ALL_READ: &str = "SELECT coalesce(min(reads), 0) FROM loginsync.replicas";
+
+/// From now on records are written in the newest version that all replicas read; a replica that does not read it cannot begin any more.
+async fn raise_records(pipe: &Pipe) -> Result<(), Failed> {
+    let all_read = pipe.number(ALL_READ, &[]).await?;
+    if all_read > pipe.number(WRITTEN, &values![records::WRITTEN]).await? {
+        let version = u32::try_from(all_read).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+        let Statement { text, values } = super::settings::set(records::WRITTEN, version);
+        pipe.run(&text, &values).await?;
+        pipe.run(RISE, &[]).await?;
+    }
+    Ok(())
+}
 
 /// Files that no replica has go, and the revision rises by that.
 async fn forget_files(pipe: &Pipe) -> Result<(), Failed> {
@@ -365,6 +397,7 @@ async fn sweep(store: &PgStore) -> Result<(), Failed> {
         pipe.row("SELECT pg_advisory_xact_lock($1)", &values![locks::RULES]).await?;
         pipe.run(&format!("DELETE FROM loginsync.replicas WHERE until < {NOW} - {LIVES}"), &[]).await?;
         forget_files(&pipe).await?;
+        raise_records(&pipe).await?;
     }
     pipe.run("COMMIT", &[]).await?;
     // Each table by itself, and none of them waits for a login.

@@ -4,14 +4,17 @@ use super::super::StoreError;
 use super::pipe::{Failed, Pipe, get, values};
 use super::{PgStore, locks};
 
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
+/// The oldest version whose loginsync may run on these tables: the others read and write all that was there before.
+const OLDEST: i64 = 6;
 const TABLES: &str = include_str!("schema.sql");
 /// What later versions add, and which do.
-const ADDED: [(i64, &str); 4] = [
+const ADDED: [(i64, &str); 5] = [
     (2, include_str!("delivery.sql")),
     (3, include_str!("console.sql")),
     (4, include_str!("remote.sql")),
     (5, include_str!("events.sql")),
+    (6, include_str!("replicas.sql")),
 ];
 /// For queries by hand.
 const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
@@ -19,7 +22,7 @@ const VIEWS: &str = "loginsync.grants, loginsync.memberships, loginsync.logins";
 pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> {
     let pipe = store.pipe().await?;
     // Most often nothing is to be done, and then nothing is locked.
-    if version(&pipe).await? != VERSION {
+    if !runs_on(&pipe, version(&pipe).await?).await? {
         make(&pipe).await.map_err(not_owner)?;
     }
     pipe.finish();
@@ -30,12 +33,19 @@ pub(super) async fn bring_up_to_date(store: &PgStore) -> Result<(), StoreError> 
 pub(super) async fn is_there(store: &PgStore) -> Result<bool, StoreError> {
     let pipe = store.pipe().await?;
     let version = version(&pipe).await?;
+    let runs = runs_on(&pipe, version).await?;
     pipe.finish();
     match version {
         0 => Ok(false),
-        VERSION => Ok(true),
+        _ if runs => Ok(true),
         other => Err(written_by_newer(other)),
     }
+}
+
+/// Whether this loginsync runs on tables of a version as they are: those of its own, and of a later one that only adds.
+async fn runs_on(pipe: &Pipe, version: i64) -> Result<bool, Failed> {
+    Ok(version == VERSION
+        || version > VERSION && pipe.number("SELECT oldest FROM loginsync.schema", &[]).await? <= VERSION)
 }
 
 /// The version of the schema; 0 where there is none.
@@ -129,7 +139,8 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
             for (_, added) in ADDED {
                 run(pipe, added).await?;
             }
-            pipe.run("INSERT INTO loginsync.schema (version) VALUES ($1)", &values![VERSION]).await?;
+            let made = "INSERT INTO loginsync.schema (version, oldest) VALUES ($1, $2)";
+            pipe.run(made, &values![VERSION, OLDEST]).await?;
             pipe.run(NOTE_CLUSTER, &[]).await?;
         }
         VERSION => {}
@@ -141,8 +152,9 @@ async fn make(pipe: &Pipe) -> Result<(), Failed> {
             for row in pipe.rows(SAME_ROLES, &[]).await? {
                 pipe.run(get(&row, 0)?, &[]).await?;
             }
-            pipe.run("UPDATE loginsync.schema SET version = $1", &values![VERSION]).await?;
+            pipe.run("UPDATE loginsync.schema SET version = $1, oldest = $2", &values![VERSION, OLDEST]).await?;
         }
+        newer if runs_on(pipe, newer).await? => {}
         newer => return Err(Failed::Store(written_by_newer(newer))),
     }
     pipe.run("COMMIT", &[]).await?;

@@ -376,7 +376,7 @@ async fn read(
             Kept { user: user.clone(), number, record: None, erased: None, token, epoch, restored: live.1.restored };
         match number {
             Some(number) => {
-                let record = records::read(row, 6, &live.1.names)?.record;
+                let record = records::read(row, 6, &live.1)?.record;
                 it.record = Some(live.1.as_it_counts(record.clone()));
                 loaded.push(Loaded { stored: Some((get(row, 15)?, record)), number });
             }
@@ -513,7 +513,7 @@ async fn person(
         // Rules that are a moment older may have given what has ended since.
         let counts = (!live.work.is_empty()).then(|| live.as_it_counts(after.clone()));
         let after = counts.as_ref().unwrap_or(after);
-        let written = records::write(it.number, user, before, after, &live.names)?;
+        let written = records::write(it.number, user, before, after, live)?;
         first.extend(written.row);
         then.extend(written.found_by);
         then.extend(told(store, it, Some(after), changes, now));

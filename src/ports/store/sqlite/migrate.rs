@@ -391,11 +391,16 @@ impl Old<'_> {
             record.created_at.0,
             record.disabled.is_some(),
             record.last_login().map(|at| at.0),
-            text::logins(record),
+            text::logins(record, text::Versions::default()),
             record.due.map(|at| at.0),
         ])?;
         let mut insert = self.connection.prepare_cached("INSERT INTO records (user_id, record) VALUES (?1, ?2)")?;
-        insert.execute(params![number, super::records::padded(text::rarely(record, self.names))]).map(drop)
+        insert
+            .execute(params![
+                number,
+                super::records::padded(text::rarely(record, self.names, text::Versions::default()))
+            ])
+            .map(drop)
     }
 }
 

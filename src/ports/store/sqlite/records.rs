@@ -9,7 +9,7 @@ use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::plan::{Grant, Source};
 use crate::pipeline::record::Record;
 use crate::pipeline::record::names::Names;
-use crate::pipeline::record::text::{self, Unreadable};
+use crate::pipeline::record::text::{self, Unreadable, Versions};
 
 const COLUMNS: &str = "users.id, namespace, subject, email, display_name, created_at, logins, due, record";
 
@@ -23,9 +23,9 @@ pub(super) fn read(row: &Row<'_>, names: &Names) -> Result<Known, StoreError> {
     record.display_name = row.get(4).map_err(unavailable)?;
     record.due = row.get::<_, Option<i64>>(7).map_err(unavailable)?.map(Timestamp);
     let unreadable = |error: Unreadable| StoreError::Invalid(format!("the record of `{user}` cannot be read: {error}"));
-    text::read_logins(&mut record, text(6)?).map_err(unreadable)?;
+    text::read_logins(&mut record, text(6)?, Versions::default()).map_err(unreadable)?;
     if get(8)? != rusqlite::types::ValueRef::Null {
-        text::read_rarely(&mut record, text(8)?, names).map_err(unreadable)?;
+        text::read_rarely(&mut record, text(8)?, names, Versions::default()).map_err(unreadable)?;
     }
     Ok(Known { number: row.get(0).map_err(unavailable)?, user, record })
 }
@@ -96,7 +96,7 @@ impl Session<'_> {
         };
         if !text::is_same(before, after) {
             self.number_all(after)?;
-            let record = padded(text::rarely(after, &self.state.live.names));
+            let record = padded(text::rarely(after, &self.state.live.names, Versions::default()));
             // Over the old row: replacing it would take it out first, and move its neighbours.
             self.run(
                 "INSERT INTO records (user_id, record) VALUES (?1, ?2) ON CONFLICT (user_id) DO UPDATE SET record = ?2",
@@ -126,7 +126,7 @@ impl Session<'_> {
                 &record.created_at.0,
                 &record.disabled.is_some(),
                 &record.last_login().map(|at| at.0),
-                &text::logins(record),
+                &text::logins(record, Versions::default()),
                 &record.due.map(|at| at.0),
             ],
         )?;
@@ -151,7 +151,7 @@ impl Session<'_> {
                 &after.display_name,
                 &after.disabled.is_some(),
                 &after.last_login().map(|at| at.0),
-                &text::logins(after),
+                &text::logins(after, Versions::default()),
                 &after.due.map(|at| at.0),
             ],
         )

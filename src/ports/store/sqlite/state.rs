@@ -13,11 +13,12 @@ use super::{target_of, unavailable};
 use crate::pipeline::decision::restored;
 use crate::pipeline::ids::{MappingId, ProviderName};
 use crate::pipeline::record::names::Names;
+use crate::pipeline::record::text::Versions;
 
 pub(super) fn read(connection: &Connection) -> Result<Live, StoreError> {
     let restored = super::settings::setting(connection, restored::NAME)?;
     let restored = restored.and_then(|kept| restored::read(&kept));
-    let mut live = Live { names: names(connection)?, work: Vec::new(), restored };
+    let mut live = Live { names: names(connection)?, work: Vec::new(), restored, versions: Versions::default() };
     let mut select = connection.prepare_cached("SELECT number, item FROM work ORDER BY number").map_err(unavailable)?;
     let mut rows = select.query([]).map_err(unavailable)?;
     while let Some(row) = rows.next().map_err(unavailable)? {
