@@ -855,6 +855,11 @@ async fn torture(world: Arc<World>, seconds: u64) {
     for (answer, times) in &*world.answers.lock().unwrap() {
         println!("  {times:>7}  {answer}");
     }
+    let restarts =
+        world.faults.lock().unwrap().iter().filter(|(_, _, fault)| *fault == Fault::Crash).map(|it| it.1 - it.0).max();
+    if let Some(longest) = restarts {
+        println!("the server itself was away for {:.1} s at most", longest.as_secs_f64());
+    }
     let silences = world.silences();
     for (fault, silence) in &silences {
         println!("longest silence around a {fault:?}: {:.1} s", silence.as_secs_f64());

@@ -13,7 +13,7 @@ fn rules() -> String {
 /// A server, and a standby of it. `synchronous`: the server waits for it at each commit.
 async fn pair(synchronous: bool) -> Option<(OwnServer, OwnServer)> {
     let first = OwnServer::start(&[], "wal_keep_size = '64MB'", "")?;
-    let second = first.standby();
+    let second = first.standby()?;
     let client = first.database().client().await;
     if synchronous {
         client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'").await.unwrap();

@@ -117,8 +117,11 @@ impl OwnServer {
         self.folder.join("small")
     }
 
-    /// Copies its database into another server's, as a dump.
-    pub fn dump_into(&self, other: &Self) {
+    /// Copies its database into another server's, as a dump. Returns whether that is possible here.
+    pub fn dump_into(&self, other: &Self) -> bool {
+        if !self.has("pg_dump") {
+            return false;
+        }
         let text = unprivileged(self.programs.join("pg_dump")).args(["-d", &self.database().url]).output().unwrap();
         assert!(text.status.success(), "{}", String::from_utf8_lossy(&text.stderr));
         let file = other.folder.join("dump.sql");
@@ -129,6 +132,7 @@ impl OwnServer {
             .stdout(Stdio::null())
             .status();
         assert!(restored.unwrap().success());
+        true
     }
 
     /// A folder and a port, and what ends with them.
@@ -150,9 +154,18 @@ impl OwnServer {
         std::fs::write(&configuration, text + &own).unwrap();
     }
 
+    /// Whether the server came with a program. Those of other versions come without some.
+    fn has(&self, program: &str) -> bool {
+        let has = self.programs.join(program).exists();
+        if !has {
+            eprintln!("NOT TESTED: what needs `{program}`, which is not beside the server's programs");
+        }
+        has
+    }
+
     /// A server that follows this one by streaming, under the name `standby`.
-    pub fn standby(&self) -> Self {
-        let standby = Self::beside().unwrap();
+    pub fn standby(&self) -> Option<Self> {
+        let standby = Self::beside().filter(|_| self.has("pg_basebackup"))?;
         let made = unprivileged(self.programs.join("pg_basebackup"))
             .arg("-D")
             .arg(standby.folder.join("data"))
@@ -164,7 +177,7 @@ impl OwnServer {
         assert!(made.success());
         standby.set("");
         standby.control(&["start"]);
-        standby
+        Some(standby)
     }
 
     /// Such as `start`, `-m immediate restart`.
