@@ -82,7 +82,11 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
                 serial: 0,
                 tables: &mut tables,
             };
-            scale.measure()?;
+            if let Err(error) = scale.measure() {
+                // What was measured before took an hour, and counts.
+                tables.print();
+                return Err(error);
+            }
         }
     }
     tables.print();

@@ -513,7 +513,7 @@ impl Upkeep for Shared {
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.run(move |store| async move {
+        self.read(move |store| async move {
             // Those who ask at once share one look.
             let mut probed = store.probed.lock().await;
             if let Some((at, found)) = &*probed
