@@ -78,7 +78,7 @@ pub enum StartError {
     Assertion(#[from] KeyError),
     #[error(transparent)]
     Index(#[from] IndexError),
-    #[error("the system gives no random bytes")]
+    #[error("the operating system returned no random bytes")]
     NoRandom,
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),
@@ -304,7 +304,7 @@ impl Running {
         self.core.reload().await;
     }
 
-    /// Asks the provider again for every session of a user that can be renewed, and syncs what it says.
+    /// Asks the provider again for each renewable session of a user, and syncs the answers.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -319,14 +319,14 @@ impl Running {
         let _ = self.stop.send(true);
         for task in self.tasks {
             if let Err(error) = task.await {
-                tracing::error!(%error, "a task ended badly");
+                tracing::error!(%error, "a task failed");
             }
         }
         // A renewal goes on without its browser, and by now the provider may have spent the refresh token that is kept here.
         let renewals = self.core.parts.counters.lasting.renewals_end();
         if tokio::time::timeout_at(deadline, renewals).await.is_err() {
             tracing::warn!(
-                "renewals of sessions were cut; where the provider had answered, these sessions end at the next one"
+                "cut off renewals of sessions; where the provider had already answered, the session ends at its next renewal"
             );
         }
         self.part.abort();
@@ -334,7 +334,7 @@ impl Running {
         self.core.parts.place.leave().await;
         background::log_head(&self.store).await;
         if let Err(error) = self.store.settle().await {
-            tracing::warn!(%error, "the write-ahead log stays beside the database; copy both");
+            tracing::warn!(%error, "the write-ahead log remains next to the database; copy both files");
         }
     }
 }
@@ -358,6 +358,6 @@ async fn until(mut stopping: watch::Receiver<bool>) {
 async fn serve_proxy(listener: Door, core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     match listen::run(listener, Arc::clone(&core.site), core.tls.clone(), shutdown).await {
         Drained::Clean => {}
-        Drained::Cut(connections) => tracing::warn!(connections, "cut off, since they did not end in time"),
+        Drained::Cut(connections) => tracing::warn!(connections, "cut off connections that did not end in time"),
     }
 }

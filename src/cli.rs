@@ -71,7 +71,7 @@ enum Command {
     Mapping(mapping::MappingCommand),
     /// List, release or discard revocations that the brake holds
     Hold(hold::HoldCommand),
-    /// List receivers and what they have still to hear; test, retry, pause, resync
+    /// List receivers and their pending deliveries; test, retry, pause, resync
     Delivery(delivery::DeliveryCommand),
     /// List leases, and end those that have expired
     Lease(lease::LeaseCommand),
@@ -153,8 +153,8 @@ impl ConfigArgument {
             let rules = app::rules_to_act(&config, &opened).await.map_err(Failure::new)?;
             config.rules = rules.ok_or_else(|| {
                 Failure(format!(
-                    "the sidecars of this database decide by other rules than those of `{}`; take the file that one of them has, \
-                     or let them load this one first (`loginsync db status` lists them)",
+                    "the live sidecars of this database use other rules than those of `{}`; use the file of one of them, or \
+                     have them load this one first (`loginsync db status` lists them)",
                     self.config.display()
                 ))
             })?;
@@ -269,7 +269,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     let parsed = chrono::DateTime::parse_from_rfc3339(text);
     parsed
         .map(|date| Timestamp(date.timestamp_millis()))
-        .map_err(|error| format!("{error}; expected a moment such as 2027-01-31T00:00:00Z"))
+        .map_err(|error| format!("{error}; expected a time such as 2027-01-31T00:00:00Z"))
 }
 
 /// The user of a key as `user list` prints it.

@@ -345,7 +345,7 @@ fn check_bearer(root: &Section<'_>, bearer: &Bearer, declared: &providers::Decla
     }
     for (key, set) in [("form", bearer.form), ("cookies", !bearer.cookies.is_empty())] {
         if let (Some(span), true) = (section.written(key), set) {
-            section.raise(&span, key, "is of use with a provider of mode `bearer` and header `authorization` alone");
+            section.raise(&span, key, "applies only with a provider of mode `bearer` and header `authorization`");
         }
     }
 }

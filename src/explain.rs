@@ -70,7 +70,7 @@ pub async fn explain(input: Input, around: Surroundings<'_>) -> Result<Report, S
         What::Denied(denial) => Ok(never(format!("the identity provider logs no person in: {denial}"))),
         What::Claims(written) => dry(begun(Proof::Dry), &written, around).await,
         What::Login { captured, access_token } => {
-            let proof = Proof::NotVerified { because: String::from("it was not looked at") };
+            let proof = Proof::NotVerified { because: String::from("it was not checked") };
             // A large future, and made once.
             Box::pin(judge(begun(proof), captured, access_token, around)).await
         }
@@ -183,9 +183,11 @@ async fn stopped(
         }
         other => {
             if matches!(other, Reason::NoPerson) {
-                report
-                    .notes
-                    .push("no login is made of it: the request goes on to the app with no person named, or is refused with `bearer.machines = false`".into());
+                report.notes.push(
+                    "it is not a login: the request goes to the app without a user, or is refused with \
+                        `bearer.machines = false`"
+                        .into(),
+                );
             }
             report.refuse(other);
             return Ok(report);
@@ -220,7 +222,7 @@ impl Trace for Telling<'_> {
         let asked = "the directory was asked for what the token left out";
         self.report.notes.push(match answer {
             Ok(groups) => format!("{asked}: {} groups", groups.len()),
-            Err(error) => format!("{asked}, and did not tell: {error}"),
+            Err(error) => format!("{asked}, and failed: {error}"),
         });
     }
 }
@@ -268,7 +270,7 @@ async fn decide(
     if !preview.enabled {
         report.refuse("the user is disabled");
     }
-    let untold = "a login would first ask for what is not known here";
+    let untold = "a login would first fetch what is unknown here";
     match &preview.plan.refused {
         Some(refused) if left && report.refused.is_none() => {
             report.refused = Some(format!("{}, but {untold}", reason(refused)));

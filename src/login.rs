@@ -447,7 +447,7 @@ async fn recorded(
             for near in &arrived.near {
                 tracing::warn!(
                     %id, provider = %provider.name, claim = near.claim, %near,
-                    "a claim is missing, and one with a similar name came"
+                    "a claim is missing; one with a similar name arrived"
                 );
             }
             if let Some(signed) = signed {
@@ -475,11 +475,11 @@ impl Trace for LogTrace<'_> {
         self.services.meters.looked_up(provider, answer.is_ok());
         match answer {
             Ok(groups) => {
-                tracing::info!(%id, %provider, groups = groups.len(), "groups that the token left out were looked up");
+                tracing::info!(%id, %provider, groups = groups.len(), "looked up groups that the token left out");
             }
             Err(error) => tracing::error!(
                 %id, %provider, %error,
-                "groups that the token left out could not be looked up; what they gave before stays"
+                "failed to look up groups that the token left out; keeping the grants that depend on them"
             ),
         }
     }
@@ -590,7 +590,7 @@ async fn record(
         remember_until: remember_until(provider, now),
     };
     if let Err(error) = services.store.record_refusal(refusal).await {
-        tracing::error!(%id, provider = %provider.name, %error, "a refusal could not be recorded");
+        tracing::error!(%id, provider = %provider.name, %error, "failed to record a refusal");
     }
 }
 

@@ -62,7 +62,7 @@ async fn reap_all(core: &Core, rules: &Arc<RuleSet>) {
                     leases = reaped.leases,
                     denies = reaped.denies,
                     expired = reaped.expired,
-                    "leases, denies and mappings that were due have ended"
+                    "ended expired leases, denies and mappings"
                 );
                 if reaped.leases == 0 {
                     return;
@@ -84,7 +84,7 @@ async fn replan_all(core: &Core, rules: &Arc<RuleSet>) {
                 after = replanned.next;
             }
             Err(error) => {
-                return tracing::error!(%error, "users could not be planned anew; it is tried again in a minute");
+                return tracing::error!(%error, "failed to plan users again after the rules changed; retrying in one minute");
             }
         }
         // Newer rules plan everyone again.
@@ -93,7 +93,7 @@ async fn replan_all(core: &Core, rules: &Arc<RuleSet>) {
         }
     }
     if changed > 0 {
-        tracing::info!(changed, "users were planned anew by the changed rules");
+        tracing::info!(changed, "planned users again by the changed rules");
     }
 }
 
@@ -101,6 +101,6 @@ pub(super) async fn log_head(store: &Store) {
     match store.audit_head().await {
         Ok(Some((sequence, seal))) => tracing::info!(sequence, seal, "head of the audit chain"),
         Ok(None) => {}
-        Err(error) => tracing::error!(%error, "the head of the audit chain cannot be read"),
+        Err(error) => tracing::error!(%error, "failed to read the head of the audit chain"),
     }
 }

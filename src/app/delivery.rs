@@ -92,18 +92,22 @@ impl Deliveries {
         registry.register("delivery_failures", "Deliveries and events that a receiver did not take", it.failed.clone());
         registry.register(
             "deliveries_pending",
-            "Users of whom a receiver has not heard the newest",
+            "Users whose newest state a receiver has not confirmed",
             it.pending.clone(),
         );
-        registry.register("deliveries_stuck", "Those of them that are not tried again by themselves", it.stuck.clone());
+        registry.register(
+            "deliveries_stuck",
+            "Pending deliveries that are not retried automatically",
+            it.stuck.clone(),
+        );
         let lag = "Seconds since the change of the longest pending delivery";
         registry.register("delivery_lag_seconds", lag, it.lag.clone());
-        registry.register("receiver_failing", "Whether a receiver fails at every delivery", it.failing.clone());
+        registry.register("receiver_failing", "Whether every delivery to a receiver fails", it.failing.clone());
         registry.register("delivery_events", "Events that a receiver has taken", it.events.clone());
         registry.register("delivery_events_pending", "Events that wait for a receiver", it.events_pending.clone());
         registry.register(
             "delivery_events_dropped",
-            "Events that a receiver never heard of",
+            "Events that were dropped before a receiver took them",
             it.events_dropped.clone(),
         );
         it

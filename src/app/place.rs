@@ -35,10 +35,10 @@ impl Place {
         place.lead(place.shared.is_none());
         place.files.set(1);
         if place.shared.is_some() {
-            registry.register("rules_files", "Files of rules that live sidecars decide by", place.files.clone());
+            registry.register("rules_files", "Number of different rule files among live sidecars", place.files.clone());
             registry.register(
                 "leader",
-                "Whether this sidecar does the work that is done once",
+                "Whether this sidecar does the work that one sidecar does for all",
                 place.is_leader.clone(),
             );
         }
@@ -111,14 +111,14 @@ impl Place {
         shared.follow(epoch, revision);
         let files = i64::try_from(files).unwrap_or(i64::MAX);
         if self.files.set(files) != files && files > 1 {
-            tracing::warn!(files, "sidecars decide by different files; what one of them gives, none of them ends");
+            tracing::warn!(files, "live sidecars use different rule files; no sidecar ends grants of another's file");
         }
     }
 
     pub(super) async fn leave(&self) {
         let Some(shared) = &self.shared else { return };
         if let Err(error) = shared.leave().await {
-            tracing::warn!(%error, "other sidecars will count this one for some seconds more");
+            tracing::warn!(%error, "failed to sign off; other sidecars count this one as live for some more seconds");
         }
     }
 }

@@ -41,17 +41,17 @@ impl Core {
         let config = match loading.await {
             Ok(Ok(config)) => config,
             Ok(Err(faults)) => {
-                tracing::error!(%faults, "the configuration has faults; the one before stays");
+                tracing::error!(%faults, "the new configuration has faults; keeping the previous one");
                 return;
             }
             Err(error) => {
-                tracing::error!(%error, "the configuration could not be read; the one before stays");
+                tracing::error!(%error, "failed to read the configuration; keeping the previous one");
                 return;
             }
         };
         match self.adopt(config).await {
             Ok(()) => tracing::info!("configuration reloaded"),
-            Err(error) => tracing::error!(%error, "the new configuration cannot be used; the one before stays"),
+            Err(error) => tracing::error!(%error, "the new configuration cannot be used; keeping the previous one"),
         }
     }
 
@@ -95,7 +95,7 @@ impl Core {
             }
         };
         if let Err(error) = self.parts.store.follow(&following).await {
-            tracing::warn!(%error, "changes are still noted for receivers that are gone; the next reload ends that");
+            tracing::warn!(%error, "changes are still recorded for removed receivers; the next reload stops this");
         }
         self.parts.rules.replace(Arc::clone(&merged), providers(&config));
         self.parts.deliveries.replace(receivers);

@@ -36,7 +36,7 @@ async fn follow_others(core: &Core, shared: &Shared) {
         match follow(core, shared).await {
             Ok(()) => is_told = false,
             Err(error) if !std::mem::replace(&mut is_told, true) => {
-                tracing::error!(%error, "failed to take over what other sidecars have changed; retrying");
+                tracing::error!(%error, "failed to load the changes of other sidecars; retrying");
             }
             Err(_) => {}
         }
@@ -53,7 +53,7 @@ async fn follow(core: &Core, shared: &Shared) -> Result<(), StartError> {
     let _alone = core.reloading.lock().await;
     let file = Arc::clone(&core.current().config.rules);
     if has_lapsed {
-        tracing::warn!("this sidecar was not heard of for too long; it announces itself again");
+        tracing::warn!("this sidecar did not reach the database for too long; announcing it again");
         core.parts.place.announce(&file, core.parts.clock.now()).await?;
     }
     let Following { revision, stored, elsewhere, files } = shared.following().await?;
@@ -68,7 +68,8 @@ async fn follow(core: &Core, shared: &Shared) -> Result<(), StartError> {
         match core.parts.store.make_current(Arc::clone(&rules), core.parts.clock.now()).await {
             Ok(adopted) => log_adopted(adopted),
             Err(error @ StoreError::Braked(_)) => {
-                tracing::error!(%error, "what only a file of before gave does not end; people keep it until they log in");
+                tracing::error!(%error, "grants that only a previous rule file gave do not end; users keep them \
+                    until their next login");
             }
             Err(error) => return Err(error.into()),
         }
@@ -91,7 +92,7 @@ fn warn_of_undecidable(rules: &RuleSet) {
         tracing::warn!(
             gate = %gate.name,
             provider,
-            "a gate of another sidecar's file asks for what this file does not know: where that decides, it refuses logins"
+            "a gate of another sidecar's file uses names that this file does not declare: it refuses logins that depend on them"
         );
     }
 }
@@ -112,7 +113,7 @@ async fn lead(core: &Core, shared: &Shared) {
         match done {
             Ok(()) => is_told = false,
             Err(error) if !std::mem::replace(&mut is_told, true) => {
-                tracing::error!(%error, "failed to seal the audit, or to sweep what has ended; retrying");
+                tracing::error!(%error, "failed to seal the audit, or to delete expired entries; retrying");
             }
             Err(_) => {}
         }

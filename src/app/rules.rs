@@ -82,14 +82,14 @@ async fn number(
 /// Writes down what a change of the rules has ended. It holds already, whether or not that works.
 pub(super) async fn finish_work(store: &Store) {
     if let Err(error) = store.finish_work().await {
-        tracing::error!(%error, "failed to write down what changed rules have ended; retrying in one minute");
+        tracing::error!(%error, "failed to record the grants that changed rules ended; retrying in one minute");
     }
 }
 
 /// Names that the headers cannot carry. In the file they are faults; the store may have them from before.
 pub(super) fn warn_of_untold(config: &Config, rules: &RuleSet) {
     for (name, why) in config.headers.untold(rules) {
-        tracing::warn!("{name} is not told to the app: it {why}");
+        tracing::warn!("{name} is not sent to the app: it {why}");
     }
 }
 
@@ -104,7 +104,7 @@ pub(super) fn log_adopted(adopted: Adopted) {
         tracing::info!(
             mappings = adopted.ended_mappings,
             grants = adopted.ended_grants,
-            "mappings that the configuration no longer has ended, with their grants"
+            "removed mappings ended, with their grants"
         );
     }
 }

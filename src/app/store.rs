@@ -146,7 +146,7 @@ pub fn named(config: &Config) -> Result<(String, bool), StoreError> {
 pub async fn migrate(config: &Config, runtime: Option<&str>) -> Result<(i64, i64), StoreError> {
     match (&config.store.place, runtime) {
         (Place::File(_), Some(_)) => {
-            Err(StoreError::Invalid("`--runtime-role` is of use with `store.url` alone: a file has no roles".into()))
+            Err(StoreError::Invalid("`--runtime-role` applies only with `store.url`: a file has no roles".into()))
         }
         (Place::File(path), None) => SqliteStore::migrate(path, &of_file(config)),
         (Place::Server(server), runtime) => postgres::Shared::migrate(of_server(config, server)?, runtime).await,
@@ -241,10 +241,12 @@ pub async fn rules_to_explain(
     let files = shared.live_files().await?.len();
     let rules = rules_to_act(config, opened).await?;
     Ok(match rules {
-        None => (alone.await?, Some("no live sidecar decides by this file: it is told as if all of them did")),
+        None => (alone.await?, Some("no live sidecar uses this file: the answer assumes that all of them do")),
         Some(rules) if files > 1 => (
             rules,
-            Some("sidecars decide by several files: what only another gives stays, and its gates and guards hold here"),
+            Some(
+                "live sidecars use different files: grants of the others are kept, and their gates and guards apply here",
+            ),
         ),
         Some(rules) => (rules, None),
     })

@@ -47,7 +47,7 @@ impl Check {
 fn beside_the_store(config: &Config) -> Vec<String> {
     let (rules, unvouched) = match block_on(async { app::looked_at(config).await.map_err(Failure::new) }) {
         Ok(found) => found,
-        Err(error) => return vec![format!("what is in the database was not looked at: {error}")],
+        Err(error) => return vec![format!("the database was not checked: {error}")],
     };
     let mut warnings: Vec<String> =
         unvouched.iter().flat_map(lint::of_privileged).map(|finding| finding.to_string()).collect();

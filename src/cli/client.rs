@@ -128,7 +128,7 @@ fn create(
         return print_json(&serde_json::json!({ "client_id": name, "client_secret": secret }));
     }
     println!("client id      {name}\nclient secret  {secret}");
-    eprintln!("the secret is shown this once; the store has its hash alone");
+    eprintln!("the secret is shown only once; the store keeps only its hash");
     Ok(())
 }
 

@@ -26,41 +26,41 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Check that the tables by which users are found equal the users' records
+    /// Check that the search tables agree with the users' records
     Check {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Correct what differs; the records are right
+        /// Correct the tables from the records
         #[arg(long)]
         repair: bool,
         #[arg(long)]
         json: bool,
     },
-    /// Bring the tables up to date, or make them
+    /// Create the tables, or migrate them to the schema of this version
     ///
     /// With PostgreSQL, run it as the role that owns the tables; sidecars may run as another role.
     Migrate {
         #[command(flatten)]
         config: ConfigArgument,
-        /// Let this PostgreSQL role run sidecars: it may add rows to the audit and cannot change them
+        /// Grant this PostgreSQL role what a sidecar needs: it can add audit rows but not change them
         #[arg(long, value_name = "ROLE")]
         runtime_role: Option<String>,
         #[arg(long)]
         json: bool,
     },
-    /// Move everything into the database of another configuration
+    /// Move all data to the database of another configuration
     ///
-    /// Stop all sidecars first. The same command goes on where it was stopped. Afterwards nothing starts on the old database.
+    /// Stop all sidecars first. If it is interrupted, run it again to continue. Afterwards no sidecar starts on the old database.
     Move {
         #[command(flatten)]
         config: ConfigArgument,
         /// The configuration that names the new, empty database
         #[arg(long, value_name = "FILE", required_unless_present = "undo")]
         to: Option<PathBuf>,
-        /// Write nothing: show what would be moved, and why it would be refused
+        /// Write nothing: show what would be moved, or why the move would be refused
         #[arg(long)]
         dry_run: bool,
-        /// Take the old database back into use, without what has happened in the new one since
+        /// Return to the old database; changes made in the new one since the move are lost
         #[arg(long, conflicts_with = "dry_run")]
         undo: bool,
         #[arg(long)]
@@ -68,7 +68,7 @@ enum Action {
     },
     /// After a restore from a backup: refuse tokens issued before now, and end sessions
     ///
-    /// A backup has forgotten which tokens were used and which sessions were ended since. Stop all sidecars first.
+    /// A backup does not know which tokens were used and which sessions ended after it was made. Stop all sidecars first.
     Restored {
         #[command(flatten)]
         config: ConfigArgument,
@@ -131,9 +131,9 @@ fn migrate(config: &ConfigArgument, runtime: Option<&str>, json: bool) -> Result
         return print_json(&serde_json::json!({ "before": before, "after": after }));
     }
     match before {
-        0 => println!("made the tables, schema version {after}"),
+        0 => println!("created the tables, schema version {after}"),
         before if before == after => println!("schema version {after}: nothing to do"),
-        before => println!("brought from schema version {before} to {after}"),
+        before => println!("migrated from schema version {before} to {after}"),
     }
     if let Some(role) = runtime {
         println!("`{role}` may run sidecars");
@@ -150,8 +150,8 @@ fn restored(config: &ConfigArgument, by: String) -> Result<(), Failure> {
     })?;
     println!("tokens issued before {now} are refused, and sessions have ended");
     eprintln!(
-        "what was revoked, disabled or erased after the backup is back: see `loginsync user list` and \
-         `loginsync client list`, and erase again who was erased"
+        "what was revoked, disabled or erased after the backup is back as it was: check `loginsync user list` and \
+         `loginsync client list`, and repeat the erasures"
     );
     Ok(())
 }

@@ -21,21 +21,21 @@ pub struct DeliveryCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List receivers, and how they are doing
+    /// List receivers and their state
     List(List),
-    /// Show a receiver, and what it has still to hear
+    /// Show a receiver and its pending deliveries
     Show(Named),
-    /// Send a webhook a `ping`, or learn what a SCIM server can, by a user and a group that are made and removed
+    /// Send a webhook a `ping`, or test what a SCIM server supports: creates a user and a group there, and removes them
     Test(Test),
     /// Print the secrets that sign messages to a receiver
     Secret(Named),
-    /// Try deliveries now that failed
+    /// Retry failed deliveries now
     Retry(Act),
-    /// Tell a receiver everything anew; for SCIM, show first who would gain and lose what there
+    /// Send a receiver the full state of all users; for SCIM, first show who would gain and lose what there
     Resync(Resync),
-    /// Deliver nothing to a receiver
+    /// Stop deliveries to a receiver until it is resumed
     Pause(Act),
-    /// Deliver again to a receiver that was paused or disabled
+    /// Resume deliveries to a paused or disabled receiver
     Resume(Act),
 }
 
@@ -82,13 +82,13 @@ struct Test {
 struct Resync {
     #[command(flatten)]
     act: Act,
-    /// Only show who would gain and lose what there
+    /// Only show who would gain and lose what at the receiver
     #[arg(long)]
     dry_run: bool,
-    /// Confirm more losses at once than the brake permits
+    /// Allow more revocations at once than the brake permits
     #[arg(long)]
     confirm: bool,
-    /// Take memberships for ours which others gave: they end when a user loses the group here
+    /// Adopt memberships that others gave there: they end when a user loses the group here
     #[arg(long)]
     adopt: bool,
 }
@@ -176,7 +176,7 @@ impl Named {
         let settings = self.receiver(&config)?;
         let ReceiverKind::Webhook(webhook) = &settings.kind else {
             return Err(Failure(format!(
-                "`{}` is told by SCIM, which signs nothing; expected a `[[webhook]]`",
+                "`{}` receives SCIM requests, which are not signed; expected a `[[webhook]]`",
                 self.name
             )));
         };
@@ -246,7 +246,7 @@ impl Act {
 
     fn pause(self, paused: bool) -> Result<(), Failure> {
         if self.user.is_some() {
-            return Err(Failure("`--user` is of use with `retry` and `resync` alone".into()));
+            return Err(Failure("`--user` applies only to `retry` and `resync`".into()));
         }
         let (config, store) = self.named.config.open()?;
         let name = &self.named.receiver(&config)?.name;
@@ -273,16 +273,15 @@ impl Resync {
         match (receiver.as_scim(), &self.act.user) {
             (Some(scim), None) => block_on(self.compare(&config, &store, settings, scim))?,
             _ if self.dry_run || self.adopt => {
-                return Err(Failure("`--dry-run` and `--adopt` are of use with all users of a `[[scim]]`".into()));
+                return Err(Failure("`--dry-run` and `--adopt` apply only to all users of a `[[scim]]`".into()));
             }
             _ => {}
         }
         if self.dry_run {
             return Ok(());
         }
-        self.act.count("to be told anew", async |store, name, user, by| {
-            store.resync(name, user, by, Clock::system().now()).await
-        })
+        self.act
+            .count("to resync", async |store, name, user, by| store.resync(name, user, by, Clock::system().now()).await)
     }
 
     /// Shows what would change there, and prepares what needs more than telling.
@@ -312,7 +311,7 @@ impl Resync {
         let excess: Vec<String> =
             excess.map(|(found, _)| format!("{} from `{}`", found.losing(), found.group)).collect();
         if !excess.is_empty() && !self.confirm {
-            let why = "more would go at once than the brake permits; `--confirm` accepts that";
+            let why = "more would be revoked at once than the brake permits; `--confirm` allows it";
             return Err(Failure(format!("{}: {why}", excess.join(", "))));
         }
         if self.dry_run {

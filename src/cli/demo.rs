@@ -51,10 +51,10 @@ const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Run the whole story without a browser, print each plan, and exit; exit code 1 if anything is unexpected
+    /// Run all steps without a browser, print each plan and exit; exit code 1 if a result is unexpected
     #[arg(long)]
     pub headless: bool,
-    /// Run three sidecars that share a PostgreSQL database; each request goes through another one
+    /// Run three sidecars that share a PostgreSQL database; requests go to each in turn
     #[arg(long)]
     pub replicas: bool,
     /// The first of four ports, nine with --replicas; 0 picks free ones [default: 9400, headless: 0]
@@ -143,8 +143,8 @@ fn welcome(scene: &Scene, link: &str, voice: &mut Voice<'_>) {
     let beside = match addresses.sidecars.len() {
         1 => String::new(),
         count => format!(
-            "\n  sidecars       {count}, over one PostgreSQL; each connection goes to the next. The others' configurations are beside \
-             the first: edit all of them"
+            "\n  sidecars       {count}, over one PostgreSQL; each connection goes to the next. The others' configurations are \
+             in the same directory: edit all of them"
         ),
     };
     voice.say(&format!(
@@ -178,13 +178,13 @@ fn welcome(scene: &Scene, link: &str, voice: &mut Voice<'_>) {
 /// 128 random bits in hexadecimal.
 ///
 /// # Errors
-/// When the system has no randomness.
+/// When the operating system returned no random bytes.
 fn fresh_id() -> Result<String, Failure> {
     Ok(fresh_bytes::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn fresh_bytes<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure("the system has no randomness".into()))?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Failure("the operating system returned no random bytes".into()))?;
     Ok(bytes)
 }

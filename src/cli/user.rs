@@ -231,9 +231,9 @@ impl UserAct {
             was.insert(0, "disabled".into());
         }
         match forget {
-            true => eprintln!("this person was {}; nothing of that binds them any more", was.join(", ")),
+            true => eprintln!("this person was {}; none of this applies to them any more", was.join(", ")),
             false => eprintln!(
-                "this person was {}: a keyed digest of the key stays, so that this binds them if they come back; \
+                "this person was {}: a keyed digest of their key is kept, so that this still applies if they come back; \
                  `user erase --forget` removes it",
                 was.join(", ")
             ),

@@ -28,13 +28,13 @@ pub fn read(section: &Section<'_>) -> Option<ClientCredentials> {
     if section.written("token_endpoint").is_none() {
         for key in others {
             if let Some(span) = section.written(key) {
-                section.raise(&span, key, "is of use with `token_endpoint` alone");
+                section.raise(&span, key, "applies only with `token_endpoint`");
             }
         }
         return None;
     }
     let missing = |key: &str, expected: &str| {
-        let message = format!("missing in `{}`; expected {expected} beside `token_endpoint`", section.name);
+        let message = format!("missing in `{}`; expected {expected}, since `token_endpoint` is set", section.name);
         section.context.raise_absent(&section.span, section.key(key), message);
     };
     if section.written("client_id").is_none() {

@@ -90,7 +90,7 @@ pub fn read(section: &Section<'_>) -> Option<Arc<Egress>> {
     for key in ["no_proxy", "no_proxy_env"] {
         if let (Some(span), None, None) = (section.written(key), section.written("proxy"), section.written("proxy_env"))
         {
-            section.raise(&span, key, "there is no proxy; expected `proxy` or `proxy_env` beside it");
+            section.raise(&span, key, "no proxy is set; expected `proxy` or `proxy_env` as well");
         }
     }
     section.finish();

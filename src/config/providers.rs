@@ -421,7 +421,7 @@ fn user(
         claim("name_claim").or_else(|| known(|preset| preset.name_claim)).or_else(|| of_oidc("preferred_username"));
     let take = section.word("user_take", &[("only", UserTake::Only), ("first", UserTake::First)], UserTake::Only);
     if let (Some(span), UserTake::First, UserClaim::Subject) = (section.written("user_take"), take, &user_claim) {
-        let message = format!("is of use with a `user_claim` that may have several values; `{own}` has one");
+        let message = format!("applies only with a `user_claim` that may have several values; `{own}` has one");
         section.raise(&span, "user_take", message);
     }
     let rule =

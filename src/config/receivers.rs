@@ -88,7 +88,7 @@ pub fn read(root: &Section<'_>, providers: &[&ProviderName], limits: &Limits) ->
             if let (Some(url), Some(file)) = (&url, &ca_file)
                 && url.scheme() != "https"
             {
-                section.raise(&file.span, "ca_file", "expected an https `url` beside it");
+                section.raise(&file.span, "ca_file", "expected an https `url` in this section");
             }
             let timeout = section.duration("timeout", LONGEST_TIMEOUT, Duration::from_millis(100)..=LONGEST_TIMEOUT);
             let before_entry = before_entry(&section, limits);
@@ -132,7 +132,7 @@ fn before_entry(section: &Section<'_>, limits: &Limits) -> Option<BeforeEntry> {
     let when_unconfirmed = section.word("when_unconfirmed", &words, Unconfirmed::RefuseIfRevoking);
     for key in ["entry_timeout", "when_unconfirmed"] {
         if let (Some(span), false) = (section.written(key), is_before) {
-            section.raise(&span, key, "is of use with `deliver = \"before-entry\"` alone");
+            section.raise(&span, key, "applies only with `deliver = \"before-entry\"`");
         }
     }
     is_before.then_some(BeforeEntry { timeout, when_unconfirmed })

@@ -175,7 +175,8 @@ fn limits(section: &Section<'_>) -> (Duration, Duration) {
     (idle, absolute)
 }
 
-const OF_RELYING_PARTY: &str = "is of use with a provider of mode `relying-party` alone: beside the app's own cookie ours is always \"none\", on the app's own host";
+const OF_RELYING_PARTY: &str = "applies only with a provider of mode `relying-party`: together with the app's own \
+    cookie, ours is always \"none\", on the app's own host";
 
 fn same_site(section: &Section<'_>, relies: bool, public_url: Option<&PublicUrl>) -> SameSite {
     let words = [("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
@@ -277,7 +278,7 @@ fn app_cookie(root: &Section<'_>, watches: bool) -> Option<String> {
         }
         (true, cookie, _) => cookie.map(|found| found.value),
         (false, Some(found), _) => {
-            root.raise(&found.span, "app_session_cookie", "is of use with `identity = \"session\"` alone");
+            root.raise(&found.span, "app_session_cookie", "applies only with `identity = \"session\"`");
             None
         }
         (false, None, _) => None,
@@ -342,7 +343,7 @@ fn hosts(root: &Section<'_>, section: &Section<'_>, known: &Hosts<'_>) -> Vec<St
         }
     }
     if let Some(span) = section.written("elsewhere") {
-        let message = "is of no use with `hosts`: it is about requests that go through loginsync, all of one app; \
+        let message = "has no effect with `hosts`: it applies to requests that go through loginsync, all of one app; \
                        expected an entry of its own, without `hosts`";
         section.raise(&span, "elsewhere", message);
     }

@@ -107,7 +107,7 @@ pub fn app(section: &Section<'_>) -> Option<App> {
     section.finish();
     let url = url?.value;
     if let (Some(file), "http" | "unix") = (&ca_file, url.scheme()) {
-        section.raise(&file.span, "ca_file", "`url` is not https; expected an https app beside a private authority");
+        section.raise(&file.span, "ca_file", "`url` is not https; expected an https `url` where `ca_file` is set");
     }
     Some(App {
         protocol,

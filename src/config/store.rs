@@ -9,7 +9,7 @@ use super::reader::{Found, Section};
 use super::settings::{TIMEOUT, seconds, tls_files};
 use super::{Place, Secret, Server, ServerPassword, StoreSettings, Synchronous, files};
 
-/// What is of use with `store.path` alone, and with `store.url` alone.
+/// What applies only with `store.path`, and with `store.url` alone.
 const OF_FILES: [&str; 1] = ["synchronous"];
 const OF_SERVERS: [&str; 8] =
     ["password_file", "password_env", "key_file", "key_env", "connections", "ca_file", "tls_certificate", "tls_key"];
@@ -29,7 +29,7 @@ pub fn read(section: &Section<'_>, warnings: &mut Vec<String>) -> StoreSettings 
     }
     let (of_others, other) = if is_shared { (OF_FILES.as_slice(), "path") } else { (OF_SERVERS.as_slice(), "url") };
     for (key, span) in of_others.iter().filter_map(|key| Some((key, section.written(key)?))) {
-        section.raise(&span, key, format!("is of use with `store.{other}` alone"));
+        section.raise(&span, key, format!("applies only with `store.{other}`"));
     }
     let words = [("full", Synchronous::Full), ("normal", Synchronous::Normal)];
     let file = section.context.resolve(path.map_or("loginsync.db", |found| found.value));
@@ -57,7 +57,7 @@ fn server(section: &Section<'_>, warnings: &mut Vec<String>) -> Option<Server> {
     let (url, (is_plain, is_remote)) = url?;
     for (key, set) in [("ca_file", ca.is_some()), ("tls_certificate", client.is_some())] {
         if let (true, true, Some(span)) = (is_plain, set, section.written(key)) {
-            section.raise(&span, key, "is of use over TLS alone, and this connection has none");
+            section.raise(&span, key, "applies only over TLS, and this connection does not use it");
         }
     }
     if is_plain && is_remote {

@@ -40,7 +40,7 @@ fn twice(receivers: &[ReceiverSettings]) -> Vec<Finding> {
         match seen.get(&(is_scim, address)) {
             Some(first) if is_scim || first.filter == settings.filter => {
                 let why = match is_scim {
-                    true => "each counts as put in by others what the other one put there",
+                    true => "each takes the other's memberships for memberships that others gave",
                     false => "each change is told there twice, with versions of its own",
                 };
                 let message = format!("it has the `url` of receiver `{}`: {why}; keep one of them", first.name);
@@ -95,8 +95,8 @@ fn hears_nothing(settings: &ReceiverSettings) -> Option<Finding> {
         (true, false) => return None,
     };
     let message = format!(
-        "logins wait for it, and {why}: what a user loses counts as confirmed without a message; take that out, or \
-         `deliver = \"before-entry\"`"
+        "logins wait for it, and {why}: losses count as confirmed without a message; correct that, or remove `deliver = \
+         \"before-entry\"`"
     );
     Some(finding(Lint::WaitsForNothing, settings, message))
 }
@@ -105,13 +105,13 @@ fn of_scim(settings: &ReceiverSettings) -> Vec<Finding> {
     let ReceiverKind::Scim(scim) = &settings.kind else { return Vec::new() };
     let mut findings = Vec::new();
     if scim.authoritative && settings.filter.groups.is_none() {
-        let message = "with `authoritative = true` and `groups = \"all\"` it takes out everyone whom others put into a group there that \
-                       has the name of one here, its administrators too; name the groups that are ours alone";
+        let message = "with `authoritative = true` and `groups = \"all\"` it removes everyone whom others added to a group of \
+                       the same name there, administrators included; list only groups that loginsync alone manages";
         findings.push(finding(Lint::OwnsEveryGroup, settings, message.into()));
     }
     if scim.user_name == UserNameSource::Name {
         let more = match scim.users {
-            ScimUsers::Match => ", and `users = \"match\"` takes over the user who has that name there",
+            ScimUsers::Match => ", and `users = \"match\"` takes over the user of that name there",
             ScimUsers::Create | ScimUsers::CreateAndDeactivate => "",
         };
         let message = format!(

@@ -10,7 +10,7 @@ pub enum StoreError {
     #[error("the store did not answer in time")]
     Timeout,
     /// The change was sent to be written, and no answer came.
-    #[error("the store did not confirm the change: it was made, or it was not; look before you repeat it")]
+    #[error("the store did not confirm the change: it is unknown whether it was made; check before you repeat it")]
     Unknown,
     #[error("the store is full or cannot be written: {0}")]
     Unavailable(String),

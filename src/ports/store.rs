@@ -72,19 +72,19 @@ pub struct LeaseView {
     pub subject: String,
     pub provider: String,
     pub target: Target,
-    /// The mapping as people know it.
+    /// The mapping's name, or its definition if it has no name.
     pub mapping: String,
     pub ends_at: Timestamp,
 }
 
-/// A revocation that the brake has stopped.
+/// A revocation that the brake holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldView {
     pub user: UserId,
     pub provider: ProviderName,
     /// What would be revoked; `None`: a mapping would disable the user.
     pub target: Option<Target>,
-    /// The mapping as people know it.
+    /// The mapping's name, or its definition if it has no name.
     pub mapping: String,
     pub since: Timestamp,
 }
@@ -222,11 +222,11 @@ pub struct ChainReport {
     pub first_format: u64,
     /// Rows at the beginning of a keyed chain that are older than its key.
     pub unkeyed: u64,
-    /// Sealed with a key, or merely linked by hashes.
+    /// Whether the chain is sealed with a key, or only linked by hashes.
     pub keyed: bool,
     /// The first fault; rows after it are not looked at.
     pub broken: Option<Broken>,
-    /// The seal of the last row that fits.
+    /// The seal of the last valid row.
     pub head: String,
 }
 
@@ -372,7 +372,7 @@ pub trait Journal: Send + Sync {
     fn accept_unkeyed(&self, by: String, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-/// Makes a secret; `None` if the system gives no random bytes.
+/// Makes a secret; `None` if the operating system returned no random bytes.
 pub type Make = fn() -> Option<Vec<u8>>;
 
 /// 32 random bytes.
@@ -383,7 +383,7 @@ fn random_key() -> Option<Vec<u8>> {
 
 /// The error of a [`Make`] that returned nothing.
 fn made(secret: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
-    secret.ok_or_else(|| StoreError::Unavailable("the system gives no random bytes".into()))
+    secret.ok_or_else(|| StoreError::Unavailable("the operating system returned no random bytes".into()))
 }
 
 /// What a store needs beside its users.

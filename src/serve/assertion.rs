@@ -165,7 +165,7 @@ fn without_null(mut claims: Value) -> Value {
     claims
 }
 
-/// A new key, for a store to keep. `None` where the system gives no randomness.
+/// A new key, for a store to keep. `None` where the operating system returned no random bytes.
 pub fn fresh_key() -> Option<Secret> {
     let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).ok()?;
     Some(Secret::new(document.as_ref().to_vec()))

@@ -164,7 +164,7 @@ impl Sealer {
         Self { domain: domain.map(std::sync::Arc::from), ..self.clone() }
     }
 
-    /// Seals a content so that it opens under the same name alone. `None` where the system gives no randomness.
+    /// Seals a content so that it opens under the same name alone. `None` where the operating system returned no random bytes.
     pub fn seal(&self, name: &[u8], content: &[u8]) -> Option<Vec<u8>> {
         let nonce: [u8; NONCE_LEN] = random()?;
         let mut sealed = content.to_vec();

@@ -86,7 +86,7 @@ impl Counters {
 
     /// Registers everything under its name.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("requests", "Requests by what became of them", self.requests.clone());
+        registry.register("requests", "Requests by outcome", self.requests.clone());
         registry.register(
             "refusals",
             "Requests that were answered in the app's place, by stage",

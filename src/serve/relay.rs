@@ -393,7 +393,7 @@ impl Exchange {
         self.relay.counters.unsynced.inc();
         tracing::error!(
             id = %self.id, provider = %self.provider.name, reason = %trouble,
-            "refreshed without a sync: the app got its tokens, and memberships are what they were"
+            "refreshed without a sync: the app got its tokens, and memberships did not change"
         );
         Verdict::Passes
     }

@@ -378,19 +378,19 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::Elsewhere { .. } => login(
             StatusCode::FORBIDDEN,
             "No login is accepted here",
-            "This address does not take logins. Start again from the app's first page. Should the app need this request, its \
-             administrator can let it pass here by the setting `elsewhere`.",
+            "This address does not take logins. Start again from the app's first page. If the app needs this request, its \
+             administrator can allow it by the setting `elsewhere`.",
         ),
         Trouble::UnreadableForm(_) => page(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "This content cannot be passed on",
-            "Send it in the usual form: not compressed, and in UTF-8. Should the app need this one, its administrator can let \
-             it pass here by the setting `elsewhere`.",
+            "Send it in the usual form: not compressed, and in UTF-8. If the app needs this one, its administrator can allow \
+             it by the setting `elsewhere`.",
         ),
         Trouble::BodyTooLarge { .. } => login(
             StatusCode::PAYLOAD_TOO_LARGE,
             "This login is too large",
-            "What the login service sent is larger than what is accepted here.",
+            "The answer of the login service is larger than this app accepts.",
         ),
         Trouble::BodyStalled => page(
             StatusCode::REQUEST_TIMEOUT,
@@ -422,23 +422,23 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::NoSuchPage => page(StatusCode::NOT_FOUND, "There is no such page", "Its address may be misspelt."),
         Trouble::Method(_) => page(
             StatusCode::METHOD_NOT_ALLOWED,
-            "This page is asked otherwise",
+            "This page does not support that request",
             "Please start from the app's first page.",
         ),
-        Trouble::Logout(_) => page(StatusCode::BAD_REQUEST, "This logout ends nothing", "It cannot be verified."),
+        Trouble::Logout(_) => page(StatusCode::BAD_REQUEST, "This logout was not accepted", "It cannot be verified."),
         Trouble::NoSession => login(StatusCode::UNAUTHORIZED, "You are not signed in", "Please sign in first."),
         Trouble::NoGateway => {
-            page(StatusCode::FORBIDDEN, "This is not for you", "Only a gateway of this site asks here.")
+            page(StatusCode::FORBIDDEN, "This address is for gateways", "Only a gateway of this site may use it.")
         }
         Trouble::IdentityTooLarge { .. } => page(
             StatusCode::FORBIDDEN,
             "You are in too many groups",
-            "They are more than this app can be told of. Please tell your administrator.",
+            "Their names are too long for what this app accepts. Please tell your administrator.",
         ),
         // A second try with the same token would be a replay, so the page leads to a fresh login.
         Trouble::Undelivered(_) => login(
             StatusCode::BAD_GATEWAY,
-            "The app did not take this login",
+            "The app did not receive this login",
             "Your login was accepted and recorded, but the app could not be reached. Please wait a moment, then start a fresh one.",
         ),
     }
@@ -457,7 +457,7 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         | Reason::Unconfirmed { .. }
         | Reason::Verify(Fault::Internal) => login_later(),
         Reason::Denied(denial) if denial.is_fault_of_provider() => Page {
-            advice: "The login service has a fault of its own at present. Please wait a moment, then start again.",
+            advice: "The login service is not working at the moment. Please wait a little, then start again.",
             ..login_later()
         },
         Reason::Denied(_) => login(
@@ -468,13 +468,13 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         Reason::Replay { .. } => used_before(),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) if mode == Some(Mode::RelyingParty) => login(
             StatusCode::FORBIDDEN,
-            "This login did not begin in this browser",
-            "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed.",
+            "This login was not started in this browser",
+            "It may have been left open for too long, or started elsewhere. Start again, and keep cookies allowed.",
         ),
         Reason::Verify(Fault::Binding(_) | Fault::Unsolicited) => login(
             StatusCode::FORBIDDEN,
-            "This login did not begin in this browser",
-            "It may have been left open for too long, or begun elsewhere. Start again, and keep cookies allowed. \
+            "This login was not started in this browser",
+            "It may have been left open for too long, or started elsewhere. Start again, and keep cookies allowed. \
              For the administrator of an app that hides its login request: see `binding = \"observe\"` and mode `token-relay`.",
         ),
         Reason::Verify(Fault::Expired { .. } | Fault::TooOld { .. } | Fault::BeforeRestore { .. }) => {
@@ -483,16 +483,16 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         Reason::Verify(_) | Reason::AnotherPerson => login(
             StatusCode::FORBIDDEN,
             "This login cannot be verified",
-            "What the login service sent does not fit this app. Start again; if it happens again, tell your administrator.",
+            "The answer of the login service is not valid for this app. Start again; if it happens again, tell your administrator.",
         ),
         Reason::Claims(_) | Reason::NoPerson => login(
             StatusCode::FORBIDDEN,
-            "This login lacks something",
-            "The login service did not say everything that this app needs of you. Please tell your administrator.",
+            "This login is incomplete",
+            "The login service did not send everything that this app needs to know about you. Please tell your administrator.",
         ),
         Reason::Gate { message, .. } => Page {
             status: StatusCode::FORBIDDEN,
-            title: "This account may not enter",
+            title: "This account has no access",
             advice: message,
             start_again: true,
         },
@@ -527,7 +527,7 @@ fn no_token() -> Page<'static> {
     Page {
         status: StatusCode::UNAUTHORIZED,
         title: "This token is not accepted",
-        advice: "What came with this request does not fit this app, or has expired. Please sign in again.",
+        advice: "The token of this request is not valid for this app, or has expired. Please sign in again.",
         start_again: false,
     }
 }
@@ -536,7 +536,7 @@ fn login_later() -> Page<'static> {
     Page {
         status: StatusCode::SERVICE_UNAVAILABLE,
         title: "Login is not possible right now",
-        advice: "Something that a login needs is out of reach. Please wait a moment, then start again.",
+        advice: "A service that logins need cannot be reached. Please wait a moment, then start again.",
         start_again: true,
     }
 }
@@ -550,7 +550,7 @@ fn refused_capture(refusal: &CaptureRefusal) -> Page<'static> {
     };
     let advice = match refusal {
         CaptureRefusal::CodeOnly => {
-            "The login service answered with a code, which this app's set-up does not take here. \
+            "The login service answered with a code, which this app is not set up to accept here. \
              For the administrator: see mode `token-relay`."
         }
         _ => {

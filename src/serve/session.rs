@@ -208,7 +208,7 @@ impl Desk {
         self.unbound.inc();
         tracing::warn!(
             id = session.login, provider = %session.provider, cookie = name,
-            "the app renewed its session cookie, so that this session tells it nothing any more until the next login; \
+            "the app renewed its session cookie, so that identity headers stop until the next login; \
              `app_session_renewal = \"follow\"` lets a session go on, except at `logout_paths`, `login_paths` and callbacks"
         );
     }
@@ -226,7 +226,8 @@ impl Desk {
         jar: &Jar,
         headers: &mut HeaderMap,
     ) -> Result<bool, StoreError> {
-        let id = random_text().ok_or_else(|| StoreError::Unavailable("the system gives no randomness".into()))?;
+        let id = random_text()
+            .ok_or_else(|| StoreError::Unavailable("the operating system returned no random bytes".into()))?;
         let key = Digest::of(id.as_bytes());
         let before = self.key(jar);
         let now = self.clock.now();

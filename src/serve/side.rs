@@ -79,7 +79,7 @@ impl Side {
         }
         drop(listener);
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-            tracing::warn!(listener = name, "requests were cut off, since they did not end in time");
+            tracing::warn!(listener = name, "cut off requests that did not end in time");
         }
     }
 }

@@ -105,18 +105,18 @@ impl Meters {
             let targets: Vec<String> = plan.guarded.iter().map(|change| change.target.to_string()).collect();
             tracing::warn!(
                 %id, provider = %plan.provider, ?targets,
-                "the last holder of something protected keeps it, though no claim gives it any more"
+                "the last holder of a protected group or role keeps it, though no claim gives it any more"
             );
         }
         if let Some((by, why)) = &plan.spared {
-            tracing::warn!(%id, mapping = by.label, %why, "a mapping would disable this user and does not");
+            tracing::warn!(%id, mapping = by.label, %why, "a mapping would disable this user, and is prevented");
         }
         if !plan.braked.is_empty() {
             self.held.inc_by(plan.braked.len() as u64);
             let targets: Vec<String> = plan.braked.iter().map(ToString::to_string).collect();
             tracing::error!(
                 %id, provider = %plan.provider, ?targets,
-                "too many have lost this lately: the brake holds further revocations; see `loginsync hold list`"
+                "mass-revocation limit reached: further revocations are on hold; see `loginsync hold list`"
             );
         }
     }
@@ -146,12 +146,13 @@ impl Meters {
         for line in self.missing.note(rules, provider, claims, near, now) {
             match line {
                 Line::Near(near) => {
-                    tracing::warn!(%id, %provider, claim = near.claim, %near, "a claim is missing, and one with a similar name came");
+                    tracing::warn!(%id, %provider, claim = near.claim, %near, "a claim is missing; one with a \
+                        similar name arrived");
                 }
                 Line::Gone(claim) => tracing::warn!(
                     %id, %provider, %claim,
-                    "no login of the last hour had this claim, of at least five people; unless `when_missing` is `keep`, \
-                     what it gave them is revoked. `loginsync explain --id` lists the claims that came"
+                    "no login of the last hour, by at least five people, had this claim; unless `when_missing` is `keep`, the \
+                     grants that depend on it are revoked. `loginsync explain --id` lists the claims that came"
                 ),
             }
         }

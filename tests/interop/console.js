@@ -122,7 +122,7 @@ await section("an operator signs in by the link, which works once", async () => 
   const second = await operator();
   await second.goto(link);
   await press(second, "Sign in");
-  check("a second browser stays outside", (await textOf(second)).includes("This link opens no session"));
+  check("a second browser stays outside", (await textOf(second)).includes("This link is no longer valid"));
 });
 
 await section("is all well?", async () => {

@@ -639,7 +639,7 @@ async fn operators_see_and_steer_deliveries() {
     run("delivery resume app").await;
     assert_eq!(told(&scene.hook.messages(3).await[2]).0, "user.created");
     // Everything anew, and what a command changes is for receivers as well.
-    assert!(run("delivery resync app --user idp/alice").await.out.contains("1 to be told anew"));
+    assert!(run("delivery resync app --user idp/alice").await.out.contains("1 to resync"));
     assert_eq!(told(&scene.hook.messages(4).await[3]), row("user.created", 2, &["Staff"], &["Staff", "editor"], &[]));
     run("user assign idp/alice --group Admins").await;
     assert_eq!(told(&scene.hook.messages(5).await[4]).3, ["Admins"]);

@@ -26,7 +26,7 @@ async fn the_walk_tells_the_story() {
         "  ! group `Administrators`  kept, as its last holder",
         "refused with 403: This login cannot be verified",
         "refused with 409: This login was used before",
-        "refused with 403: This login did not begin in this browser",
+        "refused with 403: This login was not started in this browser",
         "everything is as it should be: 10 steps, 5 logins entered, 4 refused",
     ] {
         assert!(told.contains(line), "no line {line:?} in\n{told}");

@@ -224,7 +224,7 @@ async fn log22_an_error_beside_an_empty_list_is_a_look_up_that_failed() {
         FakeGraph::with(Vec::new(), Mood::Says(json!({"value": [], "error": {"code": "ServiceUnavailable"}}))).await;
     assert_eq!(
         Asker::new(&fake, "").alice().await.unwrap_err(),
-        "the directory's answer is not what was asked for: it reports an error beside the values"
+        "the directory's answer is not what was asked for: it has both values and an error"
     );
 }
 

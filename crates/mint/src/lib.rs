@@ -126,7 +126,7 @@ impl Hash {
 
 impl MintKey {
     /// # Errors
-    /// When the system has no randomness.
+    /// When the operating system returned no random bytes.
     pub fn generate(kind: KeyKind) -> Result<Self, MintError> {
         let pkcs8 = match kind {
             KeyKind::Rsa => {

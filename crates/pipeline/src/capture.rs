@@ -99,8 +99,8 @@ pub enum CaptureRefusal {
     )]
     CodeOnly,
     #[error(
-        "an `id_token` without one `code` beside it that is not empty: this provider's mode reads what the app exchanges a code \
-         for; use mode `oidc-form-post` for an app that takes ID tokens from the browser"
+        "an `id_token` without exactly one `code` that is not empty: this provider's mode reads the tokens that the app gets \
+         for a code; use mode `oidc-form-post` for an app that takes ID tokens from the browser"
     )]
     TokenOnly,
     #[error("a `SAMLart` artifact; only the POST binding is read")]

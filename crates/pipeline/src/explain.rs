@@ -68,7 +68,7 @@ pub struct Report {
 pub enum Outcome {
     Enters,
     Refused,
-    /// It could not be found out: no keys, no store, or a claim that a login would go on to ask for.
+    /// The outcome is unknown: no keys, no store, or a claim that a login would go on to ask for.
     Unknown,
 }
 

@@ -210,7 +210,7 @@ impl<'r> Linter<'r> {
         if as_seen(value) != folded(value) {
             let shown = value.escape_debug();
             let message = format!(
-                "`{shown}` has blanks at an end or beside each other, characters that cannot be seen, or accents that are not \
+                "`{shown}` has blanks at an end or several in a row, characters that cannot be seen, or accents that are not \
                  composed; values are compared as they are written"
             );
             self.find(Lint::OddCharacters, about(mapping), message);

@@ -125,7 +125,7 @@ impl fmt::Display for Spared {
 pub struct Change {
     pub target: Target,
     pub mapping: MappingId,
-    /// The mapping as people know it.
+    /// The mapping's name, or its definition if it has no name.
     pub label: String,
 }
 

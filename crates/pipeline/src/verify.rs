@@ -275,17 +275,17 @@ pub enum Fault {
     #[error("audience is {found}; expected `{expected}`")]
     Audience { found: String, expected: String },
     #[error(
-        "audience `{found}` stands beside ours, and no `azp` says that the token was issued to us; expected a client that \
+        "audience `{found}` is listed with ours, and no `azp` says that the token was issued to us; expected a client that \
          `trusted_audiences` names"
     )]
     OtherAudience { found: String },
     #[error("authorized party is `{found}`; expected `{expected}`, or a client that `authorized_parties` names")]
     AuthorizedParty { found: String, expected: String },
-    #[error("`at_hash` does not vouch for the access token that came beside it")]
+    #[error("`at_hash` does not match the access token that came with the ID token")]
     AccessToken,
     #[error(
-        "`c_hash` does not vouch for the authorization code that came beside it through the browser, and an app that exchanges the \
-         code would log in another person (OIDC Core 3.3.2.11)"
+        "`c_hash` does not match the authorization code that came with the ID token through the browser: an app that exchanges \
+         the code would log in another person (OIDC Core 3.3.2.11)"
     )]
     Code,
     #[error("expired at {at}; it is {now}")]

@@ -209,10 +209,10 @@ impl Worker {
         if self.health.disabled_at.is_some() && !was_disabled {
             tracing::error!(
                 receiver = name, error = %fault,
-                "the receiver is disabled; when it is well, run `loginsync delivery resume`"
+                "the receiver failed for too long and is disabled; when it works again, run `loginsync delivery resume`"
             );
         } else if self.health.is_failing() && !was_failing {
-            tracing::error!(receiver = name, error = %fault, "the receiver fails; it is tried once a minute");
+            tracing::error!(receiver = name, error = %fault, "the receiver keeps failing; retrying once a minute");
         }
     }
 

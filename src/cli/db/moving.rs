@@ -75,8 +75,8 @@ impl Moving {
         if self.json {
             return print_json(&serde_json::json!({ "from": from, "to": to, "rows": rows }));
         }
-        println!("moved {rows} rows from `{from}` to `{to}`; they are the same there, and the audit chain fits");
-        println!("start loginsync with the configuration that names `{to}`; nothing starts on `{from}` any more");
+        println!("moved {rows} rows from `{from}` to `{to}`; the copy is identical, and the audit chain is intact");
+        println!("start loginsync with the configuration that names `{to}`; loginsync no longer starts on `{from}`");
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Moving {
             transfer::undo(&*source, target.as_deref(), Clock::system().now()).await.map_err(Failure::new)
         })?;
         let (word, said) = match undone {
-            Undone::GivenUp => ("given_up", "the move is given up, and the old database is in use again"),
+            Undone::GivenUp => ("given_up", "the move is cancelled, and the old database is in use again"),
             Undone::TakenBack => ("taken_back", "the old database is in use again, as it was at the move"),
         };
         if self.json {
@@ -98,8 +98,10 @@ impl Moving {
         }
         println!("{said}");
         match (&self.to, undone) {
-            (Some(_), Undone::TakenBack) => println!("nothing starts on the new database any more"),
-            (None, _) => eprintln!("the new database was not named (`--to`) and is as it was: let nothing run on it"),
+            (Some(_), Undone::TakenBack) => println!("loginsync no longer starts on the new database"),
+            (None, _) => {
+                eprintln!("the new database was not named (`--to`) and is unchanged: do not run loginsync on it")
+            }
             _ => {}
         }
         Ok(())

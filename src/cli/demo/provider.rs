@@ -66,7 +66,7 @@ impl Provider {
     /// Makes its keys; they are nowhere but in memory.
     ///
     /// # Errors
-    /// When the system has no randomness.
+    /// When the operating system returned no random bytes.
     pub fn new(issuer: String, app: Registration, links: Links, people: People) -> Result<Self, MintError> {
         let key = MintKey::generate(KeyKind::Rsa)?;
         Ok(Self {

@@ -38,11 +38,7 @@ pub(super) fn keys(
     let fetched =
         !matches!(source, Some(KeyOrigin::JwksFile(_) | KeyOrigin::MetadataFile(_) | KeyOrigin::Certificates(_)));
     if let (Some(file), false) = (&ca_file, fetched || known.way() == Way::Relayed) {
-        section.raise(
-            &file.span,
-            "ca_file",
-            "nothing is fetched from this provider; expected keys from a URL beside it",
-        );
+        section.raise(&file.span, "ca_file", "nothing is fetched from this provider; expected keys from a URL");
     }
     let (endpoint, ca_file) = (endpoint.map(|found| found.value), ca_file.map(|found| found.value));
     let named = named_endpoints(section, mode, allow_http);

@@ -370,7 +370,7 @@ impl<'a, 'c> Mappings<'a, 'c> {
         };
         let parsed = chrono::DateTime::parse_from_rfc3339(&text);
         if parsed.is_err() {
-            let message = format!("found {value}; expected a moment such as 2027-01-31T00:00:00Z");
+            let message = format!("found {value}; expected a time such as 2027-01-31T00:00:00Z");
             self.context.raise(span, "mapping.until", message);
         }
         parsed.ok().map(|date| Timestamp(date.timestamp_millis()))

@@ -27,7 +27,7 @@ pub struct ReceiverView {
     pub state: &'static str,
     /// Users of whom it has not heard the newest.
     pub pending: u64,
-    /// Those of them that are not tried again by themselves.
+    /// Pending deliveries that are not retried automatically.
     pub stuck: u64,
     /// When the user of the longest pending delivery has changed.
     #[serde(skip_serializing_if = "Option::is_none")]

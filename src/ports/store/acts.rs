@@ -171,7 +171,7 @@ impl Store {
 
     // ----------------------------------------------------------------------------------------------------------- holds
 
-    /// What the brake holds, the oldest first.
+    /// Lists held revocations, oldest first.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -203,7 +203,7 @@ impl Store {
         Ok(holds)
     }
 
-    /// Plans what is held anew, without the brake. Returns how many holds that were.
+    /// Releases holds: plans each again, without the brake. Returns how many holds that were.
     ///
     /// # Errors
     /// When the store is not available; what was released before that stays so.
@@ -217,7 +217,7 @@ impl Store {
         self.settle_holds(filter, rules, by, true, now).await
     }
 
-    /// Forgets what is held: the grants stay until a login says otherwise. Returns how many holds that were.
+    /// Discards holds: the grants stay until a later login decides otherwise. Returns how many holds that were.
     ///
     /// # Errors
     /// As for [`Store::release`].

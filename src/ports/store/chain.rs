@@ -44,7 +44,8 @@ pub(super) fn conceal(user: &UserId, email: Option<&str>) -> Result<Concealed, S
     let person = Person { namespace: user.namespace.as_str(), subject: user.subject.as_str(), email };
     let fields = serde_json::to_string(&person).map_err(|error| StoreError::Invalid(error.to_string()))?;
     let mut salt = [0; SALT];
-    rand::fill(&mut salt).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    rand::fill(&mut salt)
+        .map_err(|_| StoreError::Unavailable("the operating system returned no random bytes".into()))?;
     let hash = salted(&salt, &fields);
     Ok(Concealed { salt, fields, hash })
 }

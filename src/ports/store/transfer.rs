@@ -723,6 +723,6 @@ pub async fn undo(source: &dyn Transfer, target: Option<&dyn Transfer>, now: Tim
 
 fn fresh_id() -> Result<String, StoreError> {
     let mut id = [0; 16];
-    rand::fill(&mut id).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    rand::fill(&mut id).map_err(|_| StoreError::Unavailable("the operating system returned no random bytes".into()))?;
     Ok(hexadecimal(&id))
 }

@@ -65,7 +65,7 @@ impl Denied {
             Self::Nowhere => (StatusCode::NOT_FOUND, "there is nothing at this address"),
             Self::Method => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this address does not answer this method; `Allow` names those that it does",
+                "this address does not support this method; `Allow` lists the methods that it does",
             ),
             Self::Store(error) => service::store_failed(error),
         }
@@ -201,7 +201,8 @@ pub async fn issue(
 /// When the system gives none.
 pub fn random_text() -> Result<String, StoreError> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+    rand::fill(&mut bytes)
+        .map_err(|_| StoreError::Unavailable("the operating system returned no random bytes".into()))?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 

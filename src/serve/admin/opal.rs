@@ -73,7 +73,7 @@ struct UpdatedIdpGroupMapping {
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(clippy::option_option, reason = "absent keeps, null clears")]
 struct CreateIdpGroupMapping {
-    /// Absent keeps, null clears.
+    /// Absent keeps the value, null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     alias: Option<Option<String>>,
@@ -241,9 +241,8 @@ async fn show(
     Ok(one(&admin, &id, &provider, &group)?.into_response())
 }
 
-/// Makes or changes one group of an app
-///
-/// The answer tells what the body left out, so that a body that leaves something out takes scope `read`, too.
+/// Creates or changes one group of an app
+/// The answer contains the fields that the body left out, so a body that leaves fields out also requires scope `read`.
 #[utoipa::path(post, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}",
     operation_id = "createIdpGroupMapping", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)
@@ -268,7 +267,7 @@ async fn upsert(
     Ok(one(&admin, &id, &provider, &group)?.into_response())
 }
 
-/// Takes one group from an app
+/// Removes one group from an app
 #[utoipa::path(delete, path = "/idp-group-mappings/{app_resource_id}/groups/{group_id}",
     operation_id = "deleteIdpGroupMappings", tag = "idp-group-mappings", params(
     ("app_resource_id" = String, Path), ("group_id" = String, Path)

@@ -115,7 +115,7 @@ pub struct Call {
     pub confirmed: bool,
 }
 
-/// Why a call was not carried out. Nothing was written.
+/// Why a call failed. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// Everything that is wrong with the request.
@@ -346,7 +346,8 @@ fn no_faults(faults: Vec<Fault>) -> Result<(), Refused> {
 
 /// An unused UUID.
 fn fresh_key() -> Result<String, Refused> {
-    random_key().ok_or_else(|| Refused::Store(StoreError::Unavailable("the system gives no random bytes".into())))
+    random_key()
+        .ok_or_else(|| Refused::Store(StoreError::Unavailable("the operating system returned no random bytes".into())))
 }
 
 /// A random UUID (RFC 9562 section 5.4).
@@ -403,7 +404,7 @@ pub fn store_failed(error: &StoreError) -> (StatusCode, &'static str) {
     tracing::error!(%error, "the store failed a call of an API");
     let text = match error {
         StoreError::Unknown => {
-            "the store did not confirm the change: it was made, or it was not; look before you repeat it"
+            "the store did not confirm the change: it is unknown whether it was made; check before you repeat it"
         }
         _ => "the store is not available; try again in a moment",
     };

@@ -96,17 +96,17 @@ struct GroupRoleMappingList {
 
 #[derive(Debug, Deserialize, ToSchema)]
 struct CreateGroupRoleMappingReqBody {
-    /// As the IdP emits it.
+    /// The name as the identity provider sends it.
     #[schema(min_length = 1, max_length = 1024)]
     external_group: String,
-    /// A text that is a number is taken, too.
+    /// A number, or a string that holds one.
     #[schema(value_type = i64)]
     role_id: Number,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
 struct SetDefaultRoleReqBody {
-    /// Null clears; a text that is a number is taken, too.
+    /// A number, or a string that holds one; null clears it.
     #[schema(value_type = Option<i64>)]
     role_id: Option<Number>,
 }
@@ -502,7 +502,7 @@ fn is_mapped(world: &World, provider: &str, wanted: &str, group: &str) -> bool {
         || world.stored.mappings.values().any(|entry| in_store(&entry.body.definition))
 }
 
-/// Removes a group mapping: what it gave ends at once
+/// Removes a group mapping; its grants end at once
 #[utoipa::path(delete, path = "/orgs/{org_id}/identity-providers/{provider_id}/group-mappings/{mapping_id}",
     operation_id = "delete_group_mapping", tag = "orgs", params(
     ("org_id" = String, Path), ("provider_id" = String, Path), ("mapping_id" = String, Path)

@@ -191,7 +191,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Confirming {
-    /// Carry it out though it revokes over the brake's limit.
+    /// Apply the change even if it revokes more than the brake's limit.
     #[allow(dead_code, reason = "read by the maker of a `Call`; here it is checked")]
     confirm: Option<bool>,
 }
@@ -200,9 +200,9 @@ struct Confirming {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Paging {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     cursor: Option<String>,
-    /// Entries at most.
+    /// Maximum number of entries.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
@@ -240,7 +240,7 @@ fn cursor(text: &str) -> String {
 #[derive(Debug, Serialize, ToSchema)]
 struct Page<T> {
     items: Vec<T>,
-    /// For the next page; absent on the last.
+    /// Cursor of the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }

@@ -62,7 +62,9 @@ impl<G: Unpin> Body for Answer<G> {
                     }
                     Poll::Pending => {
                         ready!(stall.poll(context));
-                        tracing::warn!("an answer of the app stood still for `app.stream_timeout`, and was cut off");
+                        tracing::warn!(
+                            "an answer of the app made no progress for `app.stream_timeout` and was cut off"
+                        );
                         Poll::Ready(Some(Err(Stop::Stalled)))
                     }
                 }

@@ -134,13 +134,13 @@ impl Arrival {
         let app_cookie = match set {
             Some(value) if !status.is_client_error() && !status.is_server_error() => value,
             _ => {
-                tracing::warn!(%id, cookie = name, "the app began no session of its own on this login, so none begins here");
+                tracing::warn!(%id, cookie = name, "the app started no session of its own at this login, so loginsync starts none");
                 return;
             }
         };
         let beginning = Beginning { app_cookie: Some(&app_cookie), ..Beginning::default() };
         if let Err(error) = gate.front.desk.begin(id, entered, beginning, jar, response.headers_mut()).await {
-            tracing::error!(%id, %error, "the session could not be begun; identity headers stop at the callback");
+            tracing::error!(%id, %error, "failed to start the session; identity headers stop at the callback");
         }
     }
 

@@ -335,7 +335,7 @@ async fn end_sessions(
         Ok(LoggedOut::Ended(sessions)) => Ok(Some(sessions)),
         Ok(LoggedOut::Replay) => Ok(None),
         Err(Trouble::Logout(why)) => {
-            tracing::warn!(reason = %why, "a logout ends none of our sessions; the app gets it as it came");
+            tracing::warn!(reason = %why, "a logout matches none of our sessions; passing it to the app unchanged");
             Ok(None)
         }
         // It may be a good one: the provider is told to try again.

@@ -25,7 +25,7 @@ pub async fn tunnel(client: OnUpgrade, app: OnUpgrade, idle: Duration) {
         // How it ended is between the two.
         _ = tokio::io::copy_bidirectional(&mut client, &mut app) => {}
         () = activity.rests(idle) => {
-            tracing::info!("a connection that had switched protocols stood still for `app.stream_timeout`, and was closed");
+            tracing::info!("an upgraded connection was idle for `app.stream_timeout` and was closed");
         }
     }
 }

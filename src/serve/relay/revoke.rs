@@ -24,8 +24,11 @@ pub(super) async fn revoke(exchange: Exchange, tokens: Tokens) {
             Ok(status) => {
                 tracing::warn!(%id, %provider, kind, status = status.as_u16(), "the provider did not revoke a withheld token");
             }
-            Err(AskError::NoEndpoint(_)) => return tracing::info!(%id, %provider, "the provider revokes no tokens"),
-            Err(error) => tracing::warn!(%id, %provider, kind, %error, "a withheld token was not revoked"),
+            Err(AskError::NoEndpoint(_)) => {
+                return tracing::info!(%id, %provider, "the provider has no revocation \
+                endpoint; a withheld token was not revoked");
+            }
+            Err(error) => tracing::warn!(%id, %provider, kind, %error, "failed to revoke a withheld token"),
         }
     }
 }

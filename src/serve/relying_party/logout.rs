@@ -278,7 +278,7 @@ impl Front {
         if self.desk.peek(&request.jar).await.map_err(Trouble::Store)?.is_some() {
             return Ok(respond::own_page(&OwnPage {
                 title: "You are still signed in",
-                text: "A logout arrived, and it was not about your session in this browser.",
+                text: "A logout message arrived, but it was for another session than yours in this browser.",
                 links: vec![
                     Link { label: "Go on to the app".into(), address: self.start.clone() },
                     Link { label: "Sign out".into(), address: self.own_page("sign-out") },

@@ -170,7 +170,7 @@ fn joined(destination: &str, query: &str) -> String {
 }
 
 fn fresh_text() -> Result<String, Trouble> {
-    random_text().ok_or_else(|| Trouble::Internal("the system gives no randomness"))
+    random_text().ok_or_else(|| Trouble::Internal("the operating system returned no random bytes"))
 }
 
 /// An XML name, so it does not begin with a digit.

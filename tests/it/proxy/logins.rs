@@ -285,7 +285,7 @@ async fn log16_a_committed_login_that_cannot_be_delivered_says_so() {
     let answer = post(proxy.address, "/login/callback", "accept: text/html\r\n", &proxy.login_form()).await;
     assert_eq!(answer.status, 502, "{answer:?}");
     // Finding LOG16: this is the first time that it comes.
-    assert!(answer.body.contains("The app did not take this login"), "{answer:?}");
+    assert!(answer.body.contains("The app did not receive this login"), "{answer:?}");
     assert_eq!(proxy.outcomes.count("not_delivered"), 1);
     assert!(proxy.has_users().await);
     assert_eq!(app.received().len(), 1, "a login is never sent twice");

@@ -136,7 +136,7 @@ async fn an_act_that_was_not_confirmed_is_said_to_be_unknown() {
     network.will(LOSES_AN_ANSWER_AND_ENDS);
     let (status, told) = deny(&house, "alice").await;
     assert_eq!(status, 503, "{told}");
-    assert!(told.contains("it was made, or it was not; look before you repeat it"), "{told}");
+    assert!(told.contains("it is unknown whether it was made; check before you repeat it"), "{told}");
     assert_eq!(groups_of(&other, "alice").await, Vec::<String>::new(), "it was made");
     // One that was not even sent is not said to be unknown.
     let (status, told) = deny(&house, "alice").await;

@@ -148,7 +148,7 @@ async fn a_move_that_was_killed_goes_on() {
 async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     let desk = Desk::new();
     let file = in_file(&desk, "file");
-    assert!(done(&["db", "migrate", "--config", &file]).out.contains("made the tables"));
+    assert!(done(&["db", "migrate", "--config", &file]).out.contains("created the tables"));
     assert!(done(&["db", "migrate", "--config", &file]).out.contains("nothing to do"));
     failed(&["db", "migrate", "--config", &file, "--runtime-role", "x"], "a file has no roles");
     let Some(database) = crate::support::postgres::database().await else { return };
@@ -260,7 +260,7 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     let open = crate::front_door::House::try_open(database.place(), &text, file, clock.clone());
     let house = Box::pin(open).await.unwrap_or_else(|error| panic!("{error}"));
     done(&["user", "assign", "p/bob", "--group", "Staff", "--config", &same]);
-    let refused = "decide by other rules than those of";
+    let refused = "use other rules than those of";
     failed(&["user", "assign", "p/carol", "--group", "Staff", "--config", &other], refused);
     failed(&["lease", "reap", "--config", &other], refused);
     failed(&["mapping", "apply", "--config", &other], refused);

@@ -430,7 +430,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     let config = provider(&desk, &overage, &format!("{rules}{gate}"));
     let said = explain(&config, &[]);
     assert_eq!(said.code, 1, "{said:?}");
-    let hangs = "unknown: refused by gate `staff only`, but a login would first ask for what is not known here\n";
+    let hangs = "unknown: refused by gate `staff only`, but a login would first fetch what is unknown here\n";
     assert!(said.out.starts_with(hangs), "{}", said.out);
     assert_eq!(explain(&config, &["--ask"]).code, 0);
     let config = provider(&desk, &overage, rules);

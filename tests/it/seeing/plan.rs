@@ -242,8 +242,7 @@ async fn the_same_rules_change_nothing() {
     let said = run(&["plan", "--config", &old, "--from", &old]);
     assert_eq!((said.code, said.out.as_str()), (0, "nothing changes for any of 3 users\n"), "{}", said.err);
     let said = run(&["plan", "--config", &old]);
-    let unknown =
-        "which roles groups carry now is not known, since no start has noted it in this database; `--from` tells\n";
+    let unknown = "the roles that groups carry now are unknown, since no sidecar has recorded them in this database yet; use `--from`\n";
     assert_eq!((said.code, said.out), (0, format!("nothing changes for any of 3 users\n{unknown}")), "{}", said.err);
     adopted(&desk, &rules(&std::fs::read_to_string(&old).unwrap())).await;
     let said = run(&["plan", "--config", &old]);
@@ -288,7 +287,7 @@ async fn an_edited_mapping_shows_by_its_grants() {
     assert_eq!(said.code, 3, "{said:?}");
     let expected = "0 of 3 users gain or lose something\n2 more are without something until their next login\n";
     assert!(said.out.starts_with(expected), "{}", said.out);
-    assert!(said.out.contains("mappings, as far as people's grants tell; `--from` compares them by what they say\n"));
+    assert!(said.out.contains("mappings, as far as grants show them; `--from` compares their definitions\n"));
     assert!(
         said.out.contains("  gives anew      `people`  groups is \"staff\": group `Staff`, 2 come\n"),
         "{}",
@@ -485,7 +484,7 @@ async fn what_the_brake_would_hold_is_told() {
     let said = plan(&desk, &watching, &[]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.out.starts_with("`sync.mode` is `shadow`: nothing of this is written while it is\n20 of 20"),
+        said.out.starts_with("`sync.mode` is `shadow`: none of this is written until that changes\n20 of 20"),
         "{}",
         said.out
     );

@@ -22,7 +22,7 @@ pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, N
     if let Act::Deny { until: Some(until), .. } = act
         && *until <= now
     {
-        return Err(Needs::Undone(format!("`until` is {until}, which is past; expected a moment to come")));
+        return Err(Needs::Undone(format!("`until` is {until}, which is past; expected a time in the future")));
     }
     let mut changes = Changes::default();
     let changed = match &kept.record {
@@ -64,9 +64,7 @@ pub fn acts(kept: &[Kept], acts: &[(UserId, Act)], by: &By, now: Timestamp) -> R
         let found = places.get(user).and_then(|at| Some((people.get_mut(*at)?, save.people.get_mut(*at)?)));
         let Some((person, all)) = found else { continue };
         if all.erased.is_some() {
-            return Err(Needs::Undone(format!(
-                "`{user}` is erased by this call; expected nothing about them behind that"
-            )));
+            return Err(Needs::Undone(format!("`{user}` is erased by this call; expected no later change to them")));
         }
         let mut changes = self::act(person, act, by, now)?;
         changes.audit.splice(0..0, std::mem::take(&mut all.audit));
@@ -164,7 +162,8 @@ fn on_erased(kept: &Kept, act: &Act, changes: &mut Changes) -> Result<bool, Need
         }
         _ => {
             return Err(Needs::Undone(format!(
-                "`{user}` was erased; what still binds them can be lifted (`enable`, `undeny`) or forgotten (`erase --forget`)"
+                "`{user}` was erased; denies and a disabled state that still apply can be lifted (`enable`, \
+                 `undeny`) or forgotten (`erase --forget`)"
             )));
         }
     };

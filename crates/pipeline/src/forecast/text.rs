@@ -7,7 +7,7 @@ use super::{Excess, Forecast, MappingChange, Refusals, TargetName, UserForecast}
 impl fmt::Display for Forecast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.shadow {
-            writeln!(f, "`sync.mode` is `shadow`: nothing of this is written while it is")?;
+            writeln!(f, "`sync.mode` is `shadow`: none of this is written until that changes")?;
         }
         let changes = self.changes || self.shadow;
         match changes {
@@ -30,14 +30,14 @@ impl fmt::Display for Forecast {
         if !self.roles_compared {
             writeln!(
                 f,
-                "which roles groups carry now is not known, since no start has noted it in this database; `--from` tells"
+                "the roles that groups carry now are unknown, since no sidecar has recorded them in this database yet; use `--from`"
             )?;
         }
         if self.without_claims > 0 {
             let count = self.without_claims;
             writeln!(
                 f,
-                "{count} users: not all that these rules read was recorded, so what they gain or lose is unknown"
+                "{count} users: the recorded claims lack some that these rules read, so gains and losses are unknown"
             )?;
         }
         self.mappings(f)?;
@@ -66,7 +66,7 @@ impl Forecast {
         let all = &self.mappings;
         if !all.compared {
             if !all.is_empty() {
-                writeln!(f, "\nmappings, as far as people's grants tell; `--from` compares them by what they say")?;
+                writeln!(f, "\nmappings, as far as grants show them; `--from` compares their definitions")?;
             }
         } else if !all.is_empty() {
             writeln!(f, "\nmappings: {} added, {} removed, {} edited", all.added, all.removed, all.edited)?;

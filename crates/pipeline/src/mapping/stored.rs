@@ -37,9 +37,9 @@ pub struct Stored {
 /// A row of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry<B> {
-    /// By which faces with numbers know it.
+    /// The number that the vendor APIs with numbers use.
     pub number: i64,
-    /// By which faces with UUIDs know it.
+    /// The UUID that the vendor APIs with UUIDs use.
     pub key: String,
     /// Grows with every change of it.
     pub version: i64,

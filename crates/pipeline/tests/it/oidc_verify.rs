@@ -279,7 +279,7 @@ fn claims_of_wrong_types_and_values_are_refused() {
         ("nested audience", with(json!({"aud": [[CLIENT]]})), "issuer and client"),
         ("audience of another type", with(json!({"aud": {CLIENT: true}})), "issuer and client"),
         ("audience with something beside", with(json!({"aud": [CLIENT, 5], "azp": CLIENT})), "signed: audience is"),
-        ("two audiences, no azp", with(json!({"aud": [CLIENT, "other"]})), "audience `other` stands beside ours"),
+        ("two audiences, no azp", with(json!({"aud": [CLIENT, "other"]})), "audience `other` is listed with ours"),
         ("two audiences, another azp", with(json!({"aud": [CLIENT, "other"], "azp": "other"})), "party is `other`"),
         ("another azp", with(json!({"azp": "other"})), "authorized party is `other`; expected `the-app`"),
         ("azp of another type", with(json!({"azp": [CLIENT]})), "authorized party is"),

@@ -56,14 +56,14 @@ impl Worker {
         let settled = match outcome {
             Ok(()) => {
                 deliveries.events.get_or_create(&of).inc();
-                tracing::info!(receiver = name, event = kind, id = event.id, "an event was told");
+                tracing::info!(receiver = name, event = kind, id = event.id, "delivered an event");
                 self.note_taken(now).await?;
                 EventSettled::Taken
             }
             Err(fault) => {
                 tracing::warn!(
                     receiver = name, event = kind, id = event.id, failures = event.failures + 1, error = %fault,
-                    "failed to tell of an event"
+                    "failed to deliver an event"
                 );
                 self.note_failure(&fault, now);
                 let is_refused = fault.kind == FaultKind::Refused;

@@ -28,7 +28,7 @@ pub fn read(body: &[u8], look_up: &LookUp) -> Result<Page, DirectoryError> {
     let Collection { value, next, error } =
         serde_json::from_slice(body).map_err(|_| DirectoryError::Malformed("expected a list of values"))?;
     if !error.is_null() {
-        return Err(DirectoryError::Malformed("it reports an error beside the values"));
+        return Err(DirectoryError::Malformed("it has both values and an error"));
     }
     let mut values = Vec::with_capacity(value.len());
     for element in &value {

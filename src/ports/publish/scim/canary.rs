@@ -21,7 +21,8 @@ pub(super) async fn learn(
     now: Timestamp,
 ) -> Result<(Quirks, Vec<Finding>), Fault> {
     let mut tag = [0; 6];
-    rand::fill(&mut tag).map_err(|_| Fault::new(FaultKind::Refused, "the system gives no random bytes"))?;
+    rand::fill(&mut tag)
+        .map_err(|_| Fault::new(FaultKind::Refused, "the operating system returned no random bytes"))?;
     let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
     let person = Person {
         external_id: format!("loginsync-canary/{tag}"),

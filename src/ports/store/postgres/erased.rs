@@ -24,7 +24,7 @@ impl Safe {
     }
 
     pub(super) fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let unsealed = || StoreError::Unavailable("the system gives no random bytes".into());
+        let unsealed = || StoreError::Unavailable("the operating system returned no random bytes".into());
         let mut nonce = [0; NONCE_LEN];
         aws_lc_rs::rand::fill(&mut nonce).map_err(|_| unsealed())?;
         let mut sealed = secret.to_vec();

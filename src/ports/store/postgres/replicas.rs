@@ -255,7 +255,7 @@ async fn announce(store: &PgStore, announcement: &Announcement, now: Timestamp) 
         None => {
             let mut id = [0; 16];
             aws_lc_rs::rand::fill(&mut id)
-                .map_err(|_| StoreError::Unavailable("the system gives no random bytes".into()))?;
+                .map_err(|_| StoreError::Unavailable("the operating system returned no random bytes".into()))?;
             id
         }
     };

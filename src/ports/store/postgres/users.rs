@@ -101,7 +101,7 @@ impl Mark {
             return Ok(Self::Login(login));
         }
         let mut mark = [0; 32];
-        let without = |_| StoreError::Unavailable("the system gives no random bytes".into());
+        let without = |_| StoreError::Unavailable("the operating system returned no random bytes".into());
         aws_lc_rs::rand::fill(&mut mark).map_err(without)?;
         Ok(Self::Own(mark))
     }
@@ -209,7 +209,7 @@ async fn attempt(
     }
     if !lives {
         return Err(Failed::Store(StoreError::Unavailable(
-            "this sidecar was not heard of for too long; it announces itself again".into(),
+            "this sidecar did not reach the database for too long; announcing it again".into(),
         )));
     }
     // What does not go by the version of a row is decided on rows that are locked.

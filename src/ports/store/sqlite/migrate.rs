@@ -157,7 +157,7 @@ fn hold(path: &Path) -> Result<Connection, StoreError> {
     let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             StoreError::Unavailable(format!(
-                "`{}` has an older schema and is in use by another process; it is brought up to date once nothing else has it open",
+                "`{}` has an older schema and is in use by another process, so it cannot be migrated; stop the other process",
                 path.display()
             ))
         }
@@ -180,7 +180,7 @@ fn check_space(path: &Path) -> Result<(), StoreError> {
     let needed = size.saturating_mul(5) / 2;
     match free < needed {
         true => Err(StoreError::Unavailable(format!(
-            "`{}` has an older schema, and bringing it up to date needs {} MB beside it, of which {} MB are free: make room, \
+            "`{}` has an older schema, and migrating it needs {} MB on the same disk, of which {} MB are free: make room, \
              or move it to a larger disk",
             path.display(),
             needed.div_ceil(1_000_000),

@@ -81,7 +81,7 @@ async fn effects(
             let gains = outcome.gains.iter().map(|name| told("gains", name));
             let effects: Vec<_> = gains.chain(outcome.loses.iter().map(|name| told("loses", name))).collect();
             match effects.is_empty() {
-                true => vec![told("changes", "nothing of the groups and roles that this person holds")],
+                true => vec![told("changes", "none of the groups and roles that this person holds")],
                 false => effects,
             }
         }
@@ -121,11 +121,11 @@ fn rekeyed(one: &Rekeyed) -> Vec<(&'static str, Sentence)> {
     if *merged {
         effects.push(told(
             "becomes one",
-            "with the user who has the new key; of denies and disabling those of both stay".into(),
+            "with the user who has the new key; denies and disabling of both are kept".into(),
         ));
     }
     if *erased {
-        effects.push(told("moves", "what still binds an erased person".into()));
+        effects.push(told("moves", "denies and a disabled state that still apply to an erased person".into()));
     }
     if *disabled {
         effects.push(told("stays", "disabled".into()));
@@ -188,7 +188,9 @@ fn doing(fields: &Fields, now: Timestamp) -> Result<(Doing, String), Failure> {
         }
         "tell-anew" => {
             let receiver = fields.get("receiver").to_owned();
-            let says = format!("Tell `{receiver}` all that this person holds, as if it had heard of none of it.");
+            let says = format!(
+                "Send `{receiver}` everything that this person holds, as if nothing had been delivered before."
+            );
             (Doing::TellAnew { receiver }, says)
         }
         _ => {
@@ -203,7 +205,7 @@ fn act(fields: &Fields, now: Timestamp) -> Result<(Act, String), Failure> {
     Ok(match fields.get("act") {
         "assign" => {
             let target = target()?;
-            let says = format!("Give {target} by hand. No login takes it away.");
+            let says = format!("Give {target} by hand. No login revokes it.");
             (Act::Assign(target), says)
         }
         "unassign" => {
@@ -236,7 +238,7 @@ fn act(fields: &Fields, now: Timestamp) -> Result<(Act, String), Failure> {
         "enable" => (Act::Enable, "Enable this person: their next login enters.".into()),
         "erase" => {
             let says = "Erase this person with all that they hold, and their personal fields in the audit. Where they are disabled or \
-                        denied something, a keyed digest stays, so that this binds them if they come back.";
+                        denied something, a keyed digest stays, so that this still applies if they come back.";
             (Act::Erase, says.into())
         }
         _ => return Err(unknown()),
@@ -244,5 +246,5 @@ fn act(fields: &Fields, now: Timestamp) -> Result<(Act, String), Failure> {
 }
 
 fn unknown() -> Failure {
-    Failure::wrong("What is to be done is not said in a way that this page knows. Go back, and choose again.")
+    Failure::wrong("This page does not know the requested action. Go back, and choose again.")
 }

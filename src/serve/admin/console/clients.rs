@@ -222,7 +222,7 @@ pub async fn end_operator(
     let found = service.operator_sessions().await?.into_iter().find(|session| session.id == id);
     let session = found.ok_or_else(|| Failure::not_found("There is no such session. It may have ended."))?;
     let (lead, loses) = match session.is_link {
-        true => ("link to the console", "the link opens no session any more"),
+        true => ("link to the console", "the link is no longer valid"),
         false => ("session of the console", "the next request of this browser has to sign in again"),
     };
     let effects = vec![("since", Sentence::read(&session.created_at)), ("then", Sentence::read(loses))];

@@ -84,7 +84,7 @@ struct Page {
     acts: bool,
 }
 
-/// What the last test has come to.
+/// The result of the last test.
 struct LastTest {
     at: Moment,
     by: Sentence,
@@ -151,22 +151,21 @@ fn says(act: &str, name: &str) -> Result<(&'static str, String), Failure> {
         "test" => (
             "Test it",
             format!(
-                "Send `{name}` a `ping` where it is a webhook. Of a SCIM server learn what it can, by a user and a group that are made \
-                 there and removed."
+                "Send a webhook a `ping`. Test what a SCIM server supports, with a user and a group that are created there and \
+                 removed."
             ),
         ),
         "pause" => {
-            ("Pause it", format!("Deliver nothing to `{name}` until it is resumed. What it has to hear stays due."))
+            ("Pause it", format!("Stop deliveries to `{name}` until it is resumed. Pending deliveries are kept."))
         }
         "resume" => {
-            ("Resume it", format!("Deliver to `{name}` again, also where it was disabled after many failures."))
+            ("Resume it", format!("Resume deliveries to `{name}`, even if it was disabled after many failures."))
         }
-        "retry" => {
-            ("Try now", format!("Try every delivery to `{name}` now that waits after a failure, the stuck ones too."))
-        }
-        "resync" => {
-            ("Tell it anew", format!("Tell `{name}` all that everyone holds, as if it had heard of none of it."))
-        }
+        "retry" => ("Try now", format!("Retry every failed delivery to `{name}` now, including stuck ones.")),
+        "resync" => (
+            "Tell it anew",
+            format!("Send `{name}` everything that all users hold, as if nothing had been delivered before."),
+        ),
         _ => return Err(Failure::wrong("Choose what to do with this receiver. Nothing was changed.")),
     })
 }
@@ -185,12 +184,13 @@ pub async fn preview(
     let view = console.admin.service.receiver(&name).await?;
     let mut effects = vec![
         ("state now", Sentence::read(view.state)),
-        ("has still to hear of", Sentence::read(&format!("{} people, of whom {} are stuck", view.pending, view.stuck))),
+        ("pending deliveries", Sentence::read(&format!("{} people, {} of them stuck", view.pending, view.stuck))),
     ];
     if act == "resync" {
         let search = Search { sort: Sort::Number, limit: 1, ..Search::default() };
         let people = console.admin.inspect().store().find(search).await?.total;
-        effects.push(("is told of", Sentence::read(&format!("{people} people at most: those whom its filters take"))));
+        effects
+            .push(("is told of", Sentence::read(&format!("at most {people} people: those that its filters select"))));
     }
     let page = Confirm {
         shell,

@@ -80,7 +80,7 @@ impl Page {
         match report.outcome {
             Outcome::Enters => ("good", "This login would enter"),
             Outcome::Refused => ("bad", "This login would be refused"),
-            Outcome::Unknown => ("warn", "It could not be found out"),
+            Outcome::Unknown => ("warn", "The outcome is unknown"),
         }
     }
 
@@ -88,7 +88,7 @@ impl Page {
         match &report.proof {
             Proof::Verified => "Verified: signature, issuer, audience and times hold.".into(),
             Proof::NotVerified { because } => format!("Not verified: {because}."),
-            Proof::Dry => "Claims that were typed in; nothing vouches for them.".into(),
+            Proof::Dry => "Claims that were typed in; they are not verified.".into(),
         }
     }
 }

@@ -73,12 +73,12 @@ impl Failure {
     /// A link that opens nothing.
     pub fn spent() -> Self {
         let text = "It was used before, or is older than a minute. Run `loginsync console` again, and open the link that it prints.";
-        Self::new(StatusCode::UNAUTHORIZED, "This link opens no session", text)
+        Self::new(StatusCode::UNAUTHORIZED, "This link is no longer valid", text)
     }
 
     /// Not a failure: the page that a browser sees last.
     pub fn left() -> Self {
-        let text = "This session has ended. `loginsync console` makes a link for another.";
+        let text = "This session has ended. Run `loginsync console` for a new link.";
         Self::new(StatusCode::OK, "You are signed out", text)
     }
 
@@ -131,7 +131,7 @@ impl Failure {
 
     /// A form that says something that cannot be done.
     pub fn wrong(text: &str) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Something in it is wrong", text)
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "The input has errors", text)
     }
 
     /// Where a page has a place of its own for it.
@@ -148,7 +148,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         let (status, text) = refused.told();
         let title = match &refused {
-            Refused::Invalid(_) => "Something in it is wrong",
+            Refused::Invalid(_) => "The input has errors",
             Refused::NotFound(_) => "Not found",
             Refused::Conflict(_) | Refused::Store(StoreError::Invalid(_)) => "This conflicts with what is there",
             Refused::ReadOnly(_) => "The configuration file declares this",
@@ -178,8 +178,8 @@ impl From<Unlooked> for Failure {
         match why {
             Unlooked::Refused(refused) => refused.into(),
             Unlooked::Busy => {
-                let text = "As many such looks as are made at once are being made. Try again in a moment.";
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "Others are looking", text)
+                let text = "The maximum number of such look-ups is running. Try again in a moment.";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many look-ups at once", text)
             }
             Unlooked::TooLong => {
                 let text = format!("It took longer than {} seconds. The command has no such limit.", BUDGET.as_secs());

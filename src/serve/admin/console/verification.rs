@@ -38,9 +38,7 @@ impl From<VerificationView> for Verification {
         let rows = |count: u64, what: &str| format!("{count} row{} {what}", if count == 1 { "" } else { "s" });
         let mut says = match view.state {
             "never" => "Not since this sidecar started.".to_owned(),
-            "running" => {
-                "It goes on beside everything else; this page shows how far it is when it is loaded again.".to_owned()
-            }
+            "running" => "It runs in the background; reload this page to see its progress.".to_owned(),
             "whole" => {
                 let kind = if view.keyed {
                     "sealed with the audit key"

@@ -21,7 +21,7 @@ use crate::serve::admin::service::{Refused, random_key};
 
 /// Users of one call.
 const MOST: usize = 100;
-/// Calls of one client within a minute.
+/// Maximum calls of one client in a minute.
 const CALLS: u32 = 5;
 /// Answers that are kept, of all clients together.
 const KEPT: usize = 50;
@@ -69,7 +69,7 @@ struct Record {
     subject: Option<String>,
 }
 
-/// Makes each user by itself: what is wrong with one keeps none of the others back.
+/// Creates each user separately: a fault in one does not affect the others.
 #[utoipa::path(post, path = "/api/identity/v1/users/bulk", operation_id = "create_users", request_body = NewUsers,
     responses((status = 202, description = "The outcome for each user", body = Operation), Errors))]
 pub async fn create(
@@ -110,7 +110,7 @@ pub async fn create(
     Ok((StatusCode::ACCEPTED, Json(operation)))
 }
 
-/// What became of a call of the same client: of the last 50 since the process began.
+/// The outcome of a call of the same client; the last 50 since the process started are kept.
 #[utoipa::path(get, path = "/api/identity/v1/users/bulk/{key}", operation_id = "show_bulk_operation",
     params(("key" = String, Path)),
     responses((status = 200, description = "The outcome for each user", body = Operation), Errors))]

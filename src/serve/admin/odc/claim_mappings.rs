@@ -31,12 +31,12 @@ pub struct NewClaimMapping {
     foreign_claim: ClaimChange,
 }
 
-/// What of a claim mapping changes; absent parts stay.
+/// Changes to a claim mapping; absent fields stay as they are.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClaimMappingChange {
     provider_key: Option<String>,
-    /// Another group takes it over.
+    /// Moves it to another group.
     group_key: Option<String>,
     #[serde(default)]
     foreign_claim: ClaimChange,
@@ -70,7 +70,7 @@ fn find(inspect: &dyn Inspect, group: &str, key: &str) -> Result<i64, Problem> {
     }
 }
 
-/// Makes a claim mapping: an extension.
+/// Creates a claim mapping (an extension)
 #[utoipa::path(post, path = "/api/identity/v1/groups/{key}/claim-mappings", operation_id = "create_claim_mapping",
     params(("key" = String, Path)),
     request_body = NewClaimMapping,
@@ -94,7 +94,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(Made { key: made.key.unwrap_or_default() })))
 }
 
-/// Changes a claim mapping: an extension. What a user holds by it stays until their next login.
+/// Changes a claim mapping (an extension). Its grants stay until each user's next login.
 #[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}", operation_id = "update_claim_mapping",
     params(("key" = String, Path), ("mappingKey" = String, Path)), request_body = ClaimMappingChange,
     responses((status = 204, description = "The claim mapping is changed"), Errors))]
@@ -148,7 +148,7 @@ pub async fn update(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is in the group by this mapping alone loses it at once.
+/// Users who are in the group only by this mapping lose it at once.
 #[utoipa::path(delete, path = "/api/identity/v1/groups/{key}/claim-mappings/{mappingKey}", operation_id = "delete_claim_mapping",
     params(("key" = String, Path), ("mappingKey" = String, Path)),
     responses((status = 204, description = "The claim mapping and what it gave are gone"), Errors))]

@@ -41,7 +41,7 @@ pub struct NewGroup {
     /// The key of a stage; null or absent: every stage.
     #[schema(format = "uuid")]
     environment_key: Option<String>,
-    /// Null, which generated clients send, is as if absent.
+    /// Null, which generated clients send, counts as absent.
     application_role_keys: Option<Vec<String>>,
     user_keys: Option<Vec<String>>,
 }
@@ -212,7 +212,7 @@ pub async fn update(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes its claim mappings, and the access through it, with it.
+/// Also deletes its claim mappings, and ends the access that it gave.
 #[utoipa::path(delete, path = "/api/identity/v1/groups/{key}", operation_id = "delete_group", params(("key" = String, Path)),
     responses((status = 204, description = "The group, its claim mappings and its memberships are gone"), Errors))]
 pub async fn delete(

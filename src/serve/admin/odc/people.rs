@@ -33,7 +33,7 @@ pub struct MemberObject {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MembersPatch {
-    /// Null, which generated clients send, is as if absent.
+    /// Null, which generated clients send, counts as absent.
     user_keys_to_add: Option<Vec<String>>,
     user_keys_to_remove: Option<Vec<String>>,
 }
@@ -69,7 +69,8 @@ pub async fn members(
     users::page(&admin, &asked, within, object).await
 }
 
-/// Who has the role directly, by hand or by a mapping of a role; who has it through a group is listed with the group.
+/// Users who have the role directly, by hand or by a mapping of a role. Users who have it through a group are listed with the
+/// group.
 #[utoipa::path(get, path = "/api/identity/v1/application-roles/{key}/users", operation_id = "list_role_users",
     params(("key" = String, Path), users::Filters),
     responses((status = 200, description = "One page of users", body = Page<UserObject>), Errors))]
@@ -84,7 +85,7 @@ pub async fn role_holders(
     users::page(&admin, &Parameters::of(&request), within, |_, user| user).await
 }
 
-/// All of it, or nothing: a user who is in the group by a claim alone cannot be removed by hand.
+/// All changes are made, or none. A user who is in the group only by a claim cannot be removed by hand.
 #[utoipa::path(patch, path = "/api/identity/v1/groups/{key}/users", operation_id = "update_group_users",
     params(("key" = String, Path)),
     request_body = MembersPatch, responses((status = 200, description = "The members of the group are changed"), Errors))]
@@ -162,7 +163,7 @@ pub async fn groups(
 
 const SOURCES: [&str; 3] = ["Direct", "GroupAssigned", "GroupMapped"];
 
-/// By default the roles that the person has directly, by hand or by a mapping of a role.
+/// By default, lists the roles that the person has directly, by hand or by a mapping of a role.
 #[utoipa::path(get, path = "/api/identity/v1/users/{key}/application-roles", operation_id = "list_user_roles",
     params(("key" = String, Path), ("assignmentSources" = Option<Vec<String>>, Query),
         ("nameContains" = Option<String>, Query), ("applicationRoleKeys" = Option<String>, Query),

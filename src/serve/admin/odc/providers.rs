@@ -27,7 +27,7 @@ pub struct ProviderObject {
     pub auto_create_profiles: bool,
     /// `All` where the operator vouches for the addresses of this provider (`email_trusted`), else `None`.
     pub email_trust_type: &'static str,
-    /// People are known by what the provider calls them: by `Email` where that is an address, else `None`.
+    /// What identifies people: `Email` where the provider's user claim is an address, else `None`.
     pub profile_linking_field: &'static str,
 }
 

@@ -20,7 +20,7 @@ const LIFETIME: Duration = Duration::from_secs(43_200);
 
 const ENDPOINT: &str = "/identity/connect/token";
 
-/// Client credentials, which may stand in `Authorization` as HTTP Basic instead.
+/// Client credentials; `Authorization` with HTTP Basic may carry them instead.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code, reason = "for the document alone: fields are read from the form")]
 pub struct TokenRequest {
@@ -55,10 +55,9 @@ pub struct Discovery {
     subject_types_supported: [&'static str; 1],
 }
 
-/// Where the token endpoint is
-///
-/// The address is that of `admin.public_url`. Without it only a caller on this machine gets one: who ends TLS on the way here
-/// cannot be known, and a secret must not be sent to the wrong scheme.
+/// Returns the address of the token endpoint
+/// The address starts with `admin.public_url`. Without it, only a caller on this machine gets an answer: loginsync cannot know
+/// whether a proxy ends TLS in front of it, and a secret must not be sent over the wrong scheme.
 #[utoipa::path(get, path = "/identity/.well-known/openid-configuration", operation_id = "discover", security(()),
     responses((status = 200, description = "The addresses of this API", body = Discovery),
         (status = 404, description = "The address of this listener is not known", body = TokenError)))]
@@ -101,7 +100,7 @@ fn loopback_host(headers: &HeaderMap) -> Option<String> {
     is_loopback.then(|| url.authority().to_owned())
 }
 
-/// Takes an access token
+/// Returns an access token
 #[utoipa::path(post, path = "/identity/connect/token", operation_id = "generate_token", security(()),
     request_body(content((TokenRequest = "application/x-www-form-urlencoded"))),
     responses((status = 200, description = "The access token", body = TokenObject),

@@ -41,7 +41,7 @@ pub struct UserObject {
     key: String,
     name: Option<String>,
     email: Option<String>,
-    /// What the provider calls the person.
+    /// The value of the user claim: what the provider calls the person.
     username: String,
     /// `Active` or `Inactive`.
     status: &'static str,
@@ -81,12 +81,12 @@ pub struct Filters {
     user_key: Option<String>,
     /// Separated by commas.
     user_keys: Option<String>,
-    /// Letters of ASCII whatever their case.
+    /// ASCII letters match in either case.
     name_or_email_contains: Option<String>,
     name_or_email_or_username_contains: Option<String>,
     last_login_at_since: Option<String>,
     last_login_at_to: Option<String>,
-    /// `name`, `key`, `email`, `status` or `lastLoginAt`, with `-` before it from the end.
+    /// `name`, `key`, `email`, `status` or `lastLoginAt`; `-` in front sorts in descending order.
     sort: Option<String>,
     /// `ApplicationRoles`, `UserIdentityProviders`.
     embed: Option<Vec<String>>,
@@ -105,9 +105,9 @@ pub struct NewUser {
     is_active: Option<bool>,
     /// Not supported here.
     photo_url: Option<String>,
-    /// There is no such provider here: true is refused.
+    /// True is refused: loginsync has no built-in identity provider.
     add_to_built_in_identity_provider: Option<bool>,
-    /// Required: a user is what a provider calls a user.
+    /// Required: a user is identified by provider and subject.
     identity_provider_key: Option<String>,
     /// Required.
     subject: Option<String>,
@@ -122,11 +122,11 @@ impl NewUser {
     }
 }
 
-/// What of a user changes; absent parts stay.
+/// Changes to a user; absent fields stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UserPatch {
-    /// Until a login brings another.
+    /// Kept until a login brings another value.
     name: Option<String>,
     is_active: Option<bool>,
     /// Not supported here.
@@ -339,7 +339,7 @@ pub async fn show(
 
 // ------------------------------------------------------------------------------------------------------------- changes
 
-/// Makes a user who has not logged in yet: what they are given by hand waits for them.
+/// Creates a user who has not logged in yet; what they are given by hand applies from their first login.
 #[utoipa::path(post, path = "/api/identity/v1/users", operation_id = "create_user", request_body = NewUser,
     responses((status = 201, description = "The key of the new user", body = Made), Errors))]
 pub async fn create(
@@ -420,7 +420,7 @@ fn too_long(field: &str, text: &str) -> Option<String> {
     (found > MOST_TEXT).then(|| format!("The {field} field must not be longer than {MOST_TEXT} characters."))
 }
 
-/// Who is inactive logs in no more, and their sessions end.
+/// An inactive user cannot log in, and their sessions end.
 #[utoipa::path(patch, path = "/api/identity/v1/users/{key}", operation_id = "update_user",
     params(("key" = String, Path)), request_body = UserPatch,
     responses((status = 204, description = "The user is changed"), Errors))]
@@ -454,7 +454,7 @@ pub async fn update(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Erases the person with all that they hold; a later login makes them anew. It takes scope `admin`.
+/// Erases the person and all memberships; a later login creates the person again. Requires scope `admin`.
 #[utoipa::path(delete, path = "/api/identity/v1/users/{key}", operation_id = "delete_user", params(("key" = String, Path)),
     responses((status = 204, description = "The user is gone"), Errors))]
 pub async fn delete(

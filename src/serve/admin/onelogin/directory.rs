@@ -29,7 +29,7 @@ pub struct RoleObject {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DirectoryUser {
     id: i64,
-    /// What the provider calls the person.
+    /// The value of the user claim: what the provider calls the person.
     username: String,
     email: Option<String>,
     firstname: Option<String>,

@@ -142,7 +142,7 @@ pub fn schemas() -> Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>
     schemas
 }
 
-/// Takes an access token; the body may be a form, too
+/// Returns an access token; the body may be a form, too
 #[utoipa::path(post, path = "/auth/oauth2/v2/token", operation_id = "generateToken", security(()),
     request_body = TokenRequest, responses((status = 200, description = "The access token", body = TokenObject), Refusals))]
 pub async fn version_2(State(admin): State<Admin>, request: Request) -> Response {
@@ -152,7 +152,7 @@ pub async fn version_2(State(admin): State<Admin>, request: Request) -> Response
     }
 }
 
-/// Takes an access token, wrapped as version 1 had it
+/// Returns an access token, wrapped as version 1 had it
 #[utoipa::path(post, path = "/auth/oauth2/token", operation_id = "generateTokenVersion1", security(()),
     request_body = TokenRequest, responses((status = 200, description = "The access token", body = TokenList), Refusals))]
 pub async fn version_1(State(admin): State<Admin>, request: Request) -> Response {

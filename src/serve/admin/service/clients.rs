@@ -29,7 +29,7 @@ pub struct ClientView {
     pub revoked_at: Option<String>,
 }
 
-/// A client that is to be.
+/// A new client.
 #[derive(Debug, Clone)]
 pub struct NewClient {
     pub name: String,
@@ -118,7 +118,8 @@ impl Service {
     /// When the caller may not, something is wrong with it, or there is one of this name.
     pub async fn create_client(&self, call: &Call, new: NewClient) -> Result<String, Refused> {
         call.caller.may(Scope::Admin)?;
-        let without = || Refused::Store(StoreError::Unavailable("the system gives no random bytes".into()));
+        let without =
+            || Refused::Store(StoreError::Unavailable("the operating system returned no random bytes".into()));
         let secret = random_text().ok_or_else(without)?;
         let client = new.client(&self.inspect.config(), &secret)?;
         let added = self.inspect.catalogue().add_client(client, call.caller.by(), self.inspect.now()).await;
@@ -126,7 +127,7 @@ impl Service {
         Ok(secret)
     }
 
-    /// Ends a client of the store, with its access tokens.
+    /// Revokes a client of the store and its access tokens.
     ///
     /// # Errors
     /// When the caller may not, the file declares it, or there is none of this name.

@@ -16,13 +16,13 @@ use crate::pipeline::mapping::definition::Definition;
 use crate::pipeline::mapping::stored::{Entry, Exposure, GroupBody, MappingBody, OwnGroup};
 use crate::pipeline::mapping::{Group, RuleSet};
 
-/// A group as everybody sees it.
+/// A group, as the API shows it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct GroupView {
     pub name: String,
-    /// By which faces with numbers know it.
+    /// The number that the vendor APIs with numbers use.
     pub number: i64,
-    /// By which faces with UUIDs know it.
+    /// The UUID that the vendor APIs with UUIDs use.
     pub key: String,
     /// `file`: the configuration declares it, and it is read-only here. `store`: made by an API.
     pub origin: &'static str,
@@ -32,11 +32,11 @@ pub struct GroupView {
     /// Empty: every stage.
     pub stages: Vec<String>,
     pub protected: bool,
-    /// By its own mark, or since it carries a privileged role.
+    /// Whether it is marked as privileged, or carries a privileged role.
     pub privileged: bool,
     /// Whether the brake on mass revocation covers it.
     pub brake: bool,
-    /// Why it is not in use, where it is not.
+    /// Why it is not in use; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<String>,
     pub version: i64,

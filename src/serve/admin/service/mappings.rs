@@ -21,7 +21,7 @@ use crate::ports::store::Replanned;
 /// How long one call goes on planning people anew.
 const APPLYING: Duration = Duration::from_secs(30);
 
-/// A mapping as everybody sees it.
+/// A mapping, as the API shows it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MappingView {
     /// A number for one of the store, 32 hexadecimal digits for one of the file.
@@ -33,11 +33,11 @@ pub struct MappingView {
     /// Why it is inactive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Its place among the enabled mappings of the store, from 1.
+    /// Its position among the enabled mappings of the store, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<u32>,
     pub definition: Definition,
-    /// By which faces with UUIDs know it.
+    /// The UUID that the vendor APIs with UUIDs use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     #[serde(skip)]

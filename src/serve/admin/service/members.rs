@@ -78,7 +78,7 @@ impl Service {
         }
     }
 
-    /// Plans what is held anew, without the brake. Answers how many holds that were.
+    /// Releases holds: plans each again, without the brake. Answers how many holds that were.
     ///
     /// # Errors
     /// When the caller may not, or the store is not available; what was released before that stays so.
@@ -88,7 +88,7 @@ impl Service {
         Ok(self.inspect.store().release(filter, rules, by, self.inspect.now()).await?)
     }
 
-    /// Forgets what is held: the grants stay until a login says otherwise. Answers how many holds that were.
+    /// Discards holds: the grants stay until a later login decides otherwise. Answers how many holds that were.
     ///
     /// # Errors
     /// As for [`Self::release_holds`].

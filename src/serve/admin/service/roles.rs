@@ -14,13 +14,13 @@ use crate::config::Scope;
 use crate::pipeline::mapping::stored::{Entry, GroupBody, OwnGroup, OwnRole, RoleBody};
 use crate::pipeline::mapping::{Role, RuleSet};
 
-/// A role as everybody sees it.
+/// A role, as the API shows it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RoleView {
     pub name: String,
-    /// By which faces with numbers know it.
+    /// The number that the vendor APIs with numbers use.
     pub number: i64,
-    /// By which faces with UUIDs know it.
+    /// The UUID that the vendor APIs with UUIDs use.
     pub key: String,
     /// `file`: the configuration declares it, and it is read-only here. `store`: made by an API.
     pub origin: &'static str,
@@ -29,7 +29,7 @@ pub struct RoleView {
     pub privileged: bool,
     /// Whether the brake on mass revocation covers it.
     pub brake: bool,
-    /// Why it is not in use, where it is not.
+    /// Why it is not in use; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactive: Option<String>,
     pub version: i64,

@@ -11,11 +11,11 @@ use crate::lint::findings;
 /// Findings that are told.
 const MOST_FINDINGS: usize = 500;
 
-/// The configuration in force, without anything secret.
+/// The active configuration, without secrets.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Setup {
     pub tables: Vec<SetupTable>,
-    /// What a start or a reload has warned of.
+    /// Warnings of the start or the last reload.
     pub warnings: Vec<String>,
     /// What `lint` finds in the rules of the file and of the store.
     pub findings: Vec<SetupFinding>,
@@ -30,14 +30,14 @@ pub struct SetupTable {
     pub values: Vec<SetupValue>,
 }
 
-/// One key, and what it is in force as. Of what is secret it says whether it is set.
+/// One key and its active value; for a secret, only whether it is set.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SetupValue {
     pub key: &'static str,
     pub value: String,
 }
 
-/// One thing that is legal, and suspicious.
+/// One valid but suspicious setting.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SetupFinding {
     /// Such as `never matches`.

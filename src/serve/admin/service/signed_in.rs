@@ -16,11 +16,11 @@ use crate::serve::respond::Trouble;
 /// A session of the console, or a link that was not used yet.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct OperatorSession {
-    /// By which it is ended.
+    /// The ID for ending it.
     pub id: String,
     /// Such as `root by link`.
     pub name: String,
-    /// What it may do; of a person who signed in by a provider their roles say so at each request.
+    /// What it may do. For a person who signed in through a provider, their roles decide at each request.
     pub scopes: Vec<&'static str>,
     /// A link that opens a session.
     pub is_link: bool,

@@ -1,4 +1,4 @@
-//! Verifying the audit chain beside everything else: one walk at a time, of which anyone who may read sees how far it is.
+//! Verifies the audit chain in the background: one walk at a time, whose progress every reader may see.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,29 +34,29 @@ enum Walk {
     },
 }
 
-/// How the verification of the audit chain stands.
+/// The state of the verification of the audit chain.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct VerificationView {
     /// `never`: not since this sidecar started; `running`, `whole`, `broken`, or `failed`: the store did not answer.
     pub state: &'static str,
-    /// Rows that were looked at.
+    /// Number of verified rows.
     pub rows: u64,
-    /// Rows that there were when it began.
+    /// Number of rows when the verification started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of: Option<u64>,
-    /// When it began, or has ended (RFC 3339).
+    /// When it started, or ended (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Rows whose personal fields were erased.
+    /// Number of rows whose personal fields were erased.
     pub erased: u64,
-    /// Rows at the beginning that are older than the audit key, and were accepted.
+    /// Number of accepted rows at the beginning that are older than the audit key.
     pub unkeyed: u64,
-    /// Sealed with a key, or merely linked by hashes.
+    /// Whether the chain is sealed with a key, or only linked by hashes.
     pub keyed: bool,
-    /// The first fault; rows after it were not looked at.
+    /// The first fault; rows after it were not verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// The seal of the last row that fits.
+    /// The seal of the last valid row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
 }

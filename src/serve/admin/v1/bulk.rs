@@ -27,39 +27,39 @@ pub fn routes() -> OpenApiRouter<Admin> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BulkChanges {
-    /// Without it the changes are only planned.
+    /// Apply the changes; without it they are only planned.
     #[serde(default)]
     apply: bool,
-    /// Each is read by itself, so that what is wrong with one hides nothing of another.
+    /// Each is checked separately, so that a fault in one does not hide those of another.
     #[schema(value_type = Vec<WrittenChange>)]
     changes: Vec<Value>,
-    /// People, and changed mappings, that the plan names.
+    /// Maximum number of people, and of changed mappings, that the plan lists.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// A new mapping (without `id`), another text for one (`id` and `definition`), or the end of one (`id` alone).
+/// Creates a mapping (no `id`), changes one (`id` and `definition`), or deletes one (only `id`).
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenChange {
     id: Option<String>,
-    /// The version of the mapping that was seen; absent: any.
+    /// The version of the mapping that the caller has seen; absent: any.
     version: Option<i64>,
     #[schema(nullable = false)]
     definition: Option<Definition>,
-    /// Its place among the enabled mappings of the store, from 1. Absent: last for a new one, as it is for another.
+    /// Its position among the enabled mappings of the store, from 1. Absent: a new mapping goes last, an existing one keeps its
+    /// position.
     #[schema(minimum = 1)]
     position: Option<u32>,
 }
 
-/// Makes, changes and deletes mappings, all of them or none
-///
-/// The answer has the plan of the changes, as of `POST /api/v1/plan`. Without `"apply": true` nothing is written. It takes the scopes
-/// `read`, since the plan names people, and `mappings:write`.
+/// Creates, changes and deletes mappings, all of them or none
+/// The answer contains the plan of the changes, as `POST /api/v1/plan` returns it. Without `"apply": true` nothing is written.
+/// Requires the scopes `read`, since the plan names people, and `mappings:write`.
 #[utoipa::path(post, path = "/api/v1/mappings/bulk",
     operation_id = "change_mappings", tag = "mappings", request_body = BulkChanges, params(
     ("If-Match" = String, Header, description = "The `ETag` of the list, or `*`"), Confirming
-), responses((status = 200, description = "What the changes come to, and whether they are written", body = Bulk,
+), responses((status = 200, description = "The resulting changes, and whether they were written", body = Bulk,
     headers(("ETag" = String, description = "The version of the list"))), Problems))]
 async fn bulk(State(admin): State<Admin>, Changing(call): Changing, body: Bytes) -> Result<Response, Problem> {
     let BulkChanges { apply, changes, limit } = json(&body, false)?;
@@ -116,14 +116,14 @@ fn read(at: usize, change: Value, faults: &mut Vec<Fault>) -> Option<BulkChange>
     }
 }
 
-/// How far everyone was planned anew.
+/// Progress of planning all users again.
 #[derive(Debug, Serialize, ToSchema)]
 struct Applied {
-    /// People with recorded claims who were planned in this call.
+    /// Users with recorded claims whom this call planned.
     people: u64,
-    /// Of them, those for whom something changed.
+    /// How many of them changed.
     changed: u64,
-    /// For the next call, as `after`; absent when all are done.
+    /// Pass it as `after` in the next call; absent when all users are done.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
 }
@@ -131,18 +131,17 @@ struct Applied {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ApplyFrom {
-    /// The `next` of the call before; absent: from the start.
+    /// The `next` of the previous call; absent: from the start.
     #[schema(minimum = 0)]
     after: Option<i64>,
 }
 
-/// Plans everyone anew by the mappings as they are, from the claims of the last logins
-///
-/// What `sync.apply = "now"` does after each change, once. The brake watches as it does at logins. One call works for half a minute
-/// at most; `next` says where to go on. It takes scope `members:write`, since it changes what people hold.
+/// Plans all users again by the current mappings, from the claims of their last logins
+/// Does once what `sync.apply = "now"` does after each change. The brake applies as at logins. One call works for at most half
+/// a minute; `next` says where to continue. Requires scope `members:write`, since it changes what people hold.
 #[utoipa::path(post, path = "/api/v1/mappings/apply",
     operation_id = "apply_mappings", tag = "mappings", request_body = ApplyFrom, params(Confirming), responses(
-    (status = 200, description = "How many were planned, and where to go on", body = Applied), Problems))]
+    (status = 200, description = "Number of planned users, and the `next` to continue with", body = Applied), Problems))]
 async fn apply(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Applied>, Problem> {
     let ApplyFrom { after } = json(&body, false)?;
     if let Some(after) = after.filter(|after| *after < 0) {

@@ -23,7 +23,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(end_session))
 }
 
-/// A client that is to be.
+/// A new client.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ClientInput {
@@ -36,17 +36,16 @@ struct ClientInput {
     faces: Vec<String>,
 }
 
-/// What a new client calls with.
+/// The credentials of a new client.
 #[derive(Debug, Serialize, ToSchema)]
 struct Credentials {
     client_id: String,
-    /// Shown this once: the store has its hash alone.
+    /// Shown only once: the store keeps only its hash.
     client_secret: String,
 }
 
 /// The clients of the configuration and of the store
-///
-/// It takes scope `admin`.
+/// Requires scope `admin`.
 #[utoipa::path(get, path = "/api/v1/clients", operation_id = "list_clients", tag = "clients", responses(
     (status = 200, description = "All clients, on one page", body = Page<ClientView>), Problems
 ))]
@@ -54,9 +53,8 @@ async fn list(State(admin): State<Admin>, Calling(call): Calling) -> Result<Json
     Ok(Json(Page { items: admin.service.clients(&call).await?, next: None }))
 }
 
-/// Makes a client of the store; its secret is shown once
-///
-/// It takes scope `admin`.
+/// Creates a client in the store; its secret is shown once
+/// Requires scope `admin`.
 #[utoipa::path(post, path = "/api/v1/clients", operation_id = "create_client", tag = "clients",
     request_body = ClientInput, responses(
     (status = 201, description = "The client is made", body = Credentials), Problems
@@ -67,19 +65,18 @@ async fn create(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -
     Ok((StatusCode::CREATED, Json(Credentials { client_id: name, client_secret })).into_response())
 }
 
-/// Ends a client of the store, with its access tokens
-///
-/// It takes scope `admin`.
+/// Revokes a client of the store and its access tokens
+/// Requires scope `admin`.
 #[utoipa::path(delete, path = "/api/v1/clients/{name}", operation_id = "revoke_client", tag = "clients",
     params(("name" = String, Path)), responses(
-    (status = 204, description = "The client may call no longer"), Problems
+    (status = 204, description = "The client is revoked"), Problems
 ))]
 async fn revoke(State(admin): State<Admin>, Adding(call): Adding, At(name): At<String>) -> Result<StatusCode, Problem> {
     admin.service.revoke_client(&call, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is signed in to the console, and links that were not used yet, the newest first
+/// Lists sessions of the console and unused links, newest first
 #[utoipa::path(get, path = "/api/v1/console/sessions",
     operation_id = "list_console_sessions", tag = "clients", responses(
     (status = 200, description = "All of them, on one page", body = Page<OperatorSession>), Problems
@@ -89,8 +86,7 @@ async fn sessions(_: Reading, State(admin): State<Admin>) -> Result<Json<Page<Op
 }
 
 /// Ends a session of the console, or a link
-///
-/// It takes scope `admin`.
+/// Requires scope `admin`.
 #[utoipa::path(delete, path = "/api/v1/console/sessions/{id}", operation_id = "end_console_session", tag = "clients",
     params(("id" = String, Path)), responses(
     (status = 204, description = "It has ended"), Problems

@@ -27,13 +27,13 @@ pub fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(resync))
 }
 
-/// A receiver, and what it has still to hear.
+/// A receiver and its pending deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 struct Delivery {
     receiver: ReceiverView,
-    /// The longest due first.
+    /// The oldest first.
     pending: Vec<PendingView>,
-    /// What the last test has come to.
+    /// The result of the last test.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_test: Option<Tested>,
 }
@@ -50,25 +50,25 @@ enum Steering {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct HowMany {
-    /// Pending deliveries at most.
+    /// Maximum number of pending deliveries.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// Whose deliveries are meant: one user's, by both members, or `all`.
+/// Selects the deliveries of one user (`namespace` and `subject`), or of `all`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Whose {
-    /// Every user's. It stands alone.
+    /// All users. No other member may be set.
     #[serde(default)]
     all: bool,
-    /// With `subject`.
+    /// Requires `subject`.
     namespace: Option<String>,
-    /// With `namespace`.
+    /// Requires `namespace`.
     subject: Option<String>,
 }
 
-/// How many users that were.
+/// Number of users.
 #[derive(Debug, Serialize, ToSchema)]
 struct Users {
     users: u64,
@@ -88,7 +88,7 @@ fn whose(body: &Bytes) -> Result<Option<UserId>, Problem> {
     }
 }
 
-/// Receivers, and how they are doing
+/// Lists receivers and their state
 #[utoipa::path(get, path = "/api/v1/deliveries", operation_id = "list_deliveries", tag = "deliveries", responses(
     (status = 200, description = "All receivers, on one page", body = Page<ReceiverView>), Problems
 ))]
@@ -96,7 +96,7 @@ async fn list(_: Reading, State(admin): State<Admin>) -> Result<Json<Page<Receiv
     Ok(Json(Page { items: admin.service.receivers().await?, next: None }))
 }
 
-/// A receiver, and what it has still to hear
+/// Shows a receiver and its pending deliveries
 #[utoipa::path(get, path = "/api/v1/deliveries/{name}", operation_id = "show_delivery", tag = "deliveries",
     params(("name" = String, Path), HowMany), responses(
     (status = 200, description = "The receiver, and its pending deliveries", body = Delivery), Problems
@@ -113,7 +113,7 @@ async fn show(
     Ok(Json(Delivery { receiver, pending, last_test }))
 }
 
-/// Delivers nothing to a receiver, whose deliveries stay due; or delivers again to one that was paused or disabled
+/// Pauses a receiver, whose deliveries stay pending; or resumes a paused or disabled one
 #[utoipa::path(post, path = "/api/v1/deliveries/{name}/{act}", operation_id = "steer_delivery", tag = "deliveries",
     params(("name" = String, Path), ("act" = inline(Steering), Path)), responses(
     (status = 200, description = "The receiver, as it is now", body = ReceiverView), Problems
@@ -126,19 +126,19 @@ async fn steer(
     Ok(Json(admin.service.pause(&call, &name, matches!(act, Steering::Pause)).await?))
 }
 
-/// Sends a webhook a `ping`, or learns what a SCIM server can, by a user and a group that are made and removed
+/// Sends a webhook a `ping`, or tests what a SCIM server supports: creates a user and a group there, and removes them
 #[utoipa::path(post, path = "/api/v1/deliveries/{name}/test", operation_id = "test_delivery", tag = "deliveries",
     params(("name" = String, Path)), responses(
-    (status = 200, description = "What came of it; `works` says whether it works", body = Tested), Problems
+    (status = 200, description = "The result; `works` says whether the receiver works", body = Tested), Problems
 ))]
 async fn test(State(admin): State<Admin>, Adding(call): Adding, At(name): At<String>) -> Result<Json<Tested>, Problem> {
     Ok(Json(admin.service.test_receiver(&call, &name).await?))
 }
 
-/// Tries deliveries now that failed
+/// Retries failed deliveries now
 #[utoipa::path(post, path = "/api/v1/deliveries/{name}/retry", operation_id = "retry_delivery", tag = "deliveries",
     params(("name" = String, Path)), request_body = Whose, responses(
-    (status = 200, description = "How many are tried now", body = Users), Problems
+    (status = 200, description = "Number of deliveries that are retried now", body = Users), Problems
 ))]
 async fn retry(
     State(admin): State<Admin>,
@@ -149,10 +149,10 @@ async fn retry(
     Ok(Json(Users { users: admin.service.retry(&call, &name, whose(&body)?).await? }))
 }
 
-/// Tells a receiver everything anew, as if it had heard of none
+/// Sends a receiver the full state, as if nothing had been delivered before
 #[utoipa::path(post, path = "/api/v1/deliveries/{name}/resync", operation_id = "resync_delivery", tag = "deliveries",
     params(("name" = String, Path)), request_body = Whose, responses(
-    (status = 200, description = "Of how many users it is told", body = Users), Problems
+    (status = 200, description = "Number of users to deliver", body = Users), Problems
 ))]
 async fn resync(
     State(admin): State<Admin>,

@@ -37,17 +37,17 @@ struct NewGroup {
     /// Empty: every stage.
     #[serde(default)]
     stages: Vec<String>,
-    /// Its last effective, enabled member is never removed by a login. Takes scope `admin`.
+    /// Its last effective, enabled member is never removed by a login. Setting it requires scope `admin`.
     #[serde(default)]
     protected: bool,
-    /// Takes mappings from the configuration file alone. Takes scope `admin`.
+    /// Only mappings of the configuration file may give it. Setting it requires scope `admin`.
     #[serde(default)]
     privileged: bool,
-    /// Whether the brake on mass revocation covers it; true unless said otherwise. False takes scope `admin`.
+    /// Whether the brake on mass revocation covers it; default true. False requires scope `admin`.
     brake: Option<bool>,
 }
 
-/// What of a group changes; what is absent stays.
+/// Changes to a group; absent fields stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangedGroup {
@@ -97,13 +97,12 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
 }
 
 /// Changes a group of the store
-///
-/// Its mappings, members and aliases follow a new name.
+/// If the name changes, its mappings, members and aliases keep working.
 #[utoipa::path(patch, path = "/api/v1/groups/{name}",
     operation_id = "update_group", tag = "groups", request_body = ChangedGroup, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
 ), responses((status = 200, description = "The group as it is now", body = GroupView, headers(("ETag" = String))),
-    (status = 204, description = "The group is changed; the client lacks scope `read`"), Problems))]
+    (status = 204, description = "The group was changed; the client lacks scope `read`"), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -117,8 +116,7 @@ async fn update(
 }
 
 /// Deletes a group of the store
-///
-/// Its mappings go with it, and what came through it ends at once.
+/// Also deletes its mappings; everything that users had through it ends at once.
 #[utoipa::path(delete, path = "/api/v1/groups/{name}", operation_id = "delete_group", tag = "groups", params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
 ), responses((status = 204, description = "The group, its mappings and its memberships are gone"), Problems))]
@@ -131,7 +129,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Who has a reason to be in a group
+/// Lists users who are in a group, with the reasons
 #[utoipa::path(get, path = "/api/v1/groups/{name}/members", operation_id = "list_group_members", tag = "groups",
     params(("name" = String, Path), Paging), responses(
     (status = 200, description = "One page of members", body = Page<Member>), Problems

@@ -35,13 +35,13 @@ pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(explain)).merge(plan)
 }
 
-/// A login in hand, by exactly one of `token`, `claims` and `id`.
+/// The login to explain: exactly one of `token`, `claims` and `id`.
 ///
 /// Every member is taken as it comes and checked by hand: what a parser says of a wrong one quotes it, and it may be a token.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LoginInHand {
-    /// Whose login it is; may be left out where the configuration has one provider.
+    /// The provider of the login; optional if the configuration has one provider.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     provider: Option<Value>,
@@ -49,19 +49,19 @@ struct LoginInHand {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     token: Option<Value>,
-    /// What a token would say, as in a golden case. It is unverified.
+    /// Claims as a token would have them, as in a golden case. They are not verified.
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Value>>)]
     claims: Option<Value>,
-    /// The moment to look at it from (RFC 3339); absent: now.
+    /// Decide as of this time (RFC 3339); absent: now.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     at: Option<Value>,
-    /// A past login, by its id in the log or the audit: how it was decided then.
+    /// ID of a past login, from the log or the audit; the answer shows how it was decided then.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     id: Option<Value>,
-    /// Mappings that the answer tells of, those first that took part.
+    /// Maximum number of mappings in the answer; those that took part come first.
     #[serde(default)]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<Value>,
@@ -73,23 +73,23 @@ struct LoginInHand {
 #[allow(clippy::large_enum_variant, reason = "made once and sent at once")]
 enum Explained {
     Report(Report),
-    /// With `id`.
+    /// Present with `id`.
     Recorded(AuditRow),
-    /// With `id`, where no signature vouched for it.
+    /// Present with `id`, if no signature of the login was valid.
     Remembered(RememberedRefusal),
 }
 
-/// A refused login that no signature vouched for, as this process remembers it: the last 10,000 of them, while the console is on.
+/// A refused login without a valid signature, from the memory of this process: it keeps the last 10,000 while the console is on.
 #[derive(Debug, Serialize, ToSchema)]
 struct RememberedRefusal {
     login: String,
-    /// Absent while it was not known whose token it is.
+    /// Absent if the token's provider was not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
     outcome: &'static str,
     stage: &'static str,
     reason: String,
-    /// How long ago.
+    /// Seconds since then.
     seconds_ago: u64,
 }
 
@@ -101,10 +101,9 @@ impl From<Remembered> for RememberedRefusal {
     }
 }
 
-/// Tells how a login is decided, from its token to its plan
-///
-/// Nothing is written, and a token that was used is looked at as if it came for the first time. It takes scope `read`: what it
-/// tells is what the caller brought, and what of rules and people `read` sees anyway.
+/// Explains how a login is decided, from its token to its plan
+/// Nothing is written, and a used token is treated as if it came for the first time. Requires scope `read`: the answer contains
+/// what the caller sent, and of rules and people only what `read` may see anyway.
 #[utoipa::path(post, path = "/api/v1/explain",
     operation_id = "explain_login", tag = "looks", request_body = LoginInHand, responses(
     (status = 200, description = "The decision and the reasons for it; for a past login, its audit row",
@@ -199,7 +198,7 @@ impl Check {
     fn at(&mut self, at: Option<&Value>) -> Option<Timestamp> {
         match at?.as_str().and_then(moment) {
             Some(at) => Some(at),
-            None => self.fault("at", "expected a moment such as 2027-01-31T00:00:00Z"),
+            None => self.fault("at", "expected a time such as 2027-01-31T00:00:00Z"),
         }
     }
 
@@ -225,16 +224,16 @@ impl Check {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlannedRules {
-    /// All mappings that there would be, in the order in which they would run: what `GET /api/v1/mappings` lists, changed.
-    /// Those of the file may be among them; what is left out would be gone.
+    /// The full list of mappings, in the order in which they run: what `GET /api/v1/mappings` lists, with your changes. It may
+    /// contain mappings of the file; a mapping that is left out counts as deleted.
     mappings: Option<Vec<PlannedMapping>>,
-    /// One of today's mappings changed, or one more.
+    /// One change: an existing mapping changed or deleted, or a new one.
     #[schema(nullable = false)]
     change: Option<PlannedChange>,
-    /// These users alone, a hundred at most; absent: everybody. What depends on everybody (`brake_refuses`, `brake_holds`,
-    /// `last_holders`) is then empty.
+    /// Only these users, at most a hundred; absent: all users. With it, `brake_refuses`, `brake_holds` and `last_holders` are
+    /// empty, since they depend on all users.
     users: Option<Vec<Key>>,
-    /// People, and changed mappings, that the answer names.
+    /// Maximum number of people, and of changed mappings, in the answer.
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
@@ -242,7 +241,7 @@ struct PlannedRules {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlannedMapping {
-    /// The mapping that it stands in place of. Absent: the one of its name, or that says the same; else it is new.
+    /// The mapping that it replaces. Absent: the one of the same name or content; if there is none, it is new.
     id: Option<String>,
     definition: Definition,
 }
@@ -250,22 +249,21 @@ struct PlannedMapping {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PlannedChange {
-    /// The mapping that changes; absent: a new one, which would run last.
+    /// The mapping to change; absent: a new one, which runs last.
     id: Option<String>,
-    /// What it would say; absent: it would be gone.
+    /// Its new definition; absent: the mapping is deleted.
     #[schema(nullable = false)]
     definition: Option<Definition>,
 }
 
 /// Shows who would gain and lose what under other mappings
-///
-/// Uses the claims of every user's last login. Nothing is written. `brake_refuses` is what would refuse the change without
-/// `confirm`, `brake_holds` what the next logins would not take away, `last_holders` the targets that would lose their last holder. It takes
-/// the scopes `read`, since it names people, and `mappings:write`, since a client that may test any condition on recorded claims
-/// learns their values from the answers.
+/// Uses the claims of every user's last login. Nothing is written. `brake_refuses` lists why the brake would refuse the change
+/// without `confirm`, `brake_holds` what the brake would hold at the next logins, `last_holders` the targets that would lose
+/// their last holder. Requires the scopes `read`, since the answer names people, and `mappings:write`, since a client that may
+/// test any condition on recorded claims learns their values from the answers.
 #[utoipa::path(post, path = "/api/v1/plan",
     operation_id = "plan_mappings", tag = "looks", request_body = PlannedRules, responses(
-    (status = 200, description = "What the change would give and take", body = Forecast), Problems
+    (status = 200, description = "What the change would grant and revoke", body = Forecast), Problems
 ))]
 async fn plan(
     _: Reading,

@@ -26,12 +26,13 @@ pub fn routes() -> OpenApiRouter<Admin> {
         .routes(routes!(show, update, delete))
 }
 
-/// A mapping to be made, or to stand in place of another.
+/// A new mapping, or the replacement of one.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WrittenMapping {
     definition: Definition,
-    /// Its place among the enabled mappings of the store, from 1. Absent: last for a new one, as it is for another.
+    /// Its position among the enabled mappings of the store, from 1. Absent: a new mapping goes last, an existing one keeps its
+    /// position.
     #[schema(minimum = 1)]
     position: Option<u32>,
 }
@@ -40,18 +41,18 @@ struct WrittenMapping {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Filter {
-    /// Where the page before ended: its `next`.
+    /// The `next` of the previous page.
     cursor: Option<String>,
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `file` or `store`.
     #[param(inline)]
     origin: Option<Origin>,
-    /// Those that ask logins through this provider; not those that ask every provider's.
+    /// Only mappings of this provider, without those that apply to all providers.
     provider: Option<String>,
-    /// Those that give this group by name.
+    /// Only mappings that give this group by name.
     group: Option<String>,
-    /// Those that give this role by name.
+    /// Only mappings that give this role by name.
     role: Option<String>,
 }
 
@@ -156,7 +157,7 @@ pub(super) fn place(position: Option<u32>, absent: Place, definition: &Definitio
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Order {
-    /// The ids of all enabled mappings of the store, defaults aside.
+    /// The IDs of all enabled mappings of the store, without defaults.
     ids: Vec<String>,
 }
 
@@ -217,8 +218,7 @@ async fn show(_: Reading, State(admin): State<Admin>, At(id): At<String>) -> Res
 }
 
 /// Changes a mapping of the store
-///
-/// What it grants stands until the holder's next login, or is planned anew at once where `sync.apply` is `now`.
+/// Its grants stay until each holder's next login; with `sync.apply = "now"`, all users are planned again at once.
 #[utoipa::path(put, path = "/api/v1/mappings/{id}",
     operation_id = "update_mapping", tag = "mappings", request_body = WrittenMapping, params(
     ("id" = String, Path), ("If-Match" = String, Header), Confirming
@@ -237,8 +237,7 @@ async fn update(
 }
 
 /// Deletes a mapping of the store
-///
-/// What it grants ends at once.
+/// Its grants end at once.
 #[utoipa::path(delete, path = "/api/v1/mappings/{id}", operation_id = "delete_mapping", tag = "mappings", params(
     ("id" = String, Path), ("If-Match" = String, Header), Confirming
 ), responses((status = 204, description = "The mapping and what it gave are gone"), Problems))]
@@ -247,7 +246,7 @@ async fn delete(State(admin): State<Admin>, Changing(call): Changing, At(id): At
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// How often each mapping held since the process began, those that never did first
+/// How often each mapping matched since the process started, those that never matched first
 #[utoipa::path(get, path = "/api/v1/mappings/hits", operation_id = "list_mapping_hits", tag = "mappings", responses(
     (status = 200, description = "The count of every mapping", body = Vec<MappingHits>), Problems
 ))]

@@ -37,7 +37,7 @@ pub fn routes() -> OpenApiRouter<Admin> {
 #[derive(Debug, Serialize, ToSchema)]
 struct ProviderView {
     name: String,
-    /// The UUID by which the faces know it.
+    /// The UUID that the vendor APIs use for it.
     key: String,
     /// Always `file`.
     origin: &'static str,
@@ -48,7 +48,7 @@ struct ProviderView {
     /// Empty: every stage.
     stages: Vec<String>,
     claims: Vec<ClaimView>,
-    /// Whether its keys are at hand.
+    /// Whether its keys are available.
     ready: bool,
 }
 
@@ -104,7 +104,7 @@ async fn provider(_: Reading, State(admin): State<Admin>, At(name): At<String>) 
 #[derive(Debug, Serialize, ToSchema)]
 struct StageView {
     name: String,
-    /// The UUID by which the faces know it.
+    /// The UUID that the vendor APIs use for it.
     key: String,
 }
 
@@ -119,7 +119,7 @@ async fn stages(_: Reading, State(admin): State<Admin>) -> Json<Page<StageView>>
 
 // -------------------------------------------------------------------------------------------------------------- holds
 
-/// Which holds are meant; a parameter that is absent restricts nothing.
+/// Selects holds; an absent parameter does not restrict the selection.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -127,29 +127,29 @@ struct WhichHolds {
     provider: Option<String>,
     group: Option<String>,
     role: Option<String>,
-    /// With `subject`.
+    /// Requires `subject`.
     namespace: Option<String>,
-    /// With `namespace`.
+    /// Requires `namespace`.
     subject: Option<String>,
 }
 
-/// Which holds to act on: those that every member names, or `all`.
+/// Selects the holds to act on: those that match every member, or `all`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChosenHolds {
-    /// Every hold. It stands alone.
+    /// All holds. No other member may be set.
     #[serde(default)]
     all: bool,
     provider: Option<String>,
     group: Option<String>,
     role: Option<String>,
-    /// With `subject`.
+    /// Requires `subject`.
     namespace: Option<String>,
-    /// With `namespace`.
+    /// Requires `namespace`.
     subject: Option<String>,
 }
 
-/// A revocation that the brake has stopped.
+/// A revocation that the brake holds.
 #[derive(Debug, Serialize, ToSchema)]
 struct HoldRow {
     namespace: String,
@@ -158,13 +158,13 @@ struct HoldRow {
     /// `group` or `role`; `user`, with the name `disabled`, where the mapping would disable the user.
     kind: &'static str,
     name: String,
-    /// The mapping as people know it.
+    /// The mapping's name, or its definition if it has no name.
     mapping: String,
     /// RFC 3339.
     since: String,
 }
 
-/// How many holds that were.
+/// Number of holds.
 #[derive(Debug, Serialize, ToSchema)]
 struct Count {
     holds: u64,
@@ -221,7 +221,7 @@ fn chosen(body: &Bytes) -> Result<HoldFilter, Problem> {
     }
 }
 
-/// What the brake holds, the oldest first
+/// Lists held revocations, oldest first
 #[utoipa::path(get, path = "/api/v1/holds", operation_id = "list_holds", tag = "operations", params(WhichHolds), responses(
     (status = 200, description = "The held revocations", body = Page<HoldRow>), Problems
 ))]
@@ -244,10 +244,10 @@ async fn holds(
     Ok(Json(Page { items: items.collect(), next: None }))
 }
 
-/// Plans what is held anew, without the brake
+/// Releases holds: plans each again, without the brake
 #[utoipa::path(post, path = "/api/v1/holds/release",
     operation_id = "release_holds", tag = "operations", request_body = ChosenHolds, responses(
-    (status = 200, description = "How many holds were released", body = Count), Problems
+    (status = 200, description = "Number of released holds", body = Count), Problems
 ))]
 async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
@@ -255,10 +255,10 @@ async fn release(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
     Ok(Json(Count { holds }))
 }
 
-/// Forgets what is held: the grants stay until a login says otherwise
+/// Discards holds: the grants stay until a later login decides otherwise
 #[utoipa::path(post, path = "/api/v1/holds/discard",
     operation_id = "discard_holds", tag = "operations", request_body = ChosenHolds, responses(
-    (status = 200, description = "How many holds were discarded", body = Count), Problems
+    (status = 200, description = "Number of discarded holds", body = Count), Problems
 ))]
 async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) -> Result<Json<Count>, Problem> {
     call.caller.may(Scope::Admin)?;
@@ -272,13 +272,13 @@ async fn discard(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) 
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WhichLeases {
-    /// Those that end before this moment (RFC 3339); absent: all.
+    /// Only leases that end before this time (RFC 3339); absent: all.
     before: Option<String>,
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
 }
 
-/// A mapped grant that ends when its owner does not log in again.
+/// A mapped grant that ends unless its holder logs in again.
 #[derive(Debug, Serialize, ToSchema)]
 struct LeaseRow {
     namespace: String,
@@ -287,13 +287,13 @@ struct LeaseRow {
     /// `group` or `role`.
     kind: &'static str,
     name: String,
-    /// The mapping as people know it.
+    /// The mapping's name, or its definition if it has no name.
     mapping: String,
     /// RFC 3339.
     ends_at: String,
 }
 
-/// Mapped grants whose lease runs, the first to end at the front
+/// Lists mapped grants with a lease, earliest end first
 #[utoipa::path(get, path = "/api/v1/leases", operation_id = "list_leases", tag = "operations", params(WhichLeases), responses(
     (status = 200, description = "The leases", body = Page<LeaseRow>), Problems
 ))]
@@ -305,7 +305,7 @@ async fn leases(
     let before = match which.before.as_deref().map(moment) {
         None => Timestamp(i64::MAX),
         Some(Some(before)) => before,
-        Some(None) => return Err(Problem::query("before: expected a moment such as 2027-01-31T00:00:00Z")),
+        Some(None) => return Err(Problem::query("before: expected a time such as 2027-01-31T00:00:00Z")),
     };
     let inspect = admin.inspect();
     let found = inspect.store().leases(inspect.rules(), before, limit(which.limit)?).await?;
@@ -327,14 +327,14 @@ async fn leases(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WhichRows {
-    /// Rows after this sequence number: the `next` of the page before.
+    /// Only rows after this sequence number: the `next` of the previous page.
     #[param(minimum = 0)]
     after: Option<i64>,
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
-    /// Rows of this event alone, such as `login`.
+    /// Only rows of this event, such as `login`.
     event: Option<String>,
-    /// With `subject`: rows about this person alone.
+    /// Only rows about this person; requires `subject`.
     namespace: Option<String>,
     subject: Option<String>,
 }
@@ -343,7 +343,7 @@ struct WhichRows {
 #[derive(Debug, Serialize, ToSchema)]
 struct AuditPage {
     items: Vec<AuditRow>,
-    /// Give it as `after`. A page with a filter may be short, or empty, and yet not be the last.
+    /// Pass it as `after`. A page with a filter may be short or empty without being the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
 }

@@ -46,7 +46,7 @@ pub struct Member {
 struct PersonView {
     namespace: String,
     subject: String,
-    /// By which faces with numbers know them.
+    /// The number that the vendor APIs with numbers use.
     number: i64,
     email: Option<String>,
     display_name: Option<String>,
@@ -101,7 +101,7 @@ fn target(kind: Kind, name: &str) -> Result<Target, Refused> {
     target.map_err(|_| Refused::NotFound("there is nothing of this name".into()))
 }
 
-/// All users, in the order in which they came
+/// Lists all users, in the order of creation
 #[utoipa::path(get, path = "/api/v1/users", operation_id = "list_users", tag = "users", params(Paging), responses(
     (status = 200, description = "One page of users", body = Page<PersonView>), Problems
 ))]
@@ -169,10 +169,10 @@ struct NewKey {
 struct Rekeying {
     #[schema(min_items = 1, max_items = 10_000)]
     users: Vec<NewKey>,
-    /// If a user has a new key already, make one user of the two; denies and the disabling of either stay.
+    /// If a user with the new key exists, merge the two; the denies of both and a disabled state are kept.
     #[serde(default)]
     merge: bool,
-    /// Carry it out; without it, nothing changes and the answer tells what would.
+    /// Apply the change; without it, the answer only shows what would change.
     #[serde(default)]
     apply: bool,
 }
@@ -182,9 +182,9 @@ struct Rekeying {
 struct RekeyedUser {
     old: Key,
     new: Key,
-    /// A user has the new key already.
+    /// A user with the new key exists already.
     merged: bool,
-    /// The old key belongs to an erased person: only what binds them moves.
+    /// The old key belongs to an erased person: only their denies and disabled state move.
     erased: bool,
     disabled: bool,
     /// Such as group `Staff`.
@@ -195,7 +195,7 @@ struct RekeyedUser {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct RekeyedUsers {
-    /// Whether it was carried out.
+    /// Whether the change was applied.
     applied: bool,
     users: Vec<RekeyedUser>,
 }
@@ -203,7 +203,7 @@ struct RekeyedUsers {
 /// Users that one call may rekey.
 const MOST_KEYS: usize = 10_000;
 
-/// Gives users new keys, with all that they hold, are denied and are disabled by; it takes scope `admin`
+/// Gives users new keys and keeps their grants, denies and disabled state; requires scope `admin`
 #[utoipa::path(post, path = "/api/v1/users/rekey",
     operation_id = "rekey_users", tag = "users", request_body = Rekeying, responses(
     (status = 200, description = "The users under their new keys; nothing has changed unless `applied` is true",
@@ -253,24 +253,23 @@ async fn rekey(State(admin): State<Admin>, Adding(call): Adding, body: Bytes) ->
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Erasing {
-    /// Let nothing bind the person any more: neither that they are disabled nor what they are denied.
+    /// Also remove the person's disabled state and denies.
     #[serde(default)]
     forget: bool,
 }
 
-/// What still binds an erased person.
+/// Denies and disabled state that still apply to an erased person.
 #[derive(Debug, Serialize, ToSchema)]
 struct Erased {
-    /// A keyed digest of the key stays, so that these bind the person if they come back.
+    /// True if a keyed digest of the key is kept, so that these apply if the person comes back.
     kept: bool,
     disabled: bool,
     /// Such as group `Staff`.
     denies: Vec<String>,
 }
 
-/// Erases a user with all that they hold; it takes scope `admin`
-///
-/// Where the user is disabled or denied something, a keyed digest stays, so that this still binds them; `forget` leaves nothing.
+/// Erases a user and all memberships; requires scope `admin`
+/// If the user is disabled or has denies, a keyed digest of the key is kept so that these still apply; `forget` removes it.
 #[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}", operation_id = "erase_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), Erasing
 ), responses((status = 200, description = "The user is gone; the body says what still binds the person",
@@ -300,7 +299,7 @@ async fn act(admin: &Admin, call: &Call, user: UserId, act: Act) -> Result<Respo
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Gives a group or role by hand; no login takes it away
+/// Assigns a group or role by hand; no login revokes it
 ///
 /// A user who was never seen is created.
 #[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}",
@@ -316,7 +315,7 @@ async fn assign(
     act(&admin, &call, user_id(&namespace, &subject)?, Act::Assign(target)).await
 }
 
-/// Takes away what was given by hand; what a mapping gives stays
+/// Removes a manual assignment; grants of mappings stay
 #[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/assignments/{kind}/{name}",
     operation_id = "unassign_from_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
@@ -330,18 +329,18 @@ async fn unassign(
     act(&admin, &call, user_id(&namespace, &subject)?, Act::Unassign(target)).await
 }
 
-/// Why a user may not have something.
+/// A deny: why a user may not have a group or role, and until when.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Denial {
     #[schema(min_length = 1, max_length = 1024)]
     reason: String,
-    /// RFC 3339; absent: until it is lifted.
+    /// Expiry (RFC 3339); absent: until the deny is lifted.
     #[schema(format = DateTime)]
     until: Option<String>,
 }
 
-/// Denies a group or role, whatever a mapping or a hand gives
+/// Denies a group or role, whatever mappings or manual assignments give
 #[utoipa::path(put, path = "/api/v1/users/{namespace}/{subject}/denies/{kind}/{name}",
     operation_id = "deny_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path), ("kind" = inline(Kind), Path), ("name" = String, Path)
@@ -359,7 +358,7 @@ async fn deny(
     }
     let until = until.as_deref().map(|text| (text, moment(text)));
     if let Some((text, None)) = until {
-        faults.push(Fault::new("until", Some(text), "expected a moment such as 2027-01-31T00:00:00Z"));
+        faults.push(Fault::new("until", Some(text), "expected a time such as 2027-01-31T00:00:00Z"));
     }
     if !faults.is_empty() {
         return Err(Refused::Invalid(faults).into());
@@ -441,7 +440,7 @@ async fn sessions(
     Ok(Json(Page { items: items.collect(), next: None }))
 }
 
-/// How many sessions have ended.
+/// Number of ended sessions.
 #[derive(Debug, Serialize, ToSchema)]
 struct EndedSessions {
     sessions: u64,
@@ -451,7 +450,7 @@ struct EndedSessions {
 #[utoipa::path(delete, path = "/api/v1/users/{namespace}/{subject}/sessions",
     operation_id = "end_sessions_of_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
-), responses((status = 200, description = "How many have ended", body = EndedSessions), Problems))]
+), responses((status = 200, description = "Number of sessions that ended", body = EndedSessions), Problems))]
 async fn end_sessions(
     State(admin): State<Admin>,
     Adding(call): Adding,
@@ -461,25 +460,25 @@ async fn end_sessions(
     Ok(Json(EndedSessions { sessions }))
 }
 
-/// What became of one session.
+/// The outcome for one session.
 #[derive(Debug, Serialize, ToSchema)]
 struct Resynced {
     /// `synced`, `ended`, `unanswered` or `no_token`.
     outcome: &'static str,
     granted: usize,
     revoked: usize,
-    /// Why it ended, or what did not answer.
+    /// Why the session ended, or what did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// What became of the sessions that could be asked for.
+/// The outcome for each session that could be renewed.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResyncedSessions {
     sessions: Vec<Resynced>,
 }
 
-/// Asks the provider again for every session of a user that can be renewed, and syncs what it says
+/// Asks the provider again for each renewable session of a user, and syncs the answers
 #[utoipa::path(post, path = "/api/v1/users/{namespace}/{subject}/resync", operation_id = "resync_user", tag = "users", params(
     ("namespace" = String, Path), ("subject" = String, Path)
 ), responses((status = 200, description = "The outcome for each session", body = ResyncedSessions), Problems))]

@@ -14,7 +14,7 @@ use super::super::service::{BUDGET, Refused, Unlooked};
 use crate::pipeline::mapping::definition::Fault;
 use crate::ports::store::StoreError;
 
-/// Why a call was not carried out.
+/// Why a call failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem it is, such as `urn:loginsync:problem:stale`.
@@ -23,7 +23,7 @@ pub struct Problem {
     pub title: &'static str,
     pub status: u16,
     pub detail: String,
-    /// Everything that is wrong with the request, each at its field.
+    /// All faults of the request, each with its field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
@@ -69,12 +69,12 @@ impl Problem {
     pub fn denied(why: &Denied) -> Self {
         let (status, detail) = why.told();
         let (kind, title) = match why {
-            Denied::Unknown => ("unauthorized", "Who calls is not known"),
+            Denied::Unknown => ("unauthorized", "Authentication required"),
             Denied::Face(_) => ("forbidden", "Not allowed"),
             Denied::TooMany(_) => ("too-many", "Too many calls"),
             Denied::TooLarge => ("too-large", "The body is too long"),
             Denied::Nowhere => ("not-found", "Not found"),
-            Denied::Method => ("method", "Not answered"),
+            Denied::Method => ("method", "Method not allowed"),
             Denied::Store(_) => UNAVAILABLE,
         };
         Self::new(status, kind, title, detail)
@@ -89,7 +89,7 @@ impl Problem {
         Self::new(
             StatusCode::PRECONDITION_REQUIRED,
             "version-required",
-            "Which version was seen is not said",
+            "`If-Match` is missing",
             "expected `If-Match` with the `ETag` of the object, or `*` for any",
         )
     }
@@ -99,7 +99,7 @@ impl Problem {
         match why {
             Unlooked::Refused(refused) => Self::of(refused),
             Unlooked::Busy => {
-                let detail = "as many such calls as are made at once are being made; try again in a moment";
+                let detail = "the maximum number of such calls is running; try again in a moment";
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", "Too many calls", detail)
             }
             Unlooked::TooLong => {
@@ -155,7 +155,7 @@ impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let all = [
             ("400", "The query cannot be read"),
-            ("401", "Who calls is not known"),
+            ("401", "Authentication required"),
             ("403", "The caller may not do this"),
             ("404", "Not found"),
             ("409", "In conflict with what is there, declared in the configuration file, or over the brake's limit"),

@@ -31,17 +31,17 @@ struct NewRole {
     #[serde(default)]
     #[schema(max_length = 1024)]
     description: String,
-    /// Its last effective, enabled holder is never removed by a login. Takes scope `admin`.
+    /// Its last effective, enabled holder is never removed by a login. Setting it requires scope `admin`.
     #[serde(default)]
     protected: bool,
-    /// Takes mappings from the configuration file alone. Takes scope `admin`.
+    /// Only mappings of the configuration file may give it. Setting it requires scope `admin`.
     #[serde(default)]
     privileged: bool,
-    /// Whether the brake on mass revocation covers it; true unless said otherwise. False takes scope `admin`.
+    /// Whether the brake on mass revocation covers it; default true. False requires scope `admin`.
     brake: Option<bool>,
 }
 
-/// What of a role changes; what is absent stays.
+/// Changes to a role; absent fields stay as they are.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangedRole {
@@ -91,7 +91,7 @@ async fn show(_: Reading, State(admin): State<Admin>, At(name): At<String>) -> R
     operation_id = "update_role", tag = "roles", request_body = ChangedRole, params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
 ), responses((status = 200, description = "The role as it is now", body = RoleView, headers(("ETag" = String))),
-    (status = 204, description = "The role is changed; the client lacks scope `read`"), Problems))]
+    (status = 204, description = "The role was changed; the client lacks scope `read`"), Problems))]
 async fn update(
     State(admin): State<Admin>,
     Changing(call): Changing,
@@ -105,8 +105,7 @@ async fn update(
 }
 
 /// Deletes a role of the store
-///
-/// Its mappings go with it, and its place in groups; who holds it loses it at once.
+/// Also deletes its mappings and removes it from groups; its holders lose it at once.
 #[utoipa::path(delete, path = "/api/v1/roles/{name}", operation_id = "delete_role", tag = "roles", params(
     ("name" = String, Path), ("If-Match" = String, Header), Confirming
 ), responses((status = 204, description = "The role, its mappings and its memberships are gone"), Problems))]
@@ -119,7 +118,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Who has a reason to hold a role directly
+/// Lists users who hold a role directly, with the reasons
 #[utoipa::path(get, path = "/api/v1/roles/{name}/members", operation_id = "list_role_members", tag = "roles",
     params(("name" = String, Path), Paging), responses(
     (status = 200, description = "One page of members", body = Page<Member>), Problems

@@ -16,9 +16,8 @@ pub fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(configuration)).routes(routes!(verification, verify))
 }
 
-/// The configuration in force, without anything secret, and what is suspicious in it
-///
-/// What is suspicious is what `loginsync lint` finds.
+/// The active configuration, without secrets, and the findings of `lint`
+/// The findings are those of `loginsync lint`.
 #[utoipa::path(get, path = "/api/v1/configuration",
     operation_id = "show_configuration", tag = "operations", responses(
     (status = 200, description = "The configuration", body = Setup), Problems
@@ -27,18 +26,17 @@ async fn configuration(_: Reading, State(admin): State<Admin>) -> Result<Json<Se
     admin.service.setup().await.map(Json).map_err(|why| Problem::unlooked(&why))
 }
 
-/// How the last verification of the audit went, or how far it is
+/// Result of the last verification of the audit, or its progress
 #[utoipa::path(get, path = "/api/v1/audit/verification",
     operation_id = "show_audit_verification", tag = "operations", responses(
-    (status = 200, description = "How it stands, at this sidecar", body = VerificationView), Problems
+    (status = 200, description = "State of the verification at this sidecar", body = VerificationView), Problems
 ))]
 async fn verification(_: Reading, State(admin): State<Admin>) -> Json<VerificationView> {
     Json(admin.service.verification())
 }
 
-/// Begins to verify the audit chain
-///
-/// It runs beside everything else, one at a time, and once a minute at most. It takes scope `read`.
+/// Starts a verification of the audit chain
+/// It runs in the background, one at a time, and at most once a minute. Requires scope `read`.
 #[utoipa::path(post, path = "/api/v1/audit/verification",
     operation_id = "verify_audit", tag = "operations", responses(
     (status = 202, description = "It has begun", body = VerificationView), Problems

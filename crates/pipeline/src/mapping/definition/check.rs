@@ -76,7 +76,7 @@ impl<'a> Check<'a> {
         let text = text?;
         let parsed = chrono::DateTime::parse_from_rfc3339(text);
         if parsed.is_err() {
-            self.raise("until", Some(text), "expected a moment such as 2027-01-31T00:00:00Z");
+            self.raise("until", Some(text), "expected a time such as 2027-01-31T00:00:00Z");
         }
         parsed.ok().map(|date| Timestamp(date.timestamp_millis()))
     }
@@ -214,7 +214,11 @@ impl<'a> Check<'a> {
     fn no_operator(&mut self, field: &str, definition: &ConditionDefinition) {
         let operators = definition.operators();
         if let Some((operator, value)) = operators.first() {
-            self.raise(format!("{field}.{operator}"), *value, "compares a claim; expected `claim` beside it");
+            self.raise(
+                format!("{field}.{operator}"),
+                *value,
+                "compares a claim; expected `claim` in the same condition",
+            );
         }
     }
 

@@ -56,7 +56,7 @@ pub enum CertificateError {
     WeakRsa { position: usize, bits: usize },
     #[error("certificate {position} has a key of type `{found}`; expected RSA, or EC on P-256, P-384 or P-521")]
     KeyType { position: usize, found: String },
-    #[error("certificate {position} is the authority of another one beside it, and signs no logins")]
+    #[error("certificate {position} is the authority that issued another one in the list, and does not sign logins")]
     Authority { position: usize },
     #[error("certificate {position} is one more than the {MAX_CERTIFICATES} that are tried")]
     Further { position: usize },
