@@ -163,7 +163,7 @@ impl ConfigArgument {
         Ok((config, store))
     }
 
-    /// The same, with what is kept beside users.
+    /// The same, with the other stores that belong to it.
     ///
     /// # Errors
     /// When the configuration has faults, or the database cannot be opened.

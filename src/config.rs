@@ -76,7 +76,7 @@ pub struct Config {
     pub receivers: Vec<ReceiverSettings>,
     /// The proxy on the way out.
     pub egress: Option<Arc<Egress>>,
-    /// Who may call the APIs, beside those that the store knows.
+    /// Clients of the APIs, in addition to those of the store.
     pub api_clients: Vec<ApiClientSettings>,
     pub store: StoreSettings,
     pub audit_key: Option<Secret>,
@@ -482,7 +482,7 @@ pub struct Admin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Console {
     pub enabled: bool,
-    /// Who signs in beside those whom a link lets in.
+    /// Who may sign in, in addition to holders of a link.
     pub operators: Option<OperatorSettings>,
 }
 
@@ -506,7 +506,7 @@ pub struct Assertion {
     pub key: Option<Secret>,
 }
 
-/// Where tokens come beside headers, and how they are remembered.
+/// Where tokens come besides headers, and how they are cached.
 #[derive(Debug, Clone)]
 pub struct Bearer {
     /// How old what is known of a token's person may be.

@@ -5,8 +5,8 @@
 //! Only [`crate::login`] ever applies anything.
 //!
 //! A login may go on to ask the provider what its token left out. This look asks the provider's directory where it is told
-//! to, and never userinfo, for which it would have to spend an access token; what it does not ask is said beside the claim,
-//! and an outcome that hangs on it is not told.
+//! to, and never userinfo, for which it would have to spend an access token; the report marks a claim that it does not ask for,
+//! and an outcome that depends on one is unknown.
 
 mod input;
 

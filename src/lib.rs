@@ -1,4 +1,4 @@
-//! loginsync: a reverse proxy beside an app that syncs group membership and roles at every login.
+//! loginsync: a reverse proxy in front of an app that syncs group membership and roles at every login.
 //!
 //! The path of a login is one function, [`login::login`], and the modules are listed in the order in which it meets them.
 

@@ -20,7 +20,8 @@ pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: 
     findings
 }
 
-/// Where SAML libraries take logins by the POST binding, and where they do so beside it without being asked to.
+/// Where SAML libraries take logins by the POST binding, and the other addresses where they also do so, without being configured
+/// to.
 const ENDPOINTS: [(&str, &[&str], &str); 2] = [
     ("postResponse", &["artifactResponse", "paosResponse"], "mod_auth_mellon"),
     ("SAML2/POST", &["SAML2/POST-SimpleSign", "SAML2/Artifact", "SAML2/ECP"], "the Shibboleth service provider"),

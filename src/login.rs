@@ -250,7 +250,7 @@ pub async fn login(services: &Services, request: Request<'_>) -> Result<Passed, 
     let message = Message::Callback { providers, message, max_document };
     let Some(captured) = capture(services, &id, message)? else { return Ok(Passed::NoLogin) };
     let origin = match captured.provider.mode.way() {
-        // Beside a code, which the app binds to its own request.
+        // It comes with a code, which the app binds to its own request.
         Way::Relayed => Origin::Exchanged { access_token: None },
         _ => Origin::Watched(remembered),
     };

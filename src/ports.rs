@@ -1,4 +1,4 @@
-//! What reaches out: each file has a trait at its top, and real versions beside it.
+//! What reaches out: each file has a trait at its top, and its real implementations next to it.
 
 pub mod back_channel;
 pub mod catalogue;

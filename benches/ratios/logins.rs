@@ -1,6 +1,6 @@
 //! Logins as a browser brings them: the start leg first, so that each is bound to a request; then the callbacks, timed.
 //!
-//! Every user holds nine groups of ten and brings values beside them that no mapping knows. At a repeat login another one
+//! Every user holds nine groups of ten and also brings values that no mapping uses. At a repeat login another one
 //! of the ten is left out, so that one membership is granted and one revoked.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! What loginsync costs, beside nginx, haproxy and the parts of the work, all in one interleaved run on this machine.
+//! What loginsync costs, compared with nginx, haproxy and the parts of the work, all in one interleaved run on this machine.
 //!
 //! Only ratios of one run mean anything: the same program differs by half from one quiet moment to the next. The process
 //! under test has the first core, and the app with the browsers the second. `benches/run.sh` runs it.

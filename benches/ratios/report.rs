@@ -74,7 +74,7 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("\n| # | what | median (least–most) | bar | | beside it |\n|-|-|-|-|-|-|\n{}", self.rows);
+        println!("\n| # | what | median (least–most) | bar | | for comparison |\n|-|-|-|-|-|-|\n{}", self.rows);
         if self.missed.is_empty() {
             println!("Every bar holds.");
         } else {

@@ -1,4 +1,4 @@
-//! What a sidecar does beside requests: ends expired leases and denies, plans people anew, and logs the head of the audit.
+//! What a sidecar does in the background: ends expired leases and denies, plans people again, and logs the head of the audit.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// What there is to decide by beside the file. `None`: nothing is shared.
+    /// What the decision depends on besides the file. `None`: nothing is shared.
     pub(super) async fn following(&self) -> Result<Option<Following>, StoreError> {
         match &self.shared {
             Some(shared) => shared.following().await.map(Some),

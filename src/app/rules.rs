@@ -12,7 +12,8 @@ use crate::ports::catalogue::{Catalogue, Revision};
 use crate::ports::store::{Adopted, Store, StoreError};
 use crate::serve::admin::service;
 
-/// The rules of the file and of the store, beside other files. Where those add nothing, a file's own that has this epoch already.
+/// The rules of the file and of the store, with those of other files. Where these add nothing and the file's rules have this
+/// epoch already, they are returned as they are.
 pub(super) fn merged(
     file: &Arc<RuleSet>,
     stored: &Stored,

@@ -228,7 +228,7 @@ pub async fn rules_to_act(config: &Config, opened: &Opened) -> Result<Option<Arc
     Ok(Some(merged(&config.rules, &stored, Arc::new(elsewhere), config.rules.epoch)?))
 }
 
-/// The rules by which a sidecar of this file decides now, beside those of other files; with what is to be said of that.
+/// The rules by which a sidecar of this file decides now, merged with those of other files; and a remark on them.
 ///
 /// # Errors
 /// As for [`rules_with_store`].

@@ -1,4 +1,4 @@
-//! `loginsync completions` and `loginsync man`: what a package installs beside the binary.
+//! `loginsync completions` and `loginsync man`: what a package installs with the binary.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;

@@ -24,7 +24,7 @@ pub struct RelyingParty {
 pub enum WayIn {
     Oidc {
         auth: ClientAuth,
-        /// Beside `openid`.
+        /// In addition to `openid`.
         scopes: Vec<String>,
         authorization: Authorization,
     },

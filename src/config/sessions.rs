@@ -23,7 +23,7 @@ pub struct SessionSettings {
     /// How long what was read of a session serves the next requests.
     pub cache: Duration,
     pub most_per_user: usize,
-    /// With which requests of other sites browsers send its cookie, where no cookie of the app stands beside it.
+    /// With which requests of other sites browsers send its cookie, where it is not bound to a cookie of the app.
     pub same_site: SameSite,
     /// The domain to whose hosts browsers send the cookie. `None`: to the app's own host alone.
     pub cookie_domain: Option<String>,
@@ -92,7 +92,7 @@ pub enum SameSite {
 pub struct ForwardAuth {
     pub path: String,
     pub gateway: Gateway,
-    /// Hosts about which the gateway asks beside the app's own, in lower case. Empty: it is not asked which.
+    /// Hosts other than the app's own about which the gateway asks, in lower case. Empty: the host is not checked.
     pub hosts: Vec<String>,
 }
 

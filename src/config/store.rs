@@ -1,4 +1,4 @@
-//! Where the store is: a file of SQLite beside the sidecar, or a database of PostgreSQL that several sidecars share.
+//! Where the store is: a SQLite file on the sidecar's machine, or a PostgreSQL database that several sidecars share.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub struct Input {
 pub(super) enum What {
     Login {
         captured: Captured,
-        /// What came beside it.
+        /// What came with it.
         access_token: Option<AccessToken>,
     },
     /// A login would be refused before any signature is looked at.

@@ -45,7 +45,7 @@ pub struct Outcomes {
     logins: Family<Labels, Counter>,
     seconds: Family<ModeLabel, Histogram, fn() -> Histogram>,
     observer: Option<Arc<dyn Observer>>,
-    /// What the console shows beside the audit; `None`: nothing is remembered.
+    /// What the console shows in addition to the audit; `None`: nothing is remembered.
     memory: Mutex<Option<Memory>>,
 }
 

@@ -11,7 +11,7 @@
 //! settle    a row is confirmed, or put off with its fault
 //! ```
 //!
-//! What is not state, such as a refused login, waits beside it in a bounded queue ([`events`]).
+//! What is not state, such as a refused login, waits in a bounded queue of its own ([`events`]).
 
 pub mod events;
 
@@ -37,7 +37,7 @@ pub struct Due {
     pub confirmed: i64,
     /// What it was told with that version.
     pub state: Option<String>,
-    /// What it may know beside that: what was sent since and not confirmed.
+    /// What it may know in addition: what was sent since and not confirmed.
     pub tried: Option<String>,
     /// How often in a row this was tried in vain.
     pub failures: u32,
@@ -87,7 +87,7 @@ pub struct Confirmed {
     pub version: i64,
     /// What it was told with that version.
     pub state: Option<String>,
-    /// What it may know beside that.
+    /// What it may know in addition.
     pub tried: Option<String>,
 }
 
@@ -148,7 +148,7 @@ pub struct Tally {
 pub struct Round {
     pub number: i64,
     receivers: BTreeSet<String>,
-    /// Of what each of them hears beside what users hold.
+    /// Which events each of them receives, in addition to what users hold.
     #[serde(default)]
     listeners: Listeners,
 }

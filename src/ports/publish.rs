@@ -1,7 +1,7 @@
 //! What receivers are told of users, and how.
 //!
-//! A [`Receiver`] is told what a user holds now, beside what it was told before. It says whether it has taken that; what it was
-//! told is then kept as what it knows.
+//! A [`Receiver`] gets what a user holds now, with what it was sent before. It says whether it has taken that, which is then
+//! kept as what it knows.
 
 pub mod followers;
 pub mod health;
@@ -291,7 +291,7 @@ pub trait Receiver: Send + Sync {
     /// Tells what a user holds now. What needs no telling is taken at once.
     fn tell<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<Sent, Fault>>;
 
-    /// Whether it hears of anything beside what users hold.
+    /// Whether it receives events, in addition to what users hold.
     fn listens(&self) -> bool {
         false
     }

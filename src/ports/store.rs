@@ -386,7 +386,7 @@ fn made(secret: Option<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
     secret.ok_or_else(|| StoreError::Unavailable("the operating system returned no random bytes".into()))
 }
 
-/// What a store needs beside its users.
+/// What a store needs besides its users.
 pub trait Upkeep: Send + Sync {
     /// A secret by its name: the one that is kept, else what `make` returns, which is kept from now on. Only a first start makes one:
     /// the first random bytes of a process cost 40 ms.

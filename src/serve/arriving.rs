@@ -1,8 +1,8 @@
 //! Bodies of requests, as they arrive.
 //!
 //! A server that closes a connection over bytes that it has not read resets it, and a client that is still sending may lose the
-//! answer with that (RFC 9112 section 9.6). So the rest of a body that is dropped before its end is read on and thrown away, within
-//! bounds, beside the answer.
+//! answer with that (RFC 9112 section 9.6). So the rest of a body that is dropped before its end is read on and thrown away,
+//! within bounds, while the answer is sent.
 
 use std::fmt;
 use std::pin::Pin;

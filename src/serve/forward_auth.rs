@@ -44,7 +44,7 @@ pub fn is_asked(settings: &ForwardAuth, path: &str) -> bool {
 /// The request that a gateway asks about, as far as it tells.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// A host beside the app's own, that the configuration names.
+    /// A host other than the app's own, that the configuration names.
     pub host: Option<String>,
     /// Path and query.
     pub target: String,

@@ -261,7 +261,8 @@ impl Sought {
         Self { refused, passed, paths: access::Rules::new(&config.sessions.guarded) }
     }
 
-    /// Beside a callback they are refused whatever the operator says: the app may find the rest of its address in a body or a
+    /// At the path of a callback they are refused whatever the operator says: the app may find the rest of its address in a body
+    /// or a
     /// cookie.
     fn of<B>(&self, request: &Request<B>, beside: &Beside<'_>) -> &Seeks {
         let uri = request.uri();
@@ -519,7 +520,7 @@ async fn hold_form(
     Ok(form)
 }
 
-/// Names of identity headers were removed when the request came in, so nothing forged stays beside those of the bearer.
+/// Names of identity headers were removed when the request came in, so nothing forged stays next to those of the bearer.
 async fn tell_bearer(
     site: &Site,
     bearers: &Bearers,

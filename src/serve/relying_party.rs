@@ -102,7 +102,7 @@ pub struct OwnRequest {
     pub client: Option<Client>,
 }
 
-/// Our answer; or why there is none, with the cookies to set beside the refusal.
+/// Our answer; or why there is none, with the cookies to set with the refusal.
 pub type Outcome = Result<Response<Bytes>, Box<Refusal>>;
 
 /// A refusal, and what it changes in the browser.

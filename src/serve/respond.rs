@@ -1,6 +1,6 @@
 //! From what went wrong to what the browser sees: the only file that knows status codes.
 //!
-//! The browser hears what to do and a number; the log has the reason beside the same number. Nothing of a token, a cookie or
+//! The browser gets advice and a number; the log has the reason with the same number. Nothing of a token, a cookie or
 //! a claim is in either.
 //!
 //! | what | status |

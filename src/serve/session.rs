@@ -50,7 +50,7 @@ pub struct Desk {
     unbound: Counter,
 }
 
-/// What a session needs to know beside the login that it begins with.
+/// What a session needs to know besides the login that it begins with.
 #[derive(Default)]
 pub struct Beginning<'a> {
     /// The value of the app's own session cookie, as the app has just set it.
@@ -79,7 +79,7 @@ impl Desk {
         &self.settings
     }
 
-    /// The live session of a browser. One that is bound to the app's own cookie counts only beside it.
+    /// The live session of a browser. One that is bound to the app's own cookie counts only with it.
     ///
     /// # Errors
     /// When the store cannot be asked.
@@ -249,7 +249,7 @@ impl Desk {
             expires_at,
             most: self.settings.most_per_user,
         };
-        // Beside the app's own cookie, which the app guards as it likes, ours may come with what another site posts: a
+        // Bound to the app's own cookie, which the app guards as it likes, ours may come with what another site posts: a
         // provider's answer that arrives a second time. By itself it must not, unless the operator says so.
         let same_site = if beginning.app_cookie.is_some() { SameSite::None } else { self.settings.same_site };
         let begun = self.store.begin(session).await?;

@@ -148,7 +148,7 @@ pub struct Recipient<'a> {
     pub public_key: &'a [u8],
     pub content: ContentEncryption,
     pub transport: KeyTransport,
-    /// The EncryptedKey stands beside the EncryptedData, not in it.
+    /// The EncryptedKey is a sibling of the EncryptedData, not in it.
     pub beside: bool,
 }
 

@@ -151,7 +151,7 @@ pub fn read(
     if fields.has(Field::SamlArt) {
         return Err(CaptureRefusal::Artifact);
     }
-    // Unlike a code or an access token, these never stand beside an ID token: an app might believe them in its place.
+    // Unlike a code or an access token, these never come with an ID token: an app might believe them in its place.
     if let Some(field) =
         [Field::Response, Field::Credential, Field::WsResult].into_iter().find(|field| fields.has(*field))
     {
@@ -178,7 +178,7 @@ pub fn read(
 }
 
 /// What may reach the app at the callback of a provider whose login is the app's own exchange: a code, by whichever method,
-/// or an error. An ID token beside a code is a login (OIDC Core 3.3): an app may believe it without exchanging the code, and one
+/// or an error. An ID token with a code is a login (OIDC Core 3.3): an app may believe it without exchanging the code, and one
 /// that finds no code does. The configuration sees to it that no other mode has this path.
 fn read_relayed(providers: &[Arc<Provider>], fields: &ProtocolFields) -> Result<Arrival, CaptureRefusal> {
     let others =

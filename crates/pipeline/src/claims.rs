@@ -119,7 +119,7 @@ pub struct Claim {
     pub name: ClaimName,
     pub state: ClaimState,
     pub split: Split,
-    /// Elements of a wrong type that were passed over beside good ones.
+    /// Elements of a wrong type that were skipped among valid ones.
     pub skipped: usize,
     /// Whether mappings can be decided on it: not when unresolved, malformed, or missing under `keep`.
     pub decided: bool,

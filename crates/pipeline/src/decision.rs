@@ -89,7 +89,7 @@ pub struct Login {
     pub arrived: Vec<ArrivedNames>,
 }
 
-/// What a claim brought, for the audit: its state and how much, never its values beside the mapped ones.
+/// What a claim brought, for the audit: its state and how much, never its values except the mapped ones.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClaimSummary {
     pub name: String,
@@ -186,7 +186,7 @@ pub struct Changes {
     pub key: Option<UserId>,
     /// The user becomes one with another of those who were asked for, by place: their row goes.
     pub into: Option<usize>,
-    /// What to note of the token, beside what is noted.
+    /// What to record of the token in addition to what is recorded.
     pub token: Seen,
     /// Windows of the brake in which the user was counted now.
     pub windows: BTreeMap<(ProviderName, Target), Window>,
@@ -248,7 +248,7 @@ pub struct Shared {
     pub work: Option<Work>,
     /// Work that is done, by number.
     pub done: Vec<i64>,
-    /// What to note of the token, beside what is noted.
+    /// What to record of the token in addition to what is recorded.
     pub token: Seen,
     pub catalogue: Option<Written>,
     /// The store was restored from a backup: from now on tokens are refused that were issued before this moment. All sessions and

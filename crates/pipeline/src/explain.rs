@@ -58,7 +58,7 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub plan: Option<PlanReport>,
-    /// What to know beside it.
+    /// Remarks on it.
     pub notes: Vec<String>,
 }
 
@@ -156,7 +156,7 @@ impl ClaimReport {
     }
 }
 
-/// Where a login would go on to look for a claim that is not known: the provider's directory, or sources beside the token.
+/// Where a login would go on to look for a claim that is not known: the provider's directory, or sources other than the token.
 pub fn elsewhere(claim: &ClaimName, state: &ClaimState, provider: &Provider, reads: Reads<'_>) -> Option<String> {
     let rule = provider.claims.iter().find(|rule| rule.name == *claim)?;
     match state {

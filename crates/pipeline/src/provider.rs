@@ -66,7 +66,7 @@ pub enum Protocol {
     Saml(SamlPolicy),
 }
 
-/// What an ID token must say beside issuer and times.
+/// What an ID token must say besides issuer and times.
 #[derive(Debug, Clone)]
 pub struct OidcPolicy {
     /// The relying party's own identifier: must be in `aud`.
@@ -104,7 +104,7 @@ pub enum Form {
     GoogleIap,
 }
 
-/// What a SAML response must say beside issuer and times.
+/// What a SAML response must say besides issuer and times.
 #[derive(Debug, Clone)]
 pub struct SamlPolicy {
     /// The app's own entity ID: must be named by every AudienceRestriction.

@@ -15,7 +15,7 @@ use super::mapping::RuleSet;
 use super::plan::{Change, Grant, Plan, Snapshot, Source};
 use super::provider::LONGEST_LEEWAY;
 
-/// What a later version has written beside what this one knows. It is kept as it is.
+/// Fields that a later version has written and this one does not know. They are kept as they are.
 pub type Rest = BTreeMap<String, Value>;
 
 /// One user.
@@ -95,7 +95,7 @@ pub struct ProviderLogin {
     pub renewed_at: Option<Timestamp>,
 }
 
-/// What is known of a grant beside its target and source.
+/// What is known of a grant besides its target and source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Holding {
     pub granted_at: Timestamp,

@@ -25,7 +25,7 @@ impl<T> Verified<T> {
     }
 }
 
-/// The claims of a payload that comes beside the assertion: userinfo, or an access token.
+/// The claims of a payload that comes with the assertion: userinfo, or an access token.
 #[derive(Debug, Clone)]
 pub struct Payload(pub serde_json::Map<String, serde_json::Value>);
 
@@ -73,7 +73,7 @@ pub fn signed_userinfo(
     oidc::check_beside(provider, policy, token, keys, oidc::Audience::Ours, now)
 }
 
-/// The claims of an access token in the form of a JWT that the token endpoint sent beside an ID token. It is meant for
+/// The claims of an access token in the form of a JWT that the token endpoint sent with an ID token. It is meant for
 /// another audience, so that nothing is asked of that; it counts by its signature and by speaking of the same person.
 ///
 /// # Errors
@@ -146,7 +146,7 @@ pub enum Origin {
     Watched(Vec<Remembered>),
     /// It answers a request of our own, and must match it whatever the configuration says of binding; the token is spent.
     Asked { request: RememberedRequest, access_token: Option<AccessToken> },
-    /// The provider's token endpoint sent it, over TLS, in answer to the app; or it came to the app beside a code for that
+    /// The provider's token endpoint sent it, over TLS, in answer to the app; or it came to the app with a code for that
     /// endpoint. State and nonce stay with the app, and the provider sees to it that a grant is spent once.
     Exchanged { access_token: Option<AccessToken> },
     /// A header of any request carries it, as often as its bearer likes.
@@ -154,7 +154,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// What came beside the token and opens the provider's userinfo.
+    /// What came with the token and opens the provider's userinfo.
     pub fn access_token(&self) -> Option<&AccessToken> {
         match self {
             Self::Asked { access_token, .. } | Self::Exchanged { access_token } => access_token.as_ref(),

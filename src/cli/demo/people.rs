@@ -29,7 +29,7 @@ impl Person {
         }
     }
 
-    /// For the circle beside the name.
+    /// For the circle next to the name.
     pub fn initial(&self) -> String {
         self.name.chars().take(1).collect()
     }

@@ -34,7 +34,7 @@ use super::pages::{Links, Message, Party, SUBMIT, page};
 use super::people::{People, Person, Unchanged};
 use crate::clock::Clock;
 
-/// The group that a forged answer claims beside the person's own.
+/// The group that a forged answer claims in addition to the person's own.
 const COVETED: &str = "administrators";
 
 /// The app, as the provider was told of it: answers go nowhere else.

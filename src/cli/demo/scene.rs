@@ -37,7 +37,7 @@ pub struct Scene {
     pub app: Arc<DemoApp>,
     pub journal: Arc<Journal>,
     pub sidecar: Running,
-    /// Sidecars beside that one.
+    /// The other sidecars.
     others: Vec<Running>,
     /// Before them, where there are others.
     pub balancer: Option<Balancer>,

@@ -112,7 +112,7 @@ pub(super) fn form(section: &Section<'_>) -> Form {
     form.map_or(Form::Authorization, |found| found.value)
 }
 
-/// Names of clients beside our own.
+/// Names of clients other than our own.
 fn identifiers(section: &Section<'_>, key: &'static str) -> Vec<String> {
     let identifier = |text: &str| {
         Issuer::parse(text)

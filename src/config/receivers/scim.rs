@@ -114,7 +114,7 @@ fn login(section: &Section<'_>) -> Option<ScimLogin> {
     fixed.or(variable).or(client.map(ScimLogin::Client))
 }
 
-/// A token as a header can carry it (RFC 6750 section 2.1), and nothing beside it.
+/// A token as a header can carry it (RFC 6750 section 2.1), and nothing else.
 fn check_token(bytes: &[u8]) -> Result<(), String> {
     let token = bytes.trim_ascii();
     match !token.is_empty() && token.len() <= MOST_TOKEN && token.iter().all(u8::is_ascii_graphic) {

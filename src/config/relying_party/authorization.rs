@@ -1,4 +1,5 @@
-//! What an authorization request of ours asks beside the protocol's own: `authorization_parameters`, `forward_login_hint`,
+//! What an authorization request of ours asks in addition to the protocol's parameters: `authorization_parameters`,
+//! `forward_login_hint`,
 //! `response_mode`; and what sign-outs ask: `end_session_return`, `frontchannel_logout`.
 
 use super::super::reader::{Section, Value};

@@ -13,7 +13,7 @@ use crate::pipeline::ids::{Target, Timestamp};
 /// Events of one receiver that wait.
 pub const MOST_EVENTS: usize = 1000;
 
-/// What receivers hear of beside what users hold, by their names. Those who hear of nothing are here too.
+/// Which events receivers get in addition to what users hold, by their names. Receivers without events are here too.
 pub type Listeners = BTreeMap<String, Listening>;
 
 /// Who is told of changes.
@@ -24,7 +24,7 @@ pub struct Following {
     pub listeners: Listeners,
 }
 
-/// What one receiver hears of beside what users hold.
+/// Which events one receiver gets in addition to what users hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Listening {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

@@ -23,7 +23,7 @@ pub(super) const CONTINUED: &str = "audit_continued";
 /// An operator vouches for the rows from before there was a key.
 pub(super) const ACCEPTED: &str = "unkeyed_accepted";
 
-/// Who a row is about: kept beside the chain.
+/// Who a row is about: kept outside the chain.
 #[derive(Serialize)]
 struct Person<'a> {
     namespace: &'a str,
@@ -265,7 +265,7 @@ impl<'a> Walk<'a> {
         self.check_accepted(row)
     }
 
-    /// Whether it says what was written, whatever stands beside it.
+    /// Whether it says what was written, whatever the rest of the row says.
     fn check_mac(&self, row: &Stored) -> Result<Vec<u8>, Broken> {
         if row.keyed != row.key.is_some() {
             return fault(row.sequence, "contradicts itself about its key: it was altered");

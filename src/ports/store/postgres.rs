@@ -63,7 +63,7 @@ const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 /// How often something is decided again because others were faster.
 const TRIES: usize = 20;
 
-/// What transactions lock beside rows, until they end. A database has these for itself.
+/// What transactions lock besides rows, until they end. Each database has its own.
 mod locks {
     /// Held by what asks about all users, and shared by what asks about those who hold one target.
     pub(super) const FACTS: i64 = 0x6c6f_6769_0001;

@@ -1,4 +1,4 @@
-//! What the faces share of HTTP: who calls, what a body says, and what was asked for beside it.
+//! What the API dialects share of HTTP: the caller, the body, and the parameters of the request.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -125,7 +125,7 @@ impl Arrival {
         Err(Box::new(Failed { id: Some(self.id), trouble, spent: None, cookies: HeaderMap::new() }))
     }
 
-    /// Begins our session beside the app's own, where the app has just begun one.
+    /// Begins our session alongside the app's own, where the app has just begun one.
     async fn begin_session(site: &Site, id: &str, entered: &Entered, jar: &Jar, response: &mut Response<AppBody>) {
         let Some(gate) = &site.gate else { return };
         let Some(name) = gate.front.desk.settings().app_cookie.as_deref() else { return };

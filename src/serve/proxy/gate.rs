@@ -97,7 +97,7 @@ impl Gate {
     /// Lets a request through to the app, with the identity headers of its session, or answers in its place.
     pub async fn admit(&self, site: &Site, jar: &Jar, request: Parts<'_>) -> Result<Admitted, Trouble> {
         if let Some(session) = self.session(jar, request.headers).await? {
-            // Names of identity headers were removed when the request came in, so nothing forged stays beside these.
+            // Names of identity headers were removed when the request came in, so nothing forged stays next to these.
             site.tell(request.headers, &Identity::of_session(&session), None)?;
             return Ok(Admitted::Passes(Some(session)));
         }

@@ -15,7 +15,7 @@ use crate::serve::held::{Budget, Client, Held};
 pub const SHORT: usize = 1500;
 /// Bytes of all addresses that are kept. One client gets an eighth.
 const MOST: usize = 4 << 20;
-/// What an entry takes beside its address.
+/// What an entry takes besides its address.
 const ENTRY: usize = 256;
 
 /// The addresses that are kept, by ticket.

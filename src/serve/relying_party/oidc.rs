@@ -91,7 +91,7 @@ impl Client {
         Ok(Departure { address: address.into(), pending })
     }
 
-    /// What is asked beside the protocol's own. The configuration names no parameter that is ours.
+    /// What is asked in addition to the protocol's parameters. The configuration cannot name one that we set.
     fn asked<'a>(&'a self, hint: Option<&'a str>) -> impl Iterator<Item = (&'a str, &'a str)> {
         let Authorization { parameters, forward_login_hint, form_post, .. } = &self.authorization;
         let is_hint = |hint: &&str| hint.chars().count() <= MOST_HINT && !hint.chars().any(char::is_control);

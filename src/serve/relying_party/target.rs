@@ -1,4 +1,4 @@
-//! Where a browser goes once it has signed in: a place of the app, of a host that the configuration names beside it, or the start page.
+//! Where a browser goes once it has signed in: a page of the app, of another host that the configuration names, or the start page.
 //!
 //! The text comes from the author of the link, and nothing but the names of those hosts widens what is taken.
 

@@ -73,7 +73,7 @@ pub struct ProtocolFields {
     found: Vec<(Field, Place, String)>,
     /// Where a `code` stands that every reader reads alike: by its very name, and not empty.
     code: Option<Place>,
-    /// What stands beside an error, first come.
+    /// The first field that comes with an error.
     description: Option<String>,
 }
 
@@ -144,7 +144,7 @@ impl ProtocolFields {
         self.found.iter().any(|(known, ..)| *known == field)
     }
 
-    /// Whether an app that reads a field also reads a `code` beside it: one, plainly named, not empty, in the same place.
+    /// Whether an app that reads a field also reads a `code` with it: one, plainly named, not empty, in the same place.
     pub fn has_plain_code_beside(&self, field: Field) -> bool {
         let place = self.found.iter().find(|(known, ..)| *known == field).map(|(_, place, _)| *place);
         self.code.is_some() && self.code == place

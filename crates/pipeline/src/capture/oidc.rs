@@ -13,7 +13,7 @@ use super::super::provider::algorithm::SigningAlgorithm;
 /// An ID token's length in bytes, at most. A token of 2,000 group names stays well below.
 const MAX_TOKEN: usize = 512 * 1024;
 
-/// An access token as it came beside an ID token. Nothing prints it, and it is wiped when dropped.
+/// An access token as it came with an ID token. Nothing prints it, and it is wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(zeroize::Zeroizing<String>);
 

@@ -209,7 +209,7 @@ impl Tokens {
     pub fn hides_login(&self, provider: &Provider, client_id: &str) -> bool {
         let synced = match &self.id_token {
             Some(Ok(token)) => token,
-            // Nothing is synced, so nothing may stand beside it.
+            // Nothing is synced, so no other token may be there.
             _ => return self.nested || !self.beside.is_empty(),
         };
         self.beside.iter().any(|beside| match UntrustedIdToken::parse(beside.expose()) {

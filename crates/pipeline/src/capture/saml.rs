@@ -239,7 +239,7 @@ pub(crate) fn read_text(text: String) -> Result<Message, GuardError> {
     }
 }
 
-/// XML 1.0 section 2.11, before any parser sees it: one of them gets it wrong beside references.
+/// XML 1.0 section 2.11, before any parser sees it: one of them gets it wrong next to references.
 fn with_plain_line_ends(text: String) -> String {
     if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text }
 }

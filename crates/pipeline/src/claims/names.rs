@@ -1,6 +1,6 @@
 //! Short words for the long names that SAML attributes have.
 //!
-//! A word stands for its long names beside itself: `name = "groups"` finds an attribute of that Name or FriendlyName, and the
+//! A word stands for itself and for its long names: `name = "groups"` finds an attribute of that Name or FriendlyName, and the
 //! one that Entra and ADFS send. `docs/claims.md` has the table for operators; a test holds the two together.
 
 use crate::verify::saml::SamlStatement;
@@ -42,7 +42,7 @@ pub const ALIASES: [(&str, &str); 31] = [
     ("eduPersonScopedAffiliation", "urn:oid:1.3.6.1.4.1.5923.1.1.1.9"),
 ];
 
-/// What an assertion says beside its attributes, which a claim reads by one of these names. An attribute of the same name is
+/// What an assertion says outside its attributes, which a claim reads by one of these names. An attribute of the same name is
 /// not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {

@@ -46,7 +46,7 @@ pub(super) fn in_token(payload: &Map<String, Value>, selector: &Selector) -> boo
     let distributed = matches!(payload.get("_claim_names"), Some(Value::Object(names)) if names.contains_key(top));
     let truthy = |value: &Value| matches!(value, Value::Bool(true)) || value.as_str() == Some("true");
     let flagged = top == "groups" && payload.get("hasgroups").is_some_and(truthy);
-    // Values beside a marker may be a part of the list, so the marker counts even then.
+    // Values next to a marker may be a part of the list, so the marker counts even then.
     distributed || flagged
 }
 

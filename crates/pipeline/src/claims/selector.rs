@@ -55,7 +55,7 @@ impl Selector {
         payload.get(first).map_or(Found::Missing, |value| descend(value, rest))
     }
 
-    /// What of an assertion beside its attributes this claim is.
+    /// The part of an assertion, other than its attributes, that this claim reads.
     pub(super) fn part(&self) -> Option<Part> {
         match self {
             Self::Name(name) => Part::named(name),

@@ -14,7 +14,7 @@ use super::{ClaimState, Unresolved};
 pub use crate::provider::claim::{Source, Take};
 use crate::verify::{Payload, Verified};
 
-/// What a login has beside its assertion.
+/// What a login has besides its assertion.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     pub userinfo: Brought<Verified<Payload>>,

@@ -1,4 +1,4 @@
-//! What may be asked for beside a login: an operator's act, and a plan from recorded claims.
+//! What may be asked for without a login: an operator's act, and a plan from recorded claims.
 
 use crate::ids::{Target, Timestamp};
 

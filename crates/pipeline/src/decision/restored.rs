@@ -22,7 +22,7 @@ pub fn restored(by: &str, now: Timestamp) -> Save {
     Save { people: Vec::new(), shared: Shared { restored: Some(now), audit: vec![entry], ..Shared::default() } }
 }
 
-/// Changes nothing, and tells the audit of something that happened beside users.
+/// Changes no user, and records an event in the audit.
 pub fn noted(event: &'static str, detail: &serde_json::Value) -> Save {
     Save { people: Vec::new(), shared: Shared { audit: vec![Entry::told(event, detail)], ..Shared::default() } }
 }

@@ -77,7 +77,7 @@ impl WrittenClaims {
     }
 
     fn saml(&self) -> SamlStatement {
-        // What stands beside the attributes of an assertion has the name that a claim reads it by.
+        // What an assertion says outside its attributes has the name by which a claim reads it.
         let of = |wanted: Part| {
             let (name, _) = PARTS.iter().find(|(_, part)| *part == wanted)?;
             self.0.get(*name).and_then(Value::as_str).map(str::to_owned)

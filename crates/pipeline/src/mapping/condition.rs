@@ -265,7 +265,7 @@ impl ClaimCondition {
 }
 
 impl Condition {
-    /// Whether it asks about the person beside the claims.
+    /// Whether it depends on the person, not only on the claims.
     pub fn needs_person(&self) -> bool {
         !matches!(self, Self::Claim(_))
     }

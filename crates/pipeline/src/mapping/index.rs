@@ -68,7 +68,7 @@ struct Entry(u32);
 
 const LONG: u32 = 1 << 31;
 
-/// An entry beside half of its value's hash: what differs there is another value, and is told apart without following the
+/// An entry with half of its value's hash: what differs there is another value, and is told apart without following the
 /// entry to its mapping and the mapping to its value, which a large set would have to fetch from far away.
 #[derive(Debug, Clone, Copy)]
 struct Hashed {

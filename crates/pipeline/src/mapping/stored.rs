@@ -1,4 +1,4 @@
-//! What the mapping APIs have made: groups, roles, mappings and aliases beside those of the configuration file, and how
+//! What the mapping APIs have created: groups, roles, mappings and aliases in addition to those of the configuration file, and how
 //! the two become one rule set.
 //!
 //! The file comes first: its mappings run before the store's, and a name that it declares is its own. What of the store
@@ -239,7 +239,7 @@ impl Mapping {
     }
 }
 
-/// Makes one rule set of the file's and of what the store adds, beside the files of other sidecars. `file` is what the configuration
+/// Merges the rules of the file, of the store and of other sidecars' files into one rule set. `file` is what the configuration
 /// alone comes to.
 ///
 /// # Errors

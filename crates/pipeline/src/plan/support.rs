@@ -175,7 +175,7 @@ impl<'a> Support<'a> {
         least
     }
 
-    /// The roles that count beside what a decision gives, and those that may.
+    /// The roles that count in addition to what a decision gives, and those that may.
     fn with(&self, decision: &Decision) -> (BTreeSet<RoleName>, BTreeSet<RoleName>) {
         let given = Effective::of(decision.hits.iter().map(|hit| &hit.target), self.denied, self.rules).roles;
         let (gained, _) = self.split(&given);

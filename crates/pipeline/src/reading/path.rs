@@ -272,7 +272,7 @@ fn is_ambiguous(text: &[u8]) -> bool {
         || text.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| {
             let name = segment.split(|byte| matches!(byte, b';' | b'#' | b'?')).next().unwrap_or_default();
             let dots = name.iter().filter(|byte| **byte == b'.').count();
-            // White space and control characters beside the dots are dropped by some readers.
+            // Some readers drop white space and control characters next to the dots.
             dots >= 2 && name.iter().all(|byte| *byte == b'.' || *byte <= b' ' || *byte == 0x7f)
         })
 }

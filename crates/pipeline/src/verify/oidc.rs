@@ -60,7 +60,7 @@ pub(super) enum Audience {
     Any,
 }
 
-/// Checks a token that comes beside an ID token: signature, issuer, audience, and times where it has any.
+/// Checks a token that comes with an ID token: signature, issuer, audience, and times where it has any.
 pub(super) fn check_beside(
     provider: &Provider,
     policy: &OidcPolicy,
@@ -196,8 +196,10 @@ fn check_membership<'p>(policy: &OidcPolicy, payload: &'p Map<String, Value>) ->
     }
 }
 
-/// What comes beside is what the ID token vouches for: where it does, of an access token from a token endpoint (OIDC Core 3.1.3.8), and
-/// always of what came through the browser, where `at_hash` and `c_hash` are required (3.2.2.9, 3.3.2.11), since both may have been
+/// The ID token must vouch for what comes with it: where it has the hash, for an access token from a token endpoint (OIDC Core
+/// 3.1.3.8), and
+/// always for what came through the browser, where `at_hash` and `c_hash` are required (3.2.2.9, 3.3.2.11), since both may have
+/// been
 /// exchanged for another person's.
 fn check_hashes(
     algorithm: SigningAlgorithm,

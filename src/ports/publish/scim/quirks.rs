@@ -1,4 +1,4 @@
-//! What is known of a server, beside what the specification says of all.
+//! What is known of a server, in addition to what the specification says of all.
 
 use serde::{Deserialize, Serialize};
 

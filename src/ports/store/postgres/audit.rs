@@ -116,7 +116,7 @@ pub(super) async fn seal(store: &PgStore) -> Result<u64, Failed> {
     Ok(rows.len() as u64)
 }
 
-/// Seals all that is there now, and waits for what is being written beside it.
+/// Seals all rows that are there now, and waits for those that are being written meanwhile.
 async fn seal_all(store: &PgStore) -> Result<(), Failed> {
     let pipe = store.pipe().await?;
     let newest = pipe.number("SELECT coalesce(max(id), 0) FROM loginsync.audit", &[]).await?;

@@ -1,4 +1,4 @@
--- Version 2. What receivers have still to hear. It stands beside the tables of version 1.
+-- Version 2. Pending deliveries to receivers. Added to the tables of version 1.
 
 -- The version of each user whom receivers follow, raised with every change of what they hold; by which row of the audit, and by which
 -- login. `round`: of the receivers when it was looked at last. `open`: receivers have no row of this version yet.

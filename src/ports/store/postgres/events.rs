@@ -7,7 +7,7 @@ use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use crate::pipeline::ids::Timestamp;
 use crate::ports::outbox::events::{EventSettled, NewEvent, WaitingEvent, dropped, dropped_note};
 
-/// Notes what receivers have to hear of beside what users hold; nothing where that is nothing.
+/// Records the events for receivers, if there are any.
 pub(super) fn note(events: Vec<NewEvent>, now: Timestamp) -> Option<Statement> {
     if events.is_empty() {
         return None;

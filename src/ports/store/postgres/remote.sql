@@ -1,4 +1,4 @@
--- Version 4. Under which ids receivers know users and groups. It stands beside the tables of version 1.
+-- Version 4. The ids by which receivers know users and groups. Added to the tables of version 1.
 
 -- `kind` 0: a user, whose number is in `local`; 1: a group, by name. What has one id at a receiver is one here.
 CREATE TABLE loginsync.remote (

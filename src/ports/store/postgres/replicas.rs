@@ -110,7 +110,7 @@ pub struct Announcement {
     pub file: Announced,
 }
 
-/// What a replica decides by, beside its file.
+/// What a replica decides by, in addition to its file.
 #[derive(Debug, Clone)]
 pub struct Following {
     pub revision: Revision,

@@ -153,7 +153,7 @@ CREATE TABLE loginsync.seals (
     seal     bytea NOT NULL
 );
 
--- What names a person, beside the chain, so that it can be erased.
+-- What names a person, outside the chain, so that it can be erased.
 CREATE TABLE loginsync.audit_people (
     audit_id bigint PRIMARY KEY,
     user_id  bigint,

@@ -1,4 +1,4 @@
-//! What the store keeps by name, beside users.
+//! What the store keeps by name, apart from users.
 
 use super::pipe::{Statement, values};
 

@@ -52,7 +52,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     in_one_transaction(path, make)
 }
 
-/// Adds what later versions have beside the tables of [`RECORDS`].
+/// Adds what later versions have in addition to the tables of [`RECORDS`].
 fn extend(path: &Path) -> Result<(), StoreError> {
     in_one_transaction(path, |connection| {
         // Another process may have been faster, and then nothing is left.

@@ -10,7 +10,7 @@ use crate::pipeline::ids::Timestamp;
 use crate::ports::outbox::events::{EventSettled, NewEvent, WaitingEvent, dropped, dropped_note};
 
 impl Session<'_> {
-    /// Notes what receivers have to hear of beside what users hold.
+    /// Records the events for receivers.
     pub(super) fn note_events(&self, events: &[NewEvent], now: Timestamp) -> Result<(), StoreError> {
         events.iter().try_for_each(|NewEvent { receiver, event, user, data }| {
             self.run(

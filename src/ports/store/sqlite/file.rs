@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::super::StoreError;
 
 /// The right to serve a database: an advisory lock on `FILE.lock`. The system releases it when the process ends, however
-/// that ends, so that none is ever left behind. Commands work beside it: they rely on SQLite's own locks.
+/// that ends, so that none is ever left behind. Commands work alongside it: they rely on SQLite's own locks.
 #[derive(Debug)]
 pub struct Claim {
     lock: File,
@@ -101,7 +101,7 @@ pub(super) fn create_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// The path without symbolic links: SQLite puts its log beside the file itself, and two names of one file share a lock.
+/// The path without symbolic links: SQLite puts its log next to the file itself, and two names of one file share a lock.
 fn resolved(database: &Path) -> Result<PathBuf, StoreError> {
     std::fs::canonicalize(database).map_err(|error| cannot_use(database, &error))
 }

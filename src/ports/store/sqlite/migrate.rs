@@ -1,4 +1,4 @@
-//! From an older schema to the current one: into a new file beside the old one, which then takes its place.
+//! From an older schema to the current one: into a new file next to the old one, which then takes its place.
 //!
 //! ```text
 //! hold      no other process uses the file, and its log is in it
@@ -171,7 +171,7 @@ fn hold(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// The copy and the new file need room beside the old one, each about as much as it has.
+/// The copy and the new file need room on the same disk, each about as much as the old one.
 fn check_space(path: &Path) -> Result<(), StoreError> {
     let size = std::fs::metadata(path).map_err(|error| failed(path, &error))?.len();
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -618,7 +618,7 @@ mod tests {
         let path = folder.path().join("store.db");
         last_schema(&path);
         assert_whole(&path).await;
-        // The old one is beside it, as it was.
+        // The old one is next to it, as it was.
         let kept = folder.path().join("store.db.schema8");
         assert_eq!(count(&kept, "SELECT count(*) FROM watermarks"), 2);
         let mut left: Vec<String> = std::fs::read_dir(folder.path())

@@ -10,7 +10,7 @@ use super::cannot_open;
 
 /// The schema that this program writes. A database of a later one is refused.
 pub(super) const VERSION: i64 = 13;
-/// The first version with records. What came later stands beside it, and is added in place.
+/// The first version with records. Later versions add tables to it, in place.
 pub(super) const RECORDS: i64 = 9;
 /// Its tables.
 pub(super) const TABLES: &str = include_str!("schema/current.sql");

@@ -1,4 +1,4 @@
-//! Who may act beside people who log in: API clients, and operators of this console.
+//! Who may act besides people who log in: API clients, and operators of this console.
 
 use askama::Template;
 use axum::extract::State;

@@ -30,7 +30,7 @@ struct List {
 struct Kind {
     id: &'static str,
     title: &'static str,
-    /// What stands beside each.
+    /// The heading of the column next to the name.
     beside: &'static str,
     rows: Vec<Row>,
 }

@@ -173,7 +173,7 @@ fn not_signed_in(id: &str, trouble: &Trouble, cookies: HeaderMap) -> Response {
     response
 }
 
-/// Beside the cookies that a response sets already.
+/// In addition to the cookies that a response sets already.
 fn add(response: &mut Response, cookies: &HeaderMap) {
     for (name, cookie) in cookies {
         response.headers_mut().append(name, cookie.clone());

@@ -39,7 +39,7 @@ struct Overview {
     holds: usize,
     receivers: Vec<ReceiverRow>,
     warnings: Vec<Sentence>,
-    /// Active mappings without a hit since the start, and how many there are beside those.
+    /// Active mappings without a hit since the start, and how many more there are.
     idle: Vec<Idle>,
     idle_left_out: usize,
     mappings: usize,

@@ -116,7 +116,7 @@ impl Asked {
         (self.page - 1) * self.limit
     }
 
-    /// A page, with what its clients read of the pages beside it from the head.
+    /// A page, with the cursors of the neighbouring pages in the headers, where clients look for them.
     fn answer<T: Serialize>(&self, items: &[T], total: usize) -> Response {
         let pages = total.div_ceil(self.limit);
         let mut fields = vec![

@@ -1,7 +1,7 @@
 //! Looks: how a login is decided, and what other mappings would change. Nothing is written.
 //!
 //! Both may take long, so that they run off the I/O threads, few at once, not for ever, and no longer than a caller waits
-//! for them. What they read of everybody, the store reads beside what logins and sessions wait for.
+//! for them. What they read of all users, the store reads without delaying logins and sessions.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

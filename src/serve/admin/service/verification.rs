@@ -127,7 +127,7 @@ impl Service {
         self.verifier.look().into()
     }
 
-    /// Begins to verify the audit, beside everything else.
+    /// Starts a verification of the audit in the background.
     ///
     /// # Errors
     /// When the caller may not read, one is under way or has just ended, or the store cannot be read.

@@ -1,4 +1,4 @@
-//! What an operator looks at beside people and rules: providers, holds, leases, the audit.
+//! What an operator looks at besides people and rules: providers, holds, leases, the audit.
 
 use axum::Json;
 use axum::extract::State;

@@ -123,7 +123,7 @@ impl<'a, 'input> Census<'a, 'input> {
     }
 }
 
-/// XML Encryption section 3.5.2: how several products say that the EncryptedKey stands beside the EncryptedData. Nothing
+/// XML Encryption section 3.5.2: how several products say that the EncryptedKey is a sibling of the EncryptedData. Nothing
 /// here follows it, and no signature is looked for there.
 fn points_to_encrypted_key(node: Node<'_, '_>) -> bool {
     let data = node.parent().and_then(|key_info| key_info.parent());
@@ -191,7 +191,7 @@ fn child<'a, 'input>(node: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'inp
     elements(node).find(|child| is(*child, PROTOCOL, name))
 }
 
-/// The innermost status code, which says why, and the message beside it (SAML Core section 3.2.2).
+/// The innermost status code, which says why, and its message (SAML Core section 3.2.2).
 fn denial(root: Node<'_, '_>) -> Denial {
     let status = child(root, "Status");
     let message = status.and_then(|status| child(status, "StatusMessage")).and_then(text);
@@ -269,7 +269,7 @@ fn signatures(root: Node<'_, '_>, assertion: Node<'_, '_>, census: &Census<'_, '
     Ok(found)
 }
 
-/// SAML Core section 2.3.4: one EncryptedData, and EncryptedKeys beside it.
+/// SAML Core section 2.3.4: one EncryptedData, and EncryptedKeys next to it.
 fn encrypted(assertion: Node<'_, '_>) -> Result<(), GuardError> {
     let data = named(assertion, ENCRYPTION, "EncryptedData").count();
     let keys = named(assertion, ENCRYPTION, "EncryptedKey").count();

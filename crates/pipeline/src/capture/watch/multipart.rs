@@ -339,7 +339,7 @@ impl Part {
     }
 }
 
-/// What ends a line for some readers, beside a line feed: Python's `splitlines`.
+/// What ends a line for some readers, besides a line feed: Python's `splitlines`.
 fn is_other_break(letter: char) -> bool {
     matches!(letter, '\u{1}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{fffd}')
 }

@@ -41,7 +41,7 @@ pub struct StrayScan {
     body: Option<Box<Body>>,
 }
 
-/// What is looked for in a body beside.
+/// What is also looked for in a body.
 #[derive(Debug)]
 struct Body {
     /// The first bytes.

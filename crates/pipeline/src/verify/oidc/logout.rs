@@ -23,7 +23,7 @@ pub(in crate::verify) fn check(
     check_signature(policy, token, keys)?;
     let (payload, payload_bytes) = token.payload();
     check_issuer(provider, payload)?;
-    // Section 2.6 asks for nothing beside membership, and logout tokens have no `azp`.
+    // Section 2.6 asks for nothing but membership, and logout tokens have no `azp`.
     check_membership(policy, payload)?;
     let issued_at = required_date(payload, "iat")?;
     if issued_at > now.plus(provider.leeway) {

@@ -117,7 +117,7 @@ fn content_key<'k>(
     Err(fault)
 }
 
-/// EncryptedKeys within the EncryptedData's KeyInfo or beside it.
+/// EncryptedKeys within the EncryptedData's KeyInfo or next to it.
 fn encrypted_keys<'a, 'input: 'a>(
     encrypted: Node<'a, 'input>,
     data: Node<'a, 'input>,

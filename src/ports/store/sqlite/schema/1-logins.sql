@@ -61,7 +61,7 @@ CREATE TABLE tokens (
 
 CREATE INDEX tokens_by_until ON tokens (until);
 
--- The chain: each seal covers the row and the seal before it. What names a person stands beside it: a seal covers only the
+-- The chain: each seal covers the row and the seal before it. What names a person is outside it: a seal covers only the
 -- salted hash of that (`person`), so it can be erased. One row, not two, since every login writes it.
 CREATE TABLE audit (
     sequence INTEGER PRIMARY KEY,

@@ -1,4 +1,4 @@
--- Version 13. Events that receivers have still to hear of and that are not state. It stands beside the tables of version 9.
+-- Version 13. Pending events for receivers, which are not state. Added to the tables of version 9.
 
 -- `data` is JSON, with numbers and names and nothing personal. `due`: not before this moment.
 CREATE TABLE events (

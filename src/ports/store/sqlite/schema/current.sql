@@ -104,7 +104,7 @@ CREATE TABLE settings (
 ) WITHOUT ROWID;
 
 -- The chain. `mac` covers time, event, detail, login, user number (`user_id`) and the hash of the personal fields (`person`);
--- `seal` links it to the row before. What names a person stands beside it, so that it can be erased. `key` is the id of the key,
+-- `seal` links it to the row before. What names a person is outside it, so that it can be erased. `key` is the id of the key,
 -- NULL for rows that only have hashes. Rows of the first format keep their seals; the first row after them seals how many
 -- they are.
 CREATE TABLE audit (

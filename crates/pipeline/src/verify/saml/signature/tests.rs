@@ -110,7 +110,7 @@ fn what_is_signed_counts_in_its_role_alone() {
     }
 }
 
-/// What the document says beside what was signed never counts.
+/// What the document says outside the signed part never counts.
 #[test]
 fn what_was_signed_is_read_again_from_its_own_bytes() {
     let certificates = certificates(&["idp-rsa"]);
