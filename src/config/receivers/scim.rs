@@ -23,7 +23,7 @@ pub struct Scim {
 /// How the app knows us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScimLogin {
-    /// A token in a file, which is read anew for each user, so that it can be changed.
+    /// A token in a file, which is read again for each user, so that it can be rotated.
     TokenFile(PathBuf),
     Token(Secret),
     /// Tokens that live for a while, of an authorization server.

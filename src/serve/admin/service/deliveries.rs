@@ -25,7 +25,7 @@ impl Service {
         Ok(self.inspect.store().receiver(name).await?)
     }
 
-    /// What it has still to hear, the longest due first.
+    /// Pending deliveries, the longest due first.
     pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, Refused> {
         self.check_receiver(name)?;
         Ok(self.inspect.store().pending(name, limit).await?)

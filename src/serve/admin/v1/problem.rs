@@ -43,12 +43,7 @@ impl Problem {
             Refused::Invalid(faults) => {
                 let count = faults.len();
                 let detail = format!("{count} {}", if count == 1 { "fault found" } else { "faults found" });
-                let problem = Self::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "invalid",
-                    "Something is wrong with the request",
-                    detail,
-                );
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request has faults", detail);
                 Self { errors: faults.clone(), ..problem }
             }
             Refused::NotFound(_) => Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", text),
@@ -161,7 +156,7 @@ impl IntoResponses for Problems {
             ("409", "In conflict with what is there, declared in the configuration file, or over the brake's limit"),
             ("412", "Changed by another client meanwhile"),
             ("413", "The body is too long"),
-            ("422", "Something is wrong with the request; `errors` has everything"),
+            ("422", "The request has faults; `errors` lists all of them"),
             ("428", "`If-Match` is missing"),
             ("429", "Too many calls"),
             ("503", "The store is not available, or took too long"),
