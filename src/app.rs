@@ -171,7 +171,7 @@ pub async fn serve(path: PathBuf, config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Starts everything that a configuration asks for. `observer` hears of every login.
+/// Starts everything that a configuration asks for. `observer` gets every login.
 ///
 /// # Errors
 /// When a listener, the store or a certificate is not to be had.

@@ -72,7 +72,7 @@ pub struct Config {
     pub bearer: Bearer,
     /// `None`: the app trusts headers, or the tokens themselves.
     pub assertion: Option<Assertion>,
-    /// Who hears of what changes.
+    /// Receivers of changes.
     pub receivers: Vec<ReceiverSettings>,
     /// The proxy on the way out.
     pub egress: Option<Arc<Egress>>,
@@ -126,7 +126,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The names of all who hear of what changes.
+    /// The names of all receivers.
     pub fn receiver_names(&self) -> BTreeSet<String> {
         self.receivers.iter().map(|receiver| receiver.name.clone()).collect()
     }

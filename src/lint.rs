@@ -91,7 +91,7 @@ pub fn of_privileged(found: &Unvouched) -> Vec<Finding> {
     if *unknown > 0 {
         findings.push(finding(format!(
             "it is privileged, and of {unknown} grants by hand it is not known whether they were made with scope `admin`; look \
-             with `loginsync group members`, and take back (`user unassign`) or make anew (`user assign`) what you find"
+             with `loginsync group members`, and remove (`user unassign`) or repeat (`user assign`) what you find"
         )));
     }
     findings

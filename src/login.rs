@@ -52,7 +52,7 @@ pub struct Services {
     pub clock: Clock,
     pub meters: Arc<Meters>,
     pub outcomes: Arc<Outcomes>,
-    /// Who has to hear of a login before it goes on.
+    /// The receivers that must confirm a login before it goes on.
     pub followers: Arc<Followers>,
     /// Long SAML documents take a core for milliseconds: this many are verified at once, on threads that may block.
     pub verifiers: Arc<tokio::sync::Semaphore>,
@@ -458,7 +458,7 @@ async fn recorded(
     }
 }
 
-/// What an operator hears of a walk.
+/// What the log reports of a walk.
 struct LogTrace<'a> {
     services: &'a Services,
     id: &'a str,

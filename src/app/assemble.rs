@@ -47,7 +47,7 @@ pub(super) struct Parts {
     pub(super) verifiers: Arc<Semaphore>,
     /// Among other sidecars.
     pub(super) place: Place,
-    /// Who hears of what changes.
+    /// Receivers of changes.
     pub(super) deliveries: Deliveries,
 }
 

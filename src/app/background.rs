@@ -26,7 +26,8 @@ pub(super) async fn log_audit_head(core: Arc<Core>, shutdown: impl Future<Output
     }
 }
 
-/// Ends expired leases and denies, and plans everyone anew where the rules changed and `sync.apply` is `now`. One after the other, so that
+/// Ends expired leases and denies, and plans everyone again where the rules changed and `sync.apply` is `now`. One after the
+/// other, so that
 /// logins find the store free in between.
 pub(super) async fn reap(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let rounds = async {

@@ -1,4 +1,4 @@
-//! Deliveries: what receivers have still to hear goes out, each receiver by a worker of its own, at the sidecar that leads.
+//! Deliveries to receivers: each receiver has a worker of its own, at the sidecar that leads.
 //!
 //! A worker takes due deliveries, tells what each user holds now, and notes what was taken. Nothing waits for it, and what it does not
 //! come to is still due after a restart.
@@ -46,7 +46,7 @@ const COMPOSITION: &str = "composition";
 /// The receivers of a configuration, and what is counted about them.
 pub(super) struct Deliveries {
     receivers: Mutex<Arc<Vec<Arc<dyn Receiver>>>>,
-    /// Users have changed, and a login waits until receivers have heard of it.
+    /// Users have changed, and a login waits until receivers have confirmed it.
     raised: Arc<Notify>,
     /// Rows are there for workers to look at.
     spread: Notify,

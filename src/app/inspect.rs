@@ -93,7 +93,7 @@ impl Inspect for Arc<Core> {
     }
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), Refused>> {
-        // A caller that goes away must not leave the store with rules that logins never hear of.
+        // A caller that disconnects must not leave the store with rules that logins never apply.
         let core = Self::clone(self);
         Box::pin(async move {
             let revising = tokio::spawn(async move { core.revise(change).await });

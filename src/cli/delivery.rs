@@ -1,4 +1,4 @@
-//! `loginsync delivery`: what receivers have still to hear.
+//! `loginsync delivery`: the pending deliveries of receivers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

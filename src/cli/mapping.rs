@@ -118,7 +118,8 @@ fn apply(config: &ConfigArgument, by: &str, json: bool) -> Result<(), Failure> {
         true => print_json(&serde_json::json!({ "people": people, "changed": changed })),
         false => {
             println!(
-                "{people} users with recorded claims planned anew, {changed} changed; `loginsync hold list` shows what the brake holds"
+                "{people} users with recorded claims planned again, {changed} changed; `loginsync hold list` shows \
+                 what the brake holds"
             );
             Ok(())
         }

@@ -97,7 +97,7 @@ fn trusted(text: &str, preset: HeaderPreset) -> Result<HeaderName, Wrong> {
     let name = values::trusted_header(text)?;
     if Names::of(preset).is_some_and(|names| names.all().any(|own| name == own)) {
         return Err(Wrong::expected(format!(
-            "another header: with `headers.preset = \"{}\"` the app hears by this one from loginsync alone",
+            "another header: with `headers.preset = \"{}\"` only loginsync may set this one",
             preset.word()
         )));
     }

@@ -1,4 +1,4 @@
-//! `[[webhook]]` and `[[scim]]`: who hears of what changes.
+//! `[[webhook]]` and `[[scim]]`: the receivers of changes.
 
 mod scim;
 mod webhook;
@@ -17,7 +17,7 @@ use super::values::{self, Wrong};
 use super::{Limits, files};
 use crate::pipeline::ids::{GroupName, ProviderName, RoleName};
 
-/// Who hears of what changes, in whichever way.
+/// A receiver of changes, of either kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverSettings {
     pub name: String,
@@ -54,7 +54,7 @@ pub enum Unconfirmed {
     RefuseIfRevoking,
 }
 
-/// What a receiver hears of.
+/// What a receiver gets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
     /// Users who have logged in through one of these; none: all users.
@@ -168,7 +168,7 @@ fn named_groups(
     section: &Section<'_>,
     group: impl Fn(&str) -> Result<GroupName, Wrong>,
 ) -> Option<Option<BTreeSet<GroupName>>> {
-    let expected = "expected `\"all\"`, or the groups whose members it is told of, such as [\"Marketing\"]";
+    let expected = "expected `\"all\"`, or the groups whose members it gets, such as [\"Marketing\"]";
     match section.value("groups") {
         None => {
             let message = format!("missing in `{}`; {expected}", section.name);

@@ -41,7 +41,7 @@ fn twice(receivers: &[ReceiverSettings]) -> Vec<Finding> {
             Some(first) if is_scim || first.filter == settings.filter => {
                 let why = match is_scim {
                     true => "each takes the other's memberships for memberships that others gave",
-                    false => "each change is told there twice, with versions of its own",
+                    false => "each change is delivered there twice, with different versions",
                 };
                 let message = format!("it has the `url` of receiver `{}`: {why}; keep one of them", first.name);
                 findings.push(finding(Lint::ToldTwice, settings, message));
@@ -53,13 +53,13 @@ fn twice(receivers: &[ReceiverSettings]) -> Vec<Finding> {
     findings
 }
 
-/// Names of filters that neither the file nor the store declares: a receiver never hears of these.
+/// Names of filters that neither the file nor the store declares: nothing of these is ever delivered.
 fn undeclared(settings: &ReceiverSettings, rules: &RuleSet) -> Vec<Finding> {
     let groups = settings.filter.groups.iter().flatten().filter(|name| !rules.groups.contains_key(*name));
     let roles = settings.filter.roles.iter().flatten().filter(|name| !rules.roles.contains_key(*name));
     let named = groups.map(|name| ("group", name.as_str())).chain(roles.map(|name| ("role", name.as_str())));
     let message = |(kind, name): (&str, &str)| {
-        let message = format!("its `{kind}s` name `{name}`, and there is no such {kind}: it is never told of one");
+        let message = format!("its `{kind}s` name `{name}`, and there is no such {kind}: it never gets such a change");
         finding(Lint::NoSuchTarget, settings, message)
     };
     named.map(message).collect()

@@ -251,7 +251,7 @@ impl Outcomes {
         }
     }
 
-    /// A login's plan is durably committed. `waited`: for receivers that hear first, where there are any.
+    /// A login's plan is durably committed. `waited`: for receivers that must confirm first, where there are any.
     pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan, waited: Option<Duration>) -> Delivery {
         let seconds = self.time(about);
         let waited_ms = waited.map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));

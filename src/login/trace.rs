@@ -1,4 +1,4 @@
-//! What the steps of the walk share: whom they may ask, what they have so far, and who hears of it.
+//! What the steps of the walk share: whom they may ask, what they have so far, and who records it.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub struct Revision {
     pub after: Arc<Stored>,
     /// Groups and roles whose grants and denies go with their new name.
     pub renamed: Vec<(Target, Target)>,
-    /// What file and store come to now. `None` for what changes no decision.
+    /// The merged rules of file and store. `None` if a change does not affect decisions.
     pub rules: Option<Arc<RuleSet>>,
     /// May revoke over the brake's limit.
     pub confirmed: bool,

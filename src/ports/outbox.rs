@@ -1,4 +1,4 @@
-//! What receivers have still to hear of users: the outbox.
+//! The outbox: pending deliveries of users to receivers.
 //!
 //! It holds no messages. A user whose memberships change gets a higher version, in the transaction that changes them; of each
 //! receiver it is known which version it has confirmed, and what it was told with it. What is delivered is what the user holds
@@ -27,7 +27,7 @@ use crate::pipeline::ids::{Target, Timestamp, UserId};
 /// A delivery that is put off until the user changes again, or an operator asks for it.
 pub const STUCK: Timestamp = Timestamp(i64::MAX);
 
-/// What one receiver has still to hear of one user.
+/// The pending delivery of one user to one receiver.
 #[derive(Debug, Clone)]
 pub struct Due {
     pub number: i64,
@@ -201,7 +201,7 @@ pub trait Outbox: Send + Sync {
     /// Gives each of these receivers a row for the users who were raised since. Returns how many users those were.
     fn spread(&self, receivers: Vec<String>, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// What a receiver has still to hear at a moment, the longest due first.
+    /// The pending deliveries of a receiver at a moment, the oldest first.
     fn due(&self, receiver: String, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<Vec<Due>, StoreError>>;
 
     /// Notes what a receiver may know once a delivery is sent, whatever becomes of it.
@@ -216,7 +216,7 @@ pub trait Outbox: Send + Sync {
     /// Takes back what a receiver was told, of one user or of all who are there.
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Events that a receiver has still to hear of at a moment, the longest due first.
+    /// The pending events of a receiver at a moment, the oldest first.
     fn events(
         &self,
         receiver: String,

@@ -23,7 +23,7 @@ use super::store::{RoleThroughGroups, StoreError, UserView};
 use crate::config::Filter;
 use crate::pipeline::ids::{ProviderName, Timestamp};
 
-/// The cause of deliveries that an operator has asked for, to tell everything anew.
+/// The cause of deliveries that an operator has asked for, to tell everything again.
 pub const RESYNC: &str = "resync";
 
 /// What a receiver knows of a user.
@@ -64,7 +64,7 @@ pub struct Progress {
 }
 
 impl Told {
-    /// What a user holds, as far as a receiver hears of it. A user who is disabled holds nothing.
+    /// What a user holds, as far as a receiver gets it. A user who is disabled holds nothing.
     pub fn of(view: &UserView, name: Option<String>, filter: &Filter) -> Self {
         let all = |names: &[String], takes: &dyn Fn(&str) -> bool| -> BTreeSet<String> {
             let held = names.iter().filter(|name| view.enabled && takes(name));
@@ -121,7 +121,7 @@ pub struct Notice {
     pub is_uncertain: bool,
     /// `None`: the user was erased, or became one with another.
     pub after: Option<Told>,
-    /// Whether the receiver is to hear of this user.
+    /// Whether the receiver gets this user.
     pub is_for_receiver: bool,
     /// Why each membership is held, in words.
     pub reasons: Vec<(&'static str, String, Vec<String>)>,
@@ -156,7 +156,7 @@ impl Notice {
             known: Told::read(due.tried.as_deref().or(due.state.as_deref())),
             is_uncertain: due.tried.is_some(),
             after: view.map(|view| Told::of(view, name, filter)),
-            // Who was told of a user, or may have been, hears how it goes on.
+            // A receiver that knows of a user, or may, continues to get them.
             is_for_receiver: due.state.is_some() || due.tried.is_some() || (due.known.is_some() && is_meant),
             reasons,
             cause: due.cause.clone(),
@@ -318,7 +318,7 @@ pub type Finding = (&'static str, String);
 pub enum Sent {
     /// It was sent and taken. With the groups in which the user was there before we said so.
     Taken { foreign: BTreeSet<String> },
-    /// There was nothing in it that the receiver is to hear.
+    /// It contained nothing for the receiver.
     Nothing,
     /// The user does not exist there, and is not to be created: they hold nothing there.
     Absent,

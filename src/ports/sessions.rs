@@ -2,7 +2,7 @@
 //!
 //! The browser holds a random id; what it means is a row of the store, so that a session can be ended from outside. A row
 //! is found by the SHA-256 of the id, which is all that a reader of the database sees of it. What the person holds is not
-//! part of it: that is read anew from the grants, so that a revocation shows.
+//! part of it: that is read again from the grants, so that a revocation shows.
 
 use std::sync::Arc;
 

@@ -120,7 +120,7 @@ pub struct Reaped {
     pub expired: u64,
 }
 
-/// How far planning anew has come.
+/// How far planning again has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replanned {
     /// Where to go on; `None` when all are done.

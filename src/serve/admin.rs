@@ -61,7 +61,7 @@ pub trait Inspect: Send + Sync + 'static {
     fn catalogue(&self) -> Arc<dyn Catalogue>;
     /// What the APIs have made.
     fn stored(&self) -> Arc<Stored>;
-    /// What the configuration file alone comes to.
+    /// The rules of the configuration file alone.
     fn file_rules(&self) -> Arc<RuleSet>;
     fn now(&self) -> Timestamp;
     /// A receiver of this name, ready to be told.

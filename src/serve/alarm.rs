@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-/// A timer for a moment that moves on all the time. While it is set for an earlier one it stays as it is, and is set anew only
+/// A timer for a moment that moves on all the time. While it is set for an earlier one it stays as it is, and is set again only
 /// when it goes off: what is busy costs no timer.
 #[derive(Debug, Default)]
 pub struct Alarm(Option<Pin<Box<Sleep>>>);

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What is remembered is no older than `bearer.cache_age`, so that a revocation shows after that. It holds for the rules by which it
-//! was decided: after a change of rules a token is looked up anew, a moment later ([`RULES_LAG`]). Both memories are bounded, belong to
+//! was decided: after a change of rules a token is looked up again, a moment later ([`RULES_LAG`]). Both memories are bounded,
+//! belong to
 //! one configuration, and are emptied by a reload.
 
 use std::collections::HashMap;
@@ -68,7 +69,7 @@ pub struct Bearers {
 
 type Digest = [u8; 32];
 
-/// What a token came to.
+/// The outcome of a token.
 #[derive(Clone)]
 struct Remembered {
     /// `None`: it speaks of no person.

@@ -13,7 +13,7 @@ use crate::pipeline::plan::Plan;
 use crate::ports::sessions::Session;
 use crate::serve::bearer::Bearer;
 
-/// What the identity headers of a login came to.
+/// The outcome of the identity headers of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Told {
     /// Groups and roles were left out, since all headers together exceed `headers.max_bytes`.

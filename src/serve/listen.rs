@@ -50,7 +50,7 @@ pub enum Drained {
 
 /// Serves until `shutdown` is ready, then lets requests under way finish.
 ///
-/// The site is read anew for every request, so a reload reaches open connections too; the limits of `[listen]` are those of
+/// The site is read again for every request, so a reload reaches open connections too; the limits of `[listen]` are those of
 /// the start.
 pub async fn run(
     listener: impl Into<Door>,

@@ -352,7 +352,7 @@ fn client(site: &Site, peer: &Peer, headers: &HeaderMap) -> Option<Client> {
     headers::forwarded_chain(headers).find(|address| !site.trusts(*address)).map(Client::of)
 }
 
-/// What the app's answer came to.
+/// The outcome of the app's answer.
 enum Answered {
     App(Response<AppBody>),
     /// Its first pieces were looked at.

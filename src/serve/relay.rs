@@ -85,7 +85,7 @@ impl Relay {
 
 /// Serves until `shutdown` is ready, then lets exchanges under way finish.
 ///
-/// What answers is read anew for every request, so a reload reaches open connections too.
+/// What answers is read again for every request, so a reload reaches open connections too.
 pub async fn run(
     listener: TcpListener,
     relay: Arc<ArcSwap<Relay>>,

@@ -13,7 +13,7 @@ function localize(root) {
   }
 }
 
-// Asks for this page anew, and takes over the parts that are live; what is being used stays as it is.
+// Asks for this page again, and takes over the parts that are live; what is being used stays as it is.
 async function refresh() {
   const answer = await fetch(location.href, { headers: { "x-loginsync-live": "1" } });
   if (!answer.ok) return;

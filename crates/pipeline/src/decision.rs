@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! login      a verified login: replay, disabled, leases, gates, disabling mappings, brake, last holders
-//! preview    what a login would come to
-//! replan     what recorded claims come to under other rules
+//! preview    the outcome of a login
+//! replan     the outcome of recorded claims under other rules
 //! release    what the brake held, without the brake
 //! discard    forgets what the brake held
 //! reap       leases and denies that have ended
@@ -278,7 +278,7 @@ pub struct Written {
     pub gone: Vec<Target>,
 }
 
-/// What a login comes to.
+/// The outcome of a login.
 ///
 /// # Errors
 /// When facts about other users are missing.

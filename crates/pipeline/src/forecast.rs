@@ -190,7 +190,7 @@ struct Holders {
     after: u64,
 }
 
-/// Members through one provider, and those whom logins would take away.
+/// Members through one provider, and those that logins would remove.
 #[derive(Debug, Default)]
 struct Flow {
     members: u64,
@@ -232,7 +232,7 @@ pub struct Forecaster<'r> {
     left_out: u64,
 }
 
-/// What one user's logins under the new rules come to.
+/// The outcome of one user's logins under the new rules.
 #[derive(Default)]
 struct Outlook {
     grants: Vec<Grant>,
@@ -251,7 +251,7 @@ struct TurnedAway {
     disables: bool,
     /// Its gate is shut because something could not be read.
     undecided: bool,
-    /// What it would come to.
+    /// Its outcome.
     plan: Option<Box<Plan>>,
     /// As they were.
     grants: Vec<Grant>,
@@ -413,7 +413,7 @@ impl<'r> Forecaster<'r> {
         standing
     }
 
-    /// Lets the user log in anew through each provider of which claims are recorded.
+    /// Lets the user log in again through each provider of which claims are recorded.
     fn look(&mut self, person: &Person, standing: Vec<Grant>) -> Outlook {
         let mut outlook = Outlook { grants: standing, ..Outlook::default() };
         // No login of a disabled user changes anything.
@@ -449,7 +449,7 @@ impl<'r> Forecaster<'r> {
                 }
                 outlook.disables |= disables;
                 match plan {
-                    // A gate keeps people out of the app. What they hold is planned anew all the same.
+                    // A gate keeps people out of the app. What they hold is planned again all the same.
                     Some(plan) if self.new.sync.apply == Apply::Now => (*plan, grants),
                     plan => {
                         if let Some(plan) = plan.filter(|_| is_open) {
@@ -488,7 +488,7 @@ impl<'r> Forecaster<'r> {
         outlook.grants = carried_out(grants, &plan);
     }
 
-    /// What a login with the claims of the last one comes to, and the grants that it finds; or why it is refused, and whether
+    /// The outcome of a login with the claims of the last one, and the grants that it finds; or why it is refused, and whether
     /// that disables the user.
     fn planned(
         &self,

@@ -684,7 +684,7 @@ impl RuleSet {
             let Give::Captured(kind, template) = give else { continue };
             match template.expansions(&actions.allow, usize::MAX) {
                 Some(names) => roles.extend(names.iter().flat_map(|name| self.roles_named(*kind, name))),
-                // What it comes to is not known before: any role may be meant that is not privileged.
+                // Its outcome is not known before: any role may be meant that is not privileged.
                 None => roles.extend(self.roles.iter().filter(|(_, role)| !role.privileged).map(|(name, _)| name)),
             }
         }

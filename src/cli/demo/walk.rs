@@ -161,7 +161,7 @@ async fn story(walk: &mut Walk<'_, '_>) -> Result<u64, Failure> {
     walk.audited().await
 }
 
-/// What a login should come to. The changes are the plan's, the groups and roles what the user then holds.
+/// The outcome of a login. The changes are the plan's, the groups and roles what the user then holds.
 #[derive(Debug, Default)]
 struct Expected<'a> {
     granted: &'a [&'a str],
@@ -270,7 +270,7 @@ impl Walk<'_, '_> {
             self.compare("the user that the app was told", &told.user.as_str(), &who);
             self.compare("the groups that the app was told", &list(&told.groups), &list(expected.groups));
             self.compare("the roles that the app was told", &list(&told.roles), &list(expected.roles));
-            let line = format!("    the app is told: groups {}; roles {}", list(&told.groups), list(&told.roles));
+            let line = format!("    the app gets: groups {}; roles {}", list(&told.groups), list(&told.roles));
             let line = self.voice.toned(Tone::Quiet, &line);
             self.voice.say(&line);
         }

@@ -23,7 +23,7 @@ pub struct Webhook {
 /// What a message is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
-    /// The first that a receiver hears of a user.
+    /// The first message about a user to a receiver.
     Created,
     MembershipsChanged,
     /// E-mail address or name.

@@ -88,7 +88,7 @@ pub struct NewEvent {
     pub data: String,
 }
 
-/// An event that a receiver has still to hear of.
+/// A pending event of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingEvent {
     /// No other event has it, at any receiver.

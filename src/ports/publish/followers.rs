@@ -1,4 +1,4 @@
-//! Receivers that have to hear of a user before the user's login goes on to the app.
+//! Receivers that must confirm a user before the user's login goes on to the app.
 //!
 //! The login is committed first, and waits then, so that a refusal leaves nothing half done. What decides is what a receiver has
 //! confirmed, not whether this login has changed something: a second login after a refusal would walk in with the old rights.
@@ -21,7 +21,7 @@ use crate::ports::store::StoreError;
 /// How often it is looked at what was confirmed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Who has to hear first.
+/// The receivers that must confirm first.
 #[derive(Default)]
 pub struct Followers {
     waits: Vec<(String, BeforeEntry)>,
@@ -36,7 +36,7 @@ impl Followers {
         Self { waits, outbox: Some(outbox), raised }
     }
 
-    /// Whether no receiver has to hear first.
+    /// Whether no receiver must confirm first.
     pub fn is_empty(&self) -> bool {
         self.waits.is_empty()
     }

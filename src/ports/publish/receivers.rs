@@ -25,7 +25,7 @@ pub struct ReceiverView {
     pub name: String,
     /// `delivers`, `fails`, `disabled` or `paused`.
     pub state: &'static str,
-    /// Users of whom it has not heard the newest.
+    /// Users whose newest state it has not confirmed.
     pub pending: u64,
     /// Pending deliveries that are not retried automatically.
     pub stuck: u64,
@@ -70,7 +70,7 @@ pub struct PendingView {
     pub next: Option<String>,
 }
 
-/// What a test of a receiver has come to.
+/// The outcome of a test of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tested {
     pub at: String,
@@ -122,7 +122,7 @@ impl Store {
         let tally = self.outbox().tally(name.to_owned()).await?;
         let mut health = Health::read(self.outbox().note(Health::note_of(name)).await?.as_deref());
         let control = Control::read(self.outbox().note(Control::note_of(name)).await?.as_deref());
-        // The worker hears of it in a moment.
+        // The worker learns of it in a moment.
         health.hear(&control);
         let state = match (control.paused, health.disabled_at.is_some(), health.is_failing()) {
             (true, ..) => "paused",
@@ -145,7 +145,7 @@ impl Store {
         })
     }
 
-    /// What a receiver has still to hear, the longest due first.
+    /// The pending deliveries of a receiver, the oldest first.
     pub async fn pending(&self, name: &str, limit: usize) -> Result<Vec<PendingView>, StoreError> {
         let due = self.outbox().due(name.to_owned(), STUCK, limit).await?;
         Ok(due.into_iter().map(PendingView::from).collect())
@@ -167,7 +167,7 @@ impl Store {
         Ok(tested)
     }
 
-    /// What the last test of a receiver has come to.
+    /// The outcome of the last test of a receiver.
     pub async fn last_test(&self, name: &str) -> Result<Option<Tested>, StoreError> {
         let kept = self.outbox().note(Tested::note_of(name)).await?;
         Ok(kept.as_deref().and_then(|kept| serde_json::from_slice(kept).ok()))
@@ -198,7 +198,7 @@ impl Store {
         Ok(hurried)
     }
 
-    /// Tells a receiver everything anew, of one user or of all, as if it had heard of none. Returns how many users that are.
+    /// Sends a receiver everything again, for one user or all, as if nothing had been delivered. Returns the number of users.
     ///
     /// # Errors
     /// When there is no such user, and as above.
@@ -211,7 +211,7 @@ impl Store {
         Ok(raised)
     }
 
-    /// What each user holds of what a receiver hears of, and what it was told of them.
+    /// What each user holds of what a receiver gets, and what was delivered of them.
     ///
     /// # Errors
     /// When the store cannot be read.

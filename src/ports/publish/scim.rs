@@ -2,7 +2,7 @@
 //!
 //! A delivery brings one user's state to the app: the user is found or made, taken out of groups, and put into others. A status of
 //! 200 proves nothing, so what was done is looked at where the app shows it. What is remembered of ids saves searches; what is not
-//! there any more is learned anew.
+//! there any more is learned again.
 //!
 //! ```text
 //! connection   the way to a server
@@ -203,7 +203,7 @@ impl ScimReceiver {
             None => None,
         };
         let server = &*self.server;
-        // An id that is good no more is learned anew, once.
+        // An id that is good no more is learned again, once.
         for _ in 0..2 {
             let Some((id, is_ours)) = self.group(quirks, name, is_in.then_some(member), notes).await? else {
                 return match is_in {

@@ -49,7 +49,7 @@ impl WebhookReceiver {
         Self { settings, events: webhook.events.clone(), client, keys, source: source.to_owned(), prefix }
     }
 
-    /// What a message is about, if the receiver wants to hear of it: the most particular first.
+    /// What a message is about, if the receiver wants it: the most specific first.
     fn event(&self, notice: &Notice) -> Option<Event> {
         let mut found = events(notice.before.as_ref(), notice.after.as_ref());
         if found.is_empty() && notice.is_uncertain {

@@ -1,4 +1,4 @@
-//! What has happened in a decision that receivers may hear of and that is not state.
+//! Events of a decision for receivers, which are not state.
 
 use std::collections::BTreeSet;
 
@@ -100,7 +100,7 @@ fn for_each(found: &[Happened<'_>], listeners: &Listeners) -> Vec<NewEvent> {
 }
 
 impl What<'_> {
-    /// As a receiver hears of it, if it does.
+    /// As a receiver gets it, if it does.
     fn told(&self, listening: &Listening) -> Option<Value> {
         match self {
             Self::Refused { login, provider, outcome } => listening
@@ -154,7 +154,7 @@ fn given(definition: &Definition) -> impl Iterator<Item = (&'static str, &str)> 
     })
 }
 
-/// Whether a receiver hears of a mapping: of one that takes a name from a claim in any case, since it may give every one.
+/// Whether a receiver gets the event of a mapping: of one that takes a name from a claim in any case, since it may give every one.
 fn takes(listening: &Listening, definition: &Definition) -> bool {
     let meant = |(kind, name): (&str, &str)| {
         let only = if kind == "group" { &listening.groups } else { &listening.roles };

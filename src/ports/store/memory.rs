@@ -353,7 +353,7 @@ impl World {
         changes.audit.iter().for_each(|entry| self.note(entry, number, Some(&kept.user), now));
     }
 
-    /// Notes what receivers have to hear.
+    /// Records the pending deliveries of receivers.
     fn tell_receivers(&mut self, number: i64, after: Option<&Record>, changes: &Changes, now: Timestamp) {
         let before = self.users.get(&number).map(|(_, record)| record);
         let Some(news) = news(before, after, changes).filter(|_| self.following.round != 0) else { return };

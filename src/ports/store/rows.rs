@@ -93,7 +93,7 @@ pub(super) fn provider_of(name: &str) -> Result<ProviderName, StoreError> {
     ProviderName::parse(name).map_err(|error| StoreError::Invalid(error.to_string()))
 }
 
-/// What receivers have to hear of a write about a user.
+/// The pending deliveries that a write of a user causes.
 pub(super) struct News<'c> {
     /// The user's version rises; else it is a login that changed nothing, of which receivers hear that are new.
     pub rises: bool,

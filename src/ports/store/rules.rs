@@ -116,7 +116,7 @@ impl Store {
         }
     }
 
-    /// The same for leases that are others than they were: when something of a user ends is noted anew.
+    /// The same for leases that are others than they were: when something of a user ends is noted again.
     async fn note_leases(&self, rules: &Arc<RuleSet>) -> Result<(), StoreError> {
         let open: Vec<(i64, Work)> = self.users.work().await?;
         let numbers: Vec<i64> =
@@ -208,7 +208,7 @@ impl Store {
         self.decide(ask, step).await
     }
 
-    /// Plans the next users with recorded claims anew, by the current rules. `None` as the place to go on from begins; it
+    /// Plans the next users with recorded claims again, by the current rules. `None` as the place to go on from begins; it
     /// answers at once when all were planned by these rules before, unless an operator asks (`by`).
     ///
     /// # Errors

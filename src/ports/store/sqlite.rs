@@ -324,7 +324,7 @@ impl SqliteStore {
         let (files, path, timeout) = (Arc::clone(&self.files), self.path.clone(), self.timeout);
         let job = move || {
             files.check()?;
-            // A database that is gone is not made anew.
+            // A database that is gone is not created again.
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&path, flags).map_err(|error| cannot_open(&path, &error))?;
             connection
@@ -428,7 +428,7 @@ where
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, sender, .. } = *self;
         let missing = || StoreError::Unavailable("the job did not run".into());
-        // A caller that gave up meanwhile hears nothing; what it asked for is done.
+        // A caller that gave up meanwhile gets no answer; what it asked for is done.
         let _ = sender.send(committed.and_then(|()| result.ok_or_else(missing)));
     }
 }
@@ -439,7 +439,7 @@ struct Writer {
     sealer: Arc<Sealer>,
     files: Arc<Files>,
     epoch: Option<u64>,
-    /// `None`: it has to be read anew.
+    /// `None`: it has to be read again.
     state: Option<State>,
     /// Of the file, as SQLite counts what other connections write to it.
     version: Option<i64>,
@@ -530,7 +530,7 @@ impl Writer {
                 // A full disk or a failing one makes SQLite end the transaction by itself; one that has none to end changes nothing.
                 let _ = execute(connection, "ROLLBACK");
                 state.last = last_before;
-                // Readers still have to hear of what another process has written.
+                // Readers still have to learn what another process has written.
                 state.is_new = is_new;
                 self.state = (!is_dirty).then_some(state);
                 Err(error)
@@ -586,7 +586,7 @@ fn prepare(connection: &Connection, settings: &Settings) -> rusqlite::Result<()>
     keep_statements(connection)
 }
 
-/// Statements are prepared once. Without the stability guarantee SQLite prepares one anew at each use where it has compared a
+/// Statements are prepared once. Without the stability guarantee SQLite prepares one again at each use where it has compared a
 /// parameter while it planned, as for the look-up of a user and the count of a group's members.
 fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
@@ -843,7 +843,7 @@ impl ConsoleSessions for SqliteStore {
 mod tests {
     use rusqlite::{Connection, StatementStatus, params};
 
-    /// SQLite prepares these anew for each value that it is given, unless told not to.
+    /// SQLite prepares these again for each value that it is given, unless told not to.
     #[test]
     fn a_statement_that_is_used_again_is_not_prepared_again() {
         let directory = tempfile::tempdir().unwrap();

@@ -272,15 +272,15 @@ pub static TABLES: [Table; 22] = [
 
 /// Tables that do not travel by themselves, and why. A test fails for any other.
 pub const STAY: [(&str, &str); 11] = [
-    ("console", "operators sign in anew"),
+    ("console", "operators sign in again"),
     ("files", "live replicas announce theirs"),
     ("replicas", "they announce themselves"),
-    ("leader", "one is chosen anew"),
+    ("leader", "a new one is chosen"),
     ("records", "SQLite's second half of `users`"),
     ("given", "SQLite's, made from `holdings`"),
     ("seals", "PostgreSQL's part of `audit`"),
     ("audit_people", "PostgreSQL's part of `audit`"),
-    ("rules", "PostgreSQL's number of the rules that are live, which begins anew"),
+    ("rules", "PostgreSQL's number of the rules that are live, which starts again"),
     ("schema", "PostgreSQL's version of its tables"),
     ("sqlite_sequence", "SQLite's own"),
 ];
@@ -679,7 +679,7 @@ impl Sum {
     }
 }
 
-/// What an undoing came to.
+/// The outcome of an undoing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
     /// The move had not ended: the target is empty again.

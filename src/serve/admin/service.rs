@@ -188,7 +188,7 @@ impl Refused {
 
 /// Everything that a change is planned on.
 pub struct World {
-    /// What the configuration file alone comes to.
+    /// The rules of the configuration file alone.
     pub file: Arc<RuleSet>,
     /// What logins are decided by.
     pub rules: Arc<RuleSet>,

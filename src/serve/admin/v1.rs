@@ -256,7 +256,7 @@ fn page_of<T>(entries: Vec<T>, paging: &Paging, key: impl Fn(&T) -> &str) -> Res
     Ok(Page { items, next })
 }
 
-/// What a change came to, for a client that may see more of it than it has sent.
+/// The outcome of a change, for a client that may see more of it than it has sent.
 fn changed(call: &Call, version: i64, view: impl Serialize) -> Response {
     match call.caller.may(Scope::Read) {
         Ok(()) => tagged(version, axum::Json(view)),

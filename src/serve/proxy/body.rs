@@ -137,7 +137,7 @@ pub struct Streamed {
     watch: Option<Watch>,
     /// Pieces that end within a value that is yet to be judged, of which there is a bound.
     held: VecDeque<Frame<Bytes>>,
-    /// A chunked multipart body is cut anew.
+    /// A chunked multipart body is divided into new chunks.
     chunks: Option<Chunks>,
     ended: bool,
     /// Bytes still to come, where the length was stated. The app takes the body for complete with the last of them.

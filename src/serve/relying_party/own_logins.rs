@@ -40,7 +40,7 @@ pub struct OwnLogins {
     timeout: Duration,
 }
 
-/// What the answer to an authorization request came to.
+/// The outcome of the answer to an authorization request.
 pub struct Answered {
     pub outcome: Result<(Entered, Tokens), Trouble>,
     pub goal: Goal,

@@ -186,7 +186,7 @@ pub fn may_hold(query: &str, field: Field) -> bool {
 
 /// The values of a field, decoded, wherever the laxest reader finds them.
 pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
-    // A second `?` begins a query anew for readers that look for the last one.
+    // A second `?` begins a new query for readers that look for the last one.
     let pairs = form.split(|byte| matches!(byte, b'&' | b';' | b'?')).filter_map(move |pair| {
         let at = memchr::memchr(b'=', pair)?;
         let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());

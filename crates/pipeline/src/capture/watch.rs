@@ -332,7 +332,7 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     }
     // An `access_token` there is verified, where any is.
     let seeks = &Seeks { verified: seeks.access_token.is_some(), access_token: None, ..seeks.clone() };
-    // A second `?` begins a query anew for readers that look for the last one.
+    // A second `?` begins a new query for readers that look for the last one.
     let again = query.split('?').skip(1);
     let sightings = std::iter::once(query).chain(again).map(|query| {
         let mut scan = FormScan::new(true);

@@ -9,7 +9,7 @@ use crate::mapping::condition::alike;
 use crate::plan::{Grant, Source};
 use crate::record::{Bound, Deny, Disabled, Holding, Record, Rest};
 
-/// What an act comes to.
+/// The outcome of an act.
 ///
 /// # Errors
 /// When it would change nothing: a script that repeats itself should hear it.
@@ -52,7 +52,7 @@ pub fn act(kept: &Kept, act: &Act, by: &By, now: Timestamp) -> Result<Changes, N
     Ok(changes)
 }
 
-/// What acts on several users come to, one after another; all are carried out, or none.
+/// The outcome of acts on several users, one after another; all are carried out, or none.
 ///
 /// # Errors
 /// As for [`act`].

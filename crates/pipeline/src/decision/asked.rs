@@ -92,7 +92,7 @@ impl Act {
 /// The personal fields of every earlier row of the audit about this user are gone.
 pub const ERASED: &str = "user_erased";
 
-/// Why a user is planned anew.
+/// Why a user is planned again.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Why<'a> {
     /// The rules changed, or an operator asks: the brake watches as it does at a login.

@@ -19,7 +19,7 @@ pub struct Held {
     pub disabling: bool,
 }
 
-/// Carries out what was held: the user is planned anew, without the brake. Without recorded claims there is nothing to plan
+/// Carries out what was held: the user is planned again, without the brake. Without recorded claims there is nothing to plan
 /// from, and the revocation that was held is carried out.
 ///
 /// # Errors
@@ -90,7 +90,8 @@ pub struct Settled {
     pub disablings: bool,
 }
 
-/// An operator who has settled all that was held of a target has judged its losses so far: they begin anew. While something of it is
+/// An operator who has settled all that was held of a target has judged its losses so far: they begin again. While something of
+/// it is
 /// held, its window goes on.
 ///
 /// # Errors

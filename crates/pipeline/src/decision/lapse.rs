@@ -37,7 +37,7 @@ pub fn reap(kept: &Kept, rules: &RuleSet, facts: &Facts, now: Timestamp) -> Resu
     Ok((ended, changes))
 }
 
-/// Sets anew when the first lease of a user ends, where that is earlier than noted.
+/// Sets again when the first lease of a user ends, where that is earlier than noted.
 pub fn renew(kept: &Kept, rules: &RuleSet) -> Changes {
     let mut changes = Changes::default();
     if let Some(before) = &kept.record {

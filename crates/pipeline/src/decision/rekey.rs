@@ -50,7 +50,7 @@ struct RekeyedDetail<'a> {
     assigned: usize,
 }
 
-/// What new keys come to: all of them, or none. All users leave their old keys before any takes a new one, so that the order
+/// The outcome of new keys: all of them, or none. All users leave their old keys before any takes a new one, so that the order
 /// is of no consequence. `kept` are the users of all old and new keys. `by`: `None` only looks.
 ///
 /// # Errors
@@ -156,7 +156,7 @@ impl Moving {
         let there = self.places.get(new).copied();
         let erased = matches!(under, Under::Erased(_));
         let place = match (under, there) {
-            // Looking tells what merging would come to; acting asks for the word.
+            // Looking tells the outcome of merging; acting asks for the word.
             (Under::User(_), Some(_)) if !merge && by.is_some() => {
                 return Err(Needs::Undone(format!(
                     "there is `{new}` already; `--merge` (in the API `merge`) makes one of the two"

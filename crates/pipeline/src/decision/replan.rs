@@ -7,7 +7,7 @@ use crate::mapping::{RuleSet, candidates};
 use crate::plan::{self, Change, Plan, Snapshot};
 use crate::record::Record;
 
-/// What a user's recorded claims come to after a change of the rules, or because an operator asks (`by`), and whether anything
+/// The outcome of a user's recorded claims after a change of the rules, or because an operator asks (`by`), and whether anything
 /// changes by that.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! What is left to do after a change of the rules.
 //!
 //! A change that ends grants of many people writes down which, and is done. From that moment every record is read less what
-//! ends, so that no user holds it any longer; a sweep then writes the records anew, one after another.
+//! ends, so that no user holds it any longer; a sweep then writes the records again, one after another.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub struct Work {
     pub unvouched: Vec<Ending>,
     /// Who is denied the first is denied the second.
     pub bound: Vec<(Target, Target)>,
-    /// Providers with another lease: when something ends has to be noted anew.
+    /// Providers with another lease: when something ends has to be noted again.
     pub leases: BTreeSet<ProviderName>,
 }
 

@@ -1,4 +1,4 @@
-//! What every mapping and every gate comes to for one login, and on which condition.
+//! The outcome of every mapping and every gate for one login, and on which condition.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::mapping::condition::{ClaimCondition, Condition, Facts, Looked, Person
 use crate::mapping::{Activity, Gate, GateRule, Join, Mapping, RuleSet, Seen, Traced, When, exhaustive, traced};
 use crate::plan::{self, Snapshot, Source};
 
-/// What one mapping came to.
+/// The outcome of one mapping.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MappingReport {
     pub mapping: String,
@@ -70,7 +70,7 @@ impl Verdict {
     }
 }
 
-/// What one condition came to.
+/// The outcome of one condition.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConditionReport {
     pub says: String,
@@ -86,7 +86,7 @@ pub struct ConditionReport {
     pub look_alike: Vec<String>,
 }
 
-/// What one gate came to.
+/// The outcome of one gate.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct GateReport {
     pub gate: String,

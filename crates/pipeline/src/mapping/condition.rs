@@ -1,4 +1,4 @@
-//! One test on a login, and what it comes to: true, false or undecided.
+//! One test on a login, and its outcome: true, false or undecided.
 //!
 //! A condition on a claim that could not be read to its end is *undecided*, and so is what depends on it: no failed look-up
 //! ever grants by a negative. Truths are joined as Kleene's strong logic joins them:
@@ -23,7 +23,7 @@ use crate::claims::Claims;
 use crate::claims::split::Delimiter;
 use crate::ids::{ClaimName, RoleName};
 
-/// What a condition, or a mapping, comes to.
+/// The outcome of a condition or a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
     True,
@@ -277,7 +277,7 @@ impl Condition {
         }
     }
 
-    /// What it comes to. Without a person, what asks about one is undecided.
+    /// Its outcome. Without a person, what asks about one is undecided.
     pub fn truth(&self, facts: &Facts<'_>, person: Option<&Person>) -> Truth {
         match (self, person) {
             (Self::Claim(condition), _) => condition.truth(facts),

@@ -33,7 +33,7 @@ enum Verdict {
     Holds,
     /// It holds, and gives this.
     Gives(Arc<Given>),
-    /// The person has a say, or nothing can be decided.
+    /// The result depends on the person, or nothing can be decided.
     Open,
 }
 
@@ -80,7 +80,7 @@ pub fn holds_by_claim(when: &When, claims: &Claims) -> bool {
     conditions.any(|condition| condition.truth(&facts, None) == Truth::True)
 }
 
-/// What conditions come to. Without a person, what asks about one is undecided; a default is decided elsewhere.
+/// The outcome of conditions. Without a person, what asks about one is undecided; a default is decided elsewhere.
 pub fn truth_of(when: &When, facts: &Facts<'_>, person: Option<&Person>) -> Truth {
     match when {
         When::Always => Truth::True,
@@ -118,7 +118,7 @@ pub struct Standing<'a> {
     pub mapped: BTreeSet<MappingId>,
 }
 
-/// What the rules come to for one login.
+/// The outcome of the rules for one login.
 #[derive(Debug, Default)]
 pub struct Decision {
     /// What the person should have, in the order of the rules; then the defaults.
@@ -169,7 +169,7 @@ pub fn decide(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, 
     run(rules, candidates, standing, now, None).decision
 }
 
-/// The same, with what every mapping came to on the way, and the person at the end. For `explain`.
+/// The same, with the outcome of every mapping on the way, and the person at the end. For `explain`.
 pub fn traced(rules: &RuleSet, candidates: &Candidates, standing: Standing<'_>, now: Timestamp) -> Traced {
     run(rules, candidates, standing, now, Some(Vec::new()))
 }
@@ -184,7 +184,7 @@ pub struct Traced {
     pub person: Person,
 }
 
-/// What a mapping came to, and the person as it was known then.
+/// The outcome of a mapping, and the person as it was known then.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Its place in the order of the rules.

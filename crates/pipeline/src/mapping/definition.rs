@@ -262,7 +262,7 @@ impl Definition {
         }
     }
 
-    /// What a claim that no mapping matches comes to.
+    /// The outcome of a claim that no mapping matches.
     pub fn of_default(provider: &str, claim: &str, target: &Target) -> Self {
         Self {
             provider: Some(provider.to_owned()),

@@ -13,7 +13,7 @@ use crate::mapping::condition::Condition;
 use crate::mapping::{Candidates, Decision, Join, Mapping, RuleSet, Standing, When, decide};
 
 /// What conditions on the person see at a login: everything but what this provider's mappings gave, which they are about to
-/// give anew, and less what nothing but conditions on roles supports.
+/// give again, and less what nothing but conditions on roles supports.
 pub fn standing<'a>(
     snapshot: &'a Snapshot,
     candidates: &Candidates,

@@ -60,7 +60,7 @@ impl Parameter {
     }
 }
 
-/// Names and values as they stand. A second `?` begins a query anew for readers that look for the last one.
+/// Names and values as they stand. A second `?` begins a new query for readers that look for the last one.
 fn pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = query.split(|byte| matches!(byte, b'&' | b';' | b'?')).filter(|pair| !pair.is_empty());
     pairs.map(|pair| match memchr::memchr(b'=', pair) {

@@ -329,7 +329,7 @@ fn decrypted(rules: Rules<'_>, text: &str) -> Result<String, Fault> {
     decrypt::open(encrypted, keys).map_err(Fault::Decryption)
 }
 
-/// The document with its encrypted assertion in plain, guarded anew.
+/// The document with its encrypted assertion in plain, guarded again.
 fn with_plaintext(
     text: &str,
     plaintext: &str,

@@ -20,7 +20,7 @@ use loginsync_pipeline::verify::saml::metadata;
 use crate::kit::{self, NOW, key, login, signed_assertion, signed_response};
 use crate::saml_cases;
 
-/// Every text after `#[error(` of a file, as an expression that what it comes to matches.
+/// Every text after `#[error(` of a file, as an expression that matches what it is formatted to.
 fn templates(path: &str) -> Vec<regex::Regex> {
     let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)).unwrap();
     let literal = regex::Regex::new(r#"(?s)#\[error\(\s*"((?:[^"\\]|\\.)*)""#).unwrap();

@@ -1,4 +1,4 @@
-//! Who would gain and lose what at a receiver if it were told everything anew. Nothing is changed.
+//! Who would gain and lose what at a receiver if it were told everything again. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use super::super::Told;
 pub struct Ours {
     pub number: i64,
     pub user: String,
-    /// The groups that they hold, as far as the receiver hears of them.
+    /// The groups that they hold, as far as the receiver gets them.
     pub held: BTreeSet<String>,
     /// What the receiver was told, or may know.
     pub told: Option<Told>,

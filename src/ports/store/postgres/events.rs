@@ -1,4 +1,4 @@
-//! Events that receivers have still to hear of, in PostgreSQL.
+//! Pending events for receivers, in PostgreSQL.
 
 use tokio_postgres::Row;
 

@@ -20,11 +20,11 @@ const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
     SET version = followed.version + 1, round = excluded.round, at = excluded.at, cause = excluded.cause,
         login = excluded.login, open = true";
 
-/// Notes what receivers have to hear of a user; nothing where there are none.
+/// Records pending deliveries of a user; nothing if there are no receivers.
 pub(super) fn tell_receivers(round: i64, number: i64, news: &News<'_>, now: Timestamp) -> Option<Statement> {
     let again = match news.rises {
         true => RISES,
-        // Receivers that came since have not heard of the user.
+        // Receivers that were added since do not know the user.
         false => {
             "ON CONFLICT (user_id) DO UPDATE SET round = excluded.round, open = true WHERE followed.round <> excluded.round"
         }

@@ -121,7 +121,7 @@ pub struct Following {
     pub files: usize,
 }
 
-/// What a replica hears when it renews its announcement.
+/// What a replica learns when it renews its announcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
     /// It leads.

@@ -256,7 +256,7 @@ pub(super) async fn preview(store: &PgStore, ask: Ask, mut step: Step) -> Result
     Ok(())
 }
 
-/// What a step has come to.
+/// The outcome of a step.
 enum Decided {
     Save(Box<(Save, Look)>),
     /// It asks what is not locked; the transaction is over.
@@ -341,7 +341,7 @@ fn load(store: &PgStore, ask: &Ask, writes: bool) -> Statement {
     }
 }
 
-/// What a look-up came to.
+/// The outcome of a look-up.
 struct Read {
     kept: Vec<Kept>,
     loaded: Vec<Loaded>,
@@ -560,7 +560,7 @@ async fn person(
     Ok(())
 }
 
-/// What receivers have to hear.
+/// Pending deliveries to receivers.
 fn told(store: &PgStore, it: &Loaded, after: Option<&Record>, changes: &Changes, now: Timestamp) -> Option<Statement> {
     let news = news(it.stored.as_ref().map(|(_, record)| record), after, changes)?;
     outbox::tell_receivers(store.round(), it.number, &news, now)
@@ -643,7 +643,8 @@ async fn common(
     Ok(())
 }
 
-/// The database may be in another cluster, which counts transactions anew: what has no seal yet counts as written now, and seals go
+/// The database may be in another cluster, which restarts the numbering of transactions: what has no seal yet counts as written
+/// now, and seals go
 /// on from here.
 fn forget(at: Timestamp) -> Vec<Statement> {
     let statement = |text: &'static str| Statement { text: text.into(), values: Vec::new() };

@@ -121,7 +121,7 @@ pub(super) fn continue_first_format(connection: &Connection, sealer: &Sealer, at
 }
 
 /// Seals, with the key, how many rows came before the first that it seals, and how they end. An operator says so and no
-/// program: a writer of the database could otherwise write the whole chain anew, without the key, and have the next
+/// program: a writer of the database could otherwise write the whole chain again, without the key, and have the next
 /// login vouch for it. Returns how many rows that were.
 pub(super) fn accept_unkeyed(session: &mut Session<'_>, by: &str, at: Timestamp) -> Result<u64, StoreError> {
     let invalid = |why: &str| Err(StoreError::Invalid(why.into()));

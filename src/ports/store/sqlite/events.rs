@@ -1,4 +1,4 @@
-//! Events that receivers have still to hear of, in SQLite.
+//! Pending events for receivers, in SQLite.
 
 use rusqlite::{Connection, Row, params};
 

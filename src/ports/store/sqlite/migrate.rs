@@ -329,7 +329,7 @@ struct Old<'a> {
 }
 
 impl Old<'_> {
-    /// Writes one user anew.
+    /// Writes one user again.
     fn user(&self, row: &Row<'_>) -> Result<(), StoreError> {
         let number: i64 = row.get(0).map_err(unavailable)?;
         let (namespace, subject): (String, String) =

@@ -19,7 +19,7 @@ const RISES: &str = "ON CONFLICT (user_id) DO UPDATE
     SET version = version + 1, round = excluded.round, at = excluded.at, cause = excluded.cause, login = excluded.login, open = 1";
 
 impl Session<'_> {
-    /// Notes what receivers have to hear of a user.
+    /// Records pending deliveries of a user.
     pub(super) fn tell_receivers(&self, number: i64, news: &News<'_>, now: Timestamp) -> Result<(), StoreError> {
         if self.following.round == 0 {
             return Ok(());
@@ -28,7 +28,7 @@ impl Session<'_> {
             "INSERT INTO followed (user_id, version, round, at, cause, login, open) VALUES (?1, 1, ?2, ?3, ?4, ?5, 1)";
         let again = match news.rises {
             true => RISES,
-            // Receivers that came since have not heard of the user.
+            // Receivers that were added since do not know the user.
             false => {
                 "ON CONFLICT (user_id) DO UPDATE SET round = excluded.round, open = 1 WHERE round <> excluded.round"
             }

@@ -1,5 +1,5 @@
 //! What the writer remembers between transactions, so that a login does not read it again: names, open work, where the audit
-//! chain ends. Another process that writes to the file is noticed, and all is read anew.
+//! chain ends. Another process that writes to the file is noticed, and all is read again.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

@@ -66,7 +66,7 @@ pub(super) fn hour(until: Timestamp) -> i64 {
 }
 
 /// Hours of which there are tokens, as a list that SQLite reads. What a token says of itself decides until when it is
-/// remembered; where a configuration has a say too, the second one may come with another hour.
+/// remembered; where it also depends on the configuration, the second one may come with another hour.
 fn hours(session: &Session<'_>) -> String {
     let hours: Vec<String> = session.state.hours.iter().map(ToString::to_string).collect();
     format!("[{}]", hours.join(","))
@@ -266,7 +266,7 @@ fn write_person(session: &mut Session<'_>, it: &Loaded, changes: &Changes, now: 
     tell(session, &changes.audit, number, Some(user), now)
 }
 
-/// A user is gone, and receivers have to hear of it.
+/// A user was erased, and receivers must get that.
 fn tell_receivers(session: &Session<'_>, it: &Loaded, changes: &Changes, now: Timestamp) -> Result<(), StoreError> {
     let Some((number, record)) = it.before() else { return Ok(()) };
     news(Some(record), None, changes).map_or(Ok(()), |news| session.tell_receivers(number, &news, now))

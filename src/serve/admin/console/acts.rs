@@ -1,4 +1,4 @@
-//! What is done about one person: each act is shown with what it comes to, and then carried out.
+//! What is done about one person: each act is shown with its outcome, and then carried out.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ enum Doing {
     TellAnew { receiver: String },
 }
 
-/// What an act would come to. Nothing is written.
+/// The outcome of an act. Nothing is written.
 pub async fn preview(
     State(console): State<Console>,
     visitor: Visitor,
@@ -66,7 +66,7 @@ pub async fn preview(
     Ok(render(StatusCode::OK, &page))
 }
 
-/// What it comes to, in words; who may not do it learns nothing.
+/// Its outcome, in words; who may not do it learns nothing.
 async fn effects(
     console: &Console,
     visitor: &Visitor,

@@ -1,4 +1,4 @@
-//! Stylesheet and script. Their addresses carry no version, so browsers ask each time, and hear 304 where nothing changed.
+//! Stylesheet and script. Their addresses carry no version, so browsers ask each time, and get 304 if nothing changed.
 
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;

@@ -119,7 +119,7 @@ pub async fn make(State(console): State<Console>, visitor: Visitor, shell: Shell
     page(&console, &visitor, shell, &fields, outcome).await
 }
 
-/// What ending a client would come to, and then its end.
+/// The outcome of ending a client, and then its end.
 pub async fn end(State(console): State<Console>, visitor: Visitor, shell: Shell, Posted(fields): Posted) -> Answer {
     let (service, call, name) = (&console.admin.service, visitor.call(), fields.get("name"));
     if fields.get("act") == "end" {
@@ -206,7 +206,7 @@ pub async fn operators(State(console): State<Console>, visitor: Visitor, shell: 
     Ok(render(StatusCode::OK, &Operators { shell, rows, acts: visitor.may(Scope::Admin) }))
 }
 
-/// What ending a session would come to, and then its end.
+/// The outcome of ending a session, and then its end.
 pub async fn end_operator(
     State(console): State<Console>,
     visitor: Visitor,

@@ -1,4 +1,4 @@
-//! Deliveries: what receivers have still to hear, and why; pausing, going on, trying again, telling anew.
+//! Deliveries: what is pending for receivers, and why; pausing, resuming, retrying, sending everything again.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -163,14 +163,14 @@ fn says(act: &str, name: &str) -> Result<(&'static str, String), Failure> {
         }
         "retry" => ("Try now", format!("Retry every failed delivery to `{name}` now, including stuck ones.")),
         "resync" => (
-            "Tell it anew",
+            "Send everything again",
             format!("Send `{name}` everything that all users hold, as if nothing had been delivered before."),
         ),
         _ => return Err(Failure::wrong("Choose what to do with this receiver. Nothing was changed.")),
     })
 }
 
-/// What an act would come to. Nothing is written.
+/// The outcome of an act. Nothing is written.
 pub async fn preview(
     State(console): State<Console>,
     visitor: Visitor,
@@ -189,8 +189,7 @@ pub async fn preview(
     if act == "resync" {
         let search = Search { sort: Sort::Number, limit: 1, ..Search::default() };
         let people = console.admin.inspect().store().find(search).await?.total;
-        effects
-            .push(("is told of", Sentence::read(&format!("at most {people} people: those that its filters select"))));
+        effects.push(("will get", Sentence::read(&format!("at most {people} people: those that its filters select"))));
     }
     let page = Confirm {
         shell,

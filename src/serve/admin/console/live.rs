@@ -1,6 +1,7 @@
 //! What tells open pages that something has changed: server-sent events (HTML Living Standard section 9.2), a bounded number of them.
 //!
-//! An event says no more than that; the page then asks for itself anew, as the person who has it open may see it. A stream ends with
+//! An event says no more than that; the page then asks for itself again, as the person who has it open may see it. A stream ends
+//! with
 //! its session, with the process, and after a while by itself: browsers come again.
 
 use std::pin::Pin;

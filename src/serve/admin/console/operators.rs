@@ -1,4 +1,4 @@
-//! Operators who sign in by a provider: what their roles let them do, asked anew at each request.
+//! Operators who sign in by a provider: what their roles let them do, asked again at each request.
 //!
 //! ```text
 //! leave     sends the browser to the provider

@@ -89,7 +89,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
     }
 }
 
-/// What would be done, with what it comes to, and the button that does it.
+/// What would be done, with its outcome, and the button that does it.
 #[derive(Template)]
 #[template(path = "console/confirm.html")]
 pub struct Confirm {

@@ -57,7 +57,7 @@ impl From<Person> for Row {
     }
 }
 
-/// Who there is: all of them in the order in which they came, or those whom a text finds.
+/// The list of people: all, in the order of creation, or those that a search finds.
 pub async fn list(State(console): State<Console>, visitor: Visitor, shell: Shell, Asked(asked): Asked) -> Answer {
     visitor.caller.may(Scope::Read)?;
     let query = asked.get("q").to_owned();

@@ -40,7 +40,7 @@ pub struct ReadChanges {
     pub faults: Vec<Fault>,
 }
 
-/// What one change came to.
+/// The outcome of one change.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct BulkResult {
     /// `created`, `changed` or `deleted`.
@@ -53,7 +53,7 @@ pub struct BulkResult {
     pub version: Option<i64>,
 }
 
-/// What all changes came to, or would.
+/// The outcome of all changes, made or planned.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Bulk {
     /// Whether the changes were written.

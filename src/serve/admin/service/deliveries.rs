@@ -1,4 +1,4 @@
-//! What receivers have still to hear, and what operators do about it.
+//! Pending deliveries to receivers, and what operators do about them.
 
 use super::{Call, Refused, Service};
 use crate::config::Scope;
@@ -31,7 +31,7 @@ impl Service {
         Ok(self.inspect.store().pending(name, limit).await?)
     }
 
-    /// What the last test of it has come to.
+    /// The outcome of the last test of it.
     pub async fn last_test(&self, name: &str) -> Result<Option<Tested>, Refused> {
         self.check_receiver(name)?;
         Ok(self.inspect.store().last_test(name).await?)
@@ -62,7 +62,7 @@ impl Service {
         store.retry(name, user, &call.caller.by(), self.inspect.now()).await.map_err(of_no_user)
     }
 
-    /// Tells a receiver everything anew: of one user, or of all. Answers of how many.
+    /// Sends a receiver everything again, for one user or all. Returns the number of users.
     pub async fn tell_anew(&self, call: &Call, name: &str, user: Option<UserId>) -> Result<u64, Refused> {
         let store = self.acting(call, name)?;
         store.resync(name, user, &call.caller.by(), self.inspect.now()).await.map_err(of_no_user)

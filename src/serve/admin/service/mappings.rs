@@ -18,7 +18,7 @@ use crate::pipeline::mapping::stored::{Entry, MOST_IMPLIED, MappingBody, Stored,
 use crate::pipeline::mapping::{Activity, Mapping, ProviderRules, RuleSet};
 use crate::ports::store::Replanned;
 
-/// How long one call goes on planning people anew.
+/// How long one call goes on planning people again.
 const APPLYING: Duration = Duration::from_secs(30);
 
 /// A mapping, as the API shows it.
@@ -247,7 +247,7 @@ impl Service {
         .await
     }
 
-    /// Plans people anew by the rules as they are, from recorded claims, for a while. `after` goes on where a call before ended.
+    /// Plans people again by the rules as they are, from recorded claims, for a while. `after` goes on where a call before ended.
     ///
     /// # Errors
     /// When the caller may not, another such call runs, or the store does not answer.

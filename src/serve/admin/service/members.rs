@@ -33,7 +33,7 @@ impl Service {
         outcome.map_err(undone)
     }
 
-    /// What an act would come to. Nothing is written; who may not act learns nothing.
+    /// The outcome of an act. Nothing is written; who may not act learns nothing.
     ///
     /// # Errors
     /// As for [`Self::act`].
@@ -133,7 +133,7 @@ impl Service {
         stages.map(ToString::to_string).collect()
     }
 
-    /// Gives people new keys, all of them or none, or tells what that would come to. It moves what binds people, so that it is
+    /// Gives people new keys, all of them or none, or tells the outcome of that. It moves what binds people, so that it is
     /// for `admin` alone.
     ///
     /// # Errors

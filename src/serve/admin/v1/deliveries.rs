@@ -1,4 +1,4 @@
-//! What receivers have still to hear, and what operators do about it.
+//! Pending deliveries to receivers, and what operators do about them.
 
 use axum::Json;
 use axum::extract::State;

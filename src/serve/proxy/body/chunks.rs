@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 /// What may wait for a place to cut: the longest head of a part, and as many hyphens as no honest body has in a row.
 const MOST_WAITING: usize = 64 * 1024;
 
-/// A body that is cut anew.
+/// A body that is divided into new chunks.
 #[derive(Debug, Default)]
 pub struct Chunks {
     /// What waits for a place to cut.

@@ -197,7 +197,7 @@ fn is_before_markup(byte: u8) -> bool {
 }
 
 /// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
-/// written anew (jwcrypto), and some drop blanks.
+/// rewritten (jwcrypto), and some drop blanks.
 #[derive(Debug, Default)]
 struct Finder {
     place: Place,
