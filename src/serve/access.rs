@@ -16,8 +16,8 @@
 //!
 //! Where one gateway asks about several hosts, an entry may be for some of them. There it goes before those of the same prefix for all.
 //!
-//! An entry may be for some methods, and goes before one of the same prefix for all. Where an app may take a request for another
-//! method, it needs what the strictest method needs: a POST, whose body may say `_method`; a request that says so in a field of
+//! An entry may be for some methods, and goes before one of the same prefix for all. If an app may read a request as another
+//! method, the strictest method decides: a POST, whose body may say `_method`; a request that says so in a field of
 //! its head or query; a method that is not in capitals.
 
 use http::Method;
