@@ -101,7 +101,7 @@ fn telling(config: &Config, rules: &RuleSet) -> Telling {
     let headers = &config.headers;
     let leaves_out = headers.no_groups.is_none() && headers.preset.is_of_another_proxy();
     let providers = config.providers.iter().map(|settings| &settings.provider);
-    // Apps behind the relay are told nothing by header.
+    // Apps behind the relay get no identity headers.
     let told = providers.filter(|provider| leaves_out && provider.mode != Mode::TokenRelay);
     let untold = headers.untold(rules);
     Telling {

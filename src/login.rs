@@ -128,7 +128,7 @@ impl Entered {
     }
 }
 
-/// Why a message must not reach the app. Made by [`Services::refuse`] alone, so that every refusal is told.
+/// Why a message must not reach the app. Only [`Services::refuse`] makes it, so that every refusal is reported.
 #[derive(Debug)]
 pub struct Refused {
     /// What the log and the audit carry.
@@ -177,7 +177,7 @@ pub enum Reason {
         /// For the person.
         message: String,
     },
-    /// To us as the relying party; an app that runs its own logins is told by the provider itself.
+    /// To us as the relying party; the provider itself tells an app that runs its own logins.
     #[error("the provider logs no person in: {0}")]
     Denied(Box<Denial>),
     #[error("the provider was removed, or replaced by another, while this login was decided")]
@@ -526,7 +526,7 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
     }
 }
 
-/// A login as the store is told of it.
+/// A login, as it is passed to the store.
 pub(crate) fn describe(id: &str, known: &Known, arrived: Arrived) -> Login {
     let Known { believed, candidates } = known;
     let (assertion, claims, now) = (believed.assertion.get(), &candidates.claims, believed.now);

@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const TRIM: Duration = Duration::from_secs(1);
 /// Users that are looked at in one go.
 const AT_ONCE: usize = 200;
-/// Where it is kept which roles groups carried when receivers were told.
+/// Where the store keeps which roles groups carried at the last delivery.
 const COMPOSITION: &str = "composition";
 
 /// The receivers of a configuration, and what is counted about them.
@@ -133,7 +133,7 @@ impl Deliveries {
     }
 }
 
-/// The receivers that a configuration names, ready to be told.
+/// The receivers of a configuration, ready for deliveries.
 ///
 /// # Errors
 /// When a file that they need is gone, or the store cannot keep their secrets.
@@ -175,7 +175,7 @@ pub async fn receiver_of(
     })
 }
 
-/// Delivers for as long as this process serves. What is under way at the end is told again by the next.
+/// Delivers while this process serves. The next process repeats a delivery that was under way at the end.
 pub(super) async fn deliver(core: Arc<Core>, shutdown: impl Future<Output = ()>) {
     let all = async {
         loop {
@@ -249,7 +249,7 @@ async fn trim(core: &Core, outbox: &dyn Outbox, receivers: &[String]) {
     }
 }
 
-/// Raises who has a group that carries other roles than when receivers were told: no record says so.
+/// Raises the version of users with a group whose roles changed since the last delivery: their records do not show it.
 async fn compose(outbox: &dyn Outbox, rules: &RuleSet, now: Timestamp) -> Result<(), StoreError> {
     let after: BTreeMap<String, BTreeSet<String>> = rules
         .groups

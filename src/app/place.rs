@@ -90,7 +90,7 @@ impl Place {
                     self.lead(leads);
                     self.has_lapsed.store(lapsed, Ordering::Relaxed);
                 }
-                // Its lease may have passed on by now. Why it cannot be renewed is told by what asks for the revision.
+                // Its lease may have passed on by now. The code that asks for the revision reports why it cannot be renewed.
                 Err(_) => self.lead(false),
             }
             tokio::time::sleep(RENEW).await;

@@ -77,7 +77,7 @@ impl Core {
             }
         }
         let now = self.parts.clock.now();
-        // Of either: what the rules end is told to those who stay and to those who come.
+        // Of both: receivers that stay and new ones get what the rules end.
         let (following, followed) = (listening(&config.receivers), listening(&before.config.receivers));
         let begun = async {
             let mut both = followed.clone();

@@ -45,7 +45,7 @@ fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// The same over TLS. The listener's certificate is for the names by which people reach it, not for this address, and is not
-/// checked: nothing is told to what answers but that it is asked.
+/// checked: the request contains nothing secret.
 fn ask_by_tls(address: SocketAddr) -> std::io::Result<String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;

@@ -73,7 +73,7 @@ impl Headers {
         headers
     }
 
-    /// Why the name of a group or role, or an alias, cannot be told to the app.
+    /// Why the name of a group or role, or an alias, cannot be sent to the app.
     pub fn unfit(&self, name: &str) -> Option<Unfit> {
         if self.preset == HeaderPreset::None {
             return None;

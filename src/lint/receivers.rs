@@ -81,7 +81,7 @@ fn waits(settings: &ReceiverSettings, before: BeforeEntry, has_relay: bool) -> O
     })
 }
 
-/// Logins wait for a receiver that is not told of memberships: it counts as having confirmed them.
+/// Logins wait for a receiver that gets no memberships: it counts as having confirmed them.
 fn hears_nothing(settings: &ReceiverSettings) -> Option<Finding> {
     let ReceiverKind::Webhook(webhook) = &settings.kind else { return None };
     settings.before_entry?;

@@ -1,7 +1,7 @@
 //! The outbox: pending deliveries of users to receivers.
 //!
 //! It holds no messages. A user whose memberships change gets a higher version, in the transaction that changes them; of each
-//! receiver it is known which version it has confirmed, and what it was told with it. What is delivered is what the user holds
+//! receiver the store keeps which version it has confirmed, and the state of that version. What is delivered is what the user holds
 //! when it is delivered, so that many changes become one delivery, a repeat does no harm, and a crash loses nothing.
 //!
 //! ```text
@@ -35,7 +35,7 @@ pub struct Due {
     pub wanted: i64,
     /// The version that it has confirmed; 0 for none.
     pub confirmed: i64,
-    /// What it was told with that version.
+    /// The state of that version.
     pub state: Option<String>,
     /// What it may know in addition: what was sent since and not confirmed.
     pub tried: Option<String>,
@@ -55,7 +55,7 @@ pub struct Due {
 /// What became of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The receiver has confirmed a version, and was told this; `None`: nothing, since it is not to hear of the user.
+    /// The receiver has confirmed a version with this state; `None`: nothing was sent, since the receiver does not get the user.
     Confirmed { version: i64, state: Option<String> },
     /// It has confirmed that the user is gone: nothing is kept of them, nor under which id it knew them.
     Gone,
@@ -85,13 +85,13 @@ pub struct Standing {
 pub struct Confirmed {
     pub receiver: String,
     pub version: i64,
-    /// What it was told with that version.
+    /// The state of that version.
     pub state: Option<String>,
     /// What it may know in addition.
     pub tried: Option<String>,
 }
 
-/// What a receiver was told of one user.
+/// What was delivered to a receiver about one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToldRow {
     pub number: i64,
@@ -213,7 +213,7 @@ pub trait Outbox: Send + Sync {
     /// Lets what was put off be due now: of one user, or what waits for its time of all, and events.
     fn hurry(&self, receiver: String, number: Option<i64>, now: Timestamp) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Takes back what a receiver was told, of one user or of all who are there.
+    /// Resets what was delivered to a receiver, about one user or all.
     fn forget(&self, receiver: String, number: Option<i64>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The pending events of a receiver at a moment, the oldest first.
@@ -243,7 +243,7 @@ pub trait Outbox: Send + Sync {
     /// How far a receiver is behind.
     fn tally(&self, receiver: String) -> BoxFuture<'_, Result<Tally, StoreError>>;
 
-    /// What a receiver was told of each user.
+    /// What was delivered to a receiver about each user.
     fn told(&self, receiver: String) -> BoxFuture<'_, Result<Vec<ToldRow>, StoreError>>;
 
     /// Under which id a receiver knows something.

@@ -1,4 +1,4 @@
-//! What receivers are told of users, and how.
+//! What receivers get about users, and how.
 //!
 //! A [`Receiver`] gets what a user holds now, with what it was sent before. It says whether it has taken that, which is then
 //! kept as what it knows.
@@ -97,7 +97,7 @@ impl Told {
         self
     }
 
-    /// What was kept as JSON; `None` where a receiver was told nothing yet.
+    /// The stored JSON; `None` if nothing was delivered yet.
     pub fn read(kept: Option<&str>) -> Option<Self> {
         serde_json::from_str(kept?).ok()
     }
@@ -282,7 +282,7 @@ fn retry_after(answer: &Response<Vec<u8>>) -> Option<&str> {
     answer.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok())
 }
 
-/// Who is told.
+/// A receiver of deliveries.
 pub trait Receiver: Send + Sync {
     fn name(&self) -> &str;
 

@@ -64,7 +64,7 @@ pub trait Inspect: Send + Sync + 'static {
     /// The rules of the configuration file alone.
     fn file_rules(&self) -> Arc<RuleSet>;
     fn now(&self) -> Timestamp;
-    /// A receiver of this name, ready to be told.
+    /// A receiver of this name, ready for deliveries.
     fn receiver(&self, name: &str) -> Option<Arc<dyn Receiver>>;
     /// What a change would be planned on now. What a change really is planned on, [`Self::change`] takes under its lock.
     fn world(&self) -> World;

@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Arriving {
     /// `None` once it has ended.
     inner: Option<Incoming>,
-    /// Whether the client sends without being asked to. One that waits for `100 Continue` would be told to send what is not wanted.
+    /// Whether the client sends without being asked to. Answering one that waits for `100 Continue` would ask it for a body that
+    /// is not wanted.
     sends: bool,
     /// HTTP/2 ends each stream by itself.
     http2: bool,

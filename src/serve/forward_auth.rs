@@ -57,7 +57,7 @@ pub struct Wanted {
 /// The request that a gateway asks about.
 ///
 /// # Errors
-/// When it is told in a way that can be read as two, or is none: a gateway that says nonsense is not believed at all.
+/// When it is ambiguous or invalid: a gateway that sends nonsense is not believed at all.
 pub fn wanted(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_>) -> Result<Wanted, Trouble> {
     let host = other_host(settings, public, question)?;
     let nonsense = || Trouble::Own("a gateway's question whose `X-Forwarded-Uri` is not a path");
@@ -91,7 +91,7 @@ pub fn wanted(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_
 }
 
 /// The host that a gateway asks about, unless it is the app's own. Where one gateway asks about several, it must say which, and a
-/// host that is not named here is told nothing.
+/// host that is not named here gets no answer about it.
 fn other_host(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_>) -> Result<Option<String>, Trouble> {
     if settings.hosts.is_empty() {
         return Ok(None);
@@ -131,7 +131,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]
     }
 }
 
-/// Yes: with every name under which an identity may be told, empty where there is nothing to say, so that a gateway which
+/// Yes: with every header name that may carry an identity, empty where there is nothing to say, so that a gateway which
 /// only overwrites never leaves a client's own in place.
 pub fn yes(told: HeaderMap, names: impl Iterator<Item = HeaderName>) -> Response<Bytes> {
     let mut response = respond::empty();
@@ -142,7 +142,7 @@ pub fn yes(told: HeaderMap, names: impl Iterator<Item = HeaderName>) -> Response
     response
 }
 
-/// No. A script that fetches something is told of no page to sign in at: it would fetch that instead.
+/// No. A script that fetches something gets no address to sign in at: it would fetch that instead.
 pub fn no(settings: &ForwardAuth, sign_in: &str, navigates: bool, fetches: bool) -> Result<Response<Bytes>, Trouble> {
     match settings.gateway {
         Gateway::Nginx if !fetches => Ok(respond::unauthorized_at(sign_in)),

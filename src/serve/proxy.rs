@@ -760,7 +760,7 @@ fn count(site: &Site, trouble: &Trouble, status: StatusCode) {
 }
 
 fn log(id: &str, trouble: &Trouble, status: StatusCode) {
-    // What became of a login was told already, under the same id.
+    // The outcome of the login was reported already, under the same ID.
     if let Trouble::Login(_) | Trouble::Token(_) = trouble {
         return;
     }

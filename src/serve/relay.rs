@@ -414,7 +414,7 @@ fn refuse(relay: &Relay, id: &str, trouble: &Trouble) -> Response<Bytes> {
     let response = oauth::answer(trouble, id);
     let (stage, status) = (trouble.stage(), response.status().as_u16());
     relay.counters.refusals.get_or_create(&StageLabel { stage }).inc();
-    // What became of a login was told already, under the same id.
+    // The outcome of the login was reported already, under the same ID.
     if let Trouble::Login(_) = trouble {
         return response;
     }

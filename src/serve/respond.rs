@@ -84,7 +84,7 @@ pub enum Trouble {
     AppTooSlow,
     /// The login is committed, but the app did not take it.
     Undelivered(String),
-    /// The person holds more groups and roles than the headers may carry, and an app that keeps what it is not told of must
+    /// The person holds more groups and roles than the headers may carry, and an app that keeps what no header mentions must
     /// not be asked.
     IdentityTooLarge {
         limit: usize,
@@ -346,7 +346,7 @@ pub fn accepts_html(accept: Option<&HeaderValue>) -> bool {
     })
 }
 
-/// What a person is told of a refusal: the status, a title, and what to do.
+/// The page of a refusal: the status, a title, and advice.
 pub fn told(trouble: &Trouble) -> (StatusCode, &'static str, &str) {
     let Page { status, title, advice, .. } = page(trouble);
     (status, title, advice)

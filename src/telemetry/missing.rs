@@ -32,7 +32,7 @@ struct Track {
     told_near: Option<Timestamp>,
 }
 
-/// What the log is to be told of one claim.
+/// What the log reports of one claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line<'a> {
     /// The claim is missing, and one with nearly its name came.

@@ -10,7 +10,7 @@
 //! POST /saml/sso                            saml: the answer, a SAMLResponse posted to the app
 //! ```
 //!
-//! It asks for no password, and can be told to forge: an answer signed by a key that is not the provider's, in which the
+//! It asks for no password, and can be set to forge: an answer signed by a key that is not the provider's, in which the
 //! person claims to be an administrator. So a newcomer can watch one fail.
 
 mod oidc;
@@ -37,7 +37,7 @@ use crate::clock::Clock;
 /// The group that a forged answer claims in addition to the person's own.
 const COVETED: &str = "administrators";
 
-/// The app, as the provider was told of it: answers go nowhere else.
+/// The app, as it is registered at the provider: answers go nowhere else.
 #[derive(Debug, Clone)]
 pub struct Registration {
     /// OIDC.

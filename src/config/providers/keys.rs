@@ -116,7 +116,7 @@ fn address(text: &str) -> Result<String, Wrong> {
 
 /// Where the keys behind a header are, which vendors have fixed.
 fn bearer_source(section: &Section<'_>, issuer: Option<&Issuer>, allow_http: bool) -> Option<KeyOrigin> {
-    // A header that is none was told of where the policy was read.
+    // An invalid header was reported where the policy was read.
     let form = section.text("header").and_then(|text| Form::named(text.value)).unwrap_or(Form::Authorization);
     let key_url = section.parsed("key_url", values::endpoint);
     let written = section.written("jwks_url").is_some() || section.written("jwks_file").is_some();

@@ -16,7 +16,7 @@ pub struct Authorization {
     pub form_post: bool,
     /// The provider may end sessions by an address that it lets browsers load.
     pub frontchannel_logout: bool,
-    /// The parameter by which the provider is told, at a sign-out, where the browser goes on to.
+    /// The parameter that tells the provider, at a sign-out, where the browser continues.
     pub end_session_return: String,
 }
 

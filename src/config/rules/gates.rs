@@ -11,7 +11,7 @@ use super::mappings::Mappings;
 use crate::pipeline::ids::MappingId;
 use crate::pipeline::mapping::{Apply, Brake, Gate, GateRule, Mode, Recording, Sync};
 
-/// What the person is told where the operator says nothing.
+/// The message to the person if the operator sets none.
 const MESSAGE: &str = "Your account does not have access to this application.";
 /// Characters of a message.
 const MOST_MESSAGE: usize = 500;

@@ -16,7 +16,7 @@ pub const MOST_EVENTS: usize = 1000;
 /// Which events receivers get in addition to what users hold, by their names. Receivers without events are here too.
 pub type Listeners = BTreeMap<String, Listening>;
 
-/// Who is told of changes.
+/// The receivers of changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Following {
     /// 0: there is no receiver.

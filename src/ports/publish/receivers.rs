@@ -238,7 +238,7 @@ impl Store {
         }
     }
 
-    /// Takes memberships of a user for ours which others gave, where the receiver was told of them.
+    /// Adopts memberships of a user that others gave, if the receiver was sent them.
     ///
     /// # Errors
     /// When the store is not available.

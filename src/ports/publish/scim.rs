@@ -51,7 +51,7 @@ use crate::pipeline::ids::Timestamp;
 /// Locks for groups: two that share one wait for each other, and nothing else comes of it.
 const LOCKS: usize = 64;
 
-/// A `[[scim]]` that can be told.
+/// A `[[scim]]` that is ready for deliveries.
 pub struct ScimReceiver {
     settings: ReceiverSettings,
     scim: Scim,

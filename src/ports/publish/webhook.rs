@@ -23,7 +23,7 @@ const MOST_BODY: usize = 20_000;
 /// Bytes of an answer at most, of which nothing but the status counts.
 const MOST_ANSWER: usize = 16 * 1024;
 
-/// A `[[webhook]]` that can be told.
+/// A `[[webhook]]` that is ready for deliveries.
 pub struct WebhookReceiver {
     settings: ReceiverSettings,
     events: BTreeSet<Event>,

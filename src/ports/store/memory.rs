@@ -839,7 +839,7 @@ impl Outbox for Memory {
             *name == receiver && number.is_none_or(|number| number == *of) && users.contains_key(of)
         });
         for (_, row) in told {
-            // What it was told it may still know.
+            // It may still know what was delivered.
             let told = row.state.take();
             row.tried = row.tried.take().or(told);
             (row.confirmed, row.failures, row.fault) = (0, 0, None);

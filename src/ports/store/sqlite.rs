@@ -63,7 +63,7 @@ use crate::telemetry::watchdog::Pulse;
 const CATALOGUED: i64 = 4;
 /// How many waiting jobs share a commit.
 const BATCH: usize = 64;
-/// How many jobs may wait; a further one is told that the store is not available.
+/// How many jobs may wait; a further one fails as unavailable.
 const QUEUE: usize = 1024;
 
 /// How the store is opened.
@@ -98,7 +98,7 @@ pub struct SqliteStore {
 
 /// What the writer does for one caller: run inside the transaction, then answer with the commit's outcome.
 trait Task: Send {
-    /// Whether the caller still waits. One that gave up was told that nothing was written, so nothing may be.
+    /// Whether the caller still waits. One that gave up got the answer that nothing was written, so nothing may be.
     fn wanted(&self) -> bool;
     fn run(&mut self, session: &mut Session<'_>) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);

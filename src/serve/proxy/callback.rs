@@ -166,7 +166,7 @@ impl Arrival {
         let Entered { plan, claims, .. } = entered;
         let id = self.id.clone();
         let mut identity = HeaderMap::new();
-        // An app that exchanges codes has its tokens, and is told nothing more.
+        // An app that exchanges codes has its tokens, and gets no headers.
         let exchanges = self.providers.iter().any(|provider| provider.mode == Mode::TokenRelay);
         let told = match exchanges {
             true => Ok(()),

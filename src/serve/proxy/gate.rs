@@ -260,7 +260,7 @@ async fn ask(
     }
 }
 
-/// Every name under which an identity may be told.
+/// Every header name that may carry an identity.
 fn told_names(site: &Site) -> impl Iterator<Item = HeaderName> {
     identity::names(site.identity.preset).chain(site.asserter.is_some().then_some(assertion::HEADER))
 }
@@ -338,7 +338,7 @@ async fn end_sessions(
             tracing::warn!(reason = %why, "a logout matches none of our sessions; passing it to the app unchanged");
             Ok(None)
         }
-        // It may be a good one: the provider is told to try again.
+        // It may be a good one: the answer asks the provider to try again.
         Err(trouble) => Err(trouble),
     }
 }

@@ -179,7 +179,7 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// What the app is told about the client's side of us.
+/// The headers that describe the client's connection to the app.
 #[derive(Debug)]
 pub struct PublicSide {
     pub scheme: HeaderValue,

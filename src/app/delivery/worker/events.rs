@@ -14,7 +14,7 @@ use crate::ports::store::StoreError;
 
 type Told = (WaitingEvent, Result<(), Fault>);
 
-/// The event that is under way, or was told and is not settled yet. Dropped, the sidecar that leads then tells it again.
+/// The event that is under way, or was delivered and is not settled yet. If it is dropped, the leading sidecar delivers it again.
 #[derive(Default)]
 pub(super) struct Events {
     under_way: JoinSet<Told>,
@@ -22,7 +22,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Waits until one that is under way was told.
+    /// Waits until one that is under way was delivered.
     pub(super) async fn finish(&mut self) {
         match self.under_way.join_next().await {
             Some(Ok(told)) => self.told = Some(told),

@@ -206,7 +206,7 @@ impl Much {
 pub struct Person {
     /// `namespace/subject`.
     pub external_id: String,
-    /// As it was when the receiver was told last.
+    /// The state at the last delivery.
     pub former_id: Option<String>,
     pub user_name: String,
     pub former_name: Option<String>,

@@ -14,7 +14,7 @@ pub struct Ours {
     pub user: String,
     /// The groups that they hold, as far as the receiver gets them.
     pub held: BTreeSet<String>,
-    /// What the receiver was told, or may know.
+    /// What was delivered to the receiver, or may have been.
     pub told: Option<Told>,
 }
 

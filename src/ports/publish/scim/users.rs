@@ -172,7 +172,7 @@ pub async fn set_active(server: &dyn Server, id: &str, active: bool) -> Result<(
     }
 }
 
-/// Gives a user the names that they have here, where these have changed since the receiver was told last.
+/// Gives a user the names that they have here, where these have changed since the last delivery.
 ///
 /// # Errors
 /// When the server does not.

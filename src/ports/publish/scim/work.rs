@@ -147,7 +147,7 @@ mod tests {
         let foreign = |groups: &[&str], foreign: &[&str]| Told { foreign: set(foreign), ..told(groups) };
         let unsent = |groups: &[&str], unsent: &[&str]| Told { unsent: set(unsent), ..told(groups) };
         let (usual, owner) = (scim(ScimUsers::CreateAndDeactivate, false), scim(ScimUsers::Create, true));
-        // What was told, what may have been since, and what they hold; then the steps, and the access.
+        // What was delivered, what may have been since, and what they hold; then the steps, and the access.
         for (scim, before, tried, after, steps, active) in [
             (&usual, None, None, Some(told(&[])), None, None),
             (&usual, None, None, Some(told(&["A"])), Some("+A"), None),

@@ -130,7 +130,7 @@ async fn seal_all(store: &PgStore) -> Result<(), Failed> {
                       AND xid >= coalesce((SELECT xid FROM loginsync.seals ORDER BY sequence DESC LIMIT 1), '0'::xid8)";
         let open = pipe.number(open, &values![newest]).await?;
         pipe.finish();
-        // Something else in the cluster may run for long: what is sealed is told, and the rest later.
+        // Another transaction in the cluster may run for long: report what is sealed now, and the rest later.
         if open == 0 || began.elapsed() > store.timeout / 2 {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::records::{self, COLUMNS};
 
 /// Users in one step.
 const PAGE: i64 = 500;
-/// Faults that are told; the others are counted.
+/// Maximum number of faults in a report; the others are counted.
 const MOST_TOLD: usize = 100;
 
 /// Compares, and makes it the same where `repair` is set: the records are right. A repair locks the users of its step.

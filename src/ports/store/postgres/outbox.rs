@@ -122,7 +122,7 @@ async fn due(look: &Look, receiver: &str, now: Timestamp, limit: i64) -> Result<
 const HURRY: &str = "UPDATE loginsync.delivered SET due = $3 WHERE receiver = $1 AND confirmed < wanted AND due > $3
     AND CASE WHEN $2 IS NULL THEN due <> $4 ELSE user_id = $2 END";
 
-/// What it was told it may still know.
+/// It may still know what was delivered.
 const FORGET: &str = "UPDATE loginsync.delivered
     SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
     WHERE receiver = $1 AND coalesce(user_id = $2, true) AND user_id IN (SELECT id FROM loginsync.users)";

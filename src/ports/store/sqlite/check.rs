@@ -11,10 +11,10 @@ use crate::pipeline::record::Record;
 
 /// Users in one step.
 const PAGE: i64 = 1000;
-/// Faults that are told; the others are counted.
+/// Maximum number of faults in a report; the others are counted.
 const MOST_TOLD: usize = 100;
 
-/// What is wrong, in words. The first few are told.
+/// The faults as text: only the first few are kept.
 #[derive(Default)]
 struct Faults {
     told: Vec<String>,

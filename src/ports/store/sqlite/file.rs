@@ -45,7 +45,7 @@ impl Claim {
     }
 }
 
-/// What a second `serve` is told.
+/// The error of a second `serve`.
 pub fn in_use(database: &Path) -> StoreError {
     StoreError::Invalid(format!(
         "`{0}` is in use by another `loginsync serve`, which holds the lock on `{0}.lock`. One process serves a SQLite file: \

@@ -110,7 +110,7 @@ impl Session<'_> {
 
     fn forget(&self, receiver: &str, number: Option<i64>) -> Result<(), StoreError> {
         self.run(
-            // What it was told it may still know.
+            // It may still know what was delivered.
             "UPDATE delivered SET confirmed = 0, tried = coalesce(tried, state), state = NULL, failures = 0, fault = NULL
              WHERE receiver = ?1 AND coalesce(user_id = ?2, true) AND user_id IN (SELECT id FROM users)",
             &[&receiver, &number],

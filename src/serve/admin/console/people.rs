@@ -97,7 +97,7 @@ struct Page {
     acts: bool,
     /// And erase them.
     erases: bool,
-    /// Who is told of what they hold.
+    /// The receivers of what they hold.
     receivers: Vec<String>,
     /// Groups and roles as forms name them, and as people do.
     targets: Vec<(String, String)>,

@@ -1,4 +1,4 @@
-//! The roles of a user, by what they are told as.
+//! The roles of a user, with the reasons that the API shows.
 
 use std::collections::HashMap;
 

@@ -214,7 +214,7 @@ fn list<T>(
         return None;
     };
     let each = items.iter().enumerate();
-    // Every item is looked at, so that all faults are told at once.
+    // Every item is checked, so that all faults are reported at once.
     let read: Vec<Option<T>> = each.map(|(at, value)| item(&format!("{key}.[{at}]"), value, faults)).collect();
     read.into_iter().collect()
 }

@@ -8,7 +8,7 @@ use super::{Service, Unlooked};
 use crate::config::Shown;
 use crate::lint::findings;
 
-/// Findings that are told.
+/// Maximum number of findings in the answer.
 const MOST_FINDINGS: usize = 500;
 
 /// The active configuration, without secrets.

@@ -1,4 +1,4 @@
-//! `explain` and `plan` as calls: nothing of them is written, and nothing of a token is told.
+//! `explain` and `plan` as calls: they write nothing, and no answer repeats a token.
 
 use std::sync::Arc;
 

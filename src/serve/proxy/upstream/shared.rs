@@ -109,7 +109,7 @@ impl Shared {
                 .handshake(stream)
                 .await
                 .map_err(|error| NoAnswer::of(&error))?;
-            // How it ends is told to the requests on it.
+            // The requests on it get how it ended.
             tokio::spawn(async move { drop(connection.await) });
             let opened = Open { sender, requests: Arc::default() };
             let place = opened.enter();
