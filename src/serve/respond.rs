@@ -457,7 +457,7 @@ fn refused_login(mode: Option<Mode>, reason: &Reason) -> Page<'_> {
         | Reason::Unconfirmed { .. }
         | Reason::Verify(Fault::Internal) => login_later(),
         Reason::Denied(denial) if denial.is_fault_of_provider() => Page {
-            advice: "The login service is not working at the moment. Please wait a little, then start again.",
+            advice: "The login service is not working right now. Please wait a moment, then start again.",
             ..login_later()
         },
         Reason::Denied(_) => login(

@@ -437,7 +437,7 @@ async fn promise_10_nothing_secret_is_written() {
     told.push_str(&program.client("admin").send("GET", "/metrics", &[], b"").await.1);
     std::fs::write(&file, text.replace("[log]", "[log")).unwrap();
     program.signal("-HUP");
-    program.line_with("the configuration has faults");
+    program.line_with("the new configuration has faults");
 
     let log = program.end();
     assert!(log.contains("request refused") && log.contains("login applied"), "{log}");

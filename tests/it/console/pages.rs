@@ -215,7 +215,7 @@ async fn claims_and_tokens_are_explained_and_nothing_is_written() {
     let claims = json!({"sub": "zoe", "groups": ["buyers"]}).to_string();
     let page = desk.post("/console/explain", &[("provider", "oidc"), ("login", &claims)]).await;
     assert_eq!(page.status, 200, "{}", page.body);
-    assert!(page.body.contains("nothing vouches for them") && page.body.contains("gains"), "{}", page.body);
+    assert!(page.body.contains("they are not verified") && page.body.contains("gains"), "{}", page.body);
     let token = signed(&crate::attacks::claims("9"));
     let page = desk.post("/console/explain", &[("provider", "oidc"), ("login", &token)]).await;
     assert_eq!((page.status, page.body.contains(&token)), (200, false), "a token is not shown again");

@@ -138,7 +138,7 @@ async fn a_login_that_this_browser_did_not_begin_is_refused() {
     ] {
         let refused = log_in(&proxy, &cookies, &proxy.login_form()).await;
         assert_eq!(refused.status, 403, "{cookies:?}: {refused:?}");
-        assert!(refused.body.contains("did not begin in this browser"), "{refused:?}");
+        assert!(refused.body.contains("was not started in this browser"), "{refused:?}");
     }
     for form in [
         format!("id_token={}&state=s-2", proxy.token(|_| {})),

@@ -91,7 +91,7 @@ async fn logins_wait_for_a_synchronous_standby_that_is_gone() {
     // What an operator does is not confirmed, and is not said to have failed.
     let answer = deny(&house, "alice").await;
     assert_eq!(answer.0, 503, "{}", answer.1);
-    assert!(answer.1.contains("look before you repeat it"), "{}", answer.1);
+    assert!(answer.1.contains("check before you repeat it"), "{}", answer.1);
     second.control(&["start"]);
     within(Duration::from_secs(40), "logins enter again", async || {
         scene.log_in_only(&house, "carol", &["staff"]).await == 200

@@ -103,7 +103,7 @@ fn what_cannot_be_run_is_a_fault() {
             "[[case]]\ntitle = \"x\"\nclaims = {}\nexpect = { groups = [\"Staff\"], refused = \"no\" }\n",
             "both a refusal and memberships",
         ),
-        ("[[case]]\ntitle = \"x\"\nat = \"soon\"\nclaims = {}\nexpect = {}\n", "expected a moment"),
+        ("[[case]]\ntitle = \"x\"\nat = \"soon\"\nclaims = {}\nexpect = {}\n", "expected a time"),
     ];
     for (text, why) in cases {
         let file = desk.file("one.toml", text);

@@ -241,7 +241,7 @@ fn restored_is_told_and_audited() {
     failed(&["db", "restored", "--config", &file], "does not exist");
     assign(&file, "p/alice");
     let said = done(&["db", "restored", "--config", &file]);
-    assert!(said.out.contains("are refused") && said.err.contains("erase again"), "{said:?}");
+    assert!(said.out.contains("are refused") && said.err.contains("repeat the erasures"), "{said:?}");
     let rows = done(&["audit", "list", "--json", "--config", &file]).out;
     assert!(rows.contains("restored") && rows.contains("cli:tester"), "{rows}");
 }
@@ -269,7 +269,7 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     // What looks at a login says by which files that is decided.
     let login = desk.file("login.json", r#"{"sub": "dave", "groups": ["on-leave"]}"#);
     let said = run(&["explain", &login, "--config", &other]);
-    assert!(said.code == 0 && said.out.contains("no live sidecar decides by this file"), "{said:?}");
+    assert!(said.code == 0 && said.out.contains("no live sidecar uses this file"), "{said:?}");
     let gate =
         "[[gate]]\nname = \"leave\"\ndeny = [{ claim = \"groups\", is = \"on-leave\" }]\n[provider.claims.groups]\n";
     let same_with_claim = desk.file("claim.toml", &(text.clone() + "[provider.claims.groups]\n"));
@@ -282,7 +282,7 @@ async fn a_command_acts_by_the_rules_of_a_live_sidecar_alone() {
     }
     let said = run(&["explain", &login, "--config", &same_with_claim]);
     assert!(said.code == 3 && said.out.contains("refused by gate `leave`"), "{said:?}");
-    assert!(said.out.contains("sidecars decide by several files"), "{said:?}");
+    assert!(said.out.contains("live sidecars use different files"), "{said:?}");
     for house in beside {
         house.running.stop().await;
     }

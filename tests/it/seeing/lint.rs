@@ -287,7 +287,7 @@ fn receivers_are_looked_at() {
         (scim("groups = \"all\"\nauthoritative = true"), "owns every group: receiver `wiki`"),
         (
             scim("groups = [\"Staff\"]\nuser_name = \"name\"\nusers = \"match\""),
-            "takes over the user who has that name",
+            "takes over the user of that name",
         ),
     ] {
         let said = said(&more);
