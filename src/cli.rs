@@ -87,7 +87,7 @@ enum Command {
     Console(console::Console),
     /// List audit rows, and verify the chain
     Audit(audit::AuditCommand),
-    /// Check the database, and repair it
+    /// Check, repair, migrate and move the database
     Db(db::DbCommand),
     /// Run a demo on this machine: a provider, an app and the proxy, with temporary keys
     Demo(demo::Demo),

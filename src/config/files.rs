@@ -275,7 +275,7 @@ fn variable(section: &Section<'_>, key: &'static str) -> Option<Found<Zeroizing<
     let name = section.text(key)?;
     match (section.context.around.environment)(name.value) {
         Some(value) => Some(Found { value: Zeroizing::new(value.into_bytes()), span: name.span }),
-        // What is no name may be the secret itself, put where its variable is named.
+        // What is not a name may be the secret itself, put where its variable is named.
         None if !is_variable_name(name.value) => {
             let message = "found what names no variable; expected for instance `CLIENT_SECRET`";
             section.context.raise_hiding(&name.span, section.key(key), message);

@@ -375,7 +375,7 @@ impl<'a> Section<'a> {
         sections
     }
 
-    /// A text; an absent one is no fault.
+    /// A text; an absent one is not a fault.
     pub fn text(&self, key: &'static str) -> Option<Found<&'a str>> {
         let (value, span) = self.value(key)?;
         self.context.text(&self.key(key), value, span)

@@ -142,7 +142,7 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, FetchError> {
                 return Err(of_file(path, &"holds no certificate"));
             }
         }
-        // A machine without any is no fault as long as nothing is fetched over https.
+        // A machine without any is not a fault as long as nothing is fetched over https.
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }

@@ -126,6 +126,6 @@ where
         let answer = answer(address, Arriving::request(request, None));
         async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
-    // A client that breaks off is no fault that could be mended here.
+    // A client that breaks off is not a fault that could be mended here.
     let _ = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
 }

@@ -15,7 +15,10 @@ const WORDS: [(&str, &str); 14] = [
     (r"(?i)\bnobody\b", "no user; or say what does not happen"),
     (r"(?i)\bat the most\b", "at most, or fewer"),
     (r"(?i)\bwhat is due\b", "expired leases"),
-    (r"\b(is|are) no (JWT|JSON|XML|path|token|text|mode|code|header|address|certificate)\b", "is not a"),
+    (
+        r"\b(is|are) no (JWT|JWS|JSON|XML|UTF-8|path|token|text|mode|code|header|address|certificate|fault|part)\b",
+        "is not a",
+    ),
     (r"(?i)\bknows no\b", "has no, does not know"),
     // A field of a page's template has the name.
     (r"(?i)(^|[^.:\w])beside\b", "next to, besides, in addition to, with, alongside, in the background"),

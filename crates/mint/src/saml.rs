@@ -278,7 +278,7 @@ pub fn response(login: &SamlLogin, assertion: &str) -> String {
 /// Signs an element in canonical form and puts the signature behind its Issuer, or its start tag where it has none.
 ///
 /// # Errors
-/// When the text is no element with this ID, or the key cannot sign.
+/// When the text is not an element with this ID, or the key cannot sign.
 pub fn sign(canonical: &str, id: &str, signer: Signer<'_>) -> Result<String, MintError> {
     let start_tag = canonical.find('>').ok_or(MintError::Document)? + 1;
     let content = canonical.get(start_tag..).unwrap_or_default();

@@ -471,7 +471,7 @@ impl<'r> Forecaster<'r> {
         for change in &plan.revokes {
             self.moving.entry(change.mapping).or_default().going += 1;
         }
-        // What comes back where a lease ended is no change of the mapping.
+        // What comes back where a lease ended is not a change of the mapping.
         for change in &plan.grants {
             let has_lapsed =
                 || person.lapsed.contains(&(change.target.clone(), login.provider.clone(), change.mapping));

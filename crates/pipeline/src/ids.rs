@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// How long a name may be, in Unicode scalar values. Values that a token brings have limits of their own.
 pub const MAX_NAME: usize = 1024;
 
-/// Why a text is no name.
+/// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidText {
     #[error("is empty or blank")]

@@ -176,7 +176,7 @@ impl Worker {
                 }
             }
             Err(fault) => {
-                // What is no fault of this delivery is tried until the receiver is disabled.
+                // What is not a fault of this delivery is tried until the receiver is disabled.
                 let failures = if fault.kind == FaultKind::Refused { due.failures } else { due.failures.min(LAST) };
                 let next = again(failures, due.number.unsigned_abs(), now);
                 tracing::warn!(

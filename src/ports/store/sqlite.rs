@@ -254,7 +254,7 @@ impl SqliteStore {
     /// or written. No database, and one from before there were such APIs, have nothing.
     ///
     /// # Errors
-    /// When the file is no database, cannot be read, or was written by a newer version.
+    /// When the file is not a database, cannot be read, or was written by a newer version.
     pub fn read_stored(path: &Path, timeout: Duration) -> Result<Stored, StoreError> {
         if !path.exists() {
             return Ok(Stored::default());
@@ -275,7 +275,7 @@ impl SqliteStore {
     /// else. No database, and one of an earlier version, have nothing to tell.
     ///
     /// # Errors
-    /// When the file is no database, cannot be read, or was written by a newer version.
+    /// When the file is not a database, cannot be read, or was written by a newer version.
     pub fn read_unvouched(path: &Path, timeout: Duration, rules: &RuleSet) -> Result<Vec<Unvouched>, StoreError> {
         if !path.exists() {
             return Ok(Vec::new());

@@ -175,7 +175,7 @@ fn faults<T: DeserializeOwned>(mut rest: Value, first: PathError<serde_json::Err
             faults.push(fault(&error));
         }
         let Some((parent, name)) = take(&mut rest, error.path()) else { break };
-        // What was taken away is missing by our own hand, which is no fault, and then all around it goes.
+        // What was taken away is missing by our own hand, which is not a fault, and then all around it goes.
         taken.insert(format!("{parent} missing field `{name}`"));
     }
     if faults.is_empty() {

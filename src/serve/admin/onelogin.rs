@@ -78,7 +78,7 @@ pub fn routes(admin: &Admin) -> (Router<Admin>, OpenApi) {
     (guarded(mappings, admin, Face::Onelogin, denied).merge(tokens), api)
 }
 
-/// Errors that are no matter of a field.
+/// Errors that are not a matter of a field.
 #[derive(Debug, Serialize, ToSchema)]
 struct Plain {
     name: &'static str,

@@ -548,7 +548,10 @@ async fn a_resync_shows_what_it_does_and_adopts_on_command_alone() {
     )
     .unwrap();
     let said = run("delivery resync app").await;
-    assert!(said.code == 1 && format!("{said:?}").contains("more would be revoked at once than the brake permits"), "{said:?}");
+    assert!(
+        said.code == 1 && format!("{said:?}").contains("more would be revoked at once than the brake permits"),
+        "{said:?}"
+    );
     assert_eq!(apps.server.members("Staff").unwrap(), ["bob", "stranger"]);
     assert_eq!(run("delivery resync app --confirm").await.code, 0);
     assert_eq!(apps.server.members("Staff").unwrap(), ["bob"]);

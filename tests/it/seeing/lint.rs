@@ -285,10 +285,7 @@ fn receivers_are_looked_at() {
         (hook(&format!("{waits}\nevents = [\"user.disabled\"]")), "waits for nothing: receiver `app`"),
         (hook(&format!("{waits}\ngroups = []\nroles = []")), "its `groups` and `roles` are empty"),
         (scim("groups = \"all\"\nauthoritative = true"), "owns every group: receiver `wiki`"),
-        (
-            scim("groups = [\"Staff\"]\nuser_name = \"name\"\nusers = \"match\""),
-            "takes over the user of that name",
-        ),
+        (scim("groups = [\"Staff\"]\nuser_name = \"name\"\nusers = \"match\""), "takes over the user of that name"),
     ] {
         let said = said(&more);
         assert_eq!(said.code, 3, "{more}: {said:?}");

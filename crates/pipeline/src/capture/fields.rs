@@ -85,7 +85,7 @@ enum Place {
 
 impl ProtocolFields {
     /// # Errors
-    /// When a protocol field appears twice, or a name or value is no UTF-8.
+    /// When a protocol field appears twice, or a name or value is not UTF-8.
     pub fn read_query(&mut self, query: &str) -> Result<(), CaptureRefusal> {
         self.read(query.as_bytes(), Place::Query)
     }

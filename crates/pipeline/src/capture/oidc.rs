@@ -84,7 +84,7 @@ pub enum IdTokenError {
 
 impl UntrustedIdToken {
     /// # Errors
-    /// When the text is no JWS in compact form with a JSON header and payload, each without duplicate members.
+    /// When the text is not a JWS in compact form with a JSON header and payload, each without duplicate members.
     pub fn parse(compact: &str) -> Result<Self, IdTokenError> {
         Self::parse_typed(compact, Some(&["JWT"]), Place::Payload)
     }

@@ -284,7 +284,7 @@ pub fn is_artifact(value: &[u8]) -> bool {
 }
 
 /// The token of a run of letters that tokens are written in. What stands before it without a separator (`BearereyJ…`,
-/// `token=eyJ…`) is no part of it.
+/// `token=eyJ…`) is not part of it.
 fn in_run(run: &[u8]) -> Option<Found> {
     let dot = run.iter().position(|byte| *byte == b'.')?;
     let head = run.get(..dot).unwrap_or_default();

@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(of("CN=a,OU=c|CN=b,OU=c", "|"), ["a", "b"]);
         assert_eq!(of("CN=a,OU=c", ","), ["a"]);
         assert_eq!(of("CN=\"a;b\",OU=c;CN=d", ";"), ["a;b", "d"]);
-        // What is no name is split as ever.
+        // What is not a name is split as ever.
         assert_eq!(of("a, b", ","), ["a", "b"]);
         assert_eq!(of("5\" pipes;b", ";"), ["5\" pipes", "b"]);
         assert_eq!(of("x=\"a;b", ";"), ["x=\"a", "b"]);

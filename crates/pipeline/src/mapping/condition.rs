@@ -134,7 +134,7 @@ impl Pattern {
     /// A regular expression, found anywhere in the value unless it is anchored by `^` and `$`.
     ///
     /// # Errors
-    /// When it is no regular expression, or compiles to more than a megabyte; the text says which.
+    /// When it is not a regular expression, or compiles to more than a megabyte; the text says which.
     pub fn regex(source: &str, ignore_case: bool) -> Result<Self, String> {
         Self::compile(source, source, ignore_case)
     }

@@ -34,7 +34,7 @@ impl DecryptionKey {
     /// Reads the first private key of a PEM file: PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`), unencrypted.
     ///
     /// # Errors
-    /// When there is none, or it is no RSA key of at least 2048 bits.
+    /// When there is none, or it is not an RSA key of at least 2048 bits.
     pub fn from_pem(pem: &[u8]) -> Result<Self, DecryptionKeyError> {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| DecryptionKeyError::Pem(faults::pem(&error)))?;
         let key = match &key {

@@ -9,7 +9,7 @@ pub enum Selector {
     /// In SAML also the attribute whose long name it is short for.
     Name(String),
     /// A JSON Pointer (RFC 6901) with segments of our own: `*`, every element of a list; `~values`, every member of an object;
-    /// `~keys`, the names of an object's members. An escape that RFC 6901 does not know is no name of a member.
+    /// `~keys`, the names of an object's members. An escape that RFC 6901 does not know is not a name of a member.
     Path(Vec<Segment>),
 }
 

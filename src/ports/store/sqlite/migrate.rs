@@ -147,7 +147,7 @@ fn carry_out(
     Ok(())
 }
 
-/// Reports progress on standard error; a closed one is no fault.
+/// Reports progress on standard error; a closed one is not a fault.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -334,7 +334,7 @@ impl Old<'_> {
         let number: i64 = row.get(0).map_err(unavailable)?;
         let (namespace, subject): (String, String) =
             (row.get(1).map_err(unavailable)?, row.get(2).map_err(unavailable)?);
-        // What is no name of a user is found now, and not when they log in.
+        // What is not a name of a user is found now, and not when they log in.
         user_of(&namespace, &subject)?;
         let mut record = head(row).map_err(unavailable)?;
         self.each(

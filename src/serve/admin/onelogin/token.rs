@@ -66,7 +66,7 @@ pub struct TokenList {
     data: Vec<TokenObject>,
 }
 
-/// The status of a call that is no matter of a mapping.
+/// The status of a call that is not a matter of a mapping.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Status {
     error: bool,

@@ -474,7 +474,7 @@ pub(super) fn set_order(stored: &mut Stored, order: &[i64], now: Timestamp) {
         let Some(entry) = stored.mappings.get(number) else { continue };
         if entry.body.position != Some(position) {
             let body = MappingBody { position: Some(position), ..entry.body.clone() };
-            // Its place is moved by its neighbours too; that is no change that a caller would have to see first.
+            // Its place is moved by its neighbours too; that is not a change that a caller would have to see first.
             let moved = Entry { version: entry.version, ..entry.changed(now, body) };
             stored.mappings.insert(*number, Arc::new(moved));
         }

@@ -11,7 +11,7 @@ const MAX_NODES: u32 = 100_000;
 /// Parses a document that passes the survey.
 ///
 /// # Errors
-/// When the text is no well-formed XML 1.0 in UTF-8, or holds what the survey refuses.
+/// When the text is not well-formed XML 1.0 in UTF-8, or holds what the survey refuses.
 pub(crate) fn parse(text: &str) -> Result<Document<'_>, GuardError> {
     survey(text)?;
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
