@@ -46,11 +46,11 @@ async fn a_receiver_shows_what_it_has_to_hear_and_is_steered() {
     }
     assert!(page.contains("<bdi>oidc/alice</bdi>") && page.contains("Next try"), "{page}");
     let steps = [
-        ("test", "Send app a ping where it is a webhook", "does not work"),
-        ("pause", "Deliver nothing to app until it is resumed", "paused"),
-        ("resume", "Deliver to app again", "app"),
-        ("retry", "Try every delivery to app now", "app"),
-        ("resync", "Tell app all that everyone holds", "app"),
+        ("test", "Send a webhook a ping", "does not work"),
+        ("pause", "Stop deliveries to app until it is resumed", "paused"),
+        ("resume", "Resume deliveries to app", "app"),
+        ("retry", "Retry every failed delivery to app now", "app"),
+        ("resync", "Send app everything that all users hold", "app"),
     ];
     for (act, says, after) in steps {
         let fields = [("act", act)];
@@ -70,7 +70,7 @@ async fn a_receiver_shows_what_it_has_to_hear_and_is_steered() {
         &[("act", "tell-anew"), ("receiver", "app")],
     )
     .await;
-    assert!(shown.contains("Tell app all that this person holds"), "{shown}");
+    assert!(shown.contains("Send app everything that this person holds"), "{shown}");
     assert_eq!(done.status, 303);
     let reader = Desk { cookie: super::sign_in(&desk.office.house, Scope::Read).await, office: desk.office };
     assert!(!reader.get("/console/deliveries/app").await.contains("Change something"));

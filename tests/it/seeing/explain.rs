@@ -422,7 +422,7 @@ async fn what_the_token_left_out_is_asked_for_where_that_is_wanted() {
     fake.set(Mood::Broken(403));
     let said = explain(&config, &["--ask"]);
     assert_eq!(said.code, 3, "{said:?}");
-    assert!(said.out.contains("note: the directory was asked for what the token left out, and did not tell: "));
+    assert!(said.out.contains("note: the directory was asked for what the token left out, and failed: "));
 
     // And so it is with a gate, and with a mapping that disables.
     fake.set(Mood::Well);
