@@ -46,7 +46,7 @@ async fn a_receiver_shows_what_it_has_to_hear_and_is_steered() {
     }
     assert!(page.contains("<bdi>oidc/alice</bdi>") && page.contains("Next try"), "{page}");
     let steps = [
-        ("test", "Send a webhook a ping", "does not work"),
+        ("test", "Send app a ping if it is a webhook", "does not work"),
         ("pause", "Stop deliveries to app until it is resumed", "paused"),
         ("resume", "Resume deliveries to app", "app"),
         ("retry", "Retry every failed delivery to app now", "app"),

@@ -151,8 +151,8 @@ fn says(act: &str, name: &str) -> Result<(&'static str, String), Failure> {
         "test" => (
             "Test it",
             format!(
-                "Send a webhook a `ping`. Test what a SCIM server supports, with a user and a group that are created there and \
-                 removed."
+                "Send `{name}` a `ping` if it is a webhook. If it is a SCIM server, test what it supports, with a user and a \
+                 group that are created there and removed."
             ),
         ),
         "pause" => {
