@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test reality torture torture-postgres postgres-versions oracle fuzz interop traffic bench scale fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test reality torture torture-postgres postgres-versions oracle interleavings fuzz interop traffic bench scale fixtures deny static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -37,6 +37,9 @@ postgres-versions: setup ## the tests of the store on PostgreSQL 14, 16, 17 and 
 oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree on every mutant (ARGS=1000000)
 	@scripts/setup oracle
 	@scripts/oracle $(ARGS)
+
+interleavings: setup ## random writers that race: every order of their steps, by a model checker (ARGS=2000: rounds)
+	@INTERLEAVINGS=$(or $(ARGS),2000) cargo test --quiet --locked --package loginsync-pipeline --test it -- --ignored --nocapture interleavings::
 
 fuzz: setup ## mutated input at every door that takes a stranger's bytes, a minute each (FUZZ_SECONDS=600, FUZZ_SEED=1)
 	@cargo test --quiet --locked --test it -- --ignored --nocapture fuzz::every_door_for_long

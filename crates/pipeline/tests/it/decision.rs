@@ -18,24 +18,24 @@ use loginsync_pipeline::record::{Bound, Record};
 use loginsync_pipeline::verify::Spending;
 use proptest::prelude::*;
 
-const NOW: Timestamp = Timestamp(1_700_000_000_000);
-const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
+pub const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-fn provider(name: &str) -> ProviderName {
+pub fn provider(name: &str) -> ProviderName {
     ProviderName::parse(name).unwrap()
 }
 
-fn user(number: u8) -> UserId {
+pub fn user(number: u8) -> UserId {
     UserId { namespace: Namespace::parse("people").unwrap(), subject: Subject::parse(&format!("u{number}")).unwrap() }
 }
 
-fn group(name: &str) -> Target {
+pub fn group(name: &str) -> Target {
     Target::Group(GroupName::parse(name).unwrap())
 }
 
 /// Providers `p` and `q`, whose grants last a week, map `a` to `d` to groups A to D. A carries the protected role `admin`, B is
 /// protected itself, and D is not braked.
-fn rules() -> RuleSet {
+pub fn rules() -> RuleSet {
     let claim = ClaimName::parse("groups").unwrap();
     let mappings = ["p", "q"].into_iter().flat_map(|owner| {
         let claim = claim.clone();
@@ -61,17 +61,17 @@ fn rules() -> RuleSet {
 }
 
 /// All that a store keeps, in memory.
-#[derive(Default)]
-struct World {
-    records: BTreeMap<UserId, Record>,
-    erased: BTreeMap<UserId, Bound>,
-    tokens: BTreeMap<String, Seen>,
-    windows: BTreeMap<(ProviderName, Target), Window>,
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub records: BTreeMap<UserId, Record>,
+    pub erased: BTreeMap<UserId, Bound>,
+    pub tokens: BTreeMap<String, Seen>,
+    pub windows: BTreeMap<(ProviderName, Target), Window>,
     events: Vec<&'static str>,
 }
 
 impl World {
-    fn kept(&self, user: &UserId, token: &str) -> Kept {
+    pub fn kept(&self, user: &UserId, token: &str) -> Kept {
         Kept {
             user: user.clone(),
             number: self.records.contains_key(user).then(|| number(user)),
@@ -100,7 +100,7 @@ impl World {
         panic!("a decision asks on and on");
     }
 
-    fn answer(&self, user: &UserId, question: Question, facts: &mut Facts) {
+    pub fn answer(&self, user: &UserId, question: Question, facts: &mut Facts) {
         let mapped = |record: &Record, provider: Option<&ProviderName>, target: &Target| {
             record.holdings.keys().any(|grant| {
                 let through = provider.map_or(grant.source == Source::Assigned, |it| grant.source.is_through(it));
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    fn commit(&mut self, kept: &Kept, changes: Changes, token: Option<&str>) {
+    pub fn commit(&mut self, kept: &Kept, changes: Changes, token: Option<&str>) {
         let user = &kept.user;
         if let Some(token) = token {
             let seen = self.tokens.entry(token.into()).or_default();
@@ -183,7 +183,7 @@ impl World {
     }
 
     /// Enabled users who hold a target. A lease that is over and was not ended yet counts here.
-    fn holders(&self, rules: &RuleSet, target: &Target, now: Timestamp) -> BTreeSet<UserId> {
+    pub fn holders(&self, rules: &RuleSet, target: &Target, now: Timestamp) -> BTreeSet<UserId> {
         let holds = |record: &Record| {
             let grants = record.holdings.keys().map(|grant| &grant.target);
             record.disabled.is_none() && Effective::of(grants, &record.denied(now), rules).holds(target)
@@ -197,16 +197,16 @@ fn number(user: &UserId) -> i64 {
 }
 
 #[derive(Debug, Clone)]
-struct Case {
-    user: u8,
-    provider: &'static str,
-    values: Vec<&'static str>,
-    token: String,
-    at: Timestamp,
+pub struct Case {
+    pub user: u8,
+    pub provider: &'static str,
+    pub values: Vec<&'static str>,
+    pub token: String,
+    pub at: Timestamp,
 }
 
 impl Case {
-    fn login(&self) -> (Login, Claims) {
+    pub fn login(&self) -> (Login, Claims) {
         let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
         let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
         let name = ClaimName::parse("groups").unwrap();
@@ -232,7 +232,7 @@ impl Case {
     }
 }
 
-fn case(user: u8, values: &[&'static str], token: &str, after: i64) -> Case {
+pub fn case(user: u8, values: &[&'static str], token: &str, after: i64) -> Case {
     Case { user, provider: "p", values: values.to_vec(), token: token.into(), at: Timestamp(NOW.0 + after) }
 }
 

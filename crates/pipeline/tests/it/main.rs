@@ -14,6 +14,7 @@
 )]
 
 mod decision;
+mod interleavings;
 mod kit;
 mod mapping_laws;
 mod oidc_verify;
