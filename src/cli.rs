@@ -47,7 +47,7 @@ Exit codes:
 
 /// Syncs group membership and roles at every login, in front of your app.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(version = env!("LOGINSYNC_VERSION"), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

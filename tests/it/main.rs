@@ -55,4 +55,5 @@ mod threat_table;
 mod tls;
 mod torture;
 mod truth_table;
+mod version;
 mod words;
