@@ -4,7 +4,7 @@ SHELL := /bin/bash
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-postgres demo test reality torture torture-postgres postgres-versions oracle interleavings fuzz interop traffic bench scale fixtures deny static image-check
+.PHONY: help setup setup-postgres demo test reality torture torture-postgres postgres-versions oracle interleavings mutants fuzz interop traffic bench scale fixtures deny sbom reproducible static image-check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -41,8 +41,11 @@ oracle: ## the SAML tests with a second verifier (libxmlsec1), which must agree 
 interleavings: setup ## random writers that race: every order of their steps, by a model checker (ARGS=2000: rounds)
 	@INTERLEAVINGS=$(or $(ARGS),2000) cargo test --quiet --locked --package loginsync-pipeline --test it -- --ignored --nocapture interleavings::
 
-fuzz: setup ## mutated input at every door that takes a stranger's bytes, a minute each (FUZZ_SECONDS=600, FUZZ_SEED=1)
-	@cargo test --quiet --locked --test it -- --ignored --nocapture fuzz::every_door_for_long
+mutants: setup ## mutation testing of the pipeline: each change of its code must make a test fail (ARGS="--shard 0/50": a sample of them)
+	@scripts/mutants $(ARGS)
+
+fuzz: setup ## libFuzzer at every door that takes a stranger's bytes, guided by coverage, 25 seconds each (FUZZ_SECONDS=600, ARGS=DOOR: it alone)
+	@scripts/fuzz $(ARGS)
 
 interop: setup ## logins through Keycloak, to OctoPrint, gRPC, APIs, webhooks, SCIM and SAML with other people's clients and parsers, attacks on ten real servers
 	@tests/interop/apis.sh
@@ -71,6 +74,12 @@ fixtures: setup ## write the expected plans and the fixtures anew; look at the d
 
 deny: ## licences, sources, banned crates and known vulnerabilities of the dependencies (ARGS="licenses bans sources": those alone)
 	@scripts/deny $(ARGS)
+
+sbom: setup ## what the release binary is built from, as a CycloneDX document (ARGS=FILE: where to put it)
+	@scripts/sbom $(ARGS)
+
+reproducible: setup ## the static release binary, built twice in different folders: the same bytes
+	@scripts/reproducible
 
 static: setup ## a release binary that needs no library of the system it runs on (ARGS=FILE: where to put it)
 	@scripts/static $(ARGS)

@@ -33,6 +33,7 @@ mod fixtures;
 mod forward_auth;
 mod front_door;
 mod fuzz;
+#[expect(dead_code, reason = "the tests of the pipeline use all of it")]
 #[path = "../../crates/pipeline/tests/it/kit.rs"]
 mod kit;
 mod language;

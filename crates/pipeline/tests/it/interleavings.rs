@@ -131,9 +131,8 @@ fn every_interleaving_keeps_the_laws() {
     let (mut states, mut most) = (0, 0);
     for (what, before, tasks) in scenes() {
         let checker = Model::new(&before, tasks, Guards::default()).checker().spawn_dfs().join();
-        for (law, path) in checker.discoveries() {
-            panic!("{what}: {law}: {:?}", path.into_actions());
-        }
+        let broken = checker.discoveries().into_iter().next().map(|(law, path)| (law, path.into_actions()));
+        assert_eq!(broken, None, "{what}");
         let seen = checker.unique_state_count();
         assert!(seen > 20, "{what}: only {seen} states");
         (states, most) = (states + seen, most.max(seen));
@@ -187,8 +186,9 @@ fn every_interleaving_of_random_writers() {
             Task::Login(Case { provider, ..case(who, &values, &format!("{provider}{token}"), after) })
         }),
         1 => (1u8..4, any::<bool>()).prop_map(|(who, late)| lapse(who, if late { LEASE * 2 } else { LEASE / 2 })),
-        1 => (1u8..4, target.clone()).prop_map(|(who, name)| act(who, Act::Assign(group(name)))),
-        1 => (1u8..4, target).prop_map(|(who, name)| {
+        1 => (1u8..4, target).prop_map(|(who, name)| act(who, Act::Assign(group(name)))),
+        // What is protected, an operator may take from its last holder.
+        1 => (1u8..4, proptest::sample::select(vec!["C", "D"])).prop_map(|(who, name)| {
             act(who, Act::Deny { target: group(name), reason: "random".into(), until: None })
         }),
         1 => (1u8..4).prop_map(|who| act(who, Act::Enable)),
@@ -199,7 +199,10 @@ fn every_interleaving_of_random_writers() {
         let numbered = list.into_iter().enumerate();
         numbered.map(|(at, (who, values))| login(who, &values, &format!("before{at}"), 0)).collect::<Vec<_>>()
     });
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(rounds));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(rounds)
+    });
     let states = std::cell::Cell::new(0);
     let scenes = (before, proptest::collection::vec(task, 2..4));
     let found = runner.run(&scenes, |(before, tasks)| {

@@ -14,6 +14,7 @@
 )]
 
 mod decision;
+mod fuzz;
 mod interleavings;
 mod kit;
 mod mapping_laws;

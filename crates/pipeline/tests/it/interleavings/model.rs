@@ -240,7 +240,9 @@ impl Model {
         let spent = self.tasks[writer].token().and_then(|token| state.world.tokens.get(token)).copied();
         let (spent, noted, seen) = (spent.unwrap_or_default(), decided.changes.token, decided.read.kept.token);
         let twice = (noted.spent && !seen.spent && spent.spent) || (noted.refused && !seen.refused && spent.refused);
-        !(self.guards.compares && writes && version != decided.read.version) && !(self.guards.spends_once && twice)
+        let changed = self.guards.compares && writes && version != decided.read.version;
+        let spent = self.guards.spends_once && twice;
+        !changed && !spent
     }
 
     fn commit(&self, state: &mut State, writer: usize, decided: Decided) {
