@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync_pipeline::decision::{
-    self, Act, Applied, By, Changes, Disablings, Facts, Held, Kept, Login, Needs, Other, Question, RunningWindow, Seen,
-    Window,
+    self, Act, Applied, By, Changes, Disablings, Facts, Held, Kept, Login, Needs, Other, Question, RunningWindow, Save,
+    Seen, Window,
 };
 use loginsync_pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
@@ -267,11 +267,61 @@ fn what_bound_an_erased_person_binds_them_again() {
     committed(world.log_in(&rules, &case(1, &["c"], "2", 1)));
     assert!(world.holders(&rules, &group("C"), NOW).is_empty(), "the deny is back with its person");
     assert!(world.act(&user(1), &Act::Disable, NOW) && world.act(&user(1), &Act::Erase, NOW));
-    assert!(matches!(world.log_in(&rules, &case(1, &["c"], "3", 2)), Applied::Disabled));
-    assert!(world.records.is_empty(), "a refusal makes no user");
+    for _ in 0..2 {
+        assert!(matches!(world.log_in(&rules, &case(1, &["c"], "3", 2)), Applied::Disabled | Applied::Replay));
+    }
+    let refusals = world.events.iter().filter(|event| **event == "login_refused").count();
+    assert_eq!((world.records.len(), refusals), (0, 1), "a refusal makes no user, and one row for each token");
     assert!(world.act(&user(1), &Act::Forget, NOW));
     committed(world.log_in(&rules, &case(1, &["c"], "4", 3)));
     assert_eq!(world.holders(&rules, &group("C"), NOW).len(), 1);
+}
+
+#[test]
+fn a_token_from_before_a_restore_is_refused() {
+    let (world, rules) = (World::default(), rules());
+    let (login, claims) = case(1, &["c"], "t", 0).login();
+    let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
+    for (after, is_refused) in [(-1, false), (0, false), (1, true)] {
+        let restored = Some(Timestamp(NOW.0 + after));
+        let kept = Kept { restored, ..world.kept(&login.user, "t") };
+        let (applied, changes) =
+            world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+        assert_eq!(matches!(applied, Applied::BeforeRestore { .. }), is_refused, "{after}");
+        assert_eq!((changes.record.is_none(), changes.token.spent), (is_refused, !is_refused), "{after}");
+    }
+}
+
+#[test]
+fn an_act_that_changes_nothing_is_told() {
+    let (mut world, rules) = (World::default(), rules());
+    committed(world.log_in(&rules, &case(1, &["c"], "t", 0)));
+    assert!(!world.act(&user(1), &Act::Undeny(group("C")), NOW));
+    assert!(world.act(&user(1), &Act::Deny { target: group("C"), reason: "x".into(), until: None }, NOW));
+    assert!(!world.act(&user(1), &Act::Undeny(group("D")), NOW));
+    assert!(world.act(&user(1), &Act::Undeny(group("c")), NOW), "whatever the case of its name");
+}
+
+#[test]
+fn a_decision_with_any_change_is_written() {
+    assert!(Save::default().is_nothing());
+    assert!(Save::from(Changes::default()).is_nothing());
+    let people = [
+        Changes { record: Some(Record::new(NOW)), ..Changes::default() },
+        Changes { erased: Some(Bound::default()), ..Changes::default() },
+        Changes { key: Some(user(1)), ..Changes::default() },
+        Changes { into: Some(0), ..Changes::default() },
+        Changes { token: Seen { spent: true, refused: false }, ..Changes::default() },
+        Changes { token: Seen { spent: false, refused: true }, ..Changes::default() },
+        Changes {
+            windows: BTreeMap::from([((provider("p"), group("C")), Window { began_at: NOW, members: 1, losses: 1 })]),
+            ..Changes::default()
+        },
+    ];
+    for changes in people {
+        let told = format!("{changes:?}");
+        assert!(!Save::from(changes).is_nothing(), "{told}");
+    }
 }
 
 /// LOG15.
