@@ -39,7 +39,8 @@ pub struct OwnServer {
 /// A port that stays free while a server is down: connections that others open are given ports from further up.
 fn lasting_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 10_000).unwrap();
+    // Runs that are started one after the other begin far from each other.
+    let first = u16::try_from(u64::from(std::process::id()) * 61 % 10_000).unwrap();
     let ports = std::iter::repeat_with(|| 15_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
     ports.take(1000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
