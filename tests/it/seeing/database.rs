@@ -186,7 +186,7 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
         .await
         .unwrap();
     failed(&["user", "list", "--config", &runs], "loginsync db migrate");
-    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 5"));
+    assert!(done(&["db", "migrate", "--config", &owner]).out.contains("from schema version 1 to 6"));
     for table in ["delivered", "console", "remote", "events"] {
         let may = format!("SELECT has_table_privilege('{role}', 'loginsync.{table}', 'UPDATE')");
         assert!(client.query_one(&may, &[]).await.unwrap().get::<_, bool>(0), "{table}");
