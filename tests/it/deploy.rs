@@ -183,7 +183,7 @@ fn the_build_stage_has_a_rust_that_is_new_enough() {
     let image = dockerfile.lines().find_map(|line| line.strip_prefix("FROM rust:")).expect("a build stage");
     let version = image.split('-').next().expect("a version");
     let manifest: toml::Table = read("Cargo.toml").parse().expect("Cargo.toml");
-    let oldest = manifest["package"]["rust-version"].as_str().expect("rust-version");
+    let oldest = manifest["workspace"]["package"]["rust-version"].as_str().expect("rust-version");
     let minor =
         |version: &str| version.split('.').nth(1).and_then(|minor| minor.parse::<u32>().ok()).expect("a version");
     assert!(minor(version) >= minor(oldest), "the image builds with {version}, Cargo.toml asks for {oldest}");
