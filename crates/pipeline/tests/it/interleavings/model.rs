@@ -133,8 +133,9 @@ pub struct State {
 impl State {
     fn told(&self) -> String {
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             kept(&self.world),
+            self.world.windows,
             self.versions,
             self.users,
             self.targets,
@@ -161,9 +162,11 @@ impl Hash for State {
     }
 }
 
-/// What a store keeps, without the order of the audit.
+/// What a store keeps, without the order of the audit. Of how many members a window of the brake is counted from is a matter of the
+/// moment: a user who joins takes no lock, so that the brake may count one fewer and stop sooner.
 fn kept(world: &World) -> String {
-    format!("{:?} {:?} {:?} {:?}", world.records, world.erased, world.tokens, world.windows)
+    let windows: Vec<_> = world.windows.iter().map(|(key, window)| (key, window.began_at, window.losses)).collect();
+    format!("{:?} {:?} {:?} {:?}", world.records, world.erased, world.tokens, windows)
 }
 
 fn held(world: &World) -> String {
