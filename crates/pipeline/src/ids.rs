@@ -161,7 +161,8 @@ pub struct MappingId(pub [u8; 16]);
 
 impl fmt::Display for MappingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut digits = [0; 32];
+        f.write_str(self.digits(&mut digits))
     }
 }
 
@@ -183,6 +184,16 @@ impl MappingId {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
         Some(Self(bytes))
+    }
+
+    /// What [`fmt::Display`] writes, into a place of the caller's: records name many mappings.
+    pub fn digits(self, into: &mut [u8; 32]) -> &str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digit = |at: u8| DIGITS.get(usize::from(at & 15)).copied().unwrap_or(b'0');
+        for (pair, byte) in into.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
+        }
+        std::str::from_utf8(into).unwrap_or_default()
     }
 
     /// Spreads over a hash table: it is a digest already, and only the operator chooses what of.

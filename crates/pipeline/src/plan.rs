@@ -221,15 +221,15 @@ pub fn draft(
     for (target, mapping) in own {
         let rule = rules.mapping(mapping);
         let change = |label: String| Change { target: target.clone(), mapping, label };
-        let label = rule.map_or_else(|| format!("removed mapping {mapping}"), |rule| rule.label());
+        let label = || rule.map_or_else(|| format!("removed mapping {mapping}"), |rule| rule.label());
         if let Some(label) = should.remove(&(target, mapping)) {
             plan.keeps.push(change(label.to_owned()));
         } else if decision.undecided.contains(&mapping) || rules.is_decided_elsewhere(mapping, now) {
-            plan.undecided.push(change(label));
+            plan.undecided.push(change(label()));
         } else if snapshot.held.contains(&(target.clone(), mapping)) {
-            plan.held.push(change(label));
+            plan.held.push(change(label()));
         } else {
-            plan.revokes.push(change(label));
+            plan.revokes.push(change(label()));
         }
     }
     plan.grants = should

@@ -50,7 +50,8 @@ pub(super) async fn take(
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
     let client = client(&site, &peer, &parts.headers);
     let arrival = Arrival { id: new_id(), providers, jar, parts, body, client };
-    match tokio::spawn(arrival.enter(site)).await {
+    // In a box, since a task moves what it runs, and what came of it, several times.
+    match tokio::spawn(Box::pin(arrival.enter(site))).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Trouble::AppUnreachable("the login ended unexpectedly".into()).into()),
     }

@@ -206,7 +206,7 @@ impl<'de> Deserialize<'de> for Identity {
 
 impl Serialize for Identity {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        serializer.serialize_str(self.0.digits(&mut [0; 32]))
     }
 }
 

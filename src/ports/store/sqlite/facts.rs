@@ -121,8 +121,9 @@ impl Look<'_> {
                     .optional()
             })
             .map_err(unavailable)?;
+        // Left to itself, SQLite takes the primary key, and looks at every member of a large group.
         let holds = self.number(
-            "SELECT EXISTS (SELECT 1 FROM holdings
+            "SELECT EXISTS (SELECT 1 FROM holdings INDEXED BY holdings_held
              WHERE kind = ?1 AND target = ?2 AND provider = ?3 AND at IS NOT NULL AND kind < 2)",
             &[&kind, &number, &provider.as_str()],
         )?;
