@@ -38,13 +38,12 @@ use crate::pipeline::decision::{self, Facts, Kept, Needs, Save};
 pub use crate::pipeline::decision::{
     Act, Adopted, Applied, By, ClaimSummary, Excess, Login, Preview, Rekeyed, Unvouched, Work,
 };
-use crate::pipeline::forecast::Person;
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
 
 /// A page of users.
 #[derive(Debug)]
 pub struct People {
-    pub people: Vec<Person>,
+    pub people: Vec<Known>,
     /// Where to go on; `None` when these were the last.
     pub next: Option<i64>,
     /// How many users there are; told with the first page.

@@ -10,9 +10,10 @@
 //! provider gives. A login that is refused changes nothing.
 
 mod differences;
+mod tally;
 mod text;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use self::differences::{Differences, MappingChange, Moves};
+use self::tally::{Counts, Tally};
 use super::claims::{ClaimState, Claims, ClaimsRefusal};
 use super::explain::reason;
 use super::ids::{ClaimName, MappingId, ProviderName, Target, Timestamp, UserId};
@@ -174,29 +176,6 @@ impl fmt::Display for TargetName {
     }
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    gains: u64,
-    losses: u64,
-    at_once: u64,
-    may_lose: u64,
-    may_gain: u64,
-}
-
-/// Enabled users who effectively hold something, now and afterwards.
-#[derive(Debug, Default)]
-struct Holders {
-    before: u64,
-    after: u64,
-}
-
-/// Members through one provider, and those that logins would remove.
-#[derive(Debug, Default)]
-struct Flow {
-    members: u64,
-    losing: u64,
-}
-
 /// Puts a forecast together, one user after the other.
 #[derive(Debug)]
 pub struct Forecaster<'r> {
@@ -210,26 +189,8 @@ pub struct Forecaster<'r> {
     asks_for_roles: bool,
     /// Users whose details are kept.
     limit: usize,
-    users: u64,
-    without_claims: u64,
-    changed_users: u64,
-    interrupted_users: u64,
-    lapsed_grants: u64,
-    privileged: Privileged<'r>,
-    privileged_grants: u64,
-    targets: BTreeMap<Target, Counts>,
-    holders: BTreeMap<Target, Holders>,
-    flows: BTreeMap<(ProviderName, Target), Flow>,
-    refusals: BTreeMap<String, u64>,
-    may_refuse: BTreeMap<String, u64>,
-    /// How many users lack these claims of a provider.
-    unread: HashMap<(ProviderName, Vec<ClaimName>), u64>,
-    /// Mappings with grants, and how many.
-    granting: HashMap<MappingId, u64>,
-    /// Of mappings of the new rules, what logins would change.
-    moving: HashMap<MappingId, Moves>,
-    details: Vec<UserForecast>,
-    left_out: u64,
+    privileged: Arc<Privileged<'r>>,
+    tally: Tally,
 }
 
 /// The outcome of one user's logins under the new rules.
@@ -273,35 +234,31 @@ impl<'r> Forecaster<'r> {
             now,
             asks_for_roles: asks_for_roles(new),
             limit,
-            users: 0,
-            without_claims: 0,
-            changed_users: 0,
-            interrupted_users: 0,
-            lapsed_grants: 0,
-            privileged: Privileged::find(None, new),
-            privileged_grants: 0,
-            targets: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            flows: BTreeMap::new(),
-            refusals: BTreeMap::new(),
-            may_refuse: BTreeMap::new(),
-            unread: HashMap::new(),
-            granting: HashMap::new(),
-            moving: HashMap::new(),
-            details: Vec::new(),
-            left_out: 0,
+            privileged: Arc::new(Privileged::find(None, new)),
+            tally: Tally::default(),
         }
+    }
+
+    /// One that has counted nothing, for users who are looked at beside others; [`Forecaster::absorb`] puts the two together.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { privileged: Arc::clone(&self.privileged), tally: Tally::default(), ..*self }
+    }
+
+    /// Takes over what another has counted, of users who come after all of its own.
+    pub fn absorb(&mut self, next: Self) {
+        self.tally.absorb(next.tally, self.limit);
     }
 
     /// Tells what was privileged before, and settled: `held` as the store keeps it.
     #[must_use]
     pub fn after(mut self, kept: Option<&RuleSet>) -> Self {
-        self.privileged = Privileged::find(kept, self.new);
+        self.privileged = Arc::new(Privileged::find(kept, self.new));
         self
     }
 
     pub fn add(&mut self, person: &Person) {
-        self.users += 1;
+        self.tally.users += 1;
         let denies = &person.snapshot.denies;
         let effective =
             |grants: &[Grant], rules: &RuleSet| Effective::of(grants.iter().map(|grant| &grant.target), denies, rules);
@@ -321,7 +278,7 @@ impl<'r> Forecaster<'r> {
         let nothing = Effective::default();
         let planned_at_once = self.new.sync.apply == Apply::Now;
         let at_once = missing(&before, if planned_at_once { &after } else { &adopted });
-        self.without_claims += u64::from(outlook.unknown);
+        self.tally.without_claims += u64::from(outlook.unknown);
         if person.enabled {
             self.count_holders(&before, if outlook.disables { &nothing } else { &after });
         }
@@ -340,10 +297,10 @@ impl<'r> Forecaster<'r> {
         let may_lose: Vec<Target> = outlook.may_lose.into_iter().collect();
         let mut count = |targets: &[Target], field: fn(&mut Counts) -> &mut u64| {
             for target in targets {
-                if let Some(counts) = self.targets.get_mut(target) {
+                if let Some(counts) = self.tally.targets.get_mut(target) {
                     *field(counts) += 1;
                 } else {
-                    *field(self.targets.entry(target.clone()).or_default()) += 1;
+                    *field(self.tally.targets.entry(target.clone()).or_default()) += 1;
                 }
             }
         };
@@ -353,13 +310,13 @@ impl<'r> Forecaster<'r> {
         count(&may_lose, |counts| &mut counts.may_lose);
         count(&may_gain, |counts| &mut counts.may_gain);
         if let Some(reason) = &outlook.refused {
-            *self.refusals.entry(reason.clone()).or_default() += 1;
+            *self.tally.refusals.entry(reason.clone()).or_default() += 1;
         } else if let Some(reason) = &outlook.may_be_refused {
-            *self.may_refuse.entry(reason.clone()).or_default() += 1;
+            *self.tally.may_refuse.entry(reason.clone()).or_default() += 1;
         }
         let changed = !gains.is_empty() || !losses.is_empty();
-        self.changed_users += u64::from(changed);
-        self.interrupted_users += u64::from(!changed && !at_once.is_empty());
+        self.tally.changed_users += u64::from(changed);
+        self.tally.interrupted_users += u64::from(!changed && !at_once.is_empty());
         let (refused, may_be_refused) = (outlook.refused, outlook.may_be_refused);
         if changed || !may_lose.is_empty() || refused.is_some() || may_be_refused.is_some() {
             self.detail(&person.user, [&gains, &losses, &may_lose], refused, may_be_refused);
@@ -373,12 +330,12 @@ impl<'r> Forecaster<'r> {
         refused: Option<String>,
         may_be_refused: Option<String>,
     ) {
-        if self.details.len() == self.limit {
-            self.left_out += 1;
+        if self.tally.details.len() == self.limit {
+            self.tally.left_out += 1;
             return;
         }
         let names = |targets: &[Target]| targets.iter().map(TargetName::from).collect();
-        self.details.push(UserForecast {
+        self.tally.details.push(UserForecast {
             user: user.to_string(),
             gains: names(gains),
             losses: names(losses),
@@ -394,17 +351,17 @@ impl<'r> Forecaster<'r> {
         for grant in &person.snapshot.grants {
             let hand = || person.hands.get(&grant.target).copied().unwrap_or(Hand::Admin);
             if self.new.sync.mode == Mode::Apply && self.privileged.ends(&grant.target, &grant.source, hand()) {
-                self.privileged_grants += 1;
+                self.tally.privileged_grants += 1;
                 continue;
             }
             if let Source::Mapped { provider, mapping } = &grant.source {
-                *self.granting.entry(*mapping).or_default() += 1;
+                *self.tally.granting.entry(*mapping).or_default() += 1;
                 if self.new.mapping(*mapping).is_none_or(|rule| !rule.is_live(self.now)) {
                     continue;
                 }
                 let has_lapsed = || person.lapsed.contains(&(grant.target.clone(), provider.clone(), *mapping));
                 if !person.lapsed.is_empty() && has_lapsed() {
-                    self.lapsed_grants += 1;
+                    self.tally.lapsed_grants += 1;
                     continue;
                 }
             }
@@ -466,17 +423,17 @@ impl<'r> Forecaster<'r> {
             }
         };
         for target in plan.losses() {
-            self.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
+            self.tally.flows.entry((login.provider.clone(), target.clone())).or_default().losing += 1;
         }
         for change in &plan.revokes {
-            self.moving.entry(change.mapping).or_default().going += 1;
+            self.tally.moving.entry(change.mapping).or_default().going += 1;
         }
         // What comes back where a lease ended is not a change of the mapping.
         for change in &plan.grants {
             let has_lapsed =
                 || person.lapsed.contains(&(change.target.clone(), login.provider.clone(), change.mapping));
             let comes = person.lapsed.is_empty() || !has_lapsed();
-            self.moving.entry(change.mapping).or_default().coming += u64::from(comes);
+            self.tally.moving.entry(change.mapping).or_default().coming += u64::from(comes);
         }
         let unread = unread(claims, |claim| self.new.reads(&login.provider, claim, self.now));
         if !unread.is_empty() {
@@ -560,7 +517,7 @@ impl<'r> Forecaster<'r> {
     }
 
     fn miss(&mut self, provider: &ProviderName, claims: Vec<ClaimName>) {
-        *self.unread.entry((provider.clone(), claims)).or_default() += 1;
+        *self.tally.unread.entry((provider.clone(), claims)).or_default() += 1;
     }
 
     fn count_members(&mut self, grants: &[Grant]) {
@@ -569,7 +526,7 @@ impl<'r> Forecaster<'r> {
             let Source::Mapped { provider, .. } = &grant.source else { continue };
             if !counted.contains(&(provider, &grant.target)) {
                 counted.push((provider, &grant.target));
-                self.flows.entry((provider.clone(), grant.target.clone())).or_default().members += 1;
+                self.tally.flows.entry((provider.clone(), grant.target.clone())).or_default().members += 1;
             }
         }
     }
@@ -578,25 +535,27 @@ impl<'r> Forecaster<'r> {
         let (held, new) = (self.held, self.new);
         let guarded = |target: &Target| [Some(new), held].into_iter().flatten().any(|rules| is_guarded(rules, target));
         for target in before.targets().filter(guarded) {
-            self.holders.entry(target).or_default().before += 1;
+            self.tally.holders.entry(target).or_default().before += 1;
         }
         for target in after.targets().filter(guarded) {
-            self.holders.entry(target).or_default().after += 1;
+            self.tally.holders.entry(target).or_default().after += 1;
         }
     }
 
     /// The forecast; `brake_refuses` is what the store says of adopting these rules.
     pub fn finish(mut self, brake_refuses: Vec<Excess>) -> Forecast {
         self.spread_unread();
-        let mappings = Differences::find(self.old, self.new, &self.granting, &self.moving, self.now, self.limit);
-        let targets: Vec<TargetForecast> = self.targets.iter().map(|(target, counts)| counts.told(target)).collect();
+        let mappings =
+            Differences::find(self.old, self.new, &self.tally.granting, &self.tally.moving, self.now, self.limit);
+        let targets: Vec<TargetForecast> =
+            self.tally.targets.iter().map(|(target, counts)| counts.told(target)).collect();
         let told = |refusals: BTreeMap<String, u64>| -> Vec<Refusals> {
             refusals.into_iter().map(|(reason, users)| Refusals { reason, users }).collect()
         };
-        let (refusals, may_refuse) = (told(self.refusals), told(self.may_refuse));
-        let last = self.holders.iter().filter(|(_, holders)| holders.before > 0 && holders.after == 0);
+        let (refusals, may_refuse) = (told(self.tally.refusals), told(self.tally.may_refuse));
+        let last = self.tally.holders.iter().filter(|(_, holders)| holders.before > 0 && holders.after == 0);
         let brake = self.new.sync.brake;
-        let held = self.flows.iter().filter_map(|((provider, target), flow)| {
+        let held = self.tally.flows.iter().filter_map(|((provider, target), flow)| {
             let allowed = brake.allowed(flow.members);
             let excess = self.new.is_braked(target) && flow.losing > allowed;
             excess.then(|| Excess {
@@ -612,12 +571,12 @@ impl<'r> Forecaster<'r> {
             changes: !(shadow
                 || targets.is_empty() && refusals.is_empty() && may_refuse.is_empty() && mappings.is_empty()),
             shadow,
-            users: self.users,
-            without_claims: self.without_claims,
-            changed_users: self.changed_users,
-            interrupted_users: self.interrupted_users,
-            lapsed_grants: self.lapsed_grants,
-            privileged_grants: self.privileged_grants,
+            users: self.tally.users,
+            without_claims: self.tally.without_claims,
+            changed_users: self.tally.changed_users,
+            interrupted_users: self.tally.interrupted_users,
+            lapsed_grants: self.tally.lapsed_grants,
+            privileged_grants: self.tally.privileged_grants,
             roles_compared: self.held.is_some(),
             mappings,
             refusals,
@@ -626,16 +585,16 @@ impl<'r> Forecaster<'r> {
             brake_holds: held.collect(),
             brake_refuses,
             targets,
-            details: self.details,
-            left_out: self.left_out,
+            details: self.tally.details,
+            left_out: self.tally.left_out,
         }
     }
 
     /// Adds to each target the users who may gain it by claims that were not recorded.
     fn spread_unread(&mut self) {
-        for ((provider, claims), users) in &self.unread {
+        for ((provider, claims), users) in &self.tally.unread {
             for target in self.may_be_given(provider, claims) {
-                self.targets.entry(target).or_default().may_gain += users;
+                self.tally.targets.entry(target).or_default().may_gain += users;
             }
         }
     }

@@ -5,11 +5,9 @@ use std::sync::Arc;
 
 use super::{Known, MembershipView, RoleThroughGroups, Store, StoreError, UserView};
 use crate::pipeline::decision::recorded;
-use crate::pipeline::forecast::{self, LastLogin};
 use crate::pipeline::ids::{ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::mapping::RuleSet;
 use crate::pipeline::plan::{Effective, Source};
-use crate::pipeline::privilege::Hand;
 use crate::pipeline::record::{Record, RecordedClaim};
 use crate::ports::catalogue::{Found, Person, RecordedClaims, Search};
 
@@ -209,48 +207,6 @@ fn roles_through_groups(reasons: &BTreeMap<&Target, Reasons>, rules: &RuleSet) -
         }
     }
     roles.into_iter().map(|(role, groups)| RoleThroughGroups { role: role.to_owned(), groups }).collect()
-}
-
-// ------------------------------------------------------------------------------------------------------------ forecasts
-
-/// A user with all that a plan under other rules is made from.
-pub(super) fn forecast(Known { user, record, .. }: &Known, rules: &RuleSet, now: Timestamp) -> forecast::Person {
-    let mut person = forecast::Person::new(user.clone(), record.disabled.is_none());
-    person.logins = record
-        .logins
-        .iter()
-        .map(|(provider, login)| LastLogin {
-            provider: provider.clone(),
-            watermark: login.issued_at,
-            renewed_at: login.renewed_at,
-            claims: record.claims.get(provider).map(|claims| recorded::read(claims, user, provider, rules)),
-        })
-        .collect();
-    person.snapshot.last_login = record.last_login();
-    person.snapshot.denies = record.denied(now);
-    for (grant, holding) in &record.holdings {
-        match &grant.source {
-            Source::Mapped { provider, mapping } => {
-                if holding.held_at.is_some() {
-                    person.snapshot.held.insert((grant.target.clone(), *mapping));
-                }
-                let from = record.leased_from(provider, holding);
-                if rules.lease(provider).is_some_and(|lease| from <= now.minus(lease)) {
-                    person.lapsed.insert((grant.target.clone(), provider.clone(), *mapping));
-                }
-            }
-            Source::Assigned => {
-                let hand = match holding.as_admin {
-                    Some(false) => Hand::Lesser,
-                    Some(true) => Hand::Admin,
-                    None => Hand::Unknown,
-                };
-                person.hands.insert(grant.target.clone(), hand);
-            }
-        }
-        person.snapshot.grants.push(grant.clone());
-    }
-    person
 }
 
 // --------------------------------------------------------------------------------------------------------------- export

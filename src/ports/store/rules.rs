@@ -340,25 +340,17 @@ impl Store {
 
     // -------------------------------------------------------------------------------------------------------- forecasts
 
-    /// Users in the order in which they came, after a number, each with what a plan under other rules is made from: recorded
-    /// claims are read by these rules.
+    /// Users in the order in which they came, after a number.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn people(
-        &self,
-        rules: Arc<RuleSet>,
-        after: Option<i64>,
-        limit: usize,
-        now: Timestamp,
-    ) -> Result<People, StoreError> {
+    pub async fn people(&self, after: Option<i64>, limit: usize) -> Result<People, StoreError> {
         let total = match after {
             None => Some(self.users.count().await?),
             Some(_) => None,
         };
-        let page = self.users.page(after.unwrap_or_default(), limit).await?;
-        let next = page.last().filter(|_| page.len() == limit).map(|known| known.number);
-        let people = page.iter().map(|known| super::look::forecast(known, &rules, now)).collect();
+        let people = self.users.page(after.unwrap_or_default(), limit).await?;
+        let next = people.last().filter(|_| people.len() == limit).map(|known| known.number);
         Ok(People { people, next, total })
     }
 }
