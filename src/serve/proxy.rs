@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
@@ -229,6 +229,8 @@ fn addressed<'p>(providers: impl Iterator<Item = &'p Provider>) -> Addressed {
 struct Sought {
     /// Where logins are refused.
     refused: Seeks,
+    /// At a callback, next to the login that is captured.
+    beside_captured: Seeks,
     /// Where the operator lets them pass.
     passed: Seeks,
     /// Needs nothing where they pass.
@@ -257,20 +259,33 @@ impl Sought {
             stray,
             assertions: providers().any(|provider| provider.mode.is_saml() && provider.mode.is_watched()),
             verified: false,
+            captured: false,
         };
-        Self { refused, passed, paths: access::Rules::new(&config.sessions.guarded) }
+        Self {
+            beside_captured: refused.beside_captured(),
+            refused,
+            passed,
+            paths: access::Rules::new(&config.sessions.guarded),
+        }
+    }
+
+    /// What a message to a callback may not carry next to its login.
+    fn at_callback(&self, parts: &request::Parts) -> &Seeks {
+        if self.passes(&parts.method, &parts.uri, &parts.headers) { &self.passed } else { &self.beside_captured }
     }
 
     /// At the path of a callback they are refused whatever the operator says: the app may find the rest of its address in a body
     /// or a
     /// cookie.
     fn of<B>(&self, request: &Request<B>, beside: &Beside<'_>) -> &Seeks {
-        let uri = request.uri();
-        let is_overridden =
-            || gate::names_a_method(request.headers(), uri.path_and_query().map_or("", |target| target.as_str()));
-        let passes =
-            beside.is_empty() && self.paths.need("", request.method(), uri.path(), is_overridden) == Need::Nothing;
-        if passes { &self.passed } else { &self.refused }
+        let passes = || self.passes(request.method(), request.uri(), request.headers());
+        if beside.is_empty() && passes() { &self.passed } else { &self.refused }
+    }
+
+    /// Whether the operator lets logins pass at an address.
+    fn passes(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+        let is_overridden = || gate::names_a_method(headers, uri.path_and_query().map_or("", |target| target.as_str()));
+        self.paths.need("", method, uri.path(), is_overridden) == Need::Nothing
     }
 }
 

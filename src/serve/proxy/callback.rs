@@ -47,6 +47,8 @@ pub(super) async fn take(
             whole::read(body, site.limits.callback_body, time, held).await?
         }
     };
+    let seeks = site.seeks.at_callback(&parts);
+    scan::beside_login(seeks, parts.uri.query(), &parts.headers, &body)?;
     // From here on the login runs to its end even if the browser goes away, so that what was committed is also told.
     let client = client(&site, &peer, &parts.headers);
     let arrival = Arrival { id: new_id(), providers, jar, parts, body, client };

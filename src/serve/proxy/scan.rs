@@ -20,16 +20,7 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     if seeks.is_nothing() {
         return Ok(None);
     }
-    if let Some(query) = request.uri().query() {
-        check(watch::read_query(query, seeks), "query")?;
-    }
-    if seeks.stray_in_headers.is_some() {
-        // Cookies are the app's own; a page before this one may have had a token in its address.
-        let is_read = |name: &HeaderName| *name != header::COOKIE && *name != header::REFERER;
-        for (_, value) in request.headers().iter().filter(|(name, _)| is_read(name)) {
-            check(watch::read_header(value.as_bytes(), seeks), IN_HEADERS)?;
-        }
-    }
+    look_at_head(seeks, request.uri().query(), request.headers())?;
     if request.body().is_end_stream() {
         return Ok(None);
     }
@@ -58,6 +49,38 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     match (scan, inflated) {
         (Some(scan), Some(coding)) => scan.inflating(coding, &readings).map(Some).map_err(Trouble::UnreadableForm),
         (scan, _) => Ok(scan),
+    }
+}
+
+/// Looks into a query and the headers.
+fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Result<(), Trouble> {
+    if let Some(query) = query {
+        check(watch::read_query(query, seeks), "query")?;
+    }
+    if seeks.stray_in_headers.is_some() {
+        // Cookies are the app's own; a page before this one may have had a token in its address.
+        let is_read = |name: &HeaderName| *name != header::COOKIE && *name != header::REFERER;
+        for (_, value) in headers.iter().filter(|(name, _)| is_read(name)) {
+            check(watch::read_header(value.as_bytes(), seeks), IN_HEADERS)?;
+        }
+    }
+    Ok(())
+}
+
+/// Looks at all of a message at a callback but the fields that are captured there: an app reads headers and fields of its own at each
+/// address.
+///
+/// # Errors
+/// When something else may carry a login.
+pub fn beside_login(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap, body: &[u8]) -> Result<(), Trouble> {
+    if seeks.stray.is_none() {
+        return Ok(());
+    }
+    look_at_head(seeks, query, headers)?;
+    let readings = media::readings(headers.get_all(header::CONTENT_TYPE).iter().map(|kind| kind.as_bytes()));
+    match BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)? {
+        Some(scan) => check(scan.read_whole(body), "body"),
+        None => Ok(()),
     }
 }
 

@@ -192,15 +192,17 @@ fn form_of(provider: &Provider) -> Option<Form> {
     }
 }
 
+/// The credentials of a value that begins with `Basic` and a blank, as they stand.
+pub fn basic_credentials(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.trim_ascii().split_at_checked(BASIC.len())?;
+    let is_basic = scheme.eq_ignore_ascii_case(BASIC) && rest.first().is_some_and(u8::is_ascii_whitespace);
+    is_basic.then(|| rest.trim_ascii())
+}
+
 /// Whether a value is `Basic` with credentials that are not to the letter (RFC 7617 section 2): readers skip letters that are none of
 /// base64, or take both alphabets, and find there what we do not.
 fn is_odd_basic(value: &[u8]) -> bool {
-    let value = value.trim_ascii();
-    let Some((scheme, rest)) = value.split_at_checked(BASIC.len()) else { return false };
-    if !scheme.eq_ignore_ascii_case(BASIC) || !rest.first().is_some_and(u8::is_ascii_whitespace) {
-        return false;
-    }
-    let credentials = rest.trim_ascii();
+    let Some(credentials) = basic_credentials(value) else { return false };
     let bare = credentials.strip_suffix(b"==").or(credentials.strip_suffix(b"=")).unwrap_or(credentials);
     !bare.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
@@ -222,10 +224,8 @@ fn holds_json(value: &[u8]) -> bool {
     };
     // Borrowed where nothing is escaped, as in every token.
     let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode(value).into();
-    let credentials =
-        value.trim_ascii().split_at_checked(BASIC.len()).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BASIC));
     // Credentials that are not to the letter are refused in any case.
-    let credentials = credentials.and_then(|(_, rest)| STANDARD.decode(rest.trim_ascii()).ok());
+    let credentials = basic_credentials(value).and_then(|letters| STANDARD.decode(letters).ok());
     opens(value)
         || (matches!(decoded, Cow::Owned(_)) && opens(&decoded))
         || credentials.is_some_and(|text| opens(&text))

@@ -59,7 +59,7 @@ impl Field {
     }
 
     /// Whether the field alone makes a message a login, or may be taken for one.
-    fn is_token(self) -> bool {
+    pub fn is_token(self) -> bool {
         !matches!(self, Field::State | Field::Error | Field::RelayState | Field::Method | Field::MethodOverride)
     }
 }

@@ -694,7 +694,7 @@ fn inflate(bytes: &[u8], limit: usize, mut goes_on: impl FnMut(&[u8]) -> bool) -
 }
 
 /// What lax decoders of base64 make of a text. They pass over what is not in their alphabet, and differ in what is.
-fn decodings(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+pub fn decodings(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let has_other_letters = memchr::memchr2(b'-', b'_', text).is_some();
     let is_padded_within =
         text.iter().rev().skip_while(|byte| !is_token_byte(**byte) || **byte == b'=').any(|byte| *byte == b'=');

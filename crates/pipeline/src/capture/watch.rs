@@ -23,8 +23,9 @@ use self::json::JsonScan;
 use self::multipart::MultipartScan;
 use self::stray::StrayScan;
 use self::value::HeldValue;
+use super::bearer::basic_credentials;
 use super::fields::{Field, field_named, may_be_token, may_hold};
-use crate::capture::token::{Addressed, NotForeign, Unclear};
+use crate::capture::token::{Addressed, NotForeign, Unclear, decodings};
 use crate::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
 
 /// By these an app may log a person in, alone.
@@ -49,12 +50,21 @@ pub struct Seeks {
     pub assertions: bool,
     /// The `access_token` of what is looked into is verified.
     pub verified: bool,
+    /// What stands under the names of protocols is captured as a login, and looked into there.
+    pub captured: bool,
 }
 
 impl Seeks {
     /// Whether nothing is looked for.
     pub fn is_nothing(&self) -> bool {
-        self.login.is_none() && self.access_token.is_none() && self.access_token_in_bodies.is_none()
+        !self.captured && self.login.is_none() && self.access_token.is_none() && self.access_token_in_bodies.is_none()
+    }
+
+    /// The same beside a login that is captured.
+    #[must_use]
+    pub fn beside_captured(&self) -> Self {
+        let (stray, stray_in_headers) = (self.stray.clone(), self.stray_in_headers.clone());
+        Self { stray, stray_in_headers, assertions: self.assertions, captured: true, ..Self::default() }
     }
 
     /// Whether something is looked for in JSON and multipart.
@@ -67,7 +77,11 @@ impl Seeks {
         const HINTS: [&str; 2] = ["id_token_hint", "logout_token"];
         let is_hint = || HINTS.iter().any(|hint| name.eq_ignore_ascii_case(hint.as_bytes()));
         // What is looked for by name is judged by its name.
-        let is_read = |field| (self.verified && field == Field::AccessToken) || self.seeks_in_form(field);
+        let is_read = |field: Field| {
+            (self.verified && field == Field::AccessToken)
+                || (self.captured && field.is_token())
+                || self.seeks_in_form(field)
+        };
         let is_known = || may_be_token(name) && field_named(name).is_some_and(is_read);
         self.stray.as_ref().filter(|_| !is_hint() && !is_known())
     }
@@ -327,7 +341,8 @@ impl Inflated {
 pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     // What stands behind the dot of a token may be passed over, and the dot be written otherwise.
     let may_be_stray = || seeks.stray.is_some() && memchr::memchr2(b'.', b'\\', query.as_bytes()).is_some();
-    if seeks.login.is_none() || !(LOGIN.into_iter().any(|field| may_hold(query, field)) || may_be_stray()) {
+    let looks = seeks.captured || seeks.login.is_some();
+    if !looks || !(LOGIN.into_iter().any(|field| may_hold(query, field)) || may_be_stray()) {
         return Sighting::Clear;
     }
     // An `access_token` there is verified, where any is.
@@ -341,12 +356,13 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 
-/// Looks into the value of a header.
+/// Looks into the value of a header, and into the credentials of `Basic`: some apps take a token for a name or a password.
 pub fn read_header(value: &[u8], seeks: &Seeks) -> Sighting {
-    match &seeks.stray_in_headers {
-        Some(ours) => StrayScan::default().read(value, ours),
-        None => Sighting::Clear,
-    }
+    let Some(ours) = &seeks.stray_in_headers else { return Sighting::Clear };
+    let look = |text: &[u8]| StrayScan::default().read(text, ours);
+    let credentials = basic_credentials(value).into_iter().flat_map(decodings);
+    let mut sightings = std::iter::once(look(value)).chain(credentials.map(|text| look(&text)));
+    sightings.find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 
 fn first<const N: usize>(sightings: [Option<Sighting>; N]) -> Sighting {

@@ -25,7 +25,7 @@ pub struct FormScan {
     divided: bool,
     /// The value since the last `;`, where a field began there.
     inner: Option<FormValue>,
-    /// The value since the last `=` behind a name.
+    /// The name, or the value since the last `=` behind one.
     stray: Option<StrayScan>,
 }
 
@@ -83,18 +83,20 @@ impl FormScan {
         }
     }
 
-    /// Looks for a token in the run of a value.
+    /// Looks for a token in the run of a name or a value. A name holds one where an app reads the form as JSON or as text.
     fn look(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
-        match (&mut self.stray, &seeks.stray) {
-            (Some(stray), Some(ours)) if self.in_value => match memchr::memchr(b'+', run) {
-                None => stray.read(run, ours),
-                // A blank, to readers that decode forms.
-                Some(_) => {
-                    let spaced: Vec<u8> = run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-                    stray.read(&spaced, ours)
-                }
-            },
-            _ => Sighting::Clear,
+        let Some(ours) = seeks.stray.as_ref().filter(|_| self.for_strays) else { return Sighting::Clear };
+        if !self.in_value && self.stray.is_none() {
+            self.stray = Some(StrayScan::default());
+        }
+        let Some(stray) = &mut self.stray else { return Sighting::Clear };
+        match memchr::memchr(b'+', run) {
+            None => stray.read(run, ours),
+            // A blank, to readers that decode forms.
+            Some(_) => {
+                let spaced: Vec<u8> = run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+                stray.read(&spaced, ours)
+            }
         }
     }
 
@@ -137,9 +139,7 @@ impl FormScan {
     fn name_ended(&mut self, seeks: &Seeks) {
         self.keep_divider(b"=");
         self.in_value = true;
-        if self.for_strays {
-            self.stray = seeks.stray_under(&self.name).map(|_| StrayScan::default());
-        }
+        self.stray = seeks.stray_under(&self.name).filter(|_| self.for_strays).map(|_| StrayScan::default());
         let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
         let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });

@@ -238,7 +238,9 @@ impl MultipartScan {
             (named, false) => named.map(HeldValue::new),
             (named, true) => named.or_else(|| seeks.any_in_body()).map(HeldValue::of_any),
         };
-        if self.value.is_some() && part.is_encoded {
+        // Servlets decode a field by the charset of its part (Jetty), Go by its transfer encoding.
+        let is_recoded = part.is_recoded && part.is_field && seeks.stray.is_some();
+        if is_recoded || (self.value.is_some() && (part.is_recoded || part.is_nested)) {
             return Step::Stop(Sighting::Unreadable("a part in an encoding of its own"));
         }
         // The second line break stays: it may be the one before the next boundary.
@@ -275,13 +277,18 @@ enum Step {
 const UNCLEAR: Sighting = Sighting::Unreadable("parts that can be told apart in more than one way");
 
 /// What the head of a part says.
+#[derive(Default)]
 struct Part {
     /// The field that some reader takes it for.
     field: Option<Field>,
     /// Whether it is written so that readers find other names in it, which may be any.
     may_be_any: bool,
     /// Whether the value is written otherwise than as it stands.
-    is_encoded: bool,
+    is_recoded: bool,
+    /// Parts within a part have its name.
+    is_nested: bool,
+    /// It is a field of a form, and not a file.
+    is_field: bool,
     /// It has a content encoding, which no form-data has (RFC 7578 section 4.8) and aiohttp undoes.
     is_compressed: bool,
     /// It is named `_charset_` (HTML, RFC 7578 section 4.6).
@@ -295,8 +302,7 @@ const TYPE: &str = "content-type";
 impl Part {
     fn read(head: &str) -> Self {
         let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-        let mut part =
-            Self { field: None, may_be_any: false, is_encoded: false, is_compressed: false, sets_charset: false };
+        let mut part = Self::default();
         let mut dispositions = Vec::new();
         let mut is_odd = unfolded.contains(is_other_break);
         let mut by_others = None;
@@ -320,18 +326,20 @@ impl Part {
                 TYPE => {
                     by_others = by_others.or_else(|| field_named(value.trim_matches(LOOSE).as_bytes()));
                     is_odd |= !is_media_type(value);
-                    // Parts within a part have its name.
-                    part.is_encoded |= media::has_foreign_charset(value.as_bytes()) || folded.contains("multipart");
+                    part.is_recoded |= media::has_foreign_charset(value.as_bytes());
+                    part.is_nested |= folded.contains("multipart");
                 }
                 "content-transfer-encoding" => {
                     let plain = ["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
-                    part.is_encoded |= !plain;
+                    part.is_recoded |= !plain;
                 }
                 "content-encoding" => part.is_compressed |= !value.trim().eq_ignore_ascii_case("identity"),
                 _ => {}
             }
         }
         part.sets_charset = dispositions.iter().any(|value| value.to_ascii_lowercase().contains("_charset_"));
+        let says = |word: &str| dispositions.iter().any(|value| value.to_ascii_lowercase().contains(word));
+        part.is_field = says("name") && !says("filename");
         is_odd |= dispositions.len() > 1 || !dispositions.iter().all(|value| is_plain(value));
         part.may_be_any = is_odd;
         part.field = dispositions.iter().find_map(|value| named(value)).or(by_others);

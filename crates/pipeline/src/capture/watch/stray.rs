@@ -44,13 +44,17 @@ pub struct StrayScan {
 /// What is also looked for in a body.
 #[derive(Debug)]
 struct Body {
-    /// The first bytes.
+    /// How many of the first four bytes were looked at.
+    first: usize,
+    /// The first bytes behind blanks: parsers pass over any number of them.
     opening: Vec<u8>,
     /// Letters have more than one byte (UTF-16, UTF-32).
     is_wide: bool,
     markup: Option<Text>,
-    /// A form is read field by field; only where it is markup, it is looked into here.
+    /// A form is read field by field; only where it is markup or JSON, as apps read it that do not look at its type, it is looked
+    /// into here.
     is_form: bool,
+    is_json: bool,
     /// An assertion in markup is a login.
     saml: bool,
     /// A file that is put may be in any encoding, and hold entities: no app logs a person in by it.
@@ -85,7 +89,8 @@ impl StrayScan {
     /// For a body. `saml`: some provider is one of SAML.
     pub fn of_body(readings: &Readings<'_>, saml: bool) -> Self {
         let (is_form, is_file) = (readings.form, readings.is_file);
-        let body = Body { opening: Vec::new(), is_wide: false, markup: None, is_form, saml, is_file };
+        let (first, opening, is_wide, markup, is_json) = (0, Vec::new(), false, None, false);
+        let body = Body { first, opening, is_wide, markup, is_form, is_json, saml, is_file };
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
@@ -115,7 +120,7 @@ impl StrayScan {
             }
         }
         let body = self.body.as_deref_mut();
-        let is_field = body.as_ref().is_some_and(|body| body.is_form && body.markup.is_none());
+        let is_field = body.as_ref().is_some_and(|body| body.is_form && !body.is_json && body.markup.is_none());
         // Also of what is not text: a part of it, or a form in it to a lax reader, may be.
         let found = !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours);
         match body {
@@ -163,9 +168,16 @@ impl Body {
         if self.opening.len() >= OPENING {
             return None;
         }
+        let first = piece.get(..piece.len().min(4 - self.first)).unwrap_or_default();
+        self.is_wide |= first.iter().any(|byte| matches!(byte, 0 | 0xfe | 0xff));
+        self.first += first.len();
+        let blanks = match self.opening.is_empty() {
+            true => piece.iter().take_while(|byte| is_before_markup(**byte)).count(),
+            false => 0,
+        };
+        let piece = piece.get(blanks..).unwrap_or_default();
         let missing = OPENING - self.opening.len();
         self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
-        self.is_wide |= self.opening.iter().take(4).any(|byte| matches!(byte, 0 | 0xfe | 0xff));
         let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
         // `<?xm` in EBCDIC, which parsers tell by that.
         let other =
@@ -173,8 +185,10 @@ impl Body {
         if other && !self.is_file {
             return Some("markup in a character encoding other than UTF-8 or one byte a letter");
         }
-        if self.markup.is_none() && plain.first() == Some(&b'<') {
-            self.markup = Some(Text::default());
+        match plain.first() {
+            Some(b'<') if self.markup.is_none() => self.markup = Some(Text::default()),
+            Some(b'{' | b'[' | b'"') => self.is_json = true,
+            _ => {}
         }
         None
     }
@@ -201,10 +215,19 @@ fn is_before_markup(byte: u8) -> bool {
 #[derive(Debug, Default)]
 struct Finder {
     place: Place,
-    /// Quotes within the payload.
-    quotes: usize,
-    /// Its letters.
+    /// The letters of the payload, and of what follows where a quote may have ended it.
     payload: Vec<u8>,
+    whole: Start,
+    /// The last quotes among them, behind which another may begin.
+    quoted: Vec<Start>,
+}
+
+/// Where a payload may begin.
+#[derive(Debug, Clone, Copy, Default)]
+struct Start {
+    at: usize,
+    /// How often it was looked at whether it has ended.
+    looks: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -217,7 +240,7 @@ enum Place {
     Payload,
 }
 
-/// How often a payload is looked at where a quote may end it.
+/// How often a payload is looked at where a quote may end it, and behind how many quotes one may begin.
 const MOST_QUOTES: usize = 4;
 
 /// After so many letters it is told apart from most of what is not an object of JSON.
@@ -234,31 +257,59 @@ impl Finder {
             if self.place == Place::Before {
                 let Some(dot) = memchr::memchr2(b'.', b'"', piece) else { return false };
                 piece = piece.get(dot + 1..).unwrap_or_default();
-                (self.place, self.quotes) = (Place::Dot, 0);
+                self.place = Place::Dot;
             }
             let Some((byte, rest)) = piece.split_first() else { return false };
             piece = rest;
             if *byte == b'"' && self.place == Place::Payload {
                 // A member of a JWS in JSON (RFC 7515 section 7.2), or one more letter that is passed over.
-                self.quotes += 1;
-                if self.quotes <= MOST_QUOTES && ours.is_payload(&self.payload) {
+                if self.ends_here(ours) {
                     return true;
                 }
+                // Or the next member is.
+                let at = self.payload.len();
+                if self.quoted.last().is_none_or(|start| start.at != at) {
+                    if self.quoted.len() == MOST_QUOTES {
+                        self.quoted.remove(0);
+                    }
+                    self.quoted.push(Start { at, looks: 0 });
+                }
             } else if *byte == b'.' {
-                let payload = std::mem::take(&mut self.payload);
+                let is_ours = self.ends_here(ours);
                 // A dot that ends one payload may begin the next.
-                (self.place, self.quotes) = (Place::Dot, 0);
-                if payload.len() >= TELLING && ours.is_payload(&payload) {
+                self.begin(Place::Dot);
+                if is_ours {
                     return true;
                 }
             } else if is_letter(*byte) {
                 self.payload.push(*byte);
-                self.place = if self.may_go_on() { Place::Payload } else { Place::Before };
-                if self.place == Place::Before {
-                    self.payload.clear();
+                self.place = Place::Payload;
+                if !self.may_go_on() {
+                    self.begin(Place::Before);
                 }
             }
         }
+    }
+
+    fn begin(&mut self, place: Place) {
+        self.place = place;
+        self.payload.clear();
+        self.whole = Start::default();
+        self.quoted.clear();
+    }
+
+    /// Whether a payload that is ours ends here.
+    fn ends_here(&mut self, ours: &Addressed) -> bool {
+        let payload = &self.payload;
+        std::iter::once(&mut self.whole).chain(&mut self.quoted).any(|start| {
+            let letters = payload.get(start.at..).unwrap_or_default();
+            let opens = || letters.get(..TELLING).is_some_and(|first| first.starts_with(b"e") && opens_object(first));
+            if start.looks > MOST_QUOTES || !opens() {
+                return false;
+            }
+            start.looks += 1;
+            ours.is_payload(letters)
+        })
     }
 
     /// Whether what was read so far may be the beginning of an object.
