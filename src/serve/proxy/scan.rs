@@ -1,6 +1,6 @@
 //! Looks into what passes: protocol fields where no login belongs, and auto-post forms that leave for a provider.
 
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 use http_body::Body as _;
 
@@ -77,8 +77,12 @@ pub fn beside_login(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap, bod
         return Ok(());
     }
     look_at_head(seeks, query, headers)?;
-    let readings = media::readings(headers.get_all(header::CONTENT_TYPE).iter().map(|kind| kind.as_bytes()));
-    match BodyScan::new(seeks, &readings).map_err(Trouble::UnreadableForm)? {
+    let types = || headers.get_all(header::CONTENT_TYPE).iter();
+    // No body but a form passes a callback.
+    if !types().all(|kind| kind.to_str().is_ok_and(media::is_form)) {
+        return Ok(());
+    }
+    match BodyScan::new(seeks, &media::readings(types().map(HeaderValue::as_bytes))).map_err(Trouble::UnreadableForm)? {
         Some(scan) => check(scan.read_whole(body), "body"),
         None => Ok(()),
     }

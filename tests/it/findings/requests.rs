@@ -595,6 +595,37 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
             serde_json::json!({"session": jws.to_string()}).to_string().into()
         }),
         (form.clone(), format!("SAMLart={}", artifact.replace('+', "%2b")).into()),
+        // What says that it is a form, or nothing, and is read as JSON or as text.
+        (form.clone(), member.clone().into()),
+        (form.clone(), format!(" [1, {{\"a\": \"=&;\", \"session\": \"{token}\"}}]").into()),
+        (String::new(), member.replace(&token, &dotted("\\u002e")).into()),
+        ("content-type:\r\n".into(), member.clone().into()),
+        (kind("application/json") + &form, member.clone().into()),
+        (kind("application/json, application/x-www-form-urlencoded"), member.clone().into()),
+        (form.clone(), token.clone().into()),
+        (String::new(), format!("\r\n{token}\r\n").into()),
+        (form.clone(), format!("session: {}", dotted("%2e")).into()),
+        (form.clone(), format!("a=1&hello {token}").into()),
+        (JSON.into(), {
+            let parts: Vec<&str> = token.split('.').collect();
+            format!("{{\"protected\":\"{}\",\"payload\":\"{}\",\"signature\":\"{}\"}}", parts[0], parts[1], parts[2])
+                .into()
+        }),
+        (
+            MULTIPART.into(),
+            part("session", "\x1b(Be")
+                .replace("\"session\"\r\n", "\"session\"\r\nContent-Type: text/plain; charset=IBM037\r\n")
+                .into(),
+        ),
+        (
+            MULTIPART.into(),
+            part("session", "e=79")
+                .replace("\r\n\r\n", "\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
+                .into(),
+        ),
+        // Parsers pass over any number of blanks before markup.
+        (xml.clone(), format!("\u{feff}{}<x>{head}<![CDATA[{tail}]]></x>", "\n ".repeat(5_000)).into()),
+        (xml.clone(), format!("{}<S:Envelope><a:Assertion ID='a'/></S:Envelope>", " ".repeat(300)).into()),
     ];
     for (headers, body) in &cases {
         let before = app.complete();
@@ -621,12 +652,22 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("message={{\"a\":\"{}\"}}", dotted("%5Cu002e")).replace('"', "%22"),
         format!("access_token={token}"),
         format!("SAMLart={}", artifact.replace('+', "%2b")),
+        token.clone(),
+        format!("{{%22session%22:%22{token}%22}}"),
     ] {
         let answer = get(proxy.address, &format!("/other?{query}"), "").await;
         assert_eq!(answer.status, 403, "{query}: {answer:?}");
     }
-    for header in ["Authorization: Bearer", "X-Token:", "Sec-WebSocket-Protocol: bearer,"] {
-        let answer = get(proxy.address, "/other", &format!("{header} {token}\r\n")).await;
+    let basic = |credentials: String| format!("Authorization: basic\t{}", STANDARD.encode(credentials));
+    for header in [
+        format!("Authorization: Bearer {token}"),
+        format!("X-Token: {token}"),
+        format!("Sec-WebSocket-Protocol: bearer, {token}"),
+        basic(format!("x:{token}")),
+        basic(format!("{token}:")).replace("ey", "e!y"),
+        basic(format!("a:{token}")).replace("basic", "Basic").replacen("OmV5", "-OmV5", 1),
+    ] {
+        let answer = get(proxy.address, "/other", &format!("{header}\r\n")).await;
         assert_eq!(answer.status, 403, "{header}: {answer:?}");
     }
     let another = proxy.token(|claims| claims["aud"] = serde_json::json!("an-api"));
@@ -634,9 +675,61 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("Authorization: Bearer {another}"),
         format!("Cookie: session={token}"),
         format!("Referer: https://app.example/?session={token}"),
+        basic("a person:a.password".into()),
     ] {
         assert_eq!(get(proxy.address, "/other", &format!("{header}\r\n")).await.status, 200, "{header}");
     }
+    // A file may be in any encoding.
+    let file = "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\nContent-Type: text/plain; \
+                charset=Shift_JIS\r\nContent-Transfer-Encoding: base64\r\n\r\nYQ==\r\n--XX--\r\n";
+    assert_eq!(typed(&proxy, "/other", MULTIPART, file).await.status, 200);
+    assert_eq!(typed(&proxy, "/other", &form, "{\"a\":\"b.c\"}").await.status, 200);
+}
+
+/// An app reads headers, and fields of its own, at its callback as everywhere; and scripts and formats make a callback of many addresses.
+#[tokio::test]
+async fn sec12_no_token_passes_at_a_callback_next_to_its_login() {
+    let app = App::start().await;
+    let proxy = Proxy::with(app.address, Setting { binding: "observe", ..Setting::default() }).await;
+    let token = proxy.token(|_| {});
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("x:{token}")));
+    for target in
+        ["/login/callback", "/api.php/login/callback", "/login/callback.json", "/login/callback;x", "/saml/acs"]
+    {
+        for header in [&bearer, &basic, &format!("X-Access-Token: {token}\r\n")] {
+            let answer = get(proxy.address, target, header).await;
+            assert_eq!(answer.status, 403, "{target} {header}: {answer:?}");
+        }
+        for query in [
+            format!("token={token}"),
+            format!("user[id_token]={token}"),
+            format!("error=x&state={token}"),
+            token.clone(),
+        ] {
+            let answer = get(proxy.address, &format!("{target}?{query}"), "").await;
+            assert_eq!(answer.status, 403, "{target}?{query}: {answer:?}");
+        }
+    }
+    let kind = "content-type: application/x-www-form-urlencoded\r\n";
+    let alice = || proxy.login_form();
+    for (target, headers, body) in [
+        ("/login/callback", kind.into(), format!("state=s&token={token}")),
+        ("/login/callback", kind.into(), format!("error=access_denied&state=s&user[id_token]={token}")),
+        ("/login/callback", kind.into(), format!("state={token}")),
+        ("/login/callback", kind.into(), format!("state=s&{token}")),
+        ("/login/callback", kind.into(), format!("{}&token={token}", alice())),
+        ("/login/callback", kind.into(), format!("{}&payload={{\"token\":\"{token}\"}}", alice())),
+        ("/login/callback", format!("{kind}{bearer}"), alice()),
+        ("/login/callback?token=@", kind.into(), alice()),
+        ("/saml/acs", kind.into(), format!("RelayState={token}")),
+    ] {
+        let answer = typed(&proxy, &target.replace('@', &token), &headers, &body).await;
+        assert_eq!(answer.status, 403, "{target} {headers}{body}: {answer:?}");
+    }
+    assert_eq!(app.complete(), 0);
+    assert!(!proxy.has_users().await);
+    assert_eq!(typed(&proxy, "/login/callback?a=b.c", kind, &format!("{}&d=e.f", alice())).await.status, 200);
 }
 
 #[tokio::test]

@@ -279,8 +279,11 @@ impl BodyScan {
             }
         }
         let seeks = &self.seeks;
+        let form = self.form.as_mut().map(|scan| scan.read(piece, seeks));
+        let is_stray = |seen: &Sighting| matches!(seen, Sighting::Login(Sighted { field: None, .. }));
+        self.strayed = self.strayed.or(form.filter(is_stray));
         let sighting = first([
-            self.form.as_mut().map(|scan| scan.read(piece, seeks)),
+            form.filter(|seen| !is_stray(seen)),
             self.json.as_mut().map(|scan| scan.read(piece, seeks)),
             self.multipart.as_mut().map(|scan| scan.read(piece, seeks)),
         ]);
