@@ -239,7 +239,7 @@ impl<'r> Forecaster<'r> {
         }
     }
 
-    /// One that has counted nothing, for users who are looked at beside others; [`Forecaster::absorb`] puts the two together.
+    /// One that has counted nothing, for users who are looked at in parallel; [`Forecaster::absorb`] puts the two together.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self { privileged: Arc::clone(&self.privileged), tally: Tally::default(), ..*self }

@@ -60,7 +60,7 @@ impl Seeks {
         !self.captured && self.login.is_none() && self.access_token.is_none() && self.access_token_in_bodies.is_none()
     }
 
-    /// The same beside a login that is captured.
+    /// The same at a callback, next to a login that is captured.
     #[must_use]
     pub fn beside_captured(&self) -> Self {
         let (stray, stray_in_headers) = (self.stray.clone(), self.stray_in_headers.clone());
