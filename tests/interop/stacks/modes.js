@@ -62,7 +62,8 @@ export const MODES = {
     namespaces: ["web"],
     config: (ports, { issuer }) => common(ports) + provider("web", "oidc-form-post", issuer,
       `client_id = "${CLIENT}"\ncallback = "/login/callback"\nbinding = "observe"\nauthorization_endpoint = "${issuer}/authorize"\n${keys}`),
-    counts: (via) => /id_token$/.test(via),
+    // Such an app may take tokens in headers and JSON as well.
+    counts: (via) => /id_token$|^authorization$|^json:access_token$/.test(via),
     enter: (values) => [request({ headers: FORM, body: "id_token={{TOKEN}}" }, values)],
   },
   "token-relay": {
