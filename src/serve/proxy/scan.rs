@@ -55,6 +55,11 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
 /// Looks into a query and the headers.
 fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Result<(), Trouble> {
     if let Some(query) = query {
+        // Django decodes the query by it, with or without a body.
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        if seeks.stray.is_some() && types.any(|kind| media::has_foreign_charset(kind.as_bytes())) {
+            return Err(FOREIGN_CHARSET);
+        }
         check(watch::read_query(query, seeks), "query")?;
     }
     if seeks.stray_in_headers.is_some() {

@@ -623,6 +623,34 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
                 .replace("\r\n\r\n", "\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
                 .into(),
         ),
+        // What is no file to some servers.
+        (
+            MULTIPART.into(),
+            part("session", "YQ==")
+                .replace("\"session\"\r\n", "\"session\"; filename=\"\"\r\nContent-Transfer-Encoding: base64\r\n")
+                .into(),
+        ),
+        (
+            MULTIPART.into(),
+            part("session", "e=79")
+                .replace(
+                    "\"session\"\r\n",
+                    "\"session\"; filename=\"/\"\r\nContent-Transfer-Encoding: quoted-printable\r\n",
+                )
+                .into(),
+        ),
+        (
+            MULTIPART.into(),
+            part("session", "\x1b(Be")
+                .replace(
+                    "\"session\"\r\n",
+                    "\"session\"; filename*=utf-8''x\r\nContent-Type: text/plain; charset=IBM037\r\n",
+                )
+                .into(),
+        ),
+        (xml.clone(), "\x0b<S:Envelope><a:Assertion ID='a'/></S:Envelope>".into()),
+        (xml.clone(), "\u{2028}\u{3000}\u{a0}<S:Envelope><a:Assertion ID='a'/></S:Envelope>".into()),
+        (xml.clone(), b"\x1c\x85<S:Envelope><a:Assertion ID='a'/></S:Envelope>".to_vec()),
         // Parsers pass over any number of blanks before markup.
         (xml.clone(), format!("\u{feff}{}<x>{head}<![CDATA[{tail}]]></x>", "\n ".repeat(5_000)).into()),
         (xml.clone(), format!("{}<S:Envelope><a:Assertion ID='a'/></S:Envelope>", " ".repeat(300)).into()),
@@ -658,6 +686,8 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         let answer = get(proxy.address, &format!("/other?{query}"), "").await;
         assert_eq!(answer.status, 403, "{query}: {answer:?}");
     }
+    let recoded = get(proxy.address, "/other?session=a", "Content-Type: text/plain; charset=utf-7\r\n").await;
+    assert_eq!(recoded.status, 415, "{recoded:?}");
     let basic = |credentials: String| format!("Authorization: basic\t{}", STANDARD.encode(credentials));
     for header in [
         format!("Authorization: Bearer {token}"),
@@ -683,6 +713,11 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     let file = "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\nContent-Type: text/plain; \
                 charset=Shift_JIS\r\nContent-Transfer-Encoding: base64\r\n\r\nYQ==\r\n--XX--\r\n";
     assert_eq!(typed(&proxy, "/other", MULTIPART, file).await.status, 200);
+    let none = file
+        .replace("filename=\"f\"", "filename=\"\"")
+        .replace("; charset=Shift_JIS", "")
+        .replace("Content-Transfer-Encoding: base64\r\n", "");
+    assert_eq!(typed(&proxy, "/other", MULTIPART, &none).await.status, 200);
     assert_eq!(typed(&proxy, "/other", &form, "{\"a\":\"b.c\"}").await.status, 200);
 }
 

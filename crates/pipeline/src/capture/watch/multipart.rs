@@ -339,7 +339,9 @@ impl Part {
         }
         part.sets_charset = dispositions.iter().any(|value| value.to_ascii_lowercase().contains("_charset_"));
         let says = |word: &str| dispositions.iter().any(|value| value.to_ascii_lowercase().contains(word));
-        part.is_field = says("name") && !says("filename");
+        let is_file =
+            || dispositions.iter().all(|value| is_plain(value)) && dispositions.iter().any(|value| names_a_file(value));
+        part.is_field = says("name") && !is_file();
         is_odd |= dispositions.len() > 1 || !dispositions.iter().all(|value| is_plain(value));
         part.may_be_any = is_odd;
         part.field = dispositions.iter().find_map(|value| named(value)).or(by_others);
@@ -418,6 +420,16 @@ fn is_plain(disposition: &str) -> bool {
         }
     }
     files <= 1 && extended <= 1 && (names == 1 || (names == 0 && extended == 0))
+}
+
+/// Whether a plain disposition names a file to every reader: some take a part for a field whose file name is empty (Django, Go), has only
+/// separators (aiohttp), or is written in the extended form alone (Jetty).
+fn names_a_file(disposition: &str) -> bool {
+    let folded = disposition.to_ascii_lowercase();
+    folded.split(';').filter_map(|parameter| parameter.trim().strip_prefix("filename=")).any(|name| {
+        let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+        last.chars().any(char::is_alphanumeric)
+    })
 }
 
 /// Letters that every reader takes for part of a word without quotes.

@@ -205,9 +205,13 @@ fn undo<'p>([inner, outer]: &mut [Escapes; 2], piece: &'p [u8]) -> Cow<'p, [u8]>
     }
 }
 
-/// Blanks, and what byte order marks and wide letters are made of.
+/// Blanks of ASCII and of Unicode in UTF-8 or Latin-1, which apps strip, and what byte order marks and wide letters are made of.
 fn is_before_markup(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
+    matches!(byte,
+        0 | b'\t'..=b'\r' | 0x1c..=b' '
+        // U+0085, U+00A0; U+1680, U+180E; U+2000 to U+200F, U+2028, U+2029, U+202F; U+205F, U+2060; U+3000; U+FEFF
+        | 0x85 | 0xa0 | 0xc2 | 0xe1 | 0x9a | 0xe2 | 0x80..=0x84 | 0x86..=0x8f | 0xa8 | 0xa9 | 0xaf | 0x9f | 0xe3 | 0xef | 0xbb | 0xbf
+        | 0xfe | 0xff)
 }
 
 /// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
