@@ -15,6 +15,11 @@ use crate::pipeline::decision::{Disablings, Facts, GrantOf, Other, Question, Run
 use crate::pipeline::ids::{MappingId, ProviderName, Target, Timestamp, UserId};
 use crate::pipeline::plan::Source;
 
+/// Whether a revocation is on hold, of a target through a provider. Left to itself, SQLite takes the primary key, and looks at every
+/// member of a large group.
+const HOLDS: &str = "SELECT EXISTS (SELECT 1 FROM holdings INDEXED BY holdings_held
+     WHERE kind = ?1 AND target = ?2 AND provider = ?3 AND at IS NOT NULL AND kind < 2)";
+
 /// Looks into the database.
 pub(super) struct Look<'a> {
     pub connection: &'a Connection,
@@ -121,12 +126,7 @@ impl Look<'_> {
                     .optional()
             })
             .map_err(unavailable)?;
-        // Left to itself, SQLite takes the primary key, and looks at every member of a large group.
-        let holds = self.number(
-            "SELECT EXISTS (SELECT 1 FROM holdings INDEXED BY holdings_held
-             WHERE kind = ?1 AND target = ?2 AND provider = ?3 AND at IS NOT NULL AND kind < 2)",
-            &[&kind, &number, &provider.as_str()],
-        )?;
+        let holds = self.number(HOLDS, &[&kind, &number, &provider.as_str()])?;
         Ok(RunningWindow { window, holds: holds == 1 })
     }
 
@@ -380,5 +380,20 @@ impl Look<'_> {
             users.push(user_of(&namespace, &subject)?);
         }
         Ok(users)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hold_is_looked_for_among_holds_alone() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema/current.sql")).unwrap();
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {HOLDS}")).unwrap();
+        let details = plan.query_map(params![0, 1, "okta"], |row| row.get::<_, String>(3)).unwrap();
+        let searches: Vec<String> = details.map(Result::unwrap).filter(|detail| detail.contains("holdings")).collect();
+        assert!(searches.len() == 1 && searches[0].contains("INDEX holdings_held (kind=?"), "{searches:?}");
     }
 }
