@@ -1,252 +1,25 @@
 //! The pure decision, in a world of records in memory: its order as a table, its laws on random histories.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync_pipeline::decision::{
-    self, Act, Applied, By, Changes, Disablings, Facts, Held, Kept, Login, Needs, Other, Question, RunningWindow, Save,
-    Seen, Window,
+    self, About, Act, Applied, Changes, Facts, Held, Kept, Save, Seen, Window,
 };
-use loginsync_pipeline::ids::{
-    ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
-};
-use loginsync_pipeline::mapping::{Brake, Group, Mapping, ProviderRules, Role, RuleSet, Rules, Sync, candidates};
-use loginsync_pipeline::plan::{Effective, Plan, Source};
-use loginsync_pipeline::record::{Bound, Record};
+use loginsync_pipeline::ids::{Target, Timestamp, UserId};
+use loginsync_pipeline::mapping::{Gate, GateRule, Mode, candidates};
+use loginsync_pipeline::plan::Source;
+use loginsync_pipeline::record::{Bound, ProviderLogin, Record};
 use loginsync_pipeline::verify::Spending;
 use proptest::prelude::*;
 
-pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
-pub const LEASE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-pub fn provider(name: &str) -> ProviderName {
-    ProviderName::parse(name).unwrap()
-}
-
-pub fn user(number: u8) -> UserId {
-    UserId { namespace: Namespace::parse("people").unwrap(), subject: Subject::parse(&format!("u{number}")).unwrap() }
-}
-
-pub fn group(name: &str) -> Target {
-    Target::Group(GroupName::parse(name).unwrap())
-}
-
-/// Providers `p` and `q`, whose grants last a week, map `a` to `d` to groups A to D. A carries the protected role `admin`, B is
-/// protected itself, and D is not braked.
-pub fn rules() -> RuleSet {
-    let claim = ClaimName::parse("groups").unwrap();
-    let mappings = ["p", "q"].into_iter().flat_map(|owner| {
-        let claim = claim.clone();
-        ["a", "b", "c", "d"].into_iter().map(move |value| {
-            let target = group(&value.to_uppercase());
-            Mapping::of_value(provider(owner), claim.clone(), Arc::from(value), None, target)
-        })
-    });
-    let admin = RoleName::parse("admin").unwrap();
-    let named = |name: &str| GroupName::parse(name).unwrap();
-    let groups = HashMap::from([
-        (named("A"), Group { roles: vec![admin.clone()], ..Group::default() }),
-        (named("B"), Group { protected: true, ..Group::default() }),
-        (named("C"), Group::default()),
-        (named("D"), Group { brake: false, ..Group::default() }),
-    ]);
-    let roles = HashMap::from([(admin, Role { protected: true, ..Role::default() })]);
-    let leased = || ProviderRules { lease: Some(LEASE), ..ProviderRules::default() };
-    let providers = HashMap::from([(provider("p"), leased()), (provider("q"), leased())]);
-    let sync = Sync { brake: Brake { minimum: 2, ..Brake::default() }, ..Sync::default() };
-    let mappings = mappings.collect();
-    RuleSet::compile(1, Rules { groups, roles, providers, mappings, sync, ..Rules::default() }).unwrap()
-}
-
-/// All that a store keeps, in memory.
-#[derive(Debug, Clone, Default)]
-pub struct World {
-    pub records: BTreeMap<UserId, Record>,
-    pub erased: BTreeMap<UserId, Bound>,
-    pub tokens: BTreeMap<String, Seen>,
-    pub windows: BTreeMap<(ProviderName, Target), Window>,
-    events: Vec<&'static str>,
-}
-
-impl World {
-    pub fn kept(&self, user: &UserId, token: &str) -> Kept {
-        Kept {
-            user: user.clone(),
-            number: self.records.contains_key(user).then(|| number(user)),
-            record: self.records.get(user).cloned(),
-            erased: self.erased.get(user).cloned(),
-            token: self.tokens.get(token).copied().unwrap_or_default(),
-            epoch: None,
-            restored: None,
-        }
-    }
-
-    fn decide<T>(&self, kept: &Kept, step: impl Fn(&Kept, &Facts) -> Result<T, Needs>) -> T {
-        let mut facts = Facts::default();
-        for _ in 0..10 {
-            match step(kept, &facts) {
-                Ok(decided) => return decided,
-                Err(Needs::Facts(questions)) => {
-                    assert!(!questions.is_empty());
-                    for question in questions {
-                        self.answer(&kept.user, question, &mut facts);
-                    }
-                }
-                Err(other) => panic!("{other}"),
-            }
-        }
-        panic!("a decision asks on and on");
-    }
-
-    pub fn answer(&self, user: &UserId, question: Question, facts: &mut Facts) {
-        let mapped = |record: &Record, provider: Option<&ProviderName>, target: &Target| {
-            record.holdings.keys().any(|grant| {
-                let through = provider.map_or(grant.source == Source::Assigned, |it| grant.source.is_through(it));
-                grant.target == *target && through
-            })
-        };
-        match question {
-            Question::Window(provider, target) => {
-                let held = |record: &Record| {
-                    let mut holdings = record.holdings.iter();
-                    holdings.any(|(grant, holding)| {
-                        grant.target == target && grant.source.is_through(&provider) && holding.held_at.is_some()
-                    })
-                };
-                let key = (provider.clone(), target.clone());
-                let running =
-                    RunningWindow { window: self.windows.get(&key).copied(), holds: self.records.values().any(held) };
-                facts.windows.insert(key, running);
-            }
-            Question::Members(provider, target) => {
-                let members = self.records.values().filter(|record| mapped(record, provider.as_ref(), &target)).count();
-                facts.members.insert((provider, target), members as u64);
-            }
-            Question::Others { of, through, after } => {
-                let holds = |record: &Record| record.holdings.keys().any(|grant| through.contains(&grant.target));
-                let others = self.records.iter().filter(|(other, record)| *other != user && holds(record));
-                let mut others: Vec<Other> = others
-                    .map(|(user, record)| Other { number: number(user), record: record.clone() })
-                    .filter(|other| other.number > after)
-                    .collect();
-                others.truncate(Question::page(after));
-                facts.others.insert((of, after), others);
-            }
-            Question::Disablings(_) => {
-                facts.disablings = Some(Disablings { lately: 0, holds: false, users: self.records.len() as u64 });
-            }
-            Question::Note(name) => drop(facts.notes.insert(name, None)),
-            other => panic!("nothing here asks {other:?}"),
-        }
-    }
-
-    pub fn commit(&mut self, kept: &Kept, changes: Changes, token: Option<&str>) {
-        let user = &kept.user;
-        if let Some(token) = token {
-            let seen = self.tokens.entry(token.into()).or_default();
-            seen.spent |= changes.token.spent;
-            seen.refused |= changes.token.refused;
-        }
-        if let Some(bound) = changes.erased {
-            self.records.remove(user);
-            self.erased.insert(user.clone(), bound);
-        }
-        if let Some(record) = changes.record {
-            self.records.insert(user.clone(), record);
-            self.erased.remove(user);
-        }
-        self.windows.extend(changes.windows);
-        self.events.extend(changes.audit.iter().map(|entry| entry.event));
-    }
-
-    fn log_in(&mut self, rules: &RuleSet, case: &Case) -> Applied {
-        let (login, claims) = case.login();
-        let candidates = candidates(rules, &login.provider, &Arc::new(claims));
-        let kept = self.kept(&login.user, &login.token_id);
-        let step = |kept: &Kept, facts: &Facts| decision::login(kept, &login, &candidates, rules, facts);
-        let foretold = self.decide(&kept, |kept, facts| decision::preview(kept, &login, &candidates, rules, facts));
-        let (applied, changes) = self.decide(&kept, step);
-        if let Applied::Committed(plan) = &applied {
-            assert_eq!(**plan, foretold.plan, "what was foretold is what the login did");
-        }
-        self.commit(&kept, changes, Some(&login.token_id));
-        applied
-    }
-
-    fn act(&mut self, user: &UserId, act: &Act, now: Timestamp) -> bool {
-        let kept = self.kept(user, "");
-        let Ok(changes) = decision::act(&kept, act, &By::operator("test"), now) else { return false };
-        self.commit(&kept, changes, None);
-        true
-    }
-
-    /// Enabled users who hold a target. A lease that is over and was not ended yet counts here.
-    pub fn holders(&self, rules: &RuleSet, target: &Target, now: Timestamp) -> BTreeSet<UserId> {
-        let holds = |record: &Record| {
-            let grants = record.holdings.keys().map(|grant| &grant.target);
-            record.disabled.is_none() && Effective::of(grants, &record.denied(now), rules).holds(target)
-        };
-        self.records.iter().filter(|(_, record)| holds(record)).map(|(user, _)| user.clone()).collect()
-    }
-}
-
-fn number(user: &UserId) -> i64 {
-    user.subject.as_str()[1..].parse::<i64>().unwrap() + 1
-}
-
-#[derive(Debug, Clone)]
-pub struct Case {
-    pub user: u8,
-    pub provider: &'static str,
-    pub values: Vec<&'static str>,
-    pub token: String,
-    pub at: Timestamp,
-}
-
-impl Case {
-    pub fn login(&self) -> (Login, Claims) {
-        let values: Vec<String> = self.values.iter().map(ToString::to_string).collect();
-        let state = if values.is_empty() { ClaimState::Empty } else { ClaimState::Values(values) };
-        let name = ClaimName::parse("groups").unwrap();
-        let claims = vec![Claim { name, state, split: Split::default(), skipped: 0, decided: true }];
-        let claims = Claims { user: user(self.user), email: None, display_name: None, claims };
-        let login = Login {
-            id: format!("login-{}", self.token),
-            provider: provider(self.provider),
-            issuer: format!("https://{}.example.com", self.provider),
-            user: claims.user.clone(),
-            email: None,
-            display_name: None,
-            token_id: self.token.clone(),
-            issued_at: Some(self.at),
-            spending: Spending::Once,
-            remember_until: self.at.plus(Duration::from_secs(600)),
-            now: self.at,
-            binding: "matched",
-            claims: Vec::new(),
-            arrived: Vec::new(),
-        };
-        (login, claims)
-    }
-}
-
-pub fn case(user: u8, values: &[&'static str], token: &str, after: i64) -> Case {
-    Case { user, provider: "p", values: values.to_vec(), token: token.into(), at: Timestamp(NOW.0 + after) }
-}
-
-fn committed(applied: Applied) -> Plan {
-    match applied {
-        Applied::Committed(plan) => *plan,
-        other => panic!("expected a committed login, found {other:?}"),
-    }
-}
+use crate::world::{Case, LEASE, NOW, World, case, group, mapped, provider, rules, rules_with, user};
 
 #[test]
 fn a_token_is_spent_before_anything_else_is_asked() {
     let (mut world, rules) = (World::default(), rules());
-    committed(world.log_in(&rules, &case(1, &["c"], "t", 0)));
+    world.plan(&rules, &case(1, &["c"], "t", 0));
     assert!(world.act(&user(1), &Act::Disable, NOW));
     let outcomes = ["t", "t", "x", "x", "x"].map(|token| world.log_in(&rules, &case(1, &["c"], token, 1)));
     assert!(matches!(
@@ -254,26 +27,26 @@ fn a_token_is_spent_before_anything_else_is_asked() {
         [Applied::Replay, Applied::Replay, Applied::Disabled, Applied::Replay, Applied::Replay]
     ));
     // Each token has one row, whatever it is refused for and however often.
-    assert_eq!(world.events, ["login", "user_disabled", "login_refused", "login_refused"]);
+    assert_eq!(world.events(), ["login", "user_disabled", "login_refused", "login_refused"]);
 }
 
 #[test]
 fn what_bound_an_erased_person_binds_them_again() {
     let (mut world, rules) = (World::default(), rules());
-    committed(world.log_in(&rules, &case(1, &["c"], "1", 0)));
+    world.plan(&rules, &case(1, &["c"], "1", 0));
     let deny = Act::Deny { target: group("C"), reason: "leaving".into(), until: None };
     assert!(world.act(&user(1), &deny, NOW) && world.act(&user(1), &Act::Erase, NOW));
     assert!(world.records.is_empty());
-    committed(world.log_in(&rules, &case(1, &["c"], "2", 1)));
+    world.plan(&rules, &case(1, &["c"], "2", 1));
     assert!(world.holders(&rules, &group("C"), NOW).is_empty(), "the deny is back with its person");
     assert!(world.act(&user(1), &Act::Disable, NOW) && world.act(&user(1), &Act::Erase, NOW));
     for _ in 0..2 {
         assert!(matches!(world.log_in(&rules, &case(1, &["c"], "3", 2)), Applied::Disabled | Applied::Replay));
     }
-    let refusals = world.events.iter().filter(|event| **event == "login_refused").count();
+    let refusals = world.events().iter().filter(|event| **event == "login_refused").count();
     assert_eq!((world.records.len(), refusals), (0, 1), "a refusal makes no user, and one row for each token");
     assert!(world.act(&user(1), &Act::Forget, NOW));
-    committed(world.log_in(&rules, &case(1, &["c"], "4", 3)));
+    world.plan(&rules, &case(1, &["c"], "4", 3));
     assert_eq!(world.holders(&rules, &group("C"), NOW).len(), 1);
 }
 
@@ -295,7 +68,7 @@ fn a_token_from_before_a_restore_is_refused() {
 #[test]
 fn an_act_that_changes_nothing_is_told() {
     let (mut world, rules) = (World::default(), rules());
-    committed(world.log_in(&rules, &case(1, &["c"], "t", 0)));
+    world.plan(&rules, &case(1, &["c"], "t", 0));
     assert!(!world.act(&user(1), &Act::Undeny(group("C")), NOW));
     assert!(world.act(&user(1), &Act::Deny { target: group("C"), reason: "x".into(), until: None }, NOW));
     assert!(!world.act(&user(1), &Act::Undeny(group("D")), NOW));
@@ -324,18 +97,149 @@ fn a_decision_with_any_change_is_written() {
     }
 }
 
+/// Rules that are no longer current decide nothing.
+#[test]
+fn a_login_by_older_rules_is_stale() {
+    let (login, claims) = case(1, &["c"], "t", 0).login();
+    let claims = Arc::new(claims);
+    for (current, own, is_stale) in [(Some(2), 1, true), (Some(2), 2, false), (Some(2), 3, false), (None, 1, false)] {
+        let rules = rules_with(own, |_| {});
+        let candidates = candidates(&rules, &login.provider, &claims);
+        let kept = Kept { epoch: current, ..World::default().kept(&login.user, "t") };
+        let (applied, changes) = decision::login(&kept, &login, &candidates, &rules, &Facts::default()).unwrap();
+        assert_eq!(matches!(applied, Applied::Stale), is_stale, "{current:?} {own}");
+        assert_eq!(Save::from(changes).is_nothing(), is_stale);
+    }
+}
+
+/// A gate keeps the person out: the row says so once, and nothing is given or noted.
+#[test]
+fn a_gate_refuses_and_changes_nothing() {
+    let gate = Gate { name: "staff".into(), provider: None, rule: GateRule::RequireAny, message: "Staff only.".into() };
+    let rules = rules_with(1, |rules| rules.gates.push(gate));
+    let mut world = World::default();
+    let gated = |world: &mut World, case: &Case| match world.log_in(&rules, case) {
+        Applied::Gated { gate, message } => (gate, message),
+        other => panic!("{other:?}"),
+    };
+    let expected = ("staff".to_owned(), "Staff only.".to_owned());
+    assert_eq!(gated(&mut world, &case(1, &[], "1", 0)), expected);
+    assert_eq!(world.records.len(), 0, "a refusal makes no user");
+    assert_eq!(world.audit[0].about, About::NoUser);
+    world.plan(&rules, &case(1, &["c"], "2", 1));
+    let before = world.records.clone();
+    assert_eq!(gated(&mut world, &case(1, &[], "3", 2)), expected);
+    assert_eq!(world.records, before);
+    assert_eq!(world.audit[2].about, About::Number);
+    let row = r#"login_refused {"login":"login-3","provider":"p","token":"3","outcome":"gate","reason":"refused by gate `staff`"}"#;
+    assert_eq!(world.told(2), [row]);
+    // A lease that has ended ends by such a login too.
+    let later = NOW.plus(LEASE);
+    gated(&mut world, &Case { at: later, ..case(1, &[], "4", 0) });
+    assert_eq!((world.has(1), world.events()[3..].to_vec()), (vec![], vec!["lease_ended", "login_refused"]));
+}
+
+/// What would become of a login, without the refusals that are not its claims'.
+#[test]
+fn a_preview_tells_what_stands_against_a_login() {
+    let (mut world, rules) = (World::default(), rules());
+    let foretold = |world: &World, token: &str, restored: Option<i64>| {
+        let (login, claims) = case(1, &["d"], token, 0).login();
+        let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
+        let kept = Kept { restored: restored.map(|after| Timestamp(NOW.0 + after)), ..world.kept(&login.user, token) };
+        let preview = world.decide(&kept, |kept, facts| decision::preview(kept, &login, &candidates, &rules, facts));
+        let restored = preview.restored.map(|at| at.0 - NOW.0);
+        (preview.known, preview.enabled, preview.spent, restored, preview.plan.grants.len(), preview.plan.revokes.len())
+    };
+    assert_eq!(foretold(&world, "t", None), (false, true, false, None, 1, 0));
+    world.plan(&rules, &case(1, &["c"], "t", 0));
+    assert_eq!(foretold(&world, "t", Some(1)), (true, true, true, Some(1), 1, 1));
+    assert_eq!(foretold(&world, "u", Some(0)), (true, true, false, None, 1, 1));
+    assert!(world.act(&user(1), &Act::Disable, NOW));
+    assert_eq!(foretold(&world, "u", None), (true, false, false, None, 1, 1));
+    assert!(world.act(&user(1), &Act::Erase, NOW));
+    assert_eq!(foretold(&world, "u", None), (false, false, false, None, 1, 0));
+}
+
+/// Who the person is, when they came, and from when their leases count: all by the newest login.
+#[test]
+fn what_is_kept_of_a_login() {
+    let (mut world, rules) = (World::default(), rules());
+    let log_in = |world: &mut World, case: &Case, issued_at: Option<i64>, email: &str, spending| {
+        let (mut login, claims) = case.login();
+        login.email = Some(email.into());
+        login.display_name = Some(email.to_uppercase());
+        login.issued_at = issued_at.map(|after| Timestamp(NOW.0 + after));
+        login.spending = spending;
+        let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
+        let kept = world.kept(&login.user, &login.token_id);
+        let (applied, changes) =
+            world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+        assert!(matches!(applied, Applied::Committed(_)), "{applied:?}");
+        world.commit(&kept, changes, Some(&case.token));
+        let record = &world.records[&user(1)];
+        assert_eq!(record.display_name, record.email.as_ref().map(|email| email.to_uppercase()));
+        let ProviderLogin { issued_at, last_login_at, renewed_at } = record.logins[&provider("p")];
+        let after = |at: Timestamp| at.0.checked_sub(NOW.0);
+        (record.email.clone().unwrap(), after(issued_at), after(last_login_at), renewed_at.and_then(after))
+    };
+    let (once, again) = (Spending::Once, Spending::Again);
+    let told = |email: &str, issued, last, renewed| (email.to_owned(), issued, last, renewed);
+    // Where no token says when it was issued, the watermark stays, and anything that comes is newer.
+    assert_eq!(log_in(&mut world, &case(1, &["c"], "0", 5), None, "a", again), told("a", None, Some(5), Some(5)));
+    assert_eq!(log_in(&mut world, &case(1, &["c"], "1", 10), Some(10), "b", once), told("b", Some(10), Some(10), Some(10)));
+    assert_eq!(log_in(&mut world, &case(1, &["d"], "2", 20), None, "c", again), told("c", Some(10), Some(20), Some(20)));
+    assert_eq!(world.has(1), [mapped("p", "d")]);
+    // An older one authenticates, and decides nothing.
+    assert_eq!(log_in(&mut world, &case(1, &["c"], "3", 30), Some(9), "d", once), told("d", Some(10), Some(30), Some(20)));
+    assert_eq!(world.has(1), [mapped("p", "d")]);
+    assert_eq!(world.events(), ["login", "login", "login", "login_older"]);
+    // Only a token that is spent once is noted.
+    let spent: Vec<bool> = ["0", "1", "2", "3"].map(|token| world.tokens[token].spent).into();
+    assert_eq!(spent, [false, true, false, true]);
+    assert_eq!(log_in(&mut world, &case(1, &["d"], "0", 40), Some(40), "e", again).1, Some(40));
+}
+
+/// The row of a login says what matched, what changed, and what did not; never what the claims were.
+#[test]
+fn the_audit_tells_what_a_login_came_to() {
+    let mut world = World::default();
+    let rules = rules_with(1, |rules| rules.sync.brake.minimum = 0);
+    for number in 1..=5 {
+        world.plan(&rules, &case(number, &["c"], &format!("in{number}"), 0));
+    }
+    world.plan(&rules, &case(1, &["b", "c", "d"], "more", 1));
+    world.plan(&rules, &case(2, &[], "first", 2));
+    let audit = world.audit.len();
+    world.plan(&rules, &case(1, &["d", "C "], "t", 3));
+    let given = |value: &str| format!(r#"{{"mapping":"groups = {value}","group":"{}"}}"#, value.to_uppercase());
+    let expected = format!(
+        r#"login {{"login":"login-t","provider":"p","issuer":"https://p.example.com","token":"t","issued_at":{},"binding":"matched","claims":[],"matched":[{}],"added":[],"removed":[],"kept":1,"undecided":[],"held":[{}],"guarded":[{}],"near_misses":[{{"mapping":"groups = c","found":"C "}}]}}"#,
+        NOW.0 + 3,
+        given("d"),
+        given("c"),
+        given("b"),
+    );
+    assert_eq!(world.told(audit), [expected]);
+    let row = &world.audit[audit];
+    assert_eq!((row.login.as_deref(), &row.about), (Some("login-t"), &About::Person { email: None }));
+    let shadow = rules_with(1, |rules| rules.sync.mode = Mode::Shadow);
+    world.plan(&shadow, &case(1, &["d"], "s", 4));
+    assert_eq!(world.events().last(), Some(&"login_shadow"));
+}
+
 /// LOG15.
 #[test]
 fn log15_a_watermark_that_lies_ahead_makes_no_login_older() {
     let (mut world, rules) = (World::default(), rules());
     let hour = 3_600_000;
     let minutes = 60_000;
-    committed(world.log_in(&rules, &case(1, &["c"], "ahead", hour)));
-    let corrected = committed(world.log_in(&rules, &case(1, &[], "corrected", 0)));
+    world.plan(&rules, &case(1, &["c"], "ahead", hour));
+    let corrected = world.plan(&rules, &case(1, &[], "corrected", 0));
     assert_eq!((corrected.older, corrected.revokes.len()), (false, 1));
     assert_eq!(corrected.ahead, Some(Timestamp(NOW.0 + hour)));
     // The watermark is right again, and orders logins as before.
-    let older = committed(world.log_in(&rules, &case(1, &["c"], "older", -5 * minutes)));
+    let older = world.plan(&rules, &case(1, &["c"], "older", -5 * minutes));
     assert!(older.older && older.ahead.is_none(), "clocks may differ by minutes");
 }
 
@@ -343,10 +247,10 @@ fn log15_a_watermark_that_lies_ahead_makes_no_login_older() {
 fn log20_one_discarded_hold_leaves_the_window_of_the_others() {
     let (mut world, rules) = (World::default(), rules());
     for number in 1..=5 {
-        committed(world.log_in(&rules, &case(number, &["c"], &format!("in{number}"), 0)));
+        world.plan(&rules, &case(number, &["c"], &format!("in{number}"), 0));
     }
     for number in 1..=5 {
-        committed(world.log_in(&rules, &case(number, &[], &format!("out{number}"), 1)));
+        world.plan(&rules, &case(number, &[], &format!("out{number}"), 1));
     }
     let held = |world: &World| {
         let holds = |record: &&Record| record.holdings.values().any(|holding| holding.held_at.is_some());
@@ -358,30 +262,25 @@ fn log20_one_discarded_hold_leaves_the_window_of_the_others() {
     let changes = decision::discard(&kept, &meant, "test");
     world.commit(&kept, changes, None);
     assert_eq!(held(&world), 2);
-    let again = committed(world.log_in(&rules, &case(5, &[], "again", 2)));
+    let again = world.plan(&rules, &case(5, &[], "again", 2));
     assert_eq!((again.held.len(), again.revokes.len()), (1, 0));
 }
 
 #[test]
 fn log23_a_lease_does_not_end_with_the_last_holder() {
     let (mut world, rules) = (World::default(), rules());
-    committed(world.log_in(&rules, &case(1, &["a", "c"], "1", 0)));
-    let lapse = |world: &mut World, number: u8, now: Timestamp| {
-        let kept = world.kept(&user(number), "");
-        let (_, changes) = world.decide(&kept, |kept, facts| decision::reap(kept, &rules, facts, now));
-        world.commit(&kept, changes, None);
-    };
+    world.plan(&rules, &case(1, &["a", "c"], "1", 0));
     let later = NOW.plus(LEASE * 2);
     // Another person's lapsed lease is no other holder.
-    committed(world.log_in(&rules, &case(2, &["a"], "2", 0)));
-    lapse(&mut world, 1, later);
+    world.plan(&rules, &case(2, &["a"], "2", 0));
+    world.lapse(&user(1), &rules, later);
     let targets = |world: &World, number: u8| -> Vec<Target> {
         world.records[&user(number)].holdings.keys().map(|grant| grant.target.clone()).collect()
     };
     assert_eq!(targets(&world, 1), [group("A")], "what is not protected is gone");
     let fresh = Case { at: later, ..case(2, &["a"], "3", 0) };
-    committed(world.log_in(&rules, &fresh));
-    lapse(&mut world, 1, later);
+    world.plan(&rules, &fresh);
+    world.lapse(&user(1), &rules, later);
     assert!(targets(&world, 1).is_empty(), "now another person holds it");
 }
 
@@ -428,13 +327,13 @@ proptest! {
                     let provider = if other { "q" } else { "p" };
                     let case = Case { user: who, provider, values, token: format!("t{number}"), at: now };
                     let strangers = strangers(world.records.get(&user(who)), provider);
-                    let plan = committed(world.log_in(&rules, &case));
+                    let plan = world.plan(&rules, &case);
                     prop_assert_eq!(strangers, self::strangers(world.records.get(&user(who)), provider));
                     let has: BTreeSet<Target> = own(&world.records[&user(who)], provider);
                     let wanted: BTreeSet<Target> = case.values.iter().map(|value| group(&value.to_uppercase())).collect();
                     let kept: BTreeSet<Target> = plan.held.iter().chain(&plan.guarded).map(|change| change.target.clone()).collect();
                     prop_assert_eq!(has, wanted.union(&kept).cloned().collect::<BTreeSet<_>>());
-                    let again = committed(world.log_in(&rules, &Case { token: format!("a{number}"), ..case }));
+                    let again = world.plan(&rules, &Case { token: format!("a{number}"), ..case });
                     prop_assert!(again.grants.is_empty());
                     prop_assert!(again.revokes.iter().all(|change| kept.contains(&change.target)));
                 }
@@ -445,9 +344,7 @@ proptest! {
                     world.act(&user(who), &Act::Unassign(group(TARGETS[usize::from(target)])), now);
                 }
                 Step::Lapse(who) => {
-                    let kept = world.kept(&user(who), "");
-                    let (_, changes) = world.decide(&kept, |kept, facts| decision::reap(kept, &rules, facts, now));
-                    world.commit(&kept, changes, None);
+                    world.lapse(&user(who), &rules, now);
                 }
                 Step::Release(who, target) => {
                     let kept = world.kept(&user(who), "");

@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use stateright::{Checker as _, Model as _};
 
 use self::model::{Guards, Model, Task};
-use crate::decision::{Case, LEASE, NOW, case, group, user};
+use crate::world::{Case, LEASE, NOW, case, group, user};
 
 fn login(user: u8, values: &[&'static str], token: &str, after: i64) -> Task {
     Task::Login(case(user, values, token, after))

@@ -13,16 +13,21 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod adoption;
 mod decision;
 mod fuzz;
+mod holds;
 mod interleavings;
 mod kit;
 mod mapping_laws;
 mod oidc_verify;
+mod operators;
 mod plan_laws;
+mod planned;
 mod refusals;
 mod saml_attacks;
 mod saml_cases;
 mod saml_logins;
 #[cfg(feature = "samael")]
 mod saml_oracle;
+mod world;

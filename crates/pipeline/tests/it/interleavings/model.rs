@@ -10,7 +10,7 @@ use loginsync_pipeline::mapping::{RuleSet, candidates};
 use loginsync_pipeline::record::Record;
 use stateright::Property;
 
-use crate::decision::{Case, NOW, World, group, provider, rules};
+use crate::world::{Case, NOW, World, group, provider, rules};
 
 /// What a writer wants.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub enum Task {
 impl Task {
     fn user(&self) -> UserId {
         match self {
-            Self::Login(case) => crate::decision::user(case.user),
+            Self::Login(case) => crate::world::user(case.user),
             Self::Act(user, ..) | Self::Lapse(user, _) => user.clone(),
         }
     }
@@ -317,7 +317,7 @@ impl stateright::Model for Model {
             },
             Phase::Reads(targets, mut read) => {
                 for question in std::mem::take(&mut read.asked) {
-                    last.world.answer(&self.tasks[writer].user(), question, &mut read.facts);
+                    last.world.answer(Some(&self.tasks[writer].user()), question, &mut read.facts);
                 }
                 state.phases[writer] = self.decide(writer, *read, Some(targets));
             }
@@ -369,7 +369,7 @@ fn alone(world: &mut World, task: &Task, rules: &RuleSet) {
     let changes = loop {
         match task.decide(&kept, rules, &facts) {
             Ok((_, changes)) => break changes,
-            Err(Needs::Facts(asked)) => asked.into_iter().for_each(|it| world.answer(&task.user(), it, &mut facts)),
+            Err(Needs::Facts(asked)) => asked.into_iter().for_each(|it| world.answer(Some(&task.user()), it, &mut facts)),
             Err(other) => panic!("{other}"),
         }
     };
