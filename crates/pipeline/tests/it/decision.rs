@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loginsync_pipeline::decision::{
-    self, About, Act, Applied, Changes, Facts, Held, Kept, Save, Seen, Window,
-};
+use loginsync_pipeline::decision::{self, About, Act, Applied, Changes, Facts, Held, Kept, Save, Seen, Window};
 use loginsync_pipeline::ids::{Target, Timestamp, UserId};
 use loginsync_pipeline::mapping::{Gate, GateRule, Mode, candidates};
 use loginsync_pipeline::plan::Source;
@@ -187,11 +185,20 @@ fn what_is_kept_of_a_login() {
     let told = |email: &str, issued, last, renewed| (email.to_owned(), issued, last, renewed);
     // Where no token says when it was issued, the watermark stays, and anything that comes is newer.
     assert_eq!(log_in(&mut world, &case(1, &["c"], "0", 5), None, "a", again), told("a", None, Some(5), Some(5)));
-    assert_eq!(log_in(&mut world, &case(1, &["c"], "1", 10), Some(10), "b", once), told("b", Some(10), Some(10), Some(10)));
-    assert_eq!(log_in(&mut world, &case(1, &["d"], "2", 20), None, "c", again), told("c", Some(10), Some(20), Some(20)));
+    assert_eq!(
+        log_in(&mut world, &case(1, &["c"], "1", 10), Some(10), "b", once),
+        told("b", Some(10), Some(10), Some(10))
+    );
+    assert_eq!(
+        log_in(&mut world, &case(1, &["d"], "2", 20), None, "c", again),
+        told("c", Some(10), Some(20), Some(20))
+    );
     assert_eq!(world.has(1), [mapped("p", "d")]);
     // An older one authenticates, and decides nothing.
-    assert_eq!(log_in(&mut world, &case(1, &["c"], "3", 30), Some(9), "d", once), told("d", Some(10), Some(30), Some(20)));
+    assert_eq!(
+        log_in(&mut world, &case(1, &["c"], "3", 30), Some(9), "d", once),
+        told("d", Some(10), Some(30), Some(20))
+    );
     assert_eq!(world.has(1), [mapped("p", "d")]);
     assert_eq!(world.events(), ["login", "login", "login", "login_older"]);
     // Only a token that is spent once is noted.

@@ -68,9 +68,16 @@ fn a_mapping_disables_whom_it_holds_for() {
         let record = &world.records[&user(who)];
         assert_eq!((&record.disabled, &record.stopped), (&by_leavers(Timestamp(NOW.0 + 5)), &None));
         let known = who == 1;
-        assert_eq!((record.holdings.len(), record.logins.len()), (usize::from(known), usize::from(known)), "it decides on nothing else");
+        assert_eq!(
+            (record.holdings.len(), record.logins.len()),
+            (usize::from(known), usize::from(known)),
+            "it decides on nothing else"
+        );
         let row = world.audit.last().unwrap();
-        assert!(row.detail.contains(r#""outcome":"disabled","reason":"mapping `leavers` disables the user""#), "{row:?}");
+        assert!(
+            row.detail.contains(r#""outcome":"disabled","reason":"mapping `leavers` disables the user""#),
+            "{row:?}"
+        );
         assert_eq!(row.about, decision::About::Number);
     }
     // They stay disabled, by a mapping that does not hold any more too.
@@ -81,7 +88,8 @@ fn a_mapping_disables_whom_it_holds_for() {
 /// A mapping that no administrator wrote spares who holds something privileged, and the last holder of something protected.
 #[test]
 fn a_mapping_of_lesser_clients_spares_those_who_guard() {
-    let privileged = |rules: &mut Rules| drop(rules.groups.insert(group_name("C"), Group { privileged: true, ..Group::default() }));
+    let privileged =
+        |rules: &mut Rules| drop(rules.groups.insert(group_name("C"), Group { privileged: true, ..Group::default() }));
     let none = |_: &mut Rules| {};
     type Change = fn(&mut Rules);
     type Before = fn(&mut World, &RuleSet);
@@ -95,12 +103,36 @@ fn a_mapping_of_lesser_clients_spares_those_who_guard() {
     let rows: Vec<(&str, bool, Change, &[&str], Before, &[&'static str], Option<Spared>)> = vec![
         ("holds nothing", false, none, &["c"], nothing, &["leaver"], None),
         ("the last holder", false, none, &["b"], nothing, &["leaver"], Some(Spared::LastHolder(group("B")))),
-        ("the last holder of a role", false, none, &["a"], nothing, &["leaver"], Some(Spared::LastHolder(role("admin")))),
+        (
+            "the last holder of a role",
+            false,
+            none,
+            &["a"],
+            nothing,
+            &["leaver"],
+            Some(Spared::LastHolder(role("admin"))),
+        ),
         ("the last holder, by an administrator", true, none, &["b"], nothing, &["leaver"], None),
         ("another holds it", false, none, &["b"], other_has_b, &["leaver"], None),
-        ("a disabled one holds it", false, none, &["b"], disabled_one, &["leaver"], Some(Spared::LastHolder(group("B")))),
+        (
+            "a disabled one holds it",
+            false,
+            none,
+            &["b"],
+            disabled_one,
+            &["leaver"],
+            Some(Spared::LastHolder(group("B"))),
+        ),
         ("privileged", false, privileged, &["c"], nothing, &["leaver"], Some(Spared::Privileged(group("C")))),
-        ("privileged by this login", false, privileged, &["d"], nothing, &["leaver", "c"], Some(Spared::Privileged(group("C")))),
+        (
+            "privileged by this login",
+            false,
+            privileged,
+            &["d"],
+            nothing,
+            &["leaver", "c"],
+            Some(Spared::Privileged(group("C"))),
+        ),
         ("privileged, by an administrator", true, privileged, &["c"], nothing, &["leaver"], None),
     ];
     for (what, by_admin, change, before, prepare, values, expected) in rows {
@@ -108,11 +140,20 @@ fn a_mapping_of_lesser_clients_spares_those_who_guard() {
         let mut world = logged_in(&rules, 1, before);
         prepare(&mut world, &rules);
         match (world.log_in(&rules, &case(1, values, "out", 1)), expected) {
-            (Applied::Disabled, None) => assert_eq!(world.records[&user(1)].disabled, by_leavers(Timestamp(NOW.0 + 1)), "{what}"),
+            (Applied::Disabled, None) => {
+                assert_eq!(world.records[&user(1)].disabled, by_leavers(Timestamp(NOW.0 + 1)), "{what}")
+            }
             (Applied::Committed(plan), Some(why)) => {
-                assert_eq!(plan.spared.as_ref().map(|(by, why)| (by.label.as_str(), why)), Some(("leavers", &why)), "{what}");
+                assert_eq!(
+                    plan.spared.as_ref().map(|(by, why)| (by.label.as_str(), why)),
+                    Some(("leavers", &why)),
+                    "{what}"
+                );
                 assert_eq!(world.records[&user(1)].disabled, None, "{what}");
-                assert!(plan.to_string().contains(&format!("! `leavers` would disable the user, and does not: {why}")), "{plan}");
+                assert!(
+                    plan.to_string().contains(&format!("! `leavers` would disable the user, and does not: {why}")),
+                    "{plan}"
+                );
                 let told = &world.audit.last().unwrap().detail;
                 assert!(told.contains(&format!(r#""spared":{{"mapping":"leavers","why":"{why}"}}"#)), "{told}");
             }
@@ -148,7 +189,10 @@ fn the_brake_stops_mappings_that_disable_too_many() {
     // It was first stopped then.
     assert!(is_stopped(leave(&mut world, &rules, 3, 20)));
     assert_eq!(world.records[&user(3)].stopped, Some(stopped(10)));
-    assert!(is_stopped(leave(&mut world, &rules, 5, 2 * hour)), "in the next window too, while one waits for an operator");
+    assert!(
+        is_stopped(leave(&mut world, &rules, 5, 2 * hour)),
+        "in the next window too, while one waits for an operator"
+    );
     // A first login loses nothing, and neither does a person who has never logged in.
     assert!(!is_stopped(leave(&mut world, &rules, 20, 11)));
     assert!(world.act(&user(21), &Act::Create { email: None, display_name: None, enabled: true }, NOW));
@@ -235,7 +279,8 @@ fn an_operator_settles_a_stopped_disabling() {
 #[test]
 fn a_released_disabling_leaves_an_operators() {
     let mut world = World::default();
-    let record = Record { stopped: Some(stopped(0)), disabled: Some(Disabled { at: NOW, by: None }), ..Record::new(NOW) };
+    let record =
+        Record { stopped: Some(stopped(0)), disabled: Some(Disabled { at: NOW, by: None }), ..Record::new(NOW) };
     world.records.insert(user(1), record);
     settle(&mut world, &rules(), 1, &held(&[], true), true, 9);
     assert_eq!(world.records[&user(1)], Record { disabled: Some(Disabled { at: NOW, by: None }), ..Record::new(NOW) });
@@ -257,9 +302,13 @@ fn people_are_enabled_by_the_mapping_that_disabled_them() {
         world.erased.insert(user(who + 10), Bound { disabled: of, ..Bound::default() });
     }
     let id = leavers().id.to_string();
-    for (selector, label, enabled) in
-        [("leavers", "leavers", Some(1)), (id.as_str(), "leavers", Some(1)), ("7", "seventh", Some(2)), ("8", "", None), ("", "", None)]
-    {
+    for (selector, label, enabled) in [
+        ("leavers", "leavers", Some(1)),
+        (id.as_str(), "leavers", Some(1)),
+        ("7", "seventh", Some(2)),
+        ("8", "", None),
+        ("", "", None),
+    ] {
         let meant = decision::Selector::new(selector);
         let kept: Vec<_> = (1..=5).map(|who| world.kept(&user(who), "")).collect();
         let (count, save) = decision::enable(&kept, &meant, "test");
@@ -278,7 +327,8 @@ fn people_are_enabled_by_the_mapping_that_disabled_them() {
         if let Some(who) = enabled {
             assert_eq!(after.records[&user(who)], Record::new(NOW));
             assert!(!after.erased.contains_key(&user(who + 10)), "nothing binds them any more");
-            expected.push(format!(r#"user_enabled {{"by":"test","mapping":"{label}","why":"enabled by its mapping"}}"#));
+            expected
+                .push(format!(r#"user_enabled {{"by":"test","mapping":"{label}","why":"enabled by its mapping"}}"#));
             let why = "enabled by its mapping; erased since";
             expected.push(format!(r#"user_enabled {{"by":"test","mapping":"{selector}","why":"{why}"}}"#));
         }

@@ -14,6 +14,7 @@
 )]
 
 mod adoption;
+mod bearers;
 mod decision;
 mod fuzz;
 mod holds;
@@ -24,6 +25,7 @@ mod oidc_verify;
 mod operators;
 mod plan_laws;
 mod planned;
+mod published;
 mod refusals;
 mod saml_attacks;
 mod saml_cases;

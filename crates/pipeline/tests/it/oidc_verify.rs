@@ -19,7 +19,7 @@ use crate::kit::{CLIENT, NOW, OIDC_ISSUER, key, oidc_policy, processor_time, pro
 const STATE: &str = "state-1";
 const NONCE: &str = "nonce-1";
 
-fn oidc_provider() -> Provider {
+pub fn oidc_provider() -> Provider {
     provider(Protocol::Oidc(oidc_policy()))
 }
 
@@ -28,21 +28,21 @@ fn remembered() -> Vec<Remembered> {
     vec![Remembered { provider: ProviderName::parse("idp").unwrap(), request }]
 }
 
-fn key_set(keys: &[Value]) -> ProviderKeys {
+pub fn key_set(keys: &[Value]) -> ProviderKeys {
     ProviderKeys::Oidc(KeySet::read(oidc::jwks(keys).to_string().as_bytes()).unwrap_or_default())
 }
 
 /// The one key that most rows are signed with.
-fn rsa_keys() -> ProviderKeys {
+pub fn rsa_keys() -> ProviderKeys {
     key_set(&[oidc::jwk(&key("idp-rsa"), "rsa").unwrap()])
 }
 
-fn header(algorithm: &str, key_id: &str) -> Value {
+pub fn header(algorithm: &str, key_id: &str) -> Value {
     json!({"alg": algorithm, "kid": key_id, "typ": "JWT"})
 }
 
 /// The claims of a login that is right in every respect.
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({
         "iss": OIDC_ISSUER, "aud": CLIENT, "sub": "alice", "nonce": NONCE, "jti": "token-1", "groups": ["staff"],
         "iat": NOW.seconds(), "exp": NOW.seconds() + 300,
@@ -50,7 +50,7 @@ fn claims() -> Value {
 }
 
 /// Those claims with members replaced, or removed where null.
-fn with(changes: Value) -> Value {
+pub fn with(changes: Value) -> Value {
     let mut claims = claims();
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
@@ -58,7 +58,7 @@ fn with(changes: Value) -> Value {
     claims
 }
 
-fn lacking(name: &str) -> Value {
+pub fn lacking(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     claims
@@ -72,7 +72,7 @@ fn submit(provider: &Provider, keys: &ProviderKeys, token: &str) -> Result<Asser
     submit_body(provider, keys, &body, &remembered(), NOW)
 }
 
-fn signed(claims: &Value) -> String {
+pub fn signed(claims: &Value) -> String {
     oidc::id_token(&key("idp-rsa"), "RS256", &header("RS256", "rsa"), claims).unwrap()
 }
 

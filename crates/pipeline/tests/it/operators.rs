@@ -67,7 +67,11 @@ fn an_act_that_would_change_nothing_says_why() {
         (bound(), Act::Rename("Bob".into()), gone),
         (bound(), Act::Enable, "`people/u1` is not disabled"),
         (bound(), Act::Undeny(c.clone()), "group `C` is not denied to `people/u1`"),
-        (vec![person()], deny_until("C", Some(0)), "`until` is 2023-11-14T22:13:20.000Z, which is past; expected a time in the future"),
+        (
+            vec![person()],
+            deny_until("C", Some(0)),
+            "`until` is 2023-11-14T22:13:20.000Z, which is past; expected a time in the future",
+        ),
     ];
     for (acts, act, expected) in rows {
         let mut world = after(&acts);
@@ -112,9 +116,13 @@ fn each_act_has_a_row_in_the_audit() {
 #[test]
 fn rules_that_changed_meanwhile_stop_an_act() {
     let world = after(&[create(true)]);
-    for (found, current, passes) in
-        [(Some(1), Some(2), false), (Some(2), Some(2), true), (Some(3), Some(2), true), (None, Some(2), true), (Some(1), None, true)]
-    {
+    for (found, current, passes) in [
+        (Some(1), Some(2), false),
+        (Some(2), Some(2), true),
+        (Some(3), Some(2), true),
+        (None, Some(2), true),
+        (Some(1), None, true),
+    ] {
         let kept = Kept { epoch: current, ..world.kept(&user(1), "") };
         let by = By { epoch: found, ..By::operator("api") };
         let outcome = decision::act(&kept, &Act::Disable, &by, NOW).map_err(|why| why.to_string());
@@ -131,7 +139,12 @@ fn a_person_is_created_as_asked() {
         let world = after(&[create(enabled)]);
         let record = &world.records[&user(1)];
         let disabled = (!enabled).then_some(Disabled { at: NOW, by: None });
-        let expected = Record { email: Some("a@example.com".into()), display_name: Some("Alice".into()), disabled, ..Record::new(NOW) };
+        let expected = Record {
+            email: Some("a@example.com".into()),
+            display_name: Some("Alice".into()),
+            disabled,
+            ..Record::new(NOW)
+        };
         assert_eq!(*record, expected);
     }
     assert!(Act::Assign(group("C")).creates() && deny("C").creates() && create(true).creates());
@@ -164,7 +177,8 @@ fn an_administrator_vouches_for_a_grant() {
         (None, false, false, None),
     ] {
         let mut world = after(&[Act::Assign(group("C"))]);
-        let held = |world: &mut World| world.records.get_mut(&user(1)).unwrap().holdings.remove(&by_hand(group("C"))).unwrap();
+        let held =
+            |world: &mut World| world.records.get_mut(&user(1)).unwrap().holdings.remove(&by_hand(group("C"))).unwrap();
         let holding = loginsync_pipeline::record::Holding { as_admin: first, ..held(&mut world) };
         world.records.get_mut(&user(1)).unwrap().holdings.insert(by_hand(group("C")), holding);
         let by = By { admin: second, ..By::operator("second") };
@@ -210,7 +224,8 @@ fn acts_of_one_call_follow_each_other() {
         let acts: Vec<(UserId, Act)> = acts.iter().map(|(who, act)| (user(*who), act.clone())).collect();
         decision::acts(&kept, &acts, &By::operator("test"), NOW)
     };
-    let Save { people, .. } = call(&[(2, create(true)), (1, Act::Disable), (2, Act::Assign(group("C"))), (1, Act::Enable)]).unwrap();
+    let Save { people, .. } =
+        call(&[(2, create(true)), (1, Act::Disable), (2, Act::Assign(group("C"))), (1, Act::Enable)]).unwrap();
     let told: Vec<Vec<_>> = people.iter().map(|it| it.audit.iter().map(|entry| entry.event).collect()).collect();
     assert_eq!(told, [["user_disabled", "user_enabled"], ["user_created", "assigned"]]);
     let records: Vec<&Record> = people.iter().map(|changes| changes.record.as_ref().unwrap()).collect();
@@ -315,7 +330,10 @@ fn two_users_become_one() {
     let mut before = three();
     before.records.get_mut(&user(1)).unwrap().disabled = by_mapping("leavers");
     let (told, world) = rekeyed(&before, &[(1, 2)], true, Some("test")).unwrap();
-    assert_eq!((told[0].merged, told[0].disabled, &told[0].denies, &told[0].assigned), (true, true, &vec![group("C")], &vec![group("D")]));
+    assert_eq!(
+        (told[0].merged, told[0].disabled, &told[0].denies, &told[0].assigned),
+        (true, true, &vec![group("C")], &vec![group("D")])
+    );
     assert!(!world.records.contains_key(&user(1)));
     // What the provider has given the one who stays, it has given by their last login.
     assert_eq!(world.has(2), [mapped("p", "d"), by_hand(group("D"))]);
@@ -332,7 +350,12 @@ fn what_binds_an_erased_person_goes_along() {
     let before = three();
     let denied = |world: &World, who: u8| -> Vec<Target> {
         let of_record = world.records.get(&user(who)).map(|record| &record.denies);
-        of_record.or(world.erased.get(&user(who)).map(|bound| &bound.denies)).into_iter().flatten().map(|(it, _)| it.clone()).collect()
+        of_record
+            .or(world.erased.get(&user(who)).map(|bound| &bound.denies))
+            .into_iter()
+            .flatten()
+            .map(|(it, _)| it.clone())
+            .collect()
     };
     let unnamed = r#"{"by":"test","merged":false,"erased":true,"disabled":true,"denies":1,"assigned":0}"#;
     // To a new key: they are bound under it.
@@ -349,7 +372,10 @@ fn what_binds_an_erased_person_goes_along() {
     assert_eq!(told, [expected]);
     assert_eq!((denied(&world, 3), denied(&world, 5)), (vec![], vec![group("B")]));
     assert!(world.erased[&user(5)].disabled.is_some());
-    assert_eq!(world.audit.iter().map(|row| (row.detail.as_str(), &row.about)).collect::<Vec<_>>(), [(unnamed, &About::NoUser); 2]);
+    assert_eq!(
+        world.audit.iter().map(|row| (row.detail.as_str(), &row.about)).collect::<Vec<_>>(),
+        [(unnamed, &About::NoUser); 2]
+    );
     // To the key of a user: they bind the user.
     let (told, world) = rekeyed(&before, &[(3, 1)], false, Some("test")).unwrap();
     assert_eq!((told[0].merged, told[0].erased, told[0].disabled), (true, true, true));
@@ -360,7 +386,10 @@ fn what_binds_an_erased_person_goes_along() {
     assert_eq!((denied(&world, 3), world.erased.len()), (vec![group("B"), group("C")], 0));
     // Of two erased people both binds.
     let mut two = before.clone();
-    two.erased.insert(user(4), Bound { disabled: None, denies: [(group("A"), two.erased[&user(3)].denies[&group("B")].clone())].into() });
+    two.erased.insert(
+        user(4),
+        Bound { disabled: None, denies: [(group("A"), two.erased[&user(3)].denies[&group("B")].clone())].into() },
+    );
     let (told, world) = rekeyed(&two, &[(3, 4)], false, Some("test")).unwrap();
     assert_eq!((told[0].merged, &told[0].denies), (false, &vec![group("A"), group("B")]));
     assert_eq!((denied(&world, 3), denied(&world, 4)), (vec![], vec![group("A"), group("B")]));

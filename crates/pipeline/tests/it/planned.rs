@@ -62,7 +62,12 @@ fn recorded_claims_are_planned_by_other_rules() {
     type Change = fn(&mut Rules);
     let rows: Vec<(&str, &[&'static str], Change, Option<&str>)> = vec![
         ("the same rules", &["c"], |_| {}, None),
-        ("a mapping less", &["c", "d"], |rules| drop_mapping(rules, "p", "c"), Some(r#""added":[],"removed":["group `C`"],"held":[]"#)),
+        (
+            "a mapping less",
+            &["c", "d"],
+            |rules| drop_mapping(rules, "p", "c"),
+            Some(r#""added":[],"removed":["group `C`"],"held":[]"#),
+        ),
         (
             "a mapping more",
             &["c", "x"],
@@ -128,7 +133,9 @@ fn the_brake_watches_plans_from_recorded_claims() {
     assert_eq!(changed, [true, true, true, false]);
     let told = world.told(audit);
     let of = |removed: &str, held: &str| {
-        format!(r#"replanned {{"provider":"p","why":"rules","by":"","added":[],"removed":[{removed}],"held":[{held}]}}"#)
+        format!(
+            r#"replanned {{"provider":"p","why":"rules","by":"","added":[],"removed":[{removed}],"held":[{held}]}}"#
+        )
     };
     let c = r#""group `C`""#;
     assert_eq!(told, [of(c, ""), of(c, ""), of("", c)]);
@@ -152,7 +159,13 @@ fn what_the_brake_held_goes_when_it_is_released() {
     let all = [mapped("p", "c"), mapped("p", "d"), mapped("q", "c")];
     let row = |why| format!(r#"replanned {{"provider":"p","why":"released","by":"test",{why}}}"#);
     for (what, recorded, values, left, told) in [
-        ("claims without it", true, &["d"][..], &all[1..], vec![row(r#""added":[],"removed":["group `C`"],"held":[]"#)]),
+        (
+            "claims without it",
+            true,
+            &["d"][..],
+            &all[1..],
+            vec![row(r#""added":[],"removed":["group `C`"],"held":[]"#)],
+        ),
         ("claims that bring it again", true, &["c", "d"], &all[..], vec![]),
         ("no recorded claims", false, &["d"], &all[1..], vec![row(r#""added":[],"removed":["group `C`"],"held":[]"#)]),
     ] {
@@ -198,7 +211,8 @@ fn a_discarded_hold_is_forgotten() {
     world.commit(&kept, decision::discard(&kept, &meant, "test"), None);
     let held = |grant| world.records[&user(1)].holdings[&grant].held_at.is_some();
     assert_eq!([mapped("p", "c"), mapped("p", "d"), mapped("q", "c")].map(held), [false, true, true]);
-    let row = r#"hold_discarded {"provider":"p","why":"discarded","by":"test","added":[],"removed":[],"held":["group `C`"]}"#;
+    let row =
+        r#"hold_discarded {"provider":"p","why":"discarded","by":"test","added":[],"removed":[],"held":["group `C`"]}"#;
     assert_eq!(world.told(audit), [row]);
     assert!(decision::discard(&world.kept(&user(9), ""), &meant, "test").record.is_none());
 }
@@ -215,7 +229,11 @@ fn rules_are_planned_once() {
 
 #[test]
 fn claims_are_recorded_as_far_as_rules_ask() {
-    let unnamed = |rules: &mut Rules| ["p", "q"].iter().for_each(|owner| ["a", "b", "c", "d"].iter().for_each(|value| drop_mapping(rules, owner, value)));
+    let unnamed = |rules: &mut Rules| {
+        ["p", "q"]
+            .iter()
+            .for_each(|owner| ["a", "b", "c", "d"].iter().for_each(|value| drop_mapping(rules, owner, value)))
+    };
     for (what, recording, named, expected) in [
         ("named by a mapping", Recording::Mapped, true, Some(1)),
         ("named by none", Recording::Mapped, false, Some(0)),
@@ -254,7 +272,8 @@ fn recorded_claims_say_what_the_login_said() {
         state,
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     };
-    let before = RecordedClaim { read: Read::Before(claim_rule().reading_before()), ..claim(RecordedState::Empty, &[]) };
+    let before =
+        RecordedClaim { read: Read::Before(claim_rule().reading_before()), ..claim(RecordedState::Empty, &[]) };
     let otherwise = RecordedClaim { read: Read::Before(claim_rule().reading()), ..claim(RecordedState::Empty, &[]) };
     let (keep, clear) = (WhenMissing::Keep, WhenMissing::Clear);
     for (what, recorded, when_missing, decided) in [
@@ -265,7 +284,12 @@ fn recorded_claims_say_what_the_login_said() {
         ("undecided", Some(claim(RecordedState::Undecided, &[])), clear, false),
         ("read in the words of earlier versions", Some(before), clear, true),
         ("read otherwise", Some(otherwise), clear, false),
-        ("another claim", Some(RecordedClaim { name: "other".into(), ..claim(RecordedState::Empty, &[]) }), clear, false),
+        (
+            "another claim",
+            Some(RecordedClaim { name: "other".into(), ..claim(RecordedState::Empty, &[]) }),
+            clear,
+            false,
+        ),
         ("nothing", None, clear, false),
     ] {
         let rules = declared(|rules| rules.providers.get_mut("p").unwrap().claims[0].when_missing = when_missing);
@@ -275,7 +299,13 @@ fn recorded_claims_say_what_the_login_said() {
         world.records.get_mut(&user(1)).unwrap().claims.insert(provider("p"), Vec::from_iter(recorded.clone()));
         replan(&mut world, &rules, 1, None);
         let brings_c = what == "values";
-        let left = if brings_c { vec![mapped("p", "c")] } else if decided { vec![] } else { vec![mapped("p", "d")] };
+        let left = if brings_c {
+            vec![mapped("p", "c")]
+        } else if decided {
+            vec![]
+        } else {
+            vec![mapped("p", "d")]
+        };
         assert_eq!(world.has(1), left, "{what}");
     }
 }
@@ -301,9 +331,11 @@ fn leases_and_denies_end_on_time() {
         let audit = world.audit.len();
         assert_eq!(world.lapse(&user(1), &rules(), Timestamp(NOW.0 + after)), expected, "{after}");
         assert_eq!(world.records[&user(1)].due.map(|due| due.0 - NOW.0), due, "{after}");
-        let lease = (expected.leases > 0).then(|| r#"lease_ended {"provider":"p","ended":["group `C`","group `D`"]}"#.to_owned());
+        let lease = (expected.leases > 0)
+            .then(|| r#"lease_ended {"provider":"p","ended":["group `C`","group `D`"]}"#.to_owned());
         let denies = ["A", "B"].map(|name| format!(r#"deny_ended {{"kind":"group","name":"{name}"}}"#));
-        let told: Vec<String> = lease.into_iter().chain(denies.into_iter().take(usize::try_from(expected.denies).unwrap())).collect();
+        let told: Vec<String> =
+            lease.into_iter().chain(denies.into_iter().take(usize::try_from(expected.denies).unwrap())).collect();
         assert_eq!(world.told(audit), told, "{after}");
     }
     // Rules that only watch end no lease.
@@ -319,7 +351,9 @@ fn leases_and_denies_end_on_time() {
 
 #[test]
 fn a_shorter_lease_ends_earlier() {
-    let with_lease = |hours: u64| rules_with(1, |rules| rules.providers.get_mut("p").unwrap().lease = Some(Duration::from_secs(hours * 3600)));
+    let with_lease = |hours: u64| {
+        rules_with(1, |rules| rules.providers.get_mut("p").unwrap().lease = Some(Duration::from_secs(hours * 3600)))
+    };
     let mut world = logged_in(&with_lease(2), 1, &["c"]);
     let hour = 3_600_000;
     for (lease, due) in [(2, None), (1, Some(hour)), (3, None)] {
@@ -345,10 +379,15 @@ fn who_guards_keeps_a_lease() {
         ("the last holder of a role", &["a", "c"], |_, _| {}, 1),
         ("another has the role by hand", &["a", "c"], by_hand_of_admin, 0),
         ("disabled", &["b", "c"], |world, _| assert!(world.act(&user(1), &Act::Disable, NOW)), 0),
-        ("denied anyway", &["b", "c"], |world, _| {
-            let deny = Act::Deny { target: group("B"), reason: "x".into(), until: None };
-            assert!(world.act(&user(1), &deny, NOW));
-        }, 0),
+        (
+            "denied anyway",
+            &["b", "c"],
+            |world, _| {
+                let deny = Act::Deny { target: group("B"), reason: "x".into(), until: None };
+                assert!(world.act(&user(1), &deny, NOW));
+            },
+            0,
+        ),
         ("has it by hand too", &["b", "c"], |world, _| assert!(world.act(&user(1), &Act::Assign(group("B")), NOW)), 1),
     ];
     for (what, values, before, left) in rows {
@@ -389,7 +428,11 @@ fn another_holder_is_found_wherever_they_are() {
             world.records.get_mut(&nth(enabled + 1)).unwrap().disabled = None;
         }
         let plan = world.plan(&rules, &case(1, &[], "out", 1));
-        assert_eq!((plan.revokes.len(), plan.guarded.len()), if may_go { (1, 0) } else { (0, 1) }, "{others} {enabled:?}");
+        assert_eq!(
+            (plan.revokes.len(), plan.guarded.len()),
+            if may_go { (1, 0) } else { (0, 1) },
+            "{others} {enabled:?}"
+        );
     }
 }
 

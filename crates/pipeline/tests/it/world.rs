@@ -235,9 +235,10 @@ impl World {
                 facts.denied = Some(Arc::new(denied));
             }
             Question::Unbound(from, to) => {
-                let unbound = self.records.values().filter(|record| {
-                    record.denies.contains_key(&from) && !record.denies.contains_key(&to)
-                });
+                let unbound = self
+                    .records
+                    .values()
+                    .filter(|record| record.denies.contains_key(&from) && !record.denies.contains_key(&to));
                 let unbound = unbound.count() as u64;
                 facts.unbound.insert((from, to), unbound);
             }
@@ -267,7 +268,8 @@ impl World {
 
     /// Keeps what a step has decided.
     pub fn save(&mut self, kept: &[Kept], Save { people, shared }: Save) {
-        for (kept, _) in kept.iter().zip(&people).filter(|(_, changes)| changes.key.is_some() || changes.into.is_some()) {
+        for (kept, _) in kept.iter().zip(&people).filter(|(_, changes)| changes.key.is_some() || changes.into.is_some())
+        {
             self.records.remove(&kept.user);
         }
         for (Kept { user, .. }, changes) in kept.iter().zip(people) {
@@ -295,7 +297,8 @@ impl World {
     }
 
     pub fn save_shared(&mut self, shared: Shared) {
-        let Shared { epoch: _, notes, ended_windows, work, done: _, token: _, catalogue: _, restored: _, bound, audit } = shared;
+        let Shared { epoch: _, notes, ended_windows, work, done: _, token: _, catalogue: _, restored: _, bound, audit } =
+            shared;
         for (name, value) in notes {
             self.notes.remove(&name);
             self.notes.extend(value.map(|value| (name, value)));

@@ -54,14 +54,17 @@ fn the_groups_of_the_last_rules_are_known() {
     let mut world = World::default();
     let known = |world: &World| world.answered(None, adopted_targets).unwrap();
     assert!(known(&world).is_none(), "nothing was adopted");
-    world.adopt(change(&rules_with(1, |rules| {
-        rules.groups.insert(group_name("P"), Group { privileged: true, ..Group::default() });
-        rules.roles.insert(role_name("secret"), Role { privileged: true, ..Role::default() });
-    }))).unwrap();
+    world
+        .adopt(change(&rules_with(1, |rules| {
+            rules.groups.insert(group_name("P"), Group { privileged: true, ..Group::default() });
+            rules.roles.insert(role_name("secret"), Role { privileged: true, ..Role::default() });
+        })))
+        .unwrap();
     let found = known(&world).unwrap();
     assert_eq!(found.roles_of(&group_name("A")), [role_name("admin")]);
     let targets = ["A", "B", "C", "D", "P"].map(group).into_iter().chain(["admin", "secret"].map(role));
-    let of = |is: &dyn Fn(&Target) -> bool| targets.clone().filter(|it| is(it)).map(|it| it.to_string()).collect::<Vec<_>>();
+    let of =
+        |is: &dyn Fn(&Target) -> bool| targets.clone().filter(|it| is(it)).map(|it| it.to_string()).collect::<Vec<_>>();
     assert_eq!(of(&|it| found.declares(it)), ["group `A`", "group `B`", "group `P`", "role `admin`", "role `secret`"]);
     assert_eq!(of(&|it| found.is_protected(it)), ["group `B`", "group `P`", "role `admin`", "role `secret`"]);
     assert_eq!(of(&|it| found.is_privileged(it)), ["group `P`", "role `secret`"]);
@@ -93,7 +96,12 @@ fn denies_bind_what_bears_the_name_later() {
     };
     type Change<'a> = Box<dyn Fn(&mut Rules) + 'a>;
     let rows: Vec<(&str, Target, Change<'_>, Vec<Target>)> = vec![
-        ("it is still there", group("C"), Box::new(|rules| drop(rules.groups.insert(group_name("c"), Group::default()))), vec![]),
+        (
+            "it is still there",
+            group("C"),
+            Box::new(|rules| drop(rules.groups.insert(group_name("c"), Group::default()))),
+            vec![],
+        ),
         ("it is spelled otherwise", group("C"), Box::new(|rules| rename(rules, "c")), vec![group("c")]),
         ("another name", group("C"), Box::new(|rules| rename(rules, "cc")), vec![]),
         ("a group is shown under it", group("C"), Box::new(|rules| expose(rules, "D", "c")), vec![group("D")]),
@@ -197,7 +205,9 @@ fn denies_of_erased_people_end_unsaid() {
 /// A sweep reads what a change has written down, and nothing else.
 #[test]
 fn work_that_cannot_be_read_is_refused() {
-    for text in ["", "[]", r#"{"mappings":["xy"]}"#, r#"{"leases":[""]}"#, r#"{"bound":[[{"group":""},{"group":"a"}]]}"#] {
+    for text in
+        ["", "[]", r#"{"mappings":["xy"]}"#, r#"{"leases":[""]}"#, r#"{"bound":[[{"group":""},{"group":"a"}]]}"#]
+    {
         assert_eq!(Work::read(text), None, "{text}");
     }
     assert_eq!(Work::read("{}"), Some(Work::default()));

@@ -27,7 +27,12 @@ fn with_all_kinds(world: &mut World, of_store: &Mapping) {
         (2, by_hand(group("C")), "old", None),
         (3, by_hand(group("C")), "root", Some(true)),
         (4, mapped("p", "c"), "", None),
-        (5, Grant { source: Source::Mapped { provider: provider("p"), mapping: of_store.id }, ..mapped("p", "c") }, "", None),
+        (
+            5,
+            Grant { source: Source::Mapped { provider: provider("p"), mapping: of_store.id }, ..mapped("p", "c") },
+            "",
+            None,
+        ),
         (6, by_hand(group("D")), "client", Some(false)),
     ] {
         give(world, who, grant, by, as_admin);
@@ -80,7 +85,8 @@ fn what_no_administrator_vouches_for_ends_where_a_target_becomes_privileged() {
     world.adopt(change(&before)).unwrap();
     with_all_kinds(&mut world, &of_store);
     world.adopt(change(&after(2, apply))).unwrap();
-    let why = r#""kind":"group","name":"C","why":"it became privileged, and this grant was not made with scope `admin`""#;
+    let why =
+        r#""kind":"group","name":"C","why":"it became privileged, and this grant was not made with scope `admin`""#;
     let given = [r#""assigned_by":"client""#, r#""assigned_by":"old""#, r#""provider":"p""#];
     assert_eq!(world.told(0), given.map(|given| format!("privileged_grant_ended {{{why},{given}}}")));
     let about = [1, 2, 5].map(|who| About::Other { number: who + 1, user: user(u8::try_from(who).unwrap()) });
@@ -124,7 +130,8 @@ fn what_carries_something_privileged_is_privileged() {
 #[test]
 fn the_brake_judges_what_ends_by_a_privilege() {
     let of_store = Mapping { id: Mapping::id_of_number(7), ..mapping("p", "c") };
-    let through_store = Grant { source: Source::Mapped { provider: provider("p"), mapping: of_store.id }, ..mapped("p", "c") };
+    let through_store =
+        Grant { source: Source::Mapped { provider: provider("p"), mapping: of_store.id }, ..mapped("p", "c") };
     for (what, grant, provider, people, braked, is_refused) in [
         ("two by hand", by_hand(group("C")), None, 2, true, false),
         ("three by hand", by_hand(group("C")), None, 3, true, true),

@@ -369,7 +369,9 @@ fn alone(world: &mut World, task: &Task, rules: &RuleSet) {
     let changes = loop {
         match task.decide(&kept, rules, &facts) {
             Ok((_, changes)) => break changes,
-            Err(Needs::Facts(asked)) => asked.into_iter().for_each(|it| world.answer(Some(&task.user()), it, &mut facts)),
+            Err(Needs::Facts(asked)) => {
+                asked.into_iter().for_each(|it| world.answer(Some(&task.user()), it, &mut facts))
+            }
             Err(other) => panic!("{other}"),
         }
     };
