@@ -27,6 +27,7 @@ mod plan_laws;
 mod planned;
 mod published;
 mod refusals;
+mod roles_that_count;
 mod saml_attacks;
 mod saml_cases;
 mod saml_logins;
