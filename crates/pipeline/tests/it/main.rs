@@ -25,6 +25,7 @@ mod oidc_verify;
 mod operators;
 mod plan_laws;
 mod planned;
+mod plans;
 mod published;
 mod refusals;
 mod roles_that_count;
