@@ -20,6 +20,7 @@ mod fuzz;
 mod holds;
 mod interleavings;
 mod kit;
+mod logouts;
 mod mapping_laws;
 mod oidc_verify;
 mod operators;
