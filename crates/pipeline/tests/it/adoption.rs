@@ -86,6 +86,7 @@ fn grants_end_with_the_mapping_that_gives_them() {
     ];
     for (what, edit, ends) in rows {
         let mut world = logged_in(&rules(), 2, &["c", "d"]);
+        world.work.clear();
         let (audit, after) = (world.audit.len(), rules_with(2, |rules| edit(rules)));
         let done = world.adopt(change(&after)).unwrap();
         let left = if ends { vec![mapped("p", "d")] } else { vec![mapped("p", "c"), mapped("p", "d")] };

@@ -323,7 +323,7 @@ fn a_token_is_a_clients_by_the_vendors_sign() {
         of(&entra, json!({"azpacr": "1", "roles": ["Read"]})),
         keycloak.clone(),
         of(&keycloak, json!({"clientHost": null, "clientAddress": "192.0.2.1"})),
-        of(&keycloak, json!({"client_id": null, "clientId": "SVC"})),
+        of(&keycloak, json!({"client_id": null, "clientId": "svc", "preferred_username": "service-account-Svc"})),
         of(&keycloak, json!({"azp": null})),
         json!({"client_id": "svc"}),
         json!({"cid": "svc", "sub": null}),

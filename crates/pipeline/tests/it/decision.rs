@@ -132,7 +132,7 @@ fn a_gate_refuses_and_changes_nothing() {
     let row = r#"login_refused {"login":"login-3","provider":"p","token":"3","outcome":"gate","reason":"refused by gate `staff`"}"#;
     assert_eq!(world.told(2), [row]);
     // A lease that has ended ends by such a login too.
-    let later = NOW.plus(LEASE);
+    let later = Timestamp(NOW.plus(LEASE).0 + 1);
     gated(&mut world, &Case { at: later, ..case(1, &[], "4", 0) });
     assert_eq!((world.has(1), world.events()[3..].to_vec()), (vec![], vec!["lease_ended", "login_refused"]));
 }
@@ -211,7 +211,10 @@ fn what_is_kept_of_a_login() {
 #[test]
 fn the_audit_tells_what_a_login_came_to() {
     let mut world = World::default();
-    let rules = rules_with(1, |rules| rules.sync.brake.minimum = 0);
+    let rules = rules_with(1, |rules| {
+        rules.sync.brake.minimum = 0;
+        rules.groups.get_mut("B").unwrap().brake = false;
+    });
     for number in 1..=5 {
         world.plan(&rules, &case(number, &["c"], &format!("in{number}"), 0));
     }

@@ -97,11 +97,11 @@ fn recorded_claims_are_planned_by_other_rules() {
     for (what, values, change, expected) in rows {
         for (by, said) in [(None, r#""why":"rules","by":"""#), (Some("alice"), r#""why":"asked","by":"alice""#)] {
             let mut world = logged_in(&declared(|_| {}), 1, values);
-            let (before, audit) = (world.records.clone(), world.audit.len());
+            let (before, audit) = (world.has(1), world.audit.len());
             assert_eq!(replan(&mut world, &declared(change), 1, by), expected.is_some(), "{what}");
             let row = expected.map(|changed| format!(r#"replanned {{"provider":"p",{said},{changed}}}"#));
             assert_eq!(world.told(audit), Vec::from_iter(row), "{what}");
-            assert_eq!(world.records[&user(1)].holdings == before[&user(1)].holdings, expected.is_none(), "{what}");
+            assert_eq!(world.has(1) == before, expected.is_none(), "{what}");
         }
     }
     // No such user, and none whose claims are recorded.

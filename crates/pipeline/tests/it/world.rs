@@ -314,7 +314,9 @@ impl World {
         if let Some(work) = work {
             // As a store does: it keeps the text.
             let work = Work::read(&work.text()).unwrap();
-            self.records.values_mut().for_each(|record| drop(work.carry_out(record)));
+            for record in self.records.values_mut() {
+                work.carry_out(record);
+            }
             self.work.push(work);
         }
         self.audit.extend(audit);

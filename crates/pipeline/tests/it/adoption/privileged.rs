@@ -9,6 +9,11 @@ use crate::world::{
     World, by_hand, group, group_name, mapped, mapping, provider, role, role_name, rules, rules_with, user,
 };
 
+/// A mapping of the store that gives D now, and gave C before.
+fn formerly_c() -> Mapping {
+    Mapping { id: Mapping::id_of_number(7), ..mapping("p", "d") }
+}
+
 /// C is privileged, and one mapping to it is of the store.
 fn privileged(rules: &mut Rules, of_store: &Mapping) {
     rules.groups.insert(group_name("C"), Group { privileged: true, ..Group::default() });
@@ -45,7 +50,7 @@ fn holders(world: &World) -> Vec<u8> {
 
 #[test]
 fn what_no_administrator_vouches_for_ends_where_a_target_becomes_privileged() {
-    let of_store = Mapping { id: Mapping::id_of_number(7), ..mapping("p", "c") };
+    let of_store = formerly_c();
     let before = rules_with(1, |rules| of_the_store(rules, &of_store));
     let after = |epoch, mode| {
         rules_with(epoch, |rules| {
@@ -69,7 +74,9 @@ fn what_no_administrator_vouches_for_ends_where_a_target_becomes_privileged() {
     ];
     for (what, earlier, unvouched, left) in rows {
         let mut world = World::default();
-        earlier.iter().for_each(|rules| drop(world.adopt(change(rules)).unwrap()));
+        for rules in &earlier {
+            world.adopt(change(rules)).unwrap();
+        }
         with_all_kinds(&mut world, &of_store);
         let (after, audit) = (after(3, apply), world.audit.len());
         let found = world.answered(None, |facts| decision::unvouched(&after, facts)).unwrap();
@@ -129,7 +136,7 @@ fn what_carries_something_privileged_is_privileged() {
 
 #[test]
 fn the_brake_judges_what_ends_by_a_privilege() {
-    let of_store = Mapping { id: Mapping::id_of_number(7), ..mapping("p", "c") };
+    let of_store = formerly_c();
     let through_store =
         Grant { source: Source::Mapped { provider: provider("p"), mapping: of_store.id }, ..mapped("p", "c") };
     for (what, grant, provider, people, braked, is_refused) in [
