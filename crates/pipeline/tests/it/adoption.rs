@@ -58,7 +58,8 @@ fn grants_end_with_the_mapping_that_gives_them() {
     type Change = fn(&mut Rules);
     let at = |after: i64| Timestamp(NOW.0 + after);
     let (past, future) = (at(0), at(1));
-    let rows: Vec<(&str, Box<dyn Fn(&mut Rules)>, bool)> = vec![
+    type Row = (&'static str, Box<dyn Fn(&mut Rules)>, bool);
+    let rows: Vec<Row> = vec![
         ("nothing changes", Box::new((|_| {}) as Change), false),
         ("it is removed", Box::new(|rules| remove(rules, "c")), true),
         ("it is disabled", Box::new(|rules| edit(rules, "c", |it| it.activity = Activity::Disabled)), true),
@@ -250,7 +251,7 @@ fn a_file_is_confirmed_by_its_digest() {
 fn a_client_revokes_what_was_confirmed_for_it() {
     let until = Timestamp(NOW.0 + 1000);
     let note = || Question::confirmation("hr");
-    let rows: Vec<(&str, &str, Option<u64>, i64, bool, Option<u64>)> = vec![
+    let rows = [
         ("nothing was confirmed", "hr", None, 0, false, None),
         ("more than it loses", "hr", Some(5), 0, true, Some(2)),
         ("just as many, and none is left", "hr", Some(3), 0, true, None),

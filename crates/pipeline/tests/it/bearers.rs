@@ -116,7 +116,8 @@ fn of_load_balancer(header: Value, claims: &Value) -> String {
 fn a_load_balancers_token_is_held_to_its_header() {
     let now = NOW.seconds();
     let header = |changes| (changes, json!({"sub": "alice"}));
-    let rows: Vec<(&str, (Value, Value), Option<&str>, Result<i64, &str>)> = vec![
+    type Row = (&'static str, (Value, Value), Option<&'static str>, Result<i64, &'static str>);
+    let rows: Vec<Row> = vec![
         ("right in every respect", header(json!({})), Some(ARN), Ok(100)),
         ("it ends with its claims", (json!({}), json!({"sub": "alice", "exp": now + 90})), Some(ARN), Ok(90)),
         ("it ends with its header", (json!({}), json!({"sub": "alice", "exp": now + 110})), Some(ARN), Ok(100)),

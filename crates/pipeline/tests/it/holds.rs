@@ -100,7 +100,9 @@ fn a_mapping_of_lesser_clients_spares_those_who_guard() {
     };
     let nothing: Before = |_, _| {};
     let (privileged, none): (Change, Change) = (privileged, none);
-    let rows: Vec<(&str, bool, Change, &[&str], Before, &[&'static str], Option<Spared>)> = vec![
+    type Values = &'static [&'static str];
+    type Row = (&'static str, bool, Change, Values, Before, Values, Option<Spared>);
+    let rows: Vec<Row> = vec![
         ("holds nothing", false, none, &["c"], nothing, &["leaver"], None),
         ("the last holder", false, none, &["b"], nothing, &["leaver"], Some(Spared::LastHolder(group("B")))),
         (

@@ -440,7 +440,8 @@ fn another_holder_is_found_wherever_they_are() {
 #[test]
 fn another_holder_has_to_hold_it() {
     type Before = fn(&mut World);
-    let rows: Vec<(&str, &'static str, Before, fn(&mut Rules), bool)> = vec![
+    type Change = fn(&mut Rules);
+    let rows: Vec<(&str, &'static str, Before, Change, bool)> = vec![
         ("has it", "b", |_| {}, |_| {}, true),
         ("is denied it", "b", |world| denied(world, group("B")), |_| {}, false),
         ("is denied the role", "a", |world| denied(world, role("admin")), |_| {}, false),

@@ -48,7 +48,7 @@ fn a_plan_prints_each_change_with_its_reason() {
 "
     );
     assert_eq!(
-        plan(&rules, &holding(&[c.clone()]), None).to_string(),
+        plan(&rules, &holding(std::slice::from_ref(&c)), None).to_string(),
         "people/u1 through p
   ? group `C`  kept, since it cannot be decided: `groups = c`
   nothing changes
@@ -76,7 +76,7 @@ fn a_plan_prints_each_change_with_its_reason() {
 "
     );
     let shadow = rules_with(1, |rules| rules.sync.mode = Mode::Shadow);
-    let watched = plan(&shadow, &holding(&[c.clone()]), Some(&["d"]));
+    let watched = plan(&shadow, &holding(std::slice::from_ref(&c)), Some(&["d"]));
     assert_eq!((watched.before.clone(), watched.grants.len(), watched.revokes.len()), (watched.after.clone(), 1, 1));
     assert_eq!(
         watched.to_string(),
@@ -106,9 +106,9 @@ fn what_is_held_effectively() {
     };
     let (a, c, admin) = (group("A"), group("C"), role("admin"));
     assert_eq!(of(&[a.clone(), c.clone()], &[]), ["group `A`", "group `C`", "role `admin`"]);
-    assert_eq!(of(&[a.clone(), c.clone()], &[a.clone()]), ["group `C`"]);
-    assert_eq!(of(&[a.clone(), admin.clone()], &[a.clone()]), ["role `admin`"]);
-    assert_eq!(of(&[a.clone(), admin.clone()], &[admin.clone()]), ["group `A`"]);
+    assert_eq!(of(&[a.clone(), c.clone()], std::slice::from_ref(&a)), ["group `C`"]);
+    assert_eq!(of(&[a.clone(), admin.clone()], std::slice::from_ref(&a)), ["role `admin`"]);
+    assert_eq!(of(&[a.clone(), admin.clone()], std::slice::from_ref(&admin)), ["group `A`"]);
     assert!(of(&[a], &[group("A"), admin]).is_empty() && of(&[], &[]).is_empty());
 }
 
@@ -132,6 +132,32 @@ fn the_brake_holds_losses_of_whole_targets() {
     assert_eq!((found.revokes.len(), found.held.len(), found.braked.as_slice()), (1, 2, &[group("C")][..]));
     assert!(found.after.holds(&group("C")) && !found.after.holds(&group("D")));
     assert!(found.held.is_sorted() && !found.changes_nothing());
+}
+
+/// A mapping that asks every provider gives through each by itself.
+#[test]
+fn what_another_provider_gives_by_the_same_mapping_stays() {
+    let everywhere = Mapping { provider: None, ..mapping("p", "c") };
+    let rules = rules_with(1, |rules| {
+        rules.mappings.retain(|it| it.id != everywhere.id);
+        rules.mappings.push(everywhere.clone());
+    });
+    let of_q = Source::Mapped { provider: provider("q"), mapping: everywhere.id };
+    let of_q = Grant { source: of_q, ..mapped("p", "c") };
+    for (grants, stays) in [(vec![mapped("p", "c"), of_q], true), (vec![mapped("p", "c")], false)] {
+        let found = plan(&rules, &holding(&grants), Some(&[]));
+        assert_eq!((found.revokes.len(), found.after.holds(&group("C"))), (1, stays));
+    }
+}
+
+/// A mapping that gives something else now keeps what it still gives.
+#[test]
+fn a_mapping_that_was_edited_takes_only_what_it_gives_no_more() {
+    let rules = rules();
+    let formerly = Grant { target: group("D"), ..mapped("p", "c") };
+    let found = plan(&rules, &holding(&[mapped("p", "c"), formerly]), Some(&["c"]));
+    assert_eq!((found.keeps.len(), found.revokes.len()), (1, 1));
+    assert!(found.after.holds(&group("C")) && !found.after.holds(&group("D")));
 }
 
 /// A group is kept with the role that it carries.

@@ -100,7 +100,8 @@ fn a_role_counts_while_it_can_be_traced_to_a_source() {
     let by_hand = |name: &str| Grant { target: role(name), source: Source::Assigned };
     let of_q = |name: &str| mapped("q", role(name));
     let of_p = |name: &str| mapped("p", role(name));
-    let rows: Vec<(&str, Vec<Grant>, &[&str], &[&str])> = vec![
+    type Values = &'static [&'static str];
+    let rows: Vec<(&str, Vec<Grant>, Values, Values)> = vec![
         ("nothing is held", vec![], &[], &[]),
         ("by hand", vec![by_hand("r3")], &[], &["3"]),
         ("by a claim of another provider", vec![of_q("r1")], &[], &["1"]),
