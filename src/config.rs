@@ -220,7 +220,8 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
     let cookie_keys = settings::cookies(&root.section("cookies"));
     let ready = settings::ready(&root.section("ready"));
     let log = settings::log(&root.section("log"));
-    let headers = Headers::read(&root.section("headers"));
+    let headers_section = root.section("headers");
+    let mut headers = Headers::read(&headers_section);
     let (limits, claim_limits) = settings::limits(&root.section("limits"));
     let elsewhere = settings::guard(&root.section("guard"));
     let mut declared = providers::read(&root, (public_url.as_ref(), &own), &limits, claim_limits, &mut warnings);
@@ -241,6 +242,9 @@ fn checked<'a>(context: &'a Context<'a>, tree: &'a DeTable<'a>) -> Option<Config
         own: &own,
     };
     let sessions = sessions::read(&root, &beside);
+    let mut read: Vec<_> = bearer.cookies.iter().map(|name| ("bearer.cookies", name.as_str())).collect();
+    read.extend(sessions.app_cookie.as_deref().map(|name| ("app_session_cookie", name)));
+    headers.settle_cookies(&headers_section, &headers::Sessions { modes: &declared.modes, read: &read });
     check_own(&root, &own, app.as_ref(), &sessions, &declared.settings);
     let rules = rules::read(&root, &declared, &limits, &headers);
     let console = console::read(&root.section("console"), &admin, &declared.settings, &rules);

@@ -16,6 +16,7 @@ pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: 
     findings.extend(unvouched.iter().flat_map(of_privileged));
     findings.extend(of_issuers(config));
     findings.extend(of_endpoints(config));
+    findings.extend(of_app_sessions(config));
     findings.extend(receivers::findings(config, rules));
     findings
 }
@@ -54,6 +55,23 @@ fn of_endpoints(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// An app that goes on with a session of its own, whose cookies reach it.
+fn of_app_sessions(config: &Config) -> Option<Finding> {
+    let cookies = config.headers.preset.session_cookies();
+    let tells = config.providers.iter().any(|settings| settings.provider.mode.tells_at_each_request());
+    if cookies.is_empty() || !config.headers.drop_cookies.is_empty() || !tells {
+        return None;
+    }
+    let message = format!(
+        "the app of preset `{}` begins a session of its own from the headers, and in that browser keeps the person and their groups \
+         until its cookie ends: the next person who signs in there is the old one to it; expected [\"{}\"], which it has by default \
+         where every provider is of mode `relying-party` or `bearer`",
+        config.headers.preset.word(),
+        cookies.join("\", \"")
+    );
+    Some(Finding { lint: Lint::KeptByApp, about: "`headers.drop_cookies`".into(), message })
 }
 
 /// Providers of one issuer whose users are in two namespaces: a user disabled or denied in one is not in the other.

@@ -15,6 +15,8 @@ pub use self::preset::{HeaderPreset, Names, Roles};
 use super::reader::Section;
 use super::values::{self, Wrong};
 use crate::pipeline::mapping::RuleSet;
+use crate::pipeline::provider::Mode;
+use crate::pipeline::reading::name::CookieNames;
 
 #[derive(Debug, Clone)]
 pub struct Headers {
@@ -29,6 +31,8 @@ pub struct Headers {
     pub allow_underscores: Vec<HeaderName>,
     /// What else reaches the app from a trusted proxy.
     pub trust: Vec<HeaderName>,
+    /// Cookies of the app that it does not get back: those of a session of its own, which it would believe instead of the headers.
+    pub drop_cookies: Vec<CookieNames>,
 }
 
 /// Why the headers cannot carry the name of a group or role: it would arrive as another, or as several.
@@ -68,6 +72,7 @@ impl Headers {
             max_bytes: section.size("max_bytes", 8 << 10, 256..=256 << 10),
             allow_underscores: section.list("allow_underscores", false, values::underscored_header).unwrap_or_default(),
             trust: section.list("trust", false, |text| trusted(text, preset)).unwrap_or_default(),
+            drop_cookies: section.list("drop_cookies", false, cookie_names).unwrap_or_default(),
         };
         section.finish();
         headers
@@ -89,6 +94,40 @@ impl Headers {
             return Some(Unfit::Delimiter(self.delimiter));
         }
         (self.preset == HeaderPreset::Grafana && name.contains(char::is_whitespace)).then_some(Unfit::Blank)
+    }
+}
+
+/// What `headers.drop_cookies` depends on elsewhere in the file.
+pub(super) struct Sessions<'a> {
+    /// Of every provider whose mode could be read.
+    pub modes: &'a [Mode],
+    /// The cookie that a session is bound to, and those whose tokens are read.
+    pub read: &'a [(&'static str, &'a str)],
+}
+
+impl Headers {
+    /// Checks which cookies are dropped, or takes the preset's: without them every request has to say who sends it.
+    pub(super) fn settle_cookies(&mut self, section: &Section<'_>, beside: &Sessions<'_>) {
+        let Some(span) = section.written("drop_cookies") else {
+            // The app's own login may be what another mode relies on.
+            if beside.modes.iter().all(|mode| mode.tells_at_each_request()) {
+                let names = self.preset.session_cookies().iter();
+                self.drop_cookies = names.filter_map(|name| CookieNames::parse(name)).collect();
+            }
+            return;
+        };
+        let is_bound = beside.read.iter().any(|(key, _)| *key == "app_session_cookie");
+        if !self.drop_cookies.is_empty() && !beside.modes.iter().any(|mode| mode.tells_at_each_request()) && !is_bound && !section.context.torn {
+            let message = "applies only where each request tells the app who sends it; expected a provider of mode `relying-party` or \
+                           `bearer`, or `identity = \"session\"`";
+            section.raise(&span, "drop_cookies", message);
+        }
+        for (key, name) in beside.read {
+            if let Some(names) = self.drop_cookies.iter().find(|names| names.has(name.as_bytes())) {
+                let message = format!("`{names}` takes away `{name}`, which `{key}` needs; expected other cookies");
+                section.raise(&span, "drop_cookies", message);
+            }
+        }
     }
 }
 
@@ -119,6 +158,14 @@ impl Headers {
         untold.dedup();
         untold
     }
+}
+
+/// One cookie, or all whose names begin so.
+fn cookie_names(text: &str) -> Result<CookieNames, Wrong> {
+    let wrong = || Wrong::expected("the name of a cookie of the app, or how such names begin and `*`, such as `session_P*`");
+    let name = values::cookie_name(text).map_err(|_| wrong())?;
+    let is_beginning = |name: &str| !name.trim_end_matches('*').contains('*') && !name.ends_with("**");
+    CookieNames::parse(&name).filter(|_| is_beginning(&name)).ok_or_else(wrong)
 }
 
 /// A word that no delimiter splits and no escaping changes.

@@ -182,6 +182,7 @@ impl Config {
             ("max_bytes", bytes(headers.max_bytes)),
             ("allow_underscores", all(&headers.allow_underscores)),
             ("trust", all(&headers.trust)),
+            ("drop_cookies", all(&headers.drop_cookies)),
         ]
     }
 

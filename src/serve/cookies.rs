@@ -19,6 +19,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 pub use crate::config::SameSite;
 use crate::config::{PublicUrl, Secret};
 use crate::pipeline::ids::Timestamp;
+use crate::pipeline::reading::name::{self, CookieNames};
 
 /// Every name of ours begins so, behind the prefix. Names that begin otherwise are the app's.
 const MARK: &[u8] = b"loginsync-";
@@ -41,13 +42,14 @@ const MOST_BYTES: usize = 3800;
 pub struct Jar(pub(super) Vec<(String, String)>);
 
 impl Jar {
-    /// Takes our cookies out of the `Cookie` fields. Other cookies stay byte for byte; the several fields that HTTP/2 may
-    /// split them into become the one that HTTP/1.1 allows (RFC 9113 section 8.2.3).
-    pub fn take(headers: &mut HeaderMap) -> Self {
+    /// Takes our cookies out of the `Cookie` fields, and those that the app is not to get ([`crate::config::Headers::drop_cookies`]).
+    /// Other cookies stay byte for byte; the several fields that HTTP/2 may split them into become the one that HTTP/1.1 allows
+    /// (RFC 9113 section 8.2.3).
+    pub fn take(headers: &mut HeaderMap, dropped: &[CookieNames]) -> Self {
         let mut lines = headers.get_all(header::COOKIE).iter();
         let Some(first) = lines.next() else { return Self::default() };
         let several = lines.next().is_some();
-        if !several && memchr::memmem::find(first.as_bytes(), MARK).is_none() {
+        if !several && dropped.is_empty() && memchr::memmem::find(first.as_bytes(), MARK).is_none() {
             return Self::default();
         }
         let mut jar = Self::default();
@@ -55,7 +57,7 @@ impl Jar {
         for line in headers.get_all(header::COOKIE) {
             let mut separator: &[u8] = b"; ";
             for cookie in line.as_bytes().split(|byte| *byte == b';') {
-                if !jar.takes(cookie) {
+                if !jar.takes(cookie) && !brings(cookie, dropped) {
                     let first = others.is_empty();
                     others.extend_from_slice(if first { b"" } else { separator });
                     others.extend_from_slice(if first { cookie.trim_ascii_start() } else { cookie });
@@ -102,14 +104,23 @@ impl Jar {
     }
 }
 
-/// Removes what the app sets under our names.
-pub fn drop_foreign(headers: &mut HeaderMap) {
-    let ours = |value: &HeaderValue| is_ours(value.as_bytes().trim_ascii_start());
-    if !headers.get_all(header::SET_COOKIE).iter().any(ours) {
+/// Whether some reader finds one of these cookies in what stands between two `;`.
+fn brings(piece: &[u8], dropped: &[CookieNames]) -> bool {
+    !dropped.is_empty() && name::cookies(piece).any(|(name, _)| dropped.iter().any(|names| names.has(name)))
+}
+
+/// Removes what the app sets under our names, and what it would not get back: left with the browser, that would count again once it
+/// is no longer dropped.
+pub fn drop_foreign(headers: &mut HeaderMap, dropped: &[CookieNames]) {
+    let unwanted = |value: &HeaderValue| {
+        let pair = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        is_ours(pair.trim_ascii_start()) || brings(pair, dropped)
+    };
+    if !headers.get_all(header::SET_COOKIE).iter().any(unwanted) {
         return;
     }
     let kept: Vec<HeaderValue> =
-        headers.get_all(header::SET_COOKIE).iter().filter(|value| !ours(value)).cloned().collect();
+        headers.get_all(header::SET_COOKIE).iter().filter(|value| !unwanted(value)).cloned().collect();
     headers.remove(header::SET_COOKIE);
     for value in kept {
         headers.append(header::SET_COOKIE, value);

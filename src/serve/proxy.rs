@@ -410,7 +410,7 @@ async fn take(
     let asked = site.gate.as_ref().is_some_and(|gate| gate.is_asked(request.uri().path()));
     let Cleaned { wishes, folded, method_override } =
         site.hygiene.clean_request(request.headers_mut(), trusted, asked).map_err(Trouble::Framing)?;
-    let jar = Jar::take(request.headers_mut());
+    let jar = Jar::take(request.headers_mut(), &site.identity.drop_cookies);
     let host_is_told = request.headers().contains_key(headers::X_FORWARDED_HOST);
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
     if asked && !host_is_told {
@@ -671,7 +671,7 @@ fn switch(
     let idle = site.stream_timeout;
     guard.spawn(upgrade::tunnel(client, app, idle));
     headers::clean_response(response.headers_mut());
-    cookies::drop_foreign(response.headers_mut());
+    cookies::drop_foreign(response.headers_mut(), &site.identity.drop_cookies);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     response.headers_mut().insert(header::UPGRADE, protocol);
     Ok(Answered::Switched(response.map(|_| ())))
@@ -679,7 +679,7 @@ fn switch(
 
 /// Where a redirect sends the browser off to log in, it takes our memory of that along.
 fn remember_redirect(site: &Site, jar: &Jar, response: &mut Response<AppBody>) {
-    cookies::drop_foreign(response.headers_mut());
+    cookies::drop_foreign(response.headers_mut(), &site.identity.drop_cookies);
     if !response.status().is_redirection() {
         return;
     }

@@ -1,6 +1,7 @@
 //! Mode `relying-party`: the login that the sidecar runs, with a browser that keeps its cookies and a provider whose
 //! answers are chosen.
 
+mod app_sessions;
 mod hostile;
 mod logout;
 mod oidc;

@@ -72,6 +72,15 @@ impl HeaderPreset {
         }
     }
 
+    /// The cookies by which an app goes on with a session of its own instead of reading the headers again, where it works without
+    /// them. OctoPrint reads each with and without its port. What the other apps do is in `docs/apps.md`.
+    pub fn session_cookies(self) -> &'static [&'static str] {
+        match self {
+            Self::OctoPrint => &["session", "session_P*", "remember_token", "remember_token_P*"],
+            _ => &[],
+        }
+    }
+
     /// Whether the apps that read these names are known: another proxy's names say nothing of the app.
     pub fn is_of_another_proxy(self) -> bool {
         matches!(self, Self::Oauth2Proxy | Self::Authelia)

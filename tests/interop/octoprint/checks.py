@@ -4,6 +4,7 @@ import os
 import sys
 
 import delivered
+import sessions
 import yaml
 from provider import Provider
 from world import HERE, RUN, Browser, World, check, counts, free_ports, kept_groups, log_in, until_up
@@ -19,6 +20,7 @@ def by_headers(provider):
         public = world.serve(app, provider.issuer)
         until_up(f"{app}/online.txt", world.started[0], "octoprint")
         follow(public, app, folder, provider)
+        sessions.checks(world, public, app, provider)
     finally:
         world.end()
 

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import secrets
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import yaml
-from world import RUN, Browser, World, check, free_ports, kept_groups, launch, log_in, until_up
+from world import RUN, Browser, World, check, command, free_ports, kept_groups, launch, log_in, until_up
 
 HERE = Path(__file__).parent
 KEY_HOLDER = "loginsync"
@@ -81,14 +80,6 @@ def until(what, found, expected):
     while time.monotonic() < limit and found() != expected:
         time.sleep(0.1)
     check(what, found(), expected)
-
-
-def command(world, *words):
-    said = subprocess.run(
-        [world.sidecar, *words, "--config", str(world.file)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert said.returncode == 0, said
-    return said.stdout
 
 
 def checks(sidecar, octoprint, provider):

@@ -101,6 +101,15 @@ class World:
                 process.kill()
 
 
+def command(world, *words):
+    """Runs a command of the sidecar. Returns what it prints."""
+    said = subprocess.run(
+        [world.sidecar, *words, "--config", str(world.file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert said.returncode == 0, said
+    return said.stdout
+
+
 class Browser:
     """Keeps cookies and follows redirects."""
 

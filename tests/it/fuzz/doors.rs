@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use loginsync::config::{Config, PublicUrl, Secret, Surroundings};
+use loginsync::pipeline::reading::name::{self, CookieNames};
 use loginsync::serve::cookies::{Jar, Sealer, take_field};
 
 use super::door::{Door, texts};
@@ -21,6 +22,7 @@ pub const COOKIES: Door = Door {
             "a=b; loginsync-b-00=x;__HOST-LoginSync-b-1=\"y\"; c",
             "app=1\n__Host-loginsync-p-1=z; =; ;;",
             "one=1; two=2",
+            "session_P5000 =x; a=b session_P1=y,sid=z; \"sid\"=1; sess%69on_P2=3\n$Version=1; __Secure-sid=4",
         ])
     },
     words: &[
@@ -54,10 +56,16 @@ fn cookies(input: &[u8]) -> String {
             headers.append(header::COOKIE, value);
         }
     }
-    let taken = Jar::take(&mut headers);
+    let taken = Jar::take(&mut headers, &[]);
     assert!(headers.get_all(header::COOKIE).iter().count() <= 1 || taken.is_empty());
     let left = headers.clone();
-    assert!(Jar::take(&mut headers).is_empty(), "nothing of ours is left for the app");
+    assert!(Jar::take(&mut headers, &[]).is_empty(), "nothing of ours is left for the app");
+    let dropped = [CookieNames::parse("session_P*").unwrap(), CookieNames::parse("sid").unwrap()];
+    let mut without = left.clone();
+    Jar::take(&mut without, &dropped);
+    let lines = without.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let mut found = lines.flat_map(name::cookies).filter(|(name, _)| dropped.iter().any(|names| names.has(name)));
+    assert_eq!(found.next(), None, "nothing that is dropped is left for the app");
     let bytes = |headers: &HeaderMap| headers.get(header::COOKIE).map(|value| value.as_bytes().to_vec());
     assert_eq!(bytes(&left), bytes(&headers), "what is not ours is left alone");
 

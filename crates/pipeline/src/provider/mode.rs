@@ -113,6 +113,11 @@ impl Mode {
         self.way() == Way::Ours
     }
 
+    /// Whether each request says who sends it, and what they hold now.
+    pub fn tells_at_each_request(self) -> bool {
+        matches!(self.way(), Way::Ours | Way::Presented)
+    }
+
     /// Whether tokens come from the provider's token endpoint.
     pub fn exchanges(self) -> bool {
         matches!(self.way(), Way::Relayed | Way::Ours) && !self.is_saml()

@@ -1,5 +1,7 @@
 //! How apps read the names of fields and of cookies.
 
+use std::fmt;
+
 /// Whether some reader takes the one raw name, and some reader the other, for the same.
 pub fn may_be_same(raw: &[u8], other: &[u8]) -> bool {
     let others = readings(other);
@@ -141,18 +143,61 @@ fn unprefixed(mut name: &str) -> &str {
 
 /// Whether some reader takes the name of a cookie for this one.
 pub fn is_like(raw: &[u8], named: &str) -> bool {
+    is_read_as(raw, named, str::eq_ignore_ascii_case)
+}
+
+/// Cookies as a configuration names them: one by its name, or with `*` at the end all whose names begin so.
+///
+/// ```text
+/// session        session, SESSION, __Host-session, "session", sess%69on, session[a]
+/// session_P*     session_P5000, session_P80_R|printer, session.P5000
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CookieNames(String);
+
+impl CookieNames {
+    /// `None` where they would be all cookies.
+    pub fn parse(text: &str) -> Option<Self> {
+        let named = text.strip_suffix('*').unwrap_or(text);
+        (!unprefixed(named).is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether some reader takes a raw name for one of these.
+    pub fn has(&self, raw: &[u8]) -> bool {
+        let begins = |name: &str, with: &str| {
+            name.as_bytes().get(..with.len()).is_some_and(|head| head.eq_ignore_ascii_case(with.as_bytes()))
+        };
+        match self.0.strip_suffix('*') {
+            Some(beginning) => is_read_as(raw, beginning, begins),
+            None => is_like(raw, &self.0),
+        }
+    }
+}
+
+impl fmt::Display for CookieNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether a reading of a cookie's raw name meets a name, neither with its prefixes.
+fn is_read_as(raw: &[u8], named: &str, meets: impl Fn(&str, &str) -> bool) -> bool {
     let named = unprefixed(named);
     // Nearly all names, so that the cookies of a request cost nothing.
     let is_plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let bare = raw.trim_ascii();
     if is_plain(bare) && is_plain(named.as_bytes()) {
-        return unprefixed(&String::from_utf8_lossy(bare)).eq_ignore_ascii_case(named);
+        return meets(unprefixed(&String::from_utf8_lossy(bare)), named);
+    }
+    // Behind more padding than is looked at, any name may stand.
+    if bare.len() > MAX_COOKIE_NAME {
+        return true;
     }
     let folded = |text: &str| -> String {
         let text: String = text.chars().map(fold).flat_map(char::to_lowercase).collect();
         unprefixed(&text).to_owned()
     };
-    let decoded = decode_name(strip_padding(raw.get(..raw.len().min(MAX_COOKIE_NAME)).unwrap_or_default()));
+    let decoded = decode_name(strip_padding(raw));
     let text = String::from_utf8_lossy(&decoded);
     // Tornado, Starlette and WebOb drop what Unicode or Latin-1 calls white space around a name; U+FFFD stands for such a byte.
     let padding = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\u{fffd}' | '\u{feff}');
@@ -160,29 +205,31 @@ pub fn is_like(raw: &[u8], named: &str) -> bool {
     let named = folded(named);
     // PHP makes `_` of a `[` that nothing closes, and cuts the name where something does.
     let cut = text.split(['[', ']']).next().unwrap_or_default();
-    folded(cut) == named
-        || folded(&text.replace(['[', ']'], "_")) == named
-        || within(raw).iter().any(|word| folded(word) == named)
+    meets(&folded(cut), &named)
+        || meets(&folded(&text.replace(['[', ']'], "_")), &named)
+        || within(raw).iter().any(|word| meets(&folded(word), &named))
 }
 
 /// The cookies of a `Cookie` field, name and value, wherever some reader lets one begin: behind `;`, behind `,`, and behind a blank
-/// (the `SimpleCookie` of Python, which aiohttp, Bottle, CherryPy and WebOb read by).
+/// (the `SimpleCookie` of Python, which aiohttp, Bottle, CherryPy and WebOb read by; it passes over blanks before the `=` too).
 pub fn cookies(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     line.split(|byte| matches!(byte, b';' | b',')).flat_map(|piece| {
         let piece = piece.trim_ascii();
-        let behind = piece.iter().enumerate().filter(|(_, byte)| byte.is_ascii_whitespace()).map(|(at, _)| at + 1);
-        std::iter::once(0).chain(behind).filter_map(move |begin| {
-            let cookie = piece.get(begin..)?;
-            let (name, value) = match memchr::memchr(b'=', cookie) {
-                Some(at) => (cookie.get(..at)?, cookie.get(at + 1..)?),
-                None if begin == 0 => (cookie, &[][..]),
-                None => return None,
-            };
-            // What has a blank in its name begins behind that too.
-            let is_whole = begin == 0 || !name.iter().any(u8::is_ascii_whitespace);
-            (is_whole && !name.is_empty()).then_some((name, value))
-        })
+        let (name, value) = match memchr::memchr(b'=', piece) {
+            Some(at) => (piece.get(..at).unwrap_or_default(), piece.get(at + 1..).unwrap_or_default()),
+            None => (piece, &[][..]),
+        };
+        let whole = (!name.is_empty()).then_some((name, value));
+        let blanks = piece.iter().enumerate().filter(|(_, byte)| byte.is_ascii_whitespace());
+        whole.into_iter().chain(blanks.filter_map(move |(at, _)| behind_blank(piece.get(at + 1..)?)))
     })
+}
+
+/// A cookie whose name begins here, without a blank in it.
+fn behind_blank(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| *byte == b'=' || byte.is_ascii_whitespace())?;
+    let (name, rest) = text.split_at_checked(end).filter(|(name, _)| !name.is_empty())?;
+    Some((name, rest.trim_ascii_start().strip_prefix(b"=")?))
 }
 
 /// How much of a cookie's name is looked at.

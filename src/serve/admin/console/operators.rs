@@ -80,7 +80,7 @@ fn own_request(parts: &Parts) -> OwnRequest {
         query: parts.uri.query().map(str::to_owned),
         headers: HeaderMap::new(),
         body: Bytes::new(),
-        jar: Jar::take(&mut parts.headers.clone()),
+        jar: Jar::take(&mut parts.headers.clone(), &[]),
         client: Some(Client::of(peer(parts).ip())),
     }
 }
