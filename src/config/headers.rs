@@ -117,7 +117,11 @@ impl Headers {
             return;
         };
         let is_bound = beside.read.iter().any(|(key, _)| *key == "app_session_cookie");
-        if !self.drop_cookies.is_empty() && !beside.modes.iter().any(|mode| mode.tells_at_each_request()) && !is_bound && !section.context.torn {
+        if !self.drop_cookies.is_empty()
+            && !beside.modes.iter().any(|mode| mode.tells_at_each_request())
+            && !is_bound
+            && !section.context.torn
+        {
             let message = "applies only where each request tells the app who sends it; expected a provider of mode `relying-party` or \
                            `bearer`, or `identity = \"session\"`";
             section.raise(&span, "drop_cookies", message);
@@ -162,7 +166,8 @@ impl Headers {
 
 /// One cookie, or all whose names begin so.
 fn cookie_names(text: &str) -> Result<CookieNames, Wrong> {
-    let wrong = || Wrong::expected("the name of a cookie of the app, or how such names begin and `*`, such as `session_P*`");
+    let wrong =
+        || Wrong::expected("the name of a cookie of the app, or how such names begin and `*`, such as `session_P*`");
     let name = values::cookie_name(text).map_err(|_| wrong())?;
     let is_beginning = |name: &str| !name.trim_end_matches('*').contains('*') && !name.ends_with("**");
     CookieNames::parse(&name).filter(|_| is_beginning(&name)).ok_or_else(wrong)

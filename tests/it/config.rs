@@ -387,7 +387,7 @@ const OTHER_VALUES: &[(&str, &str, Effect)] = &[
     ("headers.max_bytes", r#""4KiB""#, Changes),
     ("headers.allow_underscores", r#"["x_plan"]"#, Changes),
     ("headers.trust", r#"["X-Real-IP"]"#, Changes),
-    ("headers.drop_cookies", r#"["sid"]"#, Changes),
+    ("headers.drop_cookies", r#"["session_P*"]"#, Changes),
     ("limits.claim_name", "1023", Changes),
     ("limits.claim_value", "1023", Changes),
     ("limits.delimiter", "2", Changes),

@@ -329,7 +329,15 @@ impl Slot {
                 true
             }
             Err(error) => {
-                tracing::warn!(provider = %name, %error, "failed to fetch the provider's keys; using the last good copy");
+                match self.published.load().is_some() {
+                    true => {
+                        tracing::warn!(provider = %name, %error, "failed to fetch the provider's keys; using the last good copy");
+                    }
+                    false => tracing::warn!(
+                        provider = %name, %error,
+                        "failed to fetch the provider's keys; no login through it is possible until they are fetched; retrying"
+                    ),
+                }
                 false
             }
         }

@@ -117,5 +117,5 @@ def works(tab):
     check("one browser: what was uploaded", listed.json().get("name"), "cube.gcode")
     without = tab.kept.post(f"{tab.public}/api/files/local", files=file, headers=JSON, timeout=30)
     check("one browser: an upload without the CSRF token", without.status_code, 400)
-    copied = tab.post("/api/files/local/cube.gcode", json={"command": "copy", "destination": "copy"})
-    check("one browser: a command", copied.status_code in (201, 409), True)
+    made = tab.post("/api/files/local", files={"foldername": (None, "cubes")})
+    check("one browser: a form", made.status_code, 201)

@@ -333,6 +333,20 @@ fn sec18_lint_names_presets_that_leave_the_header_out() {
         let said = lint("oidc-form-post", &format!("preset = \"{preset}\"\n"));
         assert_eq!(said.code, 0, "{preset}: {said:?}");
     }
+    // An app that keeps a session of its own, whose cookies the operator lets through.
+    let relying = head.replace("MODE", "relying-party").replace("callback = \"/cb\"", "client_auth = \"none\"");
+    for (more, expected) in [
+        ("preset = \"octoprint\"\n", ""),
+        (
+            "preset = \"octoprint\"\ndrop_cookies = []\n",
+            "kept by the app: `headers.drop_cookies`: the app of preset `octoprint`",
+        ),
+        ("preset = \"grafana\"\ndrop_cookies = []\n", ""),
+    ] {
+        let desk = Desk::new();
+        let said = run(&["lint", "--config", &desk.file("config.toml", &format!("{relying}{more}"))]);
+        assert_eq!((said.code == 3, said.out.starts_with(expected)), (!expected.is_empty(), true), "{more}: {said:?}");
+    }
     // A group for everyone that ends with a lease is no floor.
     let leased = format!("preset = \"authelia\"\n{floor}");
     let desk = Desk::new();

@@ -31,7 +31,10 @@ async fn the_cookies_of_an_apps_own_session_do_not_reach_it() {
         (&["SESSION_P5000=alice; a=b"], "a=b"),
         (&["session.P5000=alice; session[P5000=alice; session[a]=alice; a=b"], "a=b"),
         (&["session_P5000=1; session_P5000=2; a=b"], "a=b"),
-        (&["sessions=1; xsession=2; my_session_P1=3; a=session=4"], "sessions=1; xsession=2; my_session_P1=3; a=session=4"),
+        (
+            &["sessions=1; xsession=2; my_session_P1=3; a=session=4"],
+            "sessions=1; xsession=2; my_session_P1=3; a=session=4",
+        ),
         (&["a=session_P5000"], "a=session_P5000"),
     ];
     let scene = Scene::open(OCTOPRINT).await;
@@ -89,7 +92,9 @@ async fn the_app_hears_of_the_next_person_and_of_other_groups_in_the_same_browse
         let heard = browser.heard("/page").await.unwrap();
         assert!(!heard.contains_key("cookie"), "{heard:?}");
         assert_eq!((heard["remote-user"].to_str().unwrap(), heard["remote-groups"].to_str().unwrap()), (who, expected));
-        browser.send("POST", "/.loginsync/sign-out", &[("sec-fetch-site", "same-origin"), ("origin", ORIGIN)], b"").await;
+        browser
+            .send("POST", "/.loginsync/sign-out", &[("sec-fetch-site", "same-origin"), ("origin", ORIGIN)], b"")
+            .await;
         scene.later(1);
     }
 }

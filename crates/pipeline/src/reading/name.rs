@@ -246,3 +246,37 @@ pub fn keep_name(name: &mut Vec<u8>, mut bytes: &[u8]) {
         bytes = later;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a `Cookie` field cannot hold as text, and what is longer than anyone looks.
+    #[test]
+    fn cookies_are_known_in_every_spelling() {
+        let names = [CookieNames::parse("session").unwrap(), CookieNames::parse("session_P*").unwrap()];
+        let has = |raw: &[u8]| names.iter().any(|names| names.has(raw));
+        let padded = [&[0xa0; 600][..], b"session"].concat();
+        for raw in
+            [&b"session"[..], b"\xa0session", b"session_P5000\x85", b"session_P80_R|a", b"__Http-session", &padded]
+        {
+            assert!(has(raw), "{raw:?}");
+        }
+        for raw in [&b"sessions"[..], b"session_Q", b"xsession", b"", b"csrf_token_P5000"] {
+            assert!(!has(raw), "{raw:?}");
+        }
+        for all in ["", "*", "__Host-", "__secure-*"] {
+            assert_eq!(CookieNames::parse(all), None, "{all}");
+        }
+    }
+
+    /// However many blanks there are, a field is read once.
+    #[test]
+    fn a_cookie_may_begin_behind_each_blank() {
+        let found = |line: &'static [u8]| cookies(line).map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(found(b"a=b c =d, e f=g; h"), [&b"a"[..], b"c", b"e f", b"f", b"h"]);
+        let blanks = [b"a=".as_slice(), &[b' '; 60_000], b"b"].concat();
+        let words = b"a=b ".repeat(15_000);
+        assert_eq!((cookies(&blanks).count(), cookies(&words).count()), (1, 15_000));
+    }
+}
