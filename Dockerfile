@@ -1,6 +1,8 @@
 # The image of loginsync: one static binary, certificate authorities and a user without rights. Nothing else is in it.
 #
-#   docker build -t loginsync .
+#   docker build --build-arg LOGINSYNC_COMMIT="$(git rev-parse HEAD)" -t loginsync .
+#
+# `.git` is not in the context: the argument is what `loginsync --version` and the label say.
 #
 # `make image-check` runs these same steps without a container engine; it knows the instructions used here and stops at
 # any other.
@@ -11,12 +13,15 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+ARG LOGINSYNC_COMMIT
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     scripts/static /out/loginsync \
  && mkdir -p /out/state
 
 FROM scratch
+ARG LOGINSYNC_COMMIT
+LABEL org.opencontainers.image.revision=$LOGINSYNC_COMMIT
 COPY scripts/image/ /etc/
 # For providers reached over https.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -168,7 +168,7 @@ impl UserCommand {
             Action::Deny { act, reason, until } => act.on_target(|target| Act::Deny { target, reason, until }),
             Action::Export { config, user } => export(&config, &user),
             Action::Undeny(act) => act.undeny(),
-            Action::Disable(act) => act.carry_out(Act::Disable),
+            Action::Disable(act) => act.disable(),
             Action::Enable { config, user, disabled_by, yes, by } => match (user, disabled_by) {
                 (_, Some(mapping)) => enable_all(&config, mapping, yes, &by),
                 (Some(user), None) => UserAct { config, user, by }.carry_out(Act::Enable),
@@ -215,6 +215,19 @@ impl UserAct {
     fn carry_out(self, act: Act) -> Result<(), Failure> {
         let (_, store) = self.config.open()?;
         carry_out(&store, &self, act)
+    }
+
+    fn disable(self) -> Result<(), Failure> {
+        let (_, store) = self.config.open()?;
+        let done = carry_out(&store, &self, Act::Disable);
+        let user = self.user.id()?;
+        if done.is_err() && !block_on(async { store.has(user.clone()).await.map_err(Failure::new) })? {
+            return Err(Failure(format!(
+                "there is no user `{user}`; `loginsync user list` prints users as they are named here. A person who has not logged in \
+                 yet cannot be disabled: a `[[gate]]` refuses them at their first login"
+            )));
+        }
+        done
     }
 
     fn erase(self, forget: bool) -> Result<(), Failure> {

@@ -164,6 +164,9 @@ async fn migrate_makes_the_tables_and_lets_another_role_run_on_them() {
     assert_eq!(made["before"], 0);
     assign(&runs, "p/alice");
     done(&["user", "disable", "p/alice", "--config", &runs]);
+    let unknown = run(&["user", "disable", "p/alcie", "--config", &runs]);
+    let says_what_to_do = unknown.err.contains("there is no user `p/alcie`; `loginsync user list`");
+    assert!(unknown.code == 1 && says_what_to_do, "{unknown:?}");
     done(&["user", "erase", "p/alice", "--config", &runs]);
     done(&["audit", "verify", "--config", &runs]);
     done(&["db", "status", "--config", &runs]);
