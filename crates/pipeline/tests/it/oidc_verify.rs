@@ -452,6 +452,23 @@ fn an_answer_is_bound_to_what_this_browser_left_with() {
     }
 }
 
+/// A request that had one of the two is answered by that one alone.
+#[test]
+fn a_request_may_have_a_state_or_a_nonce_alone() {
+    for (state, nonce) in [(Some(STATE), None), (None, Some(NONCE))] {
+        let token = signed(&if nonce.is_some() { claims() } else { lacking("nonce") });
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("id_token", &token);
+        if let Some(state) = state {
+            form.append_pair("state", state);
+        }
+        let request = RememberedRequest::Oidc { state: state.map(str::to_owned), nonce: nonce.map(str::to_owned) };
+        let memory = [Remembered { provider: ProviderName::parse("idp").unwrap(), request }];
+        let outcome = submit_body(&oidc_provider(), &rsa_keys(), &form.finish(), &memory, NOW);
+        assert_eq!(outcome.unwrap().binding, BindingVerdict::Matched(0), "{state:?} {nonce:?}");
+    }
+}
+
 #[test]
 fn a_token_without_an_id_is_known_by_its_content() {
     let first = submit(&oidc_provider(), &rsa_keys(), &signed(&lacking("jti"))).unwrap();
