@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loginsync_pipeline::decision::{self, About, Act, Applied, Changes, Facts, Held, Kept, Save, Seen, Window};
+use loginsync_pipeline::decision::{
+    self, About, Act, Applied, Changes, Facts, Held, Kept, RefusalDetail, Save, Seen, Window,
+};
 use loginsync_pipeline::ids::{Target, Timestamp, UserId};
 use loginsync_pipeline::mapping::{Gate, GateRule, Mode, candidates};
 use loginsync_pipeline::plan::Source;
@@ -131,10 +133,35 @@ fn a_gate_refuses_and_changes_nothing() {
     assert_eq!(world.audit[2].about, About::Number);
     let row = r#"login_refused {"login":"login-3","provider":"p","token":"3","outcome":"gate","reason":"refused by gate `staff`"}"#;
     assert_eq!(world.told(2), [row]);
+    assert_eq!(world.audit[2].login.as_deref(), Some("login-3"));
     // A lease that has ended ends by such a login too.
     let later = Timestamp(NOW.plus(LEASE).0 + 1);
     gated(&mut world, &Case { at: later, ..case(1, &[], "4", 0) });
     assert_eq!((world.has(1), world.events()[3..].to_vec()), (vec![], vec!["lease_ended", "login_refused"]));
+}
+
+/// A login that was refused before there was anything to decide has a row about no user, which names the login.
+#[test]
+fn a_refusal_before_a_decision_has_a_row() {
+    let (login, outcome, reason) = ("login-1", "expired", "expired at noon");
+    let row = decision::refused(&RefusalDetail { login, provider: "p", token: "t", outcome, reason, arrived: &[] });
+    assert_eq!((row.event, row.login.as_deref(), row.about), ("login_refused", Some("login-1"), About::NoUser));
+    let said = r#"{"login":"login-1","provider":"p","token":"t","outcome":"expired","reason":"expired at noon"}"#;
+    assert_eq!(row.detail, said);
+}
+
+/// Rules that only watch revoke nothing, so that there is nothing to count or to hold.
+#[test]
+fn the_brake_counts_nothing_under_rules_that_only_watch() {
+    let (mut world, shadow) = (World::default(), rules_with(1, |rules| rules.sync.mode = Mode::Shadow));
+    for number in 1..=5 {
+        world.plan(&rules(), &case(number, &["c"], &format!("in{number}"), 0));
+    }
+    for number in 1..=5 {
+        let plan = world.plan(&shadow, &case(number, &[], &format!("out{number}"), 1));
+        assert_eq!((plan.revokes.len(), plan.held.len()), (1, 0));
+    }
+    assert_eq!((world.windows.len(), world.has(1)), (0, vec![mapped("p", "c")]));
 }
 
 /// What would become of a login, without the refusals that are not its claims'.

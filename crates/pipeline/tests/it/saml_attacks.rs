@@ -5,12 +5,14 @@
 use std::time::Duration;
 
 use loginsync_mint::saml::{self, ContentEncryption, MintAttribute, SamlLogin};
+use loginsync_pipeline::capture::{self, Arrival, CallbackMessage, Captured};
 use loginsync_pipeline::claims;
 use loginsync_pipeline::claims::sources::Sources;
 use loginsync_pipeline::provider::{Provider, SamlPolicy};
-use loginsync_pipeline::verify::ProviderKeys;
 use loginsync_pipeline::verify::saml::{CertificateSet, SamlValue};
-use loginsync_pipeline::verify::{BindingVerdict, Origin, Statement};
+use loginsync_pipeline::verify::{
+    BindingVerdict, DecryptionFault, Fault, Origin, ProviderKeys, Statement, hearsay, verify,
+};
 
 use crate::kit::{
     ISSUER, MAX_DOCUMENT, NOW, REQUEST, body, certificates, decryption_key, key, login, processor_time, read,
@@ -246,9 +248,7 @@ fn a_subject_that_names_nobody_is_refused() {
     }
 }
 
-/// The claims stage asks for the proof that only verification makes, so this goes the whole way.
-fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, String> {
-    use loginsync_pipeline::capture::{self, Arrival, CallbackMessage};
+fn captured(provider: &Provider, document: &str) -> Captured {
     let form = body("SAMLResponse", &saml::field(document));
     let message = CallbackMessage {
         method: &http::Method::POST,
@@ -257,14 +257,32 @@ fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, Stri
         encoded: false,
         body: form.as_bytes(),
     };
-    let Arrival::Login(captured) =
-        capture::read(&[std::sync::Arc::new(provider.clone())], message, MAX_DOCUMENT).unwrap()
-    else {
-        panic!("no login")
-    };
+    match capture::read(&[std::sync::Arc::new(provider.clone())], message, MAX_DOCUMENT).unwrap() {
+        Arrival::Login(captured) => captured,
+        other => panic!("no login: {other:?}"),
+    }
+}
+
+/// The claims stage asks for the proof that only verification makes, so this goes the whole way.
+fn claims_of(provider: &Provider, document: &str) -> Result<claims::Claims, String> {
     let keys = ProviderKeys::Saml(certificates(&["idp-rsa"]));
-    let verified = loginsync_pipeline::verify::verify(&captured, &keys, &Origin::Watched(remembered()), NOW).unwrap();
+    let verified = verify(&captured(provider, document), &keys, &Origin::Watched(remembered()), NOW).unwrap();
     claims::read(&verified, &Sources::default(), provider, &|_| true).map_err(|refusal| refusal.to_string())
+}
+
+/// What a document says is told where an operator asks why it is refused; what is encrypted stays closed.
+#[test]
+fn what_is_not_verified_can_be_explained() {
+    let provider = saml_provider();
+    let said = |provider: &Provider, document: &str| hearsay(provider, &captured(&saml_provider(), document).token);
+    let stranger = signed_assertion(&login(), &key("stranger-rsa"));
+    let Statement::Saml(statement) = said(&provider, &stranger).unwrap() else { panic!("of SAML") };
+    let values =
+        |name: &str| statement.attributes.iter().find(|attribute| attribute.name == name).map(|it| it.values.len());
+    assert_eq!((statement.name_id.unwrap().value.as_str(), values("groups")), ("alice", Some(2)));
+    let closed = encrypted(&saml::assertion(&login()), ContentEncryption::Aes256Gcm);
+    assert_eq!(said(&provider, &closed).unwrap_err(), Fault::Decryption(DecryptionFault::Untold));
+    assert_eq!(said(&crate::oidc_verify::oidc_provider(), &stranger).unwrap_err(), Fault::Internal);
 }
 
 #[test]

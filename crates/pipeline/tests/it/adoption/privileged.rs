@@ -71,6 +71,18 @@ fn what_no_administrator_vouches_for_ends_where_a_target_becomes_privileged() {
             vec![3, 4, 6],
         ),
         ("the first rules only watched", vec![after(1, shadow)], counted(1, 1, 1), vec![2, 3, 4, 6]),
+        (
+            "it was so, and ceased to be under rules that only watch",
+            vec![
+                after(1, apply),
+                rules_with(2, |rules| {
+                    of_the_store(rules, &of_store);
+                    rules.sync.mode = shadow;
+                }),
+            ],
+            counted(2, 1, 0),
+            vec![3, 4, 6],
+        ),
     ];
     for (what, earlier, unvouched, left) in rows {
         let mut world = World::default();
