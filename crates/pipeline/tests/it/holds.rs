@@ -337,3 +337,18 @@ fn people_are_enabled_by_the_mapping_that_disabled_them() {
         assert_eq!(after.told(0), expected, "{selector}");
     }
 }
+
+/// In so many windows a person is remembered; then the oldest is forgotten.
+#[test]
+fn windows_in_which_a_person_counts_are_bounded() {
+    let rules = rules();
+    for (before, expected, forgets) in [(254, 255, false), (255, 256, false), (256, 256, true), (300, 256, true)] {
+        let mut world = logged_in(&rules, 1, &["c"]);
+        let counted = &mut world.records.get_mut(&user(1)).unwrap().counted;
+        counted.extend((0..before).map(|at| ((provider("p"), group(&format!("g{at}"))), Timestamp(at))));
+        world.plan(&rules, &case(1, &[], "out", 1));
+        let counted = &world.records[&user(1)].counted;
+        assert_eq!((counted.len(), !counted.contains_key(&(provider("p"), group("g0")))), (expected, forgets));
+        assert!(counted.contains_key(&(provider("p"), group("C"))));
+    }
+}

@@ -137,6 +137,24 @@ fn attributes_keep_their_values_whole_and_typed() {
     }
 }
 
+/// A value that is one NameID is its text, whatever blanks stand around it.
+#[test]
+fn a_value_may_be_a_name() {
+    let name = |text: &str| format!("<n:NameID xmlns:n=\"urn:oasis:names:tc:SAML:2.0:assertion\">{text}</n:NameID>");
+    for (markup, expected) in [
+        (name("a"), SamlValue::Text("a".into())),
+        (format!("\n  {}\n", name("a")), SamlValue::Text("a".into())),
+        (name("a") + &name("b"), SamlValue::Structured),
+        (format!("x{}", name("a")), SamlValue::Structured),
+    ] {
+        let values = vec![MintValue::Markup(markup.clone())];
+        let attributes = vec![MintAttribute { name: "groups".into(), friendly_name: None, values }];
+        let document = signed_assertion(&SamlLogin { attributes, ..login() }, &key("idp-rsa"));
+        let assertion = submit(&saml_provider(), &certificates(&["idp-rsa"]), &document, &remembered()).unwrap();
+        assert_eq!(self::values(&assertion, "groups"), [expected], "{markup}");
+    }
+}
+
 #[test]
 fn thousands_of_groups_are_no_trouble() {
     let mut login = login();
