@@ -452,6 +452,33 @@ fn an_answer_is_bound_to_what_this_browser_left_with() {
     }
 }
 
+/// Other clients than ours count as far as the configuration names them (OIDC Core 3.1.3.7 items 3 to 5).
+#[test]
+fn other_clients_are_named_by_the_configuration() {
+    let (two, three) = (json!({"aud": [CLIENT, "other"]}), json!({"aud": [CLIENT, "other", "third"]}));
+    let by = |party: &str| json!({"azp": party});
+    for (claims, trusted, parties, expected) in [
+        (two.clone(), &["other"][..], &[][..], None),
+        (two.clone(), &["x", "other"], &[], None),
+        (two.clone(), &["third"], &[], Some("audience `other` is listed with ours")),
+        (two, &[], &["other"], Some("audience `other` is listed with ours")),
+        (three.clone(), &["other"], &[], Some("audience `third` is listed with ours")),
+        (three, &["third", "other"], &[], None),
+        (by("other"), &[], &["other"], None),
+        (by("other"), &["other"], &["third"], Some("authorized party is `other`")),
+    ] {
+        let mut policy = oidc_policy();
+        let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        (policy.trusted_audiences, policy.authorized_parties) = (texts(trusted), texts(parties));
+        let outcome = submit(&provider(Protocol::Oidc(policy)), &rsa_keys(), &signed(&with(claims.clone())));
+        match (outcome.err(), expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{claims}: {found}"),
+            (found, _) => panic!("{claims}: {found:?}"),
+        }
+    }
+}
+
 /// A request that had one of the two is answered by that one alone.
 #[test]
 fn a_request_may_have_a_state_or_a_nonce_alone() {
