@@ -174,6 +174,14 @@ pub struct Seen {
     pub refused: bool,
 }
 
+impl Seen {
+    /// What is true of either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { spent: self.spent || other.spent, refused: self.refused || other.refused }
+    }
+}
+
 /// What is kept of one user from now on.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {

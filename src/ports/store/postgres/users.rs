@@ -472,8 +472,7 @@ fn note_token(ask: &Ask, kept: &[Kept], people: &[Changes], shared: &Shared, sta
     let Some(token) = ask.token else { return };
     let known = kept.first().map(|kept| kept.token);
     let noted = people.iter().map(|changes| changes.token).chain([shared.token]);
-    let noted = noted
-        .fold(Seen::default(), |all, one| Seen { spent: all.spent || one.spent, refused: all.refused || one.refused });
+    let noted = noted.fold(Seen::default(), Seen::or);
     let known = known.unwrap_or_default();
     for (table, is_new) in [("tokens", noted.spent && !known.spent), ("refusals", noted.refused && !known.refused)] {
         if is_new {

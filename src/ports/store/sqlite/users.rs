@@ -65,21 +65,32 @@ pub(super) fn hour(until: Timestamp) -> i64 {
     until.0.div_euclid(3_600_000)
 }
 
-/// Hours of which there are tokens, as a list that SQLite reads. What a token says of itself decides until when it is
-/// remembered; where it also depends on the configuration, the second one may come with another hour.
-fn hours(session: &Session<'_>) -> String {
-    let hours: Vec<String> = session.state.hours.iter().map(ToString::to_string).collect();
-    format!("[{}]", hours.join(","))
+/// Hours that one statement looks at. Tokens that are valid for an hour are in two or three.
+const HOURS: usize = 4;
+
+/// Hours of which there are tokens, by so many, the last one filled up by itself. What a token says of itself decides until when
+/// it is remembered; where it also depends on the configuration, the second one may come with another hour.
+fn hours(session: &Session<'_>) -> Vec<[i64; HOURS]> {
+    let hours: Vec<i64> = session.state.hours.iter().copied().collect();
+    let filled = |some: &[i64]| {
+        let last = some.last().copied().unwrap_or_default();
+        std::array::from_fn(|at| some.get(at).copied().unwrap_or(last))
+    };
+    hours.chunks(HOURS).map(filled).collect()
 }
 
-const SEEN: &str = "EXISTS (SELECT 1 FROM tokens WHERE hour IN (SELECT value FROM json_each(?1)) AND digest = ?2),
-     EXISTS (SELECT 1 FROM refusals WHERE hour IN (SELECT value FROM json_each(?1)) AND digest = ?2)";
+const SEEN: &str = "EXISTS (SELECT 1 FROM tokens WHERE hour IN (?1, ?2, ?3, ?4) AND digest = ?5),
+     EXISTS (SELECT 1 FROM refusals WHERE hour IN (?1, ?2, ?3, ?4) AND digest = ?5)";
 
 fn seen(session: &Session<'_>, token: Token) -> Result<Seen, StoreError> {
+    hours(session).into_iter().try_fold(Seen::default(), |all, hours| Ok(all.or(seen_in(session, token, hours)?)))
+}
+
+fn seen_in(session: &Session<'_>, token: Token, [a, b, c, d]: [i64; HOURS]) -> Result<Seen, StoreError> {
     session
         .statement(&format!("SELECT {SEEN}"))
         .and_then(|mut select| {
-            select.query_row(params![hours(session), token.digest], |row| {
+            select.query_row(params![a, b, c, d, token.digest], |row| {
                 Ok(Seen { spent: row.get(0)?, refused: row.get(1)? })
             })
         })
@@ -94,14 +105,16 @@ fn load(
     facts: &mut Facts,
 ) -> Result<Loaded, StoreError> {
     let statement = format!(
-        "SELECT users.id, ?3, ?4, email, display_name, created_at, logins, due, record, {SEEN}
-         FROM (SELECT 1) LEFT JOIN users ON namespace = ?3 AND subject = ?4
+        "SELECT users.id, ?6, ?7, email, display_name, created_at, logins, due, record, {SEEN}
+         FROM (SELECT 1) LEFT JOIN users ON namespace = ?6 AND subject = ?7
          LEFT JOIN records ON records.user_id = users.id"
     );
+    let mut hours = token.map(|_| hours(session)).unwrap_or_default().into_iter();
+    let [a, b, c, d] = hours.next().unwrap_or_default();
     let digest = token.map(|token| token.digest);
     let found = {
         let mut select = session.statement(&statement).map_err(unavailable)?;
-        let key = params![hours(session), digest, user.namespace.as_str(), user.subject.as_str()];
+        let key = params![a, b, c, d, digest, user.namespace.as_str(), user.subject.as_str()];
         let mut rows = select.query(key).map_err(unavailable)?;
         let row = rows.next().map_err(unavailable)?;
         let row = row.ok_or_else(|| StoreError::Unavailable("a look-up had no answer".into()))?;
@@ -111,6 +124,11 @@ fn load(
             None => None,
         }
     };
+    if let Some(token) = token {
+        for hours in hours {
+            facts.token = facts.token.or(seen_in(session, token, hours)?);
+        }
+    }
     let erased = match found {
         Some(_) => None,
         None => erased::find(session.connection, user)?,
@@ -163,8 +181,7 @@ fn commit(session: &mut Session<'_>, loaded: Vec<Loaded>, ask: &Ask, save: Save)
 fn note_token(session: &mut Session<'_>, ask: &Ask, people: &[Changes], shared: &Shared) -> Result<(), StoreError> {
     let Some(token) = ask.token else { return Ok(()) };
     let noted = people.iter().map(|changes| changes.token).chain([shared.token]);
-    let noted = noted
-        .fold(Seen::default(), |all, one| Seen { spent: all.spent || one.spent, refused: all.refused || one.refused });
+    let noted = noted.fold(Seen::default(), Seen::or);
     if noted == Seen::default() {
         return Ok(());
     }
