@@ -58,11 +58,12 @@ use super::session::Desk;
 use super::whole;
 use crate::config::{self, Config, Limits, Listen, Need, Network, Secret};
 use crate::login::{Services, new_id};
+use crate::pipeline::capture::bearer;
 use crate::pipeline::capture::fields::ProtocolFields;
 use crate::pipeline::capture::token::Addressed;
-use crate::pipeline::capture::watch::{BodyScan, Seeks};
+use crate::pipeline::capture::watch::{self, BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
-use crate::pipeline::provider::{Protocol, Provider, Way};
+use crate::pipeline::provider::{Form, Protocol, Provider, Way};
 use crate::pipeline::reading::media;
 use crate::ports::sessions::{Session, Sessions};
 use crate::serve::arriving::Arriving;
@@ -244,18 +245,24 @@ impl Sought {
         let reads_logins =
             providers().any(|provider| provider.mode.is_watched() || provider.mode.way() == Way::Relayed);
         let stray = (reads_logins || access_token.is_some()).then(|| Arc::new(addressed(providers())));
-        let bears = |issuer: &str| {
-            let mut bearers = providers().filter(|provider| provider.mode.way() == Way::Presented);
+        // In the header of a mode `bearer` a token of its issuer is verified, and nowhere else.
+        let bears = |form: Form, issuer: &str| {
+            let mut bearers = providers().filter(|provider| bearer::form_of(provider) == Some(form));
             bearers.any(|provider| provider.is_called(issuer))
         };
-        let unread = providers().filter(|provider| !bears(provider.issuer.as_str()));
+        let in_header = |form: Form| {
+            let others = providers().filter(|provider| !bears(form, provider.issuer.as_str()));
+            (form.rules().header, addressed(others))
+        };
+        let borne = || Form::ALL.into_iter().filter(|form| providers().any(|it| bearer::form_of(it) == Some(*form)));
+        let headers = || watch::Headers { all: addressed(providers()), verified: borne().map(in_header).collect() };
         let passed = Seeks { access_token: access_token.clone(), ..Seeks::default() };
         let refused = Seeks {
             login: Some(providers().flat_map(Provider::issuers).map(str::to_owned).collect()),
             access_token_in_bodies: access_token.clone(),
             access_token,
             every_body: reads_logins,
-            stray_in_headers: reads_logins.then(|| Arc::new(addressed(unread))),
+            stray_in_headers: reads_logins.then(|| Arc::new(headers())),
             stray,
             assertions: providers().any(|provider| provider.mode.is_saml() && provider.mode.is_watched()),
             verified: false,

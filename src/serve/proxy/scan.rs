@@ -65,8 +65,8 @@ fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Resu
     if seeks.stray_in_headers.is_some() {
         // Cookies are the app's own; a page before this one may have had a token in its address.
         let is_read = |name: &HeaderName| *name != header::COOKIE && *name != header::REFERER;
-        for (_, value) in headers.iter().filter(|(name, _)| is_read(name)) {
-            check(watch::read_header(value.as_bytes(), seeks), IN_HEADERS)?;
+        for (name, value) in headers.iter().filter(|(name, _)| is_read(name)) {
+            check(watch::read_header(name.as_str(), value.as_bytes(), seeks), IN_HEADERS)?;
         }
     }
     Ok(())

@@ -517,6 +517,15 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     // A name in the head of gzip that is longer than some read.
     let named = [b"\x1f\x8b\x08\x08\0\0\0\0\0\x03".as_slice(), &[b'n'; 70_000], b"\0"].concat();
     let member = format!("{{\"id_token\":\"{token}\"}}");
+    // A payload with letters that Ruby reads behind a backslash, and others as a control character.
+    let padded =
+        proxy.token(|claims| claims["pad"] = serde_json::json!("?>~ abcdefghijklmnopqrstuvwxyz 0123456789 ".repeat(5)));
+    let escaped = |letter: char, escape: &str| {
+        let mut parts = padded.splitn(3, '.');
+        let (header, payload, signature) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+        assert!(payload.contains(letter), "{payload}");
+        format!("{header}.{}.{signature}", payload.replace(letter, escape))
+    };
     let artifact = STANDARD.encode([[0, 4, 0, 0].as_slice(), &[7; 40]].concat());
     let kind = |kind: &str| format!("content-type: {kind}\r\n");
     let (xml, form) = (kind("application/xml"), kind("application/x-www-form-urlencoded"));
@@ -537,6 +546,14 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (form.clone(), format!("<x>{}</x>", dotted("&#46;")).into()),
         (xml.clone(), wide),
         (xml.clone(), format!("<?xml version='1.0' encoding='utf-7'?><x>{token}</x>").into()),
+        (
+            xml.clone(),
+            format!("<!-- a --><?xml version='1.0' encoding='iso-2022-jp'?><x>{head}\u{1b}(B{tail}</x>").into(),
+        ),
+        (
+            xml.clone(),
+            format!("<!-- {} --><?xml encoding='iso-2022-jp'?><x>{head}\u{1b}(B{tail}</x>", "a".repeat(300)).into(),
+        ),
         (kind("application/yaml"), format!("id_token: {token}\n").into()),
         (kind("application/yaml"), format!("id_token: \"{}\"\n", dotted("\\x2e")).into()),
         (kind("application/yaml"), format!("id_token: \"{head}\\\n   {tail}\"\n").into()),
@@ -547,6 +564,10 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (JSON.into(), format!("{{\"variables\":{{\"token\":\"{}\"}}}}", dotted("\\u002e")).into()),
         (JSON.into(), format!("\"{{\\\"token\\\":\\\"{}\\\"}}\"", dotted("\\\\u002e")).into()),
         (JSON.into(), format!("[\"{token}\"]").into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", escaped('v', "\\v")).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", escaped('0', "\\0")).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", escaped('v', "\\v").replace('0', "\\0")).into()),
+        (form.clone(), format!("message={{\"token\":\"{}\"}}", escaped('v', "%5cv")).into()),
         (JSON.into(), format!("[\"{}\"]", dotted(".\\n")).into()),
         (JSON.into(), format!("[\"{}\"]", dotted(" . ")).into()),
         (JSON.into(), format!("[\"{head}!*\\t{tail}\"]").into()),

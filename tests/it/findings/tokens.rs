@@ -636,6 +636,29 @@ async fn sec03_what_is_signed_for_another_purpose_is_no_login() {
     assert_eq!(scene.house.memberships().await, users, "nothing changed");
 }
 
+/// A provider of mode `bearer` verifies tokens in its own header, and lets none of them pass in another.
+#[tokio::test]
+async fn sec12_a_token_is_verified_in_its_header_and_passes_in_no_other() {
+    let idp = Idp::start().await;
+    let text = format!(
+        "public_url = \"https://app.example\"\n[app]\nurl = \"http://127.0.0.1:1\"\n[headers]\n\
+         trust = [\"cf-access-jwt-assertion\"]\n[listen]\ntrusted_proxies = [\"127.0.0.1\"]\n\
+         [[provider]]\nname = \"api\"\nmode = \"bearer\"\nissuer = \"{0}\"\naudience = \"the-app\"\n\
+         header = \"cf-access-jwt-assertion\"\nalgorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\n\
+         [[provider]]\nname = \"web\"\nmode = \"oidc-form-post\"\nissuer = \"{0}\"\nclient_id = \"the-app\"\ncallback = \"/callback\"\n\
+         algorithms = [\"EdDSA\"]\njwks_url = \"{0}/jwks\"\nauthorization_endpoint = \"{0}/authorize\"\nnamespace = \"api\"\n",
+        idp.issuer()
+    );
+    let house = House::open(&text, Path::new("tokens.toml"), NOW).await;
+    let token = idp.sign(&claims(&idp, "mallory"));
+    for (header, status) in
+        [("cf-access-jwt-assertion: ", 200), ("authorization: Bearer ", 403), ("x-access-token: ", 403)]
+    {
+        let answer = wire::get(house.running.proxy, "/page", &format!("{header}{token}\r\n")).await;
+        assert_eq!(answer.status, status, "{header}");
+    }
+}
+
 /// Entra ID issues tokens for one app under two names, with the same keys, and the person chooses. Apps accept both.
 #[tokio::test]
 async fn sec01_a_token_by_another_name_of_the_issuer_is_not_foreign() {

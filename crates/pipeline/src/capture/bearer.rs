@@ -185,7 +185,8 @@ pub fn reads_authorization(providers: &[Arc<Provider>]) -> bool {
     providers.iter().any(|provider| form_of(provider) == Some(Form::Authorization))
 }
 
-fn form_of(provider: &Provider) -> Option<Form> {
+/// The header that a provider's tokens come in, where it is of mode `bearer`.
+pub fn form_of(provider: &Provider) -> Option<Form> {
     match &provider.protocol {
         Protocol::Oidc(policy) => policy.bearer.as_ref().map(|bearer| bearer.form),
         Protocol::Saml(_) => None,

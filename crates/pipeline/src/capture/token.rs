@@ -562,11 +562,22 @@ fn has_document_type(document: &[u8]) -> bool {
     types.into_iter().any(|(at, _)| !is_html(at)) || has_word(document, b"<!entity")
 }
 
-/// Whether an XML declaration names an encoding in which letters are not the bytes that we compare, or cannot be told.
+/// Whether an XML declaration names an encoding in which letters are not the bytes that we compare, or cannot be told. REXML takes one
+/// wherever it stands.
 pub fn declares_other_encoding(document: &[u8]) -> bool {
+    const DECLARATION: &[u8] = b"<?xml";
+    let declarations = memchr::memmem::find_iter(document, DECLARATION);
+    declarations.filter_map(|at| document.get(at + DECLARATION.len()..)).any(names_other_encoding)
+}
+
+/// The same of one declaration, without what it begins with.
+fn names_other_encoding(rest: &[u8]) -> bool {
     const KNOWN: [&[u8]; 5] = [b"utf-8", b"us-ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"];
     const NAME: &[u8] = b"encoding";
-    let Some(rest) = without_nothing(document).strip_prefix(b"<?xml") else { return false };
+    if rest.starts_with(b"-") {
+        // `<?xml-stylesheet`: another instruction.
+        return false;
+    }
     let Some(end) = memchr::memmem::find(rest, b"?>") else { return true };
     let declaration = rest.get(..end).unwrap_or_default().to_ascii_lowercase();
     let mut named = memchr::memmem::find_iter(&declaration, NAME).map(|at| {

@@ -44,14 +44,28 @@ pub struct Seeks {
     pub every_body: bool,
     /// Signed tokens that the app would believe, under any name and in any format.
     pub stray: Option<Arc<Addressed>>,
-    /// The same in headers, of providers whose tokens are not verified there.
-    pub stray_in_headers: Option<Arc<Addressed>>,
+    /// The same in headers. Of those in which tokens are verified, only what is of other providers.
+    pub stray_in_headers: Option<Arc<Headers>>,
     /// Assertions in markup.
     pub assertions: bool,
     /// The `access_token` of what is looked into is verified.
     pub verified: bool,
     /// What stands under the names of protocols is captured as a login, and looked into there.
     pub captured: bool,
+}
+
+/// What is looked for in headers.
+#[derive(Debug, Clone, Default)]
+pub struct Headers {
+    pub all: Addressed,
+    /// Without the providers whose tokens are verified in the header.
+    pub verified: Vec<(&'static str, Addressed)>,
+}
+
+impl Headers {
+    fn of(&self, name: &str) -> &Addressed {
+        self.verified.iter().find(|(verified, _)| *verified == name).map_or(&self.all, |(_, others)| others)
+    }
 }
 
 impl Seeks {
@@ -360,9 +374,10 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
 }
 
 /// Looks into the value of a header, and into the credentials of `Basic`: some apps take a token for a name or a password.
-pub fn read_header(value: &[u8], seeks: &Seeks) -> Sighting {
-    let Some(ours) = &seeks.stray_in_headers else { return Sighting::Clear };
-    let look = |text: &[u8]| StrayScan::default().read(text, ours);
+pub fn read_header(name: &str, value: &[u8], seeks: &Seeks) -> Sighting {
+    let Some(headers) = &seeks.stray_in_headers else { return Sighting::Clear };
+    let ours = headers.of(name);
+    let look = |text: &[u8]| StrayScan::look(text, ours);
     let credentials = basic_credentials(value).into_iter().flat_map(decodings);
     let mut sightings = std::iter::once(look(value)).chain(credentials.map(|text| look(&text)));
     sightings.find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)

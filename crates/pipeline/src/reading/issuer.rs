@@ -10,14 +10,22 @@ impl Provider {
 }
 
 /// Whether some reader takes two names for one issuer: case, a slash at the end and the scheme aside (Google writes its own in
-/// two ways), and whichever of its names a tenant of Entra ID goes by. Its endpoints of version 1 and 2 issue tokens for the same app
+/// two ways), and whichever of its names an AD FS or a tenant of Entra ID goes by. Its endpoints of version 1 and 2 issue tokens for the same app
 /// with the same keys, and the person who logs in chooses between them.
 pub fn is_like(found: &str, ours: &str) -> bool {
     if found == ours {
         return true;
     }
     let (found, ours) = (bare(found), bare(ours));
-    found == ours || entra_tenant(&found).is_some_and(|tenant| entra_tenant(&ours) == Some(tenant))
+    found == ours
+        || entra_tenant(&found).is_some_and(|tenant| entra_tenant(&ours) == Some(tenant))
+        || adfs_host(&found).is_some_and(|host| adfs_host(&ours) == Some(host))
+}
+
+/// The host of an AD FS, by either of its names: it issues access tokens under another one than ID tokens, with the same keys
+/// (`access_token_issuer` of its metadata).
+fn adfs_host(issuer: &str) -> Option<&str> {
+    issuer.strip_suffix("/adfs").or(issuer.strip_suffix("/adfs/services/trust"))
 }
 
 fn bare(name: &str) -> String {
@@ -75,6 +83,8 @@ mod tests {
         }
         assert!(!is_like("https://sts.windows.net//a", "https://login.windows.net//b"));
         assert!(is_like("accounts.google.com", "https://accounts.google.com/"));
+        assert!(is_like("http://fs.example/adfs/services/trust", "https://fs.example/adfs"));
+        assert!(!is_like("http://fs.example/adfs/services/trust", "https://other.example/adfs"));
         assert!(is_like("HTTPS://IdP.example/", "https://idp.example"));
         assert!(!is_like("https://idp.example/other", "https://idp.example"));
     }

@@ -20,7 +20,7 @@ mod markup;
 
 use std::borrow::Cow;
 
-use self::escapes::Escapes;
+use self::escapes::{Escapes, NUL, TAB};
 use self::markup::{Markup, Seen};
 use super::{Sighted, Sighting};
 use crate::capture::fields::Field;
@@ -94,6 +94,13 @@ impl StrayScan {
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
+    /// Looks into a value that is read whole.
+    pub fn look(value: &[u8], ours: &Addressed) -> Sighting {
+        // No payload is without a dot or a quote before it, as it stands or as an escape.
+        let may_hold = memchr::memchr2(b'.', b'"', value).is_some() || escapes::next(value).is_some();
+        if may_hold { Self::default().read(value, ours) } else { Sighting::Clear }
+    }
+
     /// Bytes that are held.
     pub fn held(&self) -> usize {
         let markup = self.body.as_ref().and_then(|body| body.markup.as_ref());
@@ -154,7 +161,10 @@ impl Body {
                 }
                 Seen::Assertion if self.saml => ASSERTION,
                 Seen::Declaration if !self.is_file => Sighting::Unreadable("declarations in markup"),
-                Seen::Assertion | Seen::Declaration => Sighting::Clear,
+                Seen::LaterEncoding if !self.is_file => {
+                    Sighting::Unreadable("an XML declaration that is not the first")
+                }
+                Seen::Assertion | Seen::Declaration | Seen::LaterEncoding => Sighting::Clear,
             };
             if sighting == Sighting::Clear {
                 sighting = found;
@@ -200,6 +210,8 @@ const ASSERTION: Sighting =
 
 fn undo<'p>([inner, outer]: &mut [Escapes; 2], piece: &'p [u8]) -> Cow<'p, [u8]> {
     match inner.undo(piece) {
+        // It has no escape, so that the second look would find none either.
+        Cow::Borrowed(text) if outer.is_between() => Cow::Borrowed(text),
         Cow::Borrowed(text) => outer.undo(text),
         Cow::Owned(text) => Cow::Owned(outer.undo(&text).into_owned()),
     }
@@ -285,7 +297,12 @@ impl Finder {
                 if is_ours {
                     return true;
                 }
-            } else if is_letter(*byte) {
+            } else if is_letter(*byte) || (matches!(*byte, TAB | NUL) && self.payload.len() > 1) {
+                // Most dots end a sentence or a number, and need no memory.
+                if self.payload.is_empty() && *byte != b'e' {
+                    self.begin(Place::Before);
+                    continue;
+                }
                 self.payload.push(*byte);
                 self.place = Place::Payload;
                 if !self.may_go_on() {
@@ -307,12 +324,14 @@ impl Finder {
         let payload = &self.payload;
         std::iter::once(&mut self.whole).chain(&mut self.quoted).any(|start| {
             let letters = payload.get(start.at..).unwrap_or_default();
-            let opens = || letters.get(..TELLING).is_some_and(|first| first.starts_with(b"e") && opens_object(first));
+            let opens =
+                || letters.get(..TELLING).is_some_and(|first| first.starts_with(b"e") && may_open_object(first));
             if start.looks > MOST_QUOTES || !opens() {
                 return false;
             }
             start.looks += 1;
-            ours.is_payload(letters)
+            // `decode` passes over what is no letter.
+            ours.is_payload(letters) || as_letters(letters).iter().any(|letters| ours.is_payload(letters))
         })
     }
 
@@ -321,11 +340,40 @@ impl Finder {
         match self.payload.as_slice() {
             [b'e'] | [b'e', b'w' | b'y'] => true,
             [b'e', b'w' | b'y', ..] if self.payload.len() < TELLING => true,
-            [b'e', b'w' | b'y', ..] if self.payload.len() == TELLING => opens_object(&self.payload),
+            [b'e', b'w' | b'y', ..] if self.payload.len() == TELLING => may_open_object(&self.payload),
             [b'e', b'w' | b'y', ..] => self.payload.len() <= MOST_PAYLOAD,
             _ => false,
         }
     }
+}
+
+/// As readers see it for whom some escapes are the letter behind the backslash.
+fn as_letters(payload: &[u8]) -> Vec<Vec<u8>> {
+    let has = |byte: u8| memchr::memchr(byte, payload).is_some();
+    let written = |tab: Option<u8>, nul: Option<u8>| {
+        let letters = payload.iter().filter_map(|byte| match *byte {
+            TAB => tab,
+            NUL => nul,
+            byte => Some(byte),
+        });
+        letters.collect()
+    };
+    match (has(TAB), has(NUL)) {
+        (false, false) => Vec::new(),
+        (true, false) => vec![written(Some(b'v'), None)],
+        (false, true) => vec![written(None, Some(b'0'))],
+        (true, true) => {
+            vec![written(Some(b'v'), Some(b'0')), written(Some(b'v'), None), written(None, Some(b'0'))]
+        }
+    }
+}
+
+/// Whether the first letters may open an object; too few leave that open.
+fn may_open_object(first: &[u8]) -> bool {
+    const TELLS: usize = 4;
+    first.iter().filter(|byte| is_letter(**byte)).count() < TELLS
+        || opens_object(first)
+        || as_letters(first).iter().any(|letters| opens_object(letters))
 }
 
 fn is_letter(byte: u8) -> bool {

@@ -11,6 +11,10 @@ pub struct Escapes {
     continued: bool,
 }
 
+/// `\v` and `\0`, which are letters to some.
+pub const TAB: u8 = 0x0b;
+pub const NUL: u8 = 0;
+
 /// Zeros may pad an escape; a longer one is taken for text.
 const MOST: usize = 24;
 
@@ -25,9 +29,14 @@ enum Escape {
 }
 
 impl Escapes {
+    /// Whether nothing is open from the pieces before.
+    pub fn is_between(&self) -> bool {
+        self.open.is_empty() && !self.continued
+    }
+
     /// The text of the next piece, but for an escape that is yet to end.
     pub fn undo<'p>(&mut self, piece: &'p [u8]) -> Cow<'p, [u8]> {
-        if self.open.is_empty() && !self.continued && next(piece).is_none() {
+        if self.is_between() && next(piece).is_none() {
             return Cow::Borrowed(piece);
         }
         let mut plain = Vec::with_capacity(piece.len() + self.open.len());
@@ -78,7 +87,8 @@ impl Escapes {
     }
 }
 
-fn next(text: &[u8]) -> Option<usize> {
+/// Where the first escape begins, if any does.
+pub fn next(text: &[u8]) -> Option<usize> {
     memchr::memchr3(b'%', b'\\', b'&', text)
 }
 
@@ -92,8 +102,11 @@ fn read(open: &[u8]) -> Escape {
         [b'\\', b'U', digits @ ..] if digits.starts_with(b"0000") => fixed(digits, 8),
         [b'\\', b'u' | b'U', digits @ ..] => fixed(digits, 4),
         [b'\\', b'\r' | b'\n'] => Escape::Whole(None),
+        // Ruby reads the letter; others what is not seen, for which it stays.
+        [b'\\', b'v'] => Escape::Whole(Some(TAB)),
+        [b'\\', b'0'] => Escape::Whole(Some(NUL)),
         // Blanks and what is not seen.
-        [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'v' | b'0'] => Escape::Whole(None),
+        [b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => Escape::Whole(None),
         [b'\\', letter] => Escape::Whole(Some(*letter)),
         [b'&', b'#', b'x' | b'X', digits @ ..] => ended(digits, b';', 16),
         [b'&', b'#', digits @ ..] => ended(digits, b';', 10),

@@ -11,6 +11,8 @@ pub enum Seen<'p> {
     Assertion,
     /// A declaration, which readers delimit in their own ways, and by which an entity may stand for any part of a text.
     Declaration,
+    /// An XML declaration that is not the first of all. REXML goes on in the encoding that it names.
+    LaterEncoding,
 }
 
 /// Letters of a name that are kept.
@@ -42,11 +44,13 @@ pub struct Markup {
     brackets: usize,
     /// The tag ends with a slash.
     is_empty: bool,
+    /// How many times a `<` began something, up to two.
+    begun: u8,
 }
 
 impl Default for Markup {
     fn default() -> Self {
-        Self { place: Place::Text, name: Vec::new(), last: [0; 2], brackets: 0, is_empty: false }
+        Self { place: Place::Text, name: Vec::new(), last: [0; 2], brackets: 0, is_empty: false, begun: 0 }
     }
 }
 
@@ -84,6 +88,7 @@ impl Markup {
     fn begin(&mut self) {
         self.place = Place::Name;
         self.is_empty = false;
+        self.begun = (self.begun + 1).min(2);
         self.name.clear();
     }
 
@@ -105,7 +110,10 @@ impl Markup {
                 byte => self.is_empty = byte == b'/',
             },
             Place::Comment => self.until(*b"--", byte),
-            Place::Instruction => self.until([self.last[0], b'?'], byte),
+            Place::Instruction => {
+                self.target(byte, see);
+                self.until([self.last[0], b'?'], byte);
+            }
             Place::Section => match byte {
                 b']' => self.brackets += 1,
                 b'>' if self.brackets >= 2 => {
@@ -126,6 +134,19 @@ impl Markup {
             Some(b'/') => see(Seen::Closes),
             _ if !self.is_empty => see(Seen::Opens),
             _ => {}
+        }
+    }
+
+    /// Reads what an instruction is for, and the byte behind.
+    fn target(&mut self, byte: u8, see: &mut impl FnMut(Seen<'_>)) {
+        const DECLARATION: &[u8] = b"?xml";
+        if self.name.len() > DECLARATION.len() {
+            return;
+        }
+        self.name.push(byte);
+        let is_whole = self.name.len() > DECLARATION.len() && byte != b'-';
+        if is_whole && self.name.starts_with(DECLARATION) && self.begun > 1 {
+            see(Seen::LaterEncoding);
         }
     }
 
@@ -171,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_in_markup_is_told_however_it_is_cut() {
-        // `(` and `)`: an element begins and ends; `A`: an assertion; `!`: a declaration.
+        // `(` and `)`: an element begins and ends; `A`: an assertion; `!`: a declaration; `?`: an XML declaration that is late.
         for (document, expected) in [
             ("<a>b</a>", "(b)"),
             ("<a>b<c/>d<e >f</e></a>", "(bd(f))"),
@@ -179,6 +200,8 @@ mod tests {
             ("<a>b<![CDATA[c<d>]]>e</a>", "(bc<d>e)"),
             ("<a><![CDATA[b]]]><![CDATA[c]]>]]></a>", "(b]c]]>)"),
             ("<a>b<?c > ?>d</a>", "(bd)"),
+            ("<?xml version='1.0'?><a>b</a>", "(b)"),
+            ("<!-- a --><?xml version='1.0'?><a><?xml-stylesheet c?>b</a>", "?(b)"),
             ("<a b='>' c=\"'>\">d</a>e", "(d)e"),
             ("<a b='/'>c</a>", "(c)"),
             ("<!DOCTYPE html PUBLIC '>'><a>b</a>", "((b)"),
@@ -198,6 +221,7 @@ mod tests {
                         Seen::Closes => told.push(')'),
                         Seen::Assertion => told.push('A'),
                         Seen::Declaration => told.push('!'),
+                        Seen::LaterEncoding => told.push('?'),
                     });
                 }
                 assert_eq!(told, expected, "{document} by {size}");
