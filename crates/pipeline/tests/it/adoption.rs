@@ -244,6 +244,7 @@ fn a_file_is_confirmed_by_its_digest() {
     world.adopt(file(&ours)).unwrap();
     let row = format!(r#"rules_confirmed {{"by":"test","file":"{}"}}"#, "ab".repeat(32));
     assert_eq!(world.told(audit)[0], row);
+    assert_eq!(world.audit[audit].about, About::NoUser);
 }
 
 /// For a while, and for so many memberships of all changes together.

@@ -206,6 +206,9 @@ fn a_deny_that_has_ended_is_replaced() {
 fn what_binds_an_erased_person_says_nothing_of_them() {
     for (act, disabled, denied) in [(Act::Erase, true, true), (Act::Forget, false, false)] {
         let mut world = after(&[create(false), deny_until("C", Some(9))]);
+        let unknown = Rest::from([("later".to_owned(), "about the person".into())]);
+        let denies = &mut world.records.get_mut(&user(1)).unwrap().denies;
+        denies.values_mut().for_each(|deny| deny.rest = unknown.clone());
         assert!(world.act(&user(1), &act, NOW));
         let bound = world.erased.get(&user(1)).cloned().unwrap_or_default();
         assert_eq!(bound.disabled.is_some(), disabled);

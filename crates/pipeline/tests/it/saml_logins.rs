@@ -75,6 +75,19 @@ fn a_signature_may_cover_the_assertion_the_response_or_both() {
     }
 }
 
+/// What a signature does not cover may lack what the profile asks of a signed message.
+#[test]
+fn an_unsigned_response_may_say_less() {
+    let document = signed_assertion(&login(), &key("idp-rsa"));
+    let (start, rest) = document.split_once("<saml:Issuer").unwrap();
+    let without_issuer = format!("{start}{}", rest.split_once("</saml:Issuer>").unwrap().1);
+    let without_destination = document.replacen(&format!(" Destination=\"{}\"", kit::ACS), "", 1);
+    for (what, changed) in [("issuer", without_issuer), ("destination", without_destination)] {
+        assert_ne!(changed, document, "{what}");
+        check_alice(what, submit(&saml_provider(), &certificates(&["idp-rsa"]), &changed, &remembered()));
+    }
+}
+
 #[test]
 fn any_certificate_of_a_rollover_will_do() {
     let provider = saml_provider();
