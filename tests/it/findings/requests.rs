@@ -730,6 +730,9 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     ] {
         assert_eq!(get(proxy.address, "/other", &format!("{header}\r\n")).await.status, 200, "{header}");
     }
+    // A drawing within JSON declares its own encoding.
+    let drawing = r#"{"a":"<p>","svg":"<?xml version=\"1.0\" encoding=\"UTF-16\"?><svg/>"}"#;
+    assert_eq!(typed(&proxy, "/other", JSON, drawing).await.status, 200);
     // A file may be in any encoding.
     let file = "--XX\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\nContent-Type: text/plain; \
                 charset=Shift_JIS\r\nContent-Transfer-Encoding: base64\r\n\r\nYQ==\r\n--XX--\r\n";

@@ -566,20 +566,25 @@ fn has_document_type(document: &[u8]) -> bool {
 /// wherever it stands.
 pub fn declares_other_encoding(document: &[u8]) -> bool {
     const DECLARATION: &[u8] = b"<?xml";
-    let declarations = memchr::memmem::find_iter(document, DECLARATION);
-    declarations.filter_map(|at| document.get(at + DECLARATION.len()..)).any(names_other_encoding)
+    let mut later = document;
+    while let Some(at) = memchr::memmem::find(later, DECLARATION) {
+        let rest = later.get(at + DECLARATION.len()..).unwrap_or_default();
+        let Some(end) = memchr::memmem::find(rest, b"?>") else { return true };
+        let (declaration, behind) = rest.split_at(end);
+        // `<?xml-stylesheet` is another instruction.
+        if !declaration.starts_with(b"-") && names_other_encoding(declaration) {
+            return true;
+        }
+        later = behind;
+    }
+    false
 }
 
-/// The same of one declaration, without what it begins with.
-fn names_other_encoding(rest: &[u8]) -> bool {
+/// The same of what stands in one declaration.
+fn names_other_encoding(declaration: &[u8]) -> bool {
     const KNOWN: [&[u8]; 5] = [b"utf-8", b"us-ascii", b"iso-8859-1", b"iso-8859-15", b"windows-1252"];
     const NAME: &[u8] = b"encoding";
-    if rest.starts_with(b"-") {
-        // `<?xml-stylesheet`: another instruction.
-        return false;
-    }
-    let Some(end) = memchr::memmem::find(rest, b"?>") else { return true };
-    let declaration = rest.get(..end).unwrap_or_default().to_ascii_lowercase();
+    let declaration = declaration.to_ascii_lowercase();
     let mut named = memchr::memmem::find_iter(&declaration, NAME).map(|at| {
         let value = declaration.get(at + NAME.len()..)?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
         let (quote, value) = value.split_first().filter(|(quote, _)| matches!(quote, b'"' | b'\''))?;
@@ -783,6 +788,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_declaration_counts_wherever_it_stands_and_each_is_read_once() {
+        for (document, is_other) in [
+            ("<?xml version='1.0' encoding='UTF-8'?><a/>", false),
+            ("<!----><?xml version='1.0' encoding='ISO-2022-JP'?><a/>", true),
+            ("<?xml version='1.0'?><?xml encoding='utf-16'?>", true),
+            ("<?xml-stylesheet encoding='x'?><a/>", false),
+            ("<a/>", false),
+        ] {
+            assert_eq!(declares_other_encoding(document.as_bytes()), is_other, "{document}");
+        }
+        // Read from each beginning to the end, this would take minutes.
+        let many = "<?xml ".repeat(400_000) + "?>";
+        assert!(!declares_other_encoding(many.as_bytes()));
+    }
 
     fn part(value: &Value) -> String {
         URL_SAFE_NO_PAD.encode(value.to_string())

@@ -190,8 +190,8 @@ impl Body {
         self.opening.extend_from_slice(piece.get(..piece.len().min(missing)).unwrap_or_default());
         let plain: Vec<u8> = self.opening.iter().copied().filter(|byte| !is_before_markup(*byte)).collect();
         // `<?xm` in EBCDIC, which parsers tell by that.
-        let other =
-            plain.starts_with(b"\x4c\x6f\xa7\x94") || (plain.contains(&b'>') && declares_other_encoding(&plain));
+        let other = plain.starts_with(b"\x4c\x6f\xa7\x94")
+            || (plain.starts_with(b"<") && plain.contains(&b'>') && declares_other_encoding(&plain));
         if other && !self.is_file {
             return Some("markup in a character encoding other than UTF-8 or one byte a letter");
         }
