@@ -14,7 +14,8 @@ use aws_lc_rs::cipher::{self, EncryptingKey, EncryptionContext, UnboundCipherKey
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey, PublicEncryptingKey,
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OAEP_SHA384_MGF1SHA384, OAEP_SHA512_MGF1SHA512, OaepAlgorithm,
+    OaepPublicEncryptingKey, PublicEncryptingKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +31,7 @@ const SCHEMA_INSTANCE: &str = "http://www.w3.org/2001/XMLSchema-instance";
 const EXCLUSIVE: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
 const ENCRYPTION: &str = "http://www.w3.org/2001/04/xmlenc#";
 const ENCRYPTION_11: &str = "http://www.w3.org/2009/xmlenc11#";
+const RSA_OAEP: &str = "http://www.w3.org/2009/xmlenc11#rsa-oaep";
 const BINDINGS: &str = "urn:oasis:names:tc:SAML:2.0:bindings";
 
 /// What a response says. Every field can be wrong on purpose. Times are milliseconds since 1970.
@@ -168,6 +170,8 @@ pub enum KeyTransport {
     OaepSha1,
     /// `rsa-oaep` of XML Encryption 1.1 with SHA-256 twice.
     OaepSha256,
+    OaepSha384,
+    OaepSha512,
 }
 
 /// The assertion of a login, unsigned.
@@ -421,35 +425,29 @@ fn encrypted_key(content_key: &[u8], recipient: Recipient<'_>) -> Result<String,
     // Within the EncryptedData both are declared around it already.
     let (signature, encryption): (&[_], &[_]) =
         if recipient.beside { (&[("ds", SIGNATURE)], &[("xenc", ENCRYPTION)]) } else { (&[], &[]) };
-    let (oaep, method): (&'static OaepAlgorithm, String) = match recipient.transport {
-        KeyTransport::OaepSha1 => {
-            let digest = element(
-                "ds:DigestMethod",
-                signature,
-                &[("Algorithm", Some("http://www.w3.org/2000/09/xmldsig#sha1"))],
-                "",
-            );
-            let name = Some("http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p");
-            (&OAEP_SHA1_MGF1SHA1, element("xenc:EncryptionMethod", &[], &[("Algorithm", name)], &digest))
-        }
+    let (oaep, name, digest, mask): (&'static OaepAlgorithm, _, _, _) = match recipient.transport {
+        KeyTransport::OaepSha1 => (
+            &OAEP_SHA1_MGF1SHA1,
+            "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p",
+            "http://www.w3.org/2000/09/xmldsig#sha1",
+            None,
+        ),
         KeyTransport::OaepSha256 => {
-            let digest = element(
-                "ds:DigestMethod",
-                signature,
-                &[("Algorithm", Some("http://www.w3.org/2001/04/xmlenc#sha256"))],
-                "",
-            );
-            let mask = element(
-                "xenc11:MGF",
-                &[("xenc11", ENCRYPTION_11)],
-                &[("Algorithm", Some("http://www.w3.org/2009/xmlenc11#mgf1sha256"))],
-                "",
-            );
-            let name = Some("http://www.w3.org/2009/xmlenc11#rsa-oaep");
-            let content = format!("{digest}{mask}");
-            (&OAEP_SHA256_MGF1SHA256, element("xenc:EncryptionMethod", &[], &[("Algorithm", name)], &content))
+            (&OAEP_SHA256_MGF1SHA256, RSA_OAEP, "http://www.w3.org/2001/04/xmlenc#sha256", Some("mgf1sha256"))
+        }
+        KeyTransport::OaepSha384 => {
+            (&OAEP_SHA384_MGF1SHA384, RSA_OAEP, "http://www.w3.org/2001/04/xmldsig-more#sha384", Some("mgf1sha384"))
+        }
+        KeyTransport::OaepSha512 => {
+            (&OAEP_SHA512_MGF1SHA512, RSA_OAEP, "http://www.w3.org/2001/04/xmlenc#sha512", Some("mgf1sha512"))
         }
     };
+    let digest = element("ds:DigestMethod", signature, &[("Algorithm", Some(digest))], "");
+    let mask = mask.map_or(String::new(), |mask| {
+        let name = format!("{ENCRYPTION_11}{mask}");
+        element("xenc11:MGF", &[("xenc11", ENCRYPTION_11)], &[("Algorithm", Some(&name))], "")
+    });
+    let method = element("xenc:EncryptionMethod", &[], &[("Algorithm", Some(name))], &format!("{digest}{mask}"));
     let mut room = vec![0; public.ciphertext_size()];
     let wrapped = public.encrypt(oaep, content_key, &mut room, None)?;
     let content = format!("{method}{}", cipher_data(wrapped));

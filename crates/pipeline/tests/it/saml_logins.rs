@@ -201,6 +201,7 @@ fn opening_provider(allow_cbc: bool) -> Provider {
 #[test]
 fn an_encrypted_assertion_is_opened() {
     use ContentEncryption as C;
+    use KeyTransport as K;
     let login = login();
     let key = key("idp-rsa");
     let certificates = certificates(&["idp-rsa"]);
@@ -209,7 +210,12 @@ fn an_encrypted_assertion_is_opened() {
     let outer = |document: &str| saml::sign(document, &login.response_id, signer(&key)).unwrap();
     for content in [C::Aes128Gcm, C::Aes192Gcm, C::Aes256Gcm, C::Aes128Cbc, C::Aes192Cbc, C::Aes256Cbc] {
         let gcm = matches!(content, C::Aes128Gcm | C::Aes192Gcm | C::Aes256Gcm);
-        for (beside, transport) in [(false, KeyTransport::OaepSha1), (true, KeyTransport::OaepSha256)] {
+        let transports = match content {
+            C::Aes256Gcm => &[K::OaepSha1, K::OaepSha256, K::OaepSha384, K::OaepSha512][..],
+            _ => &[K::OaepSha1, K::OaepSha256],
+        };
+        for &transport in transports {
+            let beside = transport != K::OaepSha1;
             let make = |plaintext: &str| {
                 encrypted(&login, plaintext, content, |recipient| {
                     recipient.beside = beside;
@@ -253,6 +259,26 @@ fn a_plaintext_may_lean_on_the_namespaces_around_it() {
         " xmlns:xs=\"http://www.w3.org/2001/XMLSchema\" xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"";
     let signed = signed.replacen("<samlp:Response", &format!("<samlp:Response{schema}"), 1);
     check_alice("schema prefixes", submit(&provider, &certificates, &signed, &remembered()));
+
+    // What another prefix means there, anyone could have changed.
+    let foreign = saml::assertion(&login).replace(">staff<", "><q:NameID>staff</q:NameID><");
+    let document = encrypted(&login, &foreign, ContentEncryption::Aes256Gcm, |_| {});
+    let signed = saml::sign(&document, &login.response_id, signer(&key)).unwrap();
+    let declared = " xmlns:q=\"urn:oasis:names:tc:SAML:2.0:assertion\"";
+    let signed = signed.replacen("<samlp:Response", &format!("<samlp:Response{declared}"), 1);
+    let refusal = submit(&provider, &certificates, &signed, &remembered()).unwrap_err();
+    assert!(refusal.contains("namespace prefix"), "{refusal}");
+}
+
+/// The replay record keeps it, so that it has a bound.
+#[test]
+fn an_assertion_may_have_a_long_name() {
+    for (length, expected) in [(512, true), (513, false)] {
+        let login = SamlLogin { assertion_id: "_".repeat(length), ..login() };
+        let document = signed_assertion(&login, &key("idp-rsa"));
+        let outcome = submit(&saml_provider(), &certificates(&["idp-rsa"]), &document, &remembered());
+        assert_eq!(outcome.is_ok(), expected, "{length}: {outcome:?}");
+    }
 }
 
 #[test]
