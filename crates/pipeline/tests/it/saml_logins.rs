@@ -293,6 +293,15 @@ fn a_login_that_nobody_asked_for_passes_only_where_it_is_allowed() {
     // SAML toolkits write an empty attribute for none.
     let empty = document.replacen("<samlp:Response ", "<samlp:Response InResponseTo=\"\" ", 1);
     assert_eq!(submit(&allowing, &certificates, &empty, &[]).unwrap().binding, BindingVerdict::Unsolicited);
+    // By a cipher that only who asked may use where answers are asked for.
+    let opening = saml_provider_with(|policy| {
+        policy.allow_idp_initiated = true;
+        policy.allow_cbc = true;
+        policy.decryption_keys = vec![decryption_key()];
+    });
+    let signed = saml::sign(&saml::assertion(&login), &login.assertion_id, signer(&key("idp-rsa"))).unwrap();
+    let closed = encrypted(&login, &signed, ContentEncryption::Aes256Cbc, |_| {});
+    assert_eq!(submit(&opening, &certificates, &closed, &[]).unwrap().binding, BindingVerdict::Unsolicited);
 }
 
 #[test]

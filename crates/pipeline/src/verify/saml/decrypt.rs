@@ -193,12 +193,10 @@ fn open_cbc(cipher: ContentCipher, key: &[u8], content: Vec<u8>) -> Option<Vec<u
         _ => &cipher::AES_256,
     };
     let (vector, body) = content.split_at_checked(BLOCK)?;
-    if body.is_empty() || body.len() % BLOCK != 0 {
-        return None;
-    }
     let vector: [u8; BLOCK] = vector.try_into().ok()?;
     let key = DecryptingKey::cbc(UnboundCipherKey::new(algorithm, key).ok()?).ok()?;
     let mut body = body.to_vec();
+    // The library refuses what is not whole blocks, and nothing has no last byte.
     let plaintext = key.decrypt(&mut body, DecryptionContext::Iv128(FixedLength::from(vector))).ok()?;
     let padding = usize::from(*plaintext.last()?);
     if padding == 0 || padding > BLOCK {
@@ -283,6 +281,35 @@ mod tests {
         assert_eq!(declared_prefixes("><a b='c'/>"), []);
         assert_eq!(declared_prefixes("/>"), []);
         assert_eq!(declared_prefixes(" a=b"), []);
+    }
+
+    #[test]
+    fn what_cbc_decrypts_to_ends_in_padding_of_one_block_at_most() {
+        use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
+
+        let cipher = ContentCipher { mode: Mode::Cbc, key_length: 16 };
+        let (key, vector) = ([7; 16], [9; BLOCK]);
+        let sealed = |plaintext: &[u8]| {
+            let key = EncryptingKey::cbc(UnboundCipherKey::new(&cipher::AES_128, &key).unwrap()).unwrap();
+            let mut body = plaintext.to_vec();
+            key.less_safe_encrypt(&mut body, EncryptionContext::Iv128(FixedLength::from(vector))).unwrap();
+            [&vector[..], &body].concat()
+        };
+        let ending = |blocks: usize, padding: u8| {
+            let mut plaintext = vec![b'a'; blocks * BLOCK];
+            *plaintext.last_mut().unwrap() = padding;
+            plaintext
+        };
+        for (blocks, padding, expected) in
+            [(1, 1, Some(15)), (1, 15, Some(1)), (1, 16, Some(0)), (2, 16, Some(16)), (2, 0, None), (2, 17, None)]
+        {
+            let found = open_cbc(cipher, &key, sealed(&ending(blocks, padding)));
+            assert_eq!(found, expected.map(|length| vec![b'a'; length]), "{blocks} blocks, padding {padding}");
+        }
+        let whole = sealed(&ending(2, 1));
+        for length in [0, 1, 15, 16, 17, 31, 33, 47] {
+            assert_eq!(open_cbc(cipher, &key, whole[..length].to_vec()), None, "{length} bytes");
+        }
     }
 
     #[test]
