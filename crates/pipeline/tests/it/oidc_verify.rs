@@ -315,6 +315,7 @@ fn claims_of_wrong_types_and_values_are_refused() {
         with(json!({"aud": [CLIENT, "other"], "azp": CLIENT})),
         with(json!({"exp": now - 59})),
         with(json!({"exp": (now + 300) as f64 + 0.5, "nbf": now + 60, "iat": now + 60})),
+        with(json!({"iat": now - 660})),
     ];
     for claims in fine {
         let outcome = submit(&oidc_provider(), &rsa_keys(), &signed(&claims));
@@ -505,6 +506,57 @@ fn a_token_without_an_id_is_known_by_its_content() {
     let mut later = lacking("jti");
     later["iat"] = json!(NOW.seconds() + 1);
     assert_ne!(submit(&oidc_provider(), &rsa_keys(), &signed(&later)).unwrap().token_id, first.token_id);
+    // So is one whose ID is none, or too long to be kept.
+    for (id, is_known) in
+        [(json!("a".repeat(512)), true), (json!("a".repeat(513)), false), (json!(""), false), (json!(5), false)]
+    {
+        let found = submit(&oidc_provider(), &rsa_keys(), &signed(&with(json!({"jti": id})))).unwrap().token_id;
+        assert_eq!(found.strip_prefix("jti:"), id.as_str().filter(|_| is_known), "{found}");
+    }
+}
+
+/// An app exchanges a code and uses an access token that came with an ID token: both may have been exchanged for another
+/// person's (OIDC Core 3.2.2.9, 3.3.2.11).
+#[test]
+fn an_id_token_vouches_for_what_the_browser_brings_with_it() {
+    use aws_lc_rs::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+    let half = |algorithm: &'static Algorithm, text: &str| {
+        let digest = digest(algorithm, text.as_bytes());
+        json!(URL_SAFE_NO_PAD.encode(&digest.as_ref()[..digest.as_ref().len() / 2]))
+    };
+    let of = |text: &str| half(&SHA256, text);
+    let (code, token) = (("code", "c"), ("access_token", ACCESS_TOKEN));
+    let (no_code, no_token) = (Some("`c_hash` does not match"), Some("`at_hash` does not match"));
+    let rows = [
+        ("a code", "RS256", vec![code], json!({"c_hash": of("c")}), None),
+        ("a code without a hash", "RS256", vec![code], json!({}), no_code),
+        ("another code", "RS256", vec![code], json!({"c_hash": of("d")}), no_code),
+        ("a hash that is no text", "RS256", vec![code], json!({"c_hash": 5}), no_code),
+        ("an access token", "RS256", vec![token], json!({"at_hash": of(ACCESS_TOKEN)}), None),
+        ("an access token without a hash", "RS256", vec![token], json!({}), no_token),
+        ("another access token", "RS256", vec![token], json!({"at_hash": of("other")}), no_token),
+        ("both", "RS256", vec![code, token], json!({"c_hash": of("c"), "at_hash": of(ACCESS_TOKEN)}), None),
+        ("both by one hash", "RS256", vec![code, token], json!({"c_hash": of("c")}), no_token),
+        ("neither", "RS256", vec![], json!({"c_hash": of("c"), "at_hash": of(ACCESS_TOKEN)}), None),
+        ("by a longer hash", "RS384", vec![code], json!({"c_hash": half(&SHA384, "c")}), None),
+        ("by the longest hash", "PS512", vec![code], json!({"c_hash": half(&SHA512, "c")}), None),
+        ("by the hash of another algorithm", "RS512", vec![code], json!({"c_hash": of("c")}), no_code),
+    ];
+    for (what, algorithm, beside, changes, expected) in rows {
+        let claims = with(changes);
+        let id_token = oidc::id_token(&key("idp-rsa"), algorithm, &header(algorithm, "rsa"), &claims).unwrap();
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair("id_token", &id_token)
+            .append_pair("state", STATE)
+            .extend_pairs(beside)
+            .finish();
+        let outcome = submit_body(&oidc_provider(), &rsa_keys(), &form, &remembered(), NOW);
+        match (outcome.err(), expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{what}: {found}"),
+            (found, _) => panic!("{what}: {found:?}"),
+        }
+    }
 }
 
 #[test]
