@@ -278,12 +278,14 @@ fn a_client_revokes_what_was_confirmed_for_it() {
             let left = left.unwrap_or_default();
             let row = format!(r#"confirmation_used {{"client":"hr","by":"alice","losing":3,"left":{left}}}"#);
             assert_eq!(world.told(audit)[0], row, "{what}");
+            assert_eq!(world.audit[audit].about, About::NoUser, "{what}");
         }
     }
     let mut world = logged_in(&rules(), 3, &["c"]);
     world.save_shared(decision::confirm_client("hr", Confirmation { until: NOW, most: 7 }, "alice"));
     let row = r#"client_confirmed {"client":"hr","by":"alice","until":"2023-11-14T22:13:20.000Z","most":7}"#;
     assert_eq!(world.told(world.audit.len() - 1), [row]);
+    assert_eq!(world.audit.last().unwrap().about, About::NoUser);
     // What cannot be read confirms nothing.
     world.notes.insert(note(), b"{}".to_vec());
     let rules = rules_with(2, |rules| remove(rules, "c"));

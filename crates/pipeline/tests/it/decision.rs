@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loginsync_pipeline::decision::{
-    self, About, Act, Applied, Changes, Facts, Held, Kept, RefusalDetail, Save, Seen, Window,
+    self, About, Act, Applied, Changes, Facts, Held, Kept, RefusalDetail, Save, Seen, Window, Work,
 };
 use loginsync_pipeline::ids::{Target, Timestamp, UserId};
 use loginsync_pipeline::mapping::{Gate, GateRule, Mode, candidates};
@@ -14,7 +14,7 @@ use loginsync_pipeline::record::{Bound, ProviderLogin, Record};
 use loginsync_pipeline::verify::Spending;
 use proptest::prelude::*;
 
-use crate::world::{Case, LEASE, NOW, World, case, group, mapped, provider, rules, rules_with, user};
+use crate::world::{Case, LEASE, NOW, World, case, group, mapped, mapping, provider, rules, rules_with, user};
 
 #[test]
 fn a_token_is_spent_before_anything_else_is_asked() {
@@ -187,6 +187,98 @@ fn a_preview_tells_what_stands_against_a_login() {
 }
 
 /// Who the person is, when they came, and from when their leases count: all by the newest login.
+#[test]
+fn an_audit_row_says_whom_it_is_about() {
+    let rules = rules();
+    let (mut login, claims) = case(1, &["c"], "t", 0).login();
+    login.email = Some("alice@example.com".into());
+    let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
+    let world = World::default();
+    let kept = world.kept(&login.user, "t");
+    let (_, changes) = world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+    let about: Vec<About> = changes.audit.into_iter().map(|entry| entry.about).collect();
+    assert_eq!(about, [About::Person { email: login.email }]);
+}
+
+/// A store that was restored has forgotten which tokens were used.
+#[test]
+fn a_restore_is_noted_with_its_moment() {
+    use loginsync_pipeline::decision::restored::read;
+    let save = decision::restored("test", NOW);
+    assert_eq!((save.people.len(), save.shared.restored), (0, Some(NOW)));
+    let [entry] = &save.shared.audit[..] else { panic!("{:?}", save.shared.audit) };
+    let detail = r#"{"by":"test","before":"2023-11-14T22:13:20.000Z"}"#;
+    assert_eq!((entry.event, entry.detail.as_str()), ("restored", detail));
+    assert_eq!(read(&NOW.0.to_be_bytes()), Some(NOW));
+    assert_eq!((read(b""), read(&[0; 9])), (None, None));
+    let save = decision::noted("seen", &serde_json::json!({"by": "test"}));
+    let [entry] = &save.shared.audit[..] else { panic!("{:?}", save.shared.audit) };
+    assert_eq!((entry.event, entry.detail.as_str()), ("seen", r#"{"by":"test"}"#));
+    assert_eq!((save.people.len(), save.shared.restored), (0, None));
+}
+
+#[test]
+fn what_was_done_with_a_token_adds_up() {
+    let seen = |spent, refused| Seen { spent, refused };
+    for (one, other, both) in [
+        (seen(true, false), seen(false, true), seen(true, true)),
+        (seen(false, true), seen(true, false), seen(true, true)),
+        (seen(true, true), seen(false, false), seen(true, true)),
+        (seen(false, false), seen(false, false), seen(false, false)),
+    ] {
+        assert_eq!(one.or(other), both);
+    }
+}
+
+/// Work of the rules is done to one record after the other, and says where it did anything.
+#[test]
+fn work_says_whether_it_changed_a_record() {
+    let (id, other) = (mapping("p", "c").id, mapping("p", "d").id);
+    let work = |mappings: &[_], bound: &[(&str, &str)]| Work {
+        mappings: mappings.iter().copied().collect(),
+        bound: bound.iter().map(|(from, to)| (group(from), group(to))).collect(),
+        ..Work::default()
+    };
+    for (what, work, changes) in [
+        ("nothing", work(&[], &[]), false),
+        ("a mapping that gave nothing", work(&[other], &[]), false),
+        ("a mapping that gave something", work(&[id], &[]), true),
+        ("a deny of another name", work(&[], &[("D", "A")]), false),
+        ("a deny of that name", work(&[], &[("C", "A")]), true),
+        ("both", work(&[id], &[("C", "A")]), true),
+        ("a mapping, and a deny that binds already", work(&[id], &[("C", "B")]), true),
+        ("a deny that binds, and one that binds already", work(&[], &[("C", "A"), ("C", "B")]), true),
+        ("a deny that binds already", work(&[], &[("C", "B")]), false),
+    ] {
+        let (mut world, rules) = (World::default(), rules());
+        world.plan(&rules, &case(1, &["c"], "1", 0));
+        for name in ["C", "B"] {
+            let deny = Act::Deny { target: group(name), reason: "x".into(), until: None };
+            assert!(world.act(&user(1), &deny, NOW));
+        }
+        let record = world.records.get_mut(&user(1)).unwrap();
+        assert_eq!(work.carry_out(record), changes, "{what}");
+        assert!(!work.carry_out(record), "{what}: it is done");
+    }
+}
+
+#[test]
+fn a_window_of_the_brake_ends_on_time() {
+    let rules = rules();
+    let window = i64::try_from(rules.sync.brake.window.as_millis()).unwrap();
+    for (after, may_go) in [(window - 1, false), (window, true)] {
+        let mut world = World::default();
+        for number in 1..=5 {
+            world.plan(&rules, &case(number, &["c"], &format!("in{number}"), 0));
+        }
+        for number in 1..=2 {
+            world.plan(&rules, &case(number, &[], &format!("out{number}"), 1));
+        }
+        let plan = world.plan(&rules, &case(3, &[], "out3", 1 + after));
+        assert_eq!((plan.revokes.len(), plan.held.len()), if may_go { (1, 0) } else { (0, 1) }, "{after}");
+    }
+}
+
 #[test]
 fn what_is_kept_of_a_login() {
     let (mut world, rules) = (World::default(), rules());

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use loginsync_pipeline::decision::{self, Act, Applied, Changes, Held, Settled};
+use loginsync_pipeline::decision::{self, About, Act, Applied, Changes, Held, Settled};
 use loginsync_pipeline::ids::Timestamp;
 use loginsync_pipeline::mapping::action::{Actions, Then};
 use loginsync_pipeline::mapping::{Group, Mapping, RuleSet, Rules};
@@ -277,6 +277,25 @@ fn an_operator_settles_a_stopped_disabling() {
     }
 }
 
+/// Judged losses begin again, unless something is held yet.
+#[test]
+fn an_operator_settles_what_was_held_of_a_target() {
+    let rules = rules();
+    let mut world = logged_in(&rules, 5, &["c"]);
+    for who in 1..=3 {
+        world.plan(&rules, &case(who, &[], &format!("out{who}"), 1));
+    }
+    let window = (provider("p"), group("C"));
+    let settled = Settled { targets: [window.clone()].into(), ..Settled::default() };
+    judge(&mut world, &settled, 2);
+    assert!(world.windows.contains_key(&window), "what is held of user 3 waits yet");
+    settle(&mut world, &rules, 3, &held(&["C"], false), true, 3);
+    judge(&mut world, &Settled::default(), 4);
+    assert!(world.windows.contains_key(&window), "another was judged");
+    judge(&mut world, &settled, 4);
+    assert!(!world.windows.contains_key(&window));
+}
+
 /// One who was disabled by hand meanwhile stays so.
 #[test]
 fn a_released_disabling_leaves_an_operators() {
@@ -335,6 +354,13 @@ fn people_are_enabled_by_the_mapping_that_disabled_them() {
             expected.push(format!(r#"user_enabled {{"by":"test","mapping":"{selector}","why":"{why}"}}"#));
         }
         assert_eq!(after.told(0), expected, "{selector}");
+        let about: Vec<_> = after.audit.iter().map(|entry| entry.about.clone()).collect();
+        let expected = [About::Person { email: None }, About::NoUser];
+        assert_eq!(
+            about,
+            if enabled.is_some() { &expected[..] } else { &[] },
+            "the row of an erased person names no one"
+        );
     }
 }
 

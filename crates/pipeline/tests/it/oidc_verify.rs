@@ -235,6 +235,12 @@ fn a_key_is_chosen_by_name_family_and_purpose() {
             &anonymous,
             Some("2 published keys fit algorithm"),
         ),
+        (
+            "no kid, no key of the family",
+            vec![jwk(&p256, "a", none.clone())],
+            &anonymous,
+            Some("signed with key `(no kid)`, which the provider does not publish"),
+        ),
         ("another key of that name", vec![jwk(&next, "rsa", none.clone())], &token, Some("does not verify")),
         ("for encryption", vec![jwk(&rsa, "rsa", json!({"use": "enc"}))], &token, Some("does not publish")),
         (

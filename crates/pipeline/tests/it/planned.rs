@@ -459,6 +459,18 @@ fn another_holder_has_to_hold_it() {
     }
 }
 
+#[test]
+fn another_holder_counts_until_their_lease_is_over() {
+    let lease = i64::try_from(LEASE.as_millis()).unwrap();
+    for (after, may_go) in [(lease - 1, true), (lease, false)] {
+        let (mut world, rules) = (World::default(), rules());
+        world.plan(&rules, &case(1, &["b"], "1", 1));
+        world.plan(&rules, &Case { provider: "q", ..case(2, &["b"], "2", 0) });
+        let plan = world.plan(&rules, &case(1, &[], "out", after));
+        assert_eq!(plan.guarded.is_empty(), may_go, "{after}");
+    }
+}
+
 fn denied(world: &mut World, target: Target) {
     assert!(world.act(&user(2), &Act::Deny { target, reason: "x".into(), until: None }, NOW));
 }

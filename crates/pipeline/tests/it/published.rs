@@ -124,8 +124,17 @@ fn keys_that_cannot_be_used_are_told() {
             changed("idp-rsa", json!({"alg": "ES256"})),
             "key `k` cannot be used: `alg` is `ES256`, which does not fit its `kty` and `crv`",
         ),
-        (changed("idp-p256", json!({"crv": "secp256k1"})), "key `k` cannot be used: "),
-        (changed("idp-ed25519", json!({"crv": "Ed448"})), "key `k` cannot be used: "),
+        (
+            changed("idp-p256", json!({"crv": "secp256k1"})),
+            "key `k` cannot be used: its `crv` cannot be used; expected",
+        ),
+        (changed("idp-ed25519", json!({"crv": "Ed448"})), "key `k` cannot be used: its `crv` cannot be used; expected"),
+        (changed("idp-p256", json!({"crv": "P-999"})), "key `k` cannot be used: its `crv` cannot be used; expected"),
+        (
+            changed("idp-p256", json!({"crv": "Ed25519"})),
+            "key `k` cannot be used: its `crv` cannot be used; expected P-256, P-384, P-521 or Ed25519",
+        ),
+        (changed("idp-ed25519", json!({"crv": "P-256"})), "key `k` cannot be used: its `crv` cannot be used; expected"),
         (json!({"kty": "oct", "kid": "k", "k": "c2VjcmV0"}), "key `k` cannot be used: "),
     ] {
         let set = read(jwk);

@@ -127,7 +127,9 @@ impl World {
                 Err(Needs::Facts(questions)) => {
                     assert!(!questions.is_empty());
                     for question in questions {
-                        self.answer(user, question, &mut facts);
+                        let mut answered = Facts::default();
+                        self.answer(user, question, &mut answered);
+                        facts.absorb(answered);
                     }
                 }
                 decided => return decided,
@@ -172,6 +174,10 @@ impl World {
                 let others = others.map(|(user, record)| Other { number: number(user), record: record.clone() });
                 let mut others: Vec<Other> = others.filter(|other| other.number > after).collect();
                 others.sort_unstable_by_key(|other| other.number);
+                // A few, whichever they are.
+                if after == Question::SOME {
+                    others.reverse();
+                }
                 others.truncate(Question::page(after));
                 facts.others.insert((of, after), others);
             }

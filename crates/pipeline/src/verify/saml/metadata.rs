@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use roxmltree::{Document, Node, ParsingOptions};
+use roxmltree::{Document, Node};
 use url::Url;
 
 use super::certificates::{CertificateError, CertificateSet};
@@ -12,9 +12,6 @@ use super::conditions;
 use crate::capture::saml::names::{METADATA, PROTOCOL, SIGNATURE};
 use crate::capture::saml::tree::{is, named, plain, text};
 use crate::ids::Timestamp;
-
-/// A federation's aggregate holds thousands of providers.
-const MAX_NODES: u32 = 20_000_000;
 
 const REDIRECT: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect";
 const POST: &str = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST";
@@ -72,9 +69,7 @@ pub enum MetadataError {
 /// When the metadata is malformed, has expired, or does not describe a provider of this name that can be used.
 pub fn read(metadata: &str, entity_id: &str, now: Timestamp) -> Result<IdpMetadata, MetadataError> {
     let metadata = metadata.strip_prefix('\u{feff}').unwrap_or(metadata);
-    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document =
-        Document::parse_with_options(metadata, options).map_err(|error| MetadataError::Xml(error.to_string()))?;
+    let document = Document::parse(metadata).map_err(|error| MetadataError::Xml(error.to_string()))?;
     let entity = entity(document.root_element(), entity_id)?;
     let mut idps = named(entity, METADATA, "IDPSSODescriptor").filter(|idp| speaks_saml_2(*idp));
     let idp = idps.next().ok_or_else(|| MetadataError::NoIdp(entity_id.to_owned()))?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use loginsync_pipeline::decision::{self, Act, Adopted, Remarks, RulesChange, Work, adopted_targets};
+use loginsync_pipeline::decision::{self, About, Act, Adopted, Remarks, RulesChange, Work, adopted_targets};
 use loginsync_pipeline::ids::{Target, Timestamp};
 use loginsync_pipeline::mapping::elsewhere::{Announced, Elsewhere};
 use loginsync_pipeline::mapping::stored::Shown;
@@ -138,6 +138,8 @@ fn denies_bind_what_bears_the_name_later() {
         };
         let told: Vec<String> = world.told(audit).into_iter().filter(|row| row.starts_with("denies")).collect();
         assert_eq!(told, bound.iter().map(row).collect::<Vec<_>>(), "{what}");
+        let of_denies = world.audit[audit..].iter().filter(|entry| entry.event.starts_with("denies"));
+        assert!(of_denies.into_iter().all(|entry| entry.about == About::NoUser), "{what}");
         world.work.clear();
         world.adopt(change(&after)).unwrap();
         assert!(world.work.is_empty(), "{what}: it is bound once");
