@@ -513,15 +513,14 @@ fn certificates_are_checked_before_they_are_trusted() {
     assert_eq!(odd.to_string(), message);
     // Each costs a verification where none fits.
     let many = |count: usize| (0..count).map(|number| key("idp-p256").certificate(&format!("idp{number}")).unwrap());
-    assert_eq!(CertificateSet::from_ders(many(8)).unwrap().len(), 8);
+    assert_eq!(CertificateSet::from_ders(many(8)).unwrap().expiries().count(), 8);
     assert_eq!(CertificateSet::from_ders(many(9)), Err(CertificateError::TooMany(9)));
     let (set, skipped) = CertificateSet::usable(&many(9).map(|der| vec![der]).collect::<Vec<_>>()).unwrap();
-    assert_eq!((set.len(), set.is_empty()), (8, false));
+    assert_eq!(set.expiries().count(), 8);
     assert_eq!(skipped, [CertificateError::Further { position: 9 }]);
     let set = from(&[pem("idp-rsa"), pem("idp-p256"), pem("idp-rsa")].concat()).unwrap();
     assert_ne!(set, from(&pem("idp-rsa")).unwrap());
-    assert_eq!(set.len(), 2);
-    assert!(set.expiries().all(|at| at > NOW));
+    assert_eq!(set.expiries().filter(|at| *at > NOW).count(), 2);
 }
 
 #[test]

@@ -128,15 +128,6 @@ impl CertificateSet {
         Ok((Self { certificates: usable.into() }, skipped))
     }
 
-    pub fn len(&self) -> usize {
-        self.certificates.len()
-    }
-
-    /// Never: a set without certificates cannot be made.
-    pub fn is_empty(&self) -> bool {
-        self.certificates.is_empty()
-    }
-
     /// When each expires, for a warning. An expired one still verifies.
     pub fn expiries(&self) -> impl Iterator<Item = Timestamp> + '_ {
         self.certificates.iter().map(|entry| entry.not_after)

@@ -368,7 +368,7 @@ fn both_verifiers_agree_on_every_mutant() {
             _ => None,
         };
         let theirs =
-            (0..certificates.len()).find_map(|at| xmlsec::signed_bytes(guarded.text(), certificates.der(at)?).ok());
+            (0..certificates.expiries().count()).find_map(|at| xmlsec::signed_bytes(guarded.text(), certificates.der(at)?).ok());
         match (ours, theirs) {
             (Some(ours), Some(theirs)) => {
                 assert_eq!(ours, theirs, "{text}");
