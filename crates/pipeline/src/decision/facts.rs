@@ -142,7 +142,7 @@ pub enum Question {
 
 impl Question {
     /// As the number after which to go on: a few users, whichever they are, since most often the first decides.
-    pub const SOME: i64 = -1;
+    pub const SOME: i64 = i64::MIN;
 
     /// How many users one answer to [`Question::Others`] tells of, at most.
     pub fn page(after: i64) -> usize {

@@ -169,6 +169,8 @@ impl World {
                 facts.members.insert((provider, target), members);
             }
             Question::Others { of, through, after } => {
+                let all = Question::page(0);
+                assert!(after <= 0 || self.records.len() > all, "behind a page that is not full there is nothing");
                 let holds = |record: &Record| record.holdings.keys().any(|grant| through.contains(&grant.target));
                 let others = self.records.iter().filter(|(other, record)| Some(*other) != user && holds(record));
                 let others = others.map(|(user, record)| Other { number: number(user), record: record.clone() });

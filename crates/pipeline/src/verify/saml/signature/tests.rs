@@ -367,8 +367,8 @@ fn both_verifiers_agree_on_every_mutant() {
             (None, Some(Ok(assertion))) => Some(assertion.text().to_owned()),
             _ => None,
         };
-        let theirs =
-            (0..certificates.expiries().count()).find_map(|at| xmlsec::signed_bytes(guarded.text(), certificates.der(at)?).ok());
+        let theirs = (0..certificates.expiries().count())
+            .find_map(|at| xmlsec::signed_bytes(guarded.text(), certificates.der(at)?).ok());
         match (ours, theirs) {
             (Some(ours), Some(theirs)) => {
                 assert_eq!(ours, theirs, "{text}");
