@@ -485,8 +485,17 @@ impl HeadScan {
         while !self.ended && !bytes.is_empty() {
             let end = memchr::memchr(b'\n', bytes);
             let line = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+            if let ([first, ..], 0) = (line, self.known)
+                && !matches!(first, b'c' | b'C' | b't' | b'T' | b'\r')
+            {
+                // Most lines begin otherwise, and nothing more of them has to be known.
+                self.begins = [*first; TRANSFER_ENCODING.len()];
+                self.known = self.begins.len();
+            }
             let wanted = line.get(..line.len().min(self.begins.len() - self.known)).unwrap_or_default();
-            if let Some(place) = self.begins.get_mut(self.known..self.known + wanted.len()) {
+            if let Some(place) = self.begins.get_mut(self.known..self.known + wanted.len())
+                && !wanted.is_empty()
+            {
                 place.copy_from_slice(wanted);
                 self.known += wanted.len();
             }

@@ -149,20 +149,12 @@ fn is_asked_about(name: &HeaderName) -> bool {
 
 /// Removes an answer's hop-by-hop fields.
 pub fn clean_response(headers: &mut HeaderMap) {
-    let mut hop_by_hop = false;
-    for name in headers.keys() {
-        if let [b'c' | b'k' | b'p' | b't' | b'u', ..] = name.as_str().as_bytes() {
-            hop_by_hop |= is_hop_by_hop(name);
-        }
-    }
-    if hop_by_hop {
+    let hop_by_hop: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    if hop_by_hop.contains(&header::CONNECTION) {
         remove_named_in_connection(headers);
-        for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING] {
-            headers.remove(name);
-        }
-        for name in [header::UPGRADE, header::PROXY_AUTHENTICATE] {
-            headers.remove(name);
-        }
+    }
+    for name in hop_by_hop {
+        headers.remove(name);
     }
 }
 

@@ -167,7 +167,7 @@ pub fn read(providers: &[Arc<Provider>], borne: Borne<'_>) -> Result<Vec<Capture
         }
     }
     if looked_at.contains(&Form::Authorization) {
-        if let Some(query) = borne.query.filter(|query| fields::may_hold(query, Field::AccessToken)) {
+        if let Some(query) = borne.query.filter(|query| fields::may_hold(query, &[Field::AccessToken])) {
             reader.field(query.as_bytes(), Place::Query)?;
         }
         if let Some(form) = borne.form {

@@ -173,15 +173,28 @@ impl ProtocolFields {
     }
 }
 
-/// Whether a query may hold a field: cheap, and never wrong when it says no.
-pub fn may_hold(query: &str, field: Field) -> bool {
+/// Whether a query may hold one of these fields: cheap, and never wrong when it says no.
+pub fn may_hold(query: &str, fields: &[Field]) -> bool {
     let bytes = query.as_bytes();
-    // Readers differ in what they take for an underscore, not in what comes before it.
-    let word = field.name().split('_').next().unwrap_or_default().as_bytes();
-    let Some(first) = word.first() else { return true };
-    !bytes.is_ascii()
-        || memchr::memchr(b'%', bytes).is_some()
-        || memchr::memchr2_iter(*first, first.to_ascii_uppercase(), bytes).any(|at| starts_with(bytes, at, word))
+    // Every request with a query comes by here, and few of its letters begin a name.
+    let firsts = fields.iter().filter_map(|field| field.name().bytes().next()).fold(0, |all, first| all | bit(first));
+    let begins_a_name = |at: usize, byte: u8| {
+        let rest = bytes.get(at..).unwrap_or_default();
+        firsts & bit(byte) != 0 && fields.iter().any(|field| begins_with_word(rest, field.name()))
+    };
+    bytes.iter().enumerate().any(|(at, byte)| !byte.is_ascii() || *byte == b'%' || begins_a_name(at, *byte))
+}
+
+/// A letter as one bit of a set, whatever its case; 0 for any other byte.
+fn bit(byte: u8) -> u32 {
+    if byte.is_ascii_alphabetic() { 1 << (byte & 0x1f) } else { 0 }
+}
+
+/// Whether a text begins with a name's first word: readers differ in what they take for an underscore, not in what comes before it.
+fn begins_with_word(text: &[u8], name: &str) -> bool {
+    let mut text = text.iter();
+    let mut word = name.bytes().take_while(|byte| *byte != b'_');
+    word.all(|letter| text.next().is_some_and(|byte| byte.eq_ignore_ascii_case(&letter)))
 }
 
 /// The values of a field, decoded, wherever the laxest reader finds them.
@@ -196,10 +209,6 @@ pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
         let spaced: Vec<u8> = value.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
         percent_encoding::percent_decode(&spaced).collect()
     })
-}
-
-fn starts_with(bytes: &[u8], at: usize, word: &[u8]) -> bool {
-    bytes.get(at..at + word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word))
 }
 
 /// The protocol field that the laxest app would read under a raw name. PHP strips leading space and reads `.`, space and a

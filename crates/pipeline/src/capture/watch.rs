@@ -359,7 +359,7 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     // What stands behind the dot of a token may be passed over, and the dot be written otherwise.
     let may_be_stray = || seeks.stray.is_some() && memchr::memchr2(b'.', b'\\', query.as_bytes()).is_some();
     let looks = seeks.captured || seeks.login.is_some();
-    if !looks || !(LOGIN.into_iter().any(|field| may_hold(query, field)) || may_be_stray()) {
+    if !looks || !(may_hold(query, &LOGIN) || may_be_stray()) {
         return Sighting::Clear;
     }
     // An `access_token` there is verified, where any is.

@@ -94,7 +94,8 @@ impl Shared {
         if let Some(found) = self.free() {
             return Ok(found);
         }
-        let opening = async {
+        // Boxed, since it is large and rare: hyper copies the future of each request several times, also where none is opened.
+        let opening = Box::pin(async {
             let _alone = self.connecting.lock().await;
             if let Some(found) = self.free() {
                 return Ok(found);
@@ -115,7 +116,7 @@ impl Shared {
             let place = opened.enter();
             self.open.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
             Ok(place)
-        };
+        });
         tokio::time::timeout_at(patience.due(), opening).await.map_err(|_| NoAnswer::TooSlow)?
     }
 

@@ -30,6 +30,9 @@ use crate::reading::media::Readings;
 /// A payload longer than this is none of a provider.
 const MOST_PAYLOAD: usize = 64 * 1024;
 
+/// Letters of the shortest payload that names an issuer, `{"iss":"x"}`.
+const LEAST_PAYLOAD: usize = 15;
+
 /// Bytes of a body by which it is known what it is.
 const OPENING: usize = 256;
 
@@ -96,9 +99,25 @@ impl StrayScan {
 
     /// Looks into a value that is read whole.
     pub fn look(value: &[u8], ours: &Addressed) -> Sighting {
-        // No payload is without a dot or a quote before it, as it stands or as an escape.
-        let may_hold = memchr::memchr2(b'.', b'"', value).is_some() || escapes::next(value).is_some();
-        if may_hold { Self::default().read(value, ours) } else { Sighting::Clear }
+        // No payload is without a dot or a quote before it and one behind, as they stand or as escapes, and no escape is shorter than its letter.
+        let begins = |at: usize| value.len() - at > LEAST_PAYLOAD + 1;
+        if !begins(0) {
+            return Sighting::Clear;
+        }
+        let stop = memchr::memchr2(b'.', b'"', value);
+        match (stop, escapes::next(value)) {
+            (Some(stop), None) if begins(stop) => {
+                if Finder::default().find(value, ours) {
+                    OURS
+                } else {
+                    Sighting::Clear
+                }
+            }
+            (_, Some(escape)) if begins(stop.map_or(escape, |stop| stop.min(escape))) => {
+                Self::default().read(value, ours)
+            }
+            _ => Sighting::Clear,
+        }
     }
 
     /// Bytes that are held.
@@ -299,7 +318,8 @@ impl Finder {
                 }
             } else if is_letter(*byte) || (matches!(*byte, TAB | NUL) && self.payload.len() > 1) {
                 // Most dots end a sentence or a number, and need no memory.
-                if self.payload.is_empty() && *byte != b'e' {
+                let is_other = || rest.first().is_some_and(|next| is_letter(*next) && !matches!(next, b'w' | b'y'));
+                if self.payload.is_empty() && (*byte != b'e' || is_other()) {
                     self.begin(Place::Before);
                     continue;
                 }

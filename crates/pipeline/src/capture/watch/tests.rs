@@ -268,3 +268,26 @@ fn a_query_is_looked_into() {
         assert_eq!(read_query(&format!("{name}={other}"), &seeks()), Sighting::Clear, "{name}");
     }
 }
+
+/// What is told from the length of a value, from its dots and from their next letters is what reading all of it tells.
+#[test]
+fn a_header_is_looked_into_as_far_as_a_payload_may_reach() {
+    let ours = Addressed { issuers: vec!["x".into()], audiences: Vec::new() };
+    let payload = URL_SAFE_NO_PAD.encode(r#"{"iss":"x"}"#);
+    let (split, quoted) = (payload.replacen('e', "e!", 1), format!("\"{payload}\""));
+    let pieces = ["", ".", "%2e", "\"", ".e", "1.en", &payload, &split, &quoted];
+    let mut found = 0;
+    for first in pieces {
+        for second in pieces {
+            for third in pieces {
+                for last in pieces {
+                    let value = [first, second, third, last].concat();
+                    let read = StrayScan::default().read(value.as_bytes(), &ours);
+                    assert_eq!(StrayScan::look(value.as_bytes(), &ours), read, "{value}");
+                    found += usize::from(read != Sighting::Clear);
+                }
+            }
+        }
+    }
+    assert!(found > 500, "{found}");
+}
