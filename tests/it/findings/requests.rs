@@ -527,6 +527,28 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("{header}.{}.{signature}", payload.replace(letter, escape))
     };
     let artifact = STANDARD.encode([[0, 4, 0, 0].as_slice(), &[7; 40]].concat());
+    // Letters that Node cuts to a byte where it makes bytes of a text.
+    let cut_later = |letter: char| char::from_u32(0x100 + u32::from(letter)).unwrap().to_string();
+    let response = STANDARD.encode("<p:Response><a:Assertion ID='a'/></p:Response>");
+    let wide_response = response.replacen('P', &cut_later('P'), 1);
+    // `\x` and two digits are three letters to Ruby. Each third `1x` of a text has them in base64.
+    let lettered = proxy.token(|claims| claims["pad"] = serde_json::json!("1x".repeat(6)));
+    let payload = lettered.split('.').nth(1).unwrap();
+    let has_digits =
+        |at: usize| payload.as_bytes().get(at + 1..at + 3).is_some_and(|next| next.iter().all(u8::is_ascii_hexdigit));
+    let at = payload.match_indices('x').map(|(at, _)| at).find(|at| has_digits(*at)).unwrap();
+    let (begins, ends) = payload.split_at(at);
+    let ruby = lettered.replace(payload, &format!("{begins}\\{ends}"));
+    // What the parser of one language takes and that of another does not.
+    let with_claim = |claim: &str| {
+        let parts: Vec<&str> = token.split('.').collect();
+        let mut payload = URL_SAFE_NO_PAD.decode(parts[1]).unwrap();
+        payload.pop();
+        payload.extend(format!(",\"n\":{claim}}}").bytes());
+        format!("{}.{}.{}", parts[0], URL_SAFE_NO_PAD.encode(payload), parts[2])
+    };
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let odd_claims = ["\"\\ud800\"", "1e400", "NaN", &deep];
     let kind = |kind: &str| format!("content-type: {kind}\r\n");
     let (xml, form) = (kind("application/xml"), kind("application/x-www-form-urlencoded"));
     let cases: Vec<(String, Vec<u8>)> = vec![
@@ -675,7 +697,21 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         // Parsers pass over any number of blanks before markup.
         (xml.clone(), format!("\u{feff}{}<x>{head}<![CDATA[{tail}]]></x>", "\n ".repeat(5_000)).into()),
         (xml.clone(), format!("{}<S:Envelope><a:Assertion ID='a'/></S:Envelope>", " ".repeat(300)).into()),
+        (form.clone(), format!("SAMLResponse={}", wide_response.replace('+', "%2b")).into()),
+        (JSON.into(), format!("{{\"SAMLResponse\":\"{wide_response}\"}}").into()),
+        (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", response.replacen('P', "\\u0150", 1)).into()),
+        (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", response.replacen('P', "\\x50", 1)).into()),
+        (MULTIPART.into(), part("SAMLResponse", &wide_response).into()),
+        (form.clone(), format!("session=%C2{}{}", cut_later('\u{a0}'), dotted(&cut_later('.'))).into()),
+        (form.clone(), format!("session=%C2\u{1a0}{}", token.replacen('e', &cut_later('e'), 1)).into()),
+        (JSON.into(), format!("{{\"token\":\"{ruby}\"}}").into()),
+        (form.clone(), format!("message={{\"token\":\"{}\"}}", ruby.replace('\\', "%5c")).into()),
     ];
+    let cases: Vec<(String, Vec<u8>)> = cases
+        .into_iter()
+        .chain(odd_claims.iter().map(|claim| (JSON.into(), format!("[\"{}\"]", with_claim(claim)).into())))
+        .chain(odd_claims.iter().map(|claim| (form.clone(), format!("session={}", with_claim(claim)).into())))
+        .collect();
     for (headers, body) in &cases {
         let before = app.complete();
         let request =
@@ -700,6 +736,8 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("session={}", dotted("%252e")),
         format!("message={{\"a\":\"{}\"}}", dotted("%5Cu002e")).replace('"', "%22"),
         format!("access_token={token}"),
+        format!("session={}", with_claim("1e400")),
+        format!("SAMLResponse={}", wide_response.replace('+', "%2b").replace(&cut_later('P'), "%C5%90")),
         format!("SAMLart={}", artifact.replace('+', "%2b")),
         token.clone(),
         format!("{{%22session%22:%22{token}%22}}"),
@@ -713,6 +751,10 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     for header in [
         format!("Authorization: Bearer {token}"),
         format!("X-Token: {token}"),
+        format!("X-Token: {}", with_claim("1e400")),
+        format!("Authorization: Bearer {}", with_claim("\"\\udfff\"")),
+        format!("Authorization: Token token=\"{}\"", token.replace('I', "\\I").replace('.', "\\.")),
+        format!("Authorization: Digest username=\"{}\"", token.replace('n', "\\n").replace('t', "\\t")),
         format!("Sec-WebSocket-Protocol: bearer, {token}"),
         basic(format!("x:{token}")),
         basic(format!("{token}:")).replace("ey", "e!y"),
@@ -743,6 +785,23 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         .replace("Content-Transfer-Encoding: base64\r\n", "");
     assert_eq!(typed(&proxy, "/other", MULTIPART, &none).await.status, 200);
     assert_eq!(typed(&proxy, "/other", &form, "{\"a\":\"b.c\"}").await.status, 200);
+}
+
+/// An app that does not know chunks would read their sizes as letters of the form (thin).
+#[tokio::test]
+async fn sec12_a_form_in_chunks_goes_on_with_its_length() {
+    let app = App::start().await;
+    let proxy = Proxy::start(app.address).await;
+    for kind in ["content-type: application/x-www-form-urlencoded\r\n", ""] {
+        let request = format!(
+            "POST /other HTTP/1.1\r\nhost: app.example\r\n{kind}transfer-encoding: chunked\r\n\r\n3\r\na=1\r\n3\r\n&b=\r\n1\r\n2\r\n0\r\n\r\n"
+        );
+        assert_eq!(send(proxy.address, request).await.status, 200, "{kind}");
+        let received = app.last();
+        assert_eq!(received.body, b"a=1&b=2", "{kind}");
+        let head = received.head.to_ascii_lowercase();
+        assert!(head.contains("content-length: 7") && !head.contains("transfer-encoding"), "{head}");
+    }
 }
 
 /// An app reads headers, and fields of its own, at its callback as everywhere; and scripts and formats make a callback of many addresses.

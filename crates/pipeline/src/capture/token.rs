@@ -232,6 +232,17 @@ fn standing_in(value: &[u8]) -> Result<Vec<Found>, Unclear> {
     Ok(found)
 }
 
+/// A header's value without the backslashes by which parameters are quoted (RFC 9110 section 5.6.4), where it has any.
+pub fn unquoted(value: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'\\', value)?;
+    let mut quoted = false;
+    let mut is_meant = |byte: &u8| {
+        quoted = *byte == b'\\' && !quoted;
+        !quoted
+    };
+    Some(value.iter().copied().filter(|byte| is_meant(byte)).collect())
+}
+
 /// Whether a token stands anywhere in a body that we cannot take apart, whatever it is written in. Escapes of JSON are undone.
 pub fn is_within(body: &[u8]) -> bool {
     let holds = |text: &[u8]| !matches!(within(text).as_deref(), Ok([]));

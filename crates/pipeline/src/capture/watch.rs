@@ -7,6 +7,7 @@
 //!
 //! A token that an app would believe passes under no other name either, where it stands as it is ([`stray`]).
 
+mod cut;
 mod form;
 pub mod inflate;
 mod json;
@@ -25,7 +26,7 @@ use self::stray::StrayScan;
 use self::value::HeldValue;
 use super::bearer::basic_credentials;
 use super::fields::{Field, field_named, may_be_token, may_hold};
-use crate::capture::token::{Addressed, NotForeign, Unclear, decodings};
+use crate::capture::token::{Addressed, NotForeign, Unclear, decodings, unquoted};
 use crate::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
 
 /// By these an app may log a person in, alone.
@@ -240,7 +241,7 @@ impl BodyScan {
     }
 
     fn strays(&self) -> impl Iterator<Item = &StrayScan> {
-        self.stray.iter().chain(self.form.iter().filter_map(FormScan::stray))
+        self.stray.iter().chain(self.form.iter().flat_map(FormScan::strays))
     }
 
     fn values(&self) -> impl Iterator<Item = &HeldValue> {
@@ -373,13 +374,15 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
     sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 
-/// Looks into the value of a header, and into the credentials of `Basic`: some apps take a token for a name or a password.
+/// Looks into the value of a header, as it stands and with its quoted parameters undone, and into the credentials of `Basic`: some apps
+/// take a token for a name or a password.
 pub fn read_header(name: &str, value: &[u8], seeks: &Seeks) -> Sighting {
     let Some(headers) = &seeks.stray_in_headers else { return Sighting::Clear };
     let ours = headers.of(name);
     let look = |text: &[u8]| StrayScan::look(text, ours);
     let credentials = basic_credentials(value).into_iter().flat_map(decodings);
-    let mut sightings = std::iter::once(look(value)).chain(credentials.map(|text| look(&text)));
+    let others = credentials.chain(unquoted(value));
+    let mut sightings = std::iter::once(look(value)).chain(others.map(|text| look(&text)));
     sightings.find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
 }
 

@@ -28,6 +28,12 @@ fn adfs_host(issuer: &str) -> Option<&str> {
     issuer.strip_suffix("/adfs").or(issuer.strip_suffix("/adfs/services/trust"))
 }
 
+/// What all names have in them that [`is_like`] takes for this one, in lower case.
+pub fn telling(ours: &str) -> String {
+    let ours = bare(ours);
+    entra_tenant(&ours).or(adfs_host(&ours)).unwrap_or(&ours).to_owned()
+}
+
 fn bare(name: &str) -> String {
     let name = name.trim();
     let name = name.split_once("://").map_or(name, |(_, rest)| rest);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Alphabet, Padding, Reading, decode, issuer as issuer_of};
+use super::{Alphabet, Padding, Reading, decode, issuer as issuer_of, unescaped};
 use crate::reading::issuer;
 
 /// To whom a token has to speak for the app to believe it.
@@ -19,8 +19,18 @@ impl Addressed {
     /// no audience. What tells an app that a session has ended (RFC 8417) logs no person in.
     pub fn is_payload(&self, payload: &[u8]) -> bool {
         let decoded = decode(payload, Alphabet::Both, Padding::PassedOver);
-        let Ok(Value::Object(claims)) = serde_json::from_slice(&decoded) else { return false };
-        self.are_claims(&claims)
+        match serde_json::from_slice(&decoded) {
+            Ok(Value::Object(claims)) => self.are_claims(&claims),
+            Ok(_) => false,
+            Err(_) => self.is_named_in(&decoded),
+        }
+    }
+
+    /// Whether a payload names an issuer of ours anywhere. For what our parser does not take and others do: a lone surrogate, a number
+    /// beyond a double, members within hundreds of others, `NaN`, letters that are not UTF-8.
+    fn is_named_in(&self, payload: &[u8]) -> bool {
+        let text = unescaped(payload).to_ascii_lowercase();
+        self.issuers.iter().any(|ours| memchr::memmem::find(&text, issuer::telling(ours).as_bytes()).is_some())
     }
 
     /// The same of its claims.

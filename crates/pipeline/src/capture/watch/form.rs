@@ -6,6 +6,9 @@
 //! "SAMLResponse=;PHNhbWxw…"              `;` divides fields for some readers (HTML 4.01 appendix B.2.2), and not for others
 //! ```
 
+use std::borrow::Cow;
+
+use super::cut::Cut;
 use super::stray::StrayScan;
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
@@ -27,6 +30,8 @@ pub struct FormScan {
     inner: Option<FormValue>,
     /// The name, or the value since the last `=` behind one.
     stray: Option<StrayScan>,
+    /// The same as Node's `querystring` reads it where it cannot decode a value, from the first letter that it cuts.
+    cut: Option<Box<(Cut, StrayScan)>>,
 }
 
 impl FormScan {
@@ -40,8 +45,8 @@ impl FormScan {
     }
 
     /// What looks for tokens under any name.
-    pub fn stray(&self) -> Option<&StrayScan> {
-        self.stray.as_ref()
+    pub fn strays(&self) -> impl Iterator<Item = &StrayScan> {
+        self.stray.iter().chain(self.cut.iter().map(|cut| &cut.1))
     }
 
     /// The values that are being read.
@@ -90,14 +95,16 @@ impl FormScan {
             self.stray = Some(StrayScan::default());
         }
         let Some(stray) = &mut self.stray else { return Sighting::Clear };
-        match memchr::memchr(b'+', run) {
-            None => stray.read(run, ours),
-            // A blank, to readers that decode forms.
-            Some(_) => {
-                let spaced: Vec<u8> = run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-                stray.read(&spaced, ours)
-            }
+        // A `+` is a blank, to readers that decode forms.
+        let run: Cow<'_, [u8]> = match memchr::memchr(b'+', run) {
+            None => run.into(),
+            Some(_) => run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect(),
+        };
+        if self.cut.is_none() && Cut::is_needed(&run) {
+            self.cut = Some(Box::new((Cut::default(), stray.fork())));
         }
+        let cut = self.cut.as_mut().map(|cut| cut.1.read(&cut.0.read(&run), ours));
+        super::first([Some(stray.read(&run, ours)), cut])
     }
 
     fn divided(&mut self, divider: u8, seeks: &Seeks) -> Sighting {
@@ -125,7 +132,7 @@ impl FormScan {
     }
 
     fn begin_name(&mut self) {
-        self.stray = None;
+        (self.stray, self.cut) = (None, None);
         self.in_value = false;
         self.name.clear();
     }
@@ -139,6 +146,7 @@ impl FormScan {
     fn name_ended(&mut self, seeks: &Seeks) {
         self.keep_divider(b"=");
         self.in_value = true;
+        self.cut = None;
         self.stray = seeks.stray_under(&self.name).filter(|_| self.for_strays).map(|_| StrayScan::default());
         let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };

@@ -54,7 +54,17 @@ enum Escape {
     Digits {
         missing: u8,
         value: u32,
+        of: Of,
     },
+}
+
+/// Which escape digits belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// `\u`, of JSON itself.
+    U,
+    /// `\x`, of JSON5; to Ruby it is an `x`, and the digits are text.
+    X,
 }
 
 /// Watches one body. Holds a name, and the value behind it where that is looked into.
@@ -273,8 +283,8 @@ impl JsonScan {
         let mut next = Escape::None;
         match escape {
             Escape::Backslash => match byte {
-                b'u' => next = Escape::Digits { missing: 4, value: 0 },
-                b'x' => next = Escape::Digits { missing: 2, value: 0 },
+                b'u' => next = Escape::Digits { missing: 4, value: 0, of: Of::U },
+                b'x' => next = Escape::Digits { missing: 2, value: 0, of: Of::X },
                 b'b' | b'f' => self.keep(b"\x0c"),
                 b'n' => self.keep(b"\n"),
                 b'r' => self.keep(b"\r"),
@@ -283,7 +293,7 @@ impl JsonScan {
                 b'\n' | b'\r' => {}
                 byte => self.keep(&[byte]),
             },
-            Escape::Digits { missing, value } => {
+            Escape::Digits { missing, value, of } => {
                 // To Ruby `\x` is an `x`, and what follows is text.
                 if !byte.is_ascii_hexdigit() {
                     self.place = Place::Text { quote, escape: Escape::None };
@@ -296,7 +306,9 @@ impl JsonScan {
                 if let Some(digit) = char::from(byte).to_digit(16) {
                     let value = value << 4 | digit;
                     if missing > 1 {
-                        next = Escape::Digits { missing: missing - 1, value };
+                        next = Escape::Digits { missing: missing - 1, value, of };
+                    } else if of == Of::X && self.member.is_some() {
+                        return LETTER;
                     } else if let Some(c) = char::from_u32(value) {
                         self.keep(c.encode_utf8(&mut [0; 4]).as_bytes());
                     }
@@ -327,6 +339,7 @@ impl JsonScan {
 
 const WIDE: Sighting = Sighting::Unreadable("JSON in UTF-16 or UTF-32");
 const COMMENT: Sighting = Sighting::Unreadable("JSON with a comment that some readers end earlier than others");
+const LETTER: Sighting = Sighting::Unreadable("JSON with an escape that some readers undo and others take for letters");
 const OVERLONG: Sighting = Sighting::Unreadable("JSON with letters in longer forms than UTF-8 has");
 
 /// Whether a piece, behind a byte, has a letter in a form that is longer than it need be (RFC 3629 section 3). Jackson takes those.

@@ -39,8 +39,9 @@ const OPENING: usize = 256;
 /// Watches one value, or one body. Holds the payload that is being read.
 #[derive(Debug, Default)]
 pub struct StrayScan {
-    escapes: [Escapes; 2],
-    letters: Finder,
+    reader: Reader,
+    /// The same as Ruby reads it, from the first escape in a payload that it takes for letters.
+    lettered: Option<Box<Reader>>,
     body: Option<Box<Body>>,
 }
 
@@ -73,7 +74,7 @@ struct Text {
 }
 
 /// Reads a text with its escapes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Reader {
     escapes: [Escapes; 2],
     letters: Finder,
@@ -82,6 +83,11 @@ struct Reader {
 impl Reader {
     fn find(&mut self, text: &[u8], ours: &Addressed) -> bool {
         self.letters.find(&undo(&mut self.escapes, text), ours)
+    }
+
+    /// The same, from here on, for a reader to whom `\x` and `\U` are letters.
+    fn lettered(&self) -> Self {
+        Self { escapes: self.escapes.each_ref().map(Escapes::lettered), letters: self.letters.clone() }
     }
 }
 
@@ -95,6 +101,11 @@ impl StrayScan {
         let (first, opening, is_wide, markup, is_json) = (0, Vec::new(), false, None, false);
         let body = Body { first, opening, is_wide, markup, is_form, is_json, saml, is_file };
         Self { body: Some(Box::new(body)), ..Self::default() }
+    }
+
+    /// The same, to read on in another way from here. Not of a body.
+    pub fn fork(&self) -> Self {
+        Self { reader: self.reader.clone(), lettered: self.lettered.clone(), body: None }
     }
 
     /// Looks into a value that is read whole.
@@ -124,7 +135,8 @@ impl StrayScan {
     pub fn held(&self) -> usize {
         let markup = self.body.as_ref().and_then(|body| body.markup.as_ref());
         let readers = markup.into_iter().flat_map(|text| text.own.iter().chain([&text.joined]));
-        self.letters.held() + readers.map(|reader| reader.letters.held()).sum::<usize>()
+        let lettered = self.lettered.as_deref();
+        [&self.reader].into_iter().chain(lettered).chain(readers).map(|reader| reader.letters.held()).sum()
     }
 
     /// Whether what was read so far ends within what may be a payload.
@@ -148,13 +160,30 @@ impl StrayScan {
         let body = self.body.as_deref_mut();
         let is_field = body.as_ref().is_some_and(|body| body.is_form && !body.is_json && body.markup.is_none());
         // Also of what is not text: a part of it, or a form in it to a lax reader, may be.
-        let found = !is_field && self.letters.find(&undo(&mut self.escapes, piece), ours);
+        let found = !is_field && find_either(&mut self.reader, &mut self.lettered, piece, ours);
         match body {
             _ if found => OURS,
             Some(body) => body.markup(piece, ours),
             None => Sighting::Clear,
         }
     }
+}
+
+/// Whether a payload that is ours ends in this piece, to either reader. The second one reads along only while it matters: most pieces
+/// have no escape that is read in two ways, and most that have one hold nothing that begins like a payload.
+fn find_either(reader: &mut Reader, lettered: &mut Option<Box<Reader>>, piece: &[u8], ours: &Addressed) -> bool {
+    let mut other = match lettered.take() {
+        None if escapes::may_differ(piece) || reader.escapes.iter().any(|it| !it.is_between()) => {
+            Some(Box::new(reader.lettered()))
+        }
+        other => other,
+    };
+    let before = reader.letters.begun;
+    let found = reader.find(piece, ours);
+    let matters = reader.letters.begun != before || other.as_ref().is_some_and(|other| other.letters.held() > 0);
+    let other_found = matters && other.as_mut().is_some_and(|other| other.find(piece, ours));
+    *lettered = other.filter(|other| matters && other.letters.held() > 0);
+    found || other_found
 }
 
 impl Body {
@@ -247,9 +276,11 @@ fn is_before_markup(byte: u8) -> bool {
 
 /// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
 /// rewritten (jwcrypto), and some drop blanks.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Finder {
     place: Place,
+    /// How many letters could have begun a payload so far.
+    begun: usize,
     /// The letters of the payload, and of what follows where a quote may have ended it.
     payload: Vec<u8>,
     whole: Start,
@@ -324,6 +355,7 @@ impl Finder {
                     continue;
                 }
                 self.payload.push(*byte);
+                self.begun = self.begun.wrapping_add(usize::from(self.payload.len() == 1));
                 self.place = Place::Payload;
                 if !self.may_go_on() {
                     self.begin(Place::Before);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::cut::Cut;
 use crate::capture::fields::Field;
 use crate::capture::token::{self, Beginning, HEAD, NotForeign, Unclear};
 
@@ -119,8 +120,8 @@ impl HeldValue {
         self.text.drain(..blanks - kept);
     }
 
-    /// The value as readers see it to whom a `+` of a form is a blank, to whom it is a letter, and who trim blanks and take those that
-    /// are left for letters (`str_replace(' ', '+', …)`).
+    /// The value as readers see it to whom a `+` of a form is a blank, to whom it is a letter, who trim blanks and take those that
+    /// are left for letters (`str_replace(' ', '+', …)`), and who cut letters to a byte (Node's `Buffer.from(value, 'base64')`).
     fn readings(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
         let with = |text: &[u8], plus: u8, blank: u8| -> Cow<'_, [u8]> {
             let byte = |byte: &u8| match *byte {
@@ -142,7 +143,8 @@ impl HeldValue {
         });
         let one = if has_plus { with(&self.text, b' ', b' ') } else { Cow::Borrowed(self.text.as_slice()) };
         let letters = has_plus.then(|| with(&self.text, b'+', b' '));
-        std::iter::once(one).chain(letters).chain(mended)
+        let cut = Cut::is_needed(&self.text).then(|| Cow::Owned(Cut::default().read(&with(bare, b' ', b' '))));
+        std::iter::once(one).chain(letters).chain(mended).chain(cut)
     }
 
     /// Bytes that are held.

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 /// `%2e`, `%u002e`, `\x2e`, `\u002e`, `\u{2e}`, `\U0000002e`, `&#46;`, `&#x2e;`, and a line that goes on behind a backslash.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Escapes {
     /// What may be the beginning of an escape, as it came.
     open: Vec<u8>,
     /// A line went on: blanks at the next one's start are not part of it (TOML, YAML).
     continued: bool,
+    /// `\x` and `\U` are letters, as to Ruby.
+    lettered: bool,
 }
 
 /// `\v` and `\0`, which are letters to some.
@@ -32,6 +34,11 @@ impl Escapes {
     /// Whether nothing is open from the pieces before.
     pub fn is_between(&self) -> bool {
         self.open.is_empty() && !self.continued
+    }
+
+    /// The same, from here on, for a reader to whom `\x` and `\U` are letters.
+    pub fn lettered(&self) -> Self {
+        Self { lettered: true, ..self.clone() }
     }
 
     /// The text of the next piece, but for an escape that is yet to end.
@@ -67,7 +74,11 @@ impl Escapes {
             return;
         }
         self.open.push(byte);
-        match read(&self.open) {
+        let escape = match self.open.as_slice() {
+            [b'\\', letter @ (b'x' | b'U')] if self.lettered => Escape::Whole(Some(*letter)),
+            open => read(open),
+        };
+        match escape {
             Escape::GoesOn if self.open.len() < MOST => {}
             Escape::Whole(letter) => {
                 self.continued = matches!(self.open.as_slice(), [b'\\', b'\r' | b'\n']);
@@ -90,6 +101,22 @@ impl Escapes {
 /// Where the first escape begins, if any does.
 pub fn next(text: &[u8]) -> Option<usize> {
     memchr::memchr3(b'%', b'\\', b'&', text)
+}
+
+/// Whether a piece has an escape that [`Escapes::lettered`] reads otherwise, as it stands or with its backslash escaped.
+pub fn may_differ(piece: &[u8]) -> bool {
+    memchr::memchr2_iter(b'\\', b'%', piece).any(|at| {
+        matches!(
+            piece.get(at..),
+            Some(
+                [b'\\', b'x' | b'U' | b'\\' | b'u', ..]
+                    | [b'\\']
+                    | [b'%', b'5', b'C' | b'c', ..]
+                    | [b'%']
+                    | [b'%', b'5']
+            )
+        )
+    })
 }
 
 fn read(open: &[u8]) -> Escape {
