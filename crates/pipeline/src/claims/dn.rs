@@ -203,6 +203,21 @@ mod tests {
         }
     }
 
+    /// A quote is one where a value begins, and nowhere else.
+    #[test]
+    fn a_delimiter_within_quotes_splits_nothing() {
+        for (value, pieces) in [
+            ("CN=\"a;b\",OU=c;CN=d", &["CN=\"a;b\",OU=c", "CN=d"][..]),
+            ("CN= \"a;b\";CN=d", &["CN= \"a;b\"", "CN=d"]),
+            ("CN=a\"b;CN=c\"d", &["CN=a\"b", "CN=c\"d"]),
+            ("a\"b;c\"d", &["a\"b", "c\"d"]),
+            ("CN=\"a;b", &["CN=\"a", "b"]),
+            ("CN=a\\;b;CN=c", &["CN=a\\;b", "CN=c"]),
+        ] {
+            assert_eq!(split(value, ";"), pieces, "{value}");
+        }
+    }
+
     #[test]
     fn what_is_no_name_or_has_no_first_value_stays_whole() {
         for text in [

@@ -72,7 +72,7 @@ fn shortest<'r, I: Iterator<Item = (&'r RoleName, usize)>>(
                 circle.reverse();
                 return Some(circle);
             }
-            if next != start && !reached.contains_key(&next) {
+            if !reached.contains_key(&next) {
                 reached.insert(next, (at, role, next));
                 waiting.push_back(next);
             }

@@ -322,6 +322,20 @@ mod tests {
     }
 
     #[test]
+    fn dots_that_some_readers_find_are_ambiguous() {
+        for text in ["..", "a/../b", "a/. ./b", "a/.\t.", "a/..\u{7f}", "a\\..;x", "a/...", "a\0"] {
+            assert!(is_ambiguous(text.as_bytes()), "{text:?}");
+        }
+        for text in ["a", "a/./b", "a/..b", "a/b..", "a/.b.", "a; ..", "a/. b ."] {
+            assert!(!is_ambiguous(text.as_bytes()), "{text:?}");
+        }
+        for bytes in [&b"\xc0\xaf"[..], b"a\xc1\xae", b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf"] {
+            assert!(is_ambiguous(bytes), "{bytes:x?}");
+        }
+        assert!(!is_ambiguous("\u{e9}\u{2126}\u{1f600}".as_bytes()));
+    }
+
+    #[test]
     fn the_quick_way_agrees_with_the_lax_one() {
         for path in ["/a/b.c", "/a_b~c-9", "/", "/a.b"] {
             assert!(is_plain(path.as_bytes()), "{path}");

@@ -20,6 +20,7 @@ mod fuzz;
 mod holds;
 mod interleavings;
 mod kit;
+mod lints;
 mod logouts;
 mod mapping_laws;
 mod oidc_verify;

@@ -2,7 +2,7 @@
 
 use loginsync_pipeline::decision::{self, About, Act, By, Kept, MERGED, Needs, Rekeyed, Save};
 use loginsync_pipeline::ids::{MappingId, Target, Timestamp, UserId};
-use loginsync_pipeline::record::{Bound, Deny, Disabled, Record, Rest, Stopped};
+use loginsync_pipeline::record::{Bound, Deny, Disabled, Holding, Record, Rest, Stopped};
 
 use crate::world::{NOW, World, by_hand, case, group, mapped, role, rules, user};
 
@@ -346,6 +346,30 @@ fn two_users_become_one() {
     // Looking tells the outcome of merging without the word, and writes no row.
     let (foretold, looked) = rekeyed(&before, &[(1, 2)], false, None).unwrap();
     assert_eq!((foretold, looked.audit), (told, vec![]));
+}
+
+/// Of two grants by hand the one that an administrator made stays.
+#[test]
+fn an_administrators_grant_stays_when_two_become_one() {
+    for (own, other, as_admin, granted_by) in [
+        (None, Some(true), Some(true), "other"),
+        (Some(false), Some(true), Some(true), "other"),
+        (Some(true), Some(true), Some(true), "own"),
+        (Some(true), Some(false), Some(true), "own"),
+        (Some(true), None, Some(true), "own"),
+        (Some(false), None, Some(false), "own"),
+    ] {
+        let of = |by: &str, as_admin| {
+            let mut record = Record::new(NOW);
+            let holding = Holding { granted_by: by.into(), as_admin, ..Holding::mapped(NOW) };
+            record.holdings.insert(by_hand(group("D")), holding);
+            record
+        };
+        let mut record = of("own", own);
+        record.absorb(&of("other", other));
+        let holding = &record.holdings[&by_hand(group("D"))];
+        assert_eq!((holding.as_admin, holding.granted_by.as_str()), (as_admin, granted_by), "{own:?} {other:?}");
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ impl Decoder {
         match (opening, coding) {
             ([0x1f, 0x8b, ..], _) => Some(Self::Gzip(MultiGzDecoder::new(Vec::new()))),
             ([first, second, ..], _)
-                if first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)).is_multiple_of(31) =>
+                if first & 0x0f == 8 && u16::from_be_bytes([*first, *second]).is_multiple_of(31) =>
             {
                 Some(Self::Zlib(ZlibDecoder::new(Vec::new())))
             }

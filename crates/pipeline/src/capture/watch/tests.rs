@@ -113,6 +113,8 @@ fn json_is_seen_as_lenient_parsers_read_it() {
             "{//'\n'id_token':'@'}",
             "{#\"\nid_token=\"@\"}",
             "{id_token: @}",
+            "{id_token : @ }",
+            "{id_token\n:\t@\n}",
             "{\"a\":\"\\\"\",\"id_token\"/**/:[\"@\"]}",
             "{\"id_token\":{\"value\":\"@\"}}",
             "{\"id_token\":1,\"id_token\":\"@\"}",
@@ -178,6 +180,7 @@ fn parts_are_seen_by_whatever_name_a_reader_finds() {
         "X: y\u{85}Content-Disposition: form-data; name=\"id_token\"",
         "Content-Disposition: form-data; filename*=utf-8''id_token",
         "Content-Disposition: form-data; name=\"\"; filename=\"id_token\"",
+        "Content-Disposition: form-data; name=\"id\\_token\"; filename=\"x\"",
         // Names that end where it suits.
         "Content-Disposition: form-data; name=id_token=x",
         "Content-Disposition: form-data; name=id_token/x",
@@ -254,6 +257,23 @@ fn little_is_held_of_whatever_comes() {
             assert_eq!(scan.read(&[piece; 10_000]), Sighting::Clear);
             assert!(scan.held() < 70_000, "{}", scan.held());
         }
+    }
+}
+
+/// It stands for a response that the app fetches.
+#[test]
+fn an_artifact_is_a_login_where_assertions_are() {
+    let artifact = STANDARD.encode([&[0, 4][..], &[7; 42]].concat());
+    for (value, assertions, expected) in [
+        (artifact.as_str(), true, unclear(Field::SamlArt, Unclear::NoIssuer)),
+        (artifact.as_str(), false, Sighting::Clear),
+        ("a%20word", true, Sighting::Clear),
+        ("a%20word", false, Sighting::Clear),
+    ] {
+        let seeks = Seeks { assertions, ..seeks() };
+        let body = format!("SAMLart={}", value.replace('+', "%2b"));
+        let scan = BodyScan::new(&seeks, &readings([FORM.as_bytes()].into_iter())).unwrap();
+        assert_eq!(scan.unwrap().read_whole(body.as_bytes()), expected, "{value} {assertions}");
     }
 }
 
