@@ -46,10 +46,8 @@ impl DecryptionKey {
             }
             _ => return Err(DecryptionKeyError::Key),
         };
+        // The library takes none of less than 2048 bits.
         let key = key.map_err(|_| DecryptionKeyError::Key)?;
-        if key.key_size_bits() < 2048 {
-            return Err(DecryptionKeyError::Key);
-        }
         OaepPrivateDecryptingKey::new(key).map(|key| Self { key }).map_err(|_| DecryptionKeyError::Key)
     }
 }

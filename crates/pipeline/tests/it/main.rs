@@ -16,6 +16,7 @@
 mod adoption;
 mod bearers;
 mod decision;
+mod definitions;
 mod forecasts;
 mod fuzz;
 mod holds;

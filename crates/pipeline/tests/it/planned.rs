@@ -16,7 +16,7 @@ use crate::world::{
 };
 
 /// Rules whose providers declare the claim that the mappings read.
-fn declared(change: impl FnOnce(&mut Rules)) -> RuleSet {
+pub fn declared(change: impl FnOnce(&mut Rules)) -> RuleSet {
     rules_with(1, |rules| {
         for provider in rules.providers.values_mut() {
             provider.claims = vec![claim_rule()];

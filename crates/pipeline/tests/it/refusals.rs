@@ -99,6 +99,17 @@ fn of_messages_at_a_callback() {
 }
 
 #[test]
+fn of_bodies_whose_bytes_are_not_letters() {
+    let watched = [Arc::new(kit::saml_provider())];
+    for body in [&b"\xff\xfea=b"[..], b"\xfe\xffa=b", b"a=b\0"] {
+        let content_type = Some("application/x-www-form-urlencoded");
+        let message = CallbackMessage { method: &Method::POST, query: None, content_type, encoded: false, body };
+        let found = refusal(capture::read(&watched, message, 1024)).unwrap();
+        assert!(found.contains("it is in UTF-16 or UTF-32"), "{body:x?}: {found}");
+    }
+}
+
+#[test]
 fn of_id_tokens() {
     let good = r#"{"alg":"RS256"}"#;
     let texts = [
