@@ -33,6 +33,7 @@ mod plans;
 mod published;
 mod refusals;
 mod roles_that_count;
+mod saml_assertions;
 mod saml_attacks;
 mod saml_cases;
 mod saml_logins;
