@@ -189,6 +189,23 @@ fn what_is_signed_for_another_purpose_is_no_login() {
     }
 }
 
+/// RFC 7617 section 2, and blanks as lenient readers take them.
+#[test]
+fn credentials_of_basic_are_found_behind_its_name() {
+    for (value, expected) in [
+        ("Basic YTpi", Some("YTpi")),
+        (" bAsIc\t YTpi ", Some("YTpi")),
+        ("Basic ", None),
+        ("Basic", None),
+        ("BasicYTpi", None),
+        ("Token YTpi", None),
+        ("Bas", None),
+    ] {
+        let found = bearer::basic_credentials(value.as_bytes());
+        assert_eq!(found, expected.map(str::as_bytes), "{value}");
+    }
+}
+
 // --------------------------------------------------------------------------------------------------- beside an ID token
 
 /// A verified ID token of alice's.

@@ -260,6 +260,12 @@ fn little_is_held_of_whatever_comes() {
     }
 }
 
+#[test]
+fn nothing_is_sought_where_no_login_comes() {
+    assert!(Seeks::default().is_nothing() && !seeks().is_nothing());
+    assert!(!Seeks { captured: true, ..Seeks::default() }.is_nothing());
+}
+
 /// It stands for a response that the app fetches.
 #[test]
 fn an_artifact_is_a_login_where_assertions_are() {
