@@ -1,6 +1,7 @@
 //! Mappings whose conditions on roles lead back to themselves. They are legal, and give nothing by themselves: a role counts
 //! only while something outside the circle gives it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Lint, Linter, about};
@@ -72,8 +73,8 @@ fn shortest<'r, I: Iterator<Item = (&'r RoleName, usize)>>(
                 circle.reverse();
                 return Some(circle);
             }
-            if !reached.contains_key(&next) {
-                reached.insert(next, (at, role, next));
+            if let Entry::Vacant(place) = reached.entry(next) {
+                place.insert((at, role, next));
                 waiting.push_back(next);
             }
         }
