@@ -435,7 +435,7 @@ async fn take(
     let may_hold = matches!(route, Route::Other | Route::LoginPath);
     let for_bearer = site.bearers.as_ref().is_some_and(|bearers| bearers.reads_form(request.headers()));
     let for_callback = beside.is_watched() && posts_form(&request);
-    // In chunks its sizes would stand between its letters for an app that does not know chunks (thin).
+    // An app that does not know chunks (thin) would read their sizes as a part of the form.
     let for_length = !seeks.is_nothing() && posts_form(&request) && request.body().size_hint().exact().is_none();
     if may_hold && (for_bearer || for_callback || for_length) {
         let form = Box::pin(hold_form(site, peer, &mut request, seeks, for_bearer)).await?;

@@ -26,19 +26,19 @@ impl Addressed {
         }
     }
 
-    /// Whether a payload names an issuer of ours anywhere. For what our parser does not take and others do: a lone surrogate, a number
-    /// beyond a double, members within hundreds of others, `NaN`, letters that are not UTF-8.
-    fn is_named_in(&self, payload: &[u8]) -> bool {
-        let text = unescaped(payload).to_ascii_lowercase();
-        self.issuers.iter().any(|ours| memchr::memmem::find(&text, issuer::telling(ours).as_bytes()).is_some())
-    }
-
     /// The same of its claims.
     pub fn are_claims(&self, claims: &Map<String, Value>) -> bool {
         let Reading::Token { issuer: named } = issuer_of([claims]) else { return false };
         let is_ours = self.issuers.iter().any(|ours| issuer::is_like(&named, ours));
         let is_event = matches!(claims.get("events"), Some(Value::Object(events)) if !events.is_empty());
         is_ours && (!is_event || claims.contains_key("nonce")) && self.is_for(claims)
+    }
+
+    /// Whether a payload names an issuer of ours anywhere. For what our parser does not take and others do: a lone surrogate, a number
+    /// beyond a double, members within hundreds of others, `NaN`, letters that are not UTF-8.
+    fn is_named_in(&self, payload: &[u8]) -> bool {
+        let text = unescaped(payload).to_ascii_lowercase();
+        self.issuers.iter().any(|ours| memchr::memmem::find(&text, issuer::telling(ours).as_bytes()).is_some())
     }
 
     /// Keycloak and others name the app as the client that a token was issued to, and many apps look at neither.
