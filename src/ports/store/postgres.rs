@@ -60,9 +60,11 @@ const QUEUES: usize = 256;
 const READY: Duration = Duration::from_secs(1);
 /// The server's clock, in milliseconds since 1970.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-/// How often something is decided again because others were faster. `store.timeout` comes first for what is slow: during an import a
-/// login was seen to lose to twenty changes of rules in 0.4 s.
-const TRIES: usize = 500;
+/// How often something is decided again because others were faster.
+const TRIES: usize = 20;
+/// After so many tries the rules are locked before the next one looks: during an import a login was seen to lose to twenty changes of
+/// rules in 0.4 s.
+const TRIES_BEFORE_RULES: usize = 3;
 
 /// What transactions lock besides rows, until they end. Each database has its own.
 mod locks {

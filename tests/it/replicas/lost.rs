@@ -19,6 +19,9 @@ const LOSES_AN_ANSWER_AND_ENDS: u8 = 2;
 /// What is locked stays so: nothing is carried from then on, and no connection ends.
 const ENDS_AT_A_LOCK: u8 = 3;
 const ENDED: u8 = 4;
+/// Each commit of something that is in the audit waits until it is told to go on.
+const HOLDS_COMMITS: u8 = 5;
+const HOLDS_ONE: u8 = 6;
 
 /// A way to the server that breaks when it is told to.
 struct Network {
@@ -63,10 +66,16 @@ async fn carry(client: UnixStream, server: UnixStream, state: Arc<AtomicU8>) {
             read = from_client.read(&mut asking) => {
                 let Ok(read @ 1..) = read else { return };
                 asked.extend_from_slice(&asking[..read]);
+                let says = |text: &[u8]| asked.windows(text.len()).any(|window| window == text);
+                if state.load(Ordering::SeqCst) == HOLDS_COMMITS && says(b"INSERT INTO loginsync.audit ") && says(b"COMMIT") {
+                    state.store(HOLDS_ONE, Ordering::SeqCst);
+                    while state.load(Ordering::SeqCst) == HOLDS_ONE {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                }
                 if state.load(Ordering::SeqCst) != ENDED && to_server.write_all(&asking[..read]).await.is_err() {
                     return;
                 }
-                let says = |text: &[u8]| asked.windows(text.len()).any(|window| window == text);
                 match state.load(Ordering::SeqCst) {
                     now @ (LOSES_AN_ANSWER | LOSES_AN_ANSWER_AND_ENDS)
                         if says(b"INSERT INTO loginsync.audit ") && says(b"COMMIT") =>
@@ -163,4 +172,39 @@ async fn what_a_lost_sidecar_has_locked_is_free_again() {
     })
     .await;
     println!("a lost sidecar held a row up for {:.1} s more than its own limit", began.elapsed().as_secs_f64());
+}
+
+/// Before each commit of a login the rules change, faster than this replica adopts them, as in an import at another: the login locks them
+/// and enters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_enters_though_the_rules_change_before_each_of_its_commits() {
+    let Some((scene, straight, network)) = apart().await else { return };
+    let house = scene.replica(&group("staff", "Staff")).await;
+    assert_eq!(scene.log_in(&house, "alice", &["staff"]).await.0, 200);
+    let other = straight.database.client().await;
+    other.batch_execute("SET lock_timeout = '300ms'").await.unwrap();
+    network.will(HOLDS_COMMITS);
+    let token = scene.token("bob", &["staff"]);
+    let login = async { scene.spend(&house, &token, "bob").await };
+    let mut lost = 0;
+    let changes = async {
+        for _ in 0..200 {
+            while network.state.load(Ordering::SeqCst) != HOLDS_ONE {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // What each change of rules does, below the lock of rules.
+            let change = "BEGIN; SELECT pg_advisory_xact_lock(119225732104194);
+                          UPDATE loginsync.rules SET generation = generation + 1; COMMIT";
+            match other.batch_execute(change).await {
+                Ok(()) => lost += 1,
+                Err(_) => other.batch_execute("ROLLBACK").await.unwrap(),
+            }
+            network.will(HOLDS_COMMITS);
+        }
+        network.will(WHOLE);
+        std::future::pending::<()>().await;
+    };
+    let (status, groups) = tokio::select! { entered = login => entered, () = changes => (0, Vec::new()) };
+    assert_eq!((status, groups), (200, vec!["Staff".to_owned()]), "lost {lost} times");
+    assert!((1..20).contains(&lost), "lost {lost} times");
 }

@@ -12,7 +12,10 @@ use super::facts::Look;
 use super::pipe::{Failed, Pipe, Statement, Value, get, values};
 use super::records::{self, COLUMNS};
 use super::replicas::Revision;
-use super::{NOW, PgStore, TRIES, audit, catalogue, erased, events, locks, outbox, replicas, schema, settings};
+use super::{
+    NOW, PgStore, TRIES, TRIES_BEFORE_RULES, audit, catalogue, erased, events, locks, outbox, replicas, schema,
+    settings,
+};
 use crate::pipeline::decision::{About, Changes, Entry, Facts, Kept, Needs, Question, Save, Seen, Shared, restored};
 use crate::pipeline::ids::{Target, Timestamp, UserId};
 use crate::pipeline::record::Record;
@@ -47,6 +50,9 @@ struct Locked {
     questions: BTreeSet<Question>,
     /// The users whom it was asked for, by number.
     asked: Vec<i64>,
+    /// The rules, so that no change of them comes before the commit. Exclusively: a step may change them itself, and two that share the
+    /// lock would wait for each other.
+    rules: bool,
 }
 
 impl Locked {
@@ -69,6 +75,11 @@ impl Locked {
 
     /// Those who ask about one target wait for each other, and for those who ask about everything; in one order.
     fn statements(&self, names: &Names) -> Vec<Statement> {
+        let rules = self.rules.then(|| lock(locks::RULES, "pg_advisory_xact_lock"));
+        self.facts(names).into_iter().chain(rules).collect()
+    }
+
+    fn facts(&self, names: &Names) -> Vec<Statement> {
         if self.questions.is_empty() {
             return Vec::new();
         }
@@ -136,7 +147,10 @@ pub(super) async fn transact(store: &PgStore, ask: Ask, mut step: Step, in_doubt
                 (locked.users, locked.asked) = (true, asked);
                 locked.questions.extend(questions);
             }
-            Err(Failed::Lost) => locked.users = true,
+            Err(Failed::Lost) => {
+                locked.users = true;
+                locked.rules = tries >= TRIES_BEFORE_RULES;
+            }
             Err(Failed::Unnumbered(targets)) => store.write(records::number_all(&targets)).await?,
             // What was not sent to be committed was not; what was is looked for, until the caller's time is over.
             Err(Failed::Unknown | Failed::Store(StoreError::Unavailable(_))) if in_doubt.load(Ordering::Relaxed) => {
