@@ -17,7 +17,8 @@ use super::respond::{self, Trouble};
 use crate::config::{ForwardAuth, Gateway, PublicUrl};
 
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+/// What a gateway asks about. No request that passes has it.
+pub const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
 /// A gateway's question.

@@ -278,22 +278,30 @@ impl Sought {
 
     /// What a message to a callback may not carry next to its login.
     fn at_callback(&self, parts: &request::Parts) -> &Seeks {
-        if self.passes(&parts.method, &parts.uri, &parts.headers) { &self.passed } else { &self.beside_captured }
+        if self.passes(Some(&parts.method), target_of(&parts.uri), &parts.headers) {
+            &self.passed
+        } else {
+            &self.beside_captured
+        }
     }
 
-    /// At the path of a callback they are refused whatever the operator says: the app may find the rest of its address in a body
-    /// or a
-    /// cookie.
-    fn of<B>(&self, request: &Request<B>, beside: &Beside<'_>) -> &Seeks {
-        let passes = || self.passes(request.method(), request.uri(), request.headers());
-        if beside.is_empty() && passes() { &self.passed } else { &self.refused }
+    /// At the path of a callback they are refused whatever the operator says: the app may find the rest of its address in a body or a
+    /// cookie. `method` is `None` if it is not known.
+    fn of(&self, method: Option<&Method>, target: &str, headers: &HeaderMap, beside: &Beside<'_>) -> &Seeks {
+        if beside.is_empty() && self.passes(method, target, headers) { &self.passed } else { &self.refused }
     }
 
     /// Whether the operator lets logins pass at an address.
-    fn passes(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-        let is_overridden = || gate::names_a_method(headers, uri.path_and_query().map_or("", |target| target.as_str()));
-        self.paths.need("", method, uri.path(), is_overridden) == Need::Nothing
+    fn passes(&self, method: Option<&Method>, target: &str, headers: &HeaderMap) -> bool {
+        let is_overridden = || method.is_none() || gate::names_a_method(headers, target);
+        let path = target.split('?').next().unwrap_or_default();
+        self.paths.need("", method.unwrap_or(&Method::GET), path, is_overridden) == Need::Nothing
     }
+}
+
+/// Path and query.
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", |target| target.as_str())
 }
 
 /// What sessions need, where a configuration asks for any.
@@ -362,7 +370,7 @@ pub const USUAL_HEAD: usize = 8 << 10;
 /// The length of a head that is counted among what is held.
 fn unusual_head(request: &Request<Arriving>) -> Option<usize> {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let target = target_of(request.uri()).len();
     Some(fields + target).filter(|length| *length > USUAL_HEAD)
 }
 
@@ -431,7 +439,7 @@ async fn take(
         return Ok(Answered::Own(published));
     }
     let Found { mut route, beside } = site.router.route(request.uri().path(), request.uri().query());
-    let seeks = site.seeks.of(&request, &beside);
+    let seeks = site.seeks.of(Some(request.method()), target_of(request.uri()), request.headers(), &beside);
     let may_hold = matches!(route, Route::Other | Route::LoginPath);
     let for_bearer = site.bearers.as_ref().is_some_and(|bearers| bearers.reads_form(request.headers()));
     let for_callback = beside.is_watched() && posts_form(&request);
@@ -572,7 +580,7 @@ fn check_target(request: &mut Request<Arriving>, own: &HeaderValue) -> Result<()
     if request.method() == Method::CONNECT {
         return Err(Trouble::Connect);
     }
-    let target = request.uri().path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    let target = target_of(request.uri());
     if !(target.starts_with('/') || (target == "*" && request.method() == Method::OPTIONS)) {
         return Err(Trouble::Target);
     }

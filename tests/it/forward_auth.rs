@@ -191,3 +191,56 @@ async fn out5_an_address_that_is_not_escaped_is_taken_as_it_is_meant() {
     assert_eq!(answer.status, 303);
     assert_eq!(location(&answer), "https://app.example/.loginsync/sign-in?rd=%2F%25C3%25A4%2Fb%3Fc%3D%25C3%25B6");
 }
+
+/// What a page of the app would refuse from a request through here is refused in a question too: next to a session, the token of another
+/// person, in the headers or in the address that the gateway tells.
+#[tokio::test]
+async fn a_question_about_a_request_with_another_token_is_never_a_yes() {
+    const READS_TOKENS: &str = r#"
+
+        [[provider]]
+        name = "posts"
+        mode = "oidc-form-post"
+        issuer = "https://other.example"
+        client_id = "posts"
+        callback = "/posted"
+        jwks_file = "fixtures/tokens/jwks.json"
+        authorization_endpoint = "https://other.example/authorize"
+    "#;
+    for (gateway, path) in [("nginx", "/.loginsync/auth"), ("envoy", "/.loginsync/auth")] {
+        let more: &'static str =
+            Box::leak(format!("[forward_auth]\ngateway = \"{gateway}\"{READS_TOKENS}").into_boxed_str());
+        let scene = Scene::open(of(more)).await;
+        let mut browser = scene.browser();
+        browser.log_in(|_| {}).await;
+        let asks =
+            async |browser: &mut crate::relying_party::Browser<'_>, target: &str, header: Option<(&str, &str)>| {
+                let uri = [("x-forwarded-uri", target), ("x-forwarded-method", "GET")];
+                let (path, told) = match gateway {
+                    "envoy" => (format!("{path}{target}"), &uri[..0]),
+                    _ => (path.to_owned(), &uri[..]),
+                };
+                let headers: Vec<(&str, &str)> = told.iter().copied().chain(header).collect();
+                browser.send("GET", &path, &headers, b"").await.status
+            };
+        let token = scene.token("n", |claims| claims["sub"] = json!("mallory"));
+        let api = scene.token("n", |claims| claims["aud"] = json!("api://the app"));
+        let other = scene.token("n", |claims| claims["aud"] = json!("another app"));
+        assert_eq!(asks(&mut browser, "/reports", None).await, 200, "{gateway}");
+        assert_eq!(
+            asks(&mut browser, &format!("/reports?t={other}"), Some(("x-token", &other))).await,
+            200,
+            "{gateway}"
+        );
+        for name in ["authorization", "x-token", "x-api-token"] {
+            for token in [&token, &api, &format!("Bearer {token}")] {
+                assert_eq!(asks(&mut browser, "/reports", Some((name, token))).await, 403, "{gateway}: {name}");
+            }
+        }
+        for name in ["id_token", "access_token", "t"] {
+            assert_eq!(asks(&mut browser, &format!("/reports?{name}={token}"), None).await, 403, "{gateway}: {name}");
+        }
+        // Callbacks come through here afterwards.
+        assert_eq!(asks(&mut browser, &format!("/posted?t={token}"), None).await, 200, "{gateway}");
+    }
+}

@@ -101,7 +101,7 @@ impl Arrival {
         let mut session = None;
         if let Some(gate) = site.gate.as_ref().filter(|_| !borne) {
             let uri = self.parts.uri.clone();
-            let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+            let target = super::target_of(&uri);
             let (method, headers) = (self.parts.method.clone(), &mut self.parts.headers);
             let looked = gate::Parts { method: &method, target, headers, client: self.client };
             let admitted = gate.admit(site, &self.jar, looked).await?;

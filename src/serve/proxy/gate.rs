@@ -76,17 +76,21 @@ impl Gate {
         Some(rules.need(host, method.unwrap_or(&Method::GET), path, is_overridden))
     }
 
-    /// What a request needs that a gateway asks about. Where paths need nothing by themselves, all need a session here: that is
-    /// what the gateway asks for.
-    fn need_at_gateway(&self, wanted: &Wanted, headers: &HeaderMap) -> Need {
-        // Rules speak of paths as the app has them.
-        let (target, is_below) = match wanted.host {
+    /// Path and query as the app has them, and whether they are of the app at all.
+    fn to_app<'w>(&self, wanted: &'w Wanted) -> (&'w str, bool) {
+        match wanted.host {
             Some(_) => (wanted.target.as_str(), true),
             None => match wanted.target.strip_prefix(self.public.base.as_str()) {
                 Some(rest) if rest.starts_with('/') => (rest, true),
                 _ => (wanted.target.as_str(), self.public.base.is_empty()),
             },
-        };
+        }
+    }
+
+    /// What a request needs that a gateway asks about. Where paths need nothing by themselves, all need a session here: that is
+    /// what the gateway asks for.
+    fn need_at_gateway(&self, wanted: &Wanted, headers: &HeaderMap) -> Need {
+        let (target, is_below) = self.to_app(wanted);
         let host = wanted.host.as_deref().unwrap_or(&self.host);
         match self.need(host, wanted.method.as_ref(), target, headers) {
             Some(Need::Nothing) if !wanted.is_told || !is_below => Need::Session,
@@ -170,7 +174,7 @@ pub async fn admit(
     let Some(gate) = &site.gate else { return Ok(Admitted::Passes(None)) };
     let uri = request.uri().clone();
     let method = request.method().clone();
-    let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+    let target = super::target_of(&uri);
     let parts = Parts { method: &method, target, headers: request.headers_mut(), client };
     gate.admit(site, jar, parts).await
 }
@@ -237,6 +241,8 @@ async fn ask(
         return Err(Trouble::NoGateway);
     }
     let wanted = forward_auth::wanted(settings, &gate.public, question)?;
+    let (target, _) = gate.to_app(&wanted);
+    scan::asked_about(site, wanted.method.as_ref(), target, question.headers)?;
     if let Some(bearers) = &site.bearers {
         // The query of the request that is asked about; of this one it was looked into before.
         let query = wanted.target.split_once('?').map(|(_, query)| query);
@@ -296,7 +302,7 @@ pub async fn logout_path(
         }
         if parts.extensions.get::<Arc<Bearer>>().is_none() {
             let uri = parts.uri.clone();
-            let target = uri.path_and_query().map(|target| target.as_str()).unwrap_or_default();
+            let target = super::target_of(&uri);
             let (method, client) = (parts.method.clone(), client(site, peer, &parts.headers));
             let looked = Parts { method: &method, target, headers: &mut parts.headers, client };
             let admitted = gate.admit(site, &jar, looked).await?;

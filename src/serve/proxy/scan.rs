@@ -4,11 +4,15 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request};
 use http_body::Body as _;
 
+use super::Site;
+use super::route::{Found, Route};
 use crate::pipeline::capture::fields::Field;
 use crate::pipeline::capture::watch::inflate::Coding;
 use crate::pipeline::capture::watch::{self, BodyScan, Seeks, Sighted, Sighting};
 use crate::pipeline::reading::media;
+use crate::pipeline::reading::query::divided;
 use crate::serve::arriving::Arriving;
+use crate::serve::forward_auth;
 use crate::serve::respond::{IN_HEADERS, Trouble};
 
 /// How the body of a request that is no login has to be watched on its way, once its query was looked into.
@@ -52,6 +56,20 @@ pub fn outgoing(seeks: &Seeks, request: &Request<Arriving>) -> Result<Option<Bod
     }
 }
 
+/// Looks for logins in a request that a gateway asks about, as far as the gateway tells of it. Callbacks and our own pages come through
+/// here afterwards.
+///
+/// # Errors
+/// When its query or headers carry a login.
+pub fn asked_about(site: &Site, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Result<(), Trouble> {
+    let (path, query) = divided(target);
+    let Found { route, beside } = site.router.route(path, query);
+    if matches!(route, Route::Callback(_) | Route::Own) {
+        return Ok(());
+    }
+    look_at_head(site.seeks.of(method, target, headers, &beside), query, headers)
+}
+
 /// Looks into a query and the headers.
 fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Result<(), Trouble> {
     if let Some(query) = query {
@@ -63,8 +81,9 @@ fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Resu
         check(watch::read_query(query, seeks), "query")?;
     }
     if seeks.stray_in_headers.is_some() {
-        // Cookies are the app's own; a page before this one may have had a token in its address.
-        let is_read = |name: &HeaderName| *name != header::COOKIE && *name != header::REFERER;
+        // Cookies are the app's own; a page before this one may have had a token in its address; and what a gateway asks about is read as
+        // an address.
+        let is_read = |name: &HeaderName| ![header::COOKIE, header::REFERER, forward_auth::URI].contains(name);
         for (name, value) in headers.iter().filter(|(name, _)| is_read(name)) {
             check(watch::read_header(name.as_str(), value.as_bytes(), seeks), IN_HEADERS)?;
         }

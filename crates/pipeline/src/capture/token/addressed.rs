@@ -44,7 +44,12 @@ impl Addressed {
     /// Keycloak and others name the app as the client that a token was issued to, and many apps look at neither.
     fn is_for(&self, claims: &Map<String, Value>) -> bool {
         const CLIENTS: [&str; 4] = ["azp", "client_id", "appid", "cid"];
-        let is_app = |value: &Value| value.as_str().is_some_and(|name| self.audiences.iter().any(|own| own == name));
+        // Entra ID names an API so by default, and Microsoft.Identity.Web takes both names.
+        let is_own = |name: &str| {
+            let bare = name.strip_prefix("api://").unwrap_or(name);
+            self.audiences.iter().any(|own| own == name || own == bare)
+        };
+        let is_app = |value: &Value| value.as_str().is_some_and(is_own);
         let named = match claims.get("aud") {
             None | Some(Value::Null) => true,
             Some(Value::Array(audiences)) => audiences.is_empty() || audiences.iter().any(is_app),
