@@ -426,9 +426,9 @@ async fn take(
     let Cleaned { wishes, folded, method_override } =
         site.hygiene.clean_request(request.headers_mut(), trusted, asked).map_err(Trouble::Framing)?;
     let jar = Jar::take(request.headers_mut(), &site.identity.drop_cookies);
-    let host_is_told = request.headers().contains_key(headers::X_FORWARDED_HOST);
+    let host_is_untold = asked && !request.headers().contains_key(headers::X_FORWARDED_HOST);
     headers::set_forwarded(request.headers_mut(), &peer.forwarded_for, trusted, &site.public);
-    if asked && !host_is_told {
+    if host_is_untold {
         // What a gateway does not say of the request that it asks about is not known here.
         request.headers_mut().remove(headers::X_FORWARDED_HOST);
     }

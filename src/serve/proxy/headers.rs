@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use self::dropped::Dropped;
 use crate::config::{Headers, ProviderSettings};
 use crate::pipeline::provider::Protocol;
-use crate::pipeline::reading::header::{Meaning, bare, folded, is_authorization, is_plain, meaning};
+use crate::pipeline::reading::header::{Meaning, bare, folded, is_authorization, is_plain, is_usual, meaning};
 use crate::serve::framing::Framing;
 use crate::serve::identity;
 
@@ -89,6 +89,9 @@ impl Hygiene {
         let mut hop_by_hop = false;
         let mut unwanted: Vec<HeaderName> = Vec::new();
         for name in headers.keys() {
+            if is_usual(name.as_str()) {
+                continue;
+            }
             if !is_plain(name.as_str()) {
                 if !self.allowed.contains(name) {
                     if meaning(&folded(name.as_str())) == Some(Meaning::Message) {
@@ -149,11 +152,21 @@ fn is_asked_about(name: &HeaderName) -> bool {
 
 /// Removes an answer's hop-by-hop fields.
 pub fn clean_response(headers: &mut HeaderMap) {
-    let hop_by_hop: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    if hop_by_hop.contains(&header::CONNECTION) {
-        remove_named_in_connection(headers);
+    let mut names_others = false;
+    let mut unwanted: Vec<HeaderName> = Vec::new();
+    for name in headers.keys() {
+        // Most answers have this one alone, and no list is made for it.
+        if *name == header::CONNECTION {
+            names_others = true;
+        } else if is_hop_by_hop(name) {
+            unwanted.push(name.clone());
+        }
     }
-    for name in hop_by_hop {
+    if names_others {
+        remove_named_in_connection(headers);
+        headers.remove(header::CONNECTION);
+    }
+    for name in unwanted {
         headers.remove(name);
     }
 }

@@ -378,6 +378,10 @@ pub fn read_query(query: &str, seeks: &Seeks) -> Sighting {
 /// take a token for a name or a password.
 pub fn read_header(name: &str, value: &[u8], seeks: &Seeks) -> Sighting {
     let Some(headers) = &seeks.stray_in_headers else { return Sighting::Clear };
+    // Nor is anything longer that is made of it.
+    if StrayScan::is_too_short(value) {
+        return Sighting::Clear;
+    }
     let ours = headers.of(name);
     let look = |text: &[u8]| StrayScan::look(text, ours);
     let credentials = basic_credentials(value).into_iter().flat_map(decodings);

@@ -18,6 +18,25 @@ pub fn is_plain(name: &str) -> bool {
     name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'-') || byte.is_ascii_alphanumeric())
 }
 
+macro_rules! usual {
+    ($($usual:literal)*) => {
+        /// Whether a name in lower case is one that nearly every request has, which everyone reads alike and which is of this message: a short cut
+        /// for what the rest says of these names.
+        pub fn is_usual(name: &str) -> bool {
+            matches!(name, $($usual)|*)
+        }
+
+        #[cfg(test)]
+        const USUAL: &[&str] = &[$($usual),*];
+    };
+}
+
+usual! {
+    "accept" "accept-encoding" "accept-language" "cache-control" "content-length" "content-type" "cookie" "host" "if-modified-since"
+    "if-none-match" "origin" "pragma" "priority" "range" "referer" "sec-fetch-dest" "sec-fetch-mode" "sec-fetch-site"
+    "sec-fetch-user" "upgrade-insecure-requests" "user-agent"
+}
+
 /// The name as CGI folds it, in lower case and with `-` for every character that is neither a letter nor a digit.
 pub fn folded(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
@@ -123,6 +142,16 @@ mod tests {
         ] {
             assert_eq!(meaning(&folded(name)), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn usual_names_pass_as_they_are() {
+        const OF_A_HOP: [&str; 5] = ["connection", "keep-alive", "te", "transfer-encoding", "upgrade"];
+        for name in USUAL {
+            assert!(is_usual(name) && is_plain(name) && bare(name) == *name && !OF_A_HOP.contains(name), "{name}");
+            assert!(matches!(meaning(name), None | Some(Message)), "{name}");
+        }
+        assert!(!is_usual("x-forwarded-for") && !is_usual("content_type") && !is_usual("proxy"));
     }
 
     #[test]

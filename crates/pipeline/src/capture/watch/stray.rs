@@ -108,10 +108,15 @@ impl StrayScan {
         Self { reader: self.reader.clone(), lettered: self.lettered.clone(), body: None }
     }
 
+    /// Whether a value is too short for a payload: none is without a dot or a quote before it and one behind, as they stand or as escapes, and
+    /// no escape is shorter than its letter.
+    pub fn is_too_short(value: &[u8]) -> bool {
+        value.len() <= LEAST_PAYLOAD + 1
+    }
+
     /// Looks into a value that is read whole.
     pub fn look(value: &[u8], ours: &Addressed) -> Sighting {
-        // No payload is without a dot or a quote before it and one behind, as they stand or as escapes, and no escape is shorter than its letter.
-        let begins = |at: usize| value.len() - at > LEAST_PAYLOAD + 1;
+        let begins = |at: usize| value.get(at..).is_some_and(|rest| !Self::is_too_short(rest));
         if !begins(0) {
             return Sighting::Clear;
         }
