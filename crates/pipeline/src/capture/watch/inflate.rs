@@ -124,3 +124,35 @@ impl Decoder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_body_may_grow_by_a_ratio_and_a_short_one_by_any() {
+        let free = usize::try_from(MOST_FREE).unwrap();
+        for (length, level, expected) in [
+            (free, Compression::best(), Ok(())),
+            (2 * free, Compression::best(), Err(Undone::TooLong)),
+            // As long as it was sent.
+            (free + 1, Compression::none(), Ok(())),
+        ] {
+            let mut encoder = GzEncoder::new(Vec::new(), level);
+            encoder.write_all(&vec![b'a'; length]).unwrap();
+            let body = encoder.finish().unwrap();
+            let mut taken = 0;
+            let read = Inflate::new(Coding::Gzip).read(&body, |text| {
+                taken += text.len();
+                true
+            });
+            assert_eq!(read, expected, "{length} bytes in {}", body.len());
+            assert!(read.is_err() || taken == length, "{taken} of {length}");
+        }
+    }
+}

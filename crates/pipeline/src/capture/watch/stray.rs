@@ -436,3 +436,6 @@ fn may_open_object(first: &[u8]) -> bool {
 fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/')
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,9 @@ fn json_is_seen_as_lenient_parsers_read_it() {
         assert!(matches!(sighting(kind, &wide), Sighting::Unreadable(_)));
     }
     assert_eq!(sighting("application/json", b"/**/{}"), Sighting::Clear);
+    let behind_a_word = format!("word {{\"id_token\":\"{token}\"}}");
+    assert_eq!(sighting("application/json", behind_a_word.as_bytes()), ours(Field::IdToken));
+    assert_eq!(sighting("text/plain", behind_a_word.as_bytes()), Sighting::Clear);
     for long in [&b"{\"id\xc1\x9ftoken\":\"x\"}"[..], b"{\"a\":\"x\xe0\x80\xaey\"}", b"{\"a\":\"\xf0\x80\x80\xae\"}"] {
         assert!(matches!(sighting("application/json", long), Sighting::Unreadable(_)));
     }
