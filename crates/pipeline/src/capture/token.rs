@@ -806,6 +806,8 @@ mod tests {
             ("<?xml version='1.0' encoding='UTF-8'?><a/>", false),
             ("<!----><?xml version='1.0' encoding='ISO-2022-JP'?><a/>", true),
             ("<?xml version='1.0'?><?xml encoding='utf-16'?>", true),
+            ("<?xml encoding='utf-8' encoding='utf-8'?>", true),
+            ("<?xml encoding=utf-8?>", true),
             ("<?xml-stylesheet encoding='x'?><a/>", false),
             ("<a/>", false),
         ] {
@@ -862,6 +864,10 @@ mod tests {
                 json!({"payload": parts[1], "signatures": [{"protected": parts[0], "signature": "x"}]}).to_string(),
                 of("https://idp.example"),
             ),
+            (
+                json!({"payload": parts[1], "protected": parts[0], "signature": "x"}).to_string(),
+                of("https://idp.example"),
+            ),
             (json!({"ciphertext": "AAAA", "protected": "e30", "tag": "x"}).to_string(), unclear(Unclear::Encrypted)),
             // Some readers take the last of two members, some the first, and names may be written in escapes.
             (format!(r#"{{"a":1,"a":2,"payload":"{}","signature":"x"}}"#, parts[1]), unclear(Unclear::Unreadable)),
@@ -890,6 +896,8 @@ mod tests {
             part(&json!({"return_to": "/page", "nonce": "x"})),
             json!({"payload": {"id": 1}, "signature": "abcdefgh"}).to_string(),
             json!({"payload": "text", "signature": "abcdefgh"}).to_string(),
+            json!({"ciphertext": "a word", "payload": "text"}).to_string(),
+            json!({"ciphertext": 1, "protected": "e30"}).to_string(),
             r#"{"a":"line\n","a":"\u0070age","b":"and more text"}"#.into(),
             "<p>an Assertion is a statement: Assertion</p>".into(),
             STANDARD.encode("<svg xmlns='http://www.w3.org/2000/svg'><path d='M0 0'/></svg>"),
@@ -899,6 +907,12 @@ mod tests {
         ];
         for text in rows {
             assert_eq!(read(text.as_bytes()), Reading::NotAToken, "{}", text.chars().take(80).collect::<String>());
+        }
+        // A header is looked for within so many letters.
+        for (blanks, expected) in [(15, Beginning::Unknown), (18, Beginning::Other), (30, Beginning::Other)] {
+            let text = STANDARD.encode(format!("{}a word", " ".repeat(blanks)));
+            let text = if expected == Beginning::Unknown { &text[..20] } else { &text };
+            assert_eq!(beginning(text.as_bytes()), expected, "{text}");
         }
         assert_eq!(
             read(format!("{}{}", plain(), "A".repeat(MAX_TOKEN)).as_bytes()),
@@ -919,6 +933,9 @@ mod tests {
             base64.clone(),
             base64.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned(),
             base64.chars().map(|letter| format!("{letter}\r\n ")).collect(),
+            // To Ruby and PHP no letter.
+            base64.chars().map(|letter| format!("{letter}_")).collect(),
+            base64.chars().map(|letter| format!("{letter}-")).collect(),
             format!("!{}!", base64.replacen('P', "P*", 1)),
             STANDARD.encode(&deflated),
             STANDARD.encode(format!("<?xml version='1.0'?><!-- x -->{text}")),

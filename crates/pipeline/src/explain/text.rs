@@ -211,3 +211,82 @@ fn cut(text: &str) -> String {
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::arrived::ArrivedNames;
+
+    fn claim(name: &str, values: &[&str], pieces: &[&str]) -> ClaimReport {
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
+        ClaimReport {
+            name: name.into(),
+            state: "values".into(),
+            decided: true,
+            values: texts(values),
+            pieces: texts(pieces),
+            skipped: 0,
+            elsewhere: None,
+        }
+    }
+
+    #[test]
+    fn claims_are_told_with_their_values_and_by_what_names_they_came() {
+        let many = vec!["v"; MOST_VALUES + 2];
+        let arrived = ArrivedNames { source: "id_token", names: vec!["iss".into(), "groups".into()], more: 0 };
+        let undecided = ClaimReport { decided: false, skipped: 2, ..claim("x", &[], &[]) };
+        let elsewhere = ClaimReport { elsewhere: Some("it is elsewhere".into()), ..claim("y", &[], &[]) };
+        let report = Report {
+            outcome: Outcome::Enters,
+            refused: None,
+            proof: Proof::Dry,
+            input: "claims",
+            provider: "idp".into(),
+            at: "now".into(),
+            keys: None,
+            token: None,
+            user: None,
+            claims: vec![
+                claim("groups", &["a", "b"], &["a", "b"]),
+                claim("teams", &["a,b"], &["a", "b"]),
+                claim("many", &many, &many),
+                undecided,
+                elsewhere,
+            ],
+            arrived: vec![arrived],
+            mappings: Vec::new(),
+            mappings_left_out: 0,
+            gates: Vec::new(),
+            store: None,
+            plan: None,
+            notes: Vec::new(),
+        };
+        let expected = format!(
+            "claims
+  groups  values
+            \"a\", \"b\"
+  teams   values
+            \"a,b\"
+            split: \"a\", \"b\"
+  many    values
+            {}and 2 more
+  x       values; undecided, so what was granted stays; 2 elements of a wrong type were passed over
+  y       values
+            it is elsewhere
+
+arrived, by name
+  id_token: iss, groups
+",
+            "\"v\", ".repeat(MOST_VALUES)
+        );
+        let told = report.to_string();
+        assert_eq!(
+            told.split_once("\n\n").and_then(|(_, rest)| rest.split_once("\n\n")).unwrap().1,
+            expected,
+            "{told}"
+        );
+        // Without either there is no heading.
+        let told = Report { claims: Vec::new(), arrived: Vec::new(), ..report }.to_string();
+        assert!(!told.contains("claims\n") && !told.contains("arrived"), "{told}");
+    }
+}

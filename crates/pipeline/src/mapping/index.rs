@@ -125,7 +125,8 @@ impl Index {
         let mut counts: HashMap<Key<'_>, usize> = HashMap::new();
         let mut last: Option<(Key<'_>, usize)> = None;
         for mapping in mappings.iter().filter(|mapping| mapping.activity == Activity::Active) {
-            let Some(key) = short_key(mapping) else { continue };
+            let When::Value { claim, delimiter, .. } = &mapping.when else { continue };
+            let key = (&mapping.provider, claim, delimiter);
             match &mut last {
                 // Neighbours in a file mostly share a table.
                 Some((same, count)) if *same == key => *count += 1,
@@ -366,13 +367,6 @@ impl Table {
 }
 
 type Key<'m> = (&'m Option<ProviderName>, &'m ClaimName, &'m Option<Delimiter>);
-
-fn short_key(mapping: &Mapping) -> Option<Key<'_>> {
-    match &mapping.when {
-        When::Value { claim, delimiter, .. } => Some((&mapping.provider, claim, delimiter)),
-        _ => None,
-    }
-}
 
 fn sought_at<'m>(entry: Entry, anchors: &[Anchor], mappings: &'m [Mapping]) -> Option<Sought<'m>> {
     if entry.0 & LONG == 0 {

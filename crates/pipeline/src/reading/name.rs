@@ -270,6 +270,23 @@ mod tests {
         }
     }
 
+    /// The last escape that is looked at may be half of one.
+    #[test]
+    fn a_name_is_read_behind_any_padding_and_before_it() {
+        let escaped: String = "id_token".chars().map(|c| format!("%u{:04x}", u32::from(c))).collect();
+        for name in ["id_token", "id token", "id.token", "id[token", "[id_token", "id_token[]", &escaped] {
+            for (padding, times) in [("", 0), ("%20", 5), ("%20", 90), ("%09", 90), ("+", 200), ("%00", 90)] {
+                for letters in 0..4 {
+                    let name = format!("{}{}{}", "+".repeat(letters), name, padding.repeat(times));
+                    let cut = name.replacen("%u0069", "i", 1);
+                    for raw in [name.as_str(), &cut] {
+                        assert!(could_be(raw.as_bytes(), "id_token"), "{raw}");
+                    }
+                }
+            }
+        }
+    }
+
     /// However many blanks there are, a field is read once.
     #[test]
     fn a_cookie_may_begin_behind_each_blank() {

@@ -32,6 +32,7 @@ mod planned;
 mod plans;
 mod published;
 mod refusals;
+mod relayed;
 mod roles_that_count;
 mod saml_assertions;
 mod saml_attacks;
@@ -39,4 +40,5 @@ mod saml_cases;
 mod saml_logins;
 #[cfg(feature = "samael")]
 mod saml_oracle;
+mod stored;
 mod world;

@@ -244,6 +244,7 @@ fn little_is_held_of_whatever_comes() {
         let mut scan = scan(kind).unwrap();
         assert_eq!(scan.read(head.as_bytes()), Sighting::Clear);
         assert_eq!(scan.read(&endless), Sighting::Clear);
+        assert!(scan.held() >= endless.len(), "{head}: {}", scan.held());
         let mut seen = Vec::new();
         while seen.last().is_none_or(|sighting| *sighting == Sighting::Clear) {
             seen.push(scan.read(&[b'A'; 10_000]));

@@ -227,4 +227,16 @@ mod tests {
             }
         }
     }
+
+    /// Base64 of blanks, behind which anything may come.
+    #[test]
+    fn what_may_become_a_token_is_held_so_far() {
+        let mut held = HeldValue::new(Field::SamlResponse);
+        for _ in 0..100 {
+            held.push(&b"ICAg".repeat(300));
+            assert!(held.held() <= 3 * MOST_HELD, "{}", held.held());
+        }
+        assert!(held.is_too_long());
+        assert_eq!(held.ended(&[]), Err(NotForeign::Unclear(Unclear::TooLong)));
+    }
 }
