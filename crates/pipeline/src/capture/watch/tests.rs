@@ -193,6 +193,9 @@ fn parts_are_seen_by_whatever_name_a_reader_finds() {
         "Content-Disposition: form-data; name=\"id\"\"_token\"",
         "Content-Disposition: form-data; name=\"\"id_token",
         "Content-Disposition: form-data; \"name\"=\"id_token\"",
+        // Readers differ in which of two they take.
+        "Content-Disposition: form-data; name=\"a\"; filename=\"b\"; filename=\"c\"",
+        "Content-Disposition: form-data; name=\"a\"; filename*=utf-8''b; filename*=utf-8''c",
     ] {
         assert_eq!(sighting(PARTS, part(head, &token).as_bytes()), ours(Field::IdToken), "{head}");
         assert_eq!(sighting(PARTS, part(head, &other).as_bytes()), Sighting::Clear, "{head}");
@@ -211,6 +214,9 @@ fn parts_are_seen_by_whatever_name_a_reader_finds() {
         format!("--XX\r\n{disposition}\r\n\n{token}\r\n--XX--\r\n"),
         format!("--XX\r\n{disposition}\r\r\n{token}\r\n--XX--\r\n"),
         format!("--XX\r\n{disposition}\r\n"),
+        format!("--XX\r\n\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
+        part(&format!("A: b\r\n \r\n{disposition}"), "x"),
+        part("A: --XX", "x"),
         part("Content-Disposition: form-data; name=\"_charset_\"", "ibm037"),
     ] {
         assert!(matches!(scan(PARTS).unwrap().read_whole(body.as_bytes()), Sighting::Unreadable(_)), "{body}");
@@ -229,6 +235,25 @@ fn parts_are_seen_by_whatever_name_a_reader_finds() {
     // A name with a quote in it, as older clients write it, is none to be looked into.
     let quoted = "Content-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\" [1] (2).txt\"";
     assert_eq!(sighting(PARTS, part(quoted, &token).as_bytes()), Sighting::Clear);
+}
+
+/// Where tokens are looked for under any name, a field that is written in an encoding of its own could hide one; a file could not.
+#[test]
+fn a_field_is_written_as_it_stands() {
+    let seeks = Seeks { stray: Some(Arc::default()), ..seeks() };
+    let recoded = Sighting::Unreadable("a part in an encoding of its own");
+    for (disposition, expected) in [
+        ("form-data; name=\"note\"", recoded),
+        ("form-data; name=\"note\"; filename=\"\"", recoded),
+        ("form-data; name=\"note\"; filename*=utf-8''a.bin", recoded),
+        ("form-data; name=\"file\"; filename=\"a.bin\"", Sighting::Clear),
+        ("form-data; name=\"file\"; filename=\"a.bin\"; name=\"note\"", recoded),
+    ] {
+        let head = format!("Content-Disposition: {disposition}\r\nContent-Transfer-Encoding: base64");
+        let body = format!("--XX\r\n{head}\r\n\r\naaaa\r\n--XX--\r\n");
+        let scan = BodyScan::new(&seeks, &readings([PARTS.as_bytes()].into_iter())).unwrap().unwrap();
+        assert_eq!(scan.read_whole(body.as_bytes()), expected, "{disposition}");
+    }
 }
 
 #[test]
