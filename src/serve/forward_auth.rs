@@ -18,7 +18,7 @@ use crate::config::{ForwardAuth, Gateway, PublicUrl};
 
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What a gateway asks about. No request that passes has it.
-pub const URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+pub const URI: &str = "x-forwarded-uri";
 const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
 
 /// A gateway's question.
@@ -68,10 +68,12 @@ pub fn wanted(settings: &ForwardAuth, public: &PublicUrl, question: &Question<'_
             let query = question.query.map(|query| format!("?{query}")).unwrap_or_default();
             Some(format!("{}{query}", if path.is_empty() { "/" } else { path }).into_bytes())
         }
-        Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => match only(question.headers, &URI) {
-            Ok(uri) => uri.map(<[u8]>::to_vec),
-            Err(()) => return Err(nonsense()),
-        },
+        Gateway::Nginx | Gateway::Traefik | Gateway::Caddy => {
+            match only(question.headers, &HeaderName::from_static(URI)) {
+                Ok(uri) => uri.map(<[u8]>::to_vec),
+                Err(()) => return Err(nonsense()),
+            }
+        }
     };
     let method = match settings.gateway {
         Gateway::Envoy => Some(question.method.clone()),

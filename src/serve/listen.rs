@@ -489,6 +489,10 @@ impl HeadScan {
                 && !matches!(first, b'c' | b'C' | b't' | b'T' | b'\r')
             {
                 // Most lines begin otherwise, and nothing more of them has to be known.
+                if let Some(end) = end {
+                    bytes = bytes.get(end + 1..).unwrap_or_default();
+                    continue;
+                }
                 self.begins = [*first; TRANSFER_ENCODING.len()];
                 self.known = self.begins.len();
             }

@@ -65,6 +65,7 @@ use crate::pipeline::capture::watch::{self, BodyScan, Seeks};
 use crate::pipeline::ids::UserId;
 use crate::pipeline::provider::{Form, Protocol, Provider, Way};
 use crate::pipeline::reading::media;
+use crate::pipeline::reading::query::divided;
 use crate::ports::sessions::{Session, Sessions};
 use crate::serve::arriving::Arriving;
 
@@ -294,7 +295,7 @@ impl Sought {
     /// Whether the operator lets logins pass at an address.
     fn passes(&self, method: Option<&Method>, target: &str, headers: &HeaderMap) -> bool {
         let is_overridden = || method.is_none() || gate::names_a_method(headers, target);
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, _) = divided(target);
         self.paths.need("", method.unwrap_or(&Method::GET), path, is_overridden) == Need::Nothing
     }
 }

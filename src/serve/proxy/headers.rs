@@ -18,9 +18,9 @@ use crate::pipeline::reading::header::{Meaning, bare, folded, is_authorization, 
 use crate::serve::framing::Framing;
 use crate::serve::identity;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const KEEP_ALIVE: &str = "keep-alive";
+const PROXY_CONNECTION: &str = "proxy-connection";
+const HTTP2_SETTINGS: &str = "http2-settings";
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -241,9 +241,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
             | header::EXPECT
             | header::PROXY_AUTHORIZATION
             | header::PROXY_AUTHENTICATE
-    ) || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == HTTP2_SETTINGS
+    ) || matches!(name.as_str(), KEEP_ALIVE | PROXY_CONNECTION | HTTP2_SETTINGS)
 }
 
 fn take_hop_by_hop(headers: &mut HeaderMap) -> Result<Wishes, Framing> {
@@ -263,14 +261,15 @@ fn take_hop_by_hop(headers: &mut HeaderMap) -> Result<Wishes, Framing> {
     };
     remove_named_in_connection(headers);
     for name in
-        [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE]
+        [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE, header::PROXY_AUTHORIZATION]
     {
         headers.remove(name);
     }
-    // `Expect`: we answer 100 (Continue) ourselves, as soon as the app's connection takes the body.
-    for name in [header::EXPECT, header::PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
         headers.remove(name);
     }
+    // We answer 100 (Continue) ourselves, as soon as the app's connection takes the body.
+    headers.remove(header::EXPECT);
     Ok(wishes)
 }
 

@@ -83,7 +83,9 @@ fn look_at_head(seeks: &Seeks, query: Option<&str>, headers: &HeaderMap) -> Resu
     if seeks.stray_in_headers.is_some() {
         // Cookies are the app's own; a page before this one may have had a token in its address; and what a gateway asks about is read as
         // an address.
-        let is_read = |name: &HeaderName| ![header::COOKIE, header::REFERER, forward_auth::URI].contains(name);
+        let is_read = |name: &HeaderName| {
+            !matches!(*name, header::COOKIE | header::REFERER) && name.as_str() != forward_auth::URI
+        };
         for (name, value) in headers.iter().filter(|(name, _)| is_read(name)) {
             check(watch::read_header(name.as_str(), value.as_bytes(), seeks), IN_HEADERS)?;
         }

@@ -82,7 +82,8 @@ fn lax(value: &[u8]) -> String {
 
 /// An address of the app, divided into its path and its query.
 pub fn divided(address: &str) -> (&str, Option<&str>) {
-    match address.split_once('?') {
+    let at = memchr::memchr(b'?', address.as_bytes());
+    match at.and_then(|at| Some((address.get(..at)?, address.get(at + 1..)?))) {
         Some((path, query)) => (path, Some(query)),
         None => (address, None),
     }
