@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Scheme, Uri};
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -107,6 +108,12 @@ impl App {
         let answered = match &self.reached {
             Reached::Http1(pool) => {
                 *request.version_mut() = Version::HTTP_11;
+                if may_leave_its_body(&request) {
+                    let headers = request.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    headers.remove(header::UPGRADE);
+                    headers.remove(header::TE);
+                }
                 pool.send(request, self.response_timeout, upload).await
             }
             Reached::Http2(shared, _) => shared.send(request, self.response_timeout, upload).await,
@@ -122,6 +129,15 @@ impl App {
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
+}
+
+/// Whether some app servers leave the body where it is and read it as the next request, past everything that is looked at here: those that
+/// do not know chunks (thin, uWSGI's `http11-socket`), and those that read no body of a method that seldom has one. With one request to a
+/// connection there is no next one.
+fn may_leave_its_body(request: &Request<Outgoing>) -> bool {
+    let is_chunked = || request.headers().contains_key(header::TRANSFER_ENCODING);
+    let has_seldom_one = || !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+    !request.body().is_end_stream() && (has_seldom_one() || is_chunked())
 }
 
 /// The target with scheme and host, which HTTP/2 has in place of the `Host` field (RFC 9113 section 8.3.1). What asks for another
