@@ -512,6 +512,17 @@ fn as_xml(document: Vec<u8>) -> Reading {
     }
 }
 
+/// Whether an element that logs a person in stands anywhere in a value, as it is, in base64 or in DEFLATE within that: xmldom (node-saml) and
+/// REXML pass over text before a document.
+pub fn hides_assertion(value: &[u8]) -> bool {
+    let holds = |document: &[u8]| {
+        let narrow: Vec<u8> = document.iter().copied().filter(|byte| *byte != 0).collect();
+        holds_assertion(&narrow)
+    };
+    let inflated = |decoded: &[u8]| inflations(decoded, MAX_TOKEN).any(|document| holds(&document));
+    holds(value) || decodings(value).any(|decoded| holds(&decoded) || inflated(&decoded))
+}
+
 /// Whether some element is called so that a library looks for it to log a person in: SAML 1.1 and 2.0 in whatever envelope.
 fn holds_assertion(document: &[u8]) -> bool {
     [&b"Assertion"[..], b"EncryptedAssertion"].into_iter().any(|name| {

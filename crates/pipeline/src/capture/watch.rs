@@ -87,18 +87,17 @@ impl Seeks {
         self.access_token_in_bodies.is_some() || (self.every_body && self.login.is_some())
     }
 
-    /// For whom a token under this name is looked for. One that tells a provider who logs out logs in no person.
-    fn stray_under(&self, name: &[u8]) -> Option<&Arc<Addressed>> {
+    /// Whether a token may stand under this name of a form. One that tells a provider who logs out logs in no person.
+    fn exempts(&self, name: &[u8]) -> bool {
         const HINTS: [&str; 2] = ["id_token_hint", "logout_token"];
-        let is_hint = || HINTS.iter().any(|hint| name.eq_ignore_ascii_case(hint.as_bytes()));
         // What is looked for by name is judged by its name.
         let is_read = |field: Field| {
             (self.verified && field == Field::AccessToken)
                 || (self.captured && field.is_token())
                 || self.seeks_in_form(field)
         };
-        let is_known = || may_be_token(name) && field_named(name).is_some_and(is_read);
-        self.stray.as_ref().filter(|_| !is_hint() && !is_known())
+        HINTS.iter().any(|hint| name.eq_ignore_ascii_case(hint.as_bytes()))
+            || (may_be_token(name) && field_named(name).is_some_and(is_read))
     }
 
     fn seeks_login(&self, field: Field) -> bool {
@@ -256,6 +255,7 @@ impl BodyScan {
         self.strayed.is_some()
             || self.values().any(HeldValue::is_undecided)
             || self.strays().any(StrayScan::is_undecided)
+            || self.form.as_ref().is_some_and(FormScan::is_waiting)
             || self.inflated.as_ref().is_some_and(|inflated| inflated.scan.is_undecided())
     }
 

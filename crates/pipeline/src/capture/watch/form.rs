@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::cut::Cut;
 use super::stray::StrayScan;
-use super::value::HeldValue;
+use super::value::{HeldValue, MOST_HELD};
 use super::{Seeks, Sighting};
 use crate::capture::fields::{field_named, may_be_token};
 use crate::reading::name::keep_name;
@@ -30,6 +30,8 @@ pub struct FormScan {
     inner: Option<FormValue>,
     /// The name, or the value since the last `=` behind one.
     stray: Option<StrayScan>,
+    /// Of a value under whose name a token may stand.
+    alone: Option<Alone>,
     /// The same as Node's `querystring` reads it where it cannot decode a value, from the first letter that it cuts.
     cut: Option<Box<(Cut, StrayScan)>>,
 }
@@ -41,7 +43,13 @@ impl FormScan {
 
     /// Bytes that are held.
     pub fn held(&self) -> usize {
-        self.values().map(HeldValue::held).sum()
+        let alone = self.alone.as_ref().map_or(0, |alone| alone.text.len());
+        alone + self.values().map(HeldValue::held).sum::<usize>()
+    }
+
+    /// Whether there is a value that is looked through once more stands behind it.
+    pub fn is_waiting(&self) -> bool {
+        self.alone.as_ref().is_some_and(|alone| !alone.text.is_empty())
     }
 
     /// What looks for tokens under any name.
@@ -94,10 +102,17 @@ impl FormScan {
         if !self.in_value && self.stray.is_none() {
             self.stray = Some(StrayScan::default());
         }
+        let run = match &mut self.alone {
+            None => Cow::Borrowed(run),
+            Some(alone) => match alone.read(run) {
+                Some(text) => text,
+                None => return Sighting::Clear,
+            },
+        };
         let Some(stray) = &mut self.stray else { return Sighting::Clear };
         // A `+` is a blank, to readers that decode forms.
-        let run: Cow<'_, [u8]> = match memchr::memchr(b'+', run) {
-            None => run.into(),
+        let run = match memchr::memchr(b'+', &run) {
+            None => run,
             Some(_) => run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect(),
         };
         if self.cut.is_none() && Cut::is_needed(&run) {
@@ -132,7 +147,7 @@ impl FormScan {
     }
 
     fn begin_name(&mut self) {
-        (self.stray, self.cut) = (None, None);
+        (self.stray, self.cut, self.alone) = (None, None, None);
         self.in_value = false;
         self.name.clear();
     }
@@ -147,7 +162,9 @@ impl FormScan {
         self.keep_divider(b"=");
         self.in_value = true;
         self.cut = None;
-        self.stray = seeks.stray_under(&self.name).filter(|_| self.for_strays).map(|_| StrayScan::default());
+        let looks = self.for_strays && seeks.stray.is_some();
+        self.stray = looks.then(StrayScan::default);
+        self.alone = (looks && seeks.exempts(&self.name)).then(Alone::default);
         let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
         let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });
@@ -156,6 +173,61 @@ impl FormScan {
         } else {
             self.inner = value;
         }
+    }
+}
+
+/// Whether a token is all that stands under a name. If it is not, the name may be a part of another value to some readers:
+///
+/// ```text
+/// payload={"a":";id_token_hint=","token":"eyJ…"}     to those who divide forms at `&` alone
+/// /*&id_token_hint=*/{"token":"eyJ…"}                to those who read JSON, whatever it is called
+/// ```
+#[derive(Debug, Default)]
+struct Alone {
+    escape: Escape,
+    place: Place,
+    /// What was read, while there is nothing else.
+    text: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Before,
+    Within,
+    Behind,
+    /// There is something else.
+    Never,
+}
+
+impl Alone {
+    /// What is to be looked through as what stands under any other name.
+    fn read<'r>(&mut self, run: &'r [u8]) -> Option<Cow<'r, [u8]>> {
+        if self.place == Place::Never {
+            return Some(run.into());
+        }
+        self.text.extend_from_slice(run);
+        if self.text.len() <= MOST_HELD && run.iter().all(|byte| self.fits(*byte)) {
+            return None;
+        }
+        self.place = Place::Never;
+        Some(std::mem::take(&mut self.text).into())
+    }
+
+    fn fits(&mut self, byte: u8) -> bool {
+        let letter = match self.escape.read(byte) {
+            Read::Plain(letter) | Read::Escaped(letter) => letter,
+            Read::Begun => return true,
+            Read::Broken => return false,
+        };
+        self.place = match (letter, self.place) {
+            (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Before) => Place::Before,
+            (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Within | Place::Behind) => Place::Behind,
+            (b'-' | b'_' | b'.', Place::Before | Place::Within) => Place::Within,
+            (letter, Place::Before | Place::Within) if letter.is_ascii_alphanumeric() => Place::Within,
+            _ => return false,
+        };
+        true
     }
 }
 
@@ -172,11 +244,38 @@ struct FormValue {
 }
 
 /// Digits of an escape that are still to come, and what was read of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Escape {
+    #[default]
     None,
     Percent,
     Digit(u8),
+}
+
+/// What a byte means, behind those before it.
+enum Read {
+    Plain(u8),
+    /// It ends an escape of this byte.
+    Escaped(u8),
+    /// It begins an escape, or goes on with one.
+    Begun,
+    /// It ends what is no escape.
+    Broken,
+}
+
+impl Escape {
+    fn read(&mut self, byte: u8) -> Read {
+        let digit = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let (next, read) = match (*self, digit) {
+            (_, _) if byte == b'%' => (Self::Percent, Read::Begun),
+            (Self::None, _) => (Self::None, Read::Plain(byte)),
+            (Self::Percent, Some(digit)) => (Self::Digit(digit), Read::Begun),
+            (Self::Digit(high), Some(low)) => (Self::None, Read::Escaped(high << 4 | low)),
+            _ => (Self::None, Read::Broken),
+        };
+        *self = next;
+        read
+    }
 }
 
 impl FormValue {
@@ -191,16 +290,9 @@ impl FormValue {
                     continue;
                 }
             }
-            let digit = char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-            self.escape = match (self.escape, digit) {
-                (_, _) if *byte == b'%' => Escape::Percent,
-                (Escape::Percent, Some(digit)) => Escape::Digit(digit),
-                (Escape::Digit(high), Some(low)) => {
-                    self.value.push(&[high << 4 | low]);
-                    Escape::None
-                }
-                _ => Escape::None,
-            };
+            if let Read::Escaped(byte) = self.escape.read(*byte) {
+                self.value.push(&[byte]);
+            }
             raw = rest;
         }
     }

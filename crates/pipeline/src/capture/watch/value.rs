@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::cut::Cut;
 use crate::capture::fields::Field;
-use crate::capture::token::{self, Beginning, HEAD, NotForeign, Unclear};
+use crate::capture::token::{self, Beginning, HEAD, NotForeign, Reading, Unclear};
 
 /// How much of a value is held, in bytes. A SAML response with all its certificates has some 20,000.
 pub const MOST_HELD: usize = 64 * 1024;
@@ -93,7 +93,10 @@ impl HeldValue {
         // Each look is at twice as much as the one before, so that all of them cost as much as the last.
         let beginnings: Vec<Beginning> = self.readings().map(|text| token::beginning(&text)).collect();
         if beginnings.iter().all(|beginning| *beginning == Beginning::Other) {
-            self.end_as(Kind::NoToken);
+            match self.is_for_documents() {
+                true => self.next_look = None,
+                false => self.end_as(Kind::NoToken),
+            }
         } else if self.text.len() > MOST_HELD {
             self.end_as(Kind::TooLong);
         } else if beginnings.contains(&Beginning::Token) {
@@ -101,6 +104,11 @@ impl HeldValue {
         } else {
             self.next_look = Some((2 * self.text.len()).min(MOST_HELD + 1));
         }
+    }
+
+    /// Whether libraries look for a document there, behind whatever text.
+    fn is_for_documents(&self) -> bool {
+        !self.may_be_any && matches!(self.field, Field::SamlResponse | Field::WsResult)
     }
 
     fn end_as(&mut self, kind: Kind) {
@@ -178,9 +186,12 @@ impl HeldValue {
         match self.kind {
             Kind::NoToken => Ok(()),
             Kind::TooLong => Err(NotForeign::Unclear(Unclear::TooLong)),
-            Kind::Open => {
-                self.readings().try_for_each(|value| token::read(&value).passes(ours.iter().map(String::as_str)))
-            }
+            Kind::Open => self.readings().try_for_each(|value| match token::read(&value) {
+                Reading::NotAToken if self.is_for_documents() && token::hides_assertion(&value) => {
+                    Err(NotForeign::Unclear(Unclear::Unreadable))
+                }
+                reading => reading.passes(ours.iter().map(String::as_str)),
+            }),
         }
     }
 }
