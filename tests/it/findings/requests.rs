@@ -723,6 +723,10 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
             form.clone(),
             format!("payload={{\"x\":\";id_token_hint={}\",\"token\":\"{token}\"}}", "a".repeat(70_000)).into(),
         ),
+        // jwcrypto and others pass over what is no letter of base64, and `;`, `&` and `=` are none.
+        (form.clone(), format!("session={head};{tail}").into()),
+        (form.clone(), format!("{head}&{tail}").into()),
+        (String::new(), format!("token: {head}={tail}").into()),
         // A comment, which Ruby's JSON passes over.
         (form.clone(), format!("/*&id_token_hint=*/{{\"token\":\"{token}\"}}").into()),
         (String::new(), format!("//&id_token_hint=\n{{\"token\":\"{token}\"}}").into()),
@@ -769,6 +773,7 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("SAMLart={}", artifact.replace('+', "%2b")),
         format!("payload=%7B%22x%22%3A%22;id_token_hint=%22%2C%22token%22%3A%22{token}%22%7D"),
         format!("SAMLResponse={}", after("junk")),
+        format!("session={head};{tail}"),
         token.clone(),
         format!("{{%22session%22:%22{token}%22}}"),
     ] {

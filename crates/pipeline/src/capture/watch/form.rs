@@ -32,6 +32,8 @@ pub struct FormScan {
     stray: Option<StrayScan>,
     /// Of a value under whose name a token may stand.
     alone: Option<Alone>,
+    /// All of the form but those, for readers to whom a divider is a letter that they pass over within a token.
+    across: StrayScan,
     /// The same as Node's `querystring` reads it where it cannot decode a value, from the first letter that it cuts.
     cut: Option<Box<(Cut, StrayScan)>>,
 }
@@ -54,7 +56,7 @@ impl FormScan {
 
     /// What looks for tokens under any name.
     pub fn strays(&self) -> impl Iterator<Item = &StrayScan> {
-        self.stray.iter().chain(self.cut.iter().map(|cut| &cut.1))
+        self.stray.iter().chain(self.cut.iter().map(|cut| &cut.1)).chain([&self.across])
     }
 
     /// The values that are being read.
@@ -110,6 +112,7 @@ impl FormScan {
             },
         };
         let Some(stray) = &mut self.stray else { return Sighting::Clear };
+        let across = self.across.read(&run, ours);
         // A `+` is a blank, to readers that decode forms.
         let run = match memchr::memchr(b'+', &run) {
             None => run,
@@ -119,10 +122,14 @@ impl FormScan {
             self.cut = Some(Box::new((Cut::default(), stray.fork())));
         }
         let cut = self.cut.as_mut().map(|cut| cut.1.read(&cut.0.read(&run), ours));
-        super::first([Some(stray.read(&run, ours)), cut])
+        super::first([Some(stray.read(&run, ours)), cut, Some(across)])
     }
 
     fn divided(&mut self, divider: u8, seeks: &Seeks) -> Sighting {
+        if let Some(ours) = seeks.stray.as_ref().filter(|_| self.for_strays) {
+            // The divider ends no payload.
+            self.across.read(&[divider], ours);
+        }
         match divider {
             b'=' => {
                 self.name_ended(seeks);
