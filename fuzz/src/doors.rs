@@ -20,10 +20,12 @@ mod kit;
 #[path = "../../crates/pipeline/tests/it/saml_cases.rs"]
 mod saml_cases;
 
-#[path = "../../crates/pipeline/tests/it/fuzz/doors.rs"]
-mod all;
 #[path = "../../crates/pipeline/tests/it/fuzz/door.rs"]
 mod door;
+#[path = "../../crates/pipeline/tests/it/fuzz/doors.rs"]
+mod of_pipeline;
+#[path = "../../tests/it/fuzz/doors.rs"]
+mod of_whole;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -33,9 +35,13 @@ use libfuzzer_sys::fuzz_target;
 
 use self::door::Door;
 
+fn all() -> impl Iterator<Item = &'static Door> {
+    of_pipeline::ALL.iter().copied().chain([&of_whole::COOKIES, &of_whole::RULES])
+}
+
 static DOOR: LazyLock<&'static Door> = LazyLock::new(|| {
     let name = std::env::var("FUZZ_DOOR").expect("FUZZ_DOOR: the name of a door");
-    all::ALL.iter().find(|door| door.name == name).unwrap_or_else(|| panic!("FUZZ_DOOR: there is no door `{name}`"))
+    all().find(|door| door.name == name).unwrap_or_else(|| panic!("FUZZ_DOOR: there is no door `{name}`"))
 });
 
 fuzz_target!(
@@ -52,7 +58,7 @@ fuzz_target!(
 );
 
 fn write_seeds(folder: &Path) {
-    for door in all::ALL {
+    for door in all() {
         let seeds = folder.join(door.name);
         std::fs::create_dir_all(&seeds).unwrap();
         for (at, sample) in (door.samples)().iter().enumerate() {

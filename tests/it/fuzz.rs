@@ -1,5 +1,5 @@
 //! Bytes that no sender of ours would send, at doors outside of the pipeline: nothing may panic, take long, or pass for what
-//! it is not. `make fuzz` runs the doors of the pipeline by libFuzzer.
+//! it is not. `make fuzz` runs them by libFuzzer, too.
 
 #[path = "../../crates/pipeline/tests/it/fuzz/door.rs"]
 mod door;
