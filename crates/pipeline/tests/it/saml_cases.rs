@@ -395,6 +395,12 @@ pub fn more_than_a_signature() -> Vec<Row> {
             "`RetrievalMethod`",
         ),
         ("second KeyInfo", key_info("</ds:KeyInfo><ds:KeyInfo>"), "perhaps KeyInfo"),
+        (
+            "a person in KeyInfo",
+            key_info("<ds:KeyName><saml:NameID>mallory</saml:NameID></ds:KeyName>"),
+            "names no key",
+        ),
+        ("a person of a key", key_info("<ds:NameID>mallory</ds:NameID>"), "names no key"),
     ]
 }
 

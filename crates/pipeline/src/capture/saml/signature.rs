@@ -65,7 +65,12 @@ impl Signature {
         let parts: Vec<_> = elements(signature).collect();
         let (element, value) = match parts.as_slice() {
             [info, value] => (*info, *value),
-            [info, value, key_info] if is(*key_info, SIGNATURE, "KeyInfo") => (*info, *value),
+            [info, value, key_info] if is(*key_info, SIGNATURE, "KeyInfo") => {
+                if !key_info.descendants().skip(1).filter(Node::is_element).all(is_of_a_key) {
+                    return Err(wrong("has something in its KeyInfo that names no key"));
+                }
+                (*info, *value)
+            }
             _ => return Err(wrong("is not SignedInfo, SignatureValue and perhaps KeyInfo")),
         };
         if !is(element, SIGNATURE, "SignedInfo") || !is(value, SIGNATURE, "SignatureValue") {
@@ -80,6 +85,36 @@ impl Signature {
         let signed = canonicalize(element, None, &info.prefixes)?;
         let content = canonicalize(parent, Some(signature), &info.content_prefixes)?;
         Ok(Self { info, signed, value, content })
+    }
+}
+
+/// Whether an element says which key signed (XML Signature section 4.5, and its `dsig11`). No signature is over KeyInfo, and an app that looks
+/// for a `NameID` below the assertion would find one there.
+fn is_of_a_key(node: Node<'_, '_>) -> bool {
+    const XML_SIGNATURE_11: &str = "http://www.w3.org/2009/xmldsig11#";
+    const WS_SECURITY: &str = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
+    match (node.tag_name().namespace(), node.tag_name().name()) {
+        (Some(SIGNATURE), name) => matches!(
+            name,
+            "KeyName"
+                | "KeyValue"
+                | "RSAKeyValue"
+                | "Modulus"
+                | "Exponent"
+                | "X509Data"
+                | "X509Certificate"
+                | "X509SubjectName"
+                | "X509IssuerSerial"
+                | "X509IssuerName"
+                | "X509SerialNumber"
+                | "X509SKI"
+                | "X509CRL"
+        ),
+        (Some(XML_SIGNATURE_11), name) => {
+            matches!(name, "ECKeyValue" | "NamedCurve" | "PublicKey" | "DEREncodedKeyValue" | "X509Digest")
+        }
+        (Some(WS_SECURITY), name) => matches!(name, "SecurityTokenReference" | "KeyIdentifier"),
+        _ => false,
     }
 }
 
