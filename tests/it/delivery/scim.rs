@@ -408,7 +408,12 @@ async fn tokens_of_an_authorization_server_are_renewed() {
     )));
     apps.log_in(&house, "alice", &[]).await;
     apps.fails(&house, "no access token: status 400 (`invalid_scope`)").await;
-    assert_eq!(house.store().receiver("app").await.unwrap().state, "fails");
+    // Of the receiver it is noted after it was of what was sent.
+    let began = Instant::now();
+    while house.store().receiver("app").await.unwrap().state != "fails" {
+        assert!(began.elapsed() < Duration::from_secs(30), "the receiver is not said to fail");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     apps.server.always(None);
     apps.scene.pass(61);
     apps.server.has("Staff", &[]).await;
