@@ -474,6 +474,11 @@ async fn sec12_what_is_no_login_of_ours_passes() {
         ("content-type: text/plain\r\n", format!("id_token={other}")),
         ("content-type: application/octet-stream\r\n", "\u{1}\u{2}{".into()),
         (MULTIPART, part("file\"; filename=\"id_token.json", "{\"a\": 1}")),
+        (MULTIPART, part("note", "# a title\r\n{\"id_token\": \"word\"} it's \\x4 / or")),
+        (
+            "content-type: application/x-www-form-urlencoded\r\n",
+            "next=/a;b&c=#fff&text=%23+a+title%0D%0A%7B%22id_token%22%3A+%22word%22%7D+it's&d={\"SAMLResponse\":null}&e=%zz".into(),
+        ),
     ];
     for value in [other.as_str(), "", "word", "yes.no.maybe", "6Ly5"] {
         bodies.push((JSON, format!("{{\"id_token\": \"{value}\", \"SAMLResponse\": null}}")));
@@ -735,6 +740,11 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (form.clone(), format!("SAMLResponse={}", after(&"\u{a0}&amp; > ".repeat(300))).into()),
         (form.clone(), format!("SAMLResponse={}", after(&"j".repeat(60_000))).into()),
         (form.clone(), format!("wresult=junk{document}").into()),
+        // All that an app is sent, as JSON in one field.
+        (form.clone(), format!("payload=%7B%22SAMLResponse%22%3A%22{}%22%7D", after("")).into()),
+        (form.clone(), format!("payload=/*;*/{{\"x\":\";a=b\",\"SAMLResponse\":\"{}\"}}", after("")).into()),
+        (form.clone(), format!("a=1;payload={{\"SAMLResponse\":\"{}\"}}", after("")).into()),
+        (MULTIPART.into(), part("payload", &format!("{{\"SAMLResponse\":\"{response}\"}}")).into()),
         (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", after("junk")).into()),
         (MULTIPART.into(), part("SAMLResponse", &after("junk")).into()),
     ];
@@ -774,6 +784,7 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("payload=%7B%22x%22%3A%22;id_token_hint=%22%2C%22token%22%3A%22{token}%22%7D"),
         format!("SAMLResponse={}", after("junk")),
         format!("session={head};{tail}"),
+        format!("payload=%7B%22SAMLResponse%22%3A%22{}%22%7D", after("")),
         token.clone(),
         format!("{{%22session%22:%22{token}%22}}"),
     ] {

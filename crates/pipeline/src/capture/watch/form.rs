@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use super::cut::Cut;
+use super::json::JsonScan;
 use super::stray::StrayScan;
 use super::value::{HeldValue, MOST_HELD};
 use super::{Seeks, Sighting};
@@ -34,6 +35,9 @@ pub struct FormScan {
     alone: Option<Alone>,
     /// All of the form but those, for readers to whom a divider is a letter that they pass over within a token.
     across: StrayScan,
+    /// The value as JSON: since the last `&`, and since the last `;`.
+    whole_json: Option<FormJson>,
+    inner_json: Option<FormJson>,
     /// The same as Node's `querystring` reads it where it cannot decode a value, from the first letter that it cuts.
     cut: Option<Box<(Cut, StrayScan)>>,
 }
@@ -61,7 +65,8 @@ impl FormScan {
 
     /// The values that are being read.
     pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
-        [&self.whole, &self.inner].into_iter().flatten().map(|value| &value.value)
+        let json = [&self.whole_json, &self.inner_json].into_iter().flatten().flat_map(|json| json.scan.values());
+        [&self.whole, &self.inner].into_iter().flatten().map(|value| &value.value).chain(json)
     }
 
     /// Reads the next piece.
@@ -73,7 +78,7 @@ impl FormScan {
             };
             let (run, rest) = piece.split_at(end.unwrap_or(piece.len()));
             self.keep(run);
-            let stray = self.look(run, seeks);
+            let stray = super::first([Some(self.read_json(run, seeks)), Some(self.look(run, seeks))]);
             let Some((divider, rest)) = rest.split_first() else { return stray };
             let sighting = if stray == Sighting::Clear { self.divided(*divider, seeks) } else { stray };
             if sighting != Sighting::Clear {
@@ -96,6 +101,11 @@ impl FormScan {
         for value in [&mut self.whole, &mut self.inner].into_iter().flatten() {
             value.push(run);
         }
+    }
+
+    fn read_json(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
+        let both = [&mut self.whole_json, &mut self.inner_json].into_iter().flatten();
+        both.map(|json| json.read(run, seeks)).fold(Sighting::Clear, |all, seen| super::first([Some(all), Some(seen)]))
     }
 
     /// Looks for a token in the run of a name or a value. A name holds one where an app reads the form as JSON or as text.
@@ -132,8 +142,9 @@ impl FormScan {
         }
         match divider {
             b'=' => {
+                let json = self.read_json(b"=", seeks);
                 self.name_ended(seeks);
-                Sighting::Clear
+                json
             }
             b';' => {
                 let ended = if self.divided { &None } else { &self.whole };
@@ -141,14 +152,18 @@ impl FormScan {
                 self.inner = None;
                 self.divided = self.whole.is_some();
                 self.keep_divider(b";");
+                let inner = self.inner_json.take().map(|json| json.finish(seeks));
+                let whole = self.whole_json.as_mut().map(|json| json.read(b";", seeks));
                 self.begin_name();
-                sighting
+                super::first([Some(sighting), inner, whole])
             }
             _ => {
                 let sighting = judge([&self.whole, &self.inner], seeks);
                 (self.whole, self.inner, self.divided) = (None, None, false);
+                let inner = self.inner_json.take().map(|json| json.finish(seeks));
+                let whole = self.whole_json.take().map(|json| json.finish(seeks));
                 self.begin_name();
-                sighting
+                super::first([Some(sighting), inner, whole])
             }
         }
     }
@@ -172,6 +187,14 @@ impl FormScan {
         let looks = self.for_strays && seeks.stray.is_some();
         self.stray = looks.then(StrayScan::default);
         self.alone = (looks && seeks.exempts(&self.name)).then(Alone::default);
+        if self.for_strays && seeks.looks_into_bodies() {
+            let json = Some(FormJson::default());
+            if self.whole_json.is_none() {
+                self.whole_json = json;
+            } else {
+                self.inner_json = json;
+            }
+        }
         let field = may_be_token(&self.name).then(|| field_named(&self.name)).flatten();
         let Some(field) = field.filter(|field| seeks.seeks_in_form(*field)) else { return };
         let value = Some(FormValue { value: HeldValue::new(field), escape: Escape::None });
@@ -241,6 +264,48 @@ impl Alone {
 fn judge(values: [&Option<FormValue>; 2], seeks: &Seeks) -> Sighting {
     let sightings = values.into_iter().flatten().map(|value| seeks.judge(&value.value));
     sightings.into_iter().find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
+}
+
+/// A value as JSON, decoded as it arrives: some apps take all that they are sent in one field.
+#[derive(Debug)]
+struct FormJson {
+    scan: JsonScan,
+    escape: Escape,
+}
+
+impl Default for FormJson {
+    fn default() -> Self {
+        Self { scan: JsonScan::new(false), escape: Escape::None }
+    }
+}
+
+impl FormJson {
+    fn read(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
+        // Most values are told apart by their first letter.
+        for piece in run.chunks(64) {
+            if self.scan.is_other() {
+                return Sighting::Clear;
+            }
+            let mut text = Vec::with_capacity(piece.len());
+            for byte in piece {
+                match self.escape.read(*byte) {
+                    Read::Plain(b'+') => text.push(b' '),
+                    Read::Plain(byte) | Read::Escaped(byte) => text.push(byte),
+                    Read::Begun => {}
+                    Read::Broken => text.push(*byte),
+                }
+            }
+            let sighting = self.scan.read(&text, seeks);
+            if sighting != Sighting::Clear {
+                return sighting;
+            }
+        }
+        Sighting::Clear
+    }
+
+    fn finish(mut self, seeks: &Seeks) -> Sighting {
+        self.scan.finish(seeks)
+    }
 }
 
 /// A value, decoded as it arrives.

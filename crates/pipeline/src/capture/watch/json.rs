@@ -104,6 +104,11 @@ impl JsonScan {
         self.member.as_ref().map_or(0, HeldValue::held)
     }
 
+    /// Whether it is not JSON, whatever follows.
+    pub fn is_other(&self) -> bool {
+        self.place == Place::Other
+    }
+
     /// The value that is being read. One that has ended was judged.
     pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
         self.member.iter().filter(|_| matches!(self.place, Place::Text { .. } | Place::Word))

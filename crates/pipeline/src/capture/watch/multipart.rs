@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use memchr::memmem::Finder;
 
+use super::json::JsonScan;
 use super::value::HeldValue;
 use super::{Seeks, Sighting};
 use crate::capture::fields::{Field, field_named};
@@ -47,6 +48,8 @@ pub struct MultipartScan {
     /// Whether `pending` begins with the line break behind a part's head.
     at_content: bool,
     value: Option<HeldValue>,
+    /// The value of a field as JSON, and what was seen in it.
+    json: Option<(JsonScan, Sighting)>,
     /// How many bytes were read.
     read: u64,
     /// Where the content begins, if this is one.
@@ -66,6 +69,7 @@ impl MultipartScan {
             before_all: true,
             at_content: false,
             value: None,
+            json: None,
             read: 0,
             content_from: 0,
         }
@@ -73,12 +77,12 @@ impl MultipartScan {
 
     /// Bytes that are held.
     pub fn held(&self) -> usize {
-        self.pending.capacity() + self.value.as_ref().map_or(0, HeldValue::held)
+        self.pending.capacity() + self.values().map(HeldValue::held).sum::<usize>()
     }
 
     /// The value that is being read.
     pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
-        self.value.iter()
+        self.value.iter().chain(self.json.iter().flat_map(|(scan, _)| scan.values()))
     }
 
     /// Where in the body a reader may find something put in between and see the same parts, unless what follows looks like a boundary:
@@ -118,11 +122,9 @@ impl MultipartScan {
     /// The body has ended.
     pub fn finish(&mut self, seeks: &Seeks) -> Sighting {
         // Without its last boundary a part is one to some readers all the same.
-        if self.place == Place::Content
-            && let Some(value) = &mut self.value
-        {
-            value.push(&self.pending);
-            return seeks.judge(value);
+        if self.place == Place::Content {
+            self.pass(self.pending.len(), seeks);
+            return self.content_ended(seeks);
         }
         // A head that some reader has seen the end of.
         if self.place == Place::Head && self.pending.len() > 2 { UNCLEAR } else { Sighting::Clear }
@@ -140,9 +142,12 @@ impl MultipartScan {
             let keep = (self.delimiter.needle().len() + 1).min(self.pending.len());
             let passed = self.pending.len() - keep;
             if passed > 0 {
-                self.pass(passed);
+                self.pass(passed, seeks);
             }
-            return Step::More;
+            return match self.json {
+                Some((_, seen)) if seen != Sighting::Clear => Step::Stop(seen),
+                _ => Step::More,
+            };
         };
         let stands_alone = match self.pending.get(..at) {
             Some([]) => self.at_start,
@@ -154,8 +159,8 @@ impl MultipartScan {
         if !stands_alone || is_disputed {
             return Step::Stop(UNCLEAR);
         }
-        self.pass(at);
-        let sighting = self.value.take().map_or(Sighting::Clear, |value| seeks.judge(&value));
+        self.pass(at, seeks);
+        let sighting = self.content_ended(seeks);
         if sighting != Sighting::Clear {
             return Step::Stop(sighting);
         }
@@ -238,6 +243,7 @@ impl MultipartScan {
             (named, false) => named.map(HeldValue::new),
             (named, true) => named.or_else(|| seeks.any_in_body()).map(HeldValue::of_any),
         };
+        self.json = part.is_field.then(|| (JsonScan::new(false), Sighting::Clear));
         // Servlets decode a field by the charset of its part (Jetty), Go by its transfer encoding.
         let is_recoded = part.is_recoded && part.is_field && seeks.stray.is_some();
         if is_recoded || (self.value.is_some() && (part.is_recoded || part.is_nested)) {
@@ -253,11 +259,21 @@ impl MultipartScan {
     }
 
     /// Content that belongs to the part.
-    fn pass(&mut self, length: usize) {
+    fn pass(&mut self, length: usize, seeks: &Seeks) {
+        let content = self.pending.get(..length).unwrap_or_default();
         if let Some(value) = &mut self.value {
-            value.push(self.pending.get(..length).unwrap_or_default());
+            value.push(content);
+        }
+        if let Some((scan, seen)) = &mut self.json {
+            *seen = super::first([Some(*seen), Some(scan.read(content, seeks))]);
         }
         self.take(length);
+    }
+
+    fn content_ended(&mut self, seeks: &Seeks) -> Sighting {
+        let value = self.value.take().map(|value| seeks.judge(&value));
+        let json = self.json.take().map(|(mut scan, seen)| super::first([Some(seen), Some(scan.finish(seeks))]));
+        super::first([value, json])
     }
 
     fn take(&mut self, length: usize) {
