@@ -132,8 +132,8 @@ impl App {
 }
 
 /// Whether some app servers leave the body where it is and read it as the next request, past everything that is looked at here: those that
-/// do not know chunks (thin, uWSGI's `http11-socket`), and those that read no body of a method that seldom has one. With one request to a
-/// connection there is no next one.
+/// do not know chunks (thin), and those that read no body of a method that seldom has one. `Connection: close` makes them stop after
+/// the first request. uWSGI's `http11-socket` ignores it (docs/modes.md).
 fn may_leave_its_body(request: &Request<Outgoing>) -> bool {
     let is_chunked = || request.headers().contains_key(header::TRANSFER_ENCODING);
     let has_seldom_one = || !matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
