@@ -15,7 +15,7 @@
 //! | thin 1.8, Rack 2.2 | the same | as CGI, and the last of two names that fold alike wins, so `Content_Type` replaces `Content-Type` | the same |
 //! | Rails | `/acs.json` is `/acs`; `_method` and `X-HTTP-Method-Override` make a POST another method | as Rack | JSON becomes parameters like a form |
 //! | Tomcat 10.1 | `;name=value` ends a segment; `%2f` and `\` by setting; resolves `..`, `..;`, `%2e%2e` and `..%2f` | no case; joins nothing: the app sees each | form by name; names and values by the charset (IBM037); RFC 2047 words in names; any `multipart/` type |
-//! | Jetty 12, lenient | resolves `..` and `..;`; `%u006c` is `l` | the same | charsets as Tomcat; two documents of JSON; `attachment` is a field |
+//! | Jetty 12, lenient | resolves `..` and `..;`; `%u006c` is `l`, and `%6<` ([`escape`]); an escape goes on behind a `?` | the same | such escapes in forms too; charsets as Tomcat; two documents of JSON; `attachment` is a field |
 //! | Express 5.1 (qs, busboy, body-parser) | no case, a trailing slash is none | no case | form, multipart, JSON; inflates gzip, deflate and Brotli; JSON in UTF-7, UTF-16 and UTF-32; lists by brackets |
 //! | ASP.NET, Katana | `/acs.aspx/x` runs `/acs.aspx`; no case; `\` is `/`; IIS: `X-Original-URL` | no case | follows byte order marks; JSON with comments and single quotes (Json.NET) |
 //!
@@ -34,6 +34,7 @@
 //! | apps behind Entra ID | accept a tenant's tokens of version 1 and 2, whose issuers differ ([`issuer`]) |
 //! | SAML libraries on every binding | try base64, then DEFLATE within it |
 
+pub mod escape;
 pub mod header;
 pub mod issuer;
 pub mod media;

@@ -15,6 +15,7 @@ use crate::config::{ForwardAuth, Need, PublicUrl, SessionSettings};
 use crate::login::new_id;
 use crate::pipeline::capture::fields::{Field, ProtocolFields};
 use crate::pipeline::capture::watch::Seeks;
+use crate::pipeline::reading::escape;
 use crate::pipeline::reading::header::{Meaning, folded, meaning};
 use crate::pipeline::reading::query::divided;
 use crate::ports::sessions::{LoggedOut, Session};
@@ -70,9 +71,13 @@ impl Gate {
 
     /// What a request to a host needs. `method` is `None` if it is not known.
     fn need(&self, host: &str, method: Option<&Method>, target: &str, headers: &HeaderMap) -> Option<Need> {
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, query) = divided(target);
         let is_overridden = || method.is_none() || names_a_method(headers, target);
         let rules = self.access.as_ref()?;
+        if query.is_some_and(|query| escape::joins(path.as_bytes(), query.as_bytes())) {
+            // Which path the app reads is unclear.
+            return Some(Need::Api);
+        }
         Some(rules.need(host, method.unwrap_or(&Method::GET), path, is_overridden))
     }
 

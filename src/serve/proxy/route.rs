@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::pipeline::provider::{Mode, Provider};
+use crate::pipeline::reading::escape;
 use crate::pipeline::reading::path::{self, normal_form};
 use crate::pipeline::reading::query::{Wanted, divided};
 
@@ -167,7 +168,7 @@ impl Router {
     pub fn route(&self, path: &str, query: Option<&str>) -> Found<'_> {
         let mut found = Found { route: Route::Other, beside: Beside::default() };
         let read = path::any_reading(path, |normal| self.look_up(normal, query, &mut found));
-        if read.is_err() {
+        if read.is_err() || query.is_some_and(|query| escape::joins(path.as_bytes(), query.as_bytes())) {
             found.route = Route::Ambiguous;
         }
         if matches!(found.route, Route::Callback(_) | Route::Own | Route::Ambiguous) {

@@ -551,6 +551,24 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     let at = payload.match_indices('x').map(|(at, _)| at).find(|at| has_digits(*at)).unwrap();
     let (begins, ends) = payload.split_at(at);
     let ruby = lettered.replace(payload, &format!("{begins}\\{ends}"));
+    // An escape that an app does not undo has letters of base64, and jwcrypto passes over what is none.
+    let payload = token.split('.').nth(1).unwrap();
+    let digits = |at: usize| payload.as_bytes()[at..at + 2].iter().all(u8::is_ascii_hexdigit);
+    let at = (12..payload.len() - 2).find(|at| digits(*at)).unwrap();
+    let (begins, ends) = payload.split_at(at);
+    let kept = |escape: &str| token.replace(payload, &format!("{begins}{escape}{ends}"));
+    // JSON in JSON, so often, all of it in escapes.
+    let nested = |times: usize| {
+        let spelt = |text: &str| text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+        (0..times).fold(token.clone(), |inner, _| format!("{{\"token\":\"{}\"}}", spelt(&inner)))
+    };
+    let wrapped = |times: usize| {
+        let inner = format!("{{\"token\":\"{}\"}}", dotted("\\u002e"));
+        (0..times).fold(inner, |inner, _| serde_json::json!({"message": inner}).to_string())
+    };
+    let percented = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    // Escapes that Jetty alone undoes.
+    let jetty = token.replace('J', "%4:").replace('.', "%2>").replace('k', "%6;").replace('m', "%6=");
     // What the parser of one language takes and that of another does not.
     let with_claim = |claim: &str| {
         let parts: Vec<&str> = token.split('.').collect();
@@ -747,6 +765,36 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (MULTIPART.into(), part("payload", &format!("{{\"SAMLResponse\":\"{response}\"}}")).into()),
         (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", after("junk")).into()),
         (MULTIPART.into(), part("SAMLResponse", &after("junk")).into()),
+        (form.clone(), format!("token={jetty}").into()),
+        (form.clone(), format!("a=%6=&token={}", token.replace('J', "%4:")).into()),
+        (form.clone(), format!("id_token={jetty}").into()),
+        (form.clone(), format!("access_token={jetty}").into()),
+        (form.clone(), format!("payload=%7B%22token%22%3A%22{jetty}%22%7D").into()),
+        (String::new(), format!("token={jetty}").into()),
+        (form.clone(), format!("SAMLResp%6?nse={}", after("")).into()),
+        (form.clone(), format!("SA%4=LResponse={}", after("")).into()),
+        (form.clone(), format!("S%41MLRespons%6\u{15}={}", after("")).into()),
+        (form.clone(), format!("SAMLResponse={}", after("").replace('P', "%5\u{10}")).into()),
+        (form.clone(), format!("payload={}", percented(&nested(2))).into()),
+        (form.clone(), format!("payload={}", nested(4)).into()),
+        (JSON.into(), nested(4).into()),
+        (JSON.into(), wrapped(5).into()),
+        (form.clone(), format!("payload={}", percented(&wrapped(4))).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", kept("%")).into()),
+        (JSON.into(), format!("{{\"payload\":\"{{\\\"token\\\":\\\"{}\\\"}}\"}}", kept("%")).into()),
+        (form.clone(), format!("token={}", kept("%25")).into()),
+        (form.clone(), format!("payload=%7B%22token%22%3A%22{}%22%7D", kept("%25")).into()),
+        (MULTIPART.into(), part("token", &kept("%")).into()),
+        (xml.clone(), format!("<x>{}</x>", kept("%")).into()),
+        // Text before the first element, which xmldom passes over, and REXML.
+        (xml.clone(), format!("{{}}<x>{head}<!-- b -->{tail}</x>").into()),
+        (kind("text/plain"), format!("abc < ' <x>{head}<!-- b -->{tail}</x>").into()),
+        (JSON.into(), format!("{{}}<x>{head}<b/>{tail}</x>").into()),
+        (String::new(), format!("[]<x>{head}<b/>{tail}</x>").into()),
+        (xml.clone(), format!("abc {document}").into()),
+        (kind("text/plain"), format!("{{}}{document}").into()),
+        (String::new(), format!("{{}}{document}").into()),
+        (xml.clone(), format!("abc <!DOCTYPE x [<!ENTITY a \"{head}\">]><x>&a;{tail}</x>").into()),
     ];
     let cases: Vec<(String, Vec<u8>)> = cases
         .into_iter()
@@ -787,6 +835,10 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("payload=%7B%22SAMLResponse%22%3A%22{}%22%7D", after("")),
         token.clone(),
         format!("{{%22session%22:%22{token}%22}}"),
+        format!("token={}", token.replace('J', "%4:")),
+        format!("to%6;en={}", token.replace('.', "%2e").replace('m', "%6=")),
+        format!("SAMLResp%6?nse={}", after("")),
+        format!("token={}", kept("%25")),
     ] {
         let answer = get(proxy.address, &format!("/other?{query}"), "").await;
         assert_eq!(answer.status, 403, "{query}: {answer:?}");
@@ -802,6 +854,7 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         format!("Authorization: Token token=\"{}\"", token.replace('I', "\\I").replace('.', "\\.")),
         format!("Authorization: Digest username=\"{}\"", token.replace('n', "\\n").replace('t', "\\t")),
         format!("Sec-WebSocket-Protocol: bearer, {token}"),
+        format!("X-Token: {}", kept("%")),
         basic(format!("x:{token}")),
         basic(format!("{token}:")).replace("ey", "e!y"),
         basic(format!("a:{token}")).replace("basic", "Basic").replacen("OmV5", "-OmV5", 1),
@@ -831,6 +884,15 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         .replace("Content-Transfer-Encoding: base64\r\n", "");
     assert_eq!(typed(&proxy, "/other", MULTIPART, &none).await.status, 200);
     assert_eq!(typed(&proxy, "/other", &form, "{\"a\":\"b.c\"}").await.status, 200);
+    // What looks like an escape or markup, and carries nothing.
+    for (headers, body) in [
+        (form.as_str(), "discount=50%; 100%=all&a=%zz%4:"),
+        (JSON, "{\"text\":\"<saml:Assertion> holds 5 % of it, see <a.eyJ\\u0041>\"}"),
+        (&kind("text/plain"), "if a < b && c.eye > d { print(\"eyJ%41\") }"),
+    ] {
+        assert_eq!(typed(&proxy, "/other", headers, body).await.status, 200, "{headers}{body}");
+    }
+    assert_eq!(get(proxy.address, "/other?discount=50%;b&a=100%=all&c=%4:", "").await.status, 200);
 }
 
 /// An app that does not know chunks would read their sizes as letters of the form (thin).
@@ -949,12 +1011,21 @@ async fn sec17_formats_and_scripts_open_no_path() {
         "/cgi-bin/app/admin",
         "/admin.css",
         "/index.php/api/x",
+        "/ad%6=in",
+        "/Adm%6@n/x",
+        "/x/..;/ad%256=in",
     ] {
         let answer = scene.browser().get(target).await;
-        assert!(matches!(answer.status, 303 | 401), "{target}: {}", answer.status);
+        assert!(matches!(answer.status, 303 | 400 | 401), "{target}: {}", answer.status);
+    }
+    // To Jetty the escape goes on, and ends the path only behind it.
+    for target in ["/%6?x", "/a%?1", "/a%?@"] {
+        assert_eq!(scene.browser().get(target).await.status, 400, "{target}");
     }
     assert_eq!(scene.house.app.seen().len(), seen);
-    for target in ["/", "/administration", "/a.b/admin", "/index.php/x", "/x.json", "/public/x.php"] {
+    for target in
+        ["/", "/administration", "/a.b/admin", "/index.php/x", "/x.json", "/public/x.php", "/50%", "/50%?x", "/a%6"]
+    {
         assert_eq!(scene.browser().get(target).await.status, 200, "{target}");
     }
 }

@@ -18,7 +18,7 @@ use crate::capture::token::{self, Found, Reading, Unclear};
 use crate::ids::ProviderName;
 use crate::provider::{Form, Protocol, Provider};
 use crate::reading::header::{folded, is_authorization};
-use crate::reading::name;
+use crate::reading::{escape, name};
 
 /// Where a token has its issuer and whom it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,6 +284,12 @@ impl Reader<'_> {
 
     /// A field that RFC 6750 names.
     fn field(&mut self, form: &[u8], place: Place) -> Result<(), BearerFault> {
+        let unread = |settled: &[u8]| fields::values(settled, Field::AccessToken).next().is_some();
+        if let Cow::Owned(settled) = escape::settled(form)
+            && unread(&settled)
+        {
+            return Err(BearerFault::Unclear { place, why: Unclear::Unreadable });
+        }
         let mut values = fields::values(form, Field::AccessToken);
         let Some(value) = values.next() else { return Ok(()) };
         if values.next().is_some() {

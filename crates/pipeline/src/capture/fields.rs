@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::CaptureRefusal;
 use super::denial::Denial;
+use crate::reading::escape;
 use crate::reading::media::has_foreign_mark;
 use crate::reading::name::{readings, within};
 
@@ -114,6 +115,11 @@ impl ProtocolFields {
     }
 
     fn read(&mut self, form: &[u8], place: Place) -> Result<(), CaptureRefusal> {
+        if escape::is_odd(form) {
+            return Err(CaptureRefusal::Form(
+                "it has percent escapes with digits that few readers take for such".into(),
+            ));
+        }
         // Some frameworks take `;` for `&` (HTML 4.01 appendix B.2.2), so a name behind one counts too.
         for pair in form.split(|byte| *byte == b'&' || *byte == b';') {
             let (name, value) = match pair.iter().position(|byte| *byte == b'=') {

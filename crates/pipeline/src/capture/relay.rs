@@ -3,6 +3,8 @@
 //! Neither is changed on its way. They are read to tell what must be refused before a grant is spent, and whether what comes
 //! back logs a user in.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap};
@@ -12,6 +14,7 @@ use serde_json::{Map, Value};
 use super::oidc::{AccessToken, IdTokenError, UntrustedIdToken, object};
 use crate::capture::token::{self, Reading};
 use crate::provider::Provider;
+use crate::reading::escape;
 use crate::reading::media::{has_foreign_charset, is_form};
 use crate::reading::name::could_be;
 
@@ -148,8 +151,14 @@ pub fn read_request(
 }
 
 /// The parameter that a lax provider would read in a pair where a strict one reads another: PHP folds `grant.type` and
-/// `grant_type[]`, Rack takes `;` for `&`. A request must mean one thing to us and to the provider.
+/// `grant_type[]`, Rack takes `;` for `&`, and Jetty has escapes of its own. A request must mean one thing to us and to the provider.
 fn misspelt(pair: &[u8]) -> Option<&'static str> {
+    if let Cow::Owned(settled) = escape::settled(pair) {
+        let name = settled.split(|byte| *byte == b'=').next().unwrap_or_default();
+        if let Some(known) = SINGLE.into_iter().find(|known| could_be(name, known)) {
+            return Some(known);
+        }
+    }
     let parts = pair.split(|byte| *byte == b';').enumerate();
     parts.into_iter().find_map(|(number, part)| {
         let name = part.split(|byte| *byte == b'=').next().unwrap_or_default();

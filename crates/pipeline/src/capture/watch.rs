@@ -9,6 +9,7 @@
 
 mod cut;
 mod form;
+mod forms;
 pub mod inflate;
 mod json;
 mod multipart;
@@ -18,7 +19,7 @@ mod value;
 use std::ops::Range;
 use std::sync::Arc;
 
-use self::form::FormScan;
+use self::forms::FormScan;
 use self::inflate::{Coding, Inflate, Undone};
 use self::json::JsonScan;
 use self::multipart::MultipartScan;

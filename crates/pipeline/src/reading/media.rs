@@ -16,6 +16,10 @@ pub struct Readings<'t> {
     /// Whether the type says JSON. A body that looks like an object is read as one in any case.
     pub json: bool,
     pub multipart: Multipart<'t>,
+    /// Whether the type says XML, also as `+xml`.
+    pub xml: bool,
+    /// Whether no type is named.
+    pub unnamed: bool,
     /// Whether it is put where files are, so that no app looks for a login in what is written in it.
     pub is_file: bool,
 }
@@ -32,8 +36,15 @@ pub enum Multipart<'t> {
 
 /// How a body may be read whose Content-Type fields are these.
 pub fn readings<'t>(types: impl Iterator<Item = &'t [u8]>) -> Readings<'t> {
-    let mut readings =
-        Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No, is_file: false };
+    let mut readings = Readings {
+        form: false,
+        form_to_some: true,
+        json: false,
+        multipart: Multipart::No,
+        xml: false,
+        unnamed: false,
+        is_file: false,
+    };
     let mut count = 0;
     for kind in types {
         // Rack takes a type that is empty for none.
@@ -41,12 +52,14 @@ pub fn readings<'t>(types: impl Iterator<Item = &'t [u8]>) -> Readings<'t> {
         readings.form |= may_be_form(kind);
         readings.form_to_some &= !kind.starts_with(b"multipart/");
         readings.json |= holds(kind, b"json");
+        readings.xml |= holds(kind, b"xml");
         if holds(kind, b"multipart") {
             readings.multipart = boundary(kind).map_or(Multipart::Unclear, Multipart::Of);
         }
     }
     // Nothing says JSON then, so that only what looks like an object is read as one: `curl -T` names no type for any file.
-    readings.form |= count == 0;
+    readings.unnamed = count == 0;
+    readings.form |= readings.unnamed;
     if count > 1 && readings.multipart != Multipart::No {
         readings.multipart = Multipart::Unclear;
     }
@@ -167,8 +180,15 @@ mod tests {
         assert!(looks_like_json(b"\xef\xbb\xbf\r\n {") && !looks_like_json(b"a={"));
         assert!(read(&["application/vnd.api+JSON; charset=utf-8"]).json);
         let plain = read(&["text/plain"]);
-        let nothing =
-            Readings { form: false, form_to_some: true, json: false, multipart: Multipart::No, is_file: false };
+        let nothing = Readings {
+            form: false,
+            form_to_some: true,
+            json: false,
+            multipart: Multipart::No,
+            xml: false,
+            unnamed: false,
+            is_file: false,
+        };
         assert_eq!(plain, nothing);
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded; charset=UTF-8"));
         assert!(!has_foreign_charset(b"application/x-www-form-urlencoded"));

@@ -10,6 +10,7 @@
 //! /login\callback      backslash         /login;a=b/callback   parameters
 //! /login/callback.json format            /index.php/callback   a script, and the path it is given
 //! /login/callback#x    fragment          /ｌogin/callback      full-width forms and letters that fold to ASCII
+//! /%6<ogin/callback    digits that only Jetty takes for such
 //! /login/x/../callback refused           /login%00/callback    refused
 //! ```
 //!
@@ -17,6 +18,8 @@
 //! first before they send, the others have no use, and two readers rarely agree on them.
 
 use std::borrow::Cow;
+
+use super::escape;
 
 /// How often a path may be escaped. Each round shortens it, and real clients send at most two.
 const MAX_DEPTH: usize = 4;
@@ -55,7 +58,7 @@ pub fn any_reading(path: &str, mut see: impl FnMut(&str) -> bool) -> Result<bool
         }
         let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
         if decoded.len() == text.len() {
-            // Escapes that are none: uWSGI drops them, Jetty reads `%u006c` where it is told to.
+            // Escapes that are none: uWSGI drops them, Jetty makes letters of some, and reads `%u006c` where it is told to.
             return Ok(memchr::memchr(b'%', &text).is_some()
                 && mended(&text).iter().any(|text| see(&reading(text, true, true))));
         }
@@ -64,8 +67,9 @@ pub fn any_reading(path: &str, mut see: impl FnMut(&str) -> bool) -> Result<bool
     Err(Ambiguous)
 }
 
-/// What lenient readers make of escapes that are none: `%uXXXX` a character, a broken one nothing, with or without its letters.
-fn mended(text: &[u8]) -> [Vec<u8>; 2] {
+/// What lenient readers make of escapes that are none: `%uXXXX` a character, a broken one nothing, with or without its letters, or what
+/// Jetty makes of it.
+fn mended(text: &[u8]) -> [Vec<u8>; 3] {
     let (mut bare, mut dropped) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len()));
     let mut rest = text;
     while let Some((byte, after)) = rest.split_first() {
@@ -88,7 +92,7 @@ fn mended(text: &[u8]) -> [Vec<u8>; 2] {
         bare.extend_from_slice(after.get(..letters).unwrap_or_default());
         rest = after.get(letters..).unwrap_or_default();
     }
-    [bare, dropped]
+    [bare, dropped, percent_encoding::percent_decode(&escape::settled(text)).collect()]
 }
 
 /// The normal form of a configured path: every escape undone, backslash for slash, cut at `#` and `?`. Two paths of one form

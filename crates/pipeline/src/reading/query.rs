@@ -12,6 +12,9 @@
 //! index.php?acs is also          ?acs=1 and ?acs=    an app asks whether it is there
 //! ```
 
+use std::borrow::Cow;
+
+use super::escape;
 use super::name::may_be_same;
 use super::path::normal_form;
 
@@ -47,8 +50,13 @@ impl Wanted {
 
     /// Whether some app finds all of it in these queries, forms or `Cookie` headers together.
     pub fn may_be_in(&self, sources: &[&[u8]]) -> bool {
+        let found_in =
+            |source: &[u8], wanted: &Parameter| pairs(source).any(|(name, value)| wanted.may_be(name, value));
         let found = |wanted: &Parameter| {
-            sources.iter().copied().flat_map(pairs).any(|(name, value)| wanted.may_be(name, value))
+            sources.iter().any(|source| match escape::settled(source) {
+                Cow::Borrowed(source) => found_in(source, wanted),
+                Cow::Owned(settled) => found_in(source, wanted) || found_in(&settled, wanted),
+            })
         };
         self.0.iter().all(found)
     }
@@ -127,6 +135,8 @@ mod tests {
             "x=1;r=saml/acs",
             "x?r=saml/acs",
             "%72=saml/acs",
+            "r=sa%6=l/acs",
+            "r=saml%2?acs",
             "+r=saml/acs",
             "r=saml/x/../acs",
         ] {

@@ -16,9 +16,9 @@ use super::{Seeks, Sighting};
 use crate::capture::fields::{field_named, may_be_token};
 use crate::reading::name::keep_name;
 
-/// Watches one form. Holds the name under its eyes and the values that are looked into.
-#[derive(Debug, Default)]
-pub struct FormScan {
+/// Watches one form as most readers see it. Holds the name under its eyes and the values that are looked into.
+#[derive(Debug, Default, Clone)]
+pub struct OneForm {
     /// Whether tokens are looked for under any name: where the whole body is not looked through for them.
     for_strays: bool,
     in_value: bool,
@@ -42,7 +42,7 @@ pub struct FormScan {
     cut: Option<Box<(Cut, StrayScan)>>,
 }
 
-impl FormScan {
+impl OneForm {
     pub fn new(for_strays: bool) -> Self {
         Self { for_strays, ..Self::default() }
     }
@@ -129,7 +129,7 @@ impl FormScan {
             Some(_) => run.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect(),
         };
         if self.cut.is_none() && Cut::is_needed(&run) {
-            self.cut = Some(Box::new((Cut::default(), stray.fork())));
+            self.cut = Some(Box::new((Cut::default(), stray.clone())));
         }
         let cut = self.cut.as_mut().map(|cut| cut.1.read(&cut.0.read(&run), ours));
         super::first([Some(stray.read(&run, ours)), cut, Some(across)])
@@ -212,7 +212,7 @@ impl FormScan {
 /// payload={"a":";id_token_hint=","token":"eyJ…"}     to those who divide forms at `&` alone
 /// /*&id_token_hint=*/{"token":"eyJ…"}                to those who read JSON, whatever it is called
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Alone {
     escape: Escape,
     place: Place,
@@ -267,7 +267,7 @@ fn judge(values: [&Option<FormValue>; 2], seeks: &Seeks) -> Sighting {
 }
 
 /// A value as JSON, decoded as it arrives: some apps take all that they are sent in one field.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FormJson {
     scan: JsonScan,
     escape: Escape,
@@ -309,7 +309,7 @@ impl FormJson {
 }
 
 /// A value, decoded as it arrives.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FormValue {
     value: HeldValue,
     escape: Escape,

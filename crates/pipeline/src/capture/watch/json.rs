@@ -68,7 +68,7 @@ enum Of {
 }
 
 /// Watches one body. Holds a name, and the value behind it where that is looked into.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct JsonScan {
     place: Place,
     /// Whether the media type says that it is JSON, whatever it begins with.

@@ -19,7 +19,7 @@ const FORM_PLUS: u8 = 0xff;
 const NEVER_TEXT: u8 = 0xfe;
 
 /// A value as it arrives, decoded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HeldValue {
     pub field: Field,
     /// Whether some reader may find it under another name than `field`.

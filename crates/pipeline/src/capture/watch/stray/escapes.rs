@@ -2,15 +2,29 @@
 
 use std::borrow::Cow;
 
-/// `%2e`, `%u002e`, `\x2e`, `\u002e`, `\u{2e}`, `\U0000002e`, `&#46;`, `&#x2e;`, and a line that goes on behind a backslash.
-#[derive(Debug, Default, Clone)]
+/// Which escapes a reader undoes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    None,
+    /// `%2e`, `%u002e`
+    Percent,
+    /// `\x2e`, `\u002e`, `\u{2e}`, `\U0000002e`, and a line that goes on behind a backslash.
+    Backslash,
+    /// `&#46;`, `&#x2e;`
+    Reference,
+    All,
+    /// All, but for `\x` and `\U`, which are letters to Ruby.
+    Lettered,
+}
+
+/// Undoes escapes once.
+#[derive(Debug, Clone)]
 pub struct Escapes {
+    kind: Kind,
     /// What may be the beginning of an escape, as it came.
     open: Vec<u8>,
     /// A line went on: blanks at the next one's start are not part of it (TOML, YAML).
     continued: bool,
-    /// `\x` and `\U` are letters, as to Ruby.
-    lettered: bool,
 }
 
 /// `\v` and `\0`, which are letters to some.
@@ -31,19 +45,23 @@ enum Escape {
 }
 
 impl Escapes {
+    pub const fn of(kind: Kind) -> Self {
+        Self { kind, open: Vec::new(), continued: false }
+    }
+
+    /// Whether a text that it leaves as it is has no escape of any kind.
+    pub fn undoes_all(&self) -> bool {
+        matches!(self.kind, Kind::All | Kind::Lettered)
+    }
+
     /// Whether nothing is open from the pieces before.
     pub fn is_between(&self) -> bool {
         self.open.is_empty() && !self.continued
     }
 
-    /// The same, from here on, for a reader to whom `\x` and `\U` are letters.
-    pub fn lettered(&self) -> Self {
-        Self { lettered: true, ..self.clone() }
-    }
-
     /// The text of the next piece, but for an escape that is yet to end.
     pub fn undo<'p>(&mut self, piece: &'p [u8]) -> Cow<'p, [u8]> {
-        if self.is_between() && next(piece).is_none() {
+        if self.is_between() && self.next(piece).is_none() {
             return Cow::Borrowed(piece);
         }
         let mut plain = Vec::with_capacity(piece.len() + self.open.len());
@@ -56,7 +74,7 @@ impl Escapes {
                 continue;
             }
             if self.open.is_empty() {
-                let (text, later) = rest.split_at(next(rest).unwrap_or(rest.len()));
+                let (text, later) = rest.split_at(self.next(rest).unwrap_or(rest.len()));
                 plain.extend_from_slice(text);
                 rest = later;
             }
@@ -67,6 +85,21 @@ impl Escapes {
         Cow::Owned(plain)
     }
 
+    /// Where the first escape of this kind begins, if any does.
+    fn next(&self, text: &[u8]) -> Option<usize> {
+        match self.kind {
+            Kind::None => None,
+            Kind::Percent => memchr::memchr(b'%', text),
+            Kind::Backslash => memchr::memchr(b'\\', text),
+            Kind::Reference => memchr::memchr(b'&', text),
+            Kind::All | Kind::Lettered => next(text),
+        }
+    }
+
+    fn begins(&self, byte: u8) -> bool {
+        self.next(&[byte]).is_some()
+    }
+
     fn push(&mut self, byte: u8, plain: &mut Vec<u8>) {
         // Any number of zeros may stand before the digits of a reference.
         let padded: [&[u8]; 5] = [b"&#0", b"&#x0", b"&#X0", b"\\u{0", b"\\U{0"];
@@ -75,7 +108,7 @@ impl Escapes {
         }
         self.open.push(byte);
         let escape = match self.open.as_slice() {
-            [b'\\', letter @ (b'x' | b'U')] if self.lettered => Escape::Whole(Some(*letter)),
+            [b'\\', letter @ (b'x' | b'U')] if self.kind == Kind::Lettered => Escape::Whole(Some(*letter)),
             open => read(open),
         };
         match escape {
@@ -90,7 +123,7 @@ impl Escapes {
                 plain.append(&mut self.open);
                 match byte {
                     // It begins another.
-                    b'%' | b'\\' | b'&' => self.open.push(byte),
+                    byte if self.begins(byte) => self.open.push(byte),
                     byte => plain.push(byte),
                 }
             }
@@ -101,22 +134,6 @@ impl Escapes {
 /// Where the first escape begins, if any does.
 pub fn next(text: &[u8]) -> Option<usize> {
     memchr::memchr3(b'%', b'\\', b'&', text)
-}
-
-/// Whether a piece has an escape that [`Escapes::lettered`] reads otherwise, as it stands or with its backslash escaped.
-pub fn may_differ(piece: &[u8]) -> bool {
-    memchr::memchr2_iter(b'\\', b'%', piece).any(|at| {
-        matches!(
-            piece.get(at..),
-            Some(
-                [b'\\', b'x' | b'U' | b'\\' | b'u', ..]
-                    | [b'\\']
-                    | [b'%', b'5', b'C' | b'c', ..]
-                    | [b'%']
-                    | [b'%', b'5']
-            )
-        )
-    })
 }
 
 fn read(open: &[u8]) -> Escape {
@@ -196,7 +213,7 @@ mod tests {
             ("&&#46;&#", "&."),
         ] {
             for size in 1..=written.len() {
-                let mut escapes = Escapes::default();
+                let mut escapes = Escapes::of(Kind::All);
                 let found: Vec<u8> =
                     written.as_bytes().chunks(size).flat_map(|piece| escapes.undo(piece).into_owned()).collect();
                 assert_eq!(String::from_utf8_lossy(&found), meant, "{written} by {size}");

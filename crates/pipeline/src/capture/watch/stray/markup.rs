@@ -34,7 +34,7 @@ enum Place {
 }
 
 /// Reads one document.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Markup {
     place: Place,
     name: Vec<u8>,
@@ -74,7 +74,8 @@ impl Markup {
             }
             rest = after;
             match self.place {
-                Place::Text => see(Seen::Text(run)),
+                // What stands before the first element is text of none.
+                Place::Text if self.begun > 0 => see(Seen::Text(run)),
                 Place::Section => {
                     self.flush_brackets(0, &mut see);
                     see(Seen::Text(run));
@@ -158,6 +159,15 @@ impl Markup {
     }
 
     fn name(&mut self, byte: u8, see: &mut impl FnMut(Seen<'_>)) {
+        if self.name.is_empty() && !begins_name(byte) {
+            // To lenient parsers it is text.
+            self.place = Place::Text;
+            match byte {
+                b'<' => self.begin(),
+                byte => see(Seen::Text(&[byte])),
+            }
+            return;
+        }
         let goes_on = !byte.is_ascii_whitespace() && !matches!(byte, b'>' | b'<' | b'/' | b'"' | b'\'');
         if goes_on || (byte == b'/' && self.name.is_empty()) {
             if self.name.len() < MOST_NAME {
@@ -186,6 +196,11 @@ impl Markup {
     }
 }
 
+/// A name, or what tells that it is a declaration, an instruction or an end.
+fn begins_name(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || matches!(byte, b'_' | b':' | b'/' | b'!' | b'?' | 0x80..)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +226,8 @@ mod tests {
             ("<Assertion>", "A("),
             ("<a><EncryptedAssertion\n></a>", "(A()"),
             ("<Assertions/><a b='<Assertion>'/>", ""),
+            ("{}<a>b</a>", "(b)"),
+            ("1 < 2 '<a>b<<c>d<1 e</a>", " 2 '(b(d1 e)"),
         ] {
             for size in 1..=document.len() {
                 let (mut markup, mut told) = (Markup::default(), String::new());

@@ -1,0 +1,104 @@
+//! One text as its readers see it, who undo other escapes than each other.
+
+use std::borrow::Cow;
+
+use super::escapes::{Escapes, Kind, next};
+use super::finder::Finder;
+use crate::capture::token::Addressed;
+
+/// How often escapes are undone: in a form, a field of it that is JSON, a member of that which is JSON, and so on.
+const MOST_LAYERS: usize = 6;
+
+/// What readers undo who pass over a letter that is not of base64 (jwcrypto), and those to whom `\x` is a letter (Ruby's JSON). An escape
+/// that they do not undo has letters of base64.
+const OTHERS: [&[Kind]; 7] = [
+    &[Kind::Lettered; MOST_LAYERS],
+    // A text as it stands, a form, JSON, JSON in a form or in JSON, and markup.
+    &[],
+    &[Kind::Percent],
+    &[Kind::Backslash],
+    &[Kind::Percent, Kind::Backslash],
+    &[Kind::Backslash, Kind::Backslash],
+    &[Kind::Reference],
+];
+
+/// Reads a text in all these ways.
+#[derive(Debug, Clone, Default)]
+pub struct Lenses {
+    /// To whom all is undone.
+    all: Reader,
+    /// The others, from the piece on in which a payload met an escape. Most texts need none.
+    others: Vec<Reader>,
+}
+
+impl Lenses {
+    /// Letters that are held.
+    pub fn held(&self) -> usize {
+        self.others.iter().chain([&self.all]).map(|reader| reader.letters.held()).sum()
+    }
+
+    /// Whether a payload that is ours ends in this piece, to any reader.
+    pub fn find(&mut self, piece: &[u8], ours: &Addressed) -> bool {
+        // Without others, nothing is open.
+        let before = (self.others.is_empty() && next(piece).is_some()).then(|| self.all.clone());
+        let mut found = self.all.find(piece, ours);
+        if let Some(before) = before {
+            let letters = (&before.letters, &self.all.letters);
+            if self.all.is_between() && letters.0.begun() == letters.1.begun() && letters.0.held() == 0 {
+                return found;
+            }
+            self.others = OTHERS.iter().map(|kinds| before.undoing(kinds)).collect();
+        }
+        for other in &mut self.others {
+            found |= other.find(piece, ours);
+        }
+        if self.others.iter().chain([&self.all]).all(|reader| reader.is_between() && reader.letters.held() == 0) {
+            self.others.clear();
+        }
+        found
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Reader {
+    layers: [Escapes; MOST_LAYERS],
+    letters: Finder,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { layers: [const { Escapes::of(Kind::All) }; MOST_LAYERS], letters: Finder::default() }
+    }
+}
+
+impl Reader {
+    /// One to whom these escapes are undone, behind what this one has read, which has nothing open.
+    fn undoing(&self, kinds: &[Kind]) -> Self {
+        let kind = |layer: usize| kinds.get(layer).copied().unwrap_or(Kind::None);
+        Self { layers: std::array::from_fn(|layer| Escapes::of(kind(layer))), letters: self.letters.clone() }
+    }
+
+    fn is_between(&self) -> bool {
+        self.layers.iter().all(Escapes::is_between)
+    }
+
+    fn find(&mut self, piece: &[u8], ours: &Addressed) -> bool {
+        let mut text = Cow::Borrowed(piece);
+        // Nearly always at the first layer.
+        let mut is_plain = false;
+        for layer in &mut self.layers {
+            if is_plain && layer.is_between() {
+                continue;
+            }
+            let undone = match layer.undo(&text) {
+                Cow::Owned(undone) => undone,
+                Cow::Borrowed(_) => {
+                    is_plain |= layer.undoes_all();
+                    continue;
+                }
+            };
+            (text, is_plain) = (Cow::Owned(undone), false);
+        }
+        self.letters.find(&text, ours)
+    }
+}
