@@ -16,7 +16,7 @@ setup-postgres: ## install a PostgreSQL server, on which the tests run the store
 	@scripts/setup postgres
 
 demo: setup ## a provider, an app and loginsync on this machine, to look at (ARGS=--headless: it walks by itself and ends; ARGS=--replicas: three sidecars)
-	@cargo run --quiet --locked -- demo $(ARGS)
+	@cargo run --locked -- demo $(ARGS)
 
 test: setup ## formatting, lints and every test
 	@scripts/test
