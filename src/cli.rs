@@ -2,7 +2,8 @@
 //!
 //! Results go to standard output, everything else to standard error. [`EXIT_CODES`] has the exit codes.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print to the terminal")]
+#[macro_use]
+mod say;
 
 pub mod audit;
 pub mod check;
@@ -221,7 +222,7 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
 pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(serve) => serve.run(),
-        Command::Check(check) => return check.run(),
+        Command::Check(check) => return finish(Ok(check.run())),
         Command::Explain(explain) => return finish(explain.run()),
         Command::Plan(plan) => return finish(plan.run()),
         Command::Test(test) => return finish(test.run()),
@@ -246,9 +247,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 fn finish(outcome: Result<ExitCode, Failure>) -> ExitCode {
     match outcome {
-        Ok(code) => code,
+        Ok(code) if say::is_whole() => code,
+        Ok(_) => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("{failure}");
+            remark!("{failure}");
             ExitCode::FAILURE
         }
     }
@@ -312,6 +314,6 @@ async fn all_users(
 
 /// Prints a value as JSON, indented.
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
+    say!("{}", serde_json::to_string_pretty(value).map_err(Failure::new)?);
     Ok(())
 }

@@ -21,11 +21,30 @@ pub fn findings(config: &Config, rules: &RuleSet, unvouched: &[Unvouched], now: 
     findings
 }
 
-/// Where SAML libraries take logins by the POST binding, and the other addresses where they also do so, without being configured
-/// to.
-const ENDPOINTS: [(&str, &[&str], &str); 2] = [
-    ("postResponse", &["artifactResponse", "paosResponse"], "mod_auth_mellon"),
-    ("SAML2/POST", &["SAML2/POST-SimpleSign", "SAML2/Artifact", "SAML2/ECP"], "the Shibboleth service provider"),
+/// A SAML library in the web server before the app.
+struct Library {
+    name: &'static str,
+    /// Where it takes logins by the POST binding.
+    ours: &'static str,
+    /// The other addresses where it also does so, without being configured to.
+    others: &'static [&'static str],
+    /// What the cookie of its session is called.
+    cookie: &'static str,
+}
+
+const LIBRARIES: [Library; 2] = [
+    Library {
+        name: "mod_auth_mellon",
+        ours: "postResponse",
+        others: &["artifactResponse", "paosResponse"],
+        cookie: "`mellon-cookie`",
+    },
+    Library {
+        name: "the Shibboleth service provider",
+        ours: "SAML2/POST",
+        others: &["SAML2/POST-SimpleSign", "SAML2/Artifact", "SAML2/ECP"],
+        cookie: "the name that begins with `_shibsession_`",
+    },
 ];
 
 /// Callbacks of a library that takes logins at further addresses, which are not declared: the guard refuses only what it recognises there.
@@ -36,19 +55,30 @@ fn of_endpoints(config: &Config) -> Vec<Finding> {
         let is_declared =
             |address: &str| provider.callbacks.iter().any(|callback| callback.eq_ignore_ascii_case(address));
         for callback in &provider.callbacks {
-            for (ours, others, library) in ENDPOINTS {
+            for Library { name, ours, others, cookie } in LIBRARIES {
                 let Some((base, end)) = callback.split_at_checked(callback.len().saturating_sub(ours.len())) else {
                     continue;
                 };
+                if !base.ends_with('/') || !end.eq_ignore_ascii_case(ours) {
+                    continue;
+                }
+                let about = format!("provider `{}`, callback `{callback}`", provider.name);
+                if config.sessions.app_cookie.is_none() {
+                    let message = format!(
+                        "{name} answers it with a redirect of its own, so that the app never sees the identity headers that come with it; \
+                         expected `identity = \"session\"`, and the cookie of its session in `app_session_cookie` ({cookie}), by which each request \
+                         carries them"
+                    );
+                    findings.push(Finding { lint: Lint::AnsweredByLibrary, about: about.clone(), message });
+                }
                 let further = others.iter().map(|other| format!("{base}{other}"));
                 let further: Vec<String> = further.filter(|address| !is_declared(address)).collect();
-                if base.ends_with('/') && end.eq_ignore_ascii_case(ours) && !further.is_empty() {
+                if !further.is_empty() {
                     let message = format!(
-                        "{library} also takes logins at `{}`, which the guard alone watches; name every AssertionConsumerService of the \
+                        "{name} also takes logins at `{}`, which the guard alone watches; name every AssertionConsumerService of the \
                          app's metadata in `callback`",
                         further.join("`, `")
                     );
-                    let about = format!("provider `{}`, callback `{callback}`", provider.name);
                     findings.push(Finding { lint: Lint::FurtherEndpoints, about, message });
                 }
             }

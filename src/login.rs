@@ -506,7 +506,7 @@ async fn commit(services: &Services, about: &About, known: Known) -> Result<Ente
                     return Err(Reason::Unconfirmed { receiver });
                 }
                 let waited = (!services.followers.is_empty()).then(|| began.elapsed());
-                let delivery = services.outcomes.committed(about, &plan, waited);
+                let delivery = services.outcomes.committed(about, &plan, &claims, waited);
                 return Ok(Entered { plan: *plan, claims, assertion: believed.assertion, delivery });
             }
             Applied::Replay => return Err(Reason::Replay { token: believed.assertion.get().token_id.clone() }),

@@ -69,7 +69,7 @@ fn list(config: &ConfigArgument, after: i64, limit: usize, json: bool) -> Result
             Some(person) => format!("  {person}"),
             None => String::new(),
         };
-        println!("{:>6}  {}  {:<14}{person}  {}", row.sequence, row.at, row.event, row.detail);
+        say!("{:>6}  {}  {:<14}{person}  {}", row.sequence, row.at, row.event, row.detail);
     }
     Ok(())
 }
@@ -86,9 +86,9 @@ fn verify(config: &ConfigArgument, head: Option<&str>, json: bool) -> Result<(),
     } else {
         let kind =
             if report.keyed { "sealed with the key" } else { "linked by hashes only, since there is no audit key" };
-        println!("{} rows, {kind}; {} of them erased; head {}", report.rows, report.erased, report.head);
+        say!("{} rows, {kind}; {} of them erased; head {}", report.rows, report.erased, report.head);
         if report.unkeyed > 0 {
-            println!(
+            say!(
                 "the first {} are older than the key, and were accepted: the key proves nothing about them",
                 report.unkeyed
             );
@@ -107,7 +107,7 @@ fn accept_unkeyed(config: &ConfigArgument, by: &str) -> Result<(), Failure> {
     let (_, store) = config.open()?;
     let by = format!("cli:{by}");
     let rows = block_on(async { store.accept_unkeyed(by, Clock::system().now()).await.map_err(Failure::new) })?;
-    println!("accepted the first {rows} rows");
+    say!("accepted the first {rows} rows");
     Ok(())
 }
 

@@ -24,18 +24,18 @@ impl Check {
         match Config::load(&self.config.config, &|name| std::env::var(name).ok(), Clock::system().now()) {
             Ok(config) => {
                 for warning in &config.warnings {
-                    eprintln!("warning: {warning}");
+                    remark!("warning: {warning}");
                 }
-                beside_the_store(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
-                println!("{}", if self.json { "[]" } else { "ok" });
+                beside_the_store(&config).iter().for_each(|warning| remark!("warning: {warning}"));
+                say!("{}", if self.json { "[]" } else { "ok" });
                 ExitCode::SUCCESS
             }
             Err(faults) if self.json => {
-                println!("{}", serde_json::to_string_pretty(&faults).unwrap_or_default());
+                say!("{}", serde_json::to_string_pretty(&faults).unwrap_or_default());
                 ExitCode::FAILURE
             }
             Err(faults) => {
-                eprintln!("{faults}");
+                remark!("{faults}");
                 ExitCode::FAILURE
             }
         }

@@ -127,8 +127,8 @@ fn create(
     if json {
         return print_json(&serde_json::json!({ "client_id": name, "client_secret": secret }));
     }
-    println!("client id      {name}\nclient secret  {secret}");
-    eprintln!("the secret is shown only once; the store keeps only its hash");
+    say!("client id      {name}\nclient secret  {secret}");
+    remark!("the secret is shown only once; the store keeps only its hash");
     Ok(())
 }
 
@@ -178,7 +178,7 @@ fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
         let scopes: Vec<&str> = scopes.into_iter().map(Scope::word).collect();
         let faces: Vec<&str> = faces.into_iter().map(Face::word).collect();
         let revoked = if revoked_at.is_some() { "; revoked" } else { "" };
-        println!("{name}  (of the {origin}; may {}; calls {}{revoked})", scopes.join(", "), faces.join(", "));
+        say!("{name}  (of the {origin}; may {}; calls {}{revoked})", scopes.join(", "), faces.join(", "));
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ fn confirm(arguments: &ConfigArgument, name: String, span: Duration, most: u64, 
         let confirmation = Confirmation { until, most };
         opened.store.confirm_client(name.clone(), confirmation, by, now).await.map_err(Failure::new)
     })?;
-    println!("client `{name}` may revoke up to {most} memberships over the brake's limit until {until}");
+    say!("client `{name}` may revoke up to {most} memberships over the brake's limit until {until}");
     Ok(())
 }
 

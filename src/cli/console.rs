@@ -50,7 +50,7 @@ impl Console {
                 store.note("console_ended", json!({ "by": by, "ended": ended }), now).await.map_err(Failure::new)?;
                 Ok(ended)
             })?;
-            println!("ended {ended} sessions and links of the console");
+            say!("ended {ended} sessions and links of the console");
             return Ok(());
         }
         if !config.console.enabled {
@@ -60,9 +60,9 @@ impl Console {
             let store = app::open(&config).await.map_err(Failure::new)?.store;
             link(&store, &by, write, LIFETIME, now).await.map_err(Failure::new)
         })?;
-        println!("{}{link}", origin(&config.admin));
+        say!("{}{link}", origin(&config.admin));
         let may = if write { "may change things" } else { "is read-only; `--write` makes one that may change things" };
-        eprintln!("the link works once, within a minute; its session {may}");
+        remark!("the link works once, within a minute; its session {may}");
         Ok(())
     }
 }

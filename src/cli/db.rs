@@ -106,16 +106,16 @@ fn check(config: &ConfigArgument, repair: bool, json: bool) -> Result<(), Failur
     if json {
         print_json(&serde_json::json!({ "faults": faults, "repaired": repair && !faults.is_empty() }))?;
     } else {
-        faults.iter().for_each(|fault| println!("{fault}"));
+        faults.iter().for_each(|fault| say!("{fault}"));
     }
     match (faults.is_empty(), repair) {
         (true, _) if json => Ok(()),
         (true, _) => {
-            println!("ok");
+            say!("ok");
             Ok(())
         }
         (false, true) => {
-            eprintln!("repaired");
+            remark!("repaired");
             Ok(())
         }
         (false, false) => {
@@ -131,12 +131,12 @@ fn migrate(config: &ConfigArgument, runtime: Option<&str>, json: bool) -> Result
         return print_json(&serde_json::json!({ "before": before, "after": after }));
     }
     match before {
-        0 => println!("created the tables, schema version {after}"),
-        before if before == after => println!("schema version {after}: nothing to do"),
-        before => println!("migrated from schema version {before} to {after}"),
+        0 => say!("created the tables, schema version {after}"),
+        before if before == after => say!("schema version {after}: nothing to do"),
+        before => say!("migrated from schema version {before} to {after}"),
     }
     if let Some(role) = runtime {
-        println!("`{role}` may run sidecars");
+        say!("`{role}` may run sidecars");
     }
     Ok(())
 }
@@ -148,8 +148,8 @@ fn restored(config: &ConfigArgument, by: String) -> Result<(), Failure> {
         let opened = app::open_restored(&config).await.map_err(Failure::new)?;
         opened.store.restored(by, now).await.map_err(Failure::new)
     })?;
-    println!("tokens issued before {now} are refused, and sessions have ended");
-    eprintln!(
+    say!("tokens issued before {now} are refused, and sessions have ended");
+    remark!(
         "what was revoked, disabled or erased after the backup is back as it was: check `loginsync user list` and \
          `loginsync client list`, and repeat the erasures"
     );

@@ -136,7 +136,7 @@ impl List {
         if self.json {
             return print_json(&views);
         }
-        views.iter().for_each(|view| println!("{}", line(view)));
+        views.iter().for_each(|view| say!("{}", line(view)));
         Ok(())
     }
 }
@@ -158,7 +158,7 @@ impl Named {
         if self.json {
             return print_json(&serde_json::json!({ "receiver": view, "pending": pending }));
         }
-        println!("{}", line(&view));
+        say!("{}", line(&view));
         for PendingView { user, namespace, subject, version, confirmed, changed_at, cause, failures, fault, next } in
             &pending
         {
@@ -166,7 +166,7 @@ impl Named {
             let who = who.map_or_else(|| format!("erased user {user}"), |(space, name)| format!("{space}/{name}"));
             let fault = fault.as_ref().map(|fault| format!(", {failures} failures: {fault}")).unwrap_or_default();
             let next = next.as_ref().map_or_else(|| "stuck".into(), |next| format!("next {next}"));
-            println!("{changed_at}  {who}  version {version} ({cause}), confirmed {confirmed}; {next}{fault}");
+            say!("{changed_at}  {who}  version {version} ({cause}), confirmed {confirmed}; {next}{fault}");
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Named {
         if self.json {
             return print_json(&serde_json::json!({ "secrets": secrets }));
         }
-        secrets.iter().for_each(|secret| println!("{secret}"));
+        secrets.iter().for_each(|secret| say!("{secret}"));
         Ok(())
     }
 }
@@ -214,7 +214,7 @@ impl Test {
             return print_json(&found);
         }
         let width = found.iter().map(|it| it.what.len()).max().unwrap_or_default();
-        found.iter().for_each(|TestFinding { what, how }| println!("{what:width$}  {how}"));
+        found.iter().for_each(|TestFinding { what, how }| say!("{what:width$}  {how}"));
         Ok(())
     }
 }
@@ -238,7 +238,7 @@ impl Act {
         match self.named.json {
             true => print_json(&serde_json::json!({ "users": count })),
             false => {
-                println!("{count} {done}");
+                say!("{count} {done}");
                 Ok(())
             }
         }
@@ -256,7 +256,7 @@ impl Act {
         match self.named.json {
             true => print_json(&view),
             false => {
-                println!("{}", line(&view));
+                say!("{}", line(&view));
                 Ok(())
             }
         }
@@ -302,7 +302,7 @@ impl Resync {
         match self.act.named.json && self.dry_run {
             true => print_json(&found)?,
             false if self.act.named.json => {}
-            false => print!("{found}"),
+            false => say_part!("{found}"),
         }
         let brake = rules.sync.brake;
         let excess = found.groups.iter().zip(&groups).filter(|(found, name)| {

@@ -71,7 +71,7 @@ impl Explain {
         let report = self.report()?;
         match self.json {
             true => print_json(&report)?,
-            false => print!("{report}"),
+            false => say_part!("{report}"),
         }
         Ok(match report.outcome {
             Outcome::Enters => ExitCode::SUCCESS,

@@ -84,12 +84,7 @@ fn list(arguments: &ConfigArgument, json: bool) -> Result<(), Failure> {
     }
     for row in rows {
         let roles = if row.roles.is_empty() { "no roles".into() } else { format!("roles {}", row.roles.join(", ")) };
-        println!(
-            "{}  ({roles}; {} mappings{})",
-            row.name,
-            row.mappings,
-            if row.protected { "; protected" } else { "" }
-        );
+        say!("{}  ({roles}; {} mappings{})", row.name, row.mappings, if row.protected { "; protected" } else { "" });
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ impl Health {
         if !status.contains(" 200 ") {
             return Err(Failure(format!("{address} answers `{status}`; expected 200")));
         }
-        println!("ok");
+        say!("ok");
         Ok(())
     }
 }

@@ -114,9 +114,9 @@ impl Filtered {
         for HoldView { user, provider, target, mapping, since } in &holds {
             match target {
                 Some(target) => {
-                    println!("{since}  {user}  {target}  no longer given by `{mapping}` through {provider}")
+                    say!("{since}  {user}  {target}  no longer given by `{mapping}` through {provider}")
                 }
-                None => println!("{since}  {user}  would be disabled by `{mapping}` through {provider}"),
+                None => say!("{since}  {user}  would be disabled by `{mapping}` through {provider}"),
             }
         }
         Ok(())
@@ -147,7 +147,7 @@ impl Act {
         match self.filtered.json {
             true => print_json(&serde_json::json!({ "holds": done })),
             false => {
-                println!("{done} {}", if release { "released" } else { "discarded" });
+                say!("{done} {}", if release { "released" } else { "discarded" });
                 Ok(())
             }
         }

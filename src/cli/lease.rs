@@ -82,7 +82,7 @@ fn list(config: &ConfigArgument, before: Timestamp, limit: usize, json: bool) ->
         return print_json(&leases.iter().map(row).collect::<Vec<_>>());
     }
     for LeaseView { namespace, subject, provider, target, mapping, ends_at } in &leases {
-        println!("{ends_at}  {namespace}/{subject}  {target}  by `{mapping}` through {provider}");
+        say!("{ends_at}  {namespace}/{subject}  {target}  by `{mapping}` through {provider}");
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn reap(config: &ConfigArgument, now: Timestamp, json: bool) -> Result<(), Failu
     match json {
         true => print_json(&serde_json::json!({ "leases": leases, "denies": denies, "expired": expired })),
         false => {
-            println!("{leases} leases, {denies} denies and {expired} grants of expired mappings ended");
+            say!("{leases} leases, {denies} denies and {expired} grants of expired mappings ended");
             Ok(())
         }
     }

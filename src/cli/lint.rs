@@ -30,8 +30,8 @@ impl Lint {
         let findings = lint::findings(&config, &rules, &unvouched, Clock::system().now());
         match self.json {
             true => print_json(&findings)?,
-            false if findings.is_empty() => println!("nothing suspicious"),
-            false => findings.iter().for_each(|finding| println!("{finding}")),
+            false if findings.is_empty() => say!("nothing suspicious"),
+            false => findings.iter().for_each(|finding| say!("{finding}")),
         }
         Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
     }

@@ -92,7 +92,7 @@ fn list(config: &ConfigArgument, json: bool) -> Result<(), Failure> {
     for Row { mapping, provider, asks, gives, activity, until, .. } in rows {
         let provider = provider.unwrap_or_else(|| String::from("every provider"));
         let until = until.map(|until| format!(" until {until}")).unwrap_or_default();
-        println!("{mapping}  ({provider}; {activity}{until})  {asks}: {}", gives.join(", "));
+        say!("{mapping}  ({provider}; {activity}{until})  {asks}: {}", gives.join(", "));
     }
     Ok(())
 }
@@ -117,7 +117,7 @@ fn apply(config: &ConfigArgument, by: &str, json: bool) -> Result<(), Failure> {
     match json {
         true => print_json(&serde_json::json!({ "people": people, "changed": changed })),
         false => {
-            println!(
+            say!(
                 "{people} users with recorded claims planned again, {changed} changed; `loginsync hold list` shows \
                  what the brake holds"
             );

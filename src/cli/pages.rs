@@ -1,6 +1,6 @@
 //! `loginsync completions` and `loginsync man`: what a package installs with the binary.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _};
@@ -15,19 +15,18 @@ pub struct Completions {
 }
 
 impl Completions {
-    /// # Errors
-    /// When standard output is closed.
     pub fn run(self) -> Result<(), Failure> {
         // Straight to standard output it would panic where that is closed.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Arguments::command(), "loginsync", &mut script);
-        io::stdout().write_all(&script).map_err(|error| Failure(format!("cannot write to standard output: {error}")))
+        say_part!("{}", String::from_utf8_lossy(&script));
+        Ok(())
     }
 }
 
 #[derive(Debug, Args)]
 pub struct Man {
-    /// Directory to write one page per command to; it must exist
+    /// Directory to write one page per command to; it is created
     directory: PathBuf,
 }
 
@@ -37,6 +36,7 @@ impl Man {
     pub fn run(self) -> Result<(), Failure> {
         let unwritable =
             |error: io::Error| Failure(format!("cannot write man pages to `{}`: {error}", self.directory.display()));
+        std::fs::create_dir_all(&self.directory).map_err(unwritable)?;
         clap_mangen::generate_to(Arguments::command(), &self.directory).map_err(unwritable)
     }
 }

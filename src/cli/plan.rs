@@ -55,7 +55,7 @@ impl Plan {
         let found = block_on(self.look(&store, &config, old.as_deref()))?;
         match self.json {
             true => print_json(&found)?,
-            false => print!("{found}"),
+            false => say_part!("{found}"),
         }
         if !self.force && !found.last_holders.is_empty() {
             let targets: Vec<String> = found.last_holders.iter().map(ToString::to_string).collect();
@@ -86,7 +86,7 @@ impl Plan {
         let source = config.rules.source.ok_or_else(|| Failure("these rules come from no file".into()))?;
         let by = format!("cli:{}", self.by);
         store.confirm(source, by, Clock::system().now()).await.map_err(Failure::new)?;
-        eprintln!("confirmed: this file, as it is now, may revoke past the brake");
+        remark!("confirmed: this file, as it is now, may revoke past the brake");
         Ok(())
     }
 }

@@ -138,13 +138,13 @@ fn decide(config: &Config, file: &Path, written: Written) -> Result<Tested, Fail
 
 fn print(tested: &[Tested], failed: usize) {
     for Tested { file, title, answer } in tested {
-        println!("{} {file}: {title}", if answer.passed { "ok  " } else { "FAIL" });
+        say!("{} {file}: {title}", if answer.passed { "ok  " } else { "FAIL" });
         for difference in &answer.differences {
-            println!("  {difference}");
+            say!("  {difference}");
         }
     }
     match failed {
-        0 => println!("{} cases, all as expected", tested.len()),
-        failed => println!("{} cases, {failed} not as expected", tested.len()),
+        0 => say!("{} cases, all as expected", tested.len()),
+        failed => say!("{} cases, {failed} not as expected", tested.len()),
     }
 }

@@ -244,8 +244,8 @@ impl UserAct {
             was.insert(0, "disabled".into());
         }
         match forget {
-            true => eprintln!("this person was {}; none of this applies to them any more", was.join(", ")),
-            false => eprintln!(
+            true => remark!("this person was {}; none of this applies to them any more", was.join(", ")),
+            false => remark!(
                 "this person was {}: a keyed digest of their key is kept, so that this still applies if they come back; \
                  `user erase --forget` removes it",
                 was.join(", ")
@@ -265,16 +265,16 @@ fn enable_all(config: &ConfigArgument, mapping: String, yes: bool, by: &str) -> 
     }
     for DisabledView { user, mapping, since } in &found {
         let user = user.as_ref().map_or_else(|| String::from("an erased person"), ToString::to_string);
-        println!("{user}  disabled by `{mapping}` since {since}");
+        say!("{user}  disabled by `{mapping}` since {since}");
     }
     if !yes {
-        eprintln!("nothing was changed; `--yes` enables these {}", found.len());
+        remark!("nothing was changed; `--yes` enables these {}", found.len());
         return Ok(());
     }
     let by = By::operator(format!("cli:{by}"));
     let done =
         block_on(async { store.enable_disabled_by(mapping, by, Clock::system().now()).await.map_err(Failure::new) })?;
-    println!("{done} enabled");
+    say!("{done} enabled");
     Ok(())
 }
 
@@ -282,7 +282,7 @@ fn carry_out(store: &Store, arguments: &UserAct, act: Act) -> Result<(), Failure
     let user = arguments.user.id()?;
     let by = By::operator(format!("cli:{}", arguments.by));
     block_on(async { store.act(user, act, by, Clock::system().now()).await.map_err(Failure::new) })?;
-    println!("done");
+    say!("done");
     Ok(())
 }
 
@@ -301,7 +301,7 @@ pub(super) fn print_users(users: &[UserId], json: bool) -> Result<(), Failure> {
             .collect();
         return print_json(&rows);
     }
-    users.iter().for_each(|user| println!("{user}"));
+    users.iter().for_each(|user| say!("{user}"));
     Ok(())
 }
 
@@ -316,7 +316,7 @@ fn show(arguments: &ConfigArgument, user: &UserArgument, json: bool) -> Result<(
     if json {
         return print_json(&view);
     }
-    print!("{}", in_words(&view));
+    say_part!("{}", in_words(&view));
     Ok(())
 }
 

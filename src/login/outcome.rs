@@ -26,6 +26,7 @@ use prometheus_client::registry::{Registry, Unit};
 use self::hour::Hour;
 use super::Reason;
 use crate::pipeline::capture::denial::Denial;
+use crate::pipeline::claims::Claims;
 use crate::pipeline::ids::ProviderName;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::provider::Mode;
@@ -252,13 +253,20 @@ impl Outcomes {
     }
 
     /// A login's plan is durably committed. `waited`: for receivers that must confirm first, where there are any.
-    pub(super) fn committed(self: &Arc<Self>, about: &About, plan: &Plan, waited: Option<Duration>) -> Delivery {
+    pub(super) fn committed(
+        self: &Arc<Self>,
+        about: &About,
+        plan: &Plan,
+        claims: &Claims,
+        waited: Option<Duration>,
+    ) -> Delivery {
         let seconds = self.time(about);
         let waited_ms = waited.map(|waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        let missing = claims.missing();
         tracing::info!(
             id = %about.id, mode = about.mode(), provider = %plan.provider, older = plan.older, shadow = plan.shadow,
             granted = plan.grants.len(), revoked = plan.revokes.len(), kept = plan.keeps.len(), seconds,
-            waited_ms, "login applied"
+            waited_ms, missing, "login applied"
         );
         if let Some(noted) = plan.ahead {
             tracing::warn!(

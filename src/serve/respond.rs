@@ -167,10 +167,13 @@ impl fmt::Display for Trouble {
                     None => f.write_str("a token")?,
                 }
                 write!(f, " in the {place} of a request that is not to a callback path: {why}; ")?;
-                if *place == IN_HEADERS {
-                    f.write_str("a provider of mode `bearer` with this issuer would verify it; ")?;
+                match *place == IN_HEADERS {
+                    true => f.write_str("a provider of mode `bearer` with this issuer would verify it; ")?,
+                    false => f.write_str(
+                        "if the app takes its logins there, add the address to the `callback` of the provider; ",
+                    )?,
                 }
-                f.write_str("`elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through")
+                f.write_str("`elsewhere = \"pass\"` of a `[[path]]`, or of `[guard]`, would let it through unread")
             }
             Trouble::UnreadableForm(why) => write!(
                 f,
@@ -378,8 +381,8 @@ fn page(trouble: &Trouble) -> Page<'_> {
         Trouble::Elsewhere { .. } => login(
             StatusCode::FORBIDDEN,
             "No login is accepted here",
-            "This address does not take logins. Start again from the app's first page. If the app needs this request, its \
-             administrator can allow it by the setting `elsewhere`.",
+            "This address does not take logins. Start again from the app's first page. Its administrator can allow this \
+             one: by the setting `callback` where the app takes its logins here, and else by the setting `elsewhere`.",
         ),
         Trouble::UnreadableForm(_) => page(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -536,7 +539,8 @@ fn login_later() -> Page<'static> {
     Page {
         status: StatusCode::SERVICE_UNAVAILABLE,
         title: "Login is not possible right now",
-        advice: "A service that logins need cannot be reached. Please wait a moment, then start again.",
+        advice: "A service that logins need cannot be used right now. Please wait a moment, then start again. If that does not help, tell the \
+             administrator of this app.",
         start_again: true,
     }
 }

@@ -156,6 +156,16 @@ pub struct Claims {
     pub claims: Vec<Claim>,
 }
 
+impl Claims {
+    /// The names of those that did not come, where some did not.
+    pub fn missing(&self) -> Option<String> {
+        let names =
+            self.claims.iter().filter(|claim| claim.state == ClaimState::Missing).map(|claim| claim.name.as_str());
+        let names: Vec<&str> = names.collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+}
+
 /// Why a verified login is refused by its claims.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsRefusal {

@@ -75,8 +75,8 @@ impl Moving {
         if self.json {
             return print_json(&serde_json::json!({ "from": from, "to": to, "rows": rows }));
         }
-        println!("moved {rows} rows from `{from}` to `{to}`; the copy is identical, and the audit chain is intact");
-        println!("start loginsync with the configuration that names `{to}`; loginsync no longer starts on `{from}`");
+        say!("moved {rows} rows from `{from}` to `{to}`; the copy is identical, and the audit chain is intact");
+        say!("start loginsync with the configuration that names `{to}`; loginsync no longer starts on `{from}`");
         Ok(())
     }
 
@@ -96,11 +96,11 @@ impl Moving {
         if self.json {
             return print_json(&serde_json::json!({ "undone": word }));
         }
-        println!("{said}");
+        say!("{said}");
         match (&self.to, undone) {
-            (Some(_), Undone::TakenBack) => println!("loginsync no longer starts on the new database"),
+            (Some(_), Undone::TakenBack) => say!("loginsync no longer starts on the new database"),
             (None, _) => {
-                eprintln!("the new database was not named (`--to`) and is unchanged: do not run loginsync on it")
+                remark!("the new database was not named (`--to`) and is unchanged: do not run loginsync on it")
             }
             _ => {}
         }
@@ -109,12 +109,12 @@ impl Moving {
 }
 
 fn print(Outlook { from, to, rows, there, refused: _ }: &Outlook) {
-    println!("from         {from}\nto           {to}");
-    rows.iter().for_each(|(table, rows)| println!("{table:<12} {rows}"));
+    say!("from         {from}\nto           {to}");
+    rows.iter().for_each(|(table, rows)| say!("{table:<12} {rows}"));
     let total: u64 = rows.iter().map(|(_, rows)| rows).sum();
-    println!("rows         {total}");
+    say!("rows         {total}");
     if *there > 0 {
-        println!("there        {there} of them");
+        say!("there        {there} of them");
     }
 }
 
@@ -149,7 +149,7 @@ impl Voice {
                     bar.finish_and_clear();
                 }
             }
-            None if self.last != Some(doing) => eprintln!("{what}"),
+            None if self.last != Some(doing) => remark!("{what}"),
             None => {}
         }
         self.last = Some(doing);

@@ -35,7 +35,7 @@ fn print(status: &Status) {
         standbys,
         moved,
     } = status;
-    let line = |what: &str, value: &dyn std::fmt::Display| println!("{what:<12} {value}");
+    let line = |what: &str, value: &dyn std::fmt::Display| say!("{what:<12} {value}");
     line("database", name);
     match server {
         Some(version) => line("kind", &format!("{kind} {version}")),

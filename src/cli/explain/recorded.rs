@@ -10,10 +10,12 @@ use crate::ports::store::AuditRow;
 pub fn run(config: &ConfigArgument, id: &str, json: bool) -> Result<ExitCode, Failure> {
     let (_, store) = config.open()?;
     let row = block_on(async { store.audit_of(id.to_owned()).await.map_err(Failure::new) })?;
-    let row = row.ok_or_else(|| Failure(format!("the audit has no login `{id}`")))?;
+    let row = row.ok_or_else(|| Failure(format!(
+            "the audit has no login `{id}`; what is refused before its signature was verified is in the log alone, under this ID"
+        )))?;
     match json {
         true => print_json(&row)?,
-        false => print!("{}", in_words(&row)),
+        false => say_part!("{}", in_words(&row)),
     }
     Ok(if row.event == "login_refused" { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
 }

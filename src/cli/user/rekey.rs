@@ -39,16 +39,16 @@ impl Rekey {
         let (_, store) = self.config.open()?;
         let now = Clock::system().now();
         let looked = block_on(async { store.rekey(keys.clone(), self.merge, None, now).await.map_err(Failure::new) })?;
-        looked.iter().for_each(|one| println!("{}", line(one)));
+        looked.iter().for_each(|one| say!("{}", line(one)));
         let taken = looked.iter().filter(|one| one.merged && !one.erased).count();
         if !self.yes {
             let merge = if taken > 0 && !self.merge { " --merge" } else { "" };
-            eprintln!("nothing was changed; `{} --yes` rekeys these {}", merge.trim(), looked.len());
+            remark!("nothing was changed; `{} --yes` rekeys these {}", merge.trim(), looked.len());
             return Ok(());
         }
         let by = By::operator(format!("cli:{}", self.by));
         let done = block_on(async { store.rekey(keys, self.merge, Some(by), now).await.map_err(Failure::new) })?;
-        println!("{} rekeyed", done.len());
+        say!("{} rekeyed", done.len());
         Ok(())
     }
 

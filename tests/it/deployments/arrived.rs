@@ -44,6 +44,10 @@ async fn say12_the_audit_and_the_log_name_what_came_instead() {
     let again = token(2, json!({"https://app.example/groups": ["staff"]}));
     house.send("POST", "/callback", &[FORM], again.as_bytes()).await;
     assert_eq!(log.lines("WARN", "similar name").len(), 1, "once an hour for each claim");
+    let whole = token(3, json!({"groups": ["staff"]}));
+    house.send("POST", "/callback", &[FORM], whole.as_bytes()).await;
+    let missing: Vec<_> = log.lines("INFO", "login applied").iter().map(|line| line["missing"].clone()).collect();
+    assert_eq!(missing, [json!("groups"), json!("groups"), json!(null)], "at each login");
     house.running.stop().await;
 }
 

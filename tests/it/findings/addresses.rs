@@ -236,5 +236,8 @@ async fn prx1_the_log_names_the_key() {
     let siege = Siege::open().await;
     let form = form(&[("id_token", &signed(&claims("hook"))), ("state", "state-1")]);
     assert_eq!(siege.send("/other", FORM.1, form.as_bytes()).await.status, 403);
-    assert_eq!(log.lines("WARN", "of a `[[path]]`, or of `[guard]`, would let it through").len(), 1);
+    let told = log.lines("WARN", "`[[path]]`, or of `[guard]`, would let it through unread");
+    assert_eq!(told.len(), 1);
+    let reason = told[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("add the address to the `callback` of the provider"), "{reason}");
 }

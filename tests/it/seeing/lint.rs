@@ -249,6 +249,13 @@ fn further_addresses_of_a_saml_library_are_told() {
         let told = said.out.contains("further endpoints: provider `saml`");
         assert_eq!(told, !expected.is_empty(), "{callback}: {said:?}");
         assert!(said.out.contains(expected), "{callback}: {}", said.out);
+        // The web server answers there, and not the app.
+        let answers = said.out.contains("answered by a library: provider `saml`, callback");
+        assert_eq!(answers, !callback.contains("/saml/acs"), "{callback}: {}", said.out);
+        let bound =
+            text(callback).replacen('\n', "\nidentity = \"session\"\napp_session_cookie = \"mellon-cookie\"\n", 1);
+        let said = run(&["lint", "--config", &desk.file(&format!("{number}-bound.toml"), &bound)]);
+        assert!(!said.out.contains("answered by a library"), "{callback}: {}", said.out);
     }
 }
 
