@@ -569,6 +569,19 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     let percented = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
     // Escapes that Jetty alone undoes.
     let jetty = token.replace('J', "%4:").replace('.', "%2>").replace('k', "%6;").replace('m', "%6=");
+    // Digits that Java's `Integer.parseInt` takes, and JavaScript's `parseInt`, and references of HTML.
+    let fullwidth = |text: &str| -> String {
+        let digit = |digit: char| char::from_u32(u32::from(digit.to_ascii_uppercase()) - 0x30 + 0xff10).unwrap();
+        text.bytes()
+            .map(|byte| format!("{byte:02x}"))
+            .map(|pair| pair.chars().map(digit).collect::<String>())
+            .fold(String::new(), |all, pair| format!("{all}%{pair}"))
+    };
+    let json_wide = |text: &str| fullwidth(text).replace('%', "\\u００");
+    let spelt = |text: &str, before: &str, after: &str| -> String {
+        text.bytes().map(|byte| format!("{before}{byte:02x}{after}")).collect()
+    };
+    let numbered = |text: &str, after: &str| text.bytes().map(|byte| format!("&#{byte}{after}")).collect::<String>();
     // What the parser of one language takes and that of another does not.
     let with_claim = |claim: &str| {
         let parts: Vec<&str> = token.split('.').collect();
@@ -794,6 +807,35 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (xml.clone(), format!("abc {document}").into()),
         (kind("text/plain"), format!("{{}}{document}").into()),
         (String::new(), format!("{{}}{document}").into()),
+        (form.clone(), format!("token={}", fullwidth(&token)).into()),
+        (form.clone(), format!("{}={}", fullwidth("id_token"), fullwidth(&token)).into()),
+        (form.clone(), format!("access_token={}", fullwidth(&token)).into()),
+        (form.clone(), format!("token={}", fullwidth(&token).replace('６', "٦")).into()),
+        (form.clone(), format!("SAMLResponse={}", fullwidth(&response)).into()),
+        (form.clone(), format!("{}={}", fullwidth("SAMLResponse"), after("")).into()),
+        (form.clone(), format!("payload={}", fullwidth(&member)).into()),
+        (kind("text/plain"), format!("token={}", fullwidth(&token)).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", json_wide(&token)).into()),
+        (JSON.into(), format!("{{\"a\":[\"{}\"]}}", spelt(&token, "\\u+0", "")).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", spelt(&token, "\\u 0", "")).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", spelt(&token, "\\u", "  ")).into()),
+        (JSON.into(), format!("{{\"token\":\"{}\"}}", spelt(&token, "\\u0x", "")).into()),
+        (JSON.into(), format!("{{\"id_token\":\"{}\"}}", spelt(&token, "\\u+0", "")).into()),
+        (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", spelt(&response, "\\u+0", "")).into()),
+        (JSON.into(), format!("{{\"SAML\\u+052esponse\":\"{response}\"}}").into()),
+        (JSON.into(), format!("{{\"{}\":\"{response}\"}}", json_wide("SAMLResponse")).into()),
+        (form.clone(), format!("payload={{\"token\":\"{}\"}}", spelt(&token, "\\u%2b0", "")).into()),
+        (form.clone(), format!("payload={{\"SAML\\u%2b052esponse\":\"{}\"}}", after("")).into()),
+        (xml.clone(), format!("<x>{}</x>", numbered(&token, "z;")).into()),
+        (xml.clone(), format!("<x>{}</x>", numbered(&token, "")).into()),
+        (xml.clone(), format!("<x>{}</x>", spelt(&token, "&#x", "z;")).into()),
+        (xml.clone(), format!("<x>{}</x>", fullwidth(&token).replace('%', ";&#x").replacen(';', "", 1) + ";").into()),
+        (xml.clone(), format!("<x>{}</x>", dotted("&period;")).into()),
+        // A quote within a word without quotes is a letter to Gson and org.json.
+        (JSON.into(), format!("{{x:a'b,SAMLResponse:\"{response}\"}}").into()),
+        (JSON.into(), format!("{{\"x\":a'b,\"SAMLResponse\":\"{response}\"}}").into()),
+        (kind("text/plain"), format!("{{x:a\"b,id_token:{token}}}").into()),
+        (form.clone(), format!("payload={{x:a'b,SAMLResponse:\"{}\"}}", after("")).into()),
         (xml.clone(), format!("abc <!DOCTYPE x [<!ENTITY a \"{head}\">]><x>&a;{tail}</x>").into()),
     ];
     let cases: Vec<(String, Vec<u8>)> = cases
@@ -888,6 +930,8 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
     for (headers, body) in [
         (form.as_str(), "discount=50%; 100%=all&a=%zz%4:"),
         (JSON, "{\"text\":\"<saml:Assertion> holds 5 % of it, see <a.eyJ\\u0041>\"}"),
+        (JSON, "{\"text\":\"it's 5 % & \\u00e9\\u0435, ６５ %６ &copy; &#169; &#169\"}"),
+        (&form, "a={don't do \"this\"}&b=C:\\users\\ute&c=AT&T;d=%e2%82%ac"),
         (&kind("text/plain"), "if a < b && c.eye > d { print(\"eyJ%41\") }"),
     ] {
         assert_eq!(typed(&proxy, "/other", headers, body).await.status, 200, "{headers}{body}");
@@ -984,6 +1028,12 @@ async fn sec12_no_token_passes_at_a_callback_next_to_its_login() {
     ] {
         let answer = typed(&proxy, &target.replace('@', &token), &headers, &body).await;
         assert_eq!(answer.status, 403, "{target} {headers}{body}: {answer:?}");
+    }
+    for (target, more) in
+        [("/login/callback", "token=%６５%７９"), ("/login/callback?x=%4:", ""), ("/login/callback", "x=%6=")]
+    {
+        let answer = typed(&proxy, target, kind, &format!("{}&{more}", alice())).await;
+        assert_eq!(answer.status, 400, "{target} {more}: {answer:?}");
     }
     assert_eq!(app.complete(), 0);
     assert!(!proxy.has_users().await);

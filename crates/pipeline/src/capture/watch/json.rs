@@ -1,7 +1,7 @@
 //! Watches a JSON body go by for top-level members by which an app may log a person in.
 //!
 //! It reads what lenient parsers read: comments (Json.NET, Ruby), single quotes and names without quotes (Json.NET, JSON5),
-//! `=` for `:` and `;` for `,` (Gson), escapes in names, several documents in a row. What no parser takes does no harm: the app
+//! `=` for `:` and `;` for `,` (Gson), quotes within a word (Gson, org.json), escapes in names, several documents in a row. What no parser takes does no harm: the app
 //! refuses it.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //! ```
 
 use super::value::HeldValue;
-use super::{Seeks, Sighting};
+use super::{Seeks, Sighting, first};
 use crate::capture::fields::field_named;
 use crate::reading::name::keep_name;
 
@@ -83,6 +83,10 @@ pub struct JsonScan {
     name: Vec<u8>,
     /// The member whose value is being read, where that is looked into.
     member: Option<HeldValue>,
+    /// A quote within a word is a letter of it (Gson, org.json).
+    quotes_are_letters: bool,
+    /// The same to such a reader, from the first one on.
+    to_others: Option<Box<JsonScan>>,
 }
 
 impl JsonScan {
@@ -96,12 +100,15 @@ impl JsonScan {
             depth: 0,
             name: Vec::new(),
             member: None,
+            quotes_are_letters: false,
+            to_others: None,
         }
     }
 
     /// Bytes that are held.
     pub fn held(&self) -> usize {
-        self.member.as_ref().map_or(0, HeldValue::held)
+        let others = self.to_others.as_ref().map_or(0, |others| others.held());
+        others + self.member.as_ref().map_or(0, HeldValue::held)
     }
 
     /// Whether it is not JSON, whatever follows.
@@ -109,14 +116,19 @@ impl JsonScan {
         self.place == Place::Other
     }
 
+    fn value(&self) -> Option<&HeldValue> {
+        self.member.as_ref().filter(|_| matches!(self.place, Place::Text { .. } | Place::Word))
+    }
+
     /// The value that is being read. One that has ended was judged.
     pub fn values(&self) -> impl Iterator<Item = &HeldValue> {
-        self.member.iter().filter(|_| matches!(self.place, Place::Text { .. } | Place::Word))
+        self.value().into_iter().chain(self.to_others.iter().filter_map(|others| others.value()))
     }
 
     /// Reads the next piece.
     pub fn read(&mut self, piece: &[u8], seeks: &Seeks) -> Sighting {
-        let sighting = self.read_on(piece, seeks);
+        let others = self.to_others.as_mut().map_or(Sighting::Clear, |others| others.read_on(piece, seeks));
+        let sighting = first([Some(self.read_on(piece, seeks)), Some(others)]);
         let is_other = self.place == Place::Other;
         let before = self.before;
         self.before = piece.last().copied().unwrap_or(before);
@@ -140,8 +152,20 @@ impl JsonScan {
                 }
                 Place::Text { quote, escape } => self.escaped(*byte, quote, escape, seeks),
                 Place::Between => self.between(*byte, seeks),
+                Place::Word if self.quotes_are_letters && matches!(byte, b'"' | b'\'') => {
+                    self.keep(&[*byte]);
+                    Sighting::Clear
+                }
                 Place::Word => match byte {
                     b'"' | b'\'' | b':' | b'=' | b',' | b';' | b'{' | b'}' | b'[' | b']' | b'/' | b'#' => {
+                        if matches!(byte, b'"' | b'\'') && self.to_others.is_none() {
+                            let mut others = Box::new(Self { quotes_are_letters: true, ..self.clone() });
+                            let seen = others.read_on(piece, seeks);
+                            if seen != Sighting::Clear {
+                                return seen;
+                            }
+                            self.to_others = Some(others);
+                        }
                         let sighting = self.text_ended(seeks);
                         if sighting == Sighting::Clear { self.between(*byte, seeks) } else { sighting }
                     }
@@ -183,10 +207,12 @@ impl JsonScan {
 
     /// The body has ended. What has no end is not JSON to any parser, but some take a word.
     pub fn finish(&mut self, seeks: &Seeks) -> Sighting {
-        match self.place {
+        let others = self.to_others.as_mut().map(|others| others.finish(seeks));
+        let own = match self.place {
             Place::Word | Place::Text { .. } => self.text_ended(seeks),
             _ => Sighting::Clear,
-        }
+        };
+        first([Some(own), others])
     }
 
     fn start(&mut self, byte: u8) -> Sighting {
@@ -301,6 +327,11 @@ impl JsonScan {
             Escape::Digits { missing, value, of } => {
                 // To Ruby `\x` is an `x`, and what follows is text.
                 if !byte.is_ascii_hexdigit() {
+                    // Some take a sign, a blank or the digits of other scripts.
+                    let is_lax = matches!(byte, b'+' | b'-' | b'_' | b' ' | b'x' | b'X') || !byte.is_ascii();
+                    if of == Of::U && is_lax && self.depth == 1 {
+                        return DIGITS;
+                    }
                     self.place = Place::Text { quote, escape: Escape::None };
                     if byte == quote || byte == b'\\' || byte == 0 {
                         return self.text_byte(byte, quote, seeks);
@@ -345,6 +376,7 @@ impl JsonScan {
 const WIDE: Sighting = Sighting::Unreadable("JSON in UTF-16 or UTF-32");
 const COMMENT: Sighting = Sighting::Unreadable("JSON with a comment that some readers end earlier than others");
 const LETTER: Sighting = Sighting::Unreadable("JSON with an escape that some readers undo and others take for letters");
+const DIGITS: Sighting = Sighting::Unreadable("JSON with an escape of digits that only some readers take for such");
 const OVERLONG: Sighting = Sighting::Unreadable("JSON with letters in longer forms than UTF-8 has");
 
 /// Whether a piece, behind a byte, has a letter in a form that is longer than it need be (RFC 3629 section 3). Jackson takes those.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::reading::escape;
+
 /// Which escapes a reader undoes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -15,6 +17,8 @@ pub enum Kind {
     All,
     /// All, but for `\x` and `\U`, which are letters to Ruby.
     Lettered,
+    /// All, and what the laxest readers take for one ([`escape`]), in ASCII.
+    Lax,
 }
 
 /// Undoes escapes once.
@@ -40,6 +44,8 @@ enum Escape {
     GoesOn,
     /// `None`: it stands for nothing that is in a token.
     Whole(Option<u8>),
+    /// It ended before its last so many bytes.
+    Before(Option<u8>, usize),
     /// It is text.
     No,
 }
@@ -51,7 +57,7 @@ impl Escapes {
 
     /// Whether a text that it leaves as it is has no escape of any kind.
     pub fn undoes_all(&self) -> bool {
-        matches!(self.kind, Kind::All | Kind::Lettered)
+        matches!(self.kind, Kind::All | Kind::Lettered | Kind::Lax)
     }
 
     /// Whether nothing is open from the pieces before.
@@ -92,7 +98,7 @@ impl Escapes {
             Kind::Percent => memchr::memchr(b'%', text),
             Kind::Backslash => memchr::memchr(b'\\', text),
             Kind::Reference => memchr::memchr(b'&', text),
-            Kind::All | Kind::Lettered => next(text),
+            Kind::All | Kind::Lettered | Kind::Lax => next(text),
         }
     }
 
@@ -109,10 +115,24 @@ impl Escapes {
         self.open.push(byte);
         let escape = match self.open.as_slice() {
             [b'\\', letter @ (b'x' | b'U')] if self.kind == Kind::Lettered => Escape::Whole(Some(*letter)),
+            open if self.kind == Kind::Lax => match (read_laxly(open), read(open)) {
+                // To others a reference with letters in its number is one that stands for nothing.
+                (Escape::No, strict) => strict,
+                (lax, _) if open.starts_with(b"&") => lax,
+                (lax, Escape::No) => lax,
+                (_, strict) => strict,
+            },
             open => read(open),
         };
         match escape {
             Escape::GoesOn if self.open.len() < MOST => {}
+            Escape::Before(letter, tail) => {
+                plain.extend(letter);
+                let tail = self.open.split_off(self.open.len().saturating_sub(tail));
+                self.open.clear();
+                // What stands behind may begin another.
+                tail.into_iter().for_each(|byte| self.push_or_begin(byte, plain));
+            }
             Escape::Whole(letter) => {
                 self.continued = matches!(self.open.as_slice(), [b'\\', b'\r' | b'\n']);
                 plain.extend(letter);
@@ -121,12 +141,19 @@ impl Escapes {
             Escape::GoesOn | Escape::No => {
                 self.open.pop();
                 plain.append(&mut self.open);
-                match byte {
-                    // It begins another.
-                    byte if self.begins(byte) => self.open.push(byte),
-                    byte => plain.push(byte),
-                }
+                self.push_or_begin(byte, plain);
             }
+        }
+    }
+
+    /// A byte outside of an escape: text, or the beginning of another.
+    fn push_or_begin(&mut self, byte: u8, plain: &mut Vec<u8>) {
+        if !self.open.is_empty() {
+            self.push(byte, plain);
+        } else if self.begins(byte) {
+            self.open.push(byte);
+        } else {
+            plain.push(byte);
         }
     }
 }
@@ -134,6 +161,30 @@ impl Escapes {
 /// Where the first escape begins, if any does.
 pub fn next(text: &[u8]) -> Option<usize> {
     memchr::memchr3(b'%', b'\\', b'&', text)
+}
+
+/// Whether a text may have an escape that [`Kind::Lax`] undoes and [`Kind::All`] does not.
+pub fn may_be_lax(text: &[u8]) -> bool {
+    memchr::memchr3_iter(b'%', b'\\', b'&', text).any(|at| {
+        let is_number = |byte: &u8| may_be_in_number(*byte) || !byte.is_ascii();
+        match text.get(at..).unwrap_or_default() {
+            [b'%', digits @ ..] => {
+                let two = digits.get(..2).unwrap_or(digits);
+                let may_be = |byte: &u8| escape::pair(*byte, b'0').is_some() || !byte.is_ascii();
+                two.iter().all(may_be) && !(two.len() == 2 && two.iter().all(u8::is_ascii_hexdigit))
+            }
+            [b'\\', b'u' | b'U', digits @ ..] => {
+                let four = digits.get(..4).unwrap_or(digits);
+                four.first().is_none_or(is_number) && !(four.len() == 4 && four.iter().all(u8::is_ascii_hexdigit))
+            }
+            [b'&', b'#', number @ ..] => {
+                let number = number.strip_prefix(b"x").or(number.strip_prefix(b"X")).unwrap_or(number);
+                number.iter().find(|byte| !byte.is_ascii_hexdigit()) != Some(&b';')
+            }
+            [b'&', b'p' | b'l' | b'U' | b's' | b'e', ..] | [_] => true,
+            _ => false,
+        }
+    })
 }
 
 fn read(open: &[u8]) -> Escape {
@@ -161,6 +212,68 @@ fn read(open: &[u8]) -> Escape {
     }
 }
 
+/// Names of letters of tokens in HTML, and the letters.
+const NAMED: [(&[u8], u8); 6] = [
+    (b"&period;", b'.'),
+    (b"&lowbar;", b'_'),
+    (b"&UnderBar;", b'_'),
+    (b"&plus;", b'+'),
+    (b"&sol;", b'/'),
+    (b"&equals;", b'='),
+];
+
+/// What the laxest readers make of what is no escape to others.
+fn read_laxly(open: &[u8]) -> Escape {
+    match open {
+        [b'%', high, low] => escape::pair(*high, *low).map_or(Escape::No, |letter| Escape::Whole(Some(letter))),
+        [b'%', high] if escape::pair(*high, b'0').is_some() => Escape::GoesOn,
+        // A sign, blanks, underscores or `0x` among four characters.
+        [b'\\', b'u' | b'U', digits @ ..] if digits.len() <= 4 && digits.iter().all(|byte| may_be_in_number(*byte)) => {
+            if digits.len() < 4 {
+                return Escape::GoesOn;
+            }
+            let digits = digits.strip_prefix(b"0x").or(digits.strip_prefix(b"0X")).unwrap_or(digits);
+            let digits: Vec<u8> = digits.iter().copied().filter(u8::is_ascii_hexdigit).collect();
+            if digits.is_empty() { Escape::No } else { Escape::Whole(letter(&digits, 16)) }
+        }
+        [b'&', b'#', b'x' | b'X', number @ ..] => referenced(number, 16),
+        [b'&', b'#', number @ ..] => referenced(number, 10),
+        [b'&', ..] => {
+            let named = NAMED.iter().find(|(name, _)| name.starts_with(open));
+            named.map_or(Escape::No, |(name, letter)| match name.len() == open.len() {
+                true => Escape::Whole(Some(*letter)),
+                false => Escape::GoesOn,
+            })
+        }
+        _ => Escape::No,
+    }
+}
+
+fn may_be_in_number(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || matches!(byte, b'+' | b'-' | b'_' | b' ' | b'\t' | b'x' | b'X')
+}
+
+/// A reference whose number ends at what is no digit, and that ends at a `;` behind it, or there.
+fn referenced(number: &[u8], radix: u32) -> Escape {
+    let signs = number.iter().take_while(|byte| matches!(byte, b'+' | b' ' | b'\t' | b'_')).count();
+    let number = number.get(signs..).unwrap_or_default();
+    let digits = number.iter().take_while(|byte| char::from(**byte).is_digit(radix)).count();
+    let (digits, tail) = number.split_at_checked(digits).unwrap_or_default();
+    match tail {
+        [] => Escape::GoesOn,
+        _ if digits.is_empty() => Escape::No,
+        [.., b';'] => Escape::Whole(letter(digits, radix)),
+        // `parseInt` leaves off here, and the rest may be part of the reference yet.
+        tail if tail.len() < MOST_TAIL && tail.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') => {
+            Escape::GoesOn
+        }
+        tail => Escape::Before(letter(digits, radix), tail.len()),
+    }
+}
+
+/// Letters behind a number that may belong to its reference.
+const MOST_TAIL: usize = 8;
+
 /// So many digits.
 fn fixed(digits: &[u8], count: usize) -> Escape {
     match digits.iter().all(u8::is_ascii_hexdigit) {
@@ -186,6 +299,30 @@ fn letter(digits: &[u8], radix: u32) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lax_escapes_are_undone_however_they_are_cut() {
+        for (written, meant) in [
+            ("a%4:%2>b", "aJ.b"),
+            ("\\u+065\\u 065\\u  65\\u65  \\u0_65\\u0x65\\u006_", "eeeeee\u{6}"),
+            ("&#101z;&#121;&#x65z;&#101&#121&#101.&#0101 ", "eyeeye.e "),
+            ("&#x+65;&#+101;", "ee"),
+            ("&period;&lowbar;&UnderBar;&plus;&sol;&equals;", ".__+/="),
+            ("&#101yyyyyyyyyyyy", "eyyyyyyyyyyyy"),
+            ("&#;&#x;&peri;&plu\\uxyz%g:%%4:", "&peri;&plu\\uxyz%g:%J"),
+        ] {
+            assert!(may_be_lax(written.as_bytes()), "{written}");
+            for size in 1..=written.len() {
+                let mut escapes = Escapes::of(Kind::Lax);
+                let found: Vec<u8> =
+                    written.as_bytes().chunks(size).flat_map(|piece| escapes.undo(piece).into_owned()).collect();
+                assert_eq!(String::from_utf8_lossy(&found), meant, "{written} by {size}");
+            }
+        }
+        for text in ["", "100% of it", "50%25", "a\\u00e9b", "AT&T &amp; &#101; &#x65;", "\\n\\\\ "] {
+            assert!(!may_be_lax(text.as_bytes()), "{text}");
+        }
+    }
 
     #[test]
     fn escapes_are_undone_however_they_are_cut() {

@@ -55,6 +55,11 @@ impl Finder {
         self.begun
     }
 
+    /// Whether no token was begun.
+    pub fn is_outside(&self) -> bool {
+        self.place == Place::Before
+    }
+
     /// Letters that are held.
     pub fn held(&self) -> usize {
         self.payload.len()

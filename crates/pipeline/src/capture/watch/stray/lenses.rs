@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::escapes::{Escapes, Kind, next};
+use super::escapes::{Escapes, Kind, may_be_lax, next};
 use super::finder::Finder;
 use crate::capture::token::Addressed;
+use crate::reading::escape::Folded;
 
 /// How often escapes are undone: in a form, a field of it that is JSON, a member of that which is JSON, and so on.
 const MOST_LAYERS: usize = 6;
@@ -29,19 +30,23 @@ pub struct Lenses {
     all: Reader,
     /// The others, from the piece on in which a payload met an escape. Most texts need none.
     others: Vec<Reader>,
+    /// To whom more is an escape, from the first such on, as long as it is within a token.
+    lax: Option<Box<(Folded, Reader)>>,
 }
 
 impl Lenses {
     /// Letters that are held.
     pub fn held(&self) -> usize {
-        self.others.iter().chain([&self.all]).map(|reader| reader.letters.held()).sum()
+        let lax = self.lax.as_ref().map(|lax| &lax.1);
+        self.others.iter().chain([&self.all]).chain(lax).map(|reader| reader.letters.held()).sum()
     }
 
     /// Whether a payload that is ours ends in this piece, to any reader.
     pub fn find(&mut self, piece: &[u8], ours: &Addressed) -> bool {
         // Without others, nothing is open.
-        let before = (self.others.is_empty() && next(piece).is_some()).then(|| self.all.clone());
-        let mut found = self.all.find(piece, ours);
+        let has_escape = next(piece).is_some();
+        let before = (self.others.is_empty() && has_escape).then(|| self.all.clone());
+        let mut found = self.find_laxly(piece, has_escape, ours) | self.all.find(piece, ours);
         if let Some(before) = before {
             let letters = (&before.letters, &self.all.letters);
             if self.all.is_between() && letters.0.begun() == letters.1.begun() && letters.0.held() == 0 {
@@ -54,6 +59,23 @@ impl Lenses {
         }
         if self.others.iter().chain([&self.all]).all(|reader| reader.is_between() && reader.letters.held() == 0) {
             self.others.clear();
+        }
+        found
+    }
+}
+
+impl Lenses {
+    /// The same to the laxest readers, who read along from an escape on that is none to others.
+    fn find_laxly(&mut self, piece: &[u8], has_escape: bool, ours: &Addressed) -> bool {
+        if self.lax.is_none() && has_escape && may_be_lax(piece) {
+            let Self { all, .. } = self;
+            self.lax = Some(Box::new((Folded::default(), all.undoing(&[Kind::Lax; MOST_LAYERS]))));
+        }
+        let Some(lax) = &mut self.lax else { return false };
+        let (folded, reader) = &mut **lax;
+        let found = reader.find(&folded.read(piece), ours);
+        if folded.is_between() && reader.is_between() && reader.letters.is_outside() {
+            self.lax = None;
         }
         found
     }
