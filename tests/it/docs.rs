@@ -79,3 +79,53 @@ fn the_alert_rules_are_yaml_and_ask_for_metrics_of_ours() {
         }
     }
 }
+
+/// The names by which the headings of a page are linked, as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let linked = regex::Regex::new(r"\[([^\]]*)\]\([^)]*\)").unwrap();
+    let mut found: Vec<String> = Vec::new();
+    for heading in page.lines().filter(|line| line.starts_with('#')) {
+        let text = linked.replace_all(heading.trim_start_matches('#').trim(), "$1").to_lowercase();
+        let name: String = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' ')).collect();
+        let name = name.replace(' ', "-");
+        let before = found.iter().filter(|known| **known == name).count();
+        found.push(if before == 0 { name } else { format!("{name}-{before}") });
+    }
+    found
+}
+
+/// A page without what stands in blocks and spans of code.
+fn without_code(page: &str) -> String {
+    let blocks: String = page.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
+    regex::Regex::new(r"`[^`\n]*`").unwrap().replace_all(&blocks, "").into_owned()
+}
+
+#[test]
+fn every_link_of_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let link = regex::Regex::new(r"\]\(([^)\s]+)\)").unwrap();
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name)).into_iter();
+    let (mut seen, mut dead) = (0, Vec::new());
+    for page in pages.chain(docs).filter(|path| path.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in link.captures_iter(&without_code(&text)).map(|found| found[1].to_owned()) {
+            if target.contains(':') {
+                continue;
+            }
+            seen += 1;
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let is_named = || {
+                let text = std::fs::read_to_string(&file).unwrap();
+                let headings: String = text.split("\n```").step_by(2).collect::<Vec<_>>().join("\n");
+                anchors(&headings).iter().any(|name| name == anchor)
+            };
+            if !file.exists() || (!anchor.is_empty() && !is_named()) {
+                dead.push(format!("{}: {target}", page.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+    assert!(seen > 100, "{seen}");
+}

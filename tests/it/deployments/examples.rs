@@ -5,7 +5,8 @@ use loginsync::config::{Config, Surroundings};
 use crate::kit::NOW;
 
 /// Pages with examples, each after a line `<!-- loads: KIND -->`.
-const PAGES: [&str; 6] = ["README", "docs/claims", "docs/delivery", "docs/deploy", "docs/gateways", "docs/modes"];
+const PAGES: [&str; 7] =
+    ["README", "docs/apps", "docs/claims", "docs/delivery", "docs/deploy", "docs/gateways", "docs/modes"];
 
 const HEAD: &str = "public_url = \"https://app.example.com\"\n[app]\nurl = \"http://127.0.0.1:3000\"\n";
 

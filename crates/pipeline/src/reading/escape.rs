@@ -178,7 +178,7 @@ impl Folded {
     }
 }
 
-/// The byte that two characters stand for, to somebody's arithmetic.
+/// The byte that two characters stand for, by Jetty's arithmetic.
 pub fn pair(high: u8, low: u8) -> Option<u8> {
     Some(digit(char::from(high)).filter(|_| high < 0x80)? << 4 | digit(char::from(low)).filter(|_| low < 0x80)?)
 }
