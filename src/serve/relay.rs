@@ -39,6 +39,7 @@ use crate::pipeline::capture::oidc::AccessToken;
 use crate::pipeline::capture::relay::{
     Grant, ReplyFault, TokenReply, TokenRequest, Tokens, may_be_of_person, read_reply, read_request,
 };
+use crate::pipeline::capture::token::is_within;
 use crate::pipeline::provider::{Mode, Protocol, Provider};
 use crate::pipeline::verify::Origin;
 use crate::ports::back_channel::AskError;
@@ -290,6 +291,8 @@ impl Exchange {
             Ok(TokenReply::Tokens(tokens)) => tokens,
             // What no client looks for is no refresh that an app would miss.
             Err(ReplyFault::Hidden) => return Verdict::Withheld(Trouble::Reply(ReplyFault::Hidden), None),
+            // A laxer parser than ours may find a login in it.
+            Err(fault) if is_within(reply.body()) => return Verdict::Withheld(Trouble::Reply(fault), None),
             Err(fault) => return self.failed(Trouble::Reply(fault), None),
         };
         let client_id = match &self.provider.protocol {

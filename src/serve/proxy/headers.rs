@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use self::dropped::Dropped;
 use crate::config::{Headers, ProviderSettings};
+use crate::pipeline::capture::token;
 use crate::pipeline::provider::Protocol;
 use crate::pipeline::reading::header::{Meaning, bare, folded, is_authorization, is_plain, is_usual, meaning};
 use crate::serve::framing::Framing;
@@ -171,12 +172,13 @@ pub fn clean_response(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from trailer fields what may not be a header either, and what says how a message is to be read (RFC 9110 section
-/// 6.5.1). Some apps merge the two.
+/// Removes from trailer fields what may not be a header either, what says how a message is to be read (RFC 9110 section
+/// 6.5.1), and tokens: the headers were looked into. Some apps merge the two.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     let passes = |name: &&HeaderName| {
+        let has_token = trailers.get_all(*name).iter().any(|value| token::is_within(value.as_bytes()));
         let name = name.as_str();
-        is_plain(name) && (meaning(name).is_none() || matches!(name, "content-digest" | "content-md5"))
+        is_plain(name) && !has_token && (meaning(name).is_none() || matches!(name, "content-digest" | "content-md5"))
     };
     let unwanted: Vec<HeaderName> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
     for name in unwanted {

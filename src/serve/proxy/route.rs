@@ -313,6 +313,17 @@ mod tests {
         Router::new([(&provider, ["/login".to_owned()].as_slice())], &[], Some("/.loginsync/"))
     }
 
+    #[test]
+    fn a_host_may_stand_before_a_path() {
+        let router = router();
+        for path in ["//x/saml/acs", "/\\x/saml/acs", "//u@x:80/saml/%61cs", "////x/SAML/acs", "/(S(a))/saml/acs"] {
+            assert!(matches!(route(&router, path), Route::Callback(_)), "{path}");
+        }
+        for path in ["//x/y/saml/acs", "/x/saml/acs", "/(S)/saml/acs", "/x(S(a))/saml/acs"] {
+            assert!(!matches!(route(&router, path), Route::Callback(_)), "{path}");
+        }
+    }
+
     /// By path alone.
     fn route<'r>(router: &'r Router, path: &str) -> Route<'r> {
         router.route(path, None).route

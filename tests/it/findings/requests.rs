@@ -1064,6 +1064,19 @@ async fn sec17_formats_and_scripts_open_no_path() {
         "/ad%6=in",
         "/Adm%6@n/x",
         "/x/..;/ad%256=in",
+        "/ad%６ｄin",
+        "//x/admin",
+        "///x/Admin/",
+        "/\\x/admin",
+        "/\\/x\\admin",
+        "//x:80/admin",
+        "//u:p@x/admin",
+        "//x;a/admin/users",
+        "//x/a%64min",
+        "//:80/ad%6=in",
+        "//@/index.php/admin",
+        "/(S(lit3py55t21z5v55vlm25s55))/admin",
+        "/(A(x)S(y))/admin.json",
     ] {
         let answer = scene.browser().get(target).await;
         assert!(matches!(answer.status, 303 | 400 | 401), "{target}: {}", answer.status);

@@ -143,7 +143,8 @@ async fn trailers_pass_and_forged_ones_do_not() {
                    trailer: x-sum, x-loginsync-user\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 2\r\nx-loginsync-user: forged\r\n\
                    cookie: session=forged\r\nauthorization: Bearer forged\r\nremote-user: forged\r\nx-forwarded-groups: forged\r\n\
                    x-webauth-role: forged\r\nx_forwarded_user: forged\r\ncontent-type: text/html\r\nx-http-method: PUT\r\n\
-                   x-original-url: /forged\r\nx-real-ip: 192.0.2.1\r\n\r\n";
+                   x-original-url: /forged\r\nx-real-ip: 192.0.2.1\r\nx-jwt: @\r\n\r\n";
+    let request = request.replace('@', &proxy.token(|_| {}));
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut buffer = Vec::new();

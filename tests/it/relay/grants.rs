@@ -121,9 +121,7 @@ async fn a_refresh_that_cannot_be_synced_passes_and_is_an_alarm() {
     let scene = Scene::new().await;
     scene.replies(&scene.claims(&["staff"]));
     scene.code().await;
-    let valid = scene.claims(&["board"]);
     let rows = [
-        ("two ID tokens", scene.reply(&valid).replace("\"x\"", "\"Id_Token\"")),
         ("no tokens", "{}".to_owned()),
         ("not JSON", "x".to_owned()),
         ("no userinfo", thin()),
@@ -139,6 +137,35 @@ async fn a_refresh_that_cannot_be_synced_passes_and_is_an_alarm() {
         assert!(metrics.contains(&format!("loginsync_refreshes_unsynced_total {}\n", number + 1)), "{what}: {metrics}");
     }
     assert!(scene.idp.asked("/revoke").is_empty());
+}
+
+/// Where a laxer parser than ours could find a login in the reply.
+#[tokio::test]
+async fn a_refresh_with_a_token_that_is_not_read_is_withheld() {
+    let scene = Scene::new().await;
+    scene.replies(&scene.claims(&["staff"]));
+    scene.code().await;
+    let reply = scene.reply(&scene.claims(&["board"]));
+    let token = scene.idp.sign(&scene.claims(&["board"]));
+    let more = |member: &str| reply.replacen('{', &format!("{{{member},"), 1);
+    for (number, (what, reply)) in [
+        ("two ID tokens", reply.replace("\"x\"", "\"Id_Token\"")),
+        ("half a character", more("\"name\":\"\\ud83d\"")),
+        ("a member twice", more("\"scope\":\"a\",\"scope\":\"a\"")),
+        ("no number", more("\"expires_in\":NaN")),
+        ("a comma at the end", reply.replace('}', ",}")),
+        ("an array", format!("[{reply}]")),
+        ("a form", format!("access_token=a&id_token={token}")),
+        ("a token alone", token.clone()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        scene.idp.answers("/token", Scripted::json(reply));
+        let answer = scene.refresh().await;
+        assert_eq!(answer.status, 502, "{number} {what}: {}", answer.body);
+        assert_eq!(scene.groups().await, ["Staff"], "{what}");
+    }
 }
 
 /// OUT8: what is merely not believed of a refreshed ID token, userinfo decides; where it cannot be asked the app waits.

@@ -11,6 +11,7 @@
 //! /login/callback.json format            /index.php/callback   a script, and the path it is given
 //! /login/callback#x    fragment          /ｌogin/callback      full-width forms and letters that fold to ASCII
 //! /%6<ogin/callback    digits that only Jetty takes for such
+//! //x/login/callback   a target that begins like an authority     /(S(x))/login/callback    ASP.NET's sessions without a cookie
 //! /login/x/../callback refused           /login%00/callback    refused
 //! ```
 //!
@@ -38,7 +39,9 @@ pub fn any_reading(path: &str, mut see: impl FnMut(&str) -> bool) -> Result<bool
         return Ok(see(path));
     }
     let mut buffer = [0; 256];
-    if let Some(normal) = nearly_plain(path.as_bytes(), &mut buffer) {
+    if !begins_like_authority(path.as_bytes())
+        && let Some(normal) = nearly_plain(path.as_bytes(), &mut buffer)
+    {
         return Ok(see(normal));
     }
     let mut text: Cow<'_, [u8]> = Cow::Borrowed(path.as_bytes());
@@ -46,25 +49,64 @@ pub fn any_reading(path: &str, mut see: impl FnMut(&str) -> bool) -> Result<bool
         if is_ambiguous(&text) {
             return Err(Ambiguous);
         }
-        for slashed in [false, true] {
-            for cut in [false, true] {
-                if (slashed && !text.contains(&b'\\')) || (cut && !text.iter().any(|b| matches!(b, b'#' | b'?'))) {
-                    continue;
-                }
-                if see(&reading(&text, slashed, cut)) {
-                    return Ok(true);
+        let rests = [behind_authority(&text).map(Cow::Borrowed), without_sessions(&text).map(Cow::Owned)];
+        for text in std::iter::once(Cow::Borrowed(&*text)).chain(rests.into_iter().flatten()) {
+            for slashed in [false, true] {
+                for cut in [false, true] {
+                    if (slashed && !text.contains(&b'\\')) || (cut && !text.iter().any(|b| matches!(b, b'#' | b'?'))) {
+                        continue;
+                    }
+                    if see(&reading(&text, slashed, cut)) {
+                        return Ok(true);
+                    }
                 }
             }
         }
         let decoded: Vec<u8> = percent_encoding::percent_decode(&text).collect();
         if decoded.len() == text.len() {
             // Escapes that are none: uWSGI drops them, Jetty makes letters of some, and reads `%u006c` where it is told to.
+            let rest = behind_authority(&text).unwrap_or_default();
             return Ok(memchr::memchr(b'%', &text).is_some()
-                && mended(&text).iter().any(|text| see(&reading(text, true, true))));
+                && mended(&text).iter().chain(&mended(rest)).any(|text| see(&reading(text, true, true))));
         }
         text = Cow::Owned(decoded);
     }
     Err(Ambiguous)
+}
+
+fn begins_like_authority(text: &[u8]) -> bool {
+    matches!(text, [b'/' | b'\\', b'/' | b'\\', ..])
+}
+
+/// What stands behind an authority (RFC 3986 section 4.2): apps that take the target for a reference find a host in its beginning, by
+/// `new URL(req.url, base)` in Node, `parse_url($_SERVER['REQUEST_URI'])` in PHP, `URI.getPath()` in the JDK.
+///
+/// ```text
+/// //x/admin      /admin
+/// /\x:80/admin   /admin, to Node, which also passes over more slashes
+/// ```
+fn behind_authority(text: &[u8]) -> Option<&[u8]> {
+    if !begins_like_authority(text) {
+        return None;
+    }
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let authority = text.get(text.iter().take_while(|byte| is_slash(byte)).count()..)?;
+    let end = authority.iter().position(|byte| is_slash(byte) || matches!(byte, b'?' | b'#'));
+    // A host alone has the path `/`.
+    Some(end.and_then(|end| authority.get(end..)).unwrap_or(b"/"))
+}
+
+/// The path without the segments in which ASP.NET keeps sessions that have no cookie: `/(S(lit3py55t21z5v55vlm25s55))/admin`.
+fn without_sessions(text: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(text, b"(")?;
+    let is_session = |segment: &&[u8]| {
+        let inner = segment.strip_prefix(b"(").and_then(|segment| segment.strip_suffix(b"))"));
+        inner.is_some_and(|inner| matches!(inner, [letter, b'(', ..] if letter.is_ascii_alphabetic()))
+    };
+    let mut segments: Vec<&[u8]> = text.split(|byte| *byte == b'/').collect();
+    let before = segments.len();
+    segments.retain(|segment| !is_session(segment));
+    (segments.len() < before).then(|| segments.join(&b'/'))
 }
 
 /// What lenient readers make of escapes that are none: `%uXXXX` a character, a broken one nothing, with or without its letters, or what
