@@ -778,6 +778,11 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
         (MULTIPART.into(), part("payload", &format!("{{\"SAMLResponse\":\"{response}\"}}")).into()),
         (JSON.into(), format!("{{\"SAMLResponse\":\"{}\"}}", after("junk")).into()),
         (MULTIPART.into(), part("SAMLResponse", &after("junk")).into()),
+        // Decoders of base64 pass over a `%` that begins no escape.
+        (form.clone(), format!("SAMLResponse=%{}", after("")).into()),
+        (form.clone(), format!("SAMLResponse={}", after("").replacen("PHA6", "PHA%6", 1)).into()),
+        (form.clone(), format!("SAMLResponse=P%{}", &after("")[1..]).into()),
+        (form.clone(), format!("payload={{\"SAMLResponse\":\"%{}\"}}", after("")).into()),
         (form.clone(), format!("token={jetty}").into()),
         (form.clone(), format!("a=%6=&token={}", token.replace('J', "%4:")).into()),
         (form.clone(), format!("id_token={jetty}").into()),

@@ -245,19 +245,18 @@ impl Alone {
     }
 
     fn fits(&mut self, byte: u8) -> bool {
-        let letter = match self.escape.read(byte) {
-            Read::Plain(letter) | Read::Escaped(letter) => letter,
-            Read::Begun => return true,
-            Read::Broken => return false,
-        };
-        self.place = match (letter, self.place) {
-            (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Before) => Place::Before,
-            (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Within | Place::Behind) => Place::Behind,
-            (b'-' | b'_' | b'.', Place::Before | Place::Within) => Place::Within,
-            (letter, Place::Before | Place::Within) if letter.is_ascii_alphanumeric() => Place::Within,
-            _ => return false,
-        };
-        true
+        let place = &mut self.place;
+        self.escape.read(byte, |read| {
+            let (Read::Plain(letter) | Read::Escaped(letter)) = read;
+            *place = match (letter, *place) {
+                (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Before) => Place::Before,
+                (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Within | Place::Behind) => Place::Behind,
+                (b'-' | b'_' | b'.', Place::Before | Place::Within) => Place::Within,
+                (letter, Place::Before | Place::Within) if letter.is_ascii_alphanumeric() => Place::Within,
+                _ => Place::Never,
+            };
+        });
+        *place != Place::Never
     }
 }
 
@@ -288,12 +287,10 @@ impl FormJson {
             }
             let mut text = Vec::with_capacity(piece.len());
             for byte in piece {
-                match self.escape.read(*byte) {
+                self.escape.read(*byte, |read| match read {
                     Read::Plain(b'+') => text.push(b' '),
                     Read::Plain(byte) | Read::Escaped(byte) => text.push(byte),
-                    Read::Begun => {}
-                    Read::Broken => text.push(*byte),
-                }
+                });
             }
             let sighting = self.scan.read(&text, seeks);
             if sighting != Sighting::Clear {
@@ -315,38 +312,45 @@ struct FormValue {
     escape: Escape,
 }
 
-/// Digits of an escape that are still to come, and what was read of it.
+/// What was read of an escape.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     #[default]
     None,
     Percent,
+    /// The first digit, as it stands.
     Digit(u8),
 }
 
-/// What a byte means, behind those before it.
+/// A byte of a value.
 enum Read {
     Plain(u8),
-    /// It ends an escape of this byte.
+    /// An escape stands for it.
     Escaped(u8),
-    /// It begins an escape, or goes on with one.
-    Begun,
-    /// It ends what is no escape.
-    Broken,
 }
 
 impl Escape {
-    fn read(&mut self, byte: u8) -> Read {
-        let digit = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let (next, read) = match (*self, digit) {
-            (_, _) if byte == b'%' => (Self::Percent, Read::Begun),
-            (Self::None, _) => (Self::None, Read::Plain(byte)),
-            (Self::Percent, Some(digit)) => (Self::Digit(digit), Read::Begun),
-            (Self::Digit(high), Some(low)) => (Self::None, Read::Escaped(high << 4 | low)),
-            _ => (Self::None, Read::Broken),
-        };
-        *self = next;
-        read
+    /// Tells what a byte makes known. What is no escape after all is text, to the letter.
+    fn read(&mut self, byte: u8, mut tell: impl FnMut(Read)) {
+        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        if let (Self::Digit(high), Some(low)) = (*self, value(byte)) {
+            *self = Self::None;
+            tell(Read::Escaped(value(high).unwrap_or_default() << 4 | low));
+            return;
+        }
+        if *self == Self::Percent && byte.is_ascii_hexdigit() {
+            *self = Self::Digit(byte);
+            return;
+        }
+        match std::mem::take(self) {
+            Self::None => {}
+            Self::Percent => tell(Read::Plain(b'%')),
+            Self::Digit(high) => [b'%', high].into_iter().for_each(|byte| tell(Read::Plain(byte))),
+        }
+        match byte {
+            b'%' => *self = Self::Percent,
+            byte => tell(Read::Plain(byte)),
+        }
     }
 }
 
@@ -362,9 +366,11 @@ impl FormValue {
                     continue;
                 }
             }
-            if let Read::Escaped(byte) = self.escape.read(*byte) {
-                self.value.push(&[byte]);
-            }
+            let value = &mut self.value;
+            self.escape.read(*byte, |read| match read {
+                Read::Escaped(byte) => value.push(&[byte]),
+                Read::Plain(byte) => value.push_form(&[byte]),
+            });
             raw = rest;
         }
     }

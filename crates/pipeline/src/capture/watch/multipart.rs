@@ -214,7 +214,8 @@ impl MultipartScan {
         let fresh = known.get(from..).unwrap_or_default();
         let lines_end_well =
             memchr::memchr2_iter(b'\r', b'\n', fresh).map(|at| from + at).all(|at| match known.get(at) {
-                Some(b'\r') => known.get(at + 1).is_none_or(|next| *next == b'\n'),
+                // At the end of what has arrived the next byte tells; at the end of a head it would be a line break of its own.
+                Some(b'\r') => known.get(at + 1).map_or(end.is_none(), |next| *next == b'\n'),
                 _ => at > 0 && known.get(at - 1) == Some(&b'\r'),
             });
         if !lines_end_well || fresh.contains(&0) {

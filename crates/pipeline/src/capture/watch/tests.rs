@@ -213,6 +213,7 @@ fn parts_are_seen_by_whatever_name_a_reader_finds() {
         format!("--XX\r\n{disposition}\n\n{token}\r\n--XX--\r\n"),
         format!("--XX\r\n{disposition}\r\n\n{token}\r\n--XX--\r\n"),
         format!("--XX\r\n{disposition}\r\r\n{token}\r\n--XX--\r\n"),
+        format!("--XX\r\n{disposition}\r\r\n\r\nx\r\n--XX--\r\n"),
         format!("--XX\r\n{disposition}\r\n"),
         format!("--XX\r\n\r\n{disposition}\r\n\r\nx\r\n--XX--\r\n"),
         part(&format!("A: b\r\n \r\n{disposition}"), "x"),
