@@ -47,6 +47,8 @@ pub const FORM: Door = Door {
             "a=1;ID%5Ftoken=x;+samlresponse=P",
             "%53AMLRes%u0070onse=x&[id_token]=y&=&&;",
             "name=%E4%BD%A0&empty=&SAMLart=1&access_token=2&wresult=3&credential=4&response=5",
+            // Found by libFuzzer: letters behind a `%` that begins no escape.
+            "SAMLResponse=PHLR0u\u{1d}.es%Jlc3BnbvL43=aAM\u{18}R\u{4}\0\0o!e=ns\u{4}\0o!e=ns\0x&[id%t+k",
         ])
     },
     words: &[
@@ -247,9 +249,15 @@ pub const PARTS: Door = Door {
             "Content-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain",
             "a\r\n-b",
         );
-        [format!("{file}{named}--XX--\r\n"), format!("{named}{file}--XX--"), format!("\r\n{file}--XX--\r\n")]
-            .map(String::into_bytes)
-            .to_vec()
+        // Found by libFuzzer: a head that ends with a bare carriage return.
+        let bare = file.replacen("plain\r\n", "plain\r\r\n", 1);
+        let all = [
+            format!("{file}{named}--XX--\r\n"),
+            format!("{named}{file}--XX--"),
+            format!("\r\n{file}--XX--\r\n"),
+            format!("{bare}--XX--\r\n"),
+        ];
+        all.map(String::into_bytes).to_vec()
     },
     words: &[
         b"--XX",
