@@ -589,7 +589,8 @@ fn check_target(request: &mut Request<Arriving>, own: &HeaderValue) -> Result<()
     let (host, another) = (hosts.next(), hosts.next());
     let authority = request.uri().authority();
     match (host, another, authority) {
-        (Some(host), None, None) if is_host(host.as_bytes()) => Ok(()),
+        // Nearly always our own, which is one.
+        (Some(host), None, None) if host == own || is_host(host.as_bytes()) => Ok(()),
         // RFC 9112 section 3.2.2 and RFC 9113 section 8.3.1: both may be there, and then they agree.
         (Some(host), None, Some(authority))
             if is_host(host.as_bytes())
