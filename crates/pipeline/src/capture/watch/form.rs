@@ -44,7 +44,7 @@ pub struct OneForm {
 
 impl OneForm {
     pub fn new(for_strays: bool) -> Self {
-        Self { for_strays, ..Self::default() }
+        Self { for_strays, across: StrayScan::across_fields(), ..Self::default() }
     }
 
     /// Bytes that are held.
@@ -112,7 +112,7 @@ impl OneForm {
     fn look(&mut self, run: &[u8], seeks: &Seeks) -> Sighting {
         let Some(ours) = seeks.stray.as_ref().filter(|_| self.for_strays) else { return Sighting::Clear };
         if !self.in_value && self.stray.is_none() {
-            self.stray = Some(StrayScan::default());
+            self.stray = Some(StrayScan::of_field());
         }
         let run = match &mut self.alone {
             None => Cow::Borrowed(run),
@@ -185,7 +185,7 @@ impl OneForm {
         self.in_value = true;
         self.cut = None;
         let looks = self.for_strays && seeks.stray.is_some();
-        self.stray = looks.then(StrayScan::default);
+        self.stray = looks.then(StrayScan::of_field);
         self.alone = (looks && seeks.exempts(&self.name)).then(Alone::default);
         if self.for_strays && seeks.looks_into_bodies() {
             let json = Some(FormJson::default());

@@ -96,6 +96,16 @@ impl StrayScan {
         Self { body: Some(Box::new(body)), ..Self::default() }
     }
 
+    /// For a name or a value of a form.
+    pub fn of_field() -> Self {
+        Self { text: Lenses::of_form(), body: None }
+    }
+
+    /// For all of a form, once more, by one reading.
+    pub fn across_fields() -> Self {
+        Self { text: Lenses::single(), body: None }
+    }
+
     /// Whether a value is too short for a payload: none is without a dot or a quote before it and one behind, as they stand or as escapes, and
     /// no escape is shorter than its letter.
     pub fn is_too_short(value: &[u8]) -> bool {

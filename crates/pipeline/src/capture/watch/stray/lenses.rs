@@ -10,22 +10,21 @@ use crate::reading::escape::Folded;
 /// How often escapes are undone: in a form, a field of it that is JSON, a member of that which is JSON, and so on.
 const MOST_LAYERS: usize = 6;
 
-/// What readers undo who pass over a letter that is not of base64 (jwcrypto), and those to whom `\x` is a letter (Ruby's JSON). An escape
-/// that they do not undo has letters of base64.
-const OTHERS: [&[Kind]; 7] = [
-    &[Kind::Lettered; MOST_LAYERS],
-    // A text as it stands, a form, JSON, JSON in a form or in JSON, and markup.
-    &[],
-    &[Kind::Percent],
-    &[Kind::Backslash],
-    &[Kind::Percent, Kind::Backslash],
-    &[Kind::Backslash, Kind::Backslash],
-    &[Kind::Reference],
-];
+/// What each reader undoes, layer by layer, of those who pass over a letter that is not of base64 (jwcrypto), and to whom `\x` is a letter
+/// (Ruby's JSON). An escape that they do not undo has letters of base64.
+type Others = &'static [&'static [Kind]];
+
+/// A body as it stands, JSON, JSON in that, and markup.
+const OF_BODY: Others =
+    &[&[Kind::Lettered; MOST_LAYERS], &[], &[Kind::Backslash], &[Kind::Backslash, Kind::Backslash], &[Kind::Reference]];
+
+/// A form, and JSON in a field of it.
+const OF_FORM: Others = &[&[Kind::Lettered; MOST_LAYERS], &[Kind::Percent], &[Kind::Percent, Kind::Backslash]];
 
 /// Reads a text in all these ways.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Lenses {
+    kinds: Others,
     /// To whom all is undone.
     all: Reader,
     /// The others, from the piece on in which a payload met an escape. Most texts need none.
@@ -34,7 +33,23 @@ pub struct Lenses {
     lax: Option<Box<(Folded, Reader)>>,
 }
 
+impl Default for Lenses {
+    fn default() -> Self {
+        Self { kinds: OF_BODY, all: Reader::default(), others: Vec::new(), lax: None }
+    }
+}
+
 impl Lenses {
+    /// Of a name or a value of a form.
+    pub fn of_form() -> Self {
+        Self { kinds: OF_FORM, ..Self::default() }
+    }
+
+    /// To those alone to whom all is undone.
+    pub fn single() -> Self {
+        Self { kinds: &[], ..Self::default() }
+    }
+
     /// Letters that are held.
     pub fn held(&self) -> usize {
         let lax = self.lax.as_ref().map(|lax| &lax.1);
@@ -43,6 +58,9 @@ impl Lenses {
 
     /// Whether a payload that is ours ends in this piece, to any reader.
     pub fn find(&mut self, piece: &[u8], ours: &Addressed) -> bool {
+        if self.kinds.is_empty() {
+            return self.all.find(piece, ours);
+        }
         // Without others, nothing is open.
         let has_escape = next(piece).is_some();
         let before = (self.others.is_empty() && has_escape).then(|| self.all.clone());
@@ -52,7 +70,7 @@ impl Lenses {
             if self.all.is_between() && letters.0.begun() == letters.1.begun() && letters.0.held() == 0 {
                 return found;
             }
-            self.others = OTHERS.iter().map(|kinds| before.undoing(kinds)).collect();
+            self.others = self.kinds.iter().map(|kinds| before.undoing(kinds)).collect();
         }
         for other in &mut self.others {
             found |= other.find(piece, ours);
