@@ -1,4 +1,4 @@
-//! A form as most readers see it, and as Jetty does, to whom more escapes are such ([`escape`]).
+//! A form as most readers see it, and as the laxest do, to whom more is an escape: Jetty and Java's `URLDecoder` ([`escape`]).
 
 use std::borrow::Cow;
 
@@ -12,19 +12,19 @@ use crate::reading::escape;
 #[derive(Debug)]
 pub struct FormScan {
     form: OneForm,
-    /// The same with Jetty's escapes, from the first of these on.
-    to_jetty: Option<Box<OneForm>>,
+    /// The same to the laxest, from the first escape on that is none to others.
+    to_laxest: Option<Box<OneForm>>,
     /// What may begin an escape at the end of the last piece.
     open: Vec<u8>,
 }
 
 impl FormScan {
     pub fn new(for_strays: bool) -> Self {
-        Self { form: OneForm::new(for_strays), to_jetty: None, open: Vec::new() }
+        Self { form: OneForm::new(for_strays), to_laxest: None, open: Vec::new() }
     }
 
     fn both(&self) -> impl Iterator<Item = &OneForm> {
-        self.to_jetty.as_deref().into_iter().chain([&self.form])
+        self.to_laxest.as_deref().into_iter().chain([&self.form])
     }
 
     /// Bytes that are held.
@@ -59,18 +59,18 @@ impl FormScan {
     }
 
     fn look(&mut self, text: &[u8], seeks: &Seeks) -> Sighting {
-        if self.to_jetty.is_none() && escape::is_odd(text) {
-            self.to_jetty = Some(Box::new(self.form.clone()));
+        if self.to_laxest.is_none() && escape::is_odd(text) {
+            self.to_laxest = Some(Box::new(self.form.clone()));
         }
-        let to_jetty = self.to_jetty.as_mut().map(|form| form.read(&escape::settled(text), seeks));
-        first([Some(self.form.read(text, seeks)), to_jetty])
+        let to_laxest = self.to_laxest.as_mut().map(|form| form.read(&escape::settled(text), seeks));
+        first([Some(self.form.read(text, seeks)), to_laxest])
     }
 
     /// The form has ended.
     pub fn finish(&mut self, seeks: &Seeks) -> Sighting {
         let open = std::mem::take(&mut self.open);
         let last = self.look(&open, seeks);
-        let to_jetty = self.to_jetty.as_mut().map(|form| form.finish(seeks));
-        first([Some(last), Some(self.form.finish(seeks)), to_jetty])
+        let to_laxest = self.to_laxest.as_mut().map(|form| form.finish(seeks));
+        first([Some(last), Some(self.form.finish(seeks)), to_laxest])
     }
 }

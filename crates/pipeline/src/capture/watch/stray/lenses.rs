@@ -80,14 +80,11 @@ impl Lenses {
         }
         found
     }
-}
 
-impl Lenses {
     /// The same to the laxest readers, who read along from an escape on that is none to others.
     fn find_laxly(&mut self, piece: &[u8], has_escape: bool, ours: &Addressed) -> bool {
         if self.lax.is_none() && has_escape && may_be_lax(piece) {
-            let Self { all, .. } = self;
-            self.lax = Some(Box::new((Folded::default(), all.undoing(&[Kind::Lax; MOST_LAYERS]))));
+            self.lax = Some(Box::new((Folded::default(), self.all.undoing(&[Kind::Lax; MOST_LAYERS]))));
         }
         let Some(lax) = &mut self.lax else { return false };
         let (folded, reader) = &mut **lax;
