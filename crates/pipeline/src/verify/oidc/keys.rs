@@ -7,11 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, ParsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P521_SHA512_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    RsaParameters, RsaPublicKeyComponents,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use crate::capture::oidc::kind;
@@ -80,8 +84,8 @@ struct VerificationKey {
 /// A key that can verify.
 pub(super) enum PublicKey {
     Known(DecodingKey),
-    /// Of ES512.
-    P521(ParsedPublicKey),
+    /// Of RSA, for each algorithm, and of ES512: read once, with what a verification computes from a modulus. That is a tenth of one.
+    Parsed(Vec<(SigningAlgorithm, ParsedPublicKey)>),
 }
 
 impl PublicKey {
@@ -91,30 +95,52 @@ impl PublicKey {
             (Self::Known(key), Scheme::Known(algorithm)) => {
                 matches!(jsonwebtoken::crypto::verify(signature, signed, key, algorithm), Ok(true))
             }
-            (Self::P521(key), Scheme::Es512) => {
+            (Self::Known(_), Scheme::Es512) => false,
+            (Self::Parsed(keys), _) => {
+                let key = keys.iter().find(|(known, _)| *known == algorithm);
                 let signature = URL_SAFE_NO_PAD.decode(signature);
-                signature.is_ok_and(|signature| key.verify_sig(signed, &signature).is_ok())
+                key.zip(signature.ok()).is_some_and(|((_, key), signature)| key.verify_sig(signed, &signature).is_ok())
             }
-            (Self::Known(_), Scheme::Es512) | (Self::P521(_), Scheme::Known(_)) => false,
         }
     }
 
     fn read(jwk: &Jwk) -> Option<Self> {
-        let AlgorithmParameters::EllipticCurve(point) = &jwk.algorithm else {
-            return DecodingKey::from_jwk(jwk).ok().map(Self::Known);
-        };
-        if point.curve != EllipticCurve::P521 {
-            return DecodingKey::from_jwk(jwk).ok().map(Self::Known);
+        match &jwk.algorithm {
+            AlgorithmParameters::EllipticCurve(point) if point.curve == EllipticCurve::P521 => {
+                // An uncompressed point: 4, x, y (SEC 1 section 2.3.3), each of the size of the field (RFC 7518 section 6.2.1.2).
+                let mut bytes = vec![4];
+                for coordinate in [&point.x, &point.y] {
+                    bytes.extend(URL_SAFE_NO_PAD.decode(coordinate).ok().filter(|bytes| bytes.len() == P521_FIELD)?);
+                }
+                let key = ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, bytes).ok()?;
+                Some(Self::Parsed(vec![(SigningAlgorithm(Scheme::Es512), key)]))
+            }
+            AlgorithmParameters::RSA(key) => {
+                let number = |text: &str| -> Option<Vec<u8>> {
+                    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+                    Some(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+                };
+                let key = RsaPublicKeyComponents { n: number(&key.n)?, e: number(&key.e)? };
+                let parsed = |(algorithm, parameters): (Algorithm, &'static RsaParameters)| {
+                    let key = key.to_parsed_public_key(parameters).ok()?;
+                    Some((SigningAlgorithm(Scheme::Known(algorithm)), key))
+                };
+                RSA.into_iter().map(parsed).collect::<Option<_>>().map(Self::Parsed)
+            }
+            _ => DecodingKey::from_jwk(jwk).ok().map(Self::Known),
         }
-        // An uncompressed point: 4, x, y (SEC 1 section 2.3.3), each of the size of the field (RFC 7518 section 6.2.1.2).
-        let mut bytes = vec![4];
-        for coordinate in [&point.x, &point.y] {
-            let coordinate = URL_SAFE_NO_PAD.decode(coordinate).ok().filter(|bytes| bytes.len() == P521_FIELD)?;
-            bytes.extend(coordinate);
-        }
-        ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, bytes).ok().map(Self::P521)
     }
 }
+
+/// RFC 7518 sections 3.3 and 3.5.
+const RSA: [(Algorithm, &RsaParameters); 6] = [
+    (Algorithm::RS256, &RSA_PKCS1_2048_8192_SHA256),
+    (Algorithm::RS384, &RSA_PKCS1_2048_8192_SHA384),
+    (Algorithm::RS512, &RSA_PKCS1_2048_8192_SHA512),
+    (Algorithm::PS256, &RSA_PSS_2048_8192_SHA256),
+    (Algorithm::PS384, &RSA_PSS_2048_8192_SHA384),
+    (Algorithm::PS512, &RSA_PSS_2048_8192_SHA512),
+];
 
 /// Bytes of a coordinate on P-521.
 const P521_FIELD: usize = 66;
@@ -340,6 +366,35 @@ mod tests {
             odd[member] = json!(value);
             let why = KeySet::read(json!({"keys": [odd]}).to_string().as_bytes()).unwrap_err().to_string();
             assert!(why.contains("its key material cannot be read"), "{why}");
+        }
+    }
+
+    /// Some issuers write a modulus with the zero that keeps it positive in DER, against RFC 7518 section 6.3.1.1.
+    #[test]
+    fn an_rsa_key_with_a_leading_zero_verifies() {
+        use aws_lc_rs::rand::SystemRandom;
+        use aws_lc_rs::rsa::{KeyPair, KeySize};
+        use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA512};
+
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let modulus = pair.public_key().modulus().big_endian_without_leading_zero();
+        let exponent = URL_SAFE_NO_PAD.encode(pair.public_key().exponent().big_endian_without_leading_zero());
+        for modulus in [modulus.to_vec(), [&[0], modulus].concat()] {
+            let jwk = json!({"kty": "RSA", "kid": "a", "n": URL_SAFE_NO_PAD.encode(modulus), "e": exponent});
+            let set = KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
+            for (name, scheme, others) in
+                [("RS256", &RSA_PKCS1_SHA256, ["RS384", "PS256"]), ("PS512", &RSA_PSS_SHA512, ["PS256", "RS512"])]
+            {
+                let mut signature = vec![0; 256];
+                pair.sign(scheme, &SystemRandom::new(), b"a.b", &mut signature).unwrap();
+                let signature = URL_SAFE_NO_PAD.encode(signature);
+                let verifies = |name: &str, signed: &[u8]| {
+                    let algorithm = SigningAlgorithm::named(name).unwrap();
+                    set.choose(Some("a"), algorithm).unwrap().any(|key| key.verifies(&signature, signed, algorithm))
+                };
+                assert!(verifies(name, b"a.b") && !verifies(name, b"a.c"), "{name}");
+                assert!(others.iter().all(|other| !verifies(other, b"a.b")), "{name}");
+            }
         }
     }
 }
