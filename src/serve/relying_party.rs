@@ -278,8 +278,10 @@ impl Front {
             (None, _) => None,
         };
         match party {
-            Some(party) => self.logins.leave(party, &goal, query.value("login_hint"), request).await,
-            None => Ok(self.choice(&goal, query.value("login_hint"))),
+            Some(party) if !is_embedded_elsewhere(&request.headers) => {
+                self.logins.leave(party, &goal, query.value("login_hint"), request).await
+            }
+            _ => Ok(self.choice(&goal, query.value("login_hint"))),
         }
     }
 
@@ -376,6 +378,13 @@ pub struct Departure {
 /// Whether a browser goes to a page (Fetch Metadata, `Sec-Fetch-Mode`).
 fn is_navigation(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate")
+}
+
+/// Whether a page of another site asks, for an image of its own or the like (Fetch Metadata). Each login that it began would take the
+/// place of one that waits for its answer.
+fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+        && headers.get("sec-fetch-mode").is_some_and(|mode| mode != "navigate")
 }
 
 /// The parameters of a query or form that a page of ours reads, each at most once: of two it is not known which one a

@@ -252,6 +252,26 @@ async fn log12_a_reload_of_the_callback_goes_on_to_the_app() {
     assert!(!stranger.body.contains("token-relay"), "advice for another mode: {}", stranger.body);
 }
 
+/// Each login that a page of another site could begin, by an image of its own, would take the place of one that waits.
+#[tokio::test]
+async fn images_of_other_sites_push_out_no_login() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    let left = browser.leave("/page").await;
+    let image = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
+    for at in 0..20 {
+        let answer = browser.send("GET", &format!("/.loginsync/sign-in?rd=/{at}"), &image, b"").await;
+        assert_eq!((answer.status, answer.headers.contains_key("set-cookie")), (200, false), "a page with a link");
+    }
+    scene.tokens(&scene.token(&left.query["nonce"], |_| {}));
+    let back = browser.get(&format!("/.loginsync/callback?code=c-1&state={}", left.query["state"])).await;
+    assert_eq!((back.status, location(&back).as_str()), (303, "https://app.example/page"));
+    // A link on it is another matter.
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    let mut other = scene.browser();
+    assert_eq!(other.send("GET", "/.loginsync/sign-in?rd=/page", &link, b"").await.status, 303);
+}
+
 /// LOG12: a browser that opens twelve tabs at once finishes in any of them.
 #[tokio::test]
 async fn log12_twelve_tabs_are_remembered() {
