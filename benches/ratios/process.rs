@@ -141,6 +141,7 @@ pub fn serve_app() -> io::Result<()> {
     driver.serve()
 }
 
+/// The program of this build, or the one that `BENCH_LOGINSYNC` names: an earlier one, to compare with.
 pub fn loginsync(
     cores: Cores,
     folder: &Path,
@@ -148,7 +149,8 @@ pub fn loginsync(
     configuration: &Path,
     listen: SocketAddr,
 ) -> io::Result<Target> {
-    let mut command = cores.command(env!("CARGO_BIN_EXE_loginsync"));
+    let program = std::env::var("BENCH_LOGINSYNC").unwrap_or_else(|_| env!("CARGO_BIN_EXE_loginsync").to_owned());
+    let mut command = cores.command(&program);
     start(command.arg("serve").arg("--config").arg(configuration), listen, folder, name)
 }
 
