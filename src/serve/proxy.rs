@@ -216,15 +216,15 @@ fn watched(config: &Config) -> Vec<Arc<Provider>> {
 
 /// The tokens of these providers that the app may believe.
 fn addressed<'p>(providers: impl Iterator<Item = &'p Provider>) -> Addressed {
-    let mut all = Addressed::default();
+    let (mut issuers, mut audiences) = (Vec::new(), Vec::new());
     for provider in providers {
-        all.issuers.extend(provider.issuers().map(str::to_owned));
+        issuers.extend(provider.issuers().map(str::to_owned));
         if let Protocol::Oidc(policy) = &provider.protocol {
-            all.audiences.push(policy.client_id.clone());
-            all.audiences.extend(policy.trusted_audiences.iter().cloned());
+            audiences.push(policy.client_id.clone());
+            audiences.extend(policy.trusted_audiences.iter().cloned());
         }
     }
-    all
+    Addressed::new(issuers, audiences)
 }
 
 /// What no request may carry to an address that takes no login, by its path.

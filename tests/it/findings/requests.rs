@@ -680,6 +680,19 @@ async fn sec12_a_token_passes_under_no_name_and_in_no_format() {
             let jws = serde_json::json!({"protected": parts[0], "payload": parts[1], "signature": parts[2]});
             serde_json::json!({"session": jws.to_string()}).to_string().into()
         }),
+        // Dots, quotes and what follows `=` in the payload of a JWS as JSON, which jwcrypto passes over.
+        (JSON.into(), {
+            let parts: Vec<&str> = token.split('.').collect();
+            let payload: String = parts[1].chars().map(|letter| format!("{letter}.\\\"")).collect();
+            format!("{{\"protected\":\"{}\",\"payload\":\"{payload}\",\"signature\":\"{}\"}}", parts[0], parts[2])
+                .into()
+        }),
+        (JSON.into(), {
+            let parts: Vec<&str> = token.split('.').collect();
+            let payload = format!("{}==\u{7f}AAAA", parts[1]);
+            format!("{{\"payload\":\"{payload}\",\"protected\":\"{}\",\"signature\":\"{}\"}}", parts[0], parts[2])
+                .into()
+        }),
         (form.clone(), format!("SAMLart={}", artifact.replace('+', "%2b")).into()),
         // What says that it is a form, or nothing, and is read as JSON or as text.
         (form.clone(), member.clone().into()),

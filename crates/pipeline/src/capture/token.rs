@@ -25,7 +25,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::{Decompress, FlushDecompress, Status};
 use serde_json::{Map, Value};
 
-pub use self::addressed::{Addressed, opens_object};
+pub use self::addressed::Addressed;
 use crate::capture::oidc::{UntrustedIdToken, object};
 use crate::capture::saml::{self, Message};
 use crate::reading::issuer;
@@ -766,18 +766,15 @@ fn decode(text: &[u8], alphabet: Alphabet, padding: Padding) -> Vec<u8> {
     let (mut held, mut bits) = (0_u32, 0_u32);
     for byte in text {
         let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'-' if alphabet == Alphabet::Both => 62,
-            b'_' if alphabet == Alphabet::Both => 63,
+            b'-' | b'_' if alphabet != Alphabet::Both => continue,
             b'=' if padding == Padding::Restarts => {
                 (held, bits) = (0, 0);
                 continue;
             }
-            _ => continue,
+            byte => match digit(*byte) {
+                Some(digit) => digit,
+                None => continue,
+            },
         };
         held = (held << 6) | u32::from(digit);
         bits += 6;
@@ -788,6 +785,18 @@ fn decode(text: &[u8], alphabet: Alphabet, padding: Padding) -> Vec<u8> {
         }
     }
     decoded
+}
+
+/// What a letter of base64 stands for, of either alphabet.
+pub fn digit(letter: u8) -> Option<u8> {
+    Some(match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' | b'-' => 62,
+        b'/' | b'_' => 63,
+        _ => return None,
+    })
 }
 
 /// Whether a text holds a word, ASCII case aside.

@@ -1,29 +1,57 @@
 //! Which signed tokens an app would believe.
 
+use memchr::memmem;
 use serde_json::{Map, Value};
 
-use super::{Alphabet, Padding, Reading, decode, issuer as issuer_of, unescaped};
+use super::{Reading, issuer as issuer_of, unescaped};
 use crate::reading::issuer;
 
 /// To whom a token has to speak for the app to believe it.
 #[derive(Debug, Clone, Default)]
 pub struct Addressed {
     /// The names of our providers.
-    pub issuers: Vec<String>,
+    issuers: Vec<String>,
+    /// What all names have in them that some reader takes for one of these: the ASCII of it, in lower case.
+    telling: Vec<memmem::Finder<'static>>,
     /// The names by which they know the app.
-    pub audiences: Vec<String>,
+    audiences: Vec<String>,
 }
 
 impl Addressed {
-    /// Whether the payload of a signed token, in base64url, is one that the app may believe: of an issuer of ours, and for the app or for
-    /// no audience. What tells an app that a session has ended (RFC 8417) logs no person in.
-    pub fn is_payload(&self, payload: &[u8]) -> bool {
-        let decoded = decode(payload, Alphabet::Both, Padding::PassedOver);
-        match serde_json::from_slice(&decoded) {
-            Ok(Value::Object(claims)) => self.are_claims(&claims),
-            Ok(_) => false,
-            Err(_) => self.is_named_in(&decoded),
-        }
+    pub fn new(issuers: Vec<String>, audiences: Vec<String>) -> Self {
+        let telling = |ours: &String| {
+            let telling = issuer::telling(ours);
+            let longest = telling.split(|letter: char| !letter.is_ascii()).max_by_key(|run| run.len());
+            memmem::Finder::new(longest.unwrap_or_default()).into_owned()
+        };
+        Self { telling: issuers.iter().map(telling).collect(), issuers, audiences }
+    }
+
+    /// Whether an object of JSON is the payload of a token that the app may believe: of an issuer of ours, and for the app or for no
+    /// audience. What tells an app that a session has ended (RFC 8417) logs no person in.
+    ///
+    /// So is one that names an issuer of ours and that our parser does not take: others take a lone surrogate, a number beyond a double,
+    /// members within hundreds of others, `NaN`, letters that are not UTF-8.
+    pub fn is_object(&self, payload: &[u8]) -> bool {
+        self.is_named_behind(payload, 0)
+            && match serde_json::from_slice(payload) {
+                Ok(Value::Object(claims)) => self.are_claims(&claims),
+                Ok(_) => false,
+                Err(_) => true,
+            }
+    }
+
+    /// Whether a text of JSON names an issuer of ours, where it was searched up to a place, and none was found.
+    pub fn is_named_behind(&self, text: &[u8], searched: usize) -> bool {
+        const LONGEST_ESCAPE: usize = 6;
+        let longest = self.telling.iter().map(|telling| telling.needle().len()).max().unwrap_or_default();
+        let behind = |length: usize| text.get(searched.saturating_sub(length)..).unwrap_or_default();
+        let escaped = behind(longest * LONGEST_ESCAPE);
+        let text = match memchr::memchr(b'\\', escaped) {
+            Some(_) => unescaped(escaped).to_ascii_lowercase(),
+            None => behind(longest).to_ascii_lowercase(),
+        };
+        self.telling.iter().any(|telling| telling.find(&text).is_some())
     }
 
     /// The same of its claims.
@@ -32,13 +60,6 @@ impl Addressed {
         let is_ours = self.issuers.iter().any(|ours| issuer::is_like(&named, ours));
         let is_event = matches!(claims.get("events"), Some(Value::Object(events)) if !events.is_empty());
         is_ours && (!is_event || claims.contains_key("nonce")) && self.is_for(claims)
-    }
-
-    /// Whether a payload names an issuer of ours anywhere. For what our parser does not take and others do: a lone surrogate, a number
-    /// beyond a double, members within hundreds of others, `NaN`, letters that are not UTF-8.
-    fn is_named_in(&self, payload: &[u8]) -> bool {
-        let text = unescaped(payload).to_ascii_lowercase();
-        self.issuers.iter().any(|ours| memchr::memmem::find(&text, issuer::telling(ours).as_bytes()).is_some())
     }
 
     /// Keycloak and others name the app as the client that a token was issued to, and many apps look at neither.
@@ -57,11 +78,4 @@ impl Addressed {
         };
         named || CLIENTS.iter().filter_map(|name| claims.get(*name)).any(is_app)
     }
-}
-
-/// Whether letters of base64url begin like an object of JSON: a brace, blanks, and a quote or the end of the object.
-pub fn opens_object(letters: &[u8]) -> bool {
-    let decoded = decode(letters, Alphabet::Both, Padding::PassedOver);
-    let Some((b'{', rest)) = decoded.split_first() else { return false };
-    rest.trim_ascii_start().first().is_none_or(|byte| matches!(byte, b'"' | b'}'))
 }

@@ -328,7 +328,7 @@ fn a_query_is_looked_into() {
 /// What is told from the length of a value, from its dots and from their next letters is what reading all of it tells.
 #[test]
 fn a_header_is_looked_into_as_far_as_a_payload_may_reach() {
-    let ours = Addressed { issuers: vec!["x".into()], audiences: Vec::new() };
+    let ours = Addressed::new(vec!["x".into()], Vec::new());
     let payload = URL_SAFE_NO_PAD.encode(r#"{"iss":"x"}"#);
     let (split, quoted) = (payload.replacen('e', "e!", 1), format!("\"{payload}\""));
     let pieces = ["", ".", "%2e", "\"", ".e", "1.en", &payload, &split, &quoted];

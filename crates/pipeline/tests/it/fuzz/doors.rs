@@ -85,7 +85,7 @@ fn seeks() -> Seeks {
         access_token: Some(issuers.clone()),
         access_token_in_bodies: Some(issuers.clone()),
         every_body: true,
-        stray: Some(std::sync::Arc::new(Addressed { issuers: issuers.to_vec(), audiences: Vec::new() })),
+        stray: Some(std::sync::Arc::new(Addressed::new(issuers.to_vec(), Vec::new()))),
         assertions: true,
         ..Seeks::default()
     }

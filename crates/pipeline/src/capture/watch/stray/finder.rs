@@ -1,53 +1,49 @@
 //! Finds payloads among letters.
+//!
+//! Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have rewritten
+//! (jwcrypto), and some drop blanks. That holds for dots and quotes too, in a member of JSON. So a payload may begin behind each of these
+//! marks, and end at each, with others between. A `=` ends one as well: some decoders leave off there, whatever follows.
+//!
+//! ```text
+//! "eyJhbGciOiJub25lIn0.eyJpc3MiOi"JodHRwczovL…fQ=="
+//! ^ begins             ^ begins                   ^ ends
+//! ```
+//!
+//! The work is linear in the number of letters. Each is decoded once in each of the four ways to group letters by fours ([`Lane`]) in which
+//! an object was begun; what is decoded is searched once for the names of our issuers; and only an object that names one, or seems to
+//! have ended, is parsed.
 
-use super::escapes::{NUL, TAB};
-use crate::capture::token::{Addressed, opens_object};
+use serde::de::IgnoredAny;
 
-/// A payload longer than this is none of a provider.
-const MOST_PAYLOAD: usize = 64 * 1024;
+use crate::capture::token::{Addressed, digit};
+
+/// An object longer than this is none of a provider.
+const MOST_OBJECT: usize = 48 * 1024;
 
 /// Letters of the shortest payload that names an issuer, `{"iss":"x"}`.
 pub const LEAST_PAYLOAD: usize = 15;
 
-/// Finds payloads. Whatever is not a letter of base64 is passed over between letters: some libraries drop it, and verify what they have
-/// rewritten (jwcrypto), and some drop blanks.
+/// Finds payloads, in pieces of a text.
 #[derive(Debug, Default, Clone)]
 pub struct Finder {
-    place: Place,
     begun: usize,
-    /// The letters of the payload, and of what follows where a quote may have ended it.
-    payload: Vec<u8>,
-    whole: Start,
-    /// The last quotes among them, behind which another may begin.
-    quoted: Vec<Start>,
+    /// How many letters were read, while anything is open.
+    letters: usize,
+    beginning: Beginning,
+    /// The objects that are open, by where the first letter of their payloads stands among four.
+    lanes: [Option<Box<Lane>>; 4],
 }
 
-/// Where a payload may begin.
-#[derive(Debug, Clone, Copy, Default)]
-struct Start {
-    at: usize,
-    /// How often it was looked at whether it has ended.
-    looks: usize,
+/// How far a payload has begun, to readers who do not agree where: the last letters read, if those before were as they have to be.
+#[derive(Debug, Default, Clone, Copy)]
+struct Beginning {
+    /// A mark.
+    mark: bool,
+    /// The first letter, `e`.
+    first: bool,
+    /// The second letter, `w` or `y`.
+    second: Option<u8>,
 }
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    #[default]
-    Before,
-    /// Behind a dot.
-    Dot,
-    /// Within what may be a payload.
-    Payload,
-}
-
-/// How often a payload is looked at where a quote may end it, and behind how many quotes one may begin.
-const MOST_QUOTES: usize = 4;
-
-/// After so many letters it is told apart from most of what is not an object of JSON.
-const TELLING: usize = 8;
-
-/// After so many it has begun.
-const OPENS: usize = 3;
 
 impl Finder {
     /// How many letters could have begun a payload so far.
@@ -57,129 +53,241 @@ impl Finder {
 
     /// Whether no token was begun.
     pub fn is_outside(&self) -> bool {
-        self.place == Place::Before
+        let Beginning { mark, first, second } = self.beginning;
+        !mark && !first && second.is_none() && self.lanes.iter().all(Option::is_none)
     }
 
-    /// Letters that are held.
+    /// Bytes that are held.
     pub fn held(&self) -> usize {
-        self.payload.len()
+        let Beginning { first, second, .. } = self.beginning;
+        let lanes = self.lanes.iter().flatten().map(|lane| lane.text.len());
+        lanes.sum::<usize>() + usize::from(first) + usize::from(second.is_some())
     }
 
     /// Whether a payload that is ours ends in this piece.
-    pub fn find(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
+    pub fn find(&mut self, piece: &[u8], ours: &Addressed) -> bool {
+        let found = self.read(piece, ours) || self.lanes.iter_mut().flatten().any(|lane| lane.is_ours(ours));
+        if found {
+            self.lanes = Default::default();
+        }
+        found
+    }
+
+    fn read(&mut self, mut piece: &[u8], ours: &Addressed) -> bool {
         loop {
-            if self.place == Place::Before {
-                let Some(dot) = memchr::memchr2(b'.', b'"', piece) else { return false };
-                piece = piece.get(dot + 1..).unwrap_or_default();
-                self.place = Place::Dot;
+            if self.is_outside() {
+                let Some(mark) = memchr::memchr2(b'.', b'"', piece) else { return false };
+                piece = piece.get(mark + 1..).unwrap_or_default();
+                self.beginning.mark = true;
             }
             let Some((byte, rest)) = piece.split_first() else { return false };
             piece = rest;
-            if *byte == b'"' && self.place == Place::Payload {
-                // A member of a JWS in JSON (RFC 7515 section 7.2), or one more letter that is passed over.
-                if self.ends_here(ours) {
-                    return true;
-                }
-                // Or the next member is.
-                let at = self.payload.len();
-                if self.quoted.last().is_none_or(|start| start.at != at) {
-                    if self.quoted.len() == MOST_QUOTES {
-                        self.quoted.remove(0);
-                    }
-                    self.quoted.push(Start { at, looks: 0 });
-                }
-            } else if *byte == b'.' {
-                let is_ours = self.ends_here(ours);
-                // A dot that ends one payload may begin the next.
-                self.begin(Place::Dot);
-                if is_ours {
-                    return true;
-                }
-            } else if is_letter(*byte) || (matches!(*byte, TAB | NUL) && self.payload.len() > 1) {
-                // Most dots end a sentence or a number, and need no memory.
-                let is_other = || rest.first().is_some_and(|next| is_letter(*next) && !matches!(next, b'w' | b'y'));
-                if self.payload.is_empty() && (*byte != b'e' || is_other()) {
-                    self.begin(Place::Before);
-                    continue;
-                }
-                self.payload.push(*byte);
-                self.place = Place::Payload;
-                if !self.may_go_on() {
-                    self.begin(Place::Before);
-                } else if self.payload.len() == OPENS {
-                    self.begun = self.begun.wrapping_add(1);
-                }
+            let is_mark = matches!(byte, b'.' | b'"');
+            let found = match digit(*byte) {
+                Some(digit) => self.push(*byte, digit, ours),
+                None => (is_mark || *byte == b'=') && self.end(ours),
+            };
+            if found {
+                return true;
+            }
+            self.beginning.mark |= is_mark;
+        }
+    }
+
+    /// Reads a letter. Answers whether an object was ours that goes on behind its end.
+    fn push(&mut self, byte: u8, digit: u8, ours: &Addressed) -> bool {
+        for lane in &mut self.lanes {
+            match lane.as_mut().map(|lane| lane.push(digit, ours)) {
+                None | Some(Object::GoesOn) => {}
+                Some(Object::Ours) => return true,
+                Some(Object::Other) => *lane = None,
+            }
+        }
+        let begins = match (self.beginning.second, byte) {
+            // `{` and a quote or a blank.
+            (Some(b'y'), b'A'..=b'D' | b'I'..=b'L') => true,
+            (Some(b'w'), b'k'..=b'r' | b'w'..=b'z' | b'0'..=b'3') => true,
+            _ => false,
+        };
+        if begins {
+            self.begin(digit);
+        }
+        self.beginning = Beginning {
+            mark: false,
+            first: self.beginning.mark && byte == b'e',
+            second: (self.beginning.first && matches!(byte, b'w' | b'y')).then_some(byte),
+        };
+        self.letters = self.letters.wrapping_add(1);
+        false
+    }
+
+    /// A payload begins with the last two letters and this one.
+    fn begin(&mut self, third: u8) {
+        self.begun = self.begun.wrapping_add(1);
+        let Some(lane) = self.lanes.get_mut(self.letters.wrapping_sub(2) % 4) else { return };
+        match lane {
+            // It has read these letters.
+            Some(lane) => (lane.latest, lane.latest_tries) = (lane.text.len().saturating_sub(2), 0),
+            None => {
+                let letters =
+                    [b'e', self.beginning.second.unwrap_or_default()].map(|letter| digit(letter).unwrap_or_default());
+                *lane = Some(Box::new(Lane::of([letters[0], letters[1], third])));
             }
         }
     }
 
-    fn begin(&mut self, place: Place) {
-        self.place = place;
-        self.payload.clear();
-        self.whole = Start::default();
-        self.quoted.clear();
+    /// A mark. Answers whether a payload that is ours ends here.
+    fn end(&mut self, ours: &Addressed) -> bool {
+        for lane in &mut self.lanes {
+            match lane.as_mut().map(|lane| lane.end(ours)) {
+                None | Some(Object::GoesOn) => {}
+                Some(Object::Ours) => return true,
+                Some(Object::Other) => *lane = None,
+            }
+        }
+        false
+    }
+}
+
+/// What was decoded since a payload began, of all the letters behind.
+///
+/// Of the payloads that began at the same place among four letters it knows the first, which all it holds belongs to, and the last. Others
+/// between them are looked into as parts of the first: an object that names an issuer of ours, and is none that can be read, is refused.
+#[derive(Debug, Default, Clone)]
+struct Lane {
+    /// Bits of letters that are no byte yet, and how many.
+    rest: u16,
+    bits: u8,
+    text: Vec<u8>,
+    /// A quote or a brace followed the brace that begins it, as in every object.
+    is_object: bool,
+    /// Where the last payload begins, if it is not the first.
+    latest: usize,
+    /// Where the last mark stood.
+    marked: usize,
+    /// Names of issuers were searched for up to here, and whether one was found.
+    searched: usize,
+    is_named: bool,
+    /// How often it was parsed where the first payload, and the last, seemed to end.
+    tries: u8,
+    latest_tries: u8,
+}
+
+/// What an object is, as far as it was read.
+#[derive(Debug, PartialEq, Eq)]
+enum Object {
+    GoesOn,
+    Ours,
+    /// Not ours, or none.
+    Other,
+}
+
+/// How often an object is parsed that seems to end. One that has ended, and is not ours, is forgotten; this bounds the work for one that
+/// has not.
+const MOST_TRIES: u8 = 3;
+
+/// Blanks behind the end of an object that are passed over.
+const MOST_BLANKS: usize = 16;
+
+impl Lane {
+    fn of(letters: [u8; 3]) -> Self {
+        let mut lane = Self::default();
+        for digit in letters {
+            let byte = lane.decode(digit);
+            lane.text.extend(byte);
+        }
+        lane.opens();
+        lane
     }
 
-    /// Whether a payload that is ours ends here.
-    fn ends_here(&mut self, ours: &Addressed) -> bool {
-        let payload = &self.payload;
-        std::iter::once(&mut self.whole).chain(&mut self.quoted).any(|start| {
-            let letters = payload.get(start.at..).unwrap_or_default();
-            let opens =
-                || letters.get(..TELLING).is_some_and(|first| first.starts_with(b"e") && may_open_object(first));
-            if start.looks > MOST_QUOTES || !opens() {
-                return false;
-            }
-            start.looks += 1;
-            // `decode` passes over what is no letter.
-            ours.is_payload(letters) || as_letters(letters).iter().any(|letters| ours.is_payload(letters))
+    fn decode(&mut self, digit: u8) -> Option<u8> {
+        self.rest = (self.rest << 6 | u16::from(digit)) & 0x3fff;
+        self.bits += 6;
+        self.bits.checked_sub(8).map(|bits| {
+            self.bits = bits;
+            u8::try_from(self.rest >> bits & 0xff).unwrap_or_default()
         })
     }
 
-    /// Whether what was read so far may be the beginning of an object.
-    fn may_go_on(&self) -> bool {
-        match self.payload.as_slice() {
-            [b'e'] | [b'e', b'w' | b'y'] => true,
-            // `{` and a quote or a blank.
-            [b'e', b'y', third] => matches!(*third, b'A'..=b'D' | b'I'..=b'L' | TAB | NUL),
-            [b'e', b'w', third] => matches!(*third, b'k'..=b'r' | b'w'..=b'z' | b'0'..=b'3' | TAB | NUL),
-            [b'e', b'w' | b'y', ..] if self.payload.len() < TELLING => true,
-            [b'e', b'w' | b'y', ..] if self.payload.len() == TELLING => may_open_object(&self.payload),
-            [b'e', b'w' | b'y', ..] => self.payload.len() <= MOST_PAYLOAD,
-            _ => false,
+    /// Looks whether it begins like an object. `false`: it does not.
+    fn opens(&mut self) -> bool {
+        let next = self.text.get(1..).unwrap_or_default().trim_ascii_start().first();
+        self.is_object = matches!(next, Some(b'"' | b'}'));
+        self.is_object || next.is_none()
+    }
+
+    fn push(&mut self, digit: u8, ours: &Addressed) -> Object {
+        let Some(byte) = self.decode(digit) else { return Object::GoesOn };
+        // JSON has no control characters but blanks, wherever it began.
+        if byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r') {
+            return if self.is_ours(ours) { Object::Ours } else { Object::Other };
         }
+        self.text.push(byte);
+        let is_object = self.is_object || byte.is_ascii_whitespace() || self.opens();
+        match is_object && self.text.len() <= MOST_OBJECT {
+            true => Object::GoesOn,
+            false if self.is_ours(ours) => Object::Ours,
+            false => self.forget_first(),
+        }
+    }
+
+    /// Goes on with the last payload.
+    fn forget_first(&mut self) -> Object {
+        if self.latest == 0 {
+            return Object::Other;
+        }
+        self.text.drain(..self.latest);
+        self.marked = self.marked.saturating_sub(self.latest);
+        (self.searched, self.is_named) = (0, false);
+        (self.latest, self.tries) = (0, self.latest_tries);
+        if self.opens() { Object::GoesOn } else { Object::Other }
+    }
+
+    /// Whether it names an issuer of ours before the last mark. If it was not forgotten there, it is no object that can be read, and some
+    /// reader may take it for one.
+    fn is_ours(&mut self, ours: &Addressed) -> bool {
+        if self.is_object && !self.is_named && self.searched < self.marked {
+            let text = self.text.get(..self.marked).unwrap_or_default();
+            self.is_named = ours.is_named_behind(text, self.searched);
+            self.searched = self.marked;
+        }
+        self.is_object && self.is_named
+    }
+
+    /// A mark.
+    fn end(&mut self, ours: &Addressed) -> Object {
+        self.marked = self.text.len();
+        let seems_whole = {
+            let end = self.text.get(self.marked.saturating_sub(MOST_BLANKS)..).unwrap_or_default();
+            end.trim_ascii_end().last() == Some(&b'}')
+        };
+        while seems_whole && self.tries < MOST_TRIES {
+            self.tries += 1;
+            if !is_whole(&self.text) {
+                break;
+            }
+            if ours.is_object(&self.text) {
+                return Object::Ours;
+            }
+            if self.forget_first() == Object::Other {
+                return Object::Other;
+            }
+        }
+        if seems_whole && self.latest > 0 && self.latest_tries < MOST_TRIES {
+            self.latest_tries += 1;
+            let last = self.text.get(self.latest..).unwrap_or_default();
+            if is_whole(last) {
+                if ours.is_object(last) {
+                    return Object::Ours;
+                }
+                self.latest = 0;
+            }
+        }
+        Object::GoesOn
     }
 }
 
-/// As readers see it for whom some escapes are the letter behind the backslash.
-fn as_letters(payload: &[u8]) -> Vec<Vec<u8>> {
-    let has = |byte: u8| memchr::memchr(byte, payload).is_some();
-    let written = |tab: Option<u8>, nul: Option<u8>| {
-        let letters = payload.iter().filter_map(|byte| match *byte {
-            TAB => tab,
-            NUL => nul,
-            byte => Some(byte),
-        });
-        letters.collect()
-    };
-    match (has(TAB), has(NUL)) {
-        (false, false) => Vec::new(),
-        (true, false) => vec![written(Some(b'v'), None)],
-        (false, true) => vec![written(None, Some(b'0'))],
-        (true, true) => {
-            vec![written(Some(b'v'), Some(b'0')), written(Some(b'v'), None), written(None, Some(b'0'))]
-        }
-    }
-}
-
-/// Whether the first letters may open an object; too few leave that open.
-fn may_open_object(first: &[u8]) -> bool {
-    const TELLS: usize = 4;
-    first.iter().filter(|byte| is_letter(**byte)).count() < TELLS
-        || opens_object(first)
-        || as_letters(first).iter().any(|letters| opens_object(letters))
-}
-
-fn is_letter(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+' | b'/')
+/// Whether it is one value of JSON.
+fn is_whole(text: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }

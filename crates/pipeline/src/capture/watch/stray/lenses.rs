@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::escapes::{Escapes, Kind, may_be_lax, next};
+use super::escapes::{Escapes, Kind, Undone, may_be_lax, next};
 use super::finder::Finder;
 use crate::capture::token::Addressed;
 use crate::reading::escape::Folded;
@@ -127,14 +127,20 @@ impl Reader {
             if is_plain && layer.is_between() {
                 continue;
             }
-            let undone = match layer.undo(&text) {
-                Cow::Owned(undone) => undone,
-                Cow::Borrowed(_) => {
+            match (layer.undo(&text), &mut text) {
+                (Undone::As(undone), text) => (*text, is_plain) = (Cow::Owned(undone), false),
+                (Undone::Behind(same), text) => {
                     is_plain |= layer.undoes_all();
-                    continue;
+                    *text = Cow::Owned(same);
                 }
-            };
-            (text, is_plain) = (Cow::Owned(undone), false);
+                (Undone::Same(length), text) => {
+                    is_plain |= layer.undoes_all();
+                    match text {
+                        Cow::Borrowed(text) => *text = text.get(..length).unwrap_or_default(),
+                        Cow::Owned(text) => text.truncate(length),
+                    }
+                }
+            }
         }
         self.letters.find(&text, ours)
     }
