@@ -121,8 +121,8 @@ impl ProtocolFields {
             ));
         }
         // Some frameworks take `;` for `&` (HTML 4.01 appendix B.2.2), so a name behind one counts too.
-        for pair in form.split(|byte| *byte == b'&' || *byte == b';') {
-            let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
+        for pair in pairs(form, b';') {
+            let (name, value) = match memchr::memchr(b'=', pair) {
                 Some(at) => (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default()),
                 None => (pair, &[][..]),
             };
@@ -143,7 +143,7 @@ impl ProtocolFields {
             let value = pair.strip_prefix(b"code=").and_then(decode);
             value.is_some_and(|value| value.chars().any(|letter| !letter.is_whitespace() && !letter.is_control()))
         };
-        if form.split(|byte| *byte == b'&').any(plain) {
+        if pairs(form, b'&').any(plain) {
             self.code = Some(place);
         }
         Ok(())
@@ -191,6 +191,18 @@ impl ProtocolFields {
             None => Ok(None),
         }
     }
+}
+
+/// What stands between `&`, and between this one.
+fn pairs(form: &[u8], other: u8) -> impl Iterator<Item = &[u8]> {
+    let mut dividers = memchr::memchr2_iter(b'&', other, form);
+    let mut rest = Some(0);
+    std::iter::from_fn(move || {
+        let from = rest?;
+        let end = dividers.next();
+        rest = end.map(|end| end + 1);
+        form.get(from..end.unwrap_or(form.len()))
+    })
 }
 
 /// Whether a query may hold one of these fields: cheap, and never wrong when it says no.
@@ -260,7 +272,7 @@ pub fn may_be_token(raw: &[u8]) -> bool {
 }
 
 fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
-    if !raw.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+    if memchr::memchr2(b'+', b'%', raw).is_none() {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
     let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();

@@ -237,11 +237,21 @@ impl Alone {
             return Some(run.into());
         }
         self.text.extend_from_slice(run);
-        if self.text.len() <= MOST_HELD && run.iter().all(|byte| self.fits(*byte)) {
+        if self.text.len() <= MOST_HELD && self.fit(run) {
             return None;
         }
         self.place = Place::Never;
         Some(std::mem::take(&mut self.text).into())
+    }
+
+    fn fit(&mut self, run: &[u8]) -> bool {
+        // Nearly always it is a token, to its last letter.
+        if self.escape == Escape::None && self.place != Place::Behind && !run.is_empty() && run.iter().all(is_of_token)
+        {
+            self.place = Place::Within;
+            return true;
+        }
+        run.iter().all(|byte| self.fits(*byte))
     }
 
     fn fits(&mut self, byte: u8) -> bool {
@@ -251,13 +261,16 @@ impl Alone {
             *place = match (letter, *place) {
                 (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Before) => Place::Before,
                 (b' ' | b'+' | b'\t' | b'\r' | b'\n', Place::Within | Place::Behind) => Place::Behind,
-                (b'-' | b'_' | b'.', Place::Before | Place::Within) => Place::Within,
-                (letter, Place::Before | Place::Within) if letter.is_ascii_alphanumeric() => Place::Within,
+                (letter, Place::Before | Place::Within) if is_of_token(&letter) => Place::Within,
                 _ => Place::Never,
             };
         });
         *place != Place::Never
     }
+}
+
+fn is_of_token(letter: &u8) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.')
 }
 
 fn judge(values: [&Option<FormValue>; 2], seeks: &Seeks) -> Sighting {

@@ -56,25 +56,32 @@ impl HeldValue {
 
     /// Bytes that are meant as they stand.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.push_by(bytes, |byte| if byte == FORM_PLUS { NEVER_TEXT } else { byte });
+        self.push_by(bytes, None);
     }
 
     /// Bytes of a form that are not escaped.
     pub fn push_form(&mut self, bytes: &[u8]) {
-        self.push_by(bytes, |byte| match byte {
-            b'+' => FORM_PLUS,
-            FORM_PLUS => NEVER_TEXT,
-            byte => byte,
-        });
+        self.push_by(bytes, Some(b'+'));
     }
 
-    fn push_by(&mut self, bytes: &[u8], meant: impl Fn(u8) -> u8) {
+    fn push_by(&mut self, bytes: &[u8], plus: Option<u8>) {
         // Pieces no longer than what is held, so that what is dropped before a value never counts.
         for piece in bytes.chunks(MOST_HELD / 2) {
             if self.kind != Kind::Open {
                 return;
             }
-            self.text.extend(piece.iter().map(|byte| meant(*byte)));
+            let begins = self.text.len();
+            self.text.extend_from_slice(piece);
+            // Few values have either.
+            if memchr::memchr2(FORM_PLUS, plus.unwrap_or(FORM_PLUS), piece).is_some() {
+                for byte in self.text.iter_mut().skip(begins) {
+                    *byte = match *byte {
+                        FORM_PLUS => NEVER_TEXT,
+                        other if Some(other) == plus => FORM_PLUS,
+                        other => other,
+                    };
+                }
+            }
             self.look();
         }
     }
