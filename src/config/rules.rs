@@ -22,6 +22,7 @@ use super::raw::{Kind, PlainEntry};
 use super::reader::{Context, Found, Section, Value, shown};
 use super::{Headers, Limits};
 use crate::pipeline::ids::{GroupName, InvalidText, MappingId, RoleName, Stage, Target};
+use crate::pipeline::lookup::Lookup;
 use crate::pipeline::mapping::stored::Overlay;
 use crate::pipeline::mapping::{Group, ProviderRules, Role, RuleSet, Rules};
 
@@ -153,7 +154,7 @@ fn each_entry<'a>(root: &Section<'a>, kind: Kind, mut read: impl FnMut(Entry<'a>
 /// What is declared under a kind of name.
 struct Names<N, T> {
     kind: &'static str,
-    declared: HashMap<N, T>,
+    declared: Lookup<N, T>,
     /// Names with a fault of their own: references to one are not faults.
     faulty: HashSet<String>,
     folded: HashMap<String, usize>,
@@ -161,7 +162,7 @@ struct Names<N, T> {
 
 impl<N: Hash + Eq + std::borrow::Borrow<str>, T> Names<N, T> {
     fn new(kind: &'static str) -> Self {
-        Self { kind, declared: HashMap::new(), faulty: HashSet::new(), folded: HashMap::new() }
+        Self { kind, declared: Lookup::default(), faulty: HashSet::new(), folded: HashMap::new() }
     }
 
     /// Declares a name, or notes why it cannot be.
@@ -207,7 +208,7 @@ impl<N: Hash + Eq + std::borrow::Borrow<str>, T> Names<N, T> {
         found
     }
 
-    fn into_declared(self) -> HashMap<N, T> {
+    fn into_declared(self) -> Lookup<N, T> {
         self.declared
     }
 }

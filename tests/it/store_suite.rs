@@ -1,6 +1,5 @@
 //! One suite for every store: each test takes an opener.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
+use loginsync::pipeline::lookup::Lookup;
 use loginsync::pipeline::mapping::stored::{Entry, GroupBody, OwnGroup, Stored};
 use loginsync::pipeline::mapping::{Group, Mapping, Role, RuleSet, Rules, candidates};
 use loginsync::pipeline::plan::Plan;
@@ -170,12 +170,12 @@ fn rules_without(gone: &[&str], epoch: u64) -> RuleSet {
         }
     }
     let admin = RoleName::parse("admin").unwrap();
-    let groups = HashMap::from([
+    let groups = Lookup::from_iter([
         (GroupName::parse("A").unwrap(), Group { roles: vec![admin.clone()], ..Group::default() }),
         (GroupName::parse("B").unwrap(), Group::default()),
         (GroupName::parse("C").unwrap(), Group { protected: true, ..Group::default() }),
     ]);
-    let roles = HashMap::from([
+    let roles = Lookup::from_iter([
         (admin, Role { protected: true, ..Role::default() }),
         (RoleName::parse("editor").unwrap(), Role::default()),
     ]);

@@ -296,6 +296,7 @@ pub fn login(
     candidates: &Candidates,
     rules: &RuleSet,
     facts: &Facts,
+    unfinished: &mut Unfinished,
 ) -> Result<(Applied, Changes), Needs> {
     let mut changes = Changes::default();
     if kept.epoch.is_some_and(|epoch| rules.epoch < epoch) {
@@ -318,7 +319,7 @@ pub fn login(
         return Ok((Applied::Disabled, changes));
     }
     let Planned { mut plan, mut record, snapshot: _, windows, ended } =
-        plan_for(kept, login, candidates, rules, facts)?;
+        plan_for(kept, login, candidates, rules, facts, unfinished)?;
     changes.audit.extend(ended);
     match plan.refused.take() {
         Some(Refused::Gate { name, message, .. }) => {
@@ -359,7 +360,7 @@ pub fn preview(
     rules: &RuleSet,
     facts: &Facts,
 ) -> Result<Preview, Needs> {
-    let Planned { plan, snapshot, .. } = plan_for(kept, login, candidates, rules, facts)?;
+    let Planned { plan, snapshot, .. } = plan_for(kept, login, candidates, rules, facts, &mut Unfinished::default())?;
     let (known, enabled, spent) = (kept.record.is_some(), !kept.is_disabled(), kept.token.spent);
     let restored = kept.forgotten(login).map(|(_, restored)| restored);
     Ok(Preview { plan, snapshot, known, enabled, spent, restored })
@@ -388,6 +389,25 @@ struct Planned {
     ended: Option<Entry>,
 }
 
+/// What of a login was planned before facts were missing, so that it is not planned again with these.
+#[derive(Debug, Default)]
+pub struct Unfinished(Option<Box<Draft>>);
+
+#[derive(Debug)]
+struct Draft {
+    record: Record,
+    snapshot: Snapshot,
+    plan: Plan,
+    ended: Option<Entry>,
+}
+
+impl Unfinished {
+    /// For the same login and rules. A store that begins again may have read another record.
+    fn take(&mut self, kept: &Kept) -> Option<Draft> {
+        self.0.take().filter(|draft| kept.record.as_ref() == Some(&draft.record)).map(|draft| *draft)
+    }
+}
+
 /// What the login changes, after the brake and the last holders of protected targets were looked after. A plan that is
 /// refused is a draft.
 fn plan_for(
@@ -396,7 +416,47 @@ fn plan_for(
     candidates: &Candidates,
     rules: &RuleSet,
     facts: &Facts,
+    unfinished: &mut Unfinished,
 ) -> Result<Planned, Needs> {
+    let known = kept.record.is_some();
+    let mut draft = match unfinished.take(kept) {
+        Some(draft) => draft,
+        None => draft_for(kept, login, candidates, rules, facts)?,
+    };
+    let (record, snapshot) = (&draft.record, &draft.snapshot);
+    if let (Some(Refused::Disables(by)), true) = (&draft.plan.refused, known)
+        && let Some(why) = disabling::spared(by, &draft.plan, snapshot, rules, facts, login.now)?
+    {
+        draft.plan.spare(why);
+    }
+    let mut windows = BTreeMap::new();
+    if draft.plan.refused.is_none() {
+        windows = match brake::hold(&mut draft.plan, snapshot, record, rules, facts, login.now) {
+            Ok(windows) => windows,
+            // The record is as it was read.
+            Err(needs) if draft.ended.is_none() => {
+                unfinished.0 = Some(Box::new(draft));
+                return Err(needs);
+            }
+            Err(needs) => return Err(needs),
+        };
+        // A new user holds nothing that could be the last of its kind.
+        if known {
+            guard::keep_last(&mut draft.plan, snapshot, rules, facts, login.now)?;
+        }
+    }
+    let Draft { record, snapshot, plan, ended } = draft;
+    Ok(Planned { plan, record, snapshot, windows, ended })
+}
+
+/// What the login changes, as far as no facts about others tell.
+fn draft_for(
+    kept: &Kept,
+    login: &Login,
+    candidates: &Candidates,
+    rules: &RuleSet,
+    facts: &Facts,
+) -> Result<Draft, Needs> {
     let provider = &login.provider;
     let known = kept.record.is_some();
     let mut record = kept.record.clone().unwrap_or_else(|| {
@@ -410,20 +470,7 @@ fn plan_for(
     let issued_at = login.issued_at.or(snapshot.watermark).unwrap_or(login.now);
     let mut plan = plan::draft(login.user.clone(), issued_at, login.now, candidates, &snapshot, rules);
     plan.ahead = record.logins.get(provider).map(|known| known.issued_at).filter(|_| snapshot.watermark.is_none());
-    if let (Some(Refused::Disables(by)), true) = (&plan.refused, known)
-        && let Some(why) = disabling::spared(by, &plan, &snapshot, rules, facts, login.now)?
-    {
-        plan.spare(why);
-    }
-    let mut windows = BTreeMap::new();
-    if plan.refused.is_none() {
-        windows = brake::hold(&mut plan, &snapshot, &record, rules, facts, login.now)?;
-        // A new user holds nothing that could be the last of its kind.
-        if known {
-            guard::keep_last(&mut plan, &snapshot, rules, facts, login.now)?;
-        }
-    }
-    Ok(Planned { plan, record, snapshot, windows, ended })
+    Ok(Draft { record, snapshot, plan, ended })
 }
 
 /// What a plan is made from.

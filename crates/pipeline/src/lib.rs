@@ -9,6 +9,7 @@
 
 pub mod faults;
 pub mod ids;
+pub mod lookup;
 pub mod number;
 pub mod provider;
 

@@ -13,7 +13,7 @@ pub mod elsewhere;
 pub mod index;
 pub mod stored;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,16 +34,17 @@ use self::stored::Overlay;
 use super::claims::ClaimRule;
 use super::claims::split::Delimiter;
 use super::ids::{ClaimName, GroupName, MappingId, ProviderName, RoleName, Stage, Target, Timestamp};
+use crate::lookup::{Lookup, LookupSet};
 
 /// Everything that decides what claims give, checked but not yet compiled.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    pub groups: HashMap<GroupName, Group>,
-    pub roles: HashMap<RoleName, Role>,
+    pub groups: Lookup<GroupName, Group>,
+    pub roles: Lookup<RoleName, Role>,
     /// In the order in which they run.
     pub mappings: Vec<Mapping>,
     pub gates: Vec<Gate>,
-    pub providers: HashMap<ProviderName, ProviderRules>,
+    pub providers: Lookup<ProviderName, ProviderRules>,
     pub sync: Sync,
     /// A digest of the file that they come from; a file with a mass revocation is confirmed by it.
     pub source: Option<[u8; 32]>,
@@ -58,10 +59,10 @@ pub struct Rules {
 pub struct RuleSet {
     /// Grows with every set that a process makes current.
     pub epoch: u64,
-    pub groups: HashMap<GroupName, Group>,
-    pub roles: HashMap<RoleName, Role>,
+    pub groups: Lookup<GroupName, Group>,
+    pub roles: Lookup<RoleName, Role>,
     pub gates: Vec<Gate>,
-    pub providers: HashMap<ProviderName, ProviderRules>,
+    pub providers: Lookup<ProviderName, ProviderRules>,
     pub sync: Sync,
     /// A digest of the file that they come from.
     pub source: Option<[u8; 32]>,
@@ -74,15 +75,15 @@ pub struct RuleSet {
     positions: HashTable<u32>,
     index: Index,
     /// Defaults, which are decided after everything else.
-    defaults: HashMap<ProviderName, Vec<u32>>,
+    defaults: Lookup<ProviderName, Vec<u32>>,
     /// Mappings that matter to others when their claims are undecided: those of the long form, and those that give a role
     /// that some condition asks for.
     dependable: Vec<u32>,
     /// Claims that some mapping or gate reads, by provider; `None` for those that ask every provider.
     /// Until when, where every mapping that reads the claim ends; `None` for ever.
-    read: HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>>,
+    read: Lookup<Option<ProviderName>, Lookup<ClaimName, Option<Timestamp>>>,
     /// The same with those of mappings that are disabled or inactive.
-    named: HashMap<Option<ProviderName>, HashSet<ClaimName>>,
+    named: Lookup<Option<ProviderName>, LookupSet<ClaimName>>,
 }
 
 /// A group of the app.
@@ -482,10 +483,10 @@ impl RuleSet {
             mappings,
             positions,
             index,
-            defaults: HashMap::new(),
+            defaults: Lookup::default(),
             dependable: Vec::new(),
-            read: HashMap::new(),
-            named: HashMap::new(),
+            read: Lookup::default(),
+            named: Lookup::default(),
         };
         set.defaults = set.find_defaults();
         set.dependable = set.find_dependable();
@@ -500,12 +501,12 @@ impl RuleSet {
     }
 
     /// Groups and roles without a mapping: what grants amount to under them.
-    pub fn of_targets(groups: HashMap<GroupName, Group>, roles: HashMap<RoleName, Role>) -> Self {
+    pub fn of_targets(groups: Lookup<GroupName, Group>, roles: Lookup<RoleName, Role>) -> Self {
         Self { groups, roles, ..Self::default() }
     }
 
-    fn find_defaults(&self) -> HashMap<ProviderName, Vec<u32>> {
-        let mut defaults: HashMap<ProviderName, Vec<u32>> = HashMap::new();
+    fn find_defaults(&self) -> Lookup<ProviderName, Vec<u32>> {
+        let mut defaults: Lookup<ProviderName, Vec<u32>> = Lookup::default();
         for (mapping, position) in self.mappings.iter().zip(0..) {
             if let (When::Unmatched { .. }, Some(provider)) = (&mapping.when, &mapping.provider) {
                 defaults.entry(provider.clone()).or_default().push(position);
@@ -540,8 +541,8 @@ impl RuleSet {
     fn find_read(
         &self,
         takes_part: impl Fn(&&Mapping) -> bool,
-    ) -> HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>> {
-        let mut read: HashMap<Option<ProviderName>, HashMap<ClaimName, Option<Timestamp>>> = HashMap::new();
+    ) -> Lookup<Option<ProviderName>, Lookup<ClaimName, Option<Timestamp>>> {
+        let mut read: Lookup<Option<ProviderName>, Lookup<ClaimName, Option<Timestamp>>> = Lookup::default();
         let mut last = None;
         for mapping in self.mappings.iter().filter(takes_part) {
             for claim in mapping.when.claims() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Applied, Ask, Login, Preview, Refusal, Store, StoreError, Token, only};
-use crate::pipeline::decision::{self, RefusalDetail, Save, Seen, Shared};
+use crate::pipeline::decision::{self, RefusalDetail, Save, Seen, Shared, Unfinished};
 use crate::pipeline::mapping::{Candidates, RuleSet};
 
 impl Store {
@@ -18,8 +18,9 @@ impl Store {
         rules: Arc<RuleSet>,
     ) -> Result<Applied, StoreError> {
         let ask = ask(&login);
+        let mut unfinished = Unfinished::default();
         self.decide(ask, move |kept, facts| {
-            let (applied, changes) = decision::login(only(kept)?, &login, &candidates, &rules, facts)?;
+            let (applied, changes) = decision::login(only(kept)?, &login, &candidates, &rules, facts, &mut unfinished)?;
             Ok((applied, Save::from(changes)))
         })
         .await

@@ -1,12 +1,13 @@
 //! Groups and roles as the rules that were adopted last declare them. A grant says which group a user is in, and only the
 //! rules of then say what they had by that: a plan under other rules would not see the roles that it takes away.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Facts, Needs};
 use crate::ids::{GroupName, InvalidText, ProviderName, RoleName, Target};
+use crate::lookup::Lookup;
 use crate::mapping::{Group, Mode, Role, RuleSet};
 use crate::privilege;
 
@@ -123,7 +124,7 @@ pub(super) fn read(text: Option<&[u8]>) -> Result<Option<RuleSet>, Needs> {
     let settled = noted.settled();
     let Noted { roles_of, groups: guarded, roles, .. } = noted;
     let unknown = |error: InvalidText| invalid(&error);
-    let mut groups: HashMap<GroupName, Group> = HashMap::new();
+    let mut groups: Lookup<GroupName, Group> = Lookup::default();
     for (name, carried) in roles_of {
         let roles: Result<Vec<RoleName>, _> = carried.iter().map(|role| RoleName::parse(role)).collect();
         let group = Group { roles: roles.map_err(unknown)?, ..Group::default() };
@@ -135,7 +136,7 @@ pub(super) fn read(text: Option<&[u8]>) -> Result<Option<RuleSet>, Needs> {
     for name in settled.groups {
         groups.entry(GroupName::parse(&name).map_err(unknown)?).or_default().privileged = true;
     }
-    let mut declared: HashMap<RoleName, Role> = HashMap::new();
+    let mut declared: Lookup<RoleName, Role> = Lookup::default();
     for name in roles {
         declared.entry(RoleName::parse(&name).map_err(unknown)?).or_default().protected = true;
     }

@@ -5,7 +5,7 @@
 
 mod check;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use super::action::{Actions, Allow, Give, Kind, Then};
 use super::condition::{ClaimCondition, Condition, Days, Test};
 use super::{Activity, Group, Join, Mapping, ProviderRules, Role, When};
 use crate::ids::{GroupName, MappingId, ProviderName, RoleName, Target};
+use crate::lookup::Lookup;
 
 /// Conditions, or actions, of one mapping at most.
 pub const MOST_PARTS: usize = 100;
@@ -204,9 +205,9 @@ impl TextLimits {
 /// What a definition may speak of.
 #[derive(Clone, Copy)]
 pub struct Declared<'a> {
-    pub groups: &'a HashMap<GroupName, Group>,
-    pub roles: &'a HashMap<RoleName, Role>,
-    pub providers: &'a HashMap<ProviderName, ProviderRules>,
+    pub groups: &'a Lookup<GroupName, Group>,
+    pub roles: &'a Lookup<RoleName, Role>,
+    pub providers: &'a Lookup<ProviderName, ProviderRules>,
 }
 
 impl Declared<'_> {

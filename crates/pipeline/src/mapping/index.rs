@@ -11,8 +11,9 @@
 //! ```
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use regex::{RegexSet, RegexSetBuilder};
 
@@ -20,6 +21,7 @@ use super::condition::{ClaimCondition, Facts, Looked, as_seen, folded, may_be_se
 use super::{Activity, Mapping, NearMiss, When};
 use crate::claims::split::Delimiter;
 use crate::ids::{ClaimName, ProviderName};
+use crate::lookup::Lookup;
 
 /// How many mappings may be without a condition to file them under.
 pub const MOST_UNFILED: usize = 1_000;
@@ -43,10 +45,10 @@ pub enum IndexError {
 
 #[derive(Debug, Default)]
 pub struct Index {
-    claims: HashMap<(Option<ProviderName>, ClaimName), Vec<Table>>,
+    claims: Lookup<(Option<ProviderName>, ClaimName), Vec<Table>>,
     /// What [`Entry`] refers to where a mapping is not of the short form.
     anchors: Vec<Anchor>,
-    unfiled: HashMap<Option<ProviderName>, Vec<u32>>,
+    unfiled: Lookup<Option<ProviderName>, Vec<u32>>,
     hasher: RandomState,
 }
 
@@ -57,7 +59,7 @@ struct Table {
     /// By the folded value, so that equality with and without case, and near misses, are one look-up.
     values: HashTable<Hashed>,
     /// All entries of the folded values that have more than one, by the first: few, so that the others cost eight bytes.
-    several: HashMap<Entry, Vec<Entry>>,
+    several: Lookup<Entry, Vec<Entry>>,
     patterns: Vec<(u32, String)>,
     automaton: Option<RegexSet>,
 }

@@ -1,9 +1,9 @@
 //! Numbers of groups and roles, by which records name them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::ids::Target;
+use crate::lookup::Lookup;
 
 /// The numbers of groups and roles. None is ever used twice: a new group of an old name is another one.
 ///
@@ -12,15 +12,15 @@ use crate::ids::Target;
 pub struct Names {
     settled: Arc<Settled>,
     /// What was added since; of names, `None` where one is gone.
-    numbers: HashMap<Target, Option<i64>>,
-    targets: HashMap<i64, Named>,
+    numbers: Lookup<Target, Option<i64>>,
+    targets: Lookup<i64, Named>,
     last: i64,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Settled {
-    numbers: HashMap<Target, i64>,
-    targets: HashMap<i64, Named>,
+    numbers: Lookup<Target, i64>,
+    targets: Lookup<i64, Named>,
 }
 
 /// What a number is of. `true`: it is gone, and the name is only left for denies.
@@ -115,7 +115,7 @@ mod tests {
             steps in prop::collection::vec((0..40_i64, 0..30_u8, any::<bool>()), 0..900)
         ) {
             let (mut names, mut copies) = (Names::default(), Vec::new());
-            let (mut numbers, mut targets) = (HashMap::new(), HashMap::new());
+            let (mut numbers, mut targets) = (Lookup::default(), Lookup::default());
             for (at, (number, name, gone)) in steps.into_iter().enumerate() {
                 // The first steps add numbers, so that there are enough of them.
                 let number = if at < 600 { i64::try_from(at).unwrap() } else { number };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loginsync_pipeline::decision::{
-    self, About, Act, Applied, Changes, Facts, Held, Kept, RefusalDetail, Save, Seen, Window, Work,
+    self, About, Act, Applied, Changes, Facts, Held, Kept, RefusalDetail, Save, Seen, Unfinished, Window, Work,
 };
 use loginsync_pipeline::ids::{Target, Timestamp, UserId};
 use loginsync_pipeline::mapping::{Gate, GateRule, Mode, candidates};
@@ -58,8 +58,9 @@ fn a_token_from_before_a_restore_is_refused() {
     for (after, is_refused) in [(-1, false), (0, false), (1, true)] {
         let restored = Some(Timestamp(NOW.0 + after));
         let kept = Kept { restored, ..world.kept(&login.user, "t") };
-        let (applied, changes) =
-            world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+        let (applied, changes) = world.decide(&kept, |kept, facts| {
+            decision::login(kept, &login, &candidates, &rules, facts, &mut Unfinished::default())
+        });
         assert_eq!(matches!(applied, Applied::BeforeRestore { .. }), is_refused, "{after}");
         assert_eq!((changes.record.is_none(), changes.token.spent), (is_refused, !is_refused), "{after}");
     }
@@ -106,7 +107,8 @@ fn a_login_by_older_rules_is_stale() {
         let rules = rules_with(own, |_| {});
         let candidates = candidates(&rules, &login.provider, &claims);
         let kept = Kept { epoch: current, ..World::default().kept(&login.user, "t") };
-        let (applied, changes) = decision::login(&kept, &login, &candidates, &rules, &Facts::default()).unwrap();
+        let (applied, changes) =
+            decision::login(&kept, &login, &candidates, &rules, &Facts::default(), &mut Unfinished::default()).unwrap();
         assert_eq!(matches!(applied, Applied::Stale), is_stale, "{current:?} {own}");
         assert_eq!(Save::from(changes).is_nothing(), is_stale);
     }
@@ -195,7 +197,9 @@ fn an_audit_row_says_whom_it_is_about() {
     let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
     let world = World::default();
     let kept = world.kept(&login.user, "t");
-    let (_, changes) = world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+    let (_, changes) = world.decide(&kept, |kept, facts| {
+        decision::login(kept, &login, &candidates, &rules, facts, &mut Unfinished::default())
+    });
     let about: Vec<About> = changes.audit.into_iter().map(|entry| entry.about).collect();
     assert_eq!(about, [About::Person { email: login.email }]);
 }
@@ -290,8 +294,9 @@ fn what_is_kept_of_a_login() {
         login.spending = spending;
         let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
         let kept = world.kept(&login.user, &login.token_id);
-        let (applied, changes) =
-            world.decide(&kept, |kept, facts| decision::login(kept, &login, &candidates, &rules, facts));
+        let (applied, changes) = world.decide(&kept, |kept, facts| {
+            decision::login(kept, &login, &candidates, &rules, facts, &mut Unfinished::default())
+        });
         assert!(matches!(applied, Applied::Committed(_)), "{applied:?}");
         world.commit(&kept, changes, Some(&case.token));
         let record = &world.records[&user(1)];

@@ -1,13 +1,14 @@
 //! Laws of the whole mapping language, on random rules, claims and histories: the index says what walking the rules says,
 //! and nothing that could not be read gives anything.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved};
 use loginsync_pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
+use loginsync_pipeline::lookup::Lookup;
 use loginsync_pipeline::mapping::action::Then;
 use loginsync_pipeline::mapping::condition::{ClaimCondition, Condition, Days, Decimal, Pattern, Test};
 use loginsync_pipeline::mapping::{
@@ -115,7 +116,7 @@ fn rules(mappings: &[(When, usize, bool)]) -> RuleSet {
         ..Group::default()
     };
     let targets: Vec<(usize, Target)> = (0..10).map(|number| (number, target(number))).collect();
-    let groups: HashMap<GroupName, Group> = targets
+    let groups: Lookup<GroupName, Group> = targets
         .iter()
         .filter_map(|(number, target)| match target {
             Target::Group(name) => Some((name.clone(), group(*number))),

@@ -1,12 +1,13 @@
 //! Laws of the plan, on random rules, claims and histories.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved};
 use loginsync_pipeline::ids::{
     ClaimName, GroupName, MappingId, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
+use loginsync_pipeline::lookup::Lookup;
 use loginsync_pipeline::mapping::{Group, Mapping, Role, RuleSet, Rules, candidates};
 use loginsync_pipeline::plan::{Grant, Plan, Snapshot, Source, draft};
 use proptest::prelude::*;
@@ -34,13 +35,13 @@ fn rule_set(pairs: &[(u8, u8)]) -> RuleSet {
         let (provider, value, target) = (provider("p"), value.to_string(), target(*to));
         Mapping::of_value(provider, claim.clone(), Arc::from(value.as_str()), None, target)
     });
-    let groups: HashMap<GroupName, Group> = (0..40)
+    let groups: Lookup<GroupName, Group> = (0..40)
         .filter_map(|number| match target(number) {
             Target::Group(name) => Some((name, Group::default())),
             Target::Role(_) => None,
         })
         .collect();
-    let roles: HashMap<RoleName, Role> = (0..40)
+    let roles: Lookup<RoleName, Role> = (0..40)
         .filter_map(|number| match target(number) {
             Target::Role(name) => Some((name, Role::default())),
             Target::Group(_) => None,

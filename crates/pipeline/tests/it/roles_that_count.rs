@@ -1,10 +1,11 @@
 //! A condition on a role counts only what can be traced to a source that needs no role.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split, Unresolved};
 use loginsync_pipeline::ids::{ClaimName, ProviderName, Target, Timestamp};
+use loginsync_pipeline::lookup::Lookup;
 use loginsync_pipeline::mapping::action::Then;
 use loginsync_pipeline::mapping::condition::{ClaimCondition, Condition, Days, Test};
 use loginsync_pipeline::mapping::{Activity, Group, Join, Mapping, Role, RuleSet, Rules, When, candidates};
@@ -42,7 +43,7 @@ fn named(owner: &str, target: &Target, join: Join, conditions: Vec<Condition>) -
 fn rule_set(mappings: Vec<Mapping>) -> RuleSet {
     let roles = (1..=6).map(|number| (role_name(&format!("r{number}")), Role::default())).collect();
     let carries = Group { roles: vec![role_name("r1")], ..Group::default() };
-    let groups: HashMap<_, _> = ["1", "2", "3", "4", "5", "6", "L", "days"]
+    let groups: Lookup<_, _> = ["1", "2", "3", "4", "5", "6", "L", "days"]
         .map(|name| (group_name(name), Group::default()))
         .into_iter()
         .chain([(group_name("carries r1"), carries)])

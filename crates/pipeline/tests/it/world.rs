@@ -1,17 +1,19 @@
 //! A world of records in memory, in which decisions are made: it answers their questions and keeps what they save.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use loginsync_pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync_pipeline::decision::{
     self, Act, Adopted, Applied, Bearer, By, Changes, Disablings, Entry, Facts, GrantOf, Kept, Login, Needs, Other,
-    Question, RulesChange, RunningWindow, Save, Seen, Shared, Window, Work,
+    Question, RulesChange, RunningWindow, Save, Seen, Shared, Unfinished, Window, Work,
 };
 use loginsync_pipeline::ids::{
     ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, Timestamp, UserId,
 };
+use loginsync_pipeline::lookup::Lookup;
 use loginsync_pipeline::mapping::{Brake, Group, Mapping, ProviderRules, Role, RuleSet, Rules, Sync, candidates};
 use loginsync_pipeline::plan::{Effective, Grant, Plan, Source};
 use loginsync_pipeline::record::{Bound, Holding, Record};
@@ -74,15 +76,15 @@ pub fn rules() -> RuleSet {
 /// The same with changes.
 pub fn rules_with(epoch: u64, change: impl FnOnce(&mut Rules)) -> RuleSet {
     let mappings = ["p", "q"].into_iter().flat_map(|owner| ["a", "b", "c", "d"].map(|value| mapping(owner, value)));
-    let groups = HashMap::from([
+    let groups = Lookup::from_iter([
         (group_name("A"), Group { roles: vec![role_name("admin")], ..Group::default() }),
         (group_name("B"), Group { protected: true, ..Group::default() }),
         (group_name("C"), Group::default()),
         (group_name("D"), Group { brake: false, ..Group::default() }),
     ]);
-    let roles = HashMap::from([(role_name("admin"), Role { protected: true, ..Role::default() })]);
+    let roles = Lookup::from_iter([(role_name("admin"), Role { protected: true, ..Role::default() })]);
     let leased = || ProviderRules { lease: Some(LEASE), ..ProviderRules::default() };
-    let providers = HashMap::from([(provider("p"), leased()), (provider("q"), leased())]);
+    let providers = Lookup::from_iter([(provider("p"), leased()), (provider("q"), leased())]);
     let sync = Sync { brake: Brake { minimum: 2, ..Brake::default() }, ..Sync::default() };
     let mut rules = Rules { groups, roles, providers, mappings: mappings.collect(), sync, ..Rules::default() };
     change(&mut rules);
@@ -334,9 +336,17 @@ impl World {
         let (login, claims) = case.login();
         let candidates = candidates(rules, &login.provider, &Arc::new(claims));
         let kept = self.kept(&login.user, &login.token_id);
-        let step = |kept: &Kept, facts: &Facts| decision::login(kept, &login, &candidates, rules, facts);
+        let unfinished = RefCell::new(Unfinished::default());
+        let step = |kept: &Kept, facts: &Facts| {
+            decision::login(kept, &login, &candidates, rules, facts, &mut unfinished.borrow_mut())
+        };
+        let from_the_start = |kept: &Kept, facts: &Facts| {
+            decision::login(kept, &login, &candidates, rules, facts, &mut Unfinished::default())
+        };
         let foretold = self.decide(&kept, |kept, facts| decision::preview(kept, &login, &candidates, rules, facts));
         let (applied, changes) = self.decide(&kept, step);
+        let planned_again = self.decide(&kept, from_the_start);
+        assert_eq!(format!("{applied:?} {changes:?}"), format!("{:?} {:?}", planned_again.0, planned_again.1));
         if let Applied::Committed(plan) = &applied {
             assert_eq!(**plan, foretold.plan, "what was foretold is what the login did");
         }

@@ -1,6 +1,5 @@
 //! Mappings: those of the file to look at, those of the store to change.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::aside::{PATIENCE, aside};
 use super::{Call, Draft, Refused, Service, Unlooked, World, check_version, fresh_key};
 use crate::config::{Face, Scope};
 use crate::pipeline::ids::{MappingId, ProviderName, Timestamp};
+use crate::pipeline::lookup::Lookup;
 use crate::pipeline::mapping::condition::alike;
 use crate::pipeline::mapping::definition::{Declared, Definition};
 use crate::pipeline::mapping::stored::{Entry, MOST_IMPLIED, MappingBody, Stored, implied};
@@ -348,7 +348,7 @@ fn with_implied(
     world: &World,
     definition: &Definition,
     face: Face,
-) -> Result<Option<HashMap<ProviderName, ProviderRules>>, Refused> {
+) -> Result<Option<Lookup<ProviderName, ProviderRules>>, Refused> {
     let Some((provider, claim)) = implied(definition).filter(|_| face == Face::Odc) else { return Ok(None) };
     let known = world.rules.providers.get(&provider);
     if known.is_none_or(|known| known.claims.iter().any(|rule| rule.name == claim.name)) {

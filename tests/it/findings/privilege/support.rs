@@ -7,6 +7,7 @@ use loginsync::cli::demo::mint::saml::{self, MintAttribute};
 use loginsync::pipeline::claims::{Claim, ClaimState, Claims, Split};
 use loginsync::pipeline::ids::{ClaimName, GroupName, Namespace, ProviderName, RoleName, Subject, Target, UserId};
 use loginsync::pipeline::lint::{self, Lint};
+use loginsync::pipeline::lookup::Lookup;
 use loginsync::pipeline::mapping::action::Then;
 use loginsync::pipeline::mapping::condition::{ClaimCondition, Condition, Test};
 use loginsync::pipeline::mapping::{
@@ -87,7 +88,7 @@ fn rule_set(rules: &[Rule]) -> RuleSet {
         activity: Activity::Active,
         until: None,
     });
-    let groups: HashMap<GroupName, Group> = (0..5)
+    let groups: Lookup<GroupName, Group> = (0..5)
         .map(|number| {
             let name = GroupName::parse(&format!("g{number}")).unwrap();
             (name, Group { roles: vec![role(number)], ..Group::default() })

@@ -3,7 +3,7 @@
 //! A condition that this file cannot ask is undecided, and a gate that cannot be decided refuses: it asks for a claim that the provider
 //! brings there and not here, for a role that is not declared here, or is written by a later version.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::super::condition::Condition;
 use super::super::definition::{ConditionDefinition, Declared, JoinWord};
 use super::super::{Gate, GateRule, Join, ProviderRules, Rules};
 use crate::ids::ProviderName;
+use crate::lookup::Lookup;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct GateText {
@@ -28,7 +29,7 @@ pub(super) struct GateText {
 }
 
 /// Those that keep people out by their conditions.
-pub(super) fn texts(gates: &[Gate], providers: &HashMap<ProviderName, ProviderRules>) -> Vec<GateText> {
+pub(super) fn texts(gates: &[Gate], providers: &Lookup<ProviderName, ProviderRules>) -> Vec<GateText> {
     gates.iter().filter_map(|gate| GateText::of(gate, providers)).collect()
 }
 
@@ -41,7 +42,7 @@ pub fn is_undecidable(gate: &Gate) -> bool {
 }
 
 impl GateText {
-    fn of(gate: &Gate, providers: &HashMap<ProviderName, ProviderRules>) -> Option<Self> {
+    fn of(gate: &Gate, providers: &Lookup<ProviderName, ProviderRules>) -> Option<Self> {
         let GateRule::Deny { join, conditions } = &gate.rule else { return None };
         let of_gate = |rules: &ProviderRules| -> BTreeSet<String> {
             let asked = conditions.iter().filter_map(Condition::claim).map(|condition| &condition.claim);
@@ -121,7 +122,7 @@ mod tests {
             ClaimRule::plain(name.clone(), Selector::Name(name.to_string()), vec![Source::Assertion])
         };
         let provider = ProviderRules { claims: claims.iter().map(claim).collect(), ..ProviderRules::default() };
-        Rules { providers: [(ProviderName::parse("idp").unwrap(), provider)].into(), ..Rules::default() }
+        Rules { providers: Lookup::from_iter([(ProviderName::parse("idp").unwrap(), provider)]), ..Rules::default() }
     }
 
     fn gate(match_: &str, deny: &str, reads: &str) -> GateText {

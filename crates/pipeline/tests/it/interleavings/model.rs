@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use loginsync_pipeline::decision::{self, Act, Applied, By, Changes, Facts, Kept, Needs, Question};
+use loginsync_pipeline::decision::{self, Act, Applied, By, Changes, Facts, Kept, Needs, Question, Unfinished};
 use loginsync_pipeline::ids::{Target, Timestamp, UserId};
 use loginsync_pipeline::mapping::{RuleSet, candidates};
 use loginsync_pipeline::record::Record;
@@ -42,7 +42,8 @@ impl Task {
             Self::Login(case) => {
                 let (login, claims) = case.login();
                 let candidates = candidates(rules, &login.provider, &Arc::new(claims));
-                let (applied, changes) = decision::login(kept, &login, &candidates, rules, facts)?;
+                let (applied, changes) =
+                    decision::login(kept, &login, &candidates, rules, facts, &mut Unfinished::default())?;
                 Ok((matches!(applied, Applied::Committed(_)), changes))
             }
             Self::Act(_, act, now) => match decision::act(kept, act, &By::operator("test"), *now) {
