@@ -283,6 +283,28 @@ fn a_window_of_the_brake_ends_on_time() {
     }
 }
 
+/// A store that begins its transaction again may read another record.
+#[test]
+fn what_was_planned_for_one_record_is_not_done_to_another() {
+    let (mut world, rules) = (World::default(), rules());
+    world.plan(&rules, &case(1, &["c", "d"], "in", 0));
+    let (login, claims) = case(1, &[], "out", 2).login();
+    let candidates = candidates(&rules, &login.provider, &Arc::new(claims));
+    let mut unfinished = Unfinished::default();
+    let before = world.kept(&login.user, &login.token_id);
+    let asks = decision::login(&before, &login, &candidates, &rules, &Facts::default(), &mut unfinished);
+    assert!(asks.is_err(), "it asks for a window of the brake");
+    world.plan(&rules, &case(1, &["c"], "meanwhile", 1));
+    let kept = world.kept(&login.user, &login.token_id);
+    let unfinished = std::cell::RefCell::new(unfinished);
+    let (applied, changes) = world.decide(&kept, |kept, facts| {
+        decision::login(kept, &login, &candidates, &rules, facts, &mut unfinished.borrow_mut())
+    });
+    let Applied::Committed(plan) = applied else { panic!("{applied:?}") };
+    assert_eq!(plan.revokes.len(), 1, "of what is held now");
+    assert!(changes.record.unwrap().holdings.is_empty());
+}
+
 #[test]
 fn what_is_kept_of_a_login() {
     let (mut world, rules) = (World::default(), rules());
