@@ -136,10 +136,15 @@ impl OneForm {
     }
 
     fn divided(&mut self, divider: u8, seeks: &Seeks) -> Sighting {
-        if let Some(ours) = seeks.stray.as_ref().filter(|_| self.for_strays) {
-            // The divider ends no payload.
-            self.across.read(&[divider], ours);
-        }
+        let across = match seeks.stray.as_ref().filter(|_| self.for_strays) {
+            // To some decoders a `=` ends a payload.
+            Some(ours) => self.across.read(&[divider], ours),
+            None => Sighting::Clear,
+        };
+        super::first([Some(self.divided_for_all(divider, seeks)), Some(across)])
+    }
+
+    fn divided_for_all(&mut self, divider: u8, seeks: &Seeks) -> Sighting {
         match divider {
             b'=' => {
                 let json = self.read_json(b"=", seeks);

@@ -347,3 +347,26 @@ fn a_header_is_looked_into_as_far_as_a_payload_may_reach() {
     }
     assert!(found > 500, "{found}");
 }
+
+/// A `=` among the letters of a payload divides a form, and is passed over by decoders, or ends what they decode.
+#[test]
+fn a_divider_hides_no_token_in_a_form() {
+    let seeks =
+        Seeks { stray: Some(Arc::new(Addressed::new(vec!["https://ours.example".into()], Vec::new()))), ..seeks() };
+    let token = token("https://ours.example");
+    let seen = |body: &str, size: usize| {
+        let mut scan = BodyScan::new(&seeks, &readings([FORM.as_bytes()].into_iter())).unwrap().unwrap();
+        let seen = body.as_bytes().chunks(size).map(|piece| scan.read(piece)).find(|seen| *seen != Sighting::Clear);
+        seen.unwrap_or_else(|| scan.finish())
+    };
+    let payload = token.find('.').unwrap() + 1..token.rfind('.').unwrap();
+    for at in payload.start + 4..=payload.end {
+        for divider in ["=", "&", ";", "==", "=&="] {
+            let (first, last) = token.split_at(at);
+            let body = format!("session {first}{divider}{last}");
+            for size in [1, 7, body.len()] {
+                assert_ne!(seen(&body, size), Sighting::Clear, "{body} by {size}");
+            }
+        }
+    }
+}

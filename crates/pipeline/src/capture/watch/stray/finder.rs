@@ -168,6 +168,8 @@ struct Lane {
     /// Names of issuers were searched for up to here, and whether one was found.
     searched: usize,
     is_named: bool,
+    /// It names an issuer of ours, and then is no text of JSON.
+    is_garbled: bool,
     /// How often it was parsed where the first payload, and the last, seemed to end.
     tries: u8,
     latest_tries: u8,
@@ -218,9 +220,17 @@ impl Lane {
 
     fn push(&mut self, digit: u8, ours: &Addressed) -> Object {
         let Some(byte) = self.decode(digit) else { return Object::GoesOn };
-        // JSON has no control characters but blanks, wherever it began.
+        if self.is_garbled {
+            return Object::GoesOn;
+        }
+        // JSON has no control characters but blanks, wherever it began. One that has named an issuer of ours may be whole to readers who
+        // undo fewer escapes.
         if byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r') {
-            return if self.is_ours(ours) { Object::Ours } else { Object::Other };
+            if self.is_ours(ours) {
+                return Object::Ours;
+            }
+            self.is_garbled = self.is_object && ours.is_named_behind(&self.text, self.searched);
+            return if self.is_garbled { Object::GoesOn } else { Object::Other };
         }
         self.text.push(byte);
         let is_object = self.is_object || byte.is_ascii_whitespace() || self.opens();
@@ -256,6 +266,9 @@ impl Lane {
 
     /// A mark.
     fn end(&mut self, ours: &Addressed) -> Object {
+        if self.is_garbled {
+            return Object::Ours;
+        }
         self.marked = self.text.len();
         let seems_whole = {
             let end = self.text.get(self.marked.saturating_sub(MOST_BLANKS)..).unwrap_or_default();

@@ -88,6 +88,7 @@ fn marks_within_a_payload_hide_nothing() {
         (format!("{{\"a\":\"eyJhIjoxfQ.{of_other_app}.sig\",\"b\":\"{of_other}\"}}"), Sighting::Clear),
         // One that cannot be read: to some it may be ours.
         (format!("\"{}\"", other(r#"{"iss":"https://ours.example","aud":"other"}}"#)), OURS),
+        (format!(".{}\u{b}%c3{}.", payload.split_at(44).0, payload.split_at(44).1), OURS),
         (format!("\"{}\"", other(r#"{"iss":"https:\/\/OURS.example","a":NaN}"#)), OURS),
         (format!("\"{}\"", other(r#"{"iss":"https://other.example","a":NaN}"#)), Sighting::Clear),
     ] {
