@@ -54,8 +54,8 @@ impl Addressed {
         self.telling.iter().any(|telling| telling.find(&text).is_some())
     }
 
-    /// The same of its claims.
-    pub fn are_claims(&self, claims: &Map<String, Value>) -> bool {
+    /// Whether the claims of a payload, as our parser reads them, are of an issuer of ours and for the app.
+    fn are_claims(&self, claims: &Map<String, Value>) -> bool {
         let Reading::Token { issuer: named } = issuer_of([claims]) else { return false };
         let is_ours = self.issuers.iter().any(|ours| issuer::is_like(&named, ours));
         let is_event = matches!(claims.get("events"), Some(Value::Object(events)) if !events.is_empty());

@@ -168,7 +168,7 @@ struct Lane {
     /// Names of issuers were searched for up to here, and whether one was found.
     searched: usize,
     is_named: bool,
-    /// It names an issuer of ours, and goes on with what JSON does not have.
+    /// It names an issuer of ours, and goes on with what JSON does not have: it is refused at the next mark.
     is_garbled: bool,
     /// How often it was parsed where the first payload, and the last, seemed to end.
     tries: u8,
