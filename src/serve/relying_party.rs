@@ -382,7 +382,7 @@ fn is_navigation(headers: &HeaderMap) -> bool {
 
 /// Whether a page of another site asks, for an image of its own or the like (Fetch Metadata). Each login that it began would take the
 /// place of one that waits for its answer.
-fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
+pub fn is_embedded_elsewhere(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
         && headers.get("sec-fetch-mode").is_some_and(|mode| mode != "navigate")
 }

@@ -89,6 +89,10 @@ async fn a_provider_signs_operators_in_as_what_their_roles_make_them() {
     let scene = Scene::open(SETTING).await;
     let mut browser = scene.operator();
     let left = leave(&mut browser, "/console/people?q=al%20b").await;
+    // An image on a page of another site would push it out.
+    let image = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+    let refused = browser.send("GET", "/console/provider/sign-in", &image, b"").await;
+    assert_eq!((refused.status, refused.headers.contains_key("set-cookie")), (403, false));
     assert_eq!(left.query["redirect_uri"], format!("{ADMIN}/console/provider/callback"));
     assert!(browser.cookies.keys().all(|name| name.starts_with("__Host-loginsync-o-")), "{:?}", browser.cookies);
     scene.tokens(&scene.token(&left.query["nonce"], groups(&["audit"])));

@@ -28,9 +28,9 @@ use crate::ports::console::{Operator, SignIn};
 use crate::ports::store::UserView;
 use crate::serve::cookies::Jar;
 use crate::serve::held::Client;
-use crate::serve::relying_party::OwnRequest;
 use crate::serve::relying_party::goals::Goal;
 use crate::serve::relying_party::own_logins::Answered;
+use crate::serve::relying_party::{OwnRequest, is_embedded_elsewhere};
 use crate::serve::respond::{self, Trouble};
 
 /// What an operator may do now.
@@ -91,6 +91,9 @@ pub async fn leave(State(console): State<Console>, request: Request) -> Response
     let Some(operators) = console.admin.inspect().operators() else { return page::bare(&Failure::no_provider()) };
     if let Err(left) = console.door.look(&console, peer(&parts).ip()) {
         return too_many(left);
+    }
+    if is_embedded_elsewhere(&parts.headers) {
+        return page::bare(&Failure::not_begun_here());
     }
     let (asked, wanted) = (own_request(&parts), Fields::read(parts.uri.query().unwrap_or_default().as_bytes()));
     match operators.leave(wanted.get("rd"), &asked).await {
