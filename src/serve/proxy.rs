@@ -490,7 +490,7 @@ async fn take(
             };
             let watch = scan::outgoing(seeks, &request)?;
             headers::set_wishes(request.headers_mut(), &wishes);
-            let upgrading = wishes.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+            let upgrading = wishes.upgrade.map(|asked| Upgrading { asked, client: hyper::upgrade::on(&mut request) });
             let watch = watch.map(|scan| watching(site, peer, &request, scan));
             let (request, upload) = streaming(site, request, watch);
             pass(site, (&jar, session.as_deref()), request, upload, upgrading, guard).await
@@ -631,18 +631,25 @@ fn is_host(host: &[u8]) -> bool {
     !host.is_empty() && host.len() <= 300 && host.iter().all(allowed)
 }
 
+/// A client that asks to switch protocols.
+struct Upgrading {
+    /// The protocols that it named.
+    asked: HeaderValue,
+    client: OnUpgrade,
+}
+
 /// A request that is no login: streams to the app, and the answer back.
 async fn pass(
     site: &Arc<Site>,
     (jar, session): (&Jar, Option<&Session>),
     request: Box<Request<Outgoing>>,
     upload: Option<Arc<Upload>>,
-    client: Option<OnUpgrade>,
+    upgrading: Option<Upgrading>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
     let mut response = site.app.send(request, upload).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switch(site, client, response, guard);
+        return switch(site, upgrading, response, guard);
     }
     headers::clean_response(response.headers_mut());
     remember_redirect(site, jar, &mut response);
@@ -675,15 +682,19 @@ fn watching(site: &Site, peer: &Peer, request: &Request<Arriving>, scan: BodySca
     Watch::new(scan, site.counters.held.open(client(site, peer, request.headers())))
 }
 
-/// The app has agreed to switch protocols (RFC 9110 section 7.8).
+/// The app has agreed to switch protocols, to one that the client named (RFC 9110 section 7.8): in another, requests could pass
+/// unseen.
 fn switch(
     site: &Arc<Site>,
-    client: Option<OnUpgrade>,
+    upgrading: Option<Upgrading>,
     mut response: Response<AppBody>,
     guard: &Guard,
 ) -> Result<Answered, Box<Failed>> {
-    let (Some(client), Some(protocol)) = (client, response.headers().get(header::UPGRADE).cloned()) else {
-        return Err(Trouble::AppUnreachable("it switched protocols unasked".into()).into());
+    let agreed = upgrading.and_then(|Upgrading { asked, client }| {
+        headers::agreed_protocol(&asked, response.headers()).map(|protocol| (client, protocol))
+    });
+    let Some((client, protocol)) = agreed else {
+        return Err(Trouble::AppUnreachable("it switched to a protocol that the client did not ask for".into()).into());
     };
     let app = hyper::upgrade::on(&mut response);
     let guard = guard.tunnel();

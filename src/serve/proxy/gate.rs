@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::body::Outgoing;
@@ -185,10 +185,15 @@ pub async fn admit(
 }
 
 /// What an answer of the app to a request of a session does to that session, where it is bound to the app's own cookie. `may_follow` is false
-/// at addresses by which another person may come in or this one leave.
+/// at addresses by which another person may come in or this one leave. The app knew the person by our headers: where it does not
+/// say who may keep the answer, no cache between it and the browser may, which would give it to the next person (RFC 9111
+/// section 4.2.2).
 pub fn answered(site: &Site, session: Option<&Session>, jar: &Jar, headers: &mut HeaderMap, may_follow: bool) {
     if let (Some(gate), Some(session)) = (&site.gate, session) {
         gate.front.desk.app_answered(session, jar, headers, may_follow);
+        if ![header::CACHE_CONTROL, header::EXPIRES].iter().any(|name| headers.contains_key(name)) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
     }
 }
 

@@ -293,6 +293,14 @@ fn asks_to_upgrade(headers: &HeaderMap) -> bool {
     listed && tokens(protocols).all(|token| is_protocol(token) && !carries_http(token))
 }
 
+/// The protocol that an answer switches to, if it is one of those that were asked for.
+pub fn agreed_protocol(asked: &HeaderValue, answer: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = answer.get_all(header::UPGRADE).iter();
+    let (Some(protocol), None) = (lines.next(), lines.next()) else { return None };
+    let is_asked = tokens(asked).any(|token| token.eq_ignore_ascii_case(protocol.as_bytes()));
+    is_asked.then(|| protocol.clone())
+}
+
 /// RFC 9110 section 7.6.1: what `Connection` names is for this hop alone. `Host` and the length are part of every message.
 fn remove_named_in_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers

@@ -134,6 +134,20 @@ async fn upgrades_to_http_are_not_asked_for() {
 }
 
 #[tokio::test]
+async fn an_app_switches_to_nothing_that_was_not_asked_for() {
+    for agreed in ["upgrade: h2c\r\n", "upgrade: echo\r\nupgrade: h2c\r\n", "upgrade: echo, h2c\r\n", ""] {
+        let app = App::with(move |_| {
+            let head = format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n{agreed}\r\n");
+            Reply::Bytes(head.into_bytes())
+        })
+        .await;
+        let proxy = Proxy::start(app.address).await;
+        let answer = get(proxy.address, "/", "connection: upgrade\r\nupgrade: echo\r\n").await;
+        assert_eq!(answer.status, 502, "{agreed}");
+    }
+}
+
+#[tokio::test]
 async fn a_tunnel_copies_both_ways() {
     use tokio::io::AsyncReadExt as _;
     let app = App::with(|_| Reply::Switch).await;

@@ -181,6 +181,17 @@ async fn a_session_shows_what_its_user_holds_now() {
     assert_eq!((refused.status, session_cookie(&refused)), (403, None));
 }
 
+#[tokio::test]
+async fn no_cache_keeps_what_the_app_made_for_one_person() {
+    let scene = Scene::open(Setting::default()).await;
+    let mut browser = scene.browser();
+    let caching =
+        |answer: &super::Answer| answer.headers.get("cache-control").map(|value| value.to_str().unwrap().to_owned());
+    browser.log_in(|_| {}).await;
+    assert_eq!(caching(&browser.get("/page").await).as_deref(), Some("private"));
+    assert_eq!(caching(&browser.get("/public").await).as_deref(), Some("public, max-age=60"), "the app's own word");
+}
+
 /// Threats 32 and 33.
 #[tokio::test]
 async fn every_login_begins_a_session_of_its_own() {
