@@ -17,15 +17,11 @@ pub struct Gathering<S>(pub S);
 
 impl<S: Write + Unpin> Gathering<S> {
     fn poll_write_together(&mut self, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let mut gathered = [0; SMALL];
-        let mut length = 0;
+        let mut gathered = Vec::with_capacity(SMALL);
         for slice in slices {
-            if let Some(place) = gathered.get_mut(length..length + slice.len()) {
-                place.copy_from_slice(slice);
-                length += slice.len();
-            }
+            gathered.extend_from_slice(slice);
         }
-        Pin::new(&mut self.0).poll_write(context, gathered.get(..length).unwrap_or_default())
+        Pin::new(&mut self.0).poll_write(context, &gathered)
     }
 }
 

@@ -175,13 +175,20 @@ impl fmt::Debug for MappingId {
 impl MappingId {
     /// What [`fmt::Display`] writes: 32 hexadecimal digits.
     pub fn from_digits(text: &str) -> Option<Self> {
+        let digit = |letter: u8| match letter {
+            b'0'..=b'9' => Some(letter - b'0'),
+            b'a'..=b'f' => Some(letter - b'a' + 10),
+            b'A'..=b'F' => Some(letter - b'A' + 10),
+            _ => None,
+        };
         let digits = text.as_bytes();
         if digits.len() != 32 {
             return None;
         }
         let mut bytes = [0; 16];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+            let &[high, low] = pair else { return None };
+            *byte = digit(high)? << 4 | digit(low)?;
         }
         Some(Self(bytes))
     }

@@ -237,10 +237,7 @@ pub fn values(form: &[u8], field: Field) -> impl Iterator<Item = Vec<u8>> {
         let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());
         (field_named(name) == Some(field)).then_some(value)
     });
-    pairs.map(|value| {
-        let spaced: Vec<u8> = value.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-        percent_encoding::percent_decode(&spaced).collect()
-    })
+    pairs.map(undone)
 }
 
 /// The protocol field that the laxest app would read under a raw name. PHP strips leading space and reads `.`, space and a
@@ -271,18 +268,44 @@ pub fn may_be_token(raw: &[u8]) -> bool {
     false
 }
 
+/// A name or a value of a form, decoded. What stands between two escapes is copied as one piece: a SAML response has thousands
+/// of letters, and few escapes.
+fn undone(raw: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let mut decoded = Vec::with_capacity(spaced.len());
+    let mut rest = &*spaced;
+    loop {
+        let (plain, escaped) = rest.split_at(memchr::memchr(b'%', rest).unwrap_or(rest.len()));
+        decoded.extend_from_slice(plain);
+        let Some((_, behind)) = escaped.split_first() else { break };
+        let digits = behind.iter().take(2).take_while(|byte| **byte != b'%').count();
+        let (escape, behind) = escaped.split_at(1 + digits);
+        decoded.extend(percent_encoding::percent_decode(escape));
+        rest = behind;
+    }
+    decoded
+}
+
 fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
     if memchr::memchr2(b'+', b'%', raw).is_none() {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
-    let spaced: Vec<u8> = raw.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
-    let decoded: Vec<u8> = percent_encoding::percent_decode(&spaced).collect();
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    String::from_utf8(undone(raw)).ok().map(Cow::Owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_are_decoded_as_the_whole_would_be(raw in "[%+0-9A-Fa-fxz\u{e9}]{0,24}") {
+            let spaced = raw.replace('+', " ");
+            prop_assert_eq!(undone(raw.as_bytes()), percent_encoding::percent_decode_str(&spaced).collect::<Vec<u8>>());
+        }
+    }
 
     #[test]
     fn names_are_read_as_the_laxest_app_would() {

@@ -6,6 +6,7 @@
 use roxmltree::{Attribute, Node};
 
 use super::GuardError;
+use super::survey::divide;
 
 /// The most that a document may grow. Real ones grow by a half: 200 values declare again what stood once around them.
 const GROWTH: usize = 8;
@@ -90,10 +91,10 @@ impl<'a, 'input> Writer<'a, 'input> {
     /// attributes by the name of their namespace and their own.
     fn collect(&mut self, node: Node<'a, 'input>, name: &str) {
         let (namespaces, attributes) = (self.written.len(), self.attributes.len());
-        self.utilize(node, name.split_once(':').map_or("", |(prefix, _)| prefix));
+        self.utilize(node, divide(name, b':').map_or("", |(prefix, _)| prefix));
         for attribute in node.attributes() {
             self.attributes.push(attribute);
-            let prefix = self.text.get(attribute.range_qname()).and_then(|name| name.split_once(':'));
+            let prefix = self.text.get(attribute.range_qname()).and_then(|name| divide(name, b':'));
             if let Some((prefix, _)) = prefix {
                 self.utilize(node, prefix);
             }
