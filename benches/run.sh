@@ -1,6 +1,7 @@
 #!/bin/sh
 # One run of the ratios, and the micro benchmarks of mappings and of SAML. Takes about five minutes on two cores; loopback only.
-# Parts of the ratios can be named: proxy, logins, mappings, start.
+# Parts of the ratios can be named: proxy, logins, mappings, start. BENCH_BEFORE=FILE names an earlier build of loginsync,
+# which is then measured against this one by turns (part `before`).
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -21,7 +21,7 @@ use loginsync::pipeline::ids::Timestamp;
 use serde_json::json;
 
 use crate::driver::{Driver, HOST, Load, Message, Outcome, Until, header, leave_path};
-use crate::process::{self, Cores, Target};
+use crate::process::{self, Build, Cores, Target};
 
 const ISSUER: &str = "https://idp.example.com";
 const CLIENT: &str = "the-app";
@@ -102,6 +102,7 @@ pub struct Setup<'a> {
     pub store: &'a str,
     /// How many of them share it.
     pub replicas: usize,
+    pub build: Build,
 }
 
 /// The database that [`NORMAL`] names.
@@ -116,7 +117,7 @@ pub fn configuration(
     issuer: &Issuer,
     setup: Setup<'_>,
 ) -> Result<(PathBuf, SocketAddr), Failure> {
-    let Setup { name, protocol, mappings, store, replicas: _ } = setup;
+    let Setup { name, protocol, mappings, store, .. } = setup;
     let folder = folder.join(name);
     std::fs::create_dir_all(&folder)?;
     let (listen, admin) = (process::free_address()?, process::free_address()?);
@@ -194,7 +195,7 @@ impl House {
         let mut targets = Vec::new();
         for _ in 0..setup.replicas {
             let (path, listen) = configuration(folder, driver.address, issuer, setup)?;
-            let mut target = process::loginsync(cores, folder, setup.name, &path, listen)?;
+            let mut target = process::loginsync(cores, folder, setup.name, setup.build, &path, listen)?;
             // It has read its configuration, and the next one is written over it.
             process::await_answer(&mut target, driver, Instant::now())?;
             targets.push(target);

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use self::driver::{Driver, Load, Message, Outcome, Until};
 use self::logins::{House, Issuer, NORMAL, Protocol, Setup};
-use self::process::{Cores, Target};
+use self::process::{Build, Cores, Target};
 use self::report::{Bar, Report, Rounds};
 
 type Failure = Box<dyn std::error::Error>;
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The parts that are named, or all: `proxy`, `logins`, `mappings`, `start`.
+/// The parts that are named, or all: `proxy`, `logins`, `mappings`, `start`, and `before` where an earlier build is named.
 fn run(parts: &[&str]) -> Result<(), Failure> {
     let wanted = |part: &str| parts.is_empty() || parts.contains(&part);
     let cores = Cores::split();
@@ -81,6 +81,9 @@ fn run(parts: &[&str]) -> Result<(), Failure> {
     }
     if wanted("start") {
         bench.start()?;
+    }
+    if Build::has_before() && wanted("before") {
+        bench.before()?;
     }
     bench.report.print();
     Ok(())
@@ -153,8 +156,14 @@ impl Bench<'_> {
     /// Requests that are no logins.
     fn proxy(&mut self, nginx: &Target) -> Result<(), Failure> {
         let direct = process::direct(self.cores)?;
-        let house =
-            self.house(Setup { name: "proxy", protocol: Protocol::Oidc, mappings: 10, store: NORMAL, replicas: 1 })?;
+        let house = self.house(Setup {
+            name: "proxy",
+            protocol: Protocol::Oidc,
+            mappings: 10,
+            store: NORMAL,
+            replicas: 1,
+            build: Build::This,
+        })?;
         let mut haproxy = process::haproxy(self.cores, self.folder, self.driver.address)?;
         if let Some(haproxy) = &mut haproxy {
             process::await_answer(haproxy, &mut self.driver, Instant::now())?;
@@ -224,7 +233,8 @@ impl Bench<'_> {
         let direct = process::direct(self.cores)?;
         let leg = self.same(&direct, Message::get("/b/16"), 8, 1.0, None)?.cost();
         drop(direct);
-        let setup = |name, protocol, store| Setup { name, protocol, mappings: 1000, store, replicas: 1 };
+        let setup =
+            |name, protocol, store| Setup { name, protocol, mappings: 1000, store, replicas: 1, build: Build::This };
         let mut houses = [
             self.house(setup("oidc", Protocol::Oidc, NORMAL))?,
             self.house(setup("oidc-full", Protocol::Oidc, FULL))?,
@@ -316,7 +326,14 @@ impl Bench<'_> {
     /// Whether a login's cost follows the number of mappings.
     fn mappings(&mut self) -> Result<(), Failure> {
         const USERS: usize = 500;
-        let setup = |name, mappings| Setup { name, protocol: Protocol::Oidc, mappings, store: NORMAL, replicas: 1 };
+        let setup = |name, mappings| Setup {
+            name,
+            protocol: Protocol::Oidc,
+            mappings,
+            store: NORMAL,
+            replicas: 1,
+            build: Build::This,
+        };
         let mut houses =
             [self.house(setup("m10", 10))?, self.house(setup("m1000", 1000))?, self.house(setup("m100000", 100_000))?];
         let mut costs = [(); 6].map(|()| Rounds::default());
@@ -349,6 +366,53 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// This build and an earlier one, by turns that are short, so that both have the same moments.
+    fn before(&mut self) -> Result<(), Failure> {
+        const TURNS: usize = 20;
+        const USERS: usize = 250;
+        let kinds = [
+            ("before-get", Protocol::Oidc, "GET of 1 KiB"),
+            ("before-oidc", Protocol::Oidc, "OIDC form post, 20 groups"),
+            ("before-saml", Protocol::Saml, "SAML response, 20 groups"),
+        ];
+        for (name, protocol, what) in kinds {
+            let mut houses = Vec::new();
+            for (build, part) in [(Build::This, "this"), (Build::Before, "that")] {
+                let name = format!("{name}-{part}");
+                houses.push(self.house(Setup {
+                    name: &name,
+                    protocol,
+                    mappings: 1000,
+                    store: NORMAL,
+                    replicas: 1,
+                    build,
+                })?);
+            }
+            let mut costs = [Rounds::default(), Rounds::default()];
+            for turn in 0..=TURNS {
+                // Neither always follows the other.
+                for place in [turn % 2, (turn + 1) % 2] {
+                    let (Some(house), Some(costs)) = (houses.get_mut(place), costs.get_mut(place)) else { continue };
+                    let cost = if name == "before-get" {
+                        let [target] = house.targets.as_slice() else { return Err("one sidecar was to start".into()) };
+                        self.same(target, Message::get("/b/1024"), 64, 0.5, None)?.cost()
+                    } else {
+                        let messages = house.prepare(&mut self.driver, &self.issuer, 0..USERS, turn, 20)?;
+                        self.callbacks(house, &messages)?.cost()
+                    };
+                    if turn > 0 {
+                        costs.add(cost);
+                    }
+                }
+            }
+            let [this, that] = &costs;
+            let about = format!("{:.1} µs, before {:.1} µs", this.median(), that.median());
+            let what = format!("{what}, CPU ÷ the build before");
+            self.report.row("", &what, &this.over(that), 3, Bar::None, &about);
+        }
+        Ok(())
+    }
+
     /// Memory before the first login, and time to the first answer.
     fn start(&mut self) -> Result<(), Failure> {
         let (mut peer, mut few, mut many) = (Rounds::default(), Rounds::default(), Rounds::default());
@@ -360,15 +424,22 @@ impl Bench<'_> {
             drop(nginx);
             for (mappings, times, sizes) in [(10, &mut few, &mut small), (100_000, &mut many, &mut large)] {
                 let name = format!("start-{mappings}");
-                let setup = Setup { name: &name, protocol: Protocol::Oidc, mappings, store: NORMAL, replicas: 1 };
+                let setup = Setup {
+                    name: &name,
+                    protocol: Protocol::Oidc,
+                    mappings,
+                    store: NORMAL,
+                    replicas: 1,
+                    build: Build::This,
+                };
                 let (path, listen) = logins::configuration(self.folder, self.driver.address, &self.issuer, setup)?;
                 if round == 0 {
                     // Makes the database, which no later start does.
-                    let mut first = process::loginsync(self.cores, self.folder, &name, &path, listen)?;
+                    let mut first = process::loginsync(self.cores, self.folder, &name, Build::This, &path, listen)?;
                     process::await_answer(&mut first, &mut self.driver, Instant::now())?;
                 }
                 let started = Instant::now();
-                let mut target = process::loginsync(self.cores, self.folder, &name, &path, listen)?;
+                let mut target = process::loginsync(self.cores, self.folder, &name, Build::This, &path, listen)?;
                 times.add(milliseconds(process::await_answer(&mut target, &mut self.driver, started)?));
                 std::thread::sleep(Duration::from_millis(300));
                 sizes.add(target.resident()?);

@@ -141,16 +141,41 @@ pub fn serve_app() -> io::Result<()> {
     driver.serve()
 }
 
-/// The program of this build, or the one that `BENCH_LOGINSYNC` names: an earlier one, to compare with.
+/// Which build of loginsync is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    This,
+    /// The one that `BENCH_BEFORE` names, to compare with.
+    Before,
+}
+
+impl Build {
+    /// Whether an earlier build was named.
+    pub fn has_before() -> bool {
+        std::env::var_os(BEFORE).is_some()
+    }
+
+    fn program(self) -> io::Result<PathBuf> {
+        match self {
+            Self::This => Ok(env!("CARGO_BIN_EXE_loginsync").into()),
+            Self::Before => std::env::var_os(BEFORE)
+                .map(PathBuf::from)
+                .ok_or_else(|| io::Error::other(format!("{BEFORE} names no build"))),
+        }
+    }
+}
+
+const BEFORE: &str = "BENCH_BEFORE";
+
 pub fn loginsync(
     cores: Cores,
     folder: &Path,
     name: &str,
+    build: Build,
     configuration: &Path,
     listen: SocketAddr,
 ) -> io::Result<Target> {
-    let program = std::env::var("BENCH_LOGINSYNC").unwrap_or_else(|_| env!("CARGO_BIN_EXE_loginsync").to_owned());
-    let mut command = cores.command(&program);
+    let mut command = cores.command(build.program()?);
     start(command.arg("serve").arg("--config").arg(configuration), listen, folder, name)
 }
 

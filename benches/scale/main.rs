@@ -27,7 +27,7 @@ use std::time::Duration;
 use self::driver::{Driver, Message};
 use self::logins::{House, Issuer, Protocol, Setup};
 use self::place::Place;
-use self::process::Cores;
+use self::process::{Build, Cores};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -167,7 +167,8 @@ impl Scale<'_> {
         let folder = self.own();
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("store.key"), "c2NhbGUtc2NhbGUtc2NhbGUtc2NhbGUtc2NhbGUtc2M=\n")?;
-        let setup = Setup { name: "scale", protocol: Protocol::Oidc, mappings: MAPPINGS, store, replicas };
+        let setup =
+            Setup { name: "scale", protocol: Protocol::Oidc, mappings: MAPPINGS, store, replicas, build: Build::This };
         let mut house = House::open(Cores { pinned: false }, self.folder, &mut self.driver, &self.issuer, setup)?;
         house.serial = self.serial;
         Ok(house)
