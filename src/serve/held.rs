@@ -81,6 +81,12 @@ impl Budget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Whether so much is held that connections should not read ahead: a sixteenth of the limit.
+    pub fn is_pressed(&self) -> bool {
+        let sixteenth = self.limit.load(Ordering::Relaxed) / 16;
+        usize::try_from(self.gauge.get()).is_ok_and(|held| held > sixteenth)
+    }
+
     /// Holds nothing yet. `None` stands for many clients that cannot be told apart, which have no share of their own.
     pub fn open(self: &Arc<Self>, client: Option<Client>) -> Held {
         Held { budget: Arc::clone(self), client, small: SMALL, bytes: 0, large: false }

@@ -120,6 +120,8 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_FIELDS: usize = 1000;
 /// What one read brings at most, in bytes.
 const MAX_READ: usize = 64 * 1024;
+/// The same while much is held, in bytes. No more than hyper's buffers begin with.
+const PIECE: usize = 8 * 1024;
 
 fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
@@ -542,7 +544,12 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 
     fn poll_socket(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        match Pin::new(&mut self.inner).poll_read(context, buffer) {
+        let polled = if buffer.remaining() > PIECE && self.peer.counters.held.is_pressed() {
+            self.poll_piece(context, buffer)
+        } else {
+            Pin::new(&mut self.inner).poll_read(context, buffer)
+        };
+        match polled {
             Poll::Ready(result) => {
                 self.has_read(buffer.filled().get(before..).unwrap_or_default());
                 if self.overloaded {
@@ -559,6 +566,18 @@ impl<S: AsyncRead + Unpin> Watched<S> {
                 None => Poll::Pending,
             },
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads a little, however much there is room for: hyper doubles a connection's buffer each time that a read fills it, and in a flood
+    /// a thousand buffers of [`MAX_READ`] are as much as all that the budget lets be held.
+    fn poll_piece(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut room);
+        let polled = Pin::new(&mut self.inner).poll_read(context, &mut piece);
+        buffer.put_slice(piece.filled());
+        polled
     }
 }
 

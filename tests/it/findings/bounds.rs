@@ -111,11 +111,10 @@ async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 }
 
 const FLOOD: usize = 984_000;
-/// MiB that may be resident at any moment, as docs/deploy.md says. Release builds were seen between 154 and 210, debug builds up to 257: how many
-/// connections have read a buffer before others have given theirs back differs from run to run.
-const MOST: u64 = if cfg!(debug_assertions) { 288 } else { 224 };
-/// MiB that the allocator may keep for what comes next. Seen were 103 to 150.
-const KEPT: u64 = 192;
+/// MiB that may be resident at any moment, as docs/deploy.md says. A debug build was seen at 147.
+const MOST: u64 = if cfg!(debug_assertions) { 184 } else { 160 };
+/// MiB that the allocator may keep for what comes next. Seen were 64 to 99.
+const KEPT: u64 = 128;
 
 /// Opens many connections that send the beginning of something large, and keeps them open.
 async fn flood(to: SocketAddr, connections: usize, begins: Vec<u8>) -> tokio::task::JoinSet<()> {
