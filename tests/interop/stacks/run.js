@@ -37,6 +37,7 @@ class Journal {
   }
 }
 
+const share = Number(process.env.STACKS_SHARE || 1);
 const skipped = (process.env.STACKS_SKIP ?? "").split("|").filter(Boolean);
 const wanted = STACKS.filter((each) => !skipped.includes(each) && each.includes(process.env.INTEROP_ONLY ?? ""));
 
@@ -82,6 +83,11 @@ async function tryStack(stack) {
     await running.stop();
   }
   console.log(`       ${stack}: ${((Date.now() - began) / 1000).toFixed(0)} s`);
+}
+
+// What is sent through the sidecar: with a share, another part of the cases at each stack, so that together they see all.
+function partOf(stack, mode) {
+  return casesOf(corpus, mode).filter((_, at) => (at + STACKS.indexOf(stack)) % share === 0);
 }
 
 // Without the sidecar the app has to believe many of the cases, or nothing that follows shows anything.
@@ -138,7 +144,7 @@ async function withTokens(stack, name, mode, sidecar, ports, journal) {
   check(`${stack}: mallory does not enter by ${name} once disabled`, !await enters("mallory"));
   for (const who of ["mallory", "denied"]) {
     // Paths are the same for whom a gate denies.
-    const all = casesOf(corpus, mode.mode).filter((each) => who === "mallory" || !each.isProduct);
+    const all = partOf(stack, mode.mode).filter((each) => who === "mallory" || !each.isProduct);
     const known = await show({ port: ports.proxy, count: "through" }, mode, who, journal, all);
     // A case that names another subject is of another person, who may enter once we know them.
     const people = await sidecar.people();
@@ -177,7 +183,7 @@ async function withoutSession(stack, name, mode, sidecar, ports, journal) {
   await send(ports.proxy, request(page, {}, [["Cookie", cookie], ["X-Case", "honest"]]));
   const seen = (await journal.take()).filter((entry) => entry.case === "honest" && entry.callback);
   check(`${stack}: honest reaches the page by ${name}, by name`, seen.length === 1 && seen[0].users.includes("honest"), seen);
-  const all = casesOf(corpus, "relying-party");
+  const all = partOf(stack, "relying-party");
   totals.through += 2 * all.length;
   const past = (await showAsStranger(ports.proxy, all, "", journal)).filter((each) => each.callback || each.users.includes("mallory"));
   // With a session of another, for a page that everybody may see too: who is said to be there?
