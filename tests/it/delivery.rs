@@ -261,6 +261,16 @@ impl Scene {
     }
 }
 
+/// Waits until so many tries of what is told next were noted as failed: from then on the wait for the next one counts, and the hook
+/// knows nothing of it.
+async fn failed(house: &House, tries: u64) {
+    let began = Instant::now();
+    while house.store().pending("app", 1).await.unwrap().first().is_none_or(|it| u64::from(it.failures) < tries) {
+        assert!(began.elapsed() < Duration::from_secs(30), "{tries} failures were not noted");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Waits until the metrics have all of these lines.
 async fn measured(house: &House, lines: &[&str]) {
     let began = Instant::now();
@@ -388,6 +398,7 @@ async fn many_changes_become_one_while_a_receiver_is_away() {
     scene.hook.always(Some(Move::Answers(503, "")));
     scene.log_in(&house, "alice", &["staff", "admins"]).await;
     scene.hook.messages(2).await;
+    failed(&house, 1).await;
     scene.log_in(&house, "alice", &[]).await;
     scene.log_in(&house, "alice", &["admins"]).await;
     scene.hook.always(None);
@@ -414,6 +425,7 @@ async fn a_change_that_was_taken_back_meanwhile_is_told() {
     scene.hook.next(&[Move::Answers(500, "")]);
     scene.log_in(&house, "alice", &[]).await;
     assert_eq!(told(&scene.hook.messages(2).await[1]).2, Vec::<String>::new());
+    failed(&house, 1).await;
     scene.log_in(&house, "alice", &["staff"]).await;
     scene.pass(7);
     let third = scene.hook.messages(3).await.pop().unwrap();
@@ -422,6 +434,7 @@ async fn a_change_that_was_taken_back_meanwhile_is_told() {
     scene.hook.next(&[Move::Answers(500, "")]);
     scene.log_in(&house, "bob", &["staff"]).await;
     scene.hook.messages(4).await;
+    failed(&house, 1).await;
     house.store().act(person("bob"), Act::Erase, "root".into(), NOW).await.unwrap();
     scene.pass(7);
     let fifth = scene.hook.messages(5).await.pop().unwrap().json();
@@ -436,8 +449,10 @@ async fn a_try_of_the_same_version_has_the_same_id() {
     scene.hook.next(&[Move::Answers(500, ""), Move::Answers(302, "location: http://127.0.0.1:1/")]);
     scene.log_in(&house, "alice", &["staff"]).await;
     scene.hook.messages(1).await;
+    failed(&house, 1).await;
     scene.pass(7);
     scene.hook.messages(2).await;
+    failed(&house, 2).await;
     scene.pass(400);
     let got = scene.hook.messages(3).await;
     let ids: Vec<&str> = got.iter().map(|got| got.header("webhook-id")).collect();
@@ -525,6 +540,7 @@ async fn a_receiver_that_says_when_is_left_alone_until_then() {
     scene.hook.next(&[Move::Answers(429, "retry-after: 120")]);
     scene.log_in(&house, "alice", &["staff"]).await;
     scene.hook.messages(1).await;
+    failed(&house, 1).await;
     scene.log_in(&house, "bob", &["staff"]).await;
     scene.pass(100);
     tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -541,6 +557,7 @@ async fn a_receiver_that_refuses_one_takes_the_others() {
     scene.hook.next(&[Move::Answers(422, "")]);
     scene.log_in(&house, "alice", &["staff"]).await;
     scene.hook.messages(1).await;
+    failed(&house, 1).await;
     for number in 0..6 {
         scene.log_in(&house, &format!("user-{number}"), &["staff"]).await;
     }
@@ -578,6 +595,7 @@ async fn what_was_not_told_is_told_after_a_restart() {
     scene.hook.always(Some(Move::Answers(503, "")));
     scene.log_in(&house, "alice", &["staff"]).await;
     scene.hook.messages(1).await;
+    failed(&house, 1).await;
     // With nothing that hears of it a change is still noted for receivers that come back.
     let text = scene.text("");
     let house = house.restart(&text, &scene.file()).await;
