@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { check, counts } from "./checks.js";
 import { casesOf, request } from "./corpus.js";
 import { MODES } from "./modes.js";
+import { mutated, numbers } from "./mutate.js";
 import { Provider } from "./provider.js";
 import { Sidecar } from "./sidecar.js";
 import { STACKS, start } from "./stacks.js";
@@ -38,6 +39,8 @@ class Journal {
 }
 
 const share = Number(process.env.STACKS_SHARE || 1);
+const mutants = Number(process.env.STACKS_MUTANTS || 0);
+const seed = Number(process.env.STACKS_SEED || Date.now() % 1_000_000);
 const skipped = (process.env.STACKS_SKIP ?? "").split("|").filter(Boolean);
 const wanted = STACKS.filter((each) => !skipped.includes(each) && each.includes(process.env.INTEROP_ONLY ?? ""));
 
@@ -151,7 +154,24 @@ async function withTokens(stack, name, mode, sidecar, ports, journal) {
     const past = known.filter((each) => each.who === who || !people.has(each.who));
     verdict(`${stack}: ${who} gets past ${name}`, mode.mode, past);
   }
+  if (mutants > 0) await withMutants(stack, name, mode, ports, journal);
   check(`${stack}: honest still enters by ${name}`, await enters("honest", PATIENCE));
+}
+
+// Cases with random changes: those that the app believes when they reach it directly are sent through the sidecar as well.
+async function withMutants(stack, name, mode, ports, journal) {
+  const cases = casesOf(corpus, mode.mode);
+  const all = Array.from({ length: mutants }, (_, at) => {
+    const number = seed + at * 7919 + STACKS.indexOf(stack) * 1_000_003;
+    const each = cases[numbers(number)(cases.length)];
+    return { ...each, name: `${each.name} (mutant ${number})`, number };
+  });
+  const direct = await show({ port: ports.app, count: "sent" }, mode, "mallory", journal, all);
+  const believed = new Set(direct.filter((each) => each.who === "mallory").map((each) => each.name));
+  const chosen = all.filter((each) => believed.has(each.name));
+  const known = await show({ port: ports.proxy, count: "through" }, mode, "mallory", journal, chosen);
+  console.log(`       ${stack}: ${chosen.length} of ${mutants} mutants of ${name} are believed directly (seed ${seed})`);
+  verdict(`${stack}: mallory gets past ${name} by mutants`, mode.mode, known.filter((each) => each.who === "mallory"));
 }
 
 // Shows every case of a mode with a token of `who`; what the app then knew, as { name, via, path }.
@@ -163,7 +183,8 @@ async function show(where, mode, who, journal, all = casesOf(corpus, mode.mode))
     names.set(jti, each.name);
     const token = provider.token(who, { shape: each.token, jti, groups, issuer: issuerOf(each, "{{TOKEN}}") });
     const honest = provider.token("honest", { issuer: issuerOf(each, "{{HONEST}}") });
-    await send(where.port, request(each, { token, honest, who, field: mode.field, issuer: provider.issuer }));
+    const message = request(each, { token, honest, who, field: mode.field, issuer: provider.issuer });
+    await send(where.port, each.number === undefined ? message : mutated(message, numbers(each.number)));
   });
   totals[where.count] += all.length;
   const entries = await journal.take();
