@@ -28,7 +28,7 @@
 //! | PyJWT, jose4j, php-jwt | drop letters that are not base64url from a part of a token |
 //! | Rails `Token token="…"`, `authorization.slice(7)`, `replace("Bearer ", "")` | take a token from behind any word, or none |
 //! | RFC 9110 lists of credentials, some gateways | take the part of a list that they know: `Basic eDp5, Bearer …` |
-//! | Git, registries and CI clients | send a token as the user or the password of `Basic` |
+//! | Git, registries and CI clients | send a token as the user or the password of `Basic`, for which some apps look wherever it stands |
 //! | Go, Json.NET, Jackson with an option | read member names without case |
 //! | PHP, MIME decoders of Java and Python | drop what is not base64 from a SAML response |
 //! | apps behind Entra ID | accept a tenant's tokens of version 1 and 2, whose issuers differ ([`issuer`]) |

@@ -1014,10 +1014,12 @@ async fn sec12_no_token_passes_at_a_callback_next_to_its_login() {
     let token = proxy.token(|_| {});
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let basic = format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("x:{token}")));
+    // Some apps look for the scheme wherever it stands, and pass over what is not base64.
+    let behind = format!("Authorization: {{\"a\":\"Basic {}\"}}\r\n", STANDARD.encode(format!("x:{token}")));
     for target in
         ["/login/callback", "/api.php/login/callback", "/login/callback.json", "/login/callback;x", "/saml/acs"]
     {
-        for header in [&bearer, &basic, &format!("X-Access-Token: {token}\r\n")] {
+        for header in [&bearer, &basic, &behind, &format!("X-Access-Token: {token}\r\n")] {
             let answer = get(proxy.address, target, header).await;
             assert_eq!(answer.status, 403, "{target} {header}: {answer:?}");
         }

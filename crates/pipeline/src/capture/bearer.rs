@@ -6,9 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::{HeaderMap, HeaderValue};
 
 use super::fields::{self, Field};
@@ -200,6 +197,11 @@ pub fn basic_credentials(value: &[u8]) -> Option<&[u8]> {
     is_basic.then(|| rest.trim_ascii())
 }
 
+/// What follows each `Basic` and a blank in a value: some apps look for the scheme wherever it stands.
+pub fn basic_within(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    memchr::memchr2_iter(b'b', b'B', value).filter_map(|at| basic_credentials(value.get(at..)?))
+}
+
 /// Whether a value is `Basic` with credentials that are not to the letter (RFC 7617 section 2): readers skip letters that are none of
 /// base64, or take both alphabets, and find there what we do not.
 fn is_odd_basic(value: &[u8]) -> bool {
@@ -225,21 +227,12 @@ fn holds_json(value: &[u8]) -> bool {
     };
     // Borrowed where nothing is escaped, as in every token.
     let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode(value).into();
-    // Credentials that are not to the letter are refused in any case.
-    let credentials = basic_credentials(value).and_then(|letters| STANDARD.decode(letters).ok());
     opens(value)
         || (matches!(decoded, Cow::Owned(_)) && opens(&decoded))
-        || credentials.is_some_and(|text| opens(&text))
+        || basic_within(value).flat_map(token::decodings).any(|text| opens(&text))
 }
 
 const BASIC: &[u8] = b"basic";
-
-const STANDARD: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 struct Reader<'p> {
     providers: &'p [Arc<Provider>],

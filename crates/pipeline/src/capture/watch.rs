@@ -25,7 +25,7 @@ use self::json::JsonScan;
 use self::multipart::MultipartScan;
 use self::stray::StrayScan;
 use self::value::HeldValue;
-use super::bearer::basic_credentials;
+use super::bearer::basic_within;
 use super::fields::{Field, field_named, may_be_token, may_hold};
 use crate::capture::token::{Addressed, NotForeign, Unclear, decodings, unquoted};
 use crate::reading::media::{MARK, Multipart, Readings, has_foreign_mark};
@@ -385,7 +385,7 @@ pub fn read_header(name: &str, value: &[u8], seeks: &Seeks) -> Sighting {
     }
     let ours = headers.of(name);
     let look = |text: &[u8]| StrayScan::look(text, ours);
-    let credentials = basic_credentials(value).into_iter().flat_map(decodings);
+    let credentials = basic_within(value).flat_map(decodings);
     let others = credentials.chain(unquoted(value));
     let mut sightings = std::iter::once(look(value)).chain(others.map(|text| look(&text)));
     sightings.find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)
