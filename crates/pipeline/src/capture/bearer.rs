@@ -197,9 +197,21 @@ pub fn basic_credentials(value: &[u8]) -> Option<&[u8]> {
     is_basic.then(|| rest.trim_ascii())
 }
 
-/// What follows each `Basic` and a blank in a value: some apps look for the scheme wherever it stands.
-pub fn basic_within(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    memchr::memchr2_iter(b'b', b'B', value).filter_map(|at| basic_credentials(value.get(at..)?))
+/// What may be the credentials of a `Basic` and a blank anywhere in a value: some apps look for the scheme wherever it stands. The first are
+/// all that follows, and the others end at the next `Basic`, so that together they are at most twice as long as the value.
+pub fn basic_within(value: &[u8]) -> Vec<&[u8]> {
+    let is_scheme = |at: &usize| {
+        let (scheme, rest) = value.get(*at..).and_then(|text| text.split_at_checked(BASIC.len())).unwrap_or_default();
+        scheme.eq_ignore_ascii_case(BASIC) && rest.first().is_some_and(u8::is_ascii_whitespace)
+    };
+    let starts: Vec<usize> = memchr::memchr2_iter(b'b', b'B', value).filter(is_scheme).collect();
+    let ends = starts.iter().skip(1).copied().chain([value.len()]);
+    let spans = starts.iter().zip(ends).enumerate();
+    let credentials = |(nth, (start, end)): (usize, (&usize, usize))| {
+        let end = if nth == 0 { value.len() } else { end };
+        value.get(start + BASIC.len()..end).map(<[u8]>::trim_ascii)
+    };
+    spans.filter_map(credentials).collect()
 }
 
 /// Whether a value is `Basic` with credentials that are not to the letter (RFC 7617 section 2): readers skip letters that are none of
@@ -229,7 +241,7 @@ fn holds_json(value: &[u8]) -> bool {
     let decoded: Cow<'_, [u8]> = percent_encoding::percent_decode(value).into();
     opens(value)
         || (matches!(decoded, Cow::Owned(_)) && opens(&decoded))
-        || basic_within(value).flat_map(token::decodings).any(|text| opens(&text))
+        || basic_within(value).into_iter().flat_map(token::decodings).any(|text| opens(&text))
 }
 
 const BASIC: &[u8] = b"basic";

@@ -385,7 +385,7 @@ pub fn read_header(name: &str, value: &[u8], seeks: &Seeks) -> Sighting {
     }
     let ours = headers.of(name);
     let look = |text: &[u8]| StrayScan::look(text, ours);
-    let credentials = basic_within(value).flat_map(decodings);
+    let credentials = basic_within(value).into_iter().filter(|text| !StrayScan::is_too_short(text)).flat_map(decodings);
     let others = credentials.chain(unquoted(value));
     let mut sightings = std::iter::once(look(value)).chain(others.map(|text| look(&text)));
     sightings.find(|sighting| *sighting != Sighting::Clear).unwrap_or(Sighting::Clear)

@@ -206,6 +206,26 @@ fn credentials_of_basic_are_found_behind_its_name() {
     }
 }
 
+#[test]
+fn credentials_of_basic_are_found_behind_other_text_and_within_twice_its_length() {
+    for (value, expected) in [
+        ("Basic YTpi", &["YTpi"][..]),
+        ("{\"a\":\"bAsIc YTpi\"}", &["YTpi\"}"]),
+        ("Basic YTpi, Basic YTpj", &["YTpi, Basic YTpj", "YTpj"]),
+        ("Basic  a Basic b Basic c", &["a Basic b Basic c", "b", "c"]),
+        ("xBasic ", &[""]),
+        ("Basicx basi c", &[]),
+    ] {
+        let found = bearer::basic_within(value.as_bytes());
+        assert_eq!(found, expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>(), "{value}");
+    }
+    for text in ["Basic ", "basic QUFB ", "b", "BASIC   \t ", "Basic Basic\""] {
+        let value = text.repeat(10_000);
+        let length: usize = bearer::basic_within(value.as_bytes()).iter().map(|credentials| credentials.len()).sum();
+        assert!(length <= 2 * value.len(), "{text}: {length} of {}", value.len());
+    }
+}
+
 // --------------------------------------------------------------------------------------------------- beside an ID token
 
 /// A verified ID token of alice's.
