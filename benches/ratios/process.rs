@@ -167,6 +167,7 @@ impl Build {
 
 const BEFORE: &str = "BENCH_BEFORE";
 
+/// A sidecar of one of the builds.
 pub fn loginsync(
     cores: Cores,
     folder: &Path,

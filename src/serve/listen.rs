@@ -567,9 +567,7 @@ impl<S: AsyncRead + Unpin> Watched<S> {
             },
         }
     }
-}
 
-impl<S: AsyncRead + Unpin> Watched<S> {
     /// Reads a little, however much there is room for: hyper doubles a connection's buffer each time that a read fills it, and in a flood
     /// a thousand buffers of [`MAX_READ`] are as much as all that the budget lets be held.
     fn poll_piece(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

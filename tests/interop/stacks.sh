@@ -15,7 +15,7 @@
 #   XDG_CACHE_HOME     where downloads are kept, in loginsync-interop/; default: ~/.cache
 #   INTEROP_KEEP=1     keep the run's directory (journals, logs, believed.tsv: which stack believes which case)
 #   INTEROP_ONLY=word  only the stacks whose name holds it; INTEROP_MODE=word only the modes
-#   STACKS_SHARE=4       through the sidecar only every fourth case, others at each stack; without it, all
+#   STACKS_SHARE=4     through the sidecar only every fourth case, others at each stack; without it, all
 #   STACKS_MUTANTS=1000  so many cases with random changes as well, in each mode with tokens at each stack; STACKS_SEED makes them again
 #   STACKS_ALL=1       print every case that got past, not the first twelve
 #   STACKS_DIRECT=1    without the sidecar: which stack believes what, in believed.tsv of the run's directory

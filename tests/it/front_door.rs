@@ -32,7 +32,8 @@ pub struct Seen {
 /// Runs when a request reaches the app, before the app does anything else.
 type OnArrival = Arc<dyn Fn(&HeaderMap) + Send + Sync>;
 
-/// An app that keeps what it gets. What `/public` answers, every cache may keep; `/leave` sends the browser to wherever [`App::leave_to`] says.
+/// An app that keeps what it gets. What `/public` answers, every cache may keep, and `/silent` has an empty field about
+/// that; `/leave` sends the browser to wherever [`App::leave_to`] says.
 #[derive(Clone, Default)]
 pub struct App {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -88,15 +89,20 @@ impl App {
         }
         let seen =
             Seen { method: parts.method.to_string(), target: parts.uri.to_string(), headers: parts.headers, body };
-        let (posted, public) = (seen.method == "POST", seen.target == "/public");
+        let posted = seen.method == "POST";
+        let caching = match seen.target.as_str() {
+            "/public" => Some("public, max-age=60"),
+            "/silent" => Some(""),
+            _ => None,
+        };
         self.seen.lock().unwrap().push(seen);
         let mut response = Response::new(axum::body::Body::from("welcome"));
         if let Some((status, cookie)) = self.sets.lock().unwrap().clone().filter(|_| posted) {
             *response.status_mut() = status.try_into().unwrap();
             response.headers_mut().insert("set-cookie", cookie.parse().unwrap());
         }
-        if public {
-            response.headers_mut().insert("cache-control", "public, max-age=60".parse().unwrap());
+        if let Some(caching) = caching {
+            response.headers_mut().insert("cache-control", caching.parse().unwrap());
         }
         response
     }

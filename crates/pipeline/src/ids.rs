@@ -175,12 +175,7 @@ impl fmt::Debug for MappingId {
 impl MappingId {
     /// What [`fmt::Display`] writes: 32 hexadecimal digits.
     pub fn from_digits(text: &str) -> Option<Self> {
-        let digit = |letter: u8| match letter {
-            b'0'..=b'9' => Some(letter - b'0'),
-            b'a'..=b'f' => Some(letter - b'a' + 10),
-            b'A'..=b'F' => Some(letter - b'A' + 10),
-            _ => None,
-        };
+        let digit = |letter: u8| char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         let digits = text.as_bytes();
         if digits.len() != 32 {
             return None;
@@ -246,6 +241,25 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapping_is_named_by_its_32_digits_alone() {
+        let id = MappingId(std::array::from_fn(|at| u8::try_from(at * 17).unwrap()));
+        let digits = id.to_string();
+        assert_eq!(MappingId::from_digits(&digits), Some(id));
+        assert_eq!(MappingId::from_digits(&digits.to_uppercase()), Some(id));
+        for other in [
+            "+f".repeat(16),
+            "-1".repeat(16),
+            "0x".repeat(16),
+            "g".repeat(32),
+            "f".repeat(31),
+            "f".repeat(33),
+            " f".repeat(16),
+        ] {
+            assert_eq!(MappingId::from_digits(&other), None, "{other}");
+        }
+    }
 
     #[test]
     fn names_refuse_what_could_not_be_told_apart() {

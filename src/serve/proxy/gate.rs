@@ -187,11 +187,12 @@ pub async fn admit(
 /// What an answer of the app to a request of a session does to that session, where it is bound to the app's own cookie. `may_follow` is false
 /// at addresses by which another person may come in or this one leave. The app knew the person by our headers: where it does not
 /// say who may keep the answer, no cache between it and the browser may, which would give it to the next person (RFC 9111
-/// section 4.2.2).
+/// section 4.2.2). An empty field says nothing.
 pub fn answered(site: &Site, session: Option<&Session>, jar: &Jar, headers: &mut HeaderMap, may_follow: bool) {
     if let (Some(gate), Some(session)) = (&site.gate, session) {
         gate.front.desk.app_answered(session, jar, headers, may_follow);
-        if ![header::CACHE_CONTROL, header::EXPIRES].iter().any(|name| headers.contains_key(name)) {
+        let says = |name| headers.get_all(name).iter().any(|value| !value.as_bytes().trim_ascii().is_empty());
+        if !says(header::CACHE_CONTROL) && !says(header::EXPIRES) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
     }

@@ -189,6 +189,7 @@ async fn no_cache_keeps_what_the_app_made_for_one_person() {
         |answer: &super::Answer| answer.headers.get("cache-control").map(|value| value.to_str().unwrap().to_owned());
     browser.log_in(|_| {}).await;
     assert_eq!(caching(&browser.get("/page").await).as_deref(), Some("private"));
+    assert_eq!(caching(&browser.get("/silent").await).as_deref(), Some("private"), "an empty field says nothing");
     assert_eq!(caching(&browser.get("/public").await).as_deref(), Some("public, max-age=60"), "the app's own word");
 }
 
